@@ -1,0 +1,581 @@
+"""The values that pass between rooms: frozen, without I/O, without TensorFlow.
+
+Arrays inside records are shared, not copied: treat them as read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+
+
+class Task(StrEnum):
+    """What a label is."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    MULTILABEL = "multilabel"
+
+
+class Status(StrEnum):
+    """What became of a backbone in a run."""
+
+    SCORED = "scored"
+    PRUNED = "pruned"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Resize(StrEnum):
+    """How an image gets its input size."""
+
+    BILINEAR = "bilinear"
+    AREA = "area"
+
+
+class Engine(StrEnum):
+    """What executes a frozen backbone. A parameter of type ``Engine | None`` reads None as "auto"."""
+
+    TENSORFLOW = "tensorflow"
+    OPENVINO = "openvino"
+
+
+class Precision(StrEnum):
+    """The arithmetic of an engine. A parameter of type ``Precision | None`` reads None as "auto"."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class PreprocessingMode(StrEnum):
+    """The closed set of ``preprocess_input`` behaviours in tf.keras.applications."""
+
+    IDENTITY = "identity"
+    TF = "tf"  # x / 127.5 - 1
+    CAFFE = "caffe"  # RGB -> BGR, minus the ImageNet mean in 0..255
+    TORCH = "torch"  # (x / 255 - mean) / std
+
+
+class Average(StrEnum):
+    """How F1 is averaged over classes; BINARY looks at the positive class alone."""
+
+    BINARY = "binary"
+    MACRO = "macro"
+    MICRO = "micro"
+    WEIGHTED = "weighted"
+
+
+class ProtocolName(StrEnum):
+    """How heads are trained and validated."""
+
+    CV = "cv"
+    HOLDOUT = "holdout"
+    REFERENCE = "reference"
+
+
+class WeightsKind(StrEnum):
+    """Where a backbone's weights come from."""
+
+    IMAGENET = "imagenet"
+    RANDOM = "random"
+    DIRECTORY = "directory"
+    FILE = "file"
+
+
+class ThresholdKind(StrEnum):
+    """How the decision threshold of a sigmoid head is found."""
+
+    FIXED = "fixed"
+    TUNED = "tuned"
+    RECALL = "recall"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdRule:
+    """A decision threshold rule.
+
+    Attributes:
+        kind: fixed value, tuned for F1, or the largest threshold that reaches a wanted recall.
+        value: the threshold (FIXED), the wanted recall (RECALL); unused when TUNED.
+    """
+
+    kind: ThresholdKind = ThresholdKind.FIXED
+    value: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """An image file that was left out.
+
+    Attributes:
+        path: as found, relative to the data folder where possible.
+        reason: one clause.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Row positions of an ImageSet, sorted, disjoint, complete.
+
+    Attributes:
+        train: int64 (n_train,).
+        val: int64 (n_val,).
+        test: int64 (n_test,); empty when the user gave train and val only.
+        given: True when the user gave the parts (folders or a CSV column).
+    """
+
+    train: Int64
+    val: Int64
+    test: Int64
+    given: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSet:
+    """Labelled images, one row per distinct image, sorted by image id.
+
+    Attributes:
+        name: the data set's name, used for ``results/<name>``.
+        root: absolute folder that ``paths`` are relative to.
+        paths: N relative paths (POSIX, surrogate-escaped where not UTF-8); one per distinct image.
+        image_ids: N hexadecimal SHA-256 digests of the file bytes, ascending.
+        targets: int64 (N,) class positions; for MULTILABEL int64 (N, C) of 0 and 1.
+        classes: C class names, ascending.
+        task: binary, multiclass or multilabel.
+        positive: position of the positive class for BINARY, else None.
+        groups: int64 (N,) group numbers, or None when every image stands alone.
+        split: the parts.
+        rejected: files left out, with reasons.
+        duplicates: (kept path, duplicate path) pairs of byte-identical files with one label.
+    """
+
+    name: str
+    root: Path
+    paths: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    targets: Int64
+    classes: tuple[str, ...]
+    task: Task
+    positive: int | None
+    groups: Int64 | None
+    split: Split
+    rejected: tuple[Rejected, ...] = ()
+    duplicates: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that decides a score: ids, labels, classes, groups, parts.
+
+        File names, folder order and the data set's location do not enter.
+        """
+        digest = hashlib.sha256()
+        header = {
+            "classes": self.classes,
+            "task": self.task,
+            "positive": self.positive,
+            "given": self.split.given,
+        }
+        digest.update(json.dumps(header, sort_keys=True).encode())
+        digest.update("".join(self.image_ids).encode())
+        groups = np.arange(len(self), dtype=np.int64) if self.groups is None else self.groups
+        for array in (self.targets, groups, self.split.train, self.split.val, self.split.test):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes() + b"|")
+        return digest.hexdigest()
+
+    def head_targets(self) -> Float32:
+        """Targets as a head sees them.
+
+        Returns:
+            float32 (N, 1) for BINARY (1 = positive class), one-hot float32 (N, C) for MULTICLASS,
+            float32 (N, C) for MULTILABEL.
+        """
+        if self.task is Task.MULTILABEL:
+            return self.targets.astype(np.float32)
+        if self.task is Task.BINARY:
+            return np.asarray(self.targets == self.positive, np.float32)[:, None]
+        one_hot: Float32 = np.eye(len(self.classes), dtype=np.float32)[self.targets]
+        return one_hot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSource:
+    """Where weights come from, before they are loaded.
+
+    Attributes:
+        kind: imagenet, random, a directory of ``<backbone>.weights.h5``, or one file.
+        path: the directory or file; None for imagenet and random.
+        seed: of random weights.
+    """
+
+    kind: WeightsKind
+    path: Path | None = None
+    seed: int = 0
+
+    def __str__(self) -> str:
+        """The text of the ``weights`` column: ``imagenet``, ``random``, or the path."""
+        return str(self.path) if self.path is not None else self.kind.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """A pretrained network without its classification top, pooled to one vector per image.
+
+    Everything but ``build`` and ``preprocess`` is known without importing TensorFlow.
+
+    Attributes:
+        name: as on the board, for example ``MobileNetV3Small_0.75`` or ``ResNet50@random``.
+        architecture: the name without an ``@`` weights suffix; names the weights file.
+        family: the submodule, for example ``mobilenet_v3``.
+        source: where backbones come from: ``keras``.
+        module: the module whose ``preprocess_input`` belongs to the constructor.
+        constructor: for example ``MobileNetV3Small``.
+        arguments: non-default constructor arguments, for example ``{"alpha": 0.75}``.
+        preprocessing: the mode of its ``preprocess_input``.
+        default_size: native input side in pixels.
+        min_size: smallest input side in pixels that the constructor accepts.
+        embedding_dim: length D of the pooled vector.
+        params: number of parameters without the top.
+        flops: floating-point operations for one image at 224 (multiply and add count as two).
+        build: ``build(input_size) -> keras.Model``, untrained, pooled, (S, S, 3) -> (D,). Picklable.
+        preprocess: float array or tensor of RGB 0..255 -> what the network expects. Never changes its input.
+        weights: weights given with the name after ``@``, overriding the run's; None where not given.
+    """
+
+    name: str
+    architecture: str
+    family: str
+    source: str
+    module: str
+    constructor: str
+    arguments: Mapping[str, Any]
+    preprocessing: PreprocessingMode
+    default_size: int
+    min_size: int
+    embedding_dim: int
+    params: int
+    flops: int
+    build: Callable[[int], Any] = field(repr=False)
+    preprocess: Callable[[Any], Any] = field(repr=False)
+    weights: WeightsSource | None = None
+
+    @property
+    def float32_bytes(self) -> int:
+        """Size of the parameters in float32."""
+        return 4 * self.params
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingKey:
+    """Everything that changes a vector. Two equal keys mean interchangeable embeddings.
+
+    Attributes:
+        backbone: architecture name.
+        arguments: non-default constructor arguments as sorted (name, JSON text) pairs.
+        weights_sha256: SHA-256 over variable paths, shapes and values of the weights really loaded.
+        input_size: side in pixels.
+        decoder: decoder and version, for example ``pillow-12.2.0``.
+        resize: resizing method.
+        preprocessing: preprocessing mode.
+        pooling: ``avg``.
+        engine: what executed the backbone.
+        precision: resolved arithmetic.
+        keras_version: for example ``3.15.1``.
+        schema: version of the cache format.
+    """
+
+    backbone: str
+    arguments: tuple[tuple[str, str], ...]
+    weights_sha256: str
+    input_size: int
+    decoder: str
+    resize: Resize
+    preprocessing: PreprocessingMode
+    pooling: str
+    engine: Engine
+    precision: Precision
+    keras_version: str
+    schema: int = 1
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, one field per line."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """Vectors of one backbone.
+
+    Attributes:
+        image_ids: N hexadecimal image ids.
+        features: float32 (N, D); row i belongs to ``image_ids[i]``.
+    """
+
+    image_ids: tuple[str, ...]
+    features: Float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadProtocol:
+    """How heads are trained, validated and scored.
+
+    Attributes:
+        name: cv (default), holdout (default when the user gave the parts), reference.
+        dropout: rate on the embedding before the dense layer.
+        epochs: upper bound; cv and holdout choose the epoch inside the training part.
+        batch_size: images per update.
+        learning_rates: grid of Adam learning rates.
+        weight_decays: grid of decoupled weight decays.
+        folds: cross-validation folds.
+        repeats: cross-validation repeats.
+        threshold: decision rule of sigmoid heads.
+        average: F1 average; None means BINARY for two classes, MACRO for more and for multi-label.
+        balanced: weight classes by inverse frequency.
+        seed: of folds, initial weights, batches and dropout.
+    """
+
+    name: ProtocolName = ProtocolName.CV
+    dropout: float = 0.2
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    weight_decays: tuple[float, ...] = (0.0, 1e-2)
+    folds: int = 5
+    repeats: int = 3
+    threshold: ThresholdRule = ThresholdRule()
+    average: Average | None = None
+    balanced: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Probabilities of one backbone's heads on images that did not train them.
+
+    For BINARY the last axis has length 1: the probability of the positive class.
+
+    Attributes:
+        val_rows: int64 (V,) positions in the ImageSet of the validated images, ascending.
+        val: float32 (R, V, C) out-of-fold probabilities of R repeats (R = 1 for holdout and reference).
+        val_thresholds: float64 (R, V) threshold that applies to each probability (chosen in its own fold).
+        test_rows: int64 (T,) positions of the test images; empty when there is no test part.
+        test: float32 (T, C), scored once by a head trained on train + val.
+        test_threshold: threshold for the test part, chosen on train + val.
+    """
+
+    val_rows: Int64
+    val: Float32
+    val_thresholds: Float64
+    test_rows: Int64
+    test: Float32
+    test_threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one backbone in a run.
+
+    Attributes:
+        backbone: name on the board.
+        family: family name.
+        source: ``keras``.
+        status: scored, pruned, skipped or failed.
+        reason: why not scored; empty when scored.
+        params: of the backbone without its top.
+        head_params: of the head.
+        embedding_dim: D.
+        input_size: side in pixels.
+        flops: per image at ``input_size``; 0 when unknown.
+        weights: text of the weights source.
+        weights_sha256: of the weights really loaded; empty when none were.
+        engine: engine used; None when nothing ran.
+        precision: arithmetic used; None when nothing ran.
+        key_digest: digest of the EmbeddingKey; empty when nothing ran.
+        predictions: None unless scored (or pruned after a partial score).
+        val_history: float32 (E,) mean validation F1 after each epoch; empty when not scored.
+        chosen: what the protocol chose (epoch, learning rate, weight decay, ...), for the report.
+        images_per_second: embedding throughput in this or an earlier run; nan when unknown.
+        latency_ms: p50 of a single image; nan when unknown.
+        latency_p95_ms: p95 of a single image; nan when unknown.
+        embed_seconds: time spent embedding, in this and earlier runs as far as recorded.
+        head_seconds: time spent on heads.
+        images_embedded: images that were run through the backbone for this board.
+        notes: remarks for the reader (fallbacks, retries).
+    """
+
+    backbone: str
+    family: str
+    source: str
+    status: Status
+    reason: str = ""
+    params: int = 0
+    head_params: int = 0
+    embedding_dim: int = 0
+    input_size: int = 0
+    flops: int = 0
+    weights: str = ""
+    weights_sha256: str = ""
+    engine: Engine | None = None
+    precision: Precision | None = None
+    key_digest: str = ""
+    predictions: Predictions | None = None
+    val_history: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    images_per_second: float = float("nan")
+    latency_ms: float = float("nan")
+    latency_p95_ms: float = float("nan")
+    embed_seconds: float = 0.0
+    head_seconds: float = 0.0
+    images_embedded: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """What is deployed: float32 bytes of backbone and head."""
+        return 4 * (self.params + self.head_params)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What outcomes are scored against: the label side of an ImageSet.
+
+    Attributes:
+        targets: float32 (N, C) as ``ImageSet.head_targets`` gives them.
+        classes: class names.
+        task: binary, multiclass or multilabel.
+        positive: position of the positive class for BINARY, else None.
+        groups: int64 (N,) or None.
+    """
+
+    targets: Float32
+    classes: tuple[str, ...]
+    task: Task
+    positive: int | None = None
+    groups: Int64 | None = None
+
+    @classmethod
+    def of(cls, images: ImageSet) -> Truth:
+        """The truth of an ImageSet."""
+        return cls(
+            targets=images.head_targets(),
+            classes=images.classes,
+            task=images.task,
+            positive=images.positive,
+            groups=images.groups,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """A ranked board: a value, computed from outcomes alone.
+
+    Attributes:
+        columns: column names, the contract's first, extra ones after.
+        rows: one mapping per backbone, in rank order; not-scored backbones come last and have no rank.
+        winner: name of the rank-1 backbone; None when nothing was scored.
+        loss_bound: upper 95 % bound of the F1 that the winner may give away; nan without a winner.
+        statements: what the data can and cannot tell, in whole sentences.
+        notes: warnings a reader must see first (random weights, tiny sample, chance-level scores).
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    winner: str | None
+    loss_bound: float
+    statements: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The board as a pandas DataFrame, one row per backbone, in rank order."""
+        import pandas as pd
+
+        return pd.DataFrame([dict(row) for row in self.rows], columns=list(self.columns))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a fine-tuned model is, beside the model: all that a deployment needs.
+
+    Attributes:
+        schema: version of this format.
+        backbone: architecture name.
+        family: family name.
+        recipe: name of the fine-tuning recipe.
+        task: binary, multiclass or multilabel.
+        classes: class names, in the order of the model's outputs (BINARY: one output, the positive class).
+        positive: position of the positive class for BINARY, else None.
+        threshold: decision threshold of sigmoid outputs.
+        input_size: side in pixels; the model takes RGB 0..255 of (size, size, 3), uint8 or float.
+        resize: how images get that size.
+        preprocessing: mode of the preprocessing that stands inside the model.
+        weights: text of the weights source that fine-tuning started from.
+        weights_sha256: of the backbone weights that fine-tuning started from.
+        data: absolute folder or CSV that it was trained on, as given.
+        data_fingerprint: ``ImageSet.fingerprint()`` of that data.
+        seed: of the run.
+        metrics: part name (val, test) -> metric name -> value of the kept model.
+        versions: package name -> version.
+        files: file name -> SHA-256 of the model files beside the manifest.
+    """
+
+    schema: int
+    backbone: str
+    family: str
+    recipe: str
+    task: Task
+    classes: tuple[str, ...]
+    positive: int | None
+    threshold: float
+    input_size: int
+    resize: Resize
+    preprocessing: PreprocessingMode
+    weights: str
+    weights_sha256: str
+    data: str
+    data_fingerprint: str
+    seed: int
+    metrics: Mapping[str, Mapping[str, float]]
+    versions: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+class Observer(Protocol):
+    """Watches long work. Calls come from one thread; an observer must not raise."""
+
+    def started(self, task: str, total: int) -> None:
+        """A task of ``total`` units begins (total 0: unknown)."""
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        """``done`` units of the task are finished, counted from its start."""
+
+    def finished(self, task: str, note: str = "") -> None:
+        """The task ended."""
+
+    def message(self, text: str) -> None:
+        """Something a user should read now."""

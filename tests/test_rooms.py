@@ -1,0 +1,67 @@
+"""Imports go downward through the rooms only, and only through a room's front door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import benchmark
+
+PACKAGE = Path(benchmark.__file__).parent
+ROOMS = [
+    "errors",
+    "records",
+    "storage",
+    "data",
+    "backbones",
+    "embeddings",
+    "ranking",
+    "finetuning",
+    "deployment",
+    "reporting",
+    "pipeline",
+    "cli",
+    "__main__",
+]
+MODULES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py"
+)
+
+
+def room_of(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+def imported_modules(tree: ast.AST) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names.append(node.module or "")
+            if node.module == "benchmark":
+                names += [f"benchmark.{alias.name}" for alias in node.names]
+    return [name for name in names if name.startswith("benchmark.")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downward_and_through_the_front_door(path: Path) -> None:
+    own = room_of(path.relative_to(PACKAGE).parts)
+    for name in imported_modules(ast.parse(path.read_text())):
+        parts = tuple(name.split(".")[1:])
+        other = room_of(parts)
+        if other not in ROOMS:  # a public name of the package itself, for example __version__
+            continue
+        assert ROOMS.index(other) <= ROOMS.index(own), f"{path}: {own} imports {other}, which lies below it"
+        if other != own:
+            assert len(parts) == 1 or not (PACKAGE / other).is_dir(), (
+                f"{path}: reaches inside {other}: {name}"
+            )
+
+
+def test_every_folder_is_a_room() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders <= set(ROOMS)
