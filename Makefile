@@ -1,0 +1,76 @@
+# Thin calls of the `backbones` command. `make help` lists the targets.
+
+DATA      ?= demo_data
+BACKBONES ?= all
+WEIGHTS   ?= imagenet
+SIZE      ?= 224
+WINNER    ?= auto
+RECIPE    ?= two-phase-f1
+RESULTS   ?= results
+CACHE     ?= embeddings_cache
+ARGS      ?=
+
+# The first interpreter that TensorFlow has wheels for; PYTHON=/path/to/python overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+COMMON  = --results "$(RESULTS)" --cache "$(CACHE)" $(ARGS)
+CHOICE  = --backbones "$(BACKBONES)" --weights "$(WEIGHTS)" --size "$(SIZE)"
+DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,MobileNet_0.25,MobileNet_0.5,EfficientNetB0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo embeddings rank finetune report test test-all check check-addons bench torture clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@echo 'Variables: DATA BACKBONES WEIGHTS SIZE WINNER RECIPE RESULTS CACHE ARGS PYTHON'
+
+setup: $(STAMP) ## make .venv with everything that the other targets need
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python.' >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo 'Installing into .venv (TensorFlow is large; the first time takes a few minutes)...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,export,tensorboard]'
+	@touch $@
+
+demo: $(STAMP) ## the whole job on generated photographs: data, six backbones, board, plots
+	@$(BIN)/backbones demo demo_data
+	@$(BIN)/backbones rank demo_data --backbones "$(DEMO_BACKBONES)" --weights imagenet --fallback-random --size "$(SIZE)" $(COMMON)
+
+embeddings: $(STAMP) ## embed DATA into the cache
+	@$(BIN)/backbones embed "$(DATA)" $(CHOICE) --cache "$(CACHE)" $(ARGS)
+
+rank: $(STAMP) ## rank the backbones on DATA
+	@$(BIN)/backbones rank "$(DATA)" $(CHOICE) $(COMMON)
+
+finetune: $(STAMP) ## fine-tune WINNER (a name, or auto for the board's winner) on DATA with RECIPE
+	@$(BIN)/backbones finetune "$(DATA)" --winner "$(WINNER)" --recipe "$(RECIPE)" --weights "$(WEIGHTS)" $(COMMON)
+
+report: $(STAMP) ## rebuild tables and plots of DATA from stored outcomes
+	@$(BIN)/backbones report "$(DATA)" --results "$(RESULTS)" $(ARGS)
+
+test: $(STAMP) ## the test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(STAMP) ## with the slow tests: every architecture is built
+	@$(BIN)/python -m pytest -m 'not torture' $(ARGS)
+
+check: $(STAMP) ## lint, format, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+check-addons: ## compare our F1 with TensorFlow Addons in an environment of its own
+	@sh tests/addons/run.sh "$(PYTHON)"
+
+bench: $(STAMP) ## measure against the straightforward way; tables go to RESULTS/bench
+	@$(BIN)/python -m tests.perf --results "$(RESULTS)/bench" $(ARGS)
+
+torture: $(STAMP) ## inject faults into real runs and print one table
+	@$(BIN)/python -m pytest -m torture --timeout 3600 $(ARGS)
+
+clean: ## remove build files and caches of tools; embeddings and results stay
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	@find benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +
