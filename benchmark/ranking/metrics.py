@@ -1,0 +1,325 @@
+"""Decisions and the scores that follow from them: F1, accuracy, precision, recall, thresholds.
+
+A decision is a bool array (..., N, C) beside targets (N, C), as ``ImageSet.head_targets`` gives them. One column
+stands for two classes (the positive class is decided or not); averages other than BINARY then look at both.
+
+What is 0/0 is 0, as in scikit-learn with ``zero_division=0``: the precision of a class that was never decided, the
+recall of a class that is absent, and therefore the F1 of a class with nothing to find and nothing found. A class of
+the data set that is absent from the scored images counts with F1 0 in a macro average (scikit-learn's behaviour when
+``labels`` names every class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.errors import ArgumentError
+from benchmark.records import Average, Bool, Float64, Task, ThresholdKind, ThresholdRule, Truth
+
+_MOST_CUTS = 10_001
+_SAME_SCORE = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Weighted numbers of images per class.
+
+    Attributes:
+        tp: float64 (..., C) decided and true.
+        fp: float64 (..., C) decided and not true.
+        fn: float64 (..., C) not decided and true.
+        tn: float64 (..., C) neither.
+    """
+
+    tp: Float64
+    fp: Float64
+    fn: Float64
+    tn: Float64
+
+    def both_classes(self) -> Counts:
+        """One column spread to two: the negative class first, the positive class second."""
+        return Counts(
+            tp=np.concatenate([self.tn, self.tp], -1),
+            fp=np.concatenate([self.fn, self.fp], -1),
+            fn=np.concatenate([self.fp, self.fn], -1),
+            tn=np.concatenate([self.tp, self.tn], -1),
+        )
+
+
+def default_average(task: Task, average: Average | None = None) -> Average:
+    """The average that was asked for, else BINARY for two classes and MACRO for more and for multi-label."""
+    if average is not None:
+        return average
+    return Average.BINARY if task is Task.BINARY else Average.MACRO
+
+
+def scored_class_names(truth: Truth) -> tuple[str, ...]:
+    """Class names in the order of ``per_class_f1``: (negative, positive) for BINARY, else ``truth.classes``."""
+    if truth.task is not Task.BINARY or truth.positive is None:
+        return truth.classes
+    return truth.classes[1 - truth.positive], truth.classes[truth.positive]
+
+
+def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike, task: Task) -> Bool:
+    """Turn probabilities into decisions.
+
+    Args:
+        probabilities: (..., C); C = 1 for BINARY.
+        thresholds: broadcastable to (...); a probability at its threshold is decided. Unused for MULTICLASS.
+        task: BINARY and MULTILABEL compare with the threshold, MULTICLASS takes the largest (the first of equals).
+
+    Returns:
+        bool (..., C).
+    """
+    values = np.asarray(probabilities)
+    if task is Task.MULTICLASS:
+        return np.asarray(values.argmax(-1)[..., None] == np.arange(values.shape[-1]))
+    # A float64 array, not a Python number: otherwise the threshold would be rounded to float32 first.
+    return np.asarray(values.astype(np.float64) >= np.asarray(thresholds, np.float64)[..., None])
+
+
+def count(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Counts:
+    """Count right and wrong decisions per class.
+
+    Args:
+        decided: bool (..., N, C).
+        targets: (N, C) of 0 and 1.
+        weights: (N,) images' weights; None counts every image once.
+
+    Returns:
+        Counts with arrays of shape (..., C).
+
+    Raises:
+        ArgumentError: the shapes do not fit.
+    """
+    found = np.asarray(decided, np.float64)
+    true = np.asarray(targets, np.float64)
+    if true.ndim != 2 or found.shape[-2:] != true.shape:
+        raise ArgumentError(
+            "decisions and targets differ in shape", expected=f"(..., {true.shape})", got=str(found.shape)
+        )
+    each = np.ones(len(true)) if weights is None else np.asarray(weights, np.float64)
+    weighed = true * each[:, None]
+    tp = np.einsum("...nc,nc->...c", found, weighed)
+    decided_sum = np.einsum("...nc,n->...c", found, each)
+    true_sum = weighed.sum(0)
+    fp, fn = decided_sum - tp, true_sum - tp
+    return Counts(tp=tp, fp=fp, fn=fn, tn=each.sum() - tp - fp - fn)
+
+
+def _ratio(part: Float64, whole: Float64) -> Float64:
+    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+
+
+def class_f1(counts: Counts) -> Float64:
+    """F1 per class, float64 (..., C): 2 tp / (2 tp + fp + fn)."""
+    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def class_precision(counts: Counts) -> Float64:
+    """Precision per class, float64 (..., C): tp / (tp + fp)."""
+    return _ratio(counts.tp, counts.tp + counts.fp)
+
+
+def class_recall(counts: Counts) -> Float64:
+    """Recall per class, float64 (..., C): tp / (tp + fn)."""
+    return _ratio(counts.tp, counts.tp + counts.fn)
+
+
+def averaged(score: Callable[[Counts], Float64], counts: Counts, average: Average) -> Float64:
+    """A per-class score, averaged over classes as scikit-learn does.
+
+    Args:
+        score: class_f1, class_precision or class_recall.
+        counts: arrays (..., C).
+        average: BINARY (needs one column), MACRO, MICRO or WEIGHTED (by the number of true images per class).
+
+    Returns:
+        float64 (...).
+
+    Raises:
+        ArgumentError: BINARY with several columns.
+    """
+    columns = counts.tp.shape[-1]
+    if average is Average.BINARY:
+        if columns != 1:
+            raise ArgumentError("the binary average needs two classes", got=f"{columns} classes or labels")
+        return score(counts)[..., 0]
+    if columns == 1:
+        counts = counts.both_classes()
+    if average is Average.MICRO:
+        sums = [values.sum(-1, keepdims=True) for values in (counts.tp, counts.fp, counts.fn, counts.tn)]
+        return score(Counts(tp=sums[0], fp=sums[1], fn=sums[2], tn=sums[3]))[..., 0]
+    if average is Average.MACRO:
+        return np.asarray(score(counts).mean(-1))
+    support = counts.tp + counts.fn
+    return _ratio((score(counts) * support).sum(-1), support.sum(-1))
+
+
+def f1_of_counts(counts: Counts, average: Average) -> Float64:
+    """F1 of counts (..., C), float64 (...)."""
+    return averaged(class_f1, counts, average)
+
+
+def f1(
+    decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
+) -> Float64:
+    """F1 of decisions bool (..., N, C) against targets (N, C); float64 (...), 0-d for one set of decisions.
+
+    Args:
+        decided: bool (..., N, C).
+        targets: (N, C) of 0 and 1.
+        average: over classes.
+        weights: (N,) images' weights, or None.
+    """
+    return f1_of_counts(count(decided, targets, weights), average)
+
+
+def precision(
+    decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
+) -> Float64:
+    """Precision, with the arguments and shapes of ``f1``."""
+    return averaged(class_precision, count(decided, targets, weights), average)
+
+
+def recall(
+    decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
+) -> Float64:
+    """Recall, with the arguments and shapes of ``f1``."""
+    return averaged(class_recall, count(decided, targets, weights), average)
+
+
+def accuracy(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Float64:
+    """Share of images whose every column is right (for MULTILABEL the subset accuracy); 0 for no images.
+
+    Args:
+        decided: bool (..., N, C).
+        targets: (N, C) of 0 and 1.
+        weights: (N,) images' weights, or None.
+
+    Returns:
+        float64 (...).
+    """
+    right = (np.asarray(decided, bool) == (np.asarray(targets) > 0.5)).all(-1)
+    each = np.ones(right.shape[-1]) if weights is None else np.asarray(weights, np.float64)
+    return _ratio(right @ each, np.asarray(each.sum()))
+
+
+def per_class_f1(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
+    """F1 of every class, float64 (..., C); one column gives two: negative, positive (``scored_class_names``)."""
+    counts = count(decided, targets)
+    return class_f1(counts.both_classes() if counts.tp.shape[-1] == 1 else counts)
+
+
+def scores(decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average) -> dict[str, float]:
+    """The scores of one set of decisions.
+
+    Args:
+        decided: bool (N, C).
+        targets: (N, C) of 0 and 1.
+        average: over classes, for f1, precision and recall.
+
+    Returns:
+        ``f1``, ``accuracy``, ``precision``, ``recall``.
+    """
+    counts = count(decided, targets)
+    return {
+        "f1": float(f1_of_counts(counts, average)),
+        "accuracy": float(accuracy(decided, targets)),
+        "precision": float(averaged(class_precision, counts, average)),
+        "recall": float(averaged(class_recall, counts, average)),
+    }
+
+
+def best_threshold(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    rule: ThresholdRule,
+    average: Average = Average.BINARY,
+) -> float:
+    """The decision threshold of sigmoid outputs that a rule asks for, on these images.
+
+    FIXED returns its value. TUNED maximises F1 over the cuts between neighbouring probabilities; of several best
+    cuts it takes the one in the widest gap, and in it the midpoint, so that a new image has to move far to cross it.
+    Beyond 10,001 distinct probabilities of several labels, that many evenly ranked cuts are tried. RECALL returns the
+    largest threshold whose recall on these images is at least the wanted one. Without a single true image
+    nothing can be tuned: both return 0.5.
+
+    Args:
+        probabilities: (n,) of the positive class, or (n, C) of C labels that share the threshold.
+        targets: of the same shape, 0 and 1.
+        rule: what to look for.
+        average: over classes; BINARY needs one column.
+
+    Returns:
+        The threshold: a probability at or above it is decided.
+
+    Raises:
+        ArgumentError: a wanted recall outside 0..1, or shapes that differ.
+    """
+    if rule.kind is ThresholdKind.FIXED:
+        return rule.value
+    values, true = _columns(probabilities), _columns(targets) > 0.5
+    if values.shape != true.shape:
+        raise ArgumentError(
+            "probabilities and targets differ in shape", expected=true.shape, got=values.shape
+        )
+    if not true.any():
+        return 0.5
+    if rule.kind is ThresholdKind.TUNED:
+        return _tuned(values, true, average)
+    return _reaching_recall(values, true, rule.value, average)
+
+
+def _columns(values: npt.ArrayLike) -> Float64:
+    array = np.asarray(values, np.float64)
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _counts_at(cuts: Float64, values: Float64, true: Bool) -> Counts:
+    """Counts (K, C) when everything at or above each of K cuts is decided."""
+
+    def above(column: Float64) -> Float64:
+        return (len(column) - np.searchsorted(np.sort(column), cuts)).astype(np.float64)
+
+    tp = np.stack([above(values[true[:, c], c]) for c in range(values.shape[1])], -1)
+    fp = np.stack([above(values[~true[:, c], c]) for c in range(values.shape[1])], -1)
+    positives = true.sum(0)
+    return Counts(tp=tp, fp=fp, fn=positives - tp, tn=len(true) - positives - fp)
+
+
+def _tuned(values: Float64, true: Bool, average: Average) -> float:
+    levels = np.unique(values)
+    if values.shape[1] > 1 and len(levels) > _MOST_CUTS:
+        levels = levels[np.linspace(0, len(levels) - 1, _MOST_CUTS).astype(int)]
+    edges = np.concatenate([[min(0.0, levels[0])], levels, [max(1.0, levels[-1])]])
+    gaps = np.diff(edges)
+    # The upper edge decides what is at or above it, so it stands for the whole gap below it.
+    reached = f1_of_counts(_counts_at(np.append(levels, np.inf), values, true), average)
+    best = reached >= reached.max() - _SAME_SCORE
+    chosen = int(np.argmax(np.where(best, gaps, -1.0)))
+    middle = float((edges[chosen] + edges[chosen + 1]) / 2)
+    # Neighbouring floats have no number between them: rounding must not let the midpoint fall on the lower one.
+    return middle if chosen == 0 or middle > edges[chosen] else float(edges[chosen + 1])
+
+
+def _reaching_recall(values: Float64, true: Bool, wanted: float, average: Average) -> float:
+    if not 0.0 <= wanted <= 1.0:
+        raise ArgumentError("the wanted recall is out of range", expected="0 to 1", got=wanted)
+    levels = np.unique(values)
+    low, high = (
+        0,
+        len(levels) - 1,
+    )  # everything is decided at the lowest level, so it reaches any recall it can
+    while low < high:
+        middle = (low + high + 1) // 2
+        reached = averaged(class_recall, _counts_at(levels[middle : middle + 1], values, true), average)
+        if float(reached[0]) >= wanted - _SAME_SCORE:
+            low = middle
+        else:
+            high = middle - 1
+    return float(levels[low])
