@@ -426,6 +426,7 @@ class Outcome:
         head_seconds: time spent on heads.
         images_embedded: images that were run through the backbone for this board.
         notes: remarks for the reader (fallbacks, retries).
+        baselines: transferability estimates on the same embeddings, by name (knn, logme, h_score).
     """
 
     backbone: str
@@ -453,6 +454,7 @@ class Outcome:
     head_seconds: float = 0.0
     images_embedded: int = 0
     notes: tuple[str, ...] = ()
+    baselines: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:

@@ -1,0 +1,139 @@
+"""Outcomes on disk: probabilities are kept, so that a new metric reruns nothing.
+
+One outcome is one ``.npz`` file: the arrays of its predictions, and its other fields as JSON. A SHA-256 over
+both stands in the file and is checked on reading; pickled content is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import CacheDamaged
+from benchmark.records import Engine, Outcome, Precision, Predictions, Status
+from benchmark.storage import write_whole
+
+_ARRAYS = ("val_rows", "val", "val_thresholds", "test_rows", "test")
+
+
+def outcome_path(folder: Path, backbone: str, digest: str) -> Path:
+    """Where the outcome of a backbone lies.
+
+    Args:
+        folder: ``results/<dataset>/outcomes``.
+        backbone: name on the board; characters that file systems dislike are replaced.
+        digest: hexadecimal digest over everything that decides the outcome.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", backbone)[:80]
+    return folder / f"{safe}-{digest[:16]}.npz"
+
+
+def save_outcome(path: Path, outcome: Outcome) -> None:
+    """Write an outcome, whole or not at all.
+
+    Raises:
+        StorageFull: no room, or no permission.
+    """
+    arrays = _arrays(outcome)
+    fields = _fields(outcome)
+    fields["sha256"] = _digest(arrays, fields)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, fields=np.array(json.dumps(fields)), **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def load_outcome(path: Path) -> Outcome:
+    """Read an outcome and check that it is what was written.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CacheDamaged: the file is not one that ``save_outcome`` wrote, or it changed since.
+    """
+    content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            fields = json.loads(str(file["fields"]))
+            arrays = {name: file[name] for name in file.files if name != "fields"}
+        if fields.pop("sha256") != _digest(arrays, fields):
+            raise ValueError("its SHA-256 does not match")
+        return _outcome(fields, arrays)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ) as error:
+        raise CacheDamaged(
+            "not a stored outcome",
+            where=path,
+            got=str(error),
+            next_step="Delete it; the next run computes it again.",
+        ) from error
+
+
+def _arrays(outcome: Outcome) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"val_history": outcome.val_history}
+    if outcome.predictions is not None:
+        arrays |= {name: getattr(outcome.predictions, name) for name in _ARRAYS}
+    return arrays
+
+
+def _fields(outcome: Outcome) -> dict[str, Any]:
+    omitted = {"predictions", "val_history"}
+    names = [item.name for item in dataclasses.fields(outcome) if item.name not in omitted]
+    fields = {name: _plain(getattr(outcome, name)) for name in names}
+    if outcome.predictions is not None:
+        fields["test_threshold"] = outcome.predictions.test_threshold
+    return fields
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _digest(arrays: dict[str, Any], fields: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
+    threshold = fields.pop("test_threshold", None)
+    predictions = None
+    if threshold is not None:
+        predictions = Predictions(test_threshold=threshold, **{name: arrays[name] for name in _ARRAYS})
+    measured = {
+        name: math.nan
+        for name in ("images_per_second", "latency_ms", "latency_p95_ms")
+        if fields[name] is None
+    }
+    return Outcome(
+        **fields
+        | measured
+        | {
+            "status": Status(fields["status"]),
+            "engine": fields["engine"] and Engine(fields["engine"]),
+            "precision": fields["precision"] and Precision(fields["precision"]),
+            "notes": tuple(fields["notes"]),
+            "predictions": predictions,
+            "val_history": arrays["val_history"],
+        }
+    )
