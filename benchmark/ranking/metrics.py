@@ -1,12 +1,13 @@
 """Decisions and the scores that follow from them: F1, accuracy, precision, recall, thresholds.
 
-A decision is a bool array (..., N, C) beside targets (N, C), as ``ImageSet.head_targets`` gives them. One column
-stands for two classes (the positive class is decided or not); averages other than BINARY then look at both.
+A decision is a bool array (..., N, C) beside targets (N, C), as ``ImageSet.head_targets`` gives them.
+One column stands for two classes (the positive class is decided or not); averages other than BINARY then
+look at both.
 
-What is 0/0 is 0, as in scikit-learn with ``zero_division=0``: the precision of a class that was never decided, the
-recall of a class that is absent, and therefore the F1 of a class with nothing to find and nothing found. A class of
-the data set that is absent from the scored images counts with F1 0 in a macro average (scikit-learn's behaviour when
-``labels`` names every class).
+What is 0/0 is 0, as in scikit-learn with ``zero_division=0``: the precision of a class that was never
+decided, the recall of a class that is absent, and therefore the F1 of a class with nothing to find and
+nothing found. A class of the data set that is absent from the scored images counts with F1 0 in a macro
+average (scikit-learn's behaviour when ``labels`` names every class).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def default_average(task: Task, average: Average | None = None) -> Average:
 
 
 def scored_class_names(truth: Truth) -> tuple[str, ...]:
-    """Class names in the order of ``per_class_f1``: (negative, positive) for BINARY, else ``truth.classes``."""
+    """Class names in the order of ``per_class_f1``: (negative, positive) for BINARY, else all in order."""
     if truth.task is not Task.BINARY or truth.positive is None:
         return truth.classes
     return truth.classes[1 - truth.positive], truth.classes[truth.positive]
@@ -70,7 +71,8 @@ def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike, task: Task) 
     Args:
         probabilities: (..., C); C = 1 for BINARY.
         thresholds: broadcastable to (...); a probability at its threshold is decided. Unused for MULTICLASS.
-        task: BINARY and MULTILABEL compare with the threshold, MULTICLASS takes the largest (the first of equals).
+        task: BINARY and MULTILABEL compare with the threshold, MULTICLASS takes the largest (the first of
+            equals).
 
     Returns:
         bool (..., C).
@@ -210,7 +212,7 @@ def accuracy(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayL
 
 
 def per_class_f1(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
-    """F1 of every class, float64 (..., C); one column gives two: negative, positive (``scored_class_names``)."""
+    """F1 of every class, float64 (..., C), named by ``scored_class_names``; one column gives two."""
     counts = count(decided, targets)
     return class_f1(counts.both_classes() if counts.tp.shape[-1] == 1 else counts)
 
@@ -243,11 +245,11 @@ def best_threshold(
 ) -> float:
     """The decision threshold of sigmoid outputs that a rule asks for, on these images.
 
-    FIXED returns its value. TUNED maximises F1 over the cuts between neighbouring probabilities; of several best
-    cuts it takes the one in the widest gap, and in it the midpoint, so that a new image has to move far to cross it.
-    Beyond 10,001 distinct probabilities of several labels, that many evenly ranked cuts are tried. RECALL returns the
-    largest threshold whose recall on these images is at least the wanted one. Without a single true image
-    nothing can be tuned: both return 0.5.
+    FIXED returns its value. TUNED maximises F1 over the cuts between neighbouring probabilities; of several
+    best cuts it takes the one in the widest gap, and in it the midpoint, so that a new image has to move far
+    to cross it. Beyond 10,001 distinct probabilities of several labels, that many evenly ranked ones are
+    tried as thresholds. RECALL returns the largest threshold whose recall on these images is at least the
+    wanted one. Without a single true image nothing can be tuned: both return 0.5.
 
     Args:
         probabilities: (n,) of the positive class, or (n, C) of C labels that share the threshold.
@@ -294,17 +296,20 @@ def _counts_at(cuts: Float64, values: Float64, true: Bool) -> Counts:
 
 def _tuned(values: Float64, true: Bool, average: Average) -> float:
     levels = np.unique(values)
-    if values.shape[1] > 1 and len(levels) > _MOST_CUTS:
+    every = values.shape[1] == 1 or len(levels) <= _MOST_CUTS
+    if not every:
         levels = levels[np.linspace(0, len(levels) - 1, _MOST_CUTS).astype(int)]
     edges = np.concatenate([[min(0.0, levels[0])], levels, [max(1.0, levels[-1])]])
-    gaps = np.diff(edges)
-    # The upper edge decides what is at or above it, so it stands for the whole gap below it.
+    # A cut at a level decides what is at or above it, so it stands for the whole gap below that level.
     reached = f1_of_counts(_counts_at(np.append(levels, np.inf), values, true), average)
     best = reached >= reached.max() - _SAME_SCORE
-    chosen = int(np.argmax(np.where(best, gaps, -1.0)))
-    middle = float((edges[chosen] + edges[chosen + 1]) / 2)
-    # Neighbouring floats have no number between them: rounding must not let the midpoint fall on the lower one.
-    return middle if chosen == 0 or middle > edges[chosen] else float(edges[chosen + 1])
+    chosen = int(np.argmax(np.where(best, np.diff(edges), -1.0)))
+    low, high = float(edges[chosen]), float(edges[chosen + 1])
+    if chosen == len(levels) and low == high:  # nothing is decided, although a probability is 1
+        return float(np.nextafter(high, np.inf))
+    middle = (low + high) / 2
+    # Neighbouring floats have nothing between them: a midpoint that rounds down would decide the lower one.
+    return middle if every and (chosen == 0 or middle > low) else high
 
 
 def _reaching_recall(values: Float64, true: Bool, wanted: float, average: Average) -> float:
