@@ -1,0 +1,212 @@
+"""Heads of one backbone: trained, chosen, refitted, scored, as a protocol wants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import DataError, EmbeddingError
+from benchmark.ranking.heads_choice import Choice, Chooser
+from benchmark.ranking.heads_fit import Heads, Job, Material, fit, predict
+from benchmark.ranking.heads_scaling import Scaled, standardise, unscaled
+from benchmark.ranking.protocols import Plan, Stage, make_plan
+from benchmark.records import (
+    Embeddings,
+    Float32,
+    HeadProtocol,
+    Int64,
+    Predictions,
+    Split,
+    Task,
+    Truth,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadResult:
+    """What the heads of one backbone gave.
+
+    Attributes:
+        predictions: validation and test probabilities with their thresholds.
+        val_history: float32 (E,) mean F1 after each epoch on the images that choose (inside the training part;
+            for the reference protocol the validation part), at the chosen grid point, over folds. For the plot.
+        chosen: what was chosen per fold, its medians, and notes; JSON-able.
+        head_params: parameters of one head.
+        seconds: wall time of it all.
+    """
+
+    predictions: Predictions
+    val_history: Float32
+    chosen: Mapping[str, Any]
+    head_params: int
+    seconds: float
+
+
+def train_heads(
+    embeddings: Embeddings,
+    truth: Truth,
+    split: Split,
+    protocol: HeadProtocol = HeadProtocol(),  # noqa: B008 - a frozen value
+    *,
+    image_ids: Sequence[str] | None = None,
+) -> HeadResult:
+    """Train, choose, refit and score the heads of one backbone.
+
+    Everything that is chosen (epoch, learning rate, weight decay, threshold) is chosen on images of the same
+    training part, then the head is refitted on all of it. Test labels are never looked at.
+
+    Args:
+        embeddings: of one backbone; row i belongs to row i of ``truth``.
+        truth: labels and groups of the N images.
+        split: the parts.
+        protocol: how to train and validate.
+        image_ids: the N ids in the order of ``truth``; None takes those of the embeddings.
+
+    Raises:
+        DataError: the parts or classes are too small for the protocol.
+        EmbeddingError: the embeddings are not of these images, or not finite.
+        TrainingError: training did not stay finite.
+    """
+    started = time.perf_counter()
+    ids = tuple(embeddings.image_ids if image_ids is None else image_ids)
+    _check(embeddings, truth, ids)
+    plan = make_plan(truth, split, protocol, ids)
+    targets = np.where(np.isin(np.arange(len(ids)), plan.used)[:, None], truth.targets, 0).astype(np.float32)
+    choices, history = _choose(embeddings.features, targets, truth.task, plan, protocol)
+    material = _material(embeddings.features, targets, truth.task, plan, protocol, refit=True)
+    scores = _refit(material, plan, choices)
+    return HeadResult(
+        predictions=_predictions(plan, split, choices, scores),
+        val_history=history,
+        chosen=_chosen(plan, choices, protocol),
+        head_params=(embeddings.features.shape[1] + 1) * targets.shape[1],
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check(embeddings: Embeddings, truth: Truth, ids: tuple[str, ...]) -> None:
+    features = embeddings.features
+    if features.ndim != 2 or len(features) != len(truth.targets) or len(ids) != len(features):
+        raise EmbeddingError(
+            "embeddings do not belong to these images",
+            expected=f"one row for each of {len(truth.targets)} images",
+            got=f"{features.shape} and {len(ids)} image ids",
+        )
+    if embeddings.image_ids and tuple(embeddings.image_ids) != ids:
+        raise EmbeddingError("embeddings are in another order than the images", expected="the same image ids")
+    if not np.isfinite(features).all():
+        raise EmbeddingError("embeddings are not finite", next_step="Embed this backbone again.")
+
+
+def _material(
+    features: Float32, targets: Float32, task: Task, plan: Plan, protocol: HeadProtocol, *, refit: bool
+) -> Material:
+    parts = [stage.train if refit else stage.inner for stage in plan.stages]
+    return Material(
+        scaled=standardise(features, plan.used, parts)
+        if plan.standardised
+        else unscaled(features, len(parts)),
+        targets=targets,
+        exclusive=task is Task.MULTICLASS,
+        protocol=protocol,
+    )
+
+
+def _choose(
+    features: Float32, targets: Float32, task: Task, plan: Plan, protocol: HeadProtocol
+) -> tuple[tuple[Choice, ...], Float32]:
+    """Train every grid point of every stage on its inner part; the choices and the validation curve."""
+    material = _material(features, targets, task, plan, protocol, refit=False)
+    jobs = [
+        Job(
+            label=stage.label, train=stage.inner, rates=plan.rates, decays=plan.decays, epochs=protocol.epochs
+        )
+        for stage in plan.stages
+    ]
+    chooser = Chooser(plan, targets, task, protocol)
+
+    def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
+        rows = [plan.stages[number].choose for number in numbers]
+        chooser.see(epoch, numbers, predict(material, heads, rows))
+
+    fit(material, jobs, after_epoch)
+    return chooser.choices(), chooser.history()
+
+
+def _refit(material: Material, plan: Plan, choices: Sequence[Choice]) -> list[Float32]:
+    """Train the chosen head of every stage on its whole training part; probabilities on its ``score`` rows."""
+    jobs = [
+        Job(label=s.label, train=s.train, rates=(choice.rate,), decays=(choice.decay,), epochs=choice.epoch)
+        for s, choice in zip(plan.stages, choices, strict=True)
+    ]
+    scores: dict[int, Float32] = {}
+
+    def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
+        for place, number in enumerate(numbers):
+            if choices[number].epoch == epoch:
+                rows = plan.stages[number].score
+                one = Heads(kernel=heads.kernel[place : place + 1], bias=heads.bias[place : place + 1])
+                scores[number] = predict(material, one, [rows])[0, :, 0]
+
+    fit(material, jobs, after_epoch)
+    return [scores[number] for number in range(len(jobs))]
+
+
+def _predictions(
+    plan: Plan, split: Split, choices: Sequence[Choice], scores: Sequence[Float32]
+) -> Predictions:
+    outputs = scores[0].shape[1]
+    shape = (plan.repeats, len(plan.val_rows))
+    val, thresholds = np.zeros((*shape, outputs), np.float32), np.zeros(shape)
+    test = np.zeros((len(split.test), outputs), np.float32)
+    test_threshold = choices[-1].threshold
+    for stage, choice, score in zip(plan.stages, choices, scores, strict=True):
+        held_out = np.isin(stage.score, plan.val_rows)
+        if stage.repeat is not None:
+            places = np.searchsorted(plan.val_rows, stage.score[held_out])
+            val[stage.repeat, places] = score[held_out]
+            thresholds[stage.repeat, places] = choice.threshold
+        places = np.searchsorted(split.test, stage.score[~held_out])
+        test[places] = score[~held_out]
+    return Predictions(
+        val_rows=plan.val_rows,
+        val=val,
+        val_thresholds=thresholds,
+        test_rows=split.test,
+        test=test,
+        test_threshold=test_threshold,
+    )
+
+
+def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> dict[str, Any]:
+    folds = [choice for stage, choice in zip(plan.stages, choices, strict=True) if stage.repeat is not None]
+    final = [choice for stage, choice in zip(plan.stages, choices, strict=True) if stage.repeat is None]
+    return {
+        "protocol": protocol.name.value,
+        "repeats": plan.repeats,
+        "folds": len(folds) // plan.repeats,
+        "stages": [stage.label for stage in plan.stages if stage.repeat is not None],
+        **{name: [getattr(choice, field) for choice in folds] for name, field in _FIELDS.items()},
+        "median": {
+            name: float(np.median([getattr(choice, field) for choice in folds]))
+            for name, field in _FIELDS.items()
+        },
+        "final": {name: getattr(final[0], field) for name, field in _FIELDS.items()} if final else None,
+        "notes": list(plan.notes),
+        "val_history_of": "validation part"
+        if not plan.standardised
+        else "images that choose, inside each training part",
+    }
+
+
+_FIELDS = {
+    "epoch": "epoch",
+    "learning_rate": "rate",
+    "weight_decay": "decay",
+    "threshold": "threshold",
+    "inner_f1": "f1",
+}

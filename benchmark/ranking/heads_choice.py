@@ -1,0 +1,114 @@
+"""What a stage chooses from its inner split: epoch, grid point and threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.ranking.metrics import best_threshold, count, decide, default_average, f1_of_counts
+from benchmark.ranking.protocols import Plan
+from benchmark.records import Float32, Float64, HeadProtocol, Int64, Task, ThresholdKind
+
+_SMALLEST = 1e-7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What one stage chose.
+
+    Attributes:
+        epoch: epochs to train, from 1.
+        rate: learning rate.
+        decay: weight decay.
+        threshold: decision threshold of sigmoid outputs.
+        f1: F1 of that choice on the images that chose.
+    """
+
+    epoch: int
+    rate: float
+    decay: float
+    threshold: float
+    f1: float
+
+
+class Chooser:
+    """Scores heads after each epoch on the images that choose, and picks.
+
+    The best F1 under the protocol's threshold rule wins; equals are decided by the lower cross-entropy, then by
+    the earlier epoch, then by the place in the grid. F1 of a few dozen images takes few values, so that the
+    cross-entropy decides often.
+    """
+
+    def __init__(self, plan: Plan, targets: Float32, task: Task, protocol: HeadProtocol) -> None:
+        self._plan = plan
+        self._targets = targets
+        self._task = task
+        self._protocol = protocol
+        self._average = default_average(task, protocol.average)
+        shape = (protocol.epochs, len(plan.stages), len(plan.rates))
+        self._f1 = np.zeros(shape)
+        self._loss = np.full(shape, np.inf)
+        self._threshold = np.full(shape, 0.5)
+
+    def see(self, epoch: int, stages: Sequence[int], probabilities: Float32) -> None:
+        """Score one epoch.
+
+        Args:
+            epoch: finished epochs, from 1.
+            stages: positions of the F stages.
+            probabilities: float32 (F, V, G, C) on each stage's ``choose`` rows, padded.
+        """
+        for place, stage in enumerate(stages):
+            rows = self._plan.stages[stage].choose
+            values = np.moveaxis(probabilities[place, : len(rows)], 1, 0)
+            cell = (epoch - 1, stage)
+            self._threshold[cell] = self._thresholds(values, rows)
+            decided = decide(values, self._threshold[cell][:, None], self._task)
+            self._f1[cell] = f1_of_counts(count(decided, self._targets[rows]), self._average)
+            self._loss[cell] = _cross_entropy(values, self._targets[rows], self._task)
+
+    def _thresholds(self, values: Float32, rows: Int64) -> Float64:
+        """One threshold per grid point, float64 (G,), of probabilities (G, V, C)."""
+        rule = self._protocol.threshold
+        if self._task is Task.MULTICLASS:
+            return np.full(len(values), 0.5)
+        if rule.kind is ThresholdKind.FIXED:
+            return np.full(len(values), rule.value)
+        found = [best_threshold(some, self._targets[rows], rule, self._average) for some in values]
+        return np.asarray(found, np.float64)
+
+    def choices(self) -> tuple[Choice, ...]:
+        """The choice of every stage."""
+        return tuple(self._choice(stage) for stage in range(len(self._plan.stages)))
+
+    def _choice(self, stage: int) -> Choice:
+        epoch, point = self._best(stage)
+        return Choice(
+            epoch=epoch + 1,
+            rate=self._plan.rates[point],
+            decay=self._plan.decays[point],
+            threshold=float(self._threshold[epoch, stage, point]),
+            f1=float(self._f1[epoch, stage, point]),
+        )
+
+    def _best(self, stage: int) -> tuple[int, int]:
+        f1, loss = np.round(self._f1[:, stage].ravel(), 9), self._loss[:, stage].ravel()
+        best = int(np.lexsort((np.arange(len(f1)), loss, -f1))[0])
+        return divmod(best, len(self._plan.rates))
+
+    def history(self) -> Float32:
+        """Mean F1 after each epoch at each stage's grid point, float32 (E,); the final head is not in it."""
+        stages = [place for place, stage in enumerate(self._plan.stages) if stage.repeat is not None]
+        curves = [self._f1[:, stage, self._best(stage)[1]] for stage in stages]
+        return np.asarray(np.mean(curves, 0), np.float32)
+
+
+def _cross_entropy(values: Float32, targets: Float32, task: Task) -> Float64:
+    """Mean cross-entropy of probabilities (G, V, C) against (V, C), float64 (G,)."""
+    likely = np.clip(values.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+    right = targets * np.log(likely)
+    if task is not Task.MULTICLASS:
+        right = right + (1 - targets) * np.log1p(-likely)
+    return np.asarray(-right.sum(-1).mean(-1))

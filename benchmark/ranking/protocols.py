@@ -1,0 +1,183 @@
+"""Which images train, choose and score: the plan of a protocol, without any training.
+
+cv: repeated stratified (grouped) folds over train + validation; each fold's training part is cut once more into
+images that train and images that choose. holdout: the same with the given train and validation parts.
+reference: one head on the given train part, the validation part chooses the epoch. Only the final head's
+``score`` rows are test rows; no test row trains or chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.errors import DataError
+from benchmark.ranking.folds import Folds, fold_data, hash_order, inner_split, make_folds
+from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Truth
+
+REFERENCE_RATE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One head that is wanted, and where its choices come from.
+
+    Attributes:
+        label: names it, for example ``cv/0/3`` or ``final``; seeds derive from it.
+        repeat: which row of the validation probabilities its scores go to; None for the final head.
+        train: int64 rows of the refitted head.
+        inner: int64 rows that train while choosing.
+        choose: int64 rows that choose epoch, learning rate, weight decay and threshold.
+        score: int64 rows that the refitted head predicts.
+    """
+
+    label: str
+    repeat: int | None
+    train: Int64
+    inner: Int64
+    choose: Int64
+    score: Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All heads of a protocol.
+
+    Attributes:
+        stages: the final head, which scores the test part, comes last and is absent without one.
+        used: int64 rows that may train or choose, ascending.
+        val_rows: int64 (V,) rows with validation probabilities, ascending.
+        repeats: R.
+        standardised: whether embeddings are standardised.
+        rates: G learning rates of the grid.
+        decays: G weight decays of the grid.
+        notes: what was not as asked.
+    """
+
+    stages: tuple[Stage, ...]
+    used: Int64
+    val_rows: Int64
+    repeats: int
+    standardised: bool
+    rates: tuple[float, ...]
+    decays: tuple[float, ...]
+    notes: tuple[str, ...]
+
+
+def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> Plan:
+    """Plan a protocol.
+
+    Args:
+        truth: labels and groups of N images; labels of test rows are not looked at.
+        split: the parts.
+        protocol: the protocol.
+        image_ids: N image ids.
+
+    Raises:
+        DataError: the parts or classes are too small.
+    """
+    planner = _Planner(truth, split, protocol, tuple(image_ids))
+    if protocol.name is ProtocolName.REFERENCE:
+        return planner.reference()
+    if protocol.name is ProtocolName.HOLDOUT:
+        return planner.holdout()
+    return planner.cross_validation()
+
+
+class _Planner:
+    def __init__(
+        self, truth: Truth, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
+    ) -> None:
+        self._data = fold_data(truth, image_ids)
+        self._split = split
+        self._protocol = protocol
+        self._notes: list[str] = []
+        self._pool = np.sort(np.concatenate([split.train, split.val]))
+
+    def cross_validation(self) -> Plan:
+        protocol = self._protocol
+        stages = []
+        for repeat in range(protocol.repeats):
+            folds = self._folds(self._pool, f"{protocol.seed}|outer|{repeat}")
+            for number, part in enumerate(folds.parts):
+                train = np.setdiff1d(self._pool, part)
+                stages.append(self._stage(f"cv/{repeat}/{number}", repeat, train, part))
+        return self._plan([*stages, *self._final()], self._pool, protocol.repeats)
+
+    def holdout(self) -> Plan:
+        self._need(self._split.val, "validation")
+        stage = self._stage("holdout", 0, self._split.train, self._split.val)
+        return self._plan([stage, *self._final()], self._split.val, 1)
+
+    def reference(self) -> Plan:
+        train, val, test = (
+            self._ordered(part) for part in (self._split.train, self._split.val, self._split.test)
+        )
+        self._need(train, "training")
+        self._need(val, "validation")
+        score = np.concatenate([val, test])
+        stage = Stage(label="reference", repeat=0, train=train, inner=train, choose=val, score=score)
+        return Plan(
+            stages=(stage,),
+            used=self._pool,
+            val_rows=self._split.val,
+            repeats=1,
+            standardised=False,
+            rates=(REFERENCE_RATE,),
+            decays=(0.0,),
+            notes=(),
+        )
+
+    def _plan(self, stages: Sequence[Stage], val_rows: Int64, repeats: int) -> Plan:
+        grid = [
+            (rate, decay) for rate in self._protocol.learning_rates for decay in self._protocol.weight_decays
+        ]
+        return Plan(
+            stages=tuple(stages),
+            used=self._pool,
+            val_rows=np.sort(val_rows),
+            repeats=repeats,
+            standardised=True,
+            rates=tuple(rate for rate, _ in grid),
+            decays=tuple(decay for _, decay in grid),
+            notes=tuple(dict.fromkeys(self._notes)),
+        )
+
+    def _final(self) -> list[Stage]:
+        if not len(self._split.test):
+            return []
+        return [self._stage("final", None, self._pool, self._split.test)]
+
+    def _stage(self, label: str, repeat: int | None, train: Int64, score: Int64) -> Stage:
+        self._need(train, "training")
+        salt = f"{self._protocol.seed}|inner|{label}"
+        folds, note = inner_split(self._data, train, self._protocol.folds, salt)
+        self._notes += filter(None, [note, folds.note])
+        return Stage(
+            label=label,
+            repeat=repeat,
+            train=self._ordered(train),
+            inner=self._ordered(folds.parts[0]),
+            choose=self._ordered(folds.parts[1]),
+            score=score,
+        )
+
+    def _folds(self, rows: Int64, salt: str) -> Folds:
+        folds = make_folds(self._data, rows, self._protocol.folds, salt)
+        self._notes += filter(None, [folds.note])
+        return folds
+
+    def _ordered(self, rows: Int64) -> Int64:
+        """Rows by hashed image id: what depends on their order does not depend on the order of files."""
+        return rows[hash_order([self._data.image_ids[row] for row in rows], str(self._protocol.seed))]
+
+    def _need(self, rows: Int64, part: str) -> None:
+        if not len(rows):
+            raise DataError(
+                f"the {part} part is empty",
+                expected="at least two images per class in it",
+                got="0 images",
+                next_step="Check the folders, the CSV's split column or --limit.",
+            )
