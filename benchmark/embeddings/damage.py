@@ -1,0 +1,83 @@
+"""What happens to a file that is not what its name says: it is moved out of the way, never used, never deleted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.embeddings.files import PartFile, check_folder
+from benchmark.errors import CacheDamaged, CacheError
+from benchmark.records import Observer
+
+DAMAGED_FOLDER = "damaged"
+_LOG = logging.getLogger("benchmark.embeddings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """A damaged file that was found.
+
+    Attributes:
+        path: where it lay.
+        reason: what is wrong with it.
+        moved_to: where it lies now; None when it could not be moved (a read-only cache).
+    """
+
+    path: Path
+    reason: str
+    moved_to: Path | None
+
+
+class DamageLog:
+    """Collects damages, moves the files aside, and tells an observer or, without one, the log."""
+
+    def __init__(self, root: Path, observer: Observer | None = None) -> None:
+        self._root = root
+        self._observer = observer
+        self._found: dict[Path, Damage] = {}
+
+    @property
+    def found(self) -> tuple[Damage, ...]:
+        """Every damage so far, in the order of finding."""
+        return tuple(self._found.values())
+
+    def set_aside(self, file: PartFile, error: CacheDamaged) -> Damage:
+        """Move a damaged file to ``damaged/`` unless it was replaced since it was read."""
+        damage = Damage(path=file.path, reason=_reason(error), moved_to=self._move(file))
+        if file.path not in self._found or damage.moved_to:
+            where = f"moved to {damage.moved_to}" if damage.moved_to else "left where it is, and not used"
+            self.tell(f"{error} It was {where}; its rows are computed again.")
+        self._found[file.path] = damage
+        return damage
+
+    def tell(self, text: str) -> None:
+        """Say something that a user should read."""
+        if self._observer is not None:
+            self._observer.message(text)
+        else:
+            _LOG.warning("%s", text)
+
+    def _move(self, file: PartFile) -> Path | None:
+        """Rename, then look at what was renamed: a good file that took the place meanwhile goes back."""
+        folder = self._root / DAMAGED_FOLDER
+        target = folder / f"{file.path.parent.name}-{file.path.name}-{secrets.token_hex(4)}"
+        try:
+            folder.mkdir(exist_ok=True)
+            check_folder(folder)
+            if file.path.lstat().st_ino != file.inode:
+                return None
+            file.path.rename(target)
+            if target.lstat().st_ino != file.inode:
+                os.link(target, file.path)
+                target.unlink()
+                return None
+        except (OSError, CacheError):
+            return None
+        return target
+
+
+def _reason(error: CacheDamaged) -> str:
+    return f"{error.what} ({error.got})" if error.got else error.what

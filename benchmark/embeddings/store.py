@@ -1,0 +1,241 @@
+"""The embedding cache: immutable, content-addressed parts, one folder per key."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.embeddings.claims import claim_folder
+from benchmark.embeddings.damage import Damage, DamageLog
+from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
+from benchmark.embeddings.keys import folder_name
+from benchmark.embeddings.parts import Ids, Part, as_ids, as_texts, open_part
+from benchmark.embeddings.writer import PartSize, PartWriter
+from benchmark.errors import CacheDamaged, CacheError
+from benchmark.records import EmbeddingKey, Embeddings, Float32, Observer
+
+STAMP_FILE = "last-used"
+_FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
+_ATTEMPTS = 4  # parts may be compacted by another process while they are read
+
+
+class EmbeddingStore:
+    """Vectors by key and image id.
+
+    Nothing is read without its hash being checked; what fails is moved to ``damaged/`` and counts as missing.
+    Any number of processes may use one cache at once, with or without working file locks.
+
+    Args:
+        root: folder of the cache; made when something is first written.
+        observer: told of damage; without one it goes to the log.
+    """
+
+    def __init__(self, root: Path, *, observer: Observer | None = None) -> None:
+        self.root = root
+        self._damage = DamageLog(root, observer)
+        self._known: OrderedDict[Path, dict[PartFile, Ids]] = OrderedDict()
+        self._used: set[str] = set()
+
+    @property
+    def damages(self) -> tuple[Damage, ...]:
+        """Damaged files found by this store object."""
+        return self._damage.found
+
+    def folder(self, key: EmbeddingKey) -> Path:
+        """Where a key's parts lie."""
+        return self.root / folder_name(key)
+
+    def missing(self, key: EmbeddingKey, image_ids: Sequence[str]) -> tuple[str, ...]:
+        """Which of some images have no vector yet.
+
+        Every part is read and verified once per process; afterwards only files that changed are.
+
+        Args:
+            key: whose vectors.
+            image_ids: hexadecimal image ids.
+
+        Returns:
+            Those without a vector, in the order given, each once.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        ids = as_ids(image_ids)
+        wanted, first = np.unique(ids, return_index=True)
+        absent = np.ones(len(wanted), dtype=bool)
+        for file in self._parts(key):
+            held = self._ids_of(key, file)
+            if held is not None and len(wanted):
+                absent[_positions(wanted, held)[0]] = False
+        return as_texts(ids[np.sort(first[absent])])
+
+    def read(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Embeddings:
+        """Vectors in the order asked for.
+
+        Args:
+            key: whose vectors.
+            image_ids: N >= 1 hexadecimal image ids.
+
+        Returns:
+            features float32 (N, D). Where two parts hold one row, the part with the smaller hash wins.
+
+        Raises:
+            CacheError: some rows are missing, or the cache cannot be read.
+        """
+        ids = as_ids(image_ids)
+        self._touch(key)
+        for _ in range(_ATTEMPTS):
+            features, absent = self._gather(key, ids)
+            if features is not None and not absent:
+                return Embeddings(image_ids=tuple(image_ids), features=features)
+        raise CacheError(
+            "rows are missing",
+            where=self.folder(key),
+            expected=f"{len(ids)} rows",
+            got=f"{absent} missing",
+            next_step="Run 'backbones embed' to compute them.",
+        )
+
+    def writer(self, key: EmbeddingKey, dim: int, *, size: PartSize | None = None) -> PartWriter:
+        """A context manager that takes rows of one key and writes them as parts.
+
+        Args:
+            key: whose vectors.
+            dim: length D of a vector.
+            size: when a part is full; by default 4096 rows or 30 s.
+        """
+        self._touch(key)
+        return PartWriter(self.root, key, dim, size=size)
+
+    def claim(self, key: EmbeddingKey, *, timeout: float = 0.0) -> AbstractContextManager[bool]:
+        """Try to be the one process that computes a key; see ``claim_folder``."""
+        return claim_folder(self.root, folder_name(key), timeout=timeout)
+
+    def _gather(self, key: EmbeddingKey, ids: Ids) -> tuple[Float32 | None, int]:
+        """Features of ids as far as they are there, and how many are not."""
+        wanted, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+        absent = np.ones(len(wanted), dtype=bool)
+        features: Float32 | None = None
+        for part in self._parts_with(key, wanted, absent):
+            at, rows = _positions(wanted, part.image_ids)
+            new = absent[at]
+            if features is None:
+                features = np.empty((len(ids), part.features.shape[1]), dtype=np.float32)
+            if part.features.shape[1] != features.shape[1]:
+                raise _two_dims(self.folder(key), features.shape[1], part.features.shape[1])
+            features[first[at[new]]] = part.features[rows[new]]
+            absent[at] = False
+        if features is not None and len(wanted) < len(ids):
+            features = features[first[inverse]]
+        return features, int(absent.sum())
+
+    def _parts_with(
+        self, key: EmbeddingKey, wanted: Ids, absent: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    ) -> Iterator[Part]:
+        """Parts that hold a row which is still absent, ascending by hash, read afresh."""
+        for file in self._parts(key):
+            known = self._known.get(file.path.parent, {}).get(file)
+            if known is None or absent[_positions(wanted, known)[0]].any():
+                part = self.open(file, key)
+                if part is not None:
+                    yield part
+
+    def _parts(self, key: EmbeddingKey) -> tuple[PartFile, ...]:
+        folder = self.folder(key)
+        return list_parts(folder) if check_folder(folder) else ()
+
+    def _ids_of(self, key: EmbeddingKey, file: PartFile) -> Ids | None:
+        """Image ids of a part, from memory when the file is still the one that was verified."""
+        known = self._known.get(file.path.parent, {})
+        if file in known:
+            return known[file]
+        part = self.open(file, key)
+        return None if part is None else part.image_ids
+
+    def open(self, file: PartFile, key: EmbeddingKey | None = None) -> Part | None:
+        """Read and verify a part; a damaged one is moved aside.
+
+        Args:
+            file: as listed.
+            key: whose it must be; None takes the key that the part names, if the folder is that key's.
+
+        Returns:
+            None when the file went away or was damaged.
+
+        Raises:
+            CacheError: the file cannot be read by this process.
+        """
+        try:
+            content = read_file(file.path)
+            if content is None:
+                return None
+            part = open_part(content, name=file.path.name, where=file.path)
+            _check_key(part, file, key)
+        except CacheDamaged as error:
+            self._damage.set_aside(file, error)
+            return None
+        self._remember(file, part.image_ids)
+        return part
+
+    def _remember(self, file: PartFile, ids: Ids) -> None:
+        folder = file.path.parent
+        known = self._known.setdefault(folder, {})
+        for old in [other for other in known if other.path == file.path]:
+            del known[old]
+        known[file] = ids
+        self._known.move_to_end(folder)
+        while len(self._known) > _FOLDERS_REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _touch(self, key: EmbeddingKey) -> None:
+        """Note that a key is in use; a cache that cannot be written to keeps no such notes."""
+        name = folder_name(key)
+        self._used.add(name)
+        stamp = self.root / name / STAMP_FILE
+        with contextlib.suppress(OSError):
+            descriptor = os.open(stamp, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+            os.close(descriptor)
+            os.utime(stamp)
+
+
+def _check_key(part: Part, file: PartFile, key: EmbeddingKey | None) -> None:
+    """The folder's name holds 64 bits of the key's digest; the part holds the key itself.
+
+    Raises:
+        CacheDamaged: the part is another key's.
+    """
+    belongs = part.key == key if key is not None else folder_name(part.key) == file.path.parent.name
+    if not belongs:
+        raise CacheDamaged(
+            "holds the vectors of another key",
+            where=file.path,
+            expected=folder_name(key) if key is not None else file.path.parent.name,
+            got=folder_name(part.key),
+        )
+
+
+def _positions(
+    wanted: Ids, held: Ids
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], np.ndarray[tuple[int], np.dtype[np.intp]]]:
+    """Where held ids stand among wanted (sorted, distinct) ones: positions in wanted, rows in held."""
+    if not len(wanted):
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    at = np.minimum(np.searchsorted(wanted, held), len(wanted) - 1)
+    rows = np.flatnonzero(wanted[at] == held)
+    return at[rows], rows
+
+
+def _two_dims(folder: Path, dim: int, other: int) -> CacheError:
+    return CacheError(
+        "parts of one key disagree on the length of a vector",
+        where=folder,
+        expected=str(dim),
+        got=str(other),
+        next_step="Remove the folder and run again.",
+    )

@@ -1,0 +1,165 @@
+"""Collecting rows into parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from benchmark.embeddings.files import check_folder, read_file
+from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name
+from benchmark.embeddings.parts import ROWS_PER_PART, SECONDS_PER_PART, Ids, as_ids, build_part, part_name
+from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageFull
+from benchmark.records import EmbeddingKey, Float32
+from benchmark.storage import write_whole
+
+_ATTEMPTS = 3  # another process that keeps the cache within its limit may take the folder away meanwhile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartSize:
+    """When a part is full.
+
+    Attributes:
+        rows: at most so many rows in a part.
+        seconds: rows older than this are written at the next addition.
+    """
+
+    rows: int = ROWS_PER_PART
+    seconds: float = SECONDS_PER_PART
+
+
+class PartWriter:
+    """Writes rows of one key as parts; a context manager.
+
+    Leaving it writes what is buffered, also when an exception (Ctrl-C included) is on its way. Rows that were
+    flushed are durable: they survive SIGKILL and power loss.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        key: EmbeddingKey,
+        dim: int,
+        *,
+        size: PartSize | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = root / folder_name(key)
+        self._key = key
+        self._dim = dim
+        self._size = size or PartSize()
+        self._clock = clock
+        self._ids: list[Ids] = []
+        self._features: list[Float32] = []
+        self._since = clock()
+        self.rows_written = 0
+        self.parts_written = 0
+
+    def __enter__(self) -> Self:
+        check_folder(self._folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.flush()
+            return
+        if isinstance(error, StorageFull):
+            return  # it is this writer's own: trying again would meet the same disk
+        try:
+            self.flush()
+        except CacheError as failure:
+            error.add_note(f"The last rows could not be kept either: {failure}")
+
+    @property
+    def rows_buffered(self) -> int:
+        """Rows that are not on the disk yet."""
+        return sum(map(len, self._ids))
+
+    def add(self, image_ids: Sequence[str] | Ids, features: Float32) -> None:
+        """Take rows, and write a part when enough have come together.
+
+        Args:
+            image_ids: n hexadecimal image ids.
+            features: float32 (n, D), copied; row i belongs to ``image_ids[i]``.
+
+        Raises:
+            EmbeddingError: another shape or type, or a value that is not finite; none of these rows is taken.
+            StorageFull: a part cannot be written.
+        """
+        ids = as_ids(image_ids)
+        self._check(ids, features)
+        if not self._ids:
+            self._since = self._clock()
+        for start in range(0, len(ids), self._size.rows):
+            self._take(ids[start : start + self._size.rows], features[start : start + self._size.rows])
+
+    def _take(self, ids: Ids, features: Float32) -> None:
+        if self.rows_buffered + len(ids) > self._size.rows:
+            self.flush()
+        self._ids.append(ids.copy())
+        self._features.append(np.array(features, dtype=np.float32, copy=True))
+        if self.rows_buffered >= self._size.rows or self._clock() - self._since >= self._size.seconds:
+            self.flush()
+
+    def _check(self, ids: Ids, features: Float32) -> None:
+        if features.dtype != np.float32 or features.shape != (len(ids), self._dim):
+            raise EmbeddingError(
+                "embeddings of another shape or type than their backbone makes",
+                where=self._key.backbone,
+                expected=f"float32 {(len(ids), self._dim)}",
+                got=f"{features.dtype} {features.shape}",
+            )
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            raise EmbeddingError(
+                "embeddings that are not finite",
+                where=f"{self._key.backbone}, image {as_ids(ids)[int(np.argmin(finite))].decode()}",
+                expected="finite numbers",
+                got=f"NaN or infinity in {int((~finite).sum())} of {len(finite)} rows",
+                next_step="Try --precision float32 or another --engine; check the weights.",
+            )
+
+    def flush(self) -> None:
+        """Write what is buffered as one part; nothing when nothing is.
+
+        Raises:
+            StorageFull: it cannot be written; the rows stay buffered, the cache is as it was.
+        """
+        if not self._ids:
+            return
+        ids, first = np.unique(np.concatenate(self._ids), return_index=True)
+        features = np.concatenate(self._features)[first]
+        self._write(build_part(self._key, ids, features))
+        self._ids, self._features, self._since = [], [], self._clock()
+        self.rows_written += len(ids)
+        self.parts_written += 1
+
+    def _write(self, content: bytes) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                ensure_key_file(self._folder, self._key)
+                write_whole(self._folder / part_name(content), content)
+            except StorageFull as error:
+                if attempt + 1 < _ATTEMPTS and isinstance(error.__cause__, FileNotFoundError):
+                    continue
+                raise
+            return
+
+
+def ensure_key_file(folder: Path, key: EmbeddingKey) -> None:
+    """Write ``key.json`` where it is missing or not this key's."""
+    wanted = (key.to_json() + "\n").encode()
+    try:
+        present = read_file(folder / KEY_FILE, limit=MAX_KEY_BYTES)
+    except CacheDamaged:
+        present = None
+    if present != wanted:
+        write_whole(folder / KEY_FILE, wanted)
