@@ -1,0 +1,218 @@
+"""Generate the registry description of the installed Keras: ``python -m benchmark.backbones.describe``.
+
+The walk finds every constructor of tf.keras.applications; each is then built once to learn what a user
+wants to know without building it. Nothing is downloaded: Keras's own download call is observed, not made.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from benchmark.backbones.frozen_graph import for_inference
+from benchmark.backbones.keras_models import (
+    KerasModel,
+    Tensor,
+    build_model,
+    import_keras,
+    preprocess_function,
+)
+from benchmark.backbones.registry import (
+    DESCRIPTION_SCHEMA,
+    description_name,
+    keras_version,
+    shipped_descriptions,
+)
+from benchmark.errors import ArgumentError
+from benchmark.records import Float32, Precision, PreprocessingMode
+from benchmark.storage import write_whole
+
+FLOPS_SIZE = 224
+# Non-default arguments with published ImageNet weights (Keras documentation of the three constructors).
+_VARIANTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "MobileNet": tuple((f"{alpha:g}", {"alpha": alpha}) for alpha in (0.25, 0.5, 0.75)),
+    "MobileNetV2": tuple((f"{alpha:g}", {"alpha": alpha}) for alpha in (0.35, 0.5, 0.75, 1.3, 1.4)),
+    "MobileNetV3Small": (("0.75", {"alpha": 0.75}), ("minimalistic", {"minimalistic": True})),
+    "MobileNetV3Large": (("0.75", {"alpha": 0.75}), ("minimalistic", {"minimalistic": True})),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One entry of the walk: what is known before anything is built.
+
+    Attributes:
+        name: as on the board.
+        family: submodule name.
+        module: module that defines the constructor and its ``preprocess_input``.
+        constructor: name in ``keras.applications``.
+        arguments: non-default constructor arguments.
+        preprocessing: mode found by probing ``preprocess_input``.
+    """
+
+    name: str
+    family: str
+    module: str
+    constructor: str
+    arguments: Mapping[str, Any]
+    preprocessing: PreprocessingMode
+
+
+def walk() -> tuple[Found, ...]:
+    """Every constructor of the installed ``keras.applications`` and its published variants, by name."""
+    applications = import_keras().applications
+    found: list[Found] = []
+    for name in sorted(dir(applications)):
+        constructor = getattr(applications, name)
+        if name[:1].isupper() and callable(constructor):
+            found += _entries(name, constructor)
+    return tuple(found)
+
+
+def _entries(name: str, constructor: Callable[..., KerasModel]) -> Iterator[Found]:
+    module = constructor.__module__
+    mode = preprocessing_mode(preprocess_function(constructor))
+    for suffix, arguments in (("", {}), *_VARIANTS.get(name, ())):
+        yield Found(
+            name=f"{name}_{suffix}" if suffix else name,
+            family=module.rpartition(".")[2],
+            module=module,
+            constructor=name,
+            arguments=arguments,
+            preprocessing=mode,
+        )
+
+
+def preprocessing_mode(function: Callable[[Tensor], Tensor]) -> PreprocessingMode:
+    """The mode of a ``preprocess_input``, found by what it does to three colours.
+
+    Raises:
+        ArgumentError: it does something that is not in the closed set of modes.
+    """
+    pixels = np.array([[[[0, 64, 255], [10, 128, 200], [255, 1, 30]]]], np.float32)
+    answer = np.asarray(function(pixels.copy()))
+    for mode in PreprocessingMode:
+        if np.allclose(answer, expected_preprocessing(pixels, mode), atol=1e-4):
+            return mode
+    raise ArgumentError(
+        "an unknown preprocessing",
+        where=f"{function.__module__}.preprocess_input",
+        expected=f"one of {', '.join(PreprocessingMode)}",
+        got=answer.tolist(),
+    )
+
+
+def expected_preprocessing(pixels: Float32, mode: PreprocessingMode) -> Float32:
+    """What a mode means, written out. ``pixels``: float32 (..., 3), RGB 0..255; same shape returned."""
+    if mode is PreprocessingMode.TF:
+        return pixels / np.float32(127.5) - np.float32(1)
+    if mode is PreprocessingMode.CAFFE:
+        return pixels[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)
+    if mode is PreprocessingMode.TORCH:
+        mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+        return (pixels / np.float32(255) - mean) / deviation
+    return pixels
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What a constructor asks of Keras's helpers."""
+
+    # MobileNetV3 has these two written into its constructor instead of asking the helper.
+    sizes: dict[str, int] = field(default_factory=lambda: {"default_size": 224, "min_size": 32})
+    files: list[dict[str, str]] = field(default_factory=list)
+
+
+@contextmanager
+def _observing() -> Iterator[_Observed]:
+    """Record size limits and weight files that constructors ask for; nothing is downloaded or loaded."""
+    keras = import_keras()
+    utilities = sys.modules["keras.src.applications.imagenet_utils"]
+    original = utilities.obtain_input_shape  # type: ignore[attr-defined]
+    observed = _Observed()
+
+    def sizes(*args: object, **kwargs: int) -> object:
+        observed.sizes = {"default_size": kwargs["default_size"], "min_size": kwargs["min_size"]}
+        return original(*args, **kwargs)
+
+    def file(fname: str, origin: str, file_hash: str | None = None, **_: object) -> str:
+        observed.files.append({"file": fname, "url": origin, "hash": file_hash or ""})
+        return fname
+
+    with (
+        mock.patch.object(utilities, "obtain_input_shape", sizes),
+        mock.patch.object(sys.modules["keras.src.utils.file_utils"], "get_file", file),
+        mock.patch.object(keras.Model, "load_weights"),
+    ):
+        yield observed
+
+
+def describe(found: Found) -> dict[str, Any]:
+    """One description entry: everything that ``Backbone`` holds, and where ImageNet weights are."""
+    keras = import_keras()
+    with _observing() as observed:
+        getattr(keras.applications, found.constructor)(
+            include_top=False,
+            weights="imagenet",
+            pooling="avg",
+            input_shape=(FLOPS_SIZE, FLOPS_SIZE, 3),
+            **found.arguments,
+        )
+    model = build_model(FLOPS_SIZE, constructor=found.constructor, arguments=found.arguments)
+    entry = {
+        "name": found.name,
+        "family": found.family,
+        "module": found.module,
+        "constructor": found.constructor,
+        "arguments": dict(found.arguments),
+        "preprocessing": found.preprocessing.value,
+        **observed.sizes,
+        "embedding_dim": int(model.output_shape[-1]),
+        "params": int(model.count_params()),
+        "flops": graph_flops(model, FLOPS_SIZE),
+        "weights": observed.files[-1],
+    }
+    keras.backend.clear_session()
+    del model
+    gc.collect()
+    return entry
+
+
+def graph_flops(model: KerasModel, size: int) -> int:
+    """Floating-point operations for one image, counted on the traced graph; a multiply-add is two."""
+    import tensorflow as tf
+
+    network = for_inference(model, Precision.FLOAT32)
+    traced = tf.function(network, autograph=False).get_concrete_function(
+        tf.TensorSpec((1, size, size, 3), tf.float32), training=False
+    )
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    counted = tf.compat.v1.profiler.profile(traced.graph, options=options)
+    return int(counted.total_float_ops)
+
+
+def generate(folder: Path) -> Path:
+    """Write the description of the installed Keras into a folder; minutes, because every network is built.
+
+    Returns:
+        the file written.
+    """
+    entries = [describe(found) for found in walk()]
+    content = {"schema": DESCRIPTION_SCHEMA, "keras": keras_version(), "backbones": entries}
+    target = folder / description_name(keras_version())
+    write_whole(target, (json.dumps(content, indent=1) + "\n").encode())
+    return target
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else shipped_descriptions())

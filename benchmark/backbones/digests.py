@@ -1,0 +1,93 @@
+"""SHA-256 of weights, and the memory of digests already computed; without TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.errors import StorageFull
+from benchmark.storage import sha256_file, write_whole
+
+# Keras numbers unnamed layers per process (conv2d_94): the number says nothing about the network.
+_COUNTER = re.compile(r"_\d+(?=/|$)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableDigest:
+    """One variable of a loaded network.
+
+    Attributes:
+        path: layer and variable name, without the process-wide counter of unnamed layers.
+        value: digest of shape and values.
+    """
+
+    path: str
+    value: str
+
+
+def variable_digest(path: str, value: npt.NDArray[Any]) -> VariableDigest:
+    """Digest of one variable; ``value``: any shape, any numeric dtype."""
+    return VariableDigest(path=_COUNTER.sub("", path), value=value_digest(value))
+
+
+def value_digest(value: npt.NDArray[Any]) -> str:
+    """SHA-256 of shape and values; floats count as float32 and integers as int64."""
+    floating = np.issubdtype(value.dtype, np.floating)
+    canonical = np.ascontiguousarray(value, dtype="<f4" if floating else "<i8")
+    digest = hashlib.sha256(json.dumps([list(value.shape), canonical.dtype.str]).encode())
+    digest.update(canonical.data if canonical.size else b"")
+    return digest.hexdigest()
+
+
+def weights_digest(variables: Iterable[VariableDigest]) -> str:
+    """SHA-256 over the paths, shapes and values of all variables, in the network's own order."""
+    listing = [[position, item.path, item.value] for position, item in enumerate(variables)]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def file_digest(path: Path, cache: Path) -> str:
+    """SHA-256 of a file, remembered by its identity, size and times, so that a re-run reads nothing.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    state = path.stat()
+    times = f"{state.st_mtime_ns}:{state.st_ctime_ns}"
+    name = f"file:{path.absolute()}:{state.st_dev}:{state.st_ino}:{state.st_size}:{times}"
+    known = recall(cache, name)
+    if known is None:
+        known = sha256_file(path)
+        remember(cache, name, known)
+    return known
+
+
+def remember(cache: Path, name: str, digest: str) -> None:
+    """Note a digest under a name; a read-only or full cache is no reason to fail."""
+    try:
+        write_whole(_note(cache, name), json.dumps({"name": name, "sha256": digest}).encode())
+    except StorageFull:
+        return
+
+
+def recall(cache: Path, name: str) -> str | None:
+    """The digest noted under a name; None when there is none or the note cannot be trusted."""
+    try:
+        note = json.loads(_note(cache, name).read_bytes())
+        digest = note["sha256"] if note["name"] == name else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None
+
+
+def _note(cache: Path, name: str) -> Path:
+    return (
+        cache / "weights" / f"{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
+    )

@@ -1,0 +1,189 @@
+"""What executes a frozen backbone, and which engine suits a job; without TensorFlow or OpenVINO.
+
+An engine is one module with ``open_frozen(request, precision, sample) -> FrozenBackbone``, named in
+``open_engine``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.backbones.registry import keras_version
+from benchmark.errors import ArgumentError
+from benchmark.records import (
+    Backbone,
+    EmbeddingKey,
+    Engine,
+    Float32,
+    Precision,
+    Resize,
+    UInt8,
+    WeightsSource,
+)
+
+POOLING = "avg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    """What to open.
+
+    Attributes:
+        backbone: which network; its own ``weights`` override those below.
+        weights: of the run.
+        input_size: side S in pixels.
+        engine: None means auto.
+        precision: None means auto.
+        threads: processor threads to use.
+        cache: folder of converted models and remembered digests.
+    """
+
+    backbone: Backbone
+    weights: WeightsSource
+    input_size: int
+    engine: Engine | None
+    precision: Precision | None
+    threads: int
+    cache: Path
+
+
+class Latency(NamedTuple):
+    """Milliseconds for a single image, one after the other: median and 95th percentile."""
+
+    p50: float
+    p95: float
+
+
+class FrozenBackbone(ABC):
+    """A backbone that only embeds. Close it to give its memory back.
+
+    Attributes:
+        engine: what executes it.
+        precision: the arithmetic that it really uses.
+        weights_sha256: of the weights that were really loaded.
+        batch_size: B; every batch has exactly this many images.
+        embedding_dim: D.
+        notes: remarks for the reader of the board (fallbacks).
+    """
+
+    engine: Engine
+    precision: Precision
+    weights_sha256: str
+    batch_size: int
+    embedding_dim: int
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
+        """Embed batches, several at a time, in order.
+
+        Args:
+            batches: uint8 (B, S, S, 3) RGB each; the caller pads the last one.
+
+        Yields:
+            float32 (B, D) each. The bits of a row depend on its image alone.
+        """
+
+    @abstractmethod
+    def embed_one(self, image: UInt8) -> Float32:
+        """The embedding of one image alone, uint8 (S, S, 3) -> float32 (D,); used to measure latency."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give memory and threads back; the backbone cannot be used afterwards."""
+
+    def latency_ms(self, image: UInt8, repeats: int = 20) -> Latency:
+        """Time single images, after two that warm up.
+
+        Args:
+            image: uint8 (S, S, 3).
+            repeats: timed calls.
+        """
+        seconds = [self._timed(image) for _ in range(repeats + 2)][2:]
+        p50, p95 = np.percentile(np.asarray(seconds) * 1000, [50, 95])
+        return Latency(float(p50), float(p95))
+
+    def _timed(self, image: UInt8) -> float:
+        start = time.perf_counter()
+        self.embed_one(image)
+        return time.perf_counter() - start
+
+    def __enter__(self) -> FrozenBackbone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
+    """Open a backbone for embedding; None in the request's engine or precision is planned for the sample.
+
+    Args:
+        request: what to open.
+        sample: uint8 (n, S, S, 3) real images, which a conversion is checked on.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+        EmbeddingError: the engine does not yield finite embeddings.
+        ArgumentError: the input is smaller than the network accepts.
+    """
+    _check_size(request)
+    engine, precision = plan_engine(request, len(sample))
+    if engine is Engine.OPENVINO:
+        from benchmark.backbones import openvino_engine
+
+        return openvino_engine.open_frozen(request, precision, sample)
+    from benchmark.backbones import tensorflow_engine
+
+    return tensorflow_engine.open_frozen(request, precision)
+
+
+def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]:
+    """What executes a job of this many images soonest, conversion included; TensorFlow is not imported."""
+    return request.engine or Engine.TENSORFLOW, request.precision or Precision.FLOAT32
+
+
+def _check_size(request: EngineRequest) -> None:
+    if request.input_size < request.backbone.min_size:
+        raise ArgumentError(
+            "the input is too small for this backbone",
+            where=request.backbone.name,
+            expected=f"at least {request.backbone.min_size} pixels",
+            got=request.input_size,
+            next_step="Choose a larger --size or leave the backbone out.",
+        )
+
+
+def embedding_key(
+    backbone: Backbone,
+    weights_sha256: str,
+    *,
+    input_size: int,
+    resize: Resize,
+    decoder: str,
+    engine: Engine,
+    precision: Precision,
+) -> EmbeddingKey:
+    """The cache key of a backbone's embeddings: everything that changes a vector."""
+    arguments = tuple(sorted((name, json.dumps(value)) for name, value in backbone.arguments.items()))
+    return EmbeddingKey(
+        backbone=backbone.architecture,
+        arguments=arguments,
+        weights_sha256=weights_sha256,
+        input_size=input_size,
+        decoder=decoder,
+        resize=resize,
+        preprocessing=backbone.preprocessing,
+        pooling=POOLING,
+        engine=engine,
+        precision=precision,
+        keras_version=keras_version(),
+    )

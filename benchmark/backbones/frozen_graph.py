@@ -1,0 +1,120 @@
+"""A loaded Keras network as a TensorFlow graph of constants, with preprocessing inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.backbones.engines import EngineRequest
+from benchmark.backbones.keras_models import import_keras
+from benchmark.backbones.weights import LoadedWeights, load_weights
+from benchmark.records import Backbone, Precision
+
+INPUT_NAME = "images"
+OUTPUT_NAME = "embeddings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenGraph:
+    """A graph without variables: uint8 (B, S, S, 3) RGB -> float32 (B, D).
+
+    Attributes:
+        graph: tf.Graph with the placeholder ``images`` and the operation ``embeddings``.
+        weights: what was loaded into it.
+    """
+
+    graph: Any
+    weights: LoadedWeights
+
+
+def build_frozen(request: EngineRequest, precision: Precision, batch_size: int | None) -> FrozenGraph:
+    """Build a backbone, load its weights and freeze it.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    model = request.backbone.build(request.input_size)
+    weights = load_weights(request.backbone, model, request.weights, cache=request.cache)
+    graph = freeze(request.backbone, model, batch_size=batch_size, precision=precision)
+    return FrozenGraph(graph=graph, weights=weights)
+
+
+def freeze(
+    backbone: Backbone, model: Any, *, batch_size: int | None, precision: Precision = Precision.FLOAT32
+) -> Any:
+    """Trace a network once with its weights as constants, in inference mode.
+
+    Args:
+        backbone: its preprocessing goes into the graph.
+        model: as built and loaded; unchanged.
+        batch_size: B; None for any.
+        precision: BFLOAT16 computes layer by layer in bfloat16, from float32 weights to float32 embeddings.
+
+    Returns:
+        tf.Graph: placeholder ``images`` uint8 (B, S, S, 3) -> ``embeddings`` float32 (B, D).
+    """
+    import tensorflow as tf
+
+    size = int(model.input_shape[1])
+    network = for_inference(model, precision)
+    trainable = _values(model.trainable_variables, network.trainable_variables)
+    other = _values(model.non_trainable_variables, network.non_trainable_variables)
+
+    def embed(images: Any) -> Any:
+        constants = [tf.constant(value) for value in trainable], [tf.constant(value) for value in other]
+        features, _ = network.stateless_call(*constants, backbone.preprocess(images), training=False)
+        return tf.identity(tf.cast(features, tf.float32), name=OUTPUT_NAME)
+
+    signature = tf.TensorSpec((batch_size, size, size, 3), tf.uint8, name=INPUT_NAME)
+    traced = tf.function(embed, autograph=False).get_concrete_function(signature)
+    return _without_captures(traced.graph)
+
+
+def _without_captures(traced: Any) -> Any:
+    """The graph with captured tensors (constants that layers keep outside their variables) put in."""
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        captured = {inside.name: tf.constant(outside.numpy()) for outside, inside in traced.captures}
+        tf.graph_util.import_graph_def(traced.as_graph_def(), input_map=captured, name="")
+    return graph
+
+
+def _values(variables: Any, like: Any) -> list[Any]:
+    pairs = zip(variables, like, strict=True)
+    return [variable.numpy().reshape(other.shape) for variable, other in pairs]
+
+
+def for_inference(model: Any, precision: Precision) -> Any:
+    """The network as it is traced: the same layers and variables, in the same order.
+
+    ConvNeXt asks for convolutions with ``groups=channels``, for which Keras compiles a separate XLA program
+    per layer (13 s for ConvNeXtTiny, and 20 s more to convert them); a depthwise layer computes the same
+    sums from the same numbers without that.
+    """
+    keras = import_keras()
+    mixed = {"dtype": "mixed_bfloat16"} if precision is Precision.BFLOAT16 else {}
+
+    def is_depthwise(layer: Any) -> bool:
+        return isinstance(layer, keras.layers.Conv2D) and layer.groups == layer.filters > 1
+
+    def clone(layer: Any) -> Any:
+        config = {**layer.get_config(), **mixed}
+        if not is_depthwise(layer):
+            return layer.__class__.from_config(config)
+        kept = (
+            "name",
+            "dtype",
+            "kernel_size",
+            "strides",
+            "padding",
+            "use_bias",
+            "dilation_rate",
+            "activation",
+        )
+        return keras.layers.DepthwiseConv2D(**{key: config[key] for key in kept})
+
+    if not mixed and not any(is_depthwise(layer) for layer in model.layers):
+        return model
+    return keras.models.clone_model(model, clone_function=clone)

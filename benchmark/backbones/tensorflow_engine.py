@@ -1,0 +1,82 @@
+"""The TensorFlow engine: a frozen graph in a session of its own.
+
+On the processor every batch runs on one thread, and as many batches run at a time as threads were asked
+for: the bits of an embedding then depend neither on the number of threads nor on its neighbours. On a GPU
+the graph is compiled by XLA and computes in bfloat16 unless float32 was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from benchmark.backbones.engines import EngineRequest, FrozenBackbone
+from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME, build_frozen
+from benchmark.records import Engine, Float32, Precision, UInt8
+
+_CPU_BATCH = 16
+_GPU_BATCH = 128
+
+
+class TensorFlowBackbone(FrozenBackbone):
+    """A frozen graph in a TensorFlow session."""
+
+    engine = Engine.TENSORFLOW
+
+    def __init__(self, request: EngineRequest, precision: Precision) -> None:
+        # Without this, TensorFlow's sessions share one pool whose size the first user decides.
+        os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
+        import tensorflow as tf
+
+        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        self.precision = precision
+        self.batch_size = _GPU_BATCH if on_gpu else _CPU_BATCH
+        frozen = build_frozen(request, precision, None)
+        self.weights_sha256 = frozen.weights.sha256
+        self.embedding_dim = request.backbone.embedding_dim
+        self._workers = 2 if on_gpu else request.threads
+        self._session = tf.compat.v1.Session(graph=frozen.graph, config=_session_config(tf, on_gpu))
+        self._call = self._session.make_callable(f"{OUTPUT_NAME}:0", feed_list=[f"{INPUT_NAME}:0"])
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="embed")
+
+    def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
+        """Embed batches of uint8 (B, S, S, 3), several at a time, in order; float32 (B, D) each."""
+        waiting: deque[Future[Float32]] = deque()
+        for batch in batches:
+            waiting.append(self._pool.submit(self._call, batch))
+            if len(waiting) > self._workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def embed_one(self, image: UInt8) -> Float32:
+        """The embedding of one image alone, as a batch of one."""
+        row: Float32 = self._call(image[None])[0]
+        return row
+
+    def close(self) -> None:
+        """End the session and its threads."""
+        self._pool.shutdown()
+        self._session.close()
+
+
+def _session_config(tf: Any, on_gpu: bool) -> Any:
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, use_per_session_threads=True
+    )
+    if on_gpu:
+        config.gpu_options.allow_growth = True
+        config.graph_options.optimizer_options.global_jit_level = tf.compat.v1.OptimizerOptions.ON_2
+    return config
+
+
+def open_frozen(request: EngineRequest, precision: Precision) -> FrozenBackbone:
+    """Build, load and freeze a backbone in this process.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    return TensorFlowBackbone(request, precision)

@@ -1,0 +1,299 @@
+"""Get weights into a network, and prove that they are the ones that were asked for."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.backbones import hdf5_inspection
+from benchmark.backbones.digests import (
+    file_digest,
+    recall,
+    remember,
+    value_digest,
+    variable_digest,
+    weights_digest,
+)
+from benchmark.backbones.downloads import Downloads, imagenet_file
+from benchmark.backbones.keras_models import import_keras
+from benchmark.backbones.registry import WEIGHTS_SUFFIX, description, keras_version
+from benchmark.errors import WeightsError
+from benchmark.records import Backbone, WeightsKind, WeightsSource
+
+CHECKSUMS = "SHA256SUMS"
+_INSPECTION_SECONDS = 120
+# Room for seeds of dropout layers, counters and HDF5's own idea of scalars.
+_SPARE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedWeights:
+    """What was really loaded.
+
+    Attributes:
+        sha256: over variable paths, shapes and values.
+        origin: ``imagenet``, ``random`` with its seed, or the file.
+    """
+
+    sha256: str
+    origin: str
+
+
+def load_weights(
+    backbone: Backbone,
+    model: Any,
+    source: WeightsSource,
+    *,
+    cache: Path,
+    downloads: Downloads | None = None,
+) -> LoadedWeights:
+    """Put weights into a freshly built network.
+
+    Args:
+        backbone: whose weights; its own ``weights`` override ``source``.
+        model: as ``backbone.build`` returns it; changed in place.
+        source: of the run.
+        cache: folder that remembers digests.
+        downloads: where ImageNet weights are fetched from; Keras's own addresses where None.
+
+    Raises:
+        WeightsError: they cannot be had, are damaged or foreign, or belong to another network.
+    """
+    source = backbone.weights or source
+    if source.kind is WeightsKind.RANDOM:
+        _draw(backbone, model, source.seed)
+        origin = f"random, seed {source.seed}"
+        known = _random_name(backbone, source.seed)
+    else:
+        path = weights_file(backbone, source, downloads=downloads)
+        _load_file(backbone, model, path, legacy=source.kind is WeightsKind.IMAGENET)
+        origin = "imagenet" if source.kind is WeightsKind.IMAGENET else str(path)
+        known = _file_name(backbone, path, cache)
+    sha256 = weights_digest(variable_digest(item.path, item.numpy()) for item in model.weights)
+    remember(cache, known, sha256)
+    return LoadedWeights(sha256=sha256, origin=origin)
+
+
+def known_weights_sha256(backbone: Backbone, source: WeightsSource, *, cache: Path) -> str | None:
+    """The digest of weights that were loaded before; None when they were not, or are not there.
+
+    Neither TensorFlow nor the network is needed; nothing is downloaded.
+    """
+    source = backbone.weights or source
+    if source.kind is WeightsKind.RANDOM:
+        return recall(cache, _random_name(backbone, source.seed))
+    try:
+        path = _local_file(backbone, source)
+        return recall(cache, _file_name(backbone, path, cache)) if path.is_file() else None
+    except OSError:
+        return None
+
+
+def weights_file(backbone: Backbone, source: WeightsSource, *, downloads: Downloads | None = None) -> Path:
+    """The file that holds a backbone's weights; ImageNet weights are downloaded where missing.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if source.kind is WeightsKind.IMAGENET:
+        return (downloads or Downloads.shared()).fetch(description()[backbone.architecture]["weights"])
+    path = _local_file(backbone, source)
+    if not path.is_file():
+        raise _missing(backbone, path)
+    return path
+
+
+def _local_file(backbone: Backbone, source: WeightsSource) -> Path:
+    if source.kind is WeightsKind.IMAGENET:
+        return imagenet_file(description()[backbone.architecture]["weights"]["file"])
+    assert source.path is not None, "directories and files have paths"
+    if source.kind is WeightsKind.DIRECTORY:
+        return source.path / f"{backbone.architecture}{WEIGHTS_SUFFIX}"
+    return source.path
+
+
+def _missing(backbone: Backbone, path: Path) -> WeightsError:
+    names = sorted(item.name for item in path.parent.glob(f"*{WEIGHTS_SUFFIX}"))
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.6)
+    return WeightsError(
+        "no weights file for this backbone",
+        where=backbone.name,
+        expected=path,
+        got=f"near names: {', '.join(near)}" if near else f"{len(names)} other weights files there",
+        next_step="Add the file ('backbones weights bundle DIR' on a connected machine writes it), "
+        "or leave the backbone out.",
+    )
+
+
+def _random_name(backbone: Backbone, seed: int) -> str:
+    return f"random:{backbone.architecture}:{seed}:keras-{keras_version()}"
+
+
+def _file_name(backbone: Backbone, path: Path, cache: Path) -> str:
+    return f"weights:{backbone.architecture}:{file_digest(path, cache)}:keras-{keras_version()}"
+
+
+# Random weights -----------------------------------------------------------------------------------
+
+
+def _draw(backbone: Backbone, model: Any, seed: int) -> None:
+    """Draw every randomly initialised variable again, from the seed, the architecture and its position.
+
+    Constants (batch statistics, biases, scales) keep what the constructor gave them.
+    """
+    keras = import_keras()
+    position = 0
+    for layer in model.layers:
+        for variable in layer.weights:
+            position += 1
+            initializer = _initializer(layer, variable.path.rpartition("/")[2])
+            if "seed" in initializer.get("config", {}):
+                text = f"{seed}:{backbone.architecture}:{position}"
+                drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
+                seeded = {**initializer, "config": {**initializer["config"], "seed": drawn}}
+                variable.assign(keras.initializers.get(seeded)(variable.shape, dtype="float32"))
+
+
+def _initializer(layer: Any, name: str) -> dict[str, Any]:
+    """The serialised initializer of a layer's variable; depthwise layers name theirs differently."""
+    stem = name.removesuffix("_kernel") if name.endswith("_kernel") else name
+    config = layer.get_config()
+    for candidate in (f"{name}_initializer", f"{stem}_initializer", "depthwise_initializer"):
+        found = config.get(candidate)
+        if isinstance(found, dict) and (candidate != "depthwise_initializer" or name == "kernel"):
+            return found
+    return {}
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def _load_file(backbone: Backbone, model: Any, path: Path, *, legacy: bool) -> None:
+    _check_listed(backbone, path)
+    most_bytes = sum(4 * int(item.value.shape.num_elements()) for item in model.weights) + _SPARE_BYTES
+    structure = inspect_file(path, most_bytes)
+    if structure["legacy"] and not legacy:
+        raise _unfit(
+            backbone,
+            path,
+            "a legacy Keras 2 file or a whole model, which is not loaded because it can carry code",
+        )
+    _check_shapes(backbone, model, path, structure["datasets"].values())
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise _unfit(backbone, path, str(error).splitlines()[0][:300]) from error
+    _check_assigned(backbone, model, path)
+
+
+def _unfit(backbone: Backbone, path: Path, got: str) -> WeightsError:
+    return WeightsError(
+        f"not the weights of {backbone.architecture}",
+        where=path,
+        expected=f"a Keras 3 '{WEIGHTS_SUFFIX}' file of the top-less, average-pooled network",
+        got=got,
+        next_step="Save it again with model.save_weights, or take another file.",
+    )
+
+
+def inspect_file(path: Path, most_bytes: int) -> dict[str, Any]:
+    """The structure of an HDF5 file, read by a process that may hang or crash without harm.
+
+    Raises:
+        WeightsError: it is refused, damaged, or the process hung.
+    """
+    command = [sys.executable, str(Path(hdf5_inspection.__file__)), str(path), str(most_bytes)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_INSPECTION_SECONDS, check=True)
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError, ValueError) as error:
+        answer = {"refused": f"HDF5 cannot read it ({type(error).__name__})"}
+    if "refused" in answer:
+        raise WeightsError(
+            "not a usable weights file",
+            where=path,
+            expected=f"a Keras 3 '{WEIGHTS_SUFFIX}' file",
+            got=answer["refused"],
+            next_step="Copy or save the file again.",
+        )
+    return answer
+
+
+def _check_shapes(backbone: Backbone, model: Any, path: Path, shapes: Iterable[list[int]]) -> None:
+    wanted = Counter(tuple(item.shape) for item in model.weights)
+    found = Counter(tuple(shape) for shape in shapes)
+    missing = wanted - found
+    if missing:
+        shape, count = next(iter(missing.items()))
+        raise _unfit(
+            backbone,
+            path,
+            f"{missing.total()} of {wanted.total()} arrays missing, e.g. {count} of shape {shape}",
+        )
+    # Dropout layers save their seeds (two integers) although a network without its top has no use for them.
+    extra = [shape for shape in (found - wanted) if shape not in ((2,), ())]
+    if extra:
+        raise _unfit(backbone, path, f"arrays that the network does not have, e.g. of shape {extra[0]}")
+
+
+def _check_assigned(backbone: Backbone, model: Any, path: Path) -> None:
+    """Every variable holds an array of the file, and each array went to one variable only.
+
+    Keras can match layers by order or skip what it does not find; shapes alone would not show it.
+    """
+    import h5py
+
+    found: Counter[str] = Counter()
+
+    def add(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[value_digest(item[()])] += 1
+
+    with h5py.File(path, "r") as file:
+        file.visititems(add)
+    missing = Counter(value_digest(item.numpy()) for item in model.weights) - found
+    if missing:
+        raise _unfit(backbone, path, f"{missing.total()} variables did not get their values from it")
+
+
+def _check_listed(backbone: Backbone, path: Path) -> None:
+    """Compare the file with the checksum list beside it, where there is one."""
+    wanted = read_checksums(path.parent).get(path.name)
+    if wanted is not None and file_sha256(path) != wanted:
+        raise WeightsError(
+            "damaged: it differs from the checksum beside it",
+            where=path,
+            expected=f"SHA-256 {wanted[:16]}...",
+            next_step=f"Copy the bundle again; 'backbones weights verify {path.parent}' checks all of it.",
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a weights file.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError("cannot be read", where=path, got=error.strerror or error) from error
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256 of a bundle's checksum list; empty where there is none."""
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    return {parts[1].lstrip("*"): parts[0].lower() for parts in pairs if len(parts) == 2}
