@@ -1,0 +1,225 @@
+"""The one decoder: file bytes to RGB pixels as a viewer would show them.
+
+What it does beyond calling Pillow:
+
+- formats are recognised by their first bytes: a wrong extension does not matter, no other codec is reached;
+- the size in the header is checked before any pixel is decoded;
+- EXIF (and TIFF) orientation is applied;
+- transparency is composited on white, the page that a browser shows behind an image;
+- 16-bit greys are scaled to 8 bits (65535 becomes 255) instead of clipped;
+- animations give their first frame;
+- a file that ends too early is refused, never filled with grey.
+
+Embedded colour profiles are not applied: CMYK is converted by Pillow's plain formula.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final, cast
+
+import numpy as np
+import PIL
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from benchmark.errors import DataError
+from benchmark.records import UInt8
+
+MAX_PIXELS: Final = 50_000_000
+HEADER_BYTES: Final = 16
+"""How many first bytes ``sniff`` looks at."""
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's parsers are known to raise on bytes that are not what they claim to be.
+_PARSER_ERRORS = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    UserWarning,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Format:
+    name: str
+    matches: Callable[[bytes], bool]
+    open: Callable[[BytesIO], Image.Image]
+
+
+def _starts(*magics: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magics)
+
+
+def _is_webp(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+
+
+def _open_jpeg(file: BytesIO) -> Image.Image:
+    # The factory also recognises multi-picture files of telephones, whose first frame is the photograph.
+    factory = cast("Callable[[BytesIO], Image.Image]", JpegImagePlugin.jpeg_factory)
+    return factory(file)
+
+
+_FORMATS = (
+    _Format(name="JPEG", matches=_starts(b"\xff\xd8\xff"), open=_open_jpeg),
+    _Format(name="PNG", matches=_starts(b"\x89PNG\r\n\x1a\n"), open=PngImagePlugin.PngImageFile),
+    _Format(name="BMP", matches=_starts(b"BM"), open=BmpImagePlugin.BmpImageFile),
+    _Format(name="GIF", matches=_starts(b"GIF87a", b"GIF89a"), open=GifImagePlugin.GifImageFile),
+    _Format(name="WebP", matches=_is_webp, open=WebPImagePlugin.WebPImageFile),
+    _Format(
+        name="TIFF",
+        matches=_starts(b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+        open=TiffImagePlugin.TiffImageFile,
+    ),
+)
+
+
+def decoder_name() -> str:
+    """Decoder and version, as they stand in embedding keys: ``pillow-<version>``."""
+    return f"pillow-{PIL.__version__}"
+
+
+def sniff(head: bytes) -> str | None:
+    """The accepted format that a file's first bytes (``HEADER_BYTES`` of them) announce, or None."""
+    found = _format_of(head)
+    return found.name if found else None
+
+
+def _format_of(head: bytes) -> _Format | None:
+    return next((known for known in _FORMATS if known.matches(head)), None)
+
+
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8:
+    """Decode an image file.
+
+    Args:
+        content: the whole file: JPEG, PNG, BMP, GIF, WebP or TIFF.
+        max_pixels: images whose header declares more are refused before decoding.
+
+    Returns:
+        uint8 (H, W, 3), RGB, upright, writable only by copy.
+
+    Raises:
+        DataError: not an image of these formats, too large, damaged or cut off; ``what`` is the reason.
+    """
+    image = _open(content, max_pixels)
+    try:
+        return np.asarray(_upright_rgb(image))
+    except _PARSER_ERRORS as error:
+        raise _damaged(image.format or "image", error) from error
+
+
+def check_decodable(content: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
+    """Why these bytes cannot be decoded, as one clause; empty when they can."""
+    try:
+        decode(content, max_pixels=max_pixels)
+    except DataError as error:
+        return f"{error.what}: {error.got}" if error.got else error.what
+    return ""
+
+
+def _open(content: bytes, max_pixels: int) -> Image.Image:
+    """The image with its header read and its size found acceptable."""
+    kind = _format_of(content[:HEADER_BYTES])
+    if kind is None:
+        raise _unknown_format(content)
+    try:
+        image = kind.open(BytesIO(content))
+    except _PARSER_ERRORS as error:
+        raise _damaged(kind.name, error) from error
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise DataError("an image without pixels", got=f"{width} x {height}")
+    if width * height > max_pixels:
+        raise DataError(
+            f"too many pixels (at most {max_pixels:,})",
+            got=f"{width} x {height}",
+            next_step="Shrink the image, or raise the limit of pixels.",
+        )
+    return image
+
+
+def _unknown_format(content: bytes) -> DataError:
+    if not content:
+        return DataError("an empty file")
+    if not any(content[:4096]):
+        return DataError("a file of zero bytes only")
+    return DataError(
+        "not a JPEG, PNG, BMP, GIF, WebP or TIFF image", got=f"a file that starts with {content[:12]!r}"
+    )
+
+
+def _damaged(kind: str, error: BaseException) -> DataError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"a damaged or incomplete {kind} file", got=text[:200])
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    # Read after loading: PNG may carry its EXIF behind the pixels, and TIFF files come out upright already.
+    turn = _TRANSPOSES.get(_orientation(image))
+    plain = _to_rgb(image)
+    return plain if turn is None else plain.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 where there is none or the EXIF block is damaged, as viewers do."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _PARSER_ERRORS:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        return _from_sixteen_bits(image)
+    if image.mode in {"I", "F"}:
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range to show")
+    if image.has_transparency_data or image.mode in {"La", "RGBa"}:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # the nearest of 256 levels
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    page = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+    return Image.alpha_composite(page, layer).convert("RGB")

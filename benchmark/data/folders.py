@@ -1,0 +1,205 @@
+"""``DATA/<class>/*`` and ``DATA/{train,val,test}/<class>/*``: folders to a listing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmark.data.decode import HEADER_BYTES, sniff
+from benchmark.data.files import reason_of
+from benchmark.data.listing import PART_NAMES, Entry, Listing, Part
+from benchmark.errors import DataError
+from benchmark.records import Rejected
+
+IMAGE_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+)
+_OTHER_IMAGE_SUFFIXES = frozenset(
+    {".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".ico", ".ppm", ".pgm", ".pbm"}
+    | {".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".pdf"}
+)
+# Companions of images that are known not to be images: not worth opening.
+_OTHER_SUFFIXES = frozenset(
+    {".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".db", ".ini", ".zip", ".npy"}
+)
+_PLUMBING = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
+_NO_FOLDERS = "a folder with one sub-folder of images per class, train/val/test folders of those, or a CSV"
+
+
+def list_folder(root: Path, *, follow_links: bool) -> Listing:
+    """List a data folder.
+
+    Args:
+        root: absolute, resolved, existing folder.
+        follow_links: whether links may lead outside it.
+
+    Raises:
+        DataError: no folder of a class holds any image.
+    """
+    walk = _Walk(root=str(root), follow_links=follow_links)
+    top = walk.folders("")
+    parts = _part_folders(walk, top)
+    if parts:
+        walk.reject_all(
+            [name for name in top if name not in parts], "outside of the train, val and test folders"
+        )
+        entries = [entry for name, part in parts.items() for entry in walk.classes(name, part)]
+    else:
+        entries = walk.classes("", None)
+    if not entries and not walk.rejected:
+        raise DataError("no images", where=root, expected=_NO_FOLDERS, next_step=_nested_hint(walk, top))
+    return Listing(name=root.name or "data", root=root, entries=tuple(entries), rejected=tuple(walk.rejected))
+
+
+def _part_folders(walk: _Walk, top: list[str]) -> dict[str, Part]:
+    """Top-level folders that are parts: some ``train`` holds class folders, and no images itself."""
+    parts = {name: PART_NAMES[name.lower()] for name in top if name.lower() in PART_NAMES}
+    trains = [name for name, part in parts.items() if part is Part.TRAIN]
+    if not trains or (len(parts) == 1 and len(top) > 1):
+        return {}
+    return parts if all(walk.folders(name) and not walk.has_images(name) for name in trains) else {}
+
+
+def _nested_hint(walk: _Walk, top: list[str]) -> str:
+    deeper = next((name for name in top if walk.folders(name)), None)
+    return f"Did you mean {Path(walk.root) / deeper}?" if deeper else "Check the path."
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One pass over a data folder; collects what it refuses."""
+
+    root: str
+    follow_links: bool
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the visible, acceptable folders in ``folder`` (relative to the root), sorted."""
+        return [item.name for item in self._scan(folder, quiet=True) if self._is_folder(item)]
+
+    def has_images(self, folder: str) -> bool:
+        """Whether a folder itself holds a file that is named like an image."""
+        return any(_suffix(item.name) in IMAGE_SUFFIXES for item in self._scan(folder, quiet=True))
+
+    def classes(self, base: str, part: Part | None) -> list[Entry]:
+        """Entries of ``base/<class>/**``."""
+        entries: list[Entry] = []
+        for item in self._scan(base):
+            path = _join(base, item.name)
+            if self._is_folder(item):
+                entries += [Entry(found, (item.name,), part) for found in self._images(path)]
+            elif self._refused_link(item, path):
+                continue
+            elif _suffix(item.name) in IMAGE_SUFFIXES:
+                self._reject(path, "outside of any class folder")
+        return entries
+
+    def reject_all(self, folders: list[str], reason: str) -> None:
+        """Reject whatever images lie in some folders."""
+        for folder in folders:
+            for path in self._images(folder):
+                self._reject(path, reason)
+
+    def _images(self, folder: str) -> list[str]:
+        """Candidate files below a folder, depth first, by name."""
+        found: list[str] = []
+        waiting, seen = [folder], {os.path.realpath(self._full(folder))}
+        while waiting:
+            here = waiting.pop()
+            for item in self._scan(here):
+                path = _join(here, item.name)
+                if self._refused_link(item, path):
+                    continue
+                if item.is_dir() and _suffix(item.name) not in IMAGE_SUFFIXES:
+                    # A link that is followed may lead back to a folder already walked.
+                    real = os.path.realpath(item.path) if self.follow_links else item.path
+                    if real not in seen:
+                        seen.add(real)
+                        waiting.append(path)
+                elif self._is_candidate(item, path):
+                    found.append(path)
+        return found
+
+    def _is_candidate(self, item: os.DirEntry[str], path: str) -> bool:
+        suffix = _suffix(item.name)
+        if suffix in IMAGE_SUFFIXES:
+            return True
+        if suffix in _OTHER_IMAGE_SUFFIXES:
+            self._reject(path, f"a format that is not accepted: {suffix}")
+            return False
+        return suffix not in _OTHER_SUFFIXES and _looks_like_image(item)
+
+    def _scan(self, folder: str, *, quiet: bool = False) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._full(folder)) as items:
+                return sorted((item for item in items if _visible(item.name)), key=lambda item: item.name)
+        except OSError as error:
+            if not quiet:
+                self._reject(folder or ".", f"a folder that cannot be listed: {reason_of(error)}")
+            return []
+
+    def _is_folder(self, item: os.DirEntry[str]) -> bool:
+        if item.is_symlink() and (not self.follow_links or self._link_reason(item)):
+            return False
+        return item.is_dir()
+
+    def _refused_link(self, item: os.DirEntry[str], path: str) -> bool:
+        reason = self._link_reason(item) if item.is_symlink() else ""
+        if reason:
+            self._reject(path, reason)
+        return bool(reason)
+
+    def _link_reason(self, item: os.DirEntry[str]) -> str:
+        reason = link_refusal(self.root, item.path, follow_links=self.follow_links)
+        if not reason and not self.follow_links and item.is_dir():
+            return "a link to a folder (--follow-links follows it)"
+        return reason
+
+    def _reject(self, path: str, reason: str) -> None:
+        self.rejected.append(Rejected(path=path, reason=reason))
+
+    def _full(self, folder: str) -> str:
+        return f"{self.root}/{folder}" if folder else self.root
+
+
+def link_refusal(root: str, path: str, *, follow_links: bool) -> str:
+    """Why a path that goes through links is refused, as one clause; empty when it is not.
+
+    Args:
+        root: resolved data folder.
+        path: absolute path, links in it not resolved.
+        follow_links: whether links may lead outside the root.
+    """
+    try:
+        real = os.path.realpath(path, strict=True)
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
+        return "a link that leads nowhere" if reason == "no such file" else reason
+    if follow_links or real.startswith(root.rstrip("/") + os.sep):
+        return ""
+    return "it leads outside of the data folder (--follow-links accepts it)"
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - pathlib is slow for a million names
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name not in _PLUMBING
+
+
+def _looks_like_image(item: os.DirEntry[str]) -> bool:
+    """Whether a file of unknown suffix begins like an accepted image."""
+    try:
+        if not item.is_file():
+            return False
+        with open(item.path, "rb") as file:  # noqa: PTH123 - as above
+            return sniff(file.read(HEADER_BYTES)) is not None
+    except OSError:
+        return False

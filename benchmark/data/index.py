@@ -1,0 +1,140 @@
+"""What earlier scans found out about files: a memo that may vanish or be damaged at any time.
+
+One file per source: SHA-256 of the rest, one line of JSON (the reasons), then fixed-width rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.data.files import Stamp
+from benchmark.storage import write_whole
+
+SCHEMA: Final = 1
+_ROW = np.dtype(
+    [
+        ("path", "<u8"),
+        ("size", "<i8"),
+        ("mtime", "<i8"),
+        ("ctime", "<i8"),
+        ("inode", "<u8"),
+        ("id", "S32"),
+        ("reason", "<i4"),
+    ]
+)
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a scan found out about one file.
+
+    Attributes:
+        image_id: SHA-256 of its bytes, hexadecimal; empty when it could not be read.
+        reason: why it is left out; empty when it is decodable.
+    """
+
+    image_id: str
+    reason: str
+
+
+class Index:
+    """Findings by (path, stamp), and reasons by image id.
+
+    What was loaded stays in arrays (80 bytes a file): a million Python tuples would be half a gigabyte.
+    """
+
+    def __init__(self, file: Path, reasons: list[str], rows: npt.NDArray[Any]) -> None:
+        self.file = file
+        self._reasons = reasons
+        self._reason_numbers = {reason: number for number, reason in enumerate(reasons)}
+        self._rows = rows[np.argsort(rows["path"], kind="stable")]
+        self._by_id = np.argsort(self._rows["id"], kind="stable")
+        self._ids = self._rows["id"][self._by_id]
+        self._fresh: dict[int, tuple[Stamp, bytes, int]] = {}
+
+    @classmethod
+    def load(cls, folder: Path, source: str, conditions: str) -> Index:
+        """The index of a source; empty where there is none or it is damaged.
+
+        Args:
+            folder: of all indexes.
+            source: absolute data folder or CSV.
+            conditions: everything else that decides whether a file is decodable.
+        """
+        digest = hashlib.sha256(
+            f"{SCHEMA}|{conditions}|{source}".encode("utf-8", "surrogateescape")
+        ).hexdigest()
+        file = folder / f"{digest[:32]}.bin"
+        header, _, body = (_content(file) or b'[""]\n').partition(b"\n")
+        return cls(file, json.loads(header), np.frombuffer(body, _ROW))
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything that was not loaded."""
+        return bool(self._fresh)
+
+    def find(self, path: str, stamp: Stamp) -> Finding | None:
+        """What is known of a file that has not changed since."""
+        key = _path_key(path)
+        position = int(np.searchsorted(self._rows["path"], np.uint64(key)))
+        if position == len(self._rows):
+            return None
+        row = self._rows[position]
+        if row.item()[:5] != (key, stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode):
+            return None
+        identity = self._rows["id"][position : position + 1].tobytes()  # a scalar would lose trailing zeros
+        return Finding(identity.hex(), self._reasons[int(row["reason"])])
+
+    def verdict(self, image_id: str) -> str | None:
+        """The reason known for these bytes (empty: decodable), or None."""
+        wanted = np.frombuffer(bytes.fromhex(image_id), "S32")
+        position = int(np.searchsorted(self._ids, wanted)[0])
+        if position == len(self._ids) or self._ids[position] != wanted[0]:
+            return None
+        return self._reasons[int(self._rows["reason"][self._by_id[position]])]
+
+    def add(self, path: str, stamp: Stamp, finding: Finding) -> None:
+        """Remember a finding."""
+        number = self._reason_numbers.setdefault(finding.reason, len(self._reasons))
+        if number == len(self._reasons):
+            self._reasons.append(finding.reason)
+        self._fresh[_path_key(path)] = (stamp, bytes.fromhex(finding.image_id), number)
+
+    def save(self, paths: Iterable[str]) -> None:
+        """Write the index whole, with the files among ``paths`` only, so that it forgets those that are gone.
+
+        Raises:
+            StorageFull: it cannot be written.
+        """
+        fresh = np.zeros(len(self._fresh), _ROW)
+        for position, (path, (stamp, image_id, reason)) in enumerate(self._fresh.items()):
+            numbers = (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
+            fresh[position] = (path, *numbers, image_id, reason)
+        wanted = np.fromiter((_path_key(path) for path in paths), np.uint64)
+        kept = self._rows[np.isin(self._rows["path"], wanted) & ~np.isin(self._rows["path"], fresh["path"])]
+        body = json.dumps(self._reasons).encode() + b"\n" + kept.tobytes() + fresh.tobytes()
+        write_whole(self.file, hashlib.sha256(body).digest() + body)
+
+
+def _content(file: Path) -> bytes | None:
+    """The checked body of an index file; None where it cannot be used."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    body = content[_DIGEST_BYTES:]
+    return body if hashlib.sha256(body).digest() == content[:_DIGEST_BYTES] else None
+
+
+def _path_key(path: str) -> int:
+    encoded = path.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")

@@ -1,0 +1,310 @@
+"""From a folder or CSV to an ImageSet."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmark.data.decode import decoder_name
+from benchmark.data.folders import list_folder
+from benchmark.data.grouping import join_groups, name_groups, number_groups
+from benchmark.data.index import Index
+from benchmark.data.listing import Entry, Listing, Part
+from benchmark.data.options import DataOptions
+from benchmark.data.scan import Scanner
+from benchmark.data.split import check_enough, order_key, split_images
+from benchmark.data.tables import list_table
+from benchmark.errors import ArgumentError, DataError
+from benchmark.records import ImageSet, Int64, Observer, Rejected, Split, Task
+
+_DEFAULTS = DataOptions()
+_TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
+POSITIVE_NAMES: Final = frozenset(
+    {"positive", "pos", "defect", "defects", "defective", "crack", "cracks", "cracked", "true", "yes", "1"}
+)
+
+
+def load_images(
+    source: Path, *, cache: Path, options: DataOptions = _DEFAULTS, observer: Observer | None = None
+) -> ImageSet:
+    """Find, read, check, label, group and split the images of a folder or CSV.
+
+    Args:
+        source: ``DATA/<class>/*``, ``DATA/{train,val,test}/<class>/*`` or a CSV of
+            ``path,label[,split][,group]``.
+        cache: folder whose ``index`` remembers ids and decodability by path, size, times and inode.
+        options: how.
+        observer: told how far the scan is.
+
+    Returns:
+        The images, one row per distinct content, sorted by image id.
+
+    Raises:
+        DataError: no usable images, one class only, a class too small to split, an unreadable CSV, or
+            (``strict``) any rejected file.
+        ArgumentError: ``options.positive`` or ``options.groups`` names nothing.
+    """
+    resolved = _existing(source)
+    listing = _listing(resolved, options)
+    listing = dataclasses.replace(listing, entries=name_groups(listing, options.groups))
+    index = Index.load(cache / "index", str(resolved), f"{decoder_name()}|{options.max_pixels}")
+    paths = sorted({entry.path for entry in listing.entries})
+    scanner = Scanner(
+        root=str(listing.root),
+        index=index,
+        max_pixels=options.max_pixels,
+        jobs=options.jobs,
+        observer=observer,
+    )
+    findings = dict(zip(paths, scanner.scan(paths), strict=True))
+    merged = _Merge()
+    for entry in sorted(listing.entries, key=lambda entry: (entry.part or Part.TRAIN, entry.path)):
+        finding = findings[entry.path]
+        merged.add(entry, finding.image_id, finding.reason)
+    return _assemble(listing, merged, options)
+
+
+def regroup(images: ImageSet, groups: Int64, *, seed: int) -> ImageSet:
+    """The same images with other groups, and so with other parts where we drew them.
+
+    Args:
+        images: the images.
+        groups: int64 (N,) group numbers of any values.
+        seed: of the drawing.
+
+    Raises:
+        DataError: a class has too few groups to split.
+    """
+    numbers = number_groups(groups.tolist())
+    parts = _given_parts(images.split, len(images))
+    check_enough(images.classes, images.targets, numbers, parts)
+    split = split_images(images.image_ids, images.targets, groups=numbers, parts=parts, seed=seed)
+    return dataclasses.replace(images, groups=numbers, split=split)
+
+
+def _given_parts(split: Split, count: int) -> list[Part] | None:
+    """The parts as the user gave them: a val part that we drew counts as train again."""
+    if not split.given:
+        return None
+    parts = [Part.TRAIN] * count
+    for rows, part in ((split.val, Part.VAL), (split.test, Part.TEST)):
+        for row in rows:
+            parts[row] = Part.TRAIN if part is Part.VAL and split.val_drawn else part
+    return parts
+
+
+def _existing(source: Path) -> Path:
+    try:
+        return source.expanduser().resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(
+            "no such folder or CSV",
+            where=source,
+            expected="a folder of labelled images or a CSV",
+            next_step=_nearby(source),
+        ) from error
+
+
+def _nearby(source: Path) -> str:
+    """A hint at what may have been meant."""
+    try:
+        names = [path.name for path in source.absolute().parent.iterdir()]
+    except (OSError, ValueError):
+        return f"The folder {source.parent} does not exist either."
+    near = difflib.get_close_matches(source.name, names, n=3)
+    return (
+        f"Did you mean {' or '.join(str(source.parent / name) for name in near)}?"
+        if near
+        else "Check the path."
+    )
+
+
+def _listing(source: Path, options: DataOptions) -> Listing:
+    if source.is_dir():
+        return list_folder(source, follow_links=options.follow_links)
+    if source.suffix.lower() in _TABLE_SUFFIXES:
+        return list_table(source, group_column=options.groups, follow_links=options.follow_links)
+    raise DataError(
+        "neither a folder nor a CSV", where=source, expected="a folder of labelled images, a .csv or a .tsv"
+    )
+
+
+@dataclass(slots=True)
+class _Merge:
+    """Entries brought together by content."""
+
+    files: dict[str, list[Entry]] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def add(self, entry: Entry, image_id: str, reason: str) -> None:
+        """Take in one entry."""
+        if reason:
+            self.rejected.append(Rejected(path=entry.path, reason=reason))
+        else:
+            known = self.files.setdefault(image_id, [])
+            if entry not in known:  # a CSV may name a file twice
+                known.append(entry)
+
+    def drop_conflicts(self) -> None:
+        """Reject images whose files carry different labels."""
+        for image_id, entries in list(self.files.items()):
+            labels = sorted({_text(entry.labels) for entry in entries})
+            if len(labels) > 1:
+                reason = f"byte-identical files carry different labels: {', '.join(labels)}"
+                self.rejected += [Rejected(path=entry.path, reason=reason) for entry in entries]
+                del self.files[image_id]
+
+    def drop_unlabelled(self) -> None:
+        """Reject images without a label, where labels exclude each other."""
+        for image_id, entries in list(self.files.items()):
+            if not entries[0].labels:
+                self.rejected += [Rejected(path=entry.path, reason="no label") for entry in entries]
+                del self.files[image_id]
+
+
+def _text(labels: Sequence[str]) -> str:
+    return ";".join(labels) or "(none)"
+
+
+def _assemble(listing: Listing, merged: _Merge, options: DataOptions) -> ImageSet:
+    merged.drop_conflicts()
+    several = any(len(entry.labels) > 1 for entry in listing.entries)
+    if not several:
+        merged.drop_unlabelled()
+    rejected = tuple(sorted((*listing.rejected, *merged.rejected), key=lambda item: (item.path, item.reason)))
+    classes = tuple(sorted({label for entry in listing.entries for label in entry.labels}))
+    _check(listing, len(merged.files), rejected, classes, options)
+    files = _limited(merged.files, options)
+    image_ids = tuple(sorted(files))
+    kept = [files[image_id][0] for image_id in image_ids]
+    targets = _targets(kept, classes, several=several)
+    task = Task.MULTILABEL if several else Task.BINARY if len(classes) == 2 else Task.MULTICLASS
+    groups = _groups([files[image_id] for image_id in image_ids])
+    parts = None if kept[0].part is None else [entry.part or Part.TRAIN for entry in kept]
+    parts = None if parts is None or set(parts) == {Part.TRAIN} else parts
+    check_enough(classes, targets, groups, parts)
+    return ImageSet(
+        name=listing.name,
+        root=listing.root,
+        paths=tuple(entry.path for entry in kept),
+        image_ids=image_ids,
+        targets=targets,
+        classes=classes,
+        task=task,
+        positive=_positive(classes, options.positive, task),
+        groups=groups,
+        split=split_images(image_ids, targets, groups=groups, parts=parts, seed=options.seed),
+        rejected=rejected,
+        duplicates=tuple(_duplicates(files.values())),
+        crossings=tuple(_crossings(files.values())),
+    )
+
+
+def _check(
+    listing: Listing, files: int, rejected: Sequence[Rejected], classes: Sequence[str], options: DataOptions
+) -> None:
+    if options.strict and rejected:
+        first = rejected[0]
+        raise DataError(
+            f"{len(rejected)} rejected files, the first because: {first.reason}",
+            where=listing.root / first.path,
+            next_step="Mend or remove them, or run without --strict to leave them out.",
+        )
+    if not files:
+        raise DataError("no usable images", where=listing.root, got=_reasons(rejected) or "none")
+    if len(classes) < 2:
+        raise DataError(
+            "only one class of images",
+            where=listing.root,
+            expected="at least two classes, each a sub-folder (or a label of the CSV)",
+            got=f"{', '.join(classes) or 'none'} ({files} images)",
+            next_step=_one_class_hint(listing.root, classes),
+        )
+
+
+def _reasons(rejected: Iterable[Rejected]) -> str:
+    """The most frequent reasons of rejection, for an error."""
+    counted = Counter(item.reason for item in rejected).most_common(3)
+    return "; ".join(f"{count} rejected: {reason}" for reason, count in counted)
+
+
+def _one_class_hint(root: Path, classes: Sequence[str]) -> str:
+    inner = root / classes[0] if classes else root
+    try:
+        nested = sum(path.is_dir() for path in inner.iterdir())
+    except OSError:
+        nested = 0
+    return f"Did you mean {inner}?" if nested > 1 else "Add images that belong to the other class."
+
+
+def _limited(files: dict[str, list[Entry]], options: DataOptions) -> dict[str, list[Entry]]:
+    """At most ``limit`` images, each stratum (part and labels) in proportion, by the order of a drawing."""
+    if options.limit is None or len(files) <= options.limit:
+        return files
+    strata: dict[tuple[int, tuple[str, ...]], list[str]] = {}
+    for image_id in sorted(files, key=lambda image_id: order_key(options.seed, image_id)):
+        entry = files[image_id][0]
+        strata.setdefault((int(entry.part or Part.TRAIN), entry.labels), []).append(image_id)
+    # The k-th of n in a stratum stands at (k + 1/2) / n: the smallest positions are a fair share of each.
+    placed = sorted(
+        ((rank + 0.5) / len(members), key, image_id)
+        for key, members in strata.items()
+        for rank, image_id in enumerate(members)
+    )
+    return {image_id: files[image_id] for _, _, image_id in placed[: options.limit]}
+
+
+def _targets(kept: Sequence[Entry], classes: Sequence[str], *, several: bool) -> Int64:
+    """int64 (N,) class positions; (N, C) of 0 and 1 where images have several labels."""
+    position = {name: number for number, name in enumerate(classes)}
+    if not several:
+        return np.array([position[entry.labels[0]] for entry in kept], np.int64)
+    targets = np.zeros((len(kept), len(classes)), np.int64)
+    for row, entry in enumerate(kept):
+        targets[row, [position[label] for label in entry.labels]] = 1
+    return targets
+
+
+def _positive(classes: Sequence[str], wanted: str | None, task: Task) -> int | None:
+    """Position of the positive class: the one asked for, else the one named like it, else the second."""
+    if wanted is not None and wanted not in classes:
+        near = difflib.get_close_matches(wanted, classes, n=2, cutoff=0.4)
+        raise ArgumentError(
+            "no such class",
+            where="--positive",
+            expected=f"one of {', '.join(classes)}",
+            got=wanted,
+            next_step=f"Did you mean {' or '.join(near)}?" if near else "",
+        )
+    if task is not Task.BINARY:
+        return None
+    if wanted is not None:
+        return classes.index(wanted)
+    named = [number for number, name in enumerate(classes) if name.lower() in POSITIVE_NAMES]
+    return named[0] if len(named) == 1 else 1
+
+
+def _groups(files: Sequence[Sequence[Entry]]) -> Int64 | None:
+    """int64 (N,) group numbers; None when no file names a group."""
+    memberships = [sorted({entry.group for entry in entries if entry.group is not None}) for entries in files]
+    return number_groups(join_groups(memberships)) if any(memberships) else None
+
+
+def _duplicates(files: Iterable[Sequence[Entry]]) -> list[tuple[str, str]]:
+    return sorted((entries[0].path, other.path) for entries in files for other in entries[1:])
+
+
+def _crossings(files: Iterable[Sequence[Entry]]) -> list[tuple[str, str, str, str]]:
+    return sorted(
+        (entries[0].path, entries[0].part.name.lower(), other.path, other.part.name.lower())
+        for entries in files
+        for other in entries[1:]
+        if entries[0].part is not None and other.part is not None and other.part is not entries[0].part
+    )

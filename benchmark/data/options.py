@@ -1,0 +1,42 @@
+"""What a caller may ask of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmark.data.decode import MAX_PIXELS
+from benchmark.errors import ArgumentError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataOptions:
+    """How images are found, checked, grouped and split.
+
+    Attributes:
+        positive: name of the positive class of two; None applies the naming rule.
+        seed: of the split and of ``limit``.
+        groups: a CSV column, or a regular expression on relative paths (its capture groups, or the whole
+            match, name the group); None uses a CSV column called ``group`` where there is one.
+        strict: a rejected file is an error.
+        follow_links: links (and CSV paths) may lead outside the data folder.
+        max_pixels: images whose header declares more are left out.
+        limit: use at most this many images, stratified over parts and classes.
+        jobs: threads; 0 uses all cores.
+    """
+
+    positive: str | None = None
+    seed: int = 0
+    groups: str | None = None
+    strict: bool = False
+    follow_links: bool = False
+    max_pixels: int = MAX_PIXELS
+    limit: int | None = None
+    jobs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ArgumentError("must be at least 1", where="--limit", got=self.limit)
+        if self.max_pixels < 1:
+            raise ArgumentError("must be at least 1", where="max_pixels", got=self.max_pixels)
+        if self.jobs < 0:
+            raise ArgumentError("must be 0 (all cores) or more", where="--jobs", got=self.jobs)

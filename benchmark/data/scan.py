@@ -1,0 +1,118 @@
+"""Reading every file once: its image id, and whether it can be decoded."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from benchmark.data.decode import check_decodable
+from benchmark.data.files import Stamp, read_stamped, reason_of
+from benchmark.data.index import Finding, Index
+from benchmark.data.workers import map_in_order
+from benchmark.errors import DataError, StorageFull
+from benchmark.records import Observer
+from benchmark.storage import sha256_bytes
+
+TASK: Final = "scan"
+_SAVE_SECONDS = 60.0
+_FILES_PER_TASK = 16
+# A file can change again within one tick of the file system's clock and keep its stamp.
+_SETTLED_NS = 50_000_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Scanner:
+    """Finds out about files, asking the index first.
+
+    Attributes:
+        root: absolute folder of the paths.
+        index: the memo.
+        max_pixels: images whose header declares more are left out.
+        jobs: threads; 0 uses all cores.
+        observer: told how far it is.
+        files_read: files whose bytes were read, because the index did not know them.
+        files_decoded: files among those that had to be decoded as well.
+    """
+
+    root: str
+    index: Index
+    max_pixels: int
+    jobs: int = 0
+    observer: Observer | None = None
+    files_read: int = field(default=0, init=False)
+    files_decoded: int = field(default=0, init=False)
+
+    def scan(self, paths: Sequence[str]) -> list[Finding]:
+        """One finding per path, in their order. Progress is saved every minute and at the end."""
+        findings: list[Finding] = []
+        try:
+            self._tell_started(len(paths))
+            self._scan_into(findings, paths)
+        finally:
+            # Also after Ctrl-C: what was read need not be read again.
+            self._save(paths)
+        return findings
+
+    def _scan_into(self, findings: list[Finding], paths: Sequence[str]) -> None:
+        saved = time.monotonic()
+        for found in map_in_order(self._look_at, _chunks(paths), self.jobs):
+            for path, (stamp, finding, read, decoded) in found:
+                findings.append(finding)
+                self.files_read += read
+                self.files_decoded += decoded
+                if stamp is not None:
+                    self.index.add(path, stamp, finding)
+            if self.observer:
+                self.observer.advanced(TASK, len(findings))
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                self._save(paths)
+                saved = time.monotonic()
+
+    def _look_at(self, paths: Sequence[str]) -> list[tuple[str, _Look]]:
+        return [(path, self._look(path)) for path in paths]
+
+    def _look(self, path: str) -> _Look:
+        full = f"{self.root}/{path}" if not path.startswith("/") else path
+        try:
+            known = self.index.find(path, Stamp.of(os.stat(full)))  # noqa: PTH116 - pathlib is slow here
+        except (OSError, ValueError) as error:
+            return None, Finding("", reason_of(error)), False, False
+        return (None, known, False, False) if known else self._read(full)
+
+    def _read(self, full: str) -> _Look:
+        try:
+            content, stamp = read_stamped(full)
+        except DataError as error:
+            return None, Finding("", error.what), False, False
+        image_id = sha256_bytes(content)
+        reason = self.index.verdict(image_id)
+        decoded = reason is None
+        if reason is None:
+            reason = check_decodable(content, max_pixels=self.max_pixels)
+        settled = time.time_ns() - stamp.ctime_ns > _SETTLED_NS
+        return (stamp if settled else None), Finding(image_id, reason), True, decoded
+
+    def _tell_started(self, total: int) -> None:
+        if self.observer:
+            self.observer.started(TASK, total)
+
+    def _save(self, paths: Sequence[str]) -> None:
+        """Save the memo; where that fails the scan is still right, only the next one will be slow."""
+        if not self.index.changed:
+            return
+        try:
+            self.index.save(paths)
+        except StorageFull as error:
+            if self.observer:
+                self.observer.message(f"What the scan found cannot be remembered: {error}")
+
+
+# (stamp to remember or None, finding, was read, was decoded)
+_Look = tuple[Stamp | None, Finding, bool, bool]
+
+
+def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (paths[start : start + _FILES_PER_TASK] for start in range(0, len(paths), _FILES_PER_TASK))

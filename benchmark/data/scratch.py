@@ -1,0 +1,352 @@
+"""Decoded pixels on disk, written once and read by any number of threads and processes at the same time.
+
+``pixels.u8`` holds uint8 (N, S, S, 3). ``state.u1`` holds one byte per row (0 not yet, 1 ready), then the
+filler's pulse and phase. Both are memory-mapped: they live in the page cache, not in a process's own memory.
+A reader waits for its rows; where the filler failed or died, it gets an error instead of waiting for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmark.data.decode import MAX_PIXELS, decode
+from benchmark.data.files import read_regular
+from benchmark.data.resize import resize_pixels
+from benchmark.data.workers import map_in_order
+from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
+from benchmark.records import Observer, Resize, UInt8
+from benchmark.storage import sha256_bytes, storage_error, write_whole
+
+TASK: Final = "decode"
+_PIXELS, _STATE, _IDS, _OWNER, _FAILURE = "pixels.u8", "state.u1", "images.bin", "owner.json", "failure.json"
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+_READY = 1
+_FILLING, _FILLED, _FAILED = 1, 2, 3
+_PULSE_SECONDS = 0.5
+_PATIENCE_SECONDS = 60.0
+_OWNER_CHECK_SECONDS = 0.5
+_LONGEST_NAP_SECONDS = 0.02
+_BLOCK_BYTES = 1 << 20
+_ROWS_PER_TASK = 8
+
+
+class Scratch:
+    """Pixels of some images at one input size, in a folder of their own.
+
+    Attributes:
+        folder: the folder.
+        image_ids: N image ids; row i of the pixels is ``image_ids[i]``.
+        size: side S in pixels.
+        patience_seconds: how long a reader waits for a filler that shows no pulse.
+    """
+
+    def __init__(self, folder: Path, image_ids: tuple[str, ...], size: int) -> None:
+        self.folder = folder
+        self.image_ids = image_ids
+        self.size = size
+        self.patience_seconds = _PATIENCE_SECONDS
+        # Taken around every access to a row's state: orders it against the row's pixels on any processor.
+        self._order = threading.Lock()
+        self._pixels = _mapped(folder / _PIXELS, (len(image_ids), size, size, 3))
+        self._state = _mapped(folder / _STATE, (len(image_ids) + 2,))
+
+    @classmethod
+    def create(cls, folder: Path, image_ids: Sequence[str], size: int) -> Scratch:
+        """Make an empty scratch with every byte allocated, so that a full disk is an error and not a crash.
+
+        Args:
+            folder: of this scratch alone; what a dead process left there is removed.
+            image_ids: N image ids, at least one.
+            size: side S in pixels.
+
+        Raises:
+            StorageFull: no room left, or no permission; nothing is left behind.
+            CacheError: another living process uses this folder.
+        """
+        if _exists(folder):
+            _remove_abandoned(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _own(folder, size)
+            _allocate(folder / _IDS, 0).write_bytes(b"".join(map(bytes.fromhex, image_ids)))
+            _allocate(folder / _STATE, len(image_ids) + 2)
+            _allocate(folder / _PIXELS, cls.bytes_needed(len(image_ids), size))
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise storage_error(error, folder) from error
+        return cls(folder, tuple(image_ids), size)
+
+    @classmethod
+    def attach(cls, folder: Path) -> Scratch:
+        """Open a scratch that this or another process made.
+
+        Raises:
+            CacheError: there is none.
+        """
+        try:
+            size = int(_owner(folder)["size"])
+            ids = (folder / _IDS).read_bytes()
+            return cls(folder, tuple(ids[at : at + 32].hex() for at in range(0, len(ids), 32)), size)
+        except (OSError, ValueError, KeyError) as error:
+            raise CacheError("no decoded pixels here", where=folder, got=error) from error
+
+    @staticmethod
+    def bytes_needed(count: int, size: int) -> int:
+        """Size of ``pixels.u8`` for ``count`` images of side ``size``."""
+        return count * size * size * 3
+
+    def fill(
+        self,
+        paths: Sequence[Path],
+        resize: Resize = Resize.BILINEAR,
+        jobs: int = 0,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        observer: Observer | None = None,
+    ) -> None:
+        """Decode and resize every image into its row, in order, on threads.
+
+        Args:
+            paths: N absolute paths; row i must still hold the bytes that ``image_ids[i]`` names.
+            resize: how.
+            jobs: threads; 0 uses all cores.
+            max_pixels: images whose header declares more are refused before decoding.
+            observer: told how many rows are ready.
+
+        Raises:
+            DataError: an image changed or cannot be decoded; waiting readers get the same error.
+        """
+        chunks = [
+            range(at, min(at + _ROWS_PER_TASK, len(paths))) for at in range(0, len(paths), _ROWS_PER_TASK)
+        ]
+
+        def fill_rows(rows: range) -> int:
+            for row in rows:
+                self._put(row, _verified(paths[row], self.image_ids[row], max_pixels), resize)
+            return rows.stop
+
+        with self._filling():
+            _tell(observer, "started", len(paths))
+            for done in map_in_order(fill_rows, chunks, jobs):
+                _tell(observer, "advanced", done)
+
+    def rows(self, start: int, stop: int) -> UInt8:
+        """Pixels of rows ``start`` to ``stop``, waiting until they are ready.
+
+        Returns:
+            uint8 (n, S, S, 3), a read-only view of the scratch.
+
+        Raises:
+            DataError: an image could not be decoded.
+            JobError: the filler died, or shows no pulse.
+        """
+        watch = _Watch(self)
+        while not self._are_ready(start, stop):
+            watch.wait()
+        view = self._pixels[start:stop].view()
+        view.flags.writeable = False
+        return view
+
+    def remove(self) -> None:
+        """Delete the folder. Views of rows stay valid until they are dropped."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _put(self, row: int, image: UInt8, resize: Resize) -> None:
+        self._pixels[row] = resize_pixels(image, self.size, resize)
+        with self._order:
+            self._state[row] = _READY
+
+    def _are_ready(self, start: int, stop: int) -> bool:
+        with self._order:
+            return bool(np.all(self._state[: len(self.image_ids)][start:stop] == _READY))
+
+    @property
+    def _pulse(self) -> int:
+        return int(self._state[-2])
+
+    @property
+    def _phase(self) -> int:
+        return int(self._state[-1])
+
+    @contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Show a pulse while rows are filled, and leave the error behind where that fails."""
+        _own(self.folder, self.size)
+        self._state[-1] = _FILLING
+        stopped = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(stopped,), name="scratch-pulse", daemon=True)
+        heart.start()
+        try:
+            yield
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            stopped.set()
+            heart.join()
+        self._state[-1] = _FILLED
+
+    def _beat(self, stopped: threading.Event) -> None:
+        while not stopped.wait(_PULSE_SECONDS):
+            self._state[-2] = (self._pulse + 1) % 256
+
+    def _fail(self, error: BaseException) -> None:
+        with suppress(BenchmarkError):  # readers still see the phase where the reason cannot be written
+            write_whole(self.folder / _FAILURE, json.dumps(_described(error)).encode())
+        self._state[-1] = _FAILED
+
+
+def _tell(observer: Observer | None, event: str, count: int) -> None:
+    if observer:
+        getattr(observer, event)(TASK, count)
+
+
+def _verified(path: Path, image_id: str, max_pixels: int) -> UInt8:
+    """Decoded pixels of a file that still holds the bytes it was identified by."""
+    try:
+        content = read_regular(path)
+        if sha256_bytes(content) != image_id:
+            raise DataError("it changed during the run", next_step="Run again when nothing writes to it.")
+        return decode(content, max_pixels=max_pixels)
+    except DataError as error:
+        raise DataError(error.what, where=path, got=error.got, next_step=error.next_step) from error
+
+
+class _Watch:
+    """Waiting for a filler, for as long as it lives."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self.scratch = scratch
+        self.nap_seconds = 0.0005
+        self.pulse = -1
+        self.felt = self.checked = time.monotonic()
+
+    def wait(self) -> None:
+        """Sleep a little, or raise when nothing is left to wait for."""
+        if self.scratch._phase == _FAILED:
+            raise _failure(self.scratch.folder)
+        now = time.monotonic()
+        if self.scratch._pulse != self.pulse:
+            self.pulse, self.felt = self.scratch._pulse, now
+        if now - self.felt > self.scratch.patience_seconds:
+            raise _abandoned(self.scratch.folder, f"no pulse for {self.scratch.patience_seconds:.0f} s")
+        if now - self.checked > _OWNER_CHECK_SECONDS:
+            self.checked = now
+            if not _alive(self.scratch.folder):
+                raise _abandoned(self.scratch.folder, "its process is gone")
+        time.sleep(self.nap_seconds)
+        self.nap_seconds = min(2 * self.nap_seconds, _LONGEST_NAP_SECONDS)
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    if isinstance(error, BenchmarkError):
+        return {
+            "kind": "data" if isinstance(error, DataError) else "job",
+            "what": error.what,
+            "where": error.where,
+            "got": error.got,
+            "next_step": error.next_step,
+        }
+    return {
+        "kind": "job",
+        "what": "decoding stopped",
+        "where": "",
+        "got": repr(error),
+        "next_step": "Run again.",
+    }
+
+
+def _failure(folder: Path) -> BenchmarkError:
+    """The error that a filler left behind."""
+    try:
+        told: dict[str, str] = json.loads((folder / _FAILURE).read_bytes())
+        kind = DataError if told["kind"] == "data" else JobError
+        return kind(told["what"], where=told["where"] or folder, got=told["got"], next_step=told["next_step"])
+    except (OSError, ValueError, KeyError):
+        return JobError("decoding stopped for an unknown reason", where=folder, next_step="Run again.")
+
+
+def _abandoned(folder: Path, got: str) -> JobError:
+    return JobError(
+        "decoding stopped before these images were ready", where=folder, got=got, next_step="Run again."
+    )
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> UInt8:
+    mapped: UInt8 = np.memmap(path, np.uint8, "r+", shape=shape)
+    return mapped
+
+
+def _allocate(path: Path, size: int) -> Path:
+    """Make a file of ``size`` zero bytes that really have room on the disk."""
+    with path.open("xb") as file:
+        if size and not _reserved(file.fileno(), size):
+            for at in range(0, size, _BLOCK_BYTES):
+                file.write(bytes(min(_BLOCK_BYTES, size - at)))
+    return path
+
+
+def _reserved(descriptor: int, size: int) -> bool:
+    """Whether the file system could reserve the bytes by itself; raises OSError when the disk is full."""
+    reserve: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
+    if reserve is None:
+        return False
+    try:
+        reserve(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in _CANNOT_RESERVE:
+            return False
+        raise
+    return True
+
+
+def _own(folder: Path, size: int) -> None:
+    import psutil
+
+    started = psutil.Process().create_time()
+    owner = {"size": size, "pid": os.getpid(), "started": started, "host": socket.gethostname()}
+    write_whole(folder / _OWNER, json.dumps(owner).encode())
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    owner: dict[str, Any] = json.loads((folder / _OWNER).read_bytes())
+    return owner
+
+
+def _alive(folder: Path) -> bool:
+    """Whether the process that owns a scratch lives; taken for granted where it runs on another machine."""
+    import psutil
+
+    try:
+        owner = _owner(folder)
+        if owner["host"] != socket.gethostname():
+            return True
+        process = psutil.Process(owner["pid"])
+        same = abs(process.create_time() - owner["started"]) < 1.0
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return False
+
+
+def _exists(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _remove_abandoned(folder: Path) -> None:
+    if not (folder / _OWNER).exists() or _alive(folder):
+        raise CacheError(
+            "a folder that is in use", where=folder, expected="a new folder", next_step="Choose another one."
+        )
+    shutil.rmtree(folder)

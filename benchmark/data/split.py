@@ -1,0 +1,182 @@
+"""Drawing train, val and test parts: by content and seed alone, stratified, groups whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmark.data.listing import Part
+from benchmark.errors import DataError
+from benchmark.records import Bool, Float64, Int64, Split
+
+SHARES = {Part.TRAIN: 0.6, Part.VAL: 0.2, Part.TEST: 0.2}
+
+
+def split_images(
+    image_ids: Sequence[str],
+    targets: Int64,
+    *,
+    groups: Int64 | None = None,
+    parts: Sequence[Part] | None = None,
+    seed: int = 0,
+) -> Split:
+    """Split images into train (60 %), val (20 %) and test (20 %), or complete the parts that a user gave.
+
+    Within a class, images are ordered by the SHA-256 of seed and image id, so that neither names nor the order
+    of files matter. Groups, and images with several labels, go one by one in the order of the SHA-256 of seed
+    and smallest image id, each to the part whose class proportions suffer least.
+
+    Args:
+        image_ids: N image ids.
+        targets: int64 (N,) class positions, or (N, C) of 0 and 1.
+        groups: int64 (N,) group numbers, or None.
+        parts: N given parts, or None. Where they hold no val, it is taken from train (a quarter of it); where
+            they hold no test, test stays empty.
+        seed: of the drawing.
+
+    Raises:
+        DataError: parts were given, but no train part.
+    """
+    membership = _membership(targets)
+    if parts is None:
+        drawn = _draw(image_ids, membership, groups, SHARES, seed)
+        return _split(drawn, given=False, val_drawn=True)
+    given = np.asarray([int(part) for part in parts], np.int64)
+    if not np.any(given == Part.TRAIN):
+        raise DataError("no images in the train part", expected="train, and val or test beside it")
+    val_drawn = not np.any(given == Part.VAL)
+    if val_drawn:
+        given = _take_val(given, image_ids, membership, groups, seed)
+    return _split(given, given=True, val_drawn=val_drawn)
+
+
+def _split(parts: Int64, *, given: bool, val_drawn: bool) -> Split:
+    train, val, test = (np.flatnonzero(parts == part).astype(np.int64) for part in Part)
+    return Split(train=train, val=val, test=test, given=given, val_drawn=val_drawn)
+
+
+def _membership(targets: Int64) -> Bool:
+    """Boolean (N, C): which classes each image belongs to."""
+    if targets.ndim == 2:
+        return targets.astype(bool)
+    membership: Bool = targets[:, None] == np.arange(int(targets.max(initial=0)) + 1)[None]
+    return membership
+
+
+def _take_val(
+    given: Int64, image_ids: Sequence[str], membership: Bool, groups: Int64 | None, seed: int
+) -> Int64:
+    rows = np.flatnonzero(given == Part.TRAIN).tolist()
+    shares = {Part.TRAIN: 0.75, Part.VAL: 0.25}
+    inner = None if groups is None else groups[rows]
+    drawn = _draw([image_ids[row] for row in rows], membership[rows], inner, shares, seed)
+    completed = given.copy()
+    completed[rows] = drawn
+    return completed
+
+
+def _draw(
+    image_ids: Sequence[str], membership: Bool, groups: Int64 | None, shares: dict[Part, float], seed: int
+) -> Int64:
+    """int64 (N,): the part of each image."""
+    single = bool(np.all(membership.sum(axis=1) == 1))
+    if groups is None and single:
+        return _draw_singles(image_ids, membership, shares, seed)
+    numbers = np.arange(len(image_ids), dtype=np.int64) if groups is None else groups
+    return _draw_groups(image_ids, membership, numbers, shares, seed)
+
+
+def check_enough(
+    classes: Sequence[str], targets: Int64, groups: Int64 | None, parts: Sequence[Part] | None
+) -> None:
+    """See that every class has an image (a group, where there are groups) for every part that will be drawn.
+
+    Raises:
+        DataError: names the first class that has too few. Classes of multi-label sets need a single image.
+    """
+    membership = _membership(targets)
+    if targets.ndim == 2:
+        wanted = 1
+    elif parts is None:
+        wanted = len(SHARES)
+    else:
+        wanted = 1 if Part.VAL in parts else 2
+        membership = membership[np.asarray(parts) == Part.TRAIN]
+        groups = None if groups is None else groups[np.asarray(parts) == Part.TRAIN]
+    for column, name in enumerate(classes):
+        rows = membership[:, column] if column < membership.shape[1] else np.zeros(0, bool)
+        count = int(rows.sum()) if groups is None else len(np.unique(groups[rows]))
+        if count < wanted:
+            raise _too_few(name, count, wanted, groups is not None)
+
+
+def _too_few(name: str, count: int, wanted: int, grouped: bool) -> DataError:
+    unit = "groups of images" if grouped else "images"
+    return DataError(
+        f"a class has too few {unit} to split",
+        where=f"class {name!r}",
+        expected=f"at least {wanted}",
+        got=count,
+        next_step="Add images of this class, leave the class out, or give the parts yourself.",
+    )
+
+
+def order_key(seed: int, image_id: str) -> bytes:
+    """Where an image stands in a drawing: SHA-256 of seed and image id."""
+    return hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
+
+
+def _draw_singles(image_ids: Sequence[str], membership: Bool, shares: dict[Part, float], seed: int) -> Int64:
+    drawn = np.zeros(len(image_ids), np.int64)
+    for column in range(membership.shape[1]):
+        rows = sorted(
+            np.flatnonzero(membership[:, column]).tolist(), key=lambda row: order_key(seed, image_ids[row])
+        )
+        start = 0
+        for part in sorted(shares, reverse=True)[:-1]:
+            count = max(1, round(shares[part] * len(rows))) if rows else 0
+            drawn[rows[start : start + count]] = part
+            start += count
+    return drawn
+
+
+def _draw_groups(
+    image_ids: Sequence[str], membership: Bool, groups: Int64, shares: dict[Part, float], seed: int
+) -> Int64:
+    names, inverse = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), membership.shape[1]))
+    np.add.at(counts, inverse, membership.astype(np.float64))
+    smallest = [""] * len(names)
+    for row, number in enumerate(inverse):
+        smallest[number] = min(smallest[number] or image_ids[row], image_ids[row])
+    order = sorted(range(len(names)), key=lambda number: order_key(seed, smallest[number]))
+    return _fill(counts, order, shares)[inverse]
+
+
+def _fill(counts: Float64, order: Sequence[int], shares: dict[Part, float]) -> Int64:
+    """Give each group, in order, to the part that stays nearest to its share of every class.
+
+    The measure is the chi-square distance sum((n - t)^2 / t) over parts and classes between the images n that
+    a part holds and its target t; adding c images changes it by c (c + 2 n) / t - 2 c, and the last term is the
+    same for every part.
+
+    Args:
+        counts: float64 (G, C) images of each class in each group.
+        order: the G group numbers in the order of filling.
+        shares: share of each part.
+
+    Returns:
+        int64 (G,): part of each group.
+    """
+    parts = sorted(shares)
+    wanted = np.array([[shares[part]] for part in parts]) * np.maximum(counts.sum(axis=0), 1.0)
+    held = np.zeros_like(wanted)
+    drawn = np.zeros(len(counts), np.int64)
+    for number in order:
+        cost = (counts[number] * (counts[number] + 2.0 * held) / wanted).sum(axis=1)
+        chosen = int(np.argmin(cost))
+        held[chosen] += counts[number]
+        drawn[number] = parts[chosen]
+    return drawn
