@@ -1,19 +1,22 @@
 """Stratified parts of a set of images: folds and inner splits.
 
 What goes where depends on image ids, labels, groups and a seed alone: images are ordered by the SHA-256 of a
-salt and their id, so renaming files or reordering rows changes nothing. Groups move whole.
+seed and their id, so renaming files or reordering rows changes nothing. Groups move whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmark.errors import DataError
 from benchmark.records import Bool, Float64, Int64, Task, Truth
+
+UInt64 = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +24,14 @@ class FoldData:
     """What folds are made from.
 
     Attributes:
-        image_ids: N image ids.
+        keys: uint64 (N,) of ``hash_keys``.
         labels: bool (N, K) what is kept in proportion: one column per class or label.
         groups: int64 (N,) images with one number stay together; None when every image stands alone.
         exclusive: True when every row has exactly one label.
         names: K names for messages.
     """
 
-    image_ids: tuple[str, ...]
+    keys: UInt64
     labels: Bool
     groups: Int64 | None
     exclusive: bool
@@ -48,7 +51,7 @@ class Folds:
     note: str = ""
 
 
-def fold_data(truth: Truth, image_ids: Sequence[str]) -> FoldData:
+def fold_data(truth: Truth, keys: UInt64) -> FoldData:
     """The side of the truth that folds need."""
     labels = np.asarray(truth.targets > 0.5)
     names = truth.classes
@@ -57,7 +60,7 @@ def fold_data(truth: Truth, image_ids: Sequence[str]) -> FoldData:
         labels = np.concatenate([~labels, labels], 1)
         names = (truth.classes[1 - positive], truth.classes[positive])
     return FoldData(
-        image_ids=tuple(image_ids),
+        keys=keys,
         labels=labels,
         groups=truth.groups,
         exclusive=truth.task is not Task.MULTILABEL,
@@ -65,10 +68,22 @@ def fold_data(truth: Truth, image_ids: Sequence[str]) -> FoldData:
     )
 
 
-def hash_order(image_ids: Sequence[str], salt: str) -> Int64:
-    """Positions of the ids in the order of SHA-256(salt | id), int64 (n,)."""
-    digests = [hashlib.sha256(f"{salt}|{image_id}".encode()).digest() for image_id in image_ids]
-    return np.asarray(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
+def hash_keys(image_ids: Sequence[str], seed: int) -> UInt64:
+    """The first 64 bits of SHA-256(seed | image id), uint64 (N,)."""
+    digests = [hashlib.sha256(f"{seed}|{image_id}".encode()).digest()[:8] for image_id in image_ids]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+
+
+def salted_order(keys: UInt64, salt: str) -> Int64:
+    """An order of images that depends on their keys and the salt alone, int64 (n,).
+
+    The keys are mixed with the salt's hash by the finaliser of SplitMix64 (Steele, Lea and Flood, 2014): each
+    image is hashed once for all folds.
+    """
+    mixed = keys ^ hash_keys([salt], 0)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.lexsort((keys, mixed ^ (mixed >> np.uint64(31))))
 
 
 def make_folds(data: FoldData, rows: Int64, count: int, salt: str) -> Folds:
@@ -101,8 +116,11 @@ def make_folds(data: FoldData, rows: Int64, count: int, salt: str) -> Folds:
     )
 
 
-def inner_split(data: FoldData, rows: Int64, count: int, salt: str) -> tuple[Folds, str]:
+def inner_split(data: FoldData, rows: Int64, count: int, salt: str) -> tuple[Int64, Int64, str]:
     """Cut the training rows of a fold in two: rows that train and rows that choose.
+
+    A class with a single image among these rows trains and does not choose. Where groups leave no way, groups
+    are split: then only the choices are optimistic, not the scores.
 
     Args:
         data: of the whole image set.
@@ -111,30 +129,29 @@ def inner_split(data: FoldData, rows: Int64, count: int, salt: str) -> tuple[Fol
         salt: as in ``make_folds``.
 
     Returns:
-        Folds of two parts (train, choose), and a note: groups were split where they leave no other way (then
-        only the choices are optimistic, not the scores).
+        Rows that train, rows that choose, and a note (empty when all was as asked).
 
     Raises:
-        DataError: a class has a single image among these rows.
+        DataError: fewer than two classes have two images among these rows.
     """
-    try:
-        folds, note = make_folds(data, rows, count, salt), ""
-    except DataError:
-        if data.groups is None:
-            raise
-        alone = FoldData(
-            image_ids=data.image_ids,
-            labels=data.labels,
-            groups=None,
-            exclusive=data.exclusive,
-            names=data.names,
+    if data.groups is not None:
+        try:
+            choose = make_folds(data, rows, count, salt).parts[0]
+        except DataError:
+            alone = replace(data, groups=None)
+            return *inner_split(alone, rows, count, salt)[:2], "groups too coarse to choose by: images chose"
+        return np.setdiff1d(rows, choose), choose, ""
+    single = data.labels[rows].sum(0) == 1 if data.exclusive else np.zeros(data.labels.shape[1], bool)
+    several = rows[~data.labels[rows][:, single].any(1)]
+    if data.exclusive and data.labels[several].any(0).sum() < 2:
+        raise DataError(
+            "too few images to choose an epoch and score on others",
+            expected="at least 3 images in each of two classes outside the test part",
+            got=f"{len(rows)} images in a fold's training part",
+            next_step="Add images.",
         )
-        folds, note = (
-            make_folds(alone, rows, count, salt),
-            "too few groups for a grouped inner split: images of one group chose",
-        )
-    choose = folds.parts[0]
-    return Folds(parts=(np.setdiff1d(rows, choose), choose)), note
+    choose = make_folds(replace(data, labels=data.labels[:, ~single]), several, count, salt).parts[0]
+    return np.setdiff1d(rows, choose), choose, ""
 
 
 def _units(data: FoldData, rows: Int64) -> tuple[Int64, Int64]:
@@ -146,15 +163,14 @@ def _units(data: FoldData, rows: Int64) -> tuple[Int64, Int64]:
 
 
 def _smallest_class(data: FoldData, rows: Int64) -> int:
-    """Number of groups (images) that hold the rarest class; labels of a multi-label set may be too rare.
+    """Number of groups (images) that hold the rarest class; of multi-label sets, of all groups.
 
     Raises:
         DataError: fewer than two for a class.
     """
     present = _units_per_label(data, rows)
-    if not data.exclusive:
-        present = present[present >= 2]
-        return int(present.min()) if len(present) else min(len(_units(data, rows)[0]), len(rows))
+    if not data.exclusive:  # a rare label must not decide how the common ones are validated
+        return len(_units(data, rows)[0])
     rarest = int(present.argmin())
     if present[rarest] < 2:
         one = "groups" if data.groups is not None else "images"
@@ -182,7 +198,7 @@ def _fewer_note(data: FoldData, rows: Int64, wanted: int, made: int) -> str:
 
 
 def _has_every_label(data: FoldData, rows: Int64, part: Int64) -> bool:
-    """Whether what remains without the part still holds every label that can remain, and the part is not empty."""
+    """Whether the part holds something and what remains without it still holds every label that can."""
     whole = data.labels[rows].sum(0)
     remaining = whole - data.labels[part].sum(0)
     needed = whole > 0 if data.exclusive else _units_per_label(data, rows) >= 2
@@ -190,7 +206,7 @@ def _has_every_label(data: FoldData, rows: Int64, part: Int64) -> bool:
 
 
 def _cut(data: FoldData, rows: Int64, count: int, salt: str) -> tuple[Int64, ...]:
-    order = hash_order([data.image_ids[row] for row in rows], salt)
+    order = salted_order(data.keys[rows], salt)
     if data.groups is None and data.exclusive:
         part_of = _dealt(data.labels[rows], order, count)
     else:
@@ -199,7 +215,7 @@ def _cut(data: FoldData, rows: Int64, count: int, salt: str) -> tuple[Int64, ...
 
 
 def _dealt(labels: Bool, order: Int64, count: int) -> Int64:
-    """Deal the images of each class in turn, the next class where the last one stopped: sizes differ by one."""
+    """Deal the images of each class in turn, the next class where the last stopped: sizes differ by one."""
     part_of = np.zeros(len(labels), np.int64)
     start = 0
     for column in labels.T:
@@ -210,7 +226,7 @@ def _dealt(labels: Bool, order: Int64, count: int) -> Int64:
 
 
 def _greedy(data: FoldData, rows: Int64, order: Int64, count: int) -> Int64:
-    """Put each group, largest first, where the labels then stand closest to their share of every part."""
+    """Put each group where the labels then stand closest to their share: largest first, then rarest label."""
     _, position = _units(data, rows)
     units = int(position.max()) + 1
     columns = np.concatenate([data.labels[rows], np.ones((len(rows), 1))], 1)
@@ -221,14 +237,15 @@ def _greedy(data: FoldData, rows: Int64, order: Int64, count: int) -> Int64:
     chosen = np.zeros(units, np.int64)
     wanted = amounts.sum(0) / count
     load = np.zeros((count, columns.shape[1]))
-    for unit in np.lexsort((rank, -amounts.max(1), -amounts.std(1))):
+    rarest = np.where(amounts > 0, wanted, np.inf).min(1)
+    for unit in np.lexsort((rank, rarest, -amounts[:, -1])):
         chosen[unit] = part = _best_part(load, amounts[unit], wanted)
         load[part] += amounts[unit]
     return chosen[position]
 
 
 def _best_part(load: Float64, amount: Float64, wanted: Float64) -> int:
-    """The part whose squared relative excess grows least by taking the amount; the emptier, then first of equals."""
+    """The part whose squared relative excess grows least by the amount; of equals the emptier, first."""
     share = np.maximum(wanted, 1e-12)
     growth = (((load + amount) / share - 1) ** 2 - (load / share - 1) ** 2).sum(1)
     return int(np.lexsort((load[:, -1], np.round(growth, 9)))[0])

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.errors import DataError, EmbeddingError
+from benchmark.errors import EmbeddingError
 from benchmark.ranking.heads_choice import Choice, Chooser
 from benchmark.ranking.heads_fit import Heads, Job, Material, fit, predict
-from benchmark.ranking.heads_scaling import Scaled, standardise, unscaled
-from benchmark.ranking.protocols import Plan, Stage, make_plan
+from benchmark.ranking.heads_scaling import part_scales, working_copy
+from benchmark.ranking.protocols import Plan, make_plan
 from benchmark.records import (
     Embeddings,
     Float32,
@@ -32,8 +32,9 @@ class HeadResult:
 
     Attributes:
         predictions: validation and test probabilities with their thresholds.
-        val_history: float32 (E,) mean F1 after each epoch on the images that choose (inside the training part;
-            for the reference protocol the validation part), at the chosen grid point, over folds. For the plot.
+        val_history: float32 (E,) mean F1 after each epoch, over folds, at the chosen grid point, on the
+            images that choose (inside the training part; for the reference protocol the validation part).
+            For the plot.
         chosen: what was chosen per fold, its medians, and notes; JSON-able.
         head_params: parameters of one head.
         seconds: wall time of it all.
@@ -75,15 +76,14 @@ def train_heads(
     ids = tuple(embeddings.image_ids if image_ids is None else image_ids)
     _check(embeddings, truth, ids)
     plan = make_plan(truth, split, protocol, ids)
-    targets = np.where(np.isin(np.arange(len(ids)), plan.used)[:, None], truth.targets, 0).astype(np.float32)
-    choices, history = _choose(embeddings.features, targets, truth.task, plan, protocol)
-    material = _material(embeddings.features, targets, truth.task, plan, protocol, refit=True)
-    scores = _refit(material, plan, choices)
+    lesson = _lesson(embeddings.features, truth, plan, protocol)
+    choices, history = _choose(lesson)
+    scores = _refit(lesson, choices)
     return HeadResult(
         predictions=_predictions(plan, split, choices, scores),
         val_history=history,
         chosen=_chosen(plan, choices, protocol),
-        head_params=(embeddings.features.shape[1] + 1) * targets.shape[1],
+        head_params=(embeddings.features.shape[1] + 1) * truth.targets.shape[1],
         seconds=time.perf_counter() - started,
     )
 
@@ -102,32 +102,52 @@ def _check(embeddings: Embeddings, truth: Truth, ids: tuple[str, ...]) -> None:
         raise EmbeddingError("embeddings are not finite", next_step="Embed this backbone again.")
 
 
-def _material(
-    features: Float32, targets: Float32, task: Task, plan: Plan, protocol: HeadProtocol, *, refit: bool
-) -> Material:
-    parts = [stage.train if refit else stage.inner for stage in plan.stages]
-    return Material(
-        scaled=standardise(features, plan.used, parts)
-        if plan.standardised
-        else unscaled(features, len(parts)),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lesson:
+    """What is taught to all heads of a backbone; labels of rows that may not train are blanked out."""
+
+    features: Float32
+    targets: Float32
+    data: Any
+    task: Task
+    plan: Plan
+    protocol: HeadProtocol
+
+    def material(self, parts: Sequence[Int64]) -> Material:
+        """For jobs that train on these rows."""
+        shape = (len(parts), self.features.shape[1])
+        scale, shift = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+        if self.plan.standardised:
+            scale, shift = part_scales(self.features, parts)
+        exclusive = self.task is Task.MULTICLASS
+        return Material(data=self.data, scale=scale, shift=shift, exclusive=exclusive, protocol=self.protocol)
+
+
+def _lesson(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtocol) -> _Lesson:
+    from benchmark.ranking.heads_loop import as_data
+
+    targets = np.zeros(truth.targets.shape, np.float32)
+    targets[plan.used] = truth.targets[plan.used]
+    ready = working_copy(features, plan.used) if plan.standardised else features
+    return _Lesson(
+        features=ready,
         targets=targets,
-        exclusive=task is Task.MULTICLASS,
+        data=as_data(ready, targets),
+        task=truth.task,
+        plan=plan,
         protocol=protocol,
     )
 
 
-def _choose(
-    features: Float32, targets: Float32, task: Task, plan: Plan, protocol: HeadProtocol
-) -> tuple[tuple[Choice, ...], Float32]:
+def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32]:
     """Train every grid point of every stage on its inner part; the choices and the validation curve."""
-    material = _material(features, targets, task, plan, protocol, refit=False)
+    plan, epochs = lesson.plan, lesson.protocol.epochs
+    material = lesson.material([stage.inner for stage in plan.stages])
     jobs = [
-        Job(
-            label=stage.label, train=stage.inner, rates=plan.rates, decays=plan.decays, epochs=protocol.epochs
-        )
+        Job(label=stage.label, train=stage.inner, rates=plan.rates, decays=plan.decays, epochs=epochs)
         for stage in plan.stages
     ]
-    chooser = Chooser(plan, targets, task, protocol)
+    chooser = Chooser(plan, lesson.targets, lesson.task, lesson.protocol)
 
     def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
         rows = [plan.stages[number].choose for number in numbers]
@@ -137,8 +157,10 @@ def _choose(
     return chooser.choices(), chooser.history()
 
 
-def _refit(material: Material, plan: Plan, choices: Sequence[Choice]) -> list[Float32]:
-    """Train the chosen head of every stage on its whole training part; probabilities on its ``score`` rows."""
+def _refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
+    """Train the chosen head of every stage on its training part; probabilities on its ``score`` rows."""
+    plan = lesson.plan
+    material = lesson.material([stage.train for stage in plan.stages])
     jobs = [
         Job(label=s.label, train=s.train, rates=(choice.rate,), decays=(choice.decay,), epochs=choice.epoch)
         for s, choice in zip(plan.stages, choices, strict=True)
@@ -203,6 +225,7 @@ def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> di
     }
 
 
+_HISTORY_OF = {True: "images that choose, inside each training part", False: "validation part"}
 _FIELDS = {
     "epoch": "epoch",
     "learning_rate": "rate",

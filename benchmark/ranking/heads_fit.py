@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import TrainingError
-from benchmark.ranking.heads_scaling import Scaled
 from benchmark.records import Float32, HeadProtocol, Int64
 
 if TYPE_CHECKING:
-    from benchmark.ranking.heads_loop import JobTable, Rule, State
+    from benchmark.ranking.heads_loop import Data, JobTable, Rule, State
 
 # Kernels with their moments beyond this many bytes are trained in several calls.
 _STATE_BYTES = 256 << 20
@@ -47,16 +46,28 @@ class Material:
     """What the jobs of one backbone train on.
 
     Attributes:
-        scaled: features, with scale and shift per job.
-        targets: float32 (N, C).
+        data: features float32 (N, D) and targets float32 (N, C), as tensors.
+        scale: float32 (F, D) per job.
+        shift: float32 (F, D) per job: a job's input is ``features * scale + shift``.
         exclusive: softmax (True) or a sigmoid per column.
         protocol: dropout, batch size, class weights and seed.
     """
 
-    scaled: Scaled
-    targets: Float32
+    data: Data
+    scale: Float32
+    shift: Float32
     exclusive: bool
     protocol: HeadProtocol
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.scale.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """C."""
+        return int(self.data.targets.shape[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +104,7 @@ def fit(material: Material, jobs: Sequence[Job], after_epoch: AfterEpoch) -> Non
     Raises:
         TrainingError: a head's weights are no longer finite.
     """
-    heads_bytes = 12 * material.scaled.features.shape[1] * material.targets.shape[1] * len(jobs[0].rates)
+    heads_bytes = 12 * material.dim * material.outputs * len(jobs[0].rates)
     at_once = max(1, _STATE_BYTES // heads_bytes)
     for start in range(0, len(jobs), at_once):
         _fit_together(material, jobs, range(start, min(start + at_once, len(jobs))), after_epoch)
@@ -106,7 +117,6 @@ def _fit_together(
 
     alive = list(which)
     state = heads_loop.State(*_initial_state(material, [jobs[job] for job in alive]))
-    data = heads_loop.on_device(heads_loop.Data(material.scaled.features, material.targets))
     generators = {job: _generator(material.protocol, jobs[job], "batches") for job in alive}
     for epoch in range(1, max(jobs[job].epochs for job in alive) + 1):
         keep = [place for place, job in enumerate(alive) if jobs[job].epochs >= epoch]
@@ -117,7 +127,7 @@ def _fit_together(
             [(jobs[job].train, generators[job]) for job in alive], material.protocol.batch_size
         )
         table = _job_table(material, [(job, jobs[job]) for job in alive], batches)
-        state = heads_loop.train_epoch(data, table, _rule(material, epoch), state)
+        state = heads_loop.train_epoch(material.data, table, _rule(material, epoch), state)
         after_epoch(epoch, alive, _heads(material, alive, state))
 
 
@@ -127,7 +137,7 @@ def _generator(protocol: HeadProtocol, job: Job, purpose: str) -> np.random.Gene
 
 def _initial_state(material: Material, jobs: Sequence[Job]) -> tuple[Float32, ...]:
     """Zero moments, zero biases and Glorot-uniform kernels, the same for all grid points of a job."""
-    dim, outputs = material.scaled.features.shape[1], material.targets.shape[1]
+    dim, outputs = material.dim, material.outputs
     grid = len(jobs[0].rates)
     kernel = np.empty((len(jobs), dim, grid * outputs), np.float32)
     for place, job in enumerate(jobs):
@@ -173,8 +183,8 @@ def _job_table(
     return JobTable(
         rows=batches[0],
         mask=batches[1],
-        scale=(material.scaled.scale[numbers] / np.float32(kept))[:, None],
-        shift=(material.scaled.shift[numbers] / np.float32(kept))[:, None],
+        scale=(material.scale[numbers] / np.float32(kept))[:, None],
+        shift=(material.shift[numbers] / np.float32(kept))[:, None],
         positive=weights[:, 0],
         negative=weights[:, 1],
         rates=np.asarray([job.rates for _, job in jobs], np.float32),
@@ -185,9 +195,9 @@ def _job_table(
 def _class_weights(material: Material, train: Int64) -> Float32:
     """Loss weights float32 (2, C) of targets 1 and 0: inverse frequency on the training rows, or all 1.
 
-    A sigmoid's two sides get n / (2 n_side), a softmax's classes n / (C n_class), as scikit-learn's "balanced".
+    A sigmoid's two sides get n / (2 n_side), a softmax's classes n / (C n_class), scikit-learn's "balanced".
     """
-    targets = material.targets[train]
+    targets = np.asarray(material.data.targets)[train]
     if not material.protocol.balanced:
         return np.ones((2, targets.shape[1]), np.float32)
     positives = targets.sum(0, dtype=np.float64)
@@ -209,7 +219,7 @@ def _rule(material: Material, epoch: int) -> Rule:
 def _heads(material: Material, jobs: Sequence[int], state: State) -> Heads:
     """Heads on the unscaled working copy, checked to be finite."""
     kernel, bias = np.asarray(state.kernel), np.asarray(state.bias)
-    scale, shift = material.scaled.scale[list(jobs)], material.scaled.shift[list(jobs)]
+    scale, shift = material.scale[list(jobs)], material.shift[list(jobs)]
     heads = Heads(
         kernel=kernel * scale[:, :, None],
         bias=bias + np.einsum("fd,fdh->fh", shift, kernel),
@@ -236,16 +246,20 @@ def predict(material: Material, heads: Heads, rows: Sequence[Int64]) -> Float32:
     """
     from benchmark.ranking import heads_loop
 
-    features = heads_loop.on_device(material.scaled.features)
     padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for place, some in enumerate(rows):
         padded[place, : len(some)] = some
-    at_once = max(1, _GATHERED_VALUES // (len(rows) * features.shape[1]))
-    outputs, exclusive = np.int32(material.targets.shape[1]), np.bool_(material.exclusive)
+    at_once = max(1, _GATHERED_VALUES // (len(rows) * material.dim))
+    outputs, exclusive = np.int32(material.outputs), np.bool_(material.exclusive)
     blocks = [
         np.asarray(
             heads_loop.predict(
-                features, padded[:, start : start + at_once], heads.kernel, heads.bias, outputs, exclusive
+                material.data.features,
+                padded[:, start : start + at_once],
+                heads.kernel,
+                heads.bias,
+                outputs,
+                exclusive,
             )
         )
         for start in range(0, padded.shape[1], at_once)

@@ -13,9 +13,14 @@ of Keras; weight decay is decoupled (Loshchilov and Hutter, 2019), of the kernel
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
+
+from benchmark.records import Float32
+
+Tensor: TypeAlias = Any
+"""A tf.Tensor; where the compiled functions are called, a NumPy array will do."""
 
 _BETA_1 = 0.9
 _BETA_2 = 0.999
@@ -25,8 +30,8 @@ _EPSILON = 1e-7
 class Data(NamedTuple):
     """What all jobs share: features float32 (N, D), targets float32 (N, C)."""
 
-    features: Any
-    targets: Any
+    features: Tensor
+    targets: Tensor
 
 
 class JobTable(NamedTuple):
@@ -43,14 +48,14 @@ class JobTable(NamedTuple):
         decays: float32 (F, G) weight decays.
     """
 
-    rows: Any
-    mask: Any
-    scale: Any
-    shift: Any
-    positive: Any
-    negative: Any
-    rates: Any
-    decays: Any
+    rows: Tensor
+    mask: Tensor
+    scale: Tensor
+    shift: Tensor
+    positive: Tensor
+    negative: Tensor
+    rates: Tensor
+    decays: Tensor
 
 
 class Rule(NamedTuple):
@@ -62,9 +67,9 @@ class Rule(NamedTuple):
         seed: int32 scalar of this epoch's dropout masks.
     """
 
-    exclusive: Any
-    drop_below: Any
-    seed: Any
+    exclusive: Tensor
+    drop_below: Tensor
+    seed: Tensor
 
 
 class State(NamedTuple):
@@ -76,27 +81,28 @@ class State(NamedTuple):
         updates: float32 (F,) updates made so far.
     """
 
-    kernel: Any
-    kernel_m: Any
-    kernel_v: Any
-    bias: Any
-    bias_m: Any
-    bias_v: Any
-    updates: Any
+    kernel: Tensor
+    kernel_m: Tensor
+    kernel_v: Tensor
+    bias: Tensor
+    bias_m: Tensor
+    bias_v: Tensor
+    updates: Tensor
 
 
-def _floats(*shape: int | None) -> Any:
+def _floats(*shape: int | None) -> Tensor:
     return tf.TensorSpec(shape, tf.float32)
 
 
-def _flag(kind: Any) -> Any:
+def _flag(kind: Tensor) -> Tensor:
     return tf.TensorSpec((), kind)
 
 
 _ANY1, _ANY2, _ANY3 = (None,), (None, None), (None, None, None)
 _DATA = Data(_floats(*_ANY2), _floats(*_ANY2))
 _RULE = Rule(_flag(tf.bool), _flag(tf.int32), _flag(tf.int32))
-_STATE = State(*[_floats(*_ANY3)] * 3, *[_floats(*_ANY2)] * 3, _floats(*_ANY1))
+_MANY, _FEW = _floats(*_ANY3), _floats(*_ANY2)
+_STATE = State(_MANY, _MANY, _MANY, _FEW, _FEW, _FEW, _floats(*_ANY1))
 _TABLE = JobTable(
     tf.TensorSpec(_ANY3, tf.int32),
     _floats(*_ANY3),
@@ -111,14 +117,14 @@ def train_epoch(data: Data, table: JobTable, rule: Rule, state: State) -> State:
     """Run the S steps of one epoch for every head and return the new state."""
     steps = tf.shape(table.rows)[1]
 
-    def body(step: Any, current: State) -> tuple[Any, State]:
+    def body(step: Tensor, current: State) -> tuple[Tensor, State]:
         return step + 1, _update(data, table, rule, current, step)
 
     _, trained = tf.while_loop(lambda step, _: step < steps, body, (0, state), parallel_iterations=1)
     return State(*trained)
 
 
-def _update(data: Data, table: JobTable, rule: Rule, state: State, step: Any) -> State:
+def _update(data: Data, table: JobTable, rule: Rule, state: State, step: Tensor) -> State:
     """One Adam update of every job that still has a batch in this step."""
     rows, mask = table.rows[:, step], table.mask[:, step]
     inputs = tf.gather(data.features, rows) * table.scale + table.shift
@@ -130,15 +136,18 @@ def _update(data: Data, table: JobTable, rule: Rule, state: State, step: Any) ->
     return _adam(state, gradients, table, tf.reduce_max(mask, 1))
 
 
-def _kept(shape: Any, rule: Rule, step: Any) -> Any:
-    """Dropout's mask of this step, bool (B, D), the same for every job: each has other images in the batch."""
+def _kept(shape: Tensor, rule: Rule, step: Tensor) -> Tensor:
+    """Dropout's mask of this step, bool (B, D), the same for every job: their images differ."""
     size = tf.reduce_prod(shape)
-    words = tf.random.stateless_uniform([(size + 1) // 2], [rule.seed, step], None, None, tf.uint32)
+    seed = tf.stack([rule.seed, step])
+    length = tf.expand_dims((size + 1) // 2, 0)
+    # Without bounds, all bits of an integer are random; each gives two features 16 of them.
+    words = tf.random.stateless_uniform(length, seed, None, None, tf.uint32)  # type: ignore[arg-type]
     bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size]
     return tf.reshape(tf.cast(bits, tf.int32) >= rule.drop_below, shape)
 
 
-def _loss_weights(targets: Any, mask: Any, table: JobTable, rule: Rule) -> Any:
+def _loss_weights(targets: Tensor, mask: Tensor, table: JobTable, rule: Rule) -> Tensor:
     """Weight of each output's error, float32 (F, B, C): class weight over the size of the batch.
 
     Keras averages a binary cross-entropy over outputs, then over images; a categorical one over images.
@@ -150,7 +159,7 @@ def _loss_weights(targets: Any, mask: Any, table: JobTable, rule: Rule) -> Any:
     return each * mask[:, :, None] / images
 
 
-def _slopes(logits: Any, targets: Any, weights: Any, rule: Rule) -> Any:
+def _slopes(logits: Tensor, targets: Tensor, weights: Tensor, rule: Rule) -> Tensor:
     """Derivative of the loss with respect to the logits, float32 (F, B, G * C)."""
     shape = tf.shape(targets)
     split = tf.reshape(logits, [shape[0], shape[1], -1, shape[2]])
@@ -158,7 +167,7 @@ def _slopes(logits: Any, targets: Any, weights: Any, rule: Rule) -> Any:
     return tf.reshape((probabilities - targets[:, :, None]) * weights[:, :, None], tf.shape(logits))
 
 
-def _adam(state: State, gradients: tuple[Any, Any], table: JobTable, active: Any) -> State:
+def _adam(state: State, gradients: tuple[Tensor, Tensor], table: JobTable, active: Tensor) -> State:
     """Adam's update; a job without a batch in this step (``active`` 0) stays as it is."""
     updates = state.updates + active
     outputs = tf.shape(state.bias)[1] // tf.shape(table.rates)[1]
@@ -187,7 +196,9 @@ def _adam(state: State, gradients: tuple[Any, Any], table: JobTable, active: Any
         _flag(tf.bool),
     ]
 )
-def predict(features: Any, rows: Any, kernel: Any, bias: Any, outputs: Any, exclusive: Any) -> Any:
+def predict(
+    features: Tensor, rows: Tensor, kernel: Tensor, bias: Tensor, outputs: Tensor, exclusive: Tensor
+) -> Tensor:
     """Probabilities of every head on its job's rows, without dropout.
 
     Args:
@@ -207,6 +218,14 @@ def predict(features: Any, rows: Any, kernel: Any, bias: Any, outputs: Any, excl
     return tf.where(exclusive, tf.nn.softmax(split), tf.nn.sigmoid(split))
 
 
-def on_device(values: Any) -> Any:
-    """Arrays as tensors, so that a loop over epochs converts them once."""
-    return tf.nest.map_structure(tf.convert_to_tensor, values)
+def as_data(features: Float32, targets: Float32) -> Data:
+    """Arrays as tensors, converted once for all epochs.
+
+    Args:
+        features: float32 (N, D). Without a GPU an aligned array is shared, not copied: leave it unchanged.
+        targets: float32 (N, C).
+    """
+    shared = not tf.config.list_physical_devices("GPU") and features.ctypes.data % 64 == 0
+    if shared and features.flags.c_contiguous and features.flags.writeable:
+        return Data(tf.experimental.dlpack.from_dlpack(features.__dlpack__()), tf.constant(targets))
+    return Data(tf.constant(features), tf.constant(targets))

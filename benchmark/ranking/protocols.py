@@ -1,7 +1,7 @@
 """Which images train, choose and score: the plan of a protocol, without any training.
 
-cv: repeated stratified (grouped) folds over train + validation; each fold's training part is cut once more into
-images that train and images that choose. holdout: the same with the given train and validation parts.
+cv: repeated stratified (grouped) folds over train + validation; each fold's training part is cut once more
+into images that train and images that choose. holdout: the same with the given train and validation parts.
 reference: one head on the given train part, the validation part chooses the epoch. Only the final head's
 ``score`` rows are test rows; no test row trains or chooses.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import DataError
-from benchmark.ranking.folds import Folds, fold_data, hash_order, inner_split, make_folds
+from benchmark.ranking.folds import fold_data, hash_keys, inner_split, make_folds, salted_order
 from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Truth
 
 REFERENCE_RATE = 1e-3
@@ -90,7 +90,7 @@ class _Planner:
     def __init__(
         self, truth: Truth, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
     ) -> None:
-        self._data = fold_data(truth, image_ids)
+        self._data = fold_data(truth, hash_keys(image_ids, protocol.seed))
         self._split = split
         self._protocol = protocol
         self._notes: list[str] = []
@@ -100,7 +100,8 @@ class _Planner:
         protocol = self._protocol
         stages = []
         for repeat in range(protocol.repeats):
-            folds = self._folds(self._pool, f"{protocol.seed}|outer|{repeat}")
+            folds = make_folds(self._data, self._pool, protocol.folds, f"outer|{repeat}")
+            self._notes += filter(None, [folds.note])
             for number, part in enumerate(folds.parts):
                 train = np.setdiff1d(self._pool, part)
                 stages.append(self._stage(f"cv/{repeat}/{number}", repeat, train, part))
@@ -152,26 +153,20 @@ class _Planner:
 
     def _stage(self, label: str, repeat: int | None, train: Int64, score: Int64) -> Stage:
         self._need(train, "training")
-        salt = f"{self._protocol.seed}|inner|{label}"
-        folds, note = inner_split(self._data, train, self._protocol.folds, salt)
-        self._notes += filter(None, [note, folds.note])
+        inner, choose, note = inner_split(self._data, train, self._protocol.folds, f"inner|{label}")
+        self._notes += filter(None, [note])
         return Stage(
             label=label,
             repeat=repeat,
             train=self._ordered(train),
-            inner=self._ordered(folds.parts[0]),
-            choose=self._ordered(folds.parts[1]),
+            inner=self._ordered(inner),
+            choose=self._ordered(choose),
             score=score,
         )
 
-    def _folds(self, rows: Int64, salt: str) -> Folds:
-        folds = make_folds(self._data, rows, self._protocol.folds, salt)
-        self._notes += filter(None, [folds.note])
-        return folds
-
     def _ordered(self, rows: Int64) -> Int64:
         """Rows by hashed image id: what depends on their order does not depend on the order of files."""
-        return rows[hash_order([self._data.image_ids[row] for row in rows], str(self._protocol.seed))]
+        return rows[salted_order(self._data.keys[rows], "rows")]
 
     def _need(self, rows: Int64, part: str) -> None:
         if not len(rows):
