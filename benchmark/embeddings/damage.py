@@ -1,14 +1,13 @@
-"""What happens to a file that is not what its name says: it is moved out of the way, never used, never deleted."""
+"""What happens to a file that is not what its name says: it is moved out of the way, never used."""
 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.embeddings.files import PartFile, check_folder
+from benchmark.embeddings.files import check_folder
 from benchmark.errors import CacheDamaged, CacheError
 from benchmark.records import Observer
 
@@ -37,21 +36,28 @@ class DamageLog:
     def __init__(self, root: Path, observer: Observer | None = None) -> None:
         self._root = root
         self._observer = observer
-        self._found: dict[Path, Damage] = {}
+        self._found: list[Damage] = []
+        self._told: set[tuple[Path, int]] = set()
 
     @property
     def found(self) -> tuple[Damage, ...]:
         """Every damage so far, in the order of finding."""
-        return tuple(self._found.values())
+        return tuple(self._found)
 
-    def set_aside(self, file: PartFile, error: CacheDamaged) -> Damage:
-        """Move a damaged file to ``damaged/`` unless it was replaced since it was read."""
-        damage = Damage(path=file.path, reason=_reason(error), moved_to=self._move(file))
-        if file.path not in self._found or damage.moved_to:
-            where = f"moved to {damage.moved_to}" if damage.moved_to else "left where it is, and not used"
-            self.tell(f"{error} It was {where}; its rows are computed again.")
-        self._found[file.path] = damage
-        return damage
+    def set_aside(self, path: Path, inode: int, error: CacheDamaged) -> None:
+        """Move a damaged file to ``damaged/`` unless it was replaced since it was read.
+
+        Args:
+            path: of the file.
+            inode: of the file that was read.
+            error: what is wrong with it.
+        """
+        damage = Damage(path=path, reason=_reason(error), moved_to=self._move(path, inode))
+        self._found.append(damage)
+        if (path, inode) not in self._told:
+            self._told.add((path, inode))
+            where = f"moved to {damage.moved_to}" if damage.moved_to else "left where it is, and is not used"
+            self.tell(f"{error}. It was {where}; what it held is computed again.")
 
     def tell(self, text: str) -> None:
         """Say something that a user should read."""
@@ -60,19 +66,18 @@ class DamageLog:
         else:
             _LOG.warning("%s", text)
 
-    def _move(self, file: PartFile) -> Path | None:
+    def _move(self, path: Path, inode: int) -> Path | None:
         """Rename, then look at what was renamed: a good file that took the place meanwhile goes back."""
         folder = self._root / DAMAGED_FOLDER
-        target = folder / f"{file.path.parent.name}-{file.path.name}-{secrets.token_hex(4)}"
+        target = folder / f"{path.parent.name}-{path.name}-{secrets.token_hex(4)}"
         try:
             folder.mkdir(exist_ok=True)
             check_folder(folder)
-            if file.path.lstat().st_ino != file.inode:
+            if path.lstat().st_ino != inode:
                 return None
-            file.path.rename(target)
-            if target.lstat().st_ino != file.inode:
-                os.link(target, file.path)
-                target.unlink()
+            path.rename(target)
+            if target.lstat().st_ino != inode:
+                target.rename(path)
                 return None
         except (OSError, CacheError):
             return None

@@ -1,4 +1,4 @@
-"""Two backbones with different weights never yield the same matrix: if they do, one of them is not what it says."""
+"""Two backbones with different weights never yield one matrix: if they do, one is not what it says."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def equal_matrices(
 ) -> tuple[tuple[EmbeddingKey, EmbeddingKey], ...]:
     """Pairs of keys with different weights whose embeddings of the same images are the same.
 
-    Equal means: after the mean over the images is taken away, the difference is below 1e-5 of the matrix's own
-    size, whatever that size is (random-weight embeddings can be as small as 1e-18). A sample of images is
-    compared first; pairs that agree on it are confirmed on up to 1,024 images.
+    Equal means: once the mean over the images is taken away, the difference is below 1e-5 of the matrix's
+    own size, whatever that size is (random-weight embeddings can be as small as 1e-18). A sample of images
+    is compared first; pairs that agree on it are confirmed on up to 1,024 images.
 
     Args:
         store: holds the vectors of all keys for all these images.

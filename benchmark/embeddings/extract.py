@@ -37,6 +37,9 @@ class RowSource(Protocol):
         """uint8 (stop - start, S, S, 3), row i being image ``start + i``; waits until they are decoded."""
 
 
+Reopen = Callable[[int], BatchEmbedder]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractReport:
     """What became of an extraction.
@@ -90,7 +93,7 @@ def extract(
     progress: Callable[[int], None] | None = None,
     *,
     positions: Int64 | None = None,
-    reopen: Callable[[int], BatchEmbedder] | None = None,
+    reopen: Reopen | None = None,
 ) -> ExtractReport:
     """Embed images and hand the vectors to a writer, batch by batch.
 
@@ -101,8 +104,9 @@ def extract(
         writer: takes the rows; checks that they are finite and of the right length.
         progress: called with the number of images finished.
         positions: int64 (N,), row of each image in ``rows``; by default 0..N-1.
-        reopen: opens the same backbone with a smaller batch size, for when memory runs out. Vectors may then
-            differ in the last bits from those of the full batch; without it running out of memory is an error.
+        reopen: opens the same backbone with a smaller batch size, for when memory runs out. Vectors may
+            then differ in the last bits from those of the full batch, and the report says so; it may close
+            ``frozen`` first. Without it running out of memory is an error.
 
     Raises:
         EmbeddingError: vectors that cannot be right, or not enough memory for a single image.
@@ -126,23 +130,28 @@ class _Extraction:
         self.done = 0
         self.notes: list[str] = []
 
-    def run(self, frozen: BatchEmbedder, reopen: Callable[[int], BatchEmbedder] | None) -> None:
-        current, opened_here = frozen, False
-        while True:
+    def run(self, frozen: BatchEmbedder, reopen: Reopen | None) -> None:
+        """Embed everything; when memory runs out, go on from there with half the batch."""
+        failed = self._attempt(frozen)
+        while failed:
+            if reopen is None or failed < 2:
+                raise _out_of_memory(failed)
+            self.notes.append(f"memory ran out at batch {failed}: went on with {failed // 2}")
+            smaller = reopen(failed // 2)
             try:
-                self._run_with(current)
-            except _memory_errors() as error:
-                size = current.batch_size // 2
-                if opened_here:
-                    current.close()
-                if not _is_memory(error) or reopen is None or size < 1:
-                    raise _out_of_memory(error, current.batch_size) if _is_memory(error) else error
-                self.notes.append(f"memory ran out at batch {current.batch_size}: went on with {size}")
-                current, opened_here = reopen(size), True
-                continue
-            if opened_here:
-                current.close()
-            return
+                failed = self._attempt(smaller)
+            finally:
+                smaller.close()
+
+    def _attempt(self, frozen: BatchEmbedder) -> int:
+        """0 when everything is done, else the batch size at which memory ran out."""
+        try:
+            self._run_with(frozen)
+        except _memory_errors() as error:
+            if not _is_memory(error):
+                raise
+            return frozen.batch_size
+        return 0
 
     def _run_with(self, frozen: BatchEmbedder) -> None:
         size, total = frozen.batch_size, len(self._pixels.image_ids)
@@ -183,9 +192,9 @@ def _is_memory(error: Exception) -> bool:
     return any(sign in text for sign in ("bad_alloc", "bad alloc", "out of memory", "failed to allocate"))
 
 
-def _out_of_memory(error: Exception, size: int) -> EmbeddingError:
+def _out_of_memory(size: int) -> EmbeddingError:
     return EmbeddingError(
         "not enough memory",
-        got=f"{type(error).__name__} at batch {size}",
+        got=f"memory ran out at batch {size}",
         next_step="Use a smaller --size or fewer --jobs, or leave this backbone out.",
     )

@@ -109,7 +109,7 @@ def read_file(path: Path, *, limit: int = MAX_PART_BYTES) -> bytes | None:
     )
     try:
         descriptor = os.open(path, flags)
-        with open(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
                 raise CacheDamaged("is not a file that this program wrote", where=path, got=_kind(status))
@@ -127,7 +127,7 @@ def _kind(status: os.stat_result) -> str:
 
 
 def unreadable(error: OSError, path: Path) -> CacheError:
-    """The error that tells a user what to do about a failed read: nothing is damaged, it cannot be reached."""
+    """The error that tells a user what to do about a failed read: nothing is damaged, only out of reach."""
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         next_step = "Raise the limit of open files (ulimit -n) or use fewer --jobs."
     elif error.errno in {errno.EACCES, errno.EPERM}:

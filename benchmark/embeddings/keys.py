@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from benchmark.errors import CacheDamaged
 from benchmark.records import EmbeddingKey, Engine, Precision, PreprocessingMode, Resize
@@ -64,7 +65,7 @@ def _key_of(record: object) -> EmbeddingKey:
     return EmbeddingKey(**{name: _field(name, record[name]) for name in names})
 
 
-def _field(name: str, value: object) -> object:
+def _field(name: str, value: object) -> Any:  # noqa: ANN401 - each field has its own type
     if name == "arguments":
         return _arguments(value)
     if name in _INTEGERS:

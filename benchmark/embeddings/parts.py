@@ -1,8 +1,8 @@
 """A part: some thousands of rows of one key as one immutable HDF5 file, built and opened in memory.
 
-The file's name carries 64 bits of the SHA-256 of its bytes. They are compared before HDF5 sees a byte, because
-HDF5 itself reads damaged files without complaint, or never returns. The digest protects against accidents, not
-against somebody who may write to the cache: the checks on structure below are what such a file meets.
+The file's name carries 64 bits of the SHA-256 of its bytes. They are compared before HDF5 sees a byte,
+because HDF5 itself reads damaged files without complaint, or never returns. The digest protects against
+accidents, not against somebody who may write to the cache: such a file meets the checks on structure below.
 """
 
 from __future__ import annotations

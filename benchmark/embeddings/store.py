@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.embeddings import upkeep
 from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import Damage, DamageLog
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
 from benchmark.embeddings.keys import folder_name
 from benchmark.embeddings.parts import Ids, Part, as_ids, as_texts, open_part
+from benchmark.embeddings.upkeep import CacheEntry, Removed, VerifyReport
 from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheDamaged, CacheError
-from benchmark.records import EmbeddingKey, Embeddings, Float32, Observer
+from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Int64, Observer
 
-STAMP_FILE = "last-used"
 _FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
 _ATTEMPTS = 4  # parts may be compacted by another process while they are read
 
@@ -69,8 +70,8 @@ class EmbeddingStore:
         ids = as_ids(image_ids)
         wanted, first = np.unique(ids, return_index=True)
         absent = np.ones(len(wanted), dtype=bool)
-        for file in self._parts(key):
-            held = self._ids_of(key, file)
+        for file in self.parts(key):
+            held = self.ids_of(file, key)
             if held is not None and len(wanted):
                 absent[_positions(wanted, held)[0]] = False
         return as_texts(ids[np.sort(first[absent])])
@@ -117,6 +118,58 @@ class EmbeddingStore:
         """Try to be the one process that computes a key; see ``claim_folder``."""
         return claim_folder(self.root, folder_name(key), timeout=timeout)
 
+    def entries(self, *, count_rows: bool = False) -> tuple[CacheEntry, ...]:
+        """Every key of the cache, ascending by folder name.
+
+        Args:
+            count_rows: also count the images of each key, which reads and verifies its parts.
+        """
+        return upkeep.entries(self, count_rows=count_rows)
+
+    def keys_of(
+        self, backbone: str, *, input_size: int | None = None, weights_sha256: str | None = None
+    ) -> tuple[EmbeddingKey, ...]:
+        """Keys that the cache has a folder for, as their ``key.json`` files say; None fits everything."""
+        return upkeep.keys_of(self, backbone, input_size, weights_sha256)
+
+    def verify(self, observer: Observer | None = None) -> VerifyReport:
+        """Read every part afresh; damaged ones are moved aside, a lost ``key.json`` is written again."""
+        return upkeep.verify(self, observer)
+
+    def compact(self, key: EmbeddingKey) -> int:
+        """Join the parts of a key into fewer, of 64 MiB each; vectors keep their bits.
+
+        New parts are durable before old ones go, so this may be killed at any moment and run beside readers,
+        writers and other compactions.
+
+        Returns:
+            By how many parts the key has fewer now.
+
+        Raises:
+            StorageFull: the new parts cannot be written; the old ones are still there.
+        """
+        return upkeep.compact(self, key)
+
+    def clean(self, keys: Sequence[EmbeddingKey] = (), *, damaged: bool = True) -> Removed:
+        """Remove temporary files of processes that are gone, the damaged files, and given keys.
+
+        What this program did not write is left alone.
+
+        Raises:
+            StorageFull: something cannot be removed.
+        """
+        return upkeep.clean(self, keys, damaged=damaged)
+
+    def enforce_limit(self, max_bytes: int, keep: Sequence[EmbeddingKey] = ()) -> Removed:
+        """Remove the least recently used keys and converted models until the rest fits.
+
+        Args:
+            max_bytes: for embeddings, converted models and damaged files together.
+            keep: keys that stay; so do those that this store object has read or written, and those that
+                another process has claimed.
+        """
+        return upkeep.enforce_limit(self, max_bytes, self._used | {folder_name(key) for key in keep})
+
     def _gather(self, key: EmbeddingKey, ids: Ids) -> tuple[Float32 | None, int]:
         """Features of ids as far as they are there, and how many are not."""
         wanted, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
@@ -135,22 +188,25 @@ class EmbeddingStore:
             features = features[first[inverse]]
         return features, int(absent.sum())
 
-    def _parts_with(
-        self, key: EmbeddingKey, wanted: Ids, absent: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    ) -> Iterator[Part]:
+    def _parts_with(self, key: EmbeddingKey, wanted: Ids, absent: Bool) -> Iterator[Part]:
         """Parts that hold a row which is still absent, ascending by hash, read afresh."""
-        for file in self._parts(key):
+        for file in self.parts(key):
             known = self._known.get(file.path.parent, {}).get(file)
             if known is None or absent[_positions(wanted, known)[0]].any():
                 part = self.open(file, key)
                 if part is not None:
                     yield part
 
-    def _parts(self, key: EmbeddingKey) -> tuple[PartFile, ...]:
+    def parts(self, key: EmbeddingKey) -> tuple[PartFile, ...]:
+        """A key's part files, ascending by hash."""
         folder = self.folder(key)
-        return list_parts(folder) if check_folder(folder) else ()
+        files = list_parts(folder) if check_folder(folder) else ()
+        known = self._known.get(folder, {})
+        for gone in known.keys() - set(files):
+            del known[gone]
+        return files
 
-    def _ids_of(self, key: EmbeddingKey, file: PartFile) -> Ids | None:
+    def ids_of(self, file: PartFile, key: EmbeddingKey | None = None) -> Ids | None:
         """Image ids of a part, from memory when the file is still the one that was verified."""
         known = self._known.get(file.path.parent, {})
         if file in known:
@@ -178,16 +234,19 @@ class EmbeddingStore:
             part = open_part(content, name=file.path.name, where=file.path)
             _check_key(part, file, key)
         except CacheDamaged as error:
-            self._damage.set_aside(file, error)
+            self._damage.set_aside(file.path, file.inode, error)
             return None
         self._remember(file, part.image_ids)
         return part
 
+    def set_aside(self, path: Path, error: CacheDamaged) -> None:
+        """Move a damaged file out of the way and say so."""
+        with contextlib.suppress(OSError):
+            self._damage.set_aside(path, path.lstat().st_ino, error)
+
     def _remember(self, file: PartFile, ids: Ids) -> None:
         folder = file.path.parent
         known = self._known.setdefault(folder, {})
-        for old in [other for other in known if other.path == file.path]:
-            del known[old]
         known[file] = ids
         self._known.move_to_end(folder)
         while len(self._known) > _FOLDERS_REMEMBERED:
@@ -197,7 +256,7 @@ class EmbeddingStore:
         """Note that a key is in use; a cache that cannot be written to keeps no such notes."""
         name = folder_name(key)
         self._used.add(name)
-        stamp = self.root / name / STAMP_FILE
+        stamp = self.root / name / upkeep.STAMP_FILE
         with contextlib.suppress(OSError):
             descriptor = os.open(stamp, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
             os.close(descriptor)
@@ -220,14 +279,12 @@ def _check_key(part: Part, file: PartFile, key: EmbeddingKey | None) -> None:
         )
 
 
-def _positions(
-    wanted: Ids, held: Ids
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], np.ndarray[tuple[int], np.dtype[np.intp]]]:
+def _positions(wanted: Ids, held: Ids) -> tuple[Int64, Int64]:
     """Where held ids stand among wanted (sorted, distinct) ones: positions in wanted, rows in held."""
     if not len(wanted):
-        return np.zeros(0, np.intp), np.zeros(0, np.intp)
-    at = np.minimum(np.searchsorted(wanted, held), len(wanted) - 1)
-    rows = np.flatnonzero(wanted[at] == held)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    at = np.minimum(np.searchsorted(wanted, held), len(wanted) - 1).astype(np.int64)
+    rows = np.flatnonzero(wanted[at] == held).astype(np.int64)
     return at[rows], rows
 
 

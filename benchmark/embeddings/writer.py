@@ -15,7 +15,7 @@ from benchmark.embeddings.files import check_folder, read_file
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name
 from benchmark.embeddings.parts import ROWS_PER_PART, SECONDS_PER_PART, Ids, as_ids, build_part, part_name
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageFull
-from benchmark.records import EmbeddingKey, Float32
+from benchmark.records import Bool, EmbeddingKey, Float32
 from benchmark.storage import write_whole
 
 _ATTEMPTS = 3  # another process that keeps the cache within its limit may take the folder away meanwhile
@@ -117,7 +117,7 @@ class PartWriter:
                 expected=f"float32 {(len(ids), self._dim)}",
                 got=f"{features.dtype} {features.shape}",
             )
-        finite = np.isfinite(features).all(axis=1)
+        finite: Bool = np.isfinite(features).all(axis=1)
         if not finite.all():
             raise EmbeddingError(
                 "embeddings that are not finite",
