@@ -19,7 +19,7 @@ from benchmark.embeddings.keys import folder_name
 from benchmark.embeddings.parts import Ids, Part, as_ids, as_texts, open_part
 from benchmark.embeddings.upkeep import CacheEntry, Removed, VerifyReport
 from benchmark.embeddings.writer import PartSize, PartWriter
-from benchmark.errors import CacheDamaged, CacheError
+from benchmark.errors import CacheDamaged, CacheError, EmbeddingError
 from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Int64, Observer
 
 _FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
@@ -110,8 +110,20 @@ class EmbeddingStore:
             key: whose vectors.
             dim: length D of a vector.
             size: when a part is full; by default 4096 rows or 30 s.
+
+        Raises:
+            EmbeddingError: the cache holds vectors of another length under this key.
         """
         self._touch(key)
+        held = self.dim(key)
+        if held not in {None, dim}:
+            raise EmbeddingError(
+                "vectors of another length than the cache holds under this key",
+                where=self.folder(key),
+                expected=str(held),
+                got=str(dim),
+                next_step="Remove this key (backbones cache clean) if the old vectors are wrong.",
+            )
         return PartWriter(self.root, key, dim, size=size)
 
     def claim(self, key: EmbeddingKey, *, timeout: float = 0.0) -> AbstractContextManager[bool]:
@@ -205,6 +217,11 @@ class EmbeddingStore:
         for gone in known.keys() - set(files):
             del known[gone]
         return files
+
+    def dim(self, key: EmbeddingKey) -> int | None:
+        """Length of the vectors held under a key; None when there are none."""
+        parts = (self.open(file, key) for file in self.parts(key))
+        return next((part.features.shape[1] for part in parts if part is not None), None)
 
     def ids_of(self, file: PartFile, key: EmbeddingKey | None = None) -> Ids | None:
         """Image ids of a part, from memory when the file is still the one that was verified."""

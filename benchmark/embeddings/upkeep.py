@@ -264,8 +264,7 @@ def compact(store: EmbeddingStore, key: EmbeddingKey) -> int:
     held = {file: ids for file in files if (ids := store.ids_of(file, key)) is not None}
     if len(held) < 2:
         return 0
-    dim = _dim(store, key, next(iter(held)))
-    rows_per_part = COMPACT_PART_BYTES // (64 + 4 * dim)
+    rows_per_part = max(1, COMPACT_PART_BYTES // (64 + 4 * (store.dim(key) or 1)))
     total = len(np.unique(np.concatenate(list(held.values()))))
     if -(-total // rows_per_part) >= len(held):
         return 0
@@ -284,11 +283,6 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, path) from error
-
-
-def _dim(store: EmbeddingStore, key: EmbeddingKey, file: PartFile) -> int:
-    part = store.open(file, key)
-    return 1 if part is None else part.features.shape[1]
 
 
 class _Joined:

@@ -117,7 +117,7 @@ class PartWriter:
                 expected=f"float32 {(len(ids), self._dim)}",
                 got=f"{features.dtype} {features.shape}",
             )
-        finite: Bool = np.isfinite(features).all(axis=1)
+        finite: Bool = np.asarray(np.isfinite(features).all(axis=1))
         if not finite.all():
             raise EmbeddingError(
                 "embeddings that are not finite",
