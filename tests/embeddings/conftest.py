@@ -1,17 +1,16 @@
-"""Keys, ids and vectors that the tests of the cache share."""
+"""The caches that the tests of this room and the fault drivers share."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmark.records import EmbeddingKey, Float32
+from benchmark.records import EmbeddingKey
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "torture"))
-from store_shelves import KEY, Shelf, fill, make_features, make_ids  # noqa: E402
+from store_shelves import KEY, Shelf, fill
 
 
 @pytest.fixture
@@ -20,21 +19,6 @@ def key() -> EmbeddingKey:
 
 
 @pytest.fixture
-def ids() -> Callable[..., tuple[str, ...]]:
-    return make_ids
-
-
-@pytest.fixture
-def vectors() -> Callable[[tuple[str, ...], int], Float32]:
-    return make_features
-
-
-@pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     """60 images, 5 values each, in three parts."""
     return fill(tmp_path / "cache", rows=60, per_part=20)
-
-
-@pytest.fixture
-def filled() -> Callable[..., Shelf]:
-    return fill

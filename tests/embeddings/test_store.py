@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from store_shelves import Shelf, fill, make_features, make_ids
 
 from benchmark.embeddings import EmbeddingStore, PartSize
 from benchmark.errors import CacheError, EmbeddingError
-from benchmark.records import EmbeddingKey, Engine, Precision, PreprocessingMode, Resize
+from benchmark.records import EmbeddingKey, Engine, Float32, Precision, PreprocessingMode, Resize
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=True)
 MATRICES = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=FINITE)
@@ -30,7 +29,7 @@ def digest(number: int) -> str:
 
 @settings(max_examples=40, deadline=None)
 @given(features=MATRICES, per_part=st.integers(1, 5), data=st.data())
-def test_round_trip_is_bit_exact_in_any_order(features: Any, per_part: int, data: st.DataObject) -> None:
+def test_round_trip_is_bit_exact_in_any_order(features: Float32, per_part: int, data: st.DataObject) -> None:
     image_ids = [digest(row) for row in range(len(features))]
     order = data.draw(st.permutations(range(len(features))))
     key = data.draw(KEYS)
@@ -86,9 +85,9 @@ def test_every_key_has_a_folder_that_can_be_found_again(key: EmbeddingKey) -> No
         assert [entry.key for entry in store.entries()] == [key]
 
 
-def test_only_missing_rows_are_named_in_order_and_once(shelf: Any, ids: Callable[..., Any]) -> None:
+def test_only_missing_rows_are_named_in_order_and_once(shelf: Shelf) -> None:
     store = EmbeddingStore(shelf.root)
-    new = ids(3, "new")
+    new = make_ids(3, "new")
     asked = [new[2], shelf.ids[0], new[0], new[2], shelf.ids[5]]
     assert store.missing(shelf.key, asked) == (new[2], new[0])
     assert store.missing(shelf.key, []) == ()
@@ -100,21 +99,21 @@ def test_only_missing_rows_are_named_in_order_and_once(shelf: Any, ids: Callable
     )
 
 
-def test_one_row_may_be_asked_for_twice(shelf: Any) -> None:
+def test_one_row_may_be_asked_for_twice(shelf: Shelf) -> None:
     rows = [3, 3, 59, 0, 3]
     read = EmbeddingStore(shelf.root).read(shelf.key, [shelf.ids[row] for row in rows])
     np.testing.assert_array_equal(read.features, shelf.features[rows])
 
 
-def test_reading_a_missing_row_says_so(shelf: Any, ids: Callable[..., Any]) -> None:
+def test_reading_a_missing_row_says_so(shelf: Shelf) -> None:
     with pytest.raises(
         CacheError, match=r"rows are missing; expected 2 rows; got 1 missing.*backbones embed"
     ):
-        EmbeddingStore(shelf.root).read(shelf.key, [shelf.ids[0], *ids(1, "new")])
+        EmbeddingStore(shelf.root).read(shelf.key, [shelf.ids[0], *make_ids(1, "new")])
 
 
-def test_the_smaller_part_hash_wins(tmp_path: Path, key: EmbeddingKey, ids: Callable[..., Any]) -> None:
-    image_ids = ids(1)
+def test_the_smaller_part_hash_wins(tmp_path: Path, key: EmbeddingKey) -> None:
+    image_ids = make_ids(1)
     for value in range(6):
         with EmbeddingStore(tmp_path).writer(key, 1) as writer:
             writer.add(image_ids, np.full((1, 1), value, np.float32))
@@ -127,11 +126,9 @@ def test_the_smaller_part_hash_wins(tmp_path: Path, key: EmbeddingKey, ids: Call
     assert EmbeddingStore(tmp_path).read(key, image_ids).features[0, 0] == winner
 
 
-def test_equal_rows_make_equal_parts_whatever_their_order(
-    tmp_path: Path, key: EmbeddingKey, ids: Callable[..., Any], vectors: Callable[..., Any]
-) -> None:
-    image_ids = ids(50)
-    features = vectors(image_ids, 3)
+def test_equal_rows_make_equal_parts_whatever_their_order(tmp_path: Path, key: EmbeddingKey) -> None:
+    image_ids = make_ids(50)
+    features = make_features(image_ids, 3)
     for order in (np.arange(50), np.arange(50)[::-1]):
         with EmbeddingStore(tmp_path).writer(key, 3) as writer:
             writer.add([image_ids[row] for row in order], features[order])
@@ -139,10 +136,10 @@ def test_equal_rows_make_equal_parts_whatever_their_order(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_vector_is_never_nan_or_infinite(shelf: Any, ids: Callable[..., Any], value: float) -> None:
+def test_a_vector_is_never_nan_or_infinite(shelf: Shelf, value: float) -> None:
     features = np.zeros((4, 5), np.float32)
     features[2, 3] = value
-    new = ids(4, "new")
+    new = make_ids(4, "new")
     store = EmbeddingStore(shelf.root)
     with (
         pytest.raises(EmbeddingError, match=f"MobileNet_0.25, image {new[2]}.*not finite.*1 of 4 rows"),
@@ -157,15 +154,15 @@ def test_a_vector_is_never_nan_or_infinite(shelf: Any, ids: Callable[..., Any], 
     [np.zeros((4, 6), np.float32), np.zeros((3, 5), np.float32), np.zeros((4, 5)), np.zeros(4, np.float32)],
     ids=["dim", "rows", "float64", "flat"],
 )
-def test_another_shape_or_type_is_refused(shelf: Any, ids: Callable[..., Any], features: Any) -> None:
+def test_another_shape_or_type_is_refused(shelf: Shelf, features: Float32) -> None:
     with (
         EmbeddingStore(shelf.root).writer(shelf.key, 5) as writer,
         pytest.raises(EmbeddingError, match=r"expected float32 \(4, 5\)"),
     ):
-        writer.add(ids(4, "new"), features)
+        writer.add(make_ids(4, "new"), features)
 
 
-def test_a_writer_of_another_dim_than_the_cache_holds_is_refused(shelf: Any) -> None:
+def test_a_writer_of_another_dim_than_the_cache_holds_is_refused(shelf: Shelf) -> None:
     with (
         pytest.raises(EmbeddingError, match="expected 5; got 7"),
         EmbeddingStore(shelf.root).writer(shelf.key, 7),
@@ -174,17 +171,15 @@ def test_a_writer_of_another_dim_than_the_cache_holds_is_refused(shelf: Any) -> 
 
 
 @pytest.mark.parametrize("bad", ["", "abc", "G" * 64, "A" * 64, "a" * 65, "ü" * 64, "a" * 63 + "\0", 7, None])
-def test_only_digests_address_rows(shelf: Any, bad: object) -> None:
+def test_only_digests_address_rows(shelf: Shelf, bad: object) -> None:
     store = EmbeddingStore(shelf.root)
     with pytest.raises(EmbeddingError, match="hexadecimal"):
         store.missing(shelf.key, [shelf.ids[0], bad])  # type: ignore[list-item]
 
 
-def test_parts_are_full_by_rows_or_by_age(
-    tmp_path: Path, key: EmbeddingKey, ids: Callable[..., Any], vectors: Callable[..., Any]
-) -> None:
-    image_ids = ids(100)
-    features = vectors(image_ids, 2)
+def test_parts_are_full_by_rows_or_by_age(tmp_path: Path, key: EmbeddingKey) -> None:
+    image_ids = make_ids(100)
+    features = make_features(image_ids, 2)
     store = EmbeddingStore(tmp_path)
     with store.writer(key, 2, size=PartSize(rows=30)) as writer:
         writer.add(image_ids[:70], features[:70])
@@ -198,9 +193,9 @@ def test_parts_are_full_by_rows_or_by_age(
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
 def test_what_is_finished_is_kept_when_interrupted(
-    tmp_path: Path, key: EmbeddingKey, ids: Callable[..., Any], interruption: type[BaseException]
+    tmp_path: Path, key: EmbeddingKey, interruption: type[BaseException]
 ) -> None:
-    image_ids = ids(10)
+    image_ids = make_ids(10)
     store = EmbeddingStore(tmp_path)
     with pytest.raises(interruption), store.writer(key, 2) as writer:  # noqa: PT012 - the writer is under test
         writer.add(image_ids[:7], np.ones((7, 2), np.float32))
@@ -208,18 +203,16 @@ def test_what_is_finished_is_kept_when_interrupted(
     assert store.missing(key, image_ids) == image_ids[7:]
 
 
-def test_the_writer_copies_what_it_is_given(
-    tmp_path: Path, key: EmbeddingKey, ids: Callable[..., Any]
-) -> None:
+def test_the_writer_copies_what_it_is_given(tmp_path: Path, key: EmbeddingKey) -> None:
     features = np.ones((3, 2), np.float32)
     store = EmbeddingStore(tmp_path)
     with store.writer(key, 2) as writer:
-        writer.add(ids(3), features)
+        writer.add(make_ids(3), features)
         features[:] = 7
-    assert (store.read(key, ids(3)).features == 1).all()
+    assert (store.read(key, make_ids(3)).features == 1).all()
 
 
-def test_every_part_is_verified_once_and_then_remembered(shelf: Any) -> None:
+def test_every_part_is_verified_once_and_then_remembered(shelf: Shelf) -> None:
     store = EmbeddingStore(shelf.root)
     assert store.missing(shelf.key, shelf.ids) == ()
     for part in shelf.parts:  # damaged from now on; size, time and inode stay as they were
@@ -233,19 +226,19 @@ def test_every_part_is_verified_once_and_then_remembered(shelf: Any) -> None:
     assert store.missing(shelf.key, shelf.ids) == shelf.ids
 
 
-def test_new_parts_of_another_process_are_seen(shelf: Any, ids: Callable[..., Any]) -> None:
+def test_new_parts_of_another_process_are_seen(shelf: Shelf) -> None:
     store = EmbeddingStore(shelf.root)
-    new = ids(2, "new")
+    new = make_ids(2, "new")
     assert store.missing(shelf.key, new) == new
     with EmbeddingStore(shelf.root).writer(shelf.key, 5) as writer:
         writer.add(new, np.ones((2, 5), np.float32))
     assert store.missing(shelf.key, new) == ()
 
 
-def test_keys_of_filters_by_backbone_size_and_weights(shelf: Any, filled: Callable[..., Any]) -> None:
-    filled(shelf.root, rows=2, per_part=2, input_size=64)
-    filled(shelf.root, rows=2, per_part=2, weights_sha256="b" * 64)
-    filled(shelf.root, rows=2, per_part=2, backbone="MobileNet_0.5")
+def test_keys_of_filters_by_backbone_size_and_weights(shelf: Shelf) -> None:
+    fill(shelf.root, rows=2, per_part=2, key=replace(shelf.key, input_size=64))
+    fill(shelf.root, rows=2, per_part=2, key=replace(shelf.key, weights_sha256="b" * 64))
+    fill(shelf.root, rows=2, per_part=2, key=replace(shelf.key, backbone="MobileNet_0.5"))
     store = EmbeddingStore(shelf.root)
     assert len(store.keys_of("MobileNet_0.25")) == 3
     assert store.keys_of("MobileNet_0.25", input_size=32, weights_sha256="a" * 64) == (shelf.key,)
@@ -253,9 +246,9 @@ def test_keys_of_filters_by_backbone_size_and_weights(shelf: Any, filled: Callab
     assert len(store.entries()) == 4
 
 
-def test_an_absent_cache_is_empty(tmp_path: Path, key: EmbeddingKey, ids: Callable[..., Any]) -> None:
+def test_an_absent_cache_is_empty(tmp_path: Path, key: EmbeddingKey) -> None:
     store = EmbeddingStore(tmp_path / "none")
-    assert store.missing(key, ids(2)) == ids(2)
+    assert store.missing(key, make_ids(2)) == make_ids(2)
     assert store.entries() == ()
     assert store.verify().parts == 0
     assert store.clean().paths == ()

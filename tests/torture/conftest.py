@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parent))
-from store_shelves import Shelf, fill  # noqa: E402
-from torture_table import TABLE_VARIABLE, add_row, format_table, load_rows  # noqa: E402
+from store_shelves import Shelf, fill
+from torture_table import TABLE_VARIABLE, add_row, format_table, load_rows
 
 
 def pytest_configure(config: pytest.Config) -> None:

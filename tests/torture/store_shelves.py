@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,8 +63,7 @@ class Shelf:
             np.testing.assert_array_equal(read.features, self.features[present])
 
 
-def fill(root: Path, *, rows: int, per_part: int, dim: int = 5, **changes: Any) -> Shelf:
-    key = replace(KEY, **changes)
+def fill(root: Path, *, rows: int, per_part: int, dim: int = 5, key: EmbeddingKey = KEY) -> Shelf:
     image_ids = make_ids(rows)
     features = make_features(image_ids, dim)
     with EmbeddingStore(root).writer(key, dim, size=PartSize(rows=per_part)) as writer:

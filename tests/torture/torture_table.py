@@ -1,11 +1,11 @@
 """One table over all fault drivers: fault, injected, survived, rows lost, rows wrong.
 
-A driver calls ``add_row`` (or takes the ``torture_row`` fixture) once per fault; rows of one fault add up. They go
-as JSON lines to the file that the environment variable ``TORTURE_TABLE`` names, so that drivers in other processes
-can add theirs; ``conftest.py`` prints the table when the tests end.
+A driver calls ``add_row`` (or takes the ``torture_row`` fixture) once per fault; rows of one fault add up.
+They go as JSON lines to the file that the environment variable ``TORTURE_TABLE`` names, so that drivers in
+other processes can add theirs; ``conftest.py`` prints the table when the tests end.
 
-What counts as lost: a row that was finished before the fault and cannot be had after it, not even by running again.
-What counts as wrong: a row that was handed out with other bits than an undisturbed run gives.
+Lost: a row that was finished before the fault and cannot be had after it, not even by running again.
+Wrong: a row that was handed out with other bits than an undisturbed run gives.
 """
 
 from __future__ import annotations
