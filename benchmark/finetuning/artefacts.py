@@ -1,0 +1,222 @@
+"""Everything a run leaves beside its model. Loads TensorFlow, Matplotlib and scikit-learn."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.finetuning import pictures
+from benchmark.finetuning.augment import augment_images, view_keys
+from benchmark.finetuning.feed import Pixels
+from benchmark.finetuning.manifest import LABELS_FILE, MODEL_FILE
+from benchmark.finetuning.network import derived_seed
+from benchmark.finetuning.progress import Progress
+from benchmark.finetuning.recipe import Recipe
+from benchmark.finetuning.request import as_json
+from benchmark.finetuning.scoring import Scoring
+from benchmark.finetuning.tables import (
+    class_positions,
+    classification_report,
+    history_csv,
+    label_text,
+    labels_txt,
+    predicted_labels,
+    predictions_csv,
+    printable,
+    split_csv,
+)
+from benchmark.finetuning.training import Trained
+from benchmark.finetuning.untyped import Model
+from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
+from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder, write_whole
+
+_DATA_COLUMNS, _MOST_CLASS_ROWS = 8, 8
+_AUGMENTED_IMAGES, _AUGMENTED_VIEWS = 4, 7
+_PREDICTION_COLUMNS, _MOST_PREDICTIONS = 6, 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """A finished run, to be told.
+
+    Attributes:
+        images: the data set.
+        pixels: reads images by row position.
+        recipe: the protocol.
+        scoring: how probabilities become decisions.
+        seed: of the run.
+        trained: which checkpoint was kept.
+        progress: history and metrics.
+        found: part (val, and test where there is one) -> probabilities float32 (n, C) of the kept model.
+    """
+
+    images: ImageSet
+    pixels: Pixels
+    recipe: Recipe
+    scoring: Scoring
+    seed: int
+    trained: Trained
+    progress: Progress
+    found: dict[str, Float32]
+
+    @property
+    def part(self) -> str:
+        """The part that pictures and report look at: test, or val without a test part."""
+        return "test" if "test" in self.found else "val"
+
+    @property
+    def rows(self) -> Int64:
+        """Positions of that part's images, int64 (n,)."""
+        rows: Int64 = getattr(self.images.split, self.part)
+        return rows
+
+    @property
+    def decided(self) -> Bool:
+        """Decisions on that part, bool (n, C)."""
+        return self.scoring.decided(self.found[self.part], self.trained.threshold)
+
+    @property
+    def kept_epoch(self) -> int:
+        """Epoch of the kept checkpoint, counted from 1 over both phases."""
+        return int(self.progress.best[self.trained.kept]["epoch"])
+
+
+def save_model(model: Model, model_dir: Path) -> None:
+    """Write ``model.keras``, whole or not at all.
+
+    Keras builds the weights in memory and writes the archive as an ordinary file, so that a full disk is an
+    error and not a crash inside HDF5.
+
+    Raises:
+        StorageFull: it cannot be written.
+    """
+    temporary = model_dir / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}.keras"
+    try:
+        model_dir.mkdir(parents=True, exist_ok=True)
+        model.save(temporary)
+        temporary.replace(model_dir / MODEL_FILE)
+        sync_folder(model_dir)
+    except OSError as error:
+        raise storage_error(error, model_dir / MODEL_FILE) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_artefacts(story: Story, model: Model, model_dir: Path) -> None:
+    """Write every artefact but the model, the manifest and the TensorBoard files.
+
+    Raises:
+        StorageFull: one cannot be written.
+    """
+    for name, content in _artefacts(story, model):
+        write_whole(model_dir / name, content)
+
+
+def _artefacts(story: Story, model: Model) -> Iterator[tuple[str, bytes]]:
+    images, progress = story.images, story.progress
+    yield LABELS_FILE, labels_txt(images)
+    yield "split.csv", split_csv(images)
+    yield "predictions.csv", predictions_csv(images, story.scoring, story.trained.threshold, story.found)
+    yield "history.csv", history_csv(progress.history)
+    yield "metrics.json", as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})
+    yield "architecture.txt", architecture(model)
+    yield "classification_report.txt", classification_report(images, story.rows, story.decided)
+    yield "confusion_matrix.png", _confusion(story)
+    yield "curves.png", pictures.curves(progress.history, story.kept_epoch)
+    yield "data.png", _data_sheet(story)
+    yield "augmentation.png", _augmentation_sheet(story)
+    yield "predictions.png", _prediction_sheet(story)
+
+
+def architecture(model: Model) -> bytes:
+    """Keras's summary of every layer, the backbone's included, with what was trained last."""
+    lines: list[str] = []
+    model.summary(
+        print_fn=lambda line: lines.append(str(line)),
+        expand_nested=True,
+        show_trainable=True,
+        line_length=120,
+    )
+    return "\n".join([*lines, ""]).encode()
+
+
+def _confusion(story: Story) -> bytes:
+    from sklearn import metrics
+
+    images, truth = story.images, story.images.targets[story.rows]
+    title = f"{story.part} part, {len(story.rows)} images, {story.trained.kept} kept"
+    if images.task is Task.MULTILABEL:
+        matrices = metrics.multilabel_confusion_matrix(truth, story.decided.astype(np.int64))
+        return pictures.label_confusions(matrices, images.classes, title)
+    said = class_positions(images, story.decided)
+    matrix = metrics.confusion_matrix(truth, said, labels=range(len(images.classes)))
+    return pictures.confusion(matrix, images.classes, title)
+
+
+def _data_sheet(story: Story) -> bytes:
+    """Some training images of every class (of the first classes, where there are many)."""
+    images = story.images
+    train = images.split.train
+    has = _membership(images)[train]
+    tiles: list[pictures.Tile] = []
+    for position, name in enumerate(images.classes[:_MOST_CLASS_ROWS]):
+        rows = train[has[:, position]][:_DATA_COLUMNS]
+        blank = np.full((1, 1, 3), 255, np.uint8)
+        shown = [pictures.Tile(image=image, title=pictures.short(name)) for image in story.pixels(rows)]
+        tiles += shown + [pictures.Tile(image=blank)] * (_DATA_COLUMNS - len(shown))
+    shown_classes = min(len(images.classes), _MOST_CLASS_ROWS)
+    title = f"{printable(images.name)}: training images of {shown_classes} of {len(images.classes)} classes"
+    return pictures.sheet(tiles, _DATA_COLUMNS, title)
+
+
+def _membership(images: ImageSet) -> Bool:
+    """Bool (N, C): which image has which class or label."""
+    if images.task is Task.MULTILABEL:
+        return images.targets.astype(bool)
+    return np.asarray(images.targets[:, None] == np.arange(len(images.classes)))
+
+
+def _augmentation_sheet(story: Story) -> bytes:
+    """Some training images, each with views as training saw them."""
+    rows = story.images.split.train[:_AUGMENTED_IMAGES]
+    ids = [story.images.image_ids[row] for row in rows]
+    originals = np.stack(list(story.pixels(rows)))
+    columns = [[pictures.Tile(image=image, title="as it is") for image in originals]]
+    for view in range(_AUGMENTED_VIEWS):
+        keys = view_keys(story.seed, view, ids)
+        changed = augment_images(story.recipe.augmentation, originals, keys)
+        columns.append([pictures.Tile(image=image, title=f"view {view}") for image in changed])
+    tiles = [tile for row in zip(*columns, strict=True) for tile in row]
+    none = " (this recipe changes nothing)" if story.recipe.augmentation.changes_nothing else ""
+    return pictures.sheet(tiles, len(columns), f"Augmentation of {story.recipe.name}{none}")
+
+
+def _prediction_sheet(story: Story) -> bytes:
+    """Images with label and answer: the surest mistakes first, then a random choice of the others."""
+    images, rows, decided = story.images, story.rows, story.decided
+    said = predicted_labels(images, decided)
+    true = [label_text(images, int(row)) for row in rows]
+    sureness = _sureness(story)
+    wrong = [at for at in np.argsort(-sureness) if true[at] != said[at]][: _MOST_PREDICTIONS // 2]
+    others = np.random.default_rng(derived_seed(story.seed, "pictures")).permutation(len(rows))
+    right = [at for at in others if true[at] == said[at]][: _MOST_PREDICTIONS - len(wrong)]
+    chosen = [int(at) for at in [*wrong, *right]]
+    tiles = [
+        pictures.prediction_tile(image, true[at], said[at], float(sureness[at]))
+        for at, image in zip(chosen, story.pixels(rows[chosen]), strict=True)
+    ]
+    mistakes = sum(label != answer for label, answer in zip(true, said, strict=True))
+    title = f"{story.part} part: {mistakes} of {len(rows)} wrong, the surest mistakes first"
+    return pictures.sheet(tiles, _PREDICTION_COLUMNS, title)
+
+
+def _sureness(story: Story) -> Float64:
+    """Probability of the answer that was given, float64 (n,); of the least sure label for MULTILABEL."""
+    probabilities = story.found[story.part].astype(np.float64)
+    if story.images.task is Task.MULTICLASS:
+        return np.asarray(probabilities.max(-1))
+    return np.asarray(np.where(story.decided, probabilities, 1 - probabilities).min(-1))

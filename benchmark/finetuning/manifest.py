@@ -1,0 +1,127 @@
+"""The manifest of a model directory: written last, checked before anything else is believed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from benchmark.errors import ManifestError
+from benchmark.finetuning.request import as_json
+from benchmark.records import Manifest, Task
+from benchmark.storage import sha256_file, write_whole
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.keras"
+LABELS_FILE = "labels.txt"
+MANIFEST_SCHEMA = 1
+_MOST_BYTES = 64 * 2**20
+_AGAIN = "Run 'backbones finetune' again, or copy the whole model directory."
+
+
+def write_manifest(model_dir: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json``, whole or not at all.
+
+    Raises:
+        StorageFull: it cannot be written.
+    """
+    write_whole(model_dir / MANIFEST_FILE, as_json(asdict(manifest)))
+
+
+def load_manifest(model_dir: Path, *, verify: bool = True) -> Manifest:
+    """Read and check a model directory's manifest.
+
+    Args:
+        model_dir: the directory.
+        verify: also compare the SHA-256 of every file that the manifest lists.
+
+    Raises:
+        ManifestError: not a model directory, a damaged or foreign manifest, or another file than the listed.
+    """
+    path = model_dir / MANIFEST_FILE
+    manifest = _parsed(path, _content(model_dir, path))
+    _check_meaning(path, manifest)
+    if verify:
+        _check_files(model_dir, manifest)
+    return manifest
+
+
+def _content(model_dir: Path, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise ManifestError(
+            "not a finished model directory",
+            where=model_dir,
+            expected=f"a folder with {MANIFEST_FILE}",
+            got=error.strerror or "no such file",
+            next_step="Give the folder that 'backbones finetune' printed.",
+        ) from error
+    if len(content) > _MOST_BYTES:
+        raise ManifestError("too large for a manifest", where=path, expected=f"at most {_MOST_BYTES} bytes")
+    return content
+
+
+def _parsed(path: Path, content: bytes) -> Manifest:
+    try:
+        unchecked = TypeAdapter(dict[str, Any]).validate_json(content, strict=True)
+        if unchecked.get("schema") != MANIFEST_SCHEMA:
+            raise ManifestError(
+                "a manifest of another version",
+                where=path,
+                expected=f"schema {MANIFEST_SCHEMA}",
+                got=unchecked.get("schema"),
+                next_step=_AGAIN,
+            )
+        unknown = sorted(set(unchecked) - {field.name for field in fields(Manifest)})
+        if unknown:
+            raise ManifestError("unknown keys", where=path, got=", ".join(unknown), next_step=_AGAIN)
+        return TypeAdapter(Manifest).validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        got = f"{place}: {first['msg']}" if place else first["msg"]
+        raise ManifestError("not a usable manifest", where=path, got=got, next_step=_AGAIN) from error
+
+
+def _check_meaning(path: Path, manifest: Manifest) -> None:
+    """Values that have the right type and make no sense."""
+    count = len(manifest.classes)
+    binary = manifest.task is Task.BINARY
+    positive = manifest.positive
+    complaints = {
+        "classes: fewer than two, or equal ones": (count < 2 and manifest.task is not Task.MULTILABEL)
+        or count < 1
+        or len(set(manifest.classes)) != count,
+        "positive: must be 0 or 1 for two classes, else null": (positive not in (0, 1)) == binary
+        or (binary and count != 2),
+        "input_size: must be at least 1": manifest.input_size < 1,
+        "threshold: must be a number from 0 to 1": not 0.0 <= manifest.threshold <= 1.0 + 1e-9,
+        "files: must list model.keras by plain names": MODEL_FILE not in manifest.files
+        or any(Path(name).name != name or "\\" in name for name in manifest.files),
+    }
+    for complaint, wrong in complaints.items():
+        if wrong:
+            raise ManifestError("not a usable manifest", where=path, got=complaint, next_step=_AGAIN)
+
+
+def _check_files(model_dir: Path, manifest: Manifest) -> None:
+    for name, expected in manifest.files.items():
+        path = model_dir / name
+        try:
+            found = sha256_file(path)
+        except OSError as error:
+            raise ManifestError(
+                "a file of the model is missing", where=path, got=error.strerror, next_step=_AGAIN
+            ) from error
+        if found != expected:
+            raise ManifestError(
+                "a file of the model is not the one that the manifest lists",
+                where=path,
+                expected=f"SHA-256 {expected[:16]}...",
+                got=f"{found[:16]}...",
+                next_step=_AGAIN,
+            )

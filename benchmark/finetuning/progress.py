@@ -1,0 +1,103 @@
+"""How far a run has come, kept on disk after every epoch so that it can go on after an interruption."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.finetuning.untyped import Variable
+from benchmark.storage import write_whole
+
+Arrays = list[npt.NDArray[Any]]
+_META = "meta"
+_LISTS = ("current", "optimizer", "best1", "best2")
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """State between two epochs.
+
+    Attributes:
+        phase: 1 or 2, the phase in progress; 3 when both are done.
+        epoch: finished epochs of that phase.
+        stale: epochs since its best one.
+        weights_sha256: of the backbone weights that the run started from.
+        history: one row of numbers per finished epoch.
+        metrics: moment (before, phase1, phase2) -> part -> metric -> value, or None for a phase left out.
+        best: phase name -> epoch, f1, loss and threshold of its best checkpoint.
+        current: trained variables after the last epoch.
+        optimizer: the optimizer's variables after the last epoch.
+        best1: the head's variables of phase 1's best checkpoint.
+        best2: the trained variables of phase 2's best checkpoint.
+    """
+
+    phase: int = 1
+    epoch: int = 0
+    stale: int = 0
+    weights_sha256: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, dict[str, float]] = field(default_factory=dict)
+    current: Arrays = field(default_factory=list)
+    optimizer: Arrays = field(default_factory=list)
+    best1: Arrays = field(default_factory=list)
+    best2: Arrays = field(default_factory=list)
+
+    def next_phase(self) -> None:
+        """Begin the next phase: what belonged to this one's epochs goes."""
+        self.phase += 1
+        self.epoch = self.stale = 0
+        self.current = []
+        self.optimizer = []
+
+    def save(self, path: Path) -> None:
+        """Write everything, whole or not at all.
+
+        Raises:
+            StorageFull: it cannot be written.
+        """
+        meta = {
+            name: getattr(self, name)
+            for name in ("phase", "epoch", "stale", "weights_sha256", "history", "metrics", "best")
+        }
+        arrays = {_META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
+        for name in _LISTS:
+            arrays |= {f"{name}-{i:05d}": array for i, array in enumerate(getattr(self, name))}
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_whole(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Progress | None:
+        """Read what ``save`` wrote; None when there is nothing, or nothing that can be trusted."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            meta: dict[str, Any] = json.loads(arrays.pop(_META).tobytes())
+            meta |= {name: _collect(arrays, name) for name in _LISTS}
+            return cls(**meta)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def _collect(arrays: dict[str, npt.NDArray[Any]], name: str) -> Arrays:
+    return [arrays[key] for key in sorted(arrays) if key.startswith(f"{name}-")]
+
+
+def assign(variables: Sequence[Variable], arrays: Sequence[npt.NDArray[Any]]) -> None:
+    """Give variables stored values."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def values_of(variables: Sequence[Variable]) -> Arrays:
+    """Copies of the variables' values."""
+    return [np.array(variable.numpy()) for variable in variables]

@@ -1,0 +1,356 @@
+"""Recipes: named fine-tuning protocols, written as TOML and checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.errors import RecipeError
+
+DEFAULT_RECIPE = "two-phase-f1"
+_FOLDER = Path(__file__).parent / "recipes"
+
+
+class Pooling(StrEnum):
+    """How the feature map becomes one vector."""
+
+    AVG = "avg"
+    MAX = "max"
+    FLATTEN = "flatten"
+
+
+class Activation(StrEnum):
+    """What two classes end in. More classes always end in softmax, multi-label always in sigmoid."""
+
+    SIGMOID = "sigmoid"
+    SOFTMAX = "softmax"
+
+
+class OptimizerName(StrEnum):
+    """Optimizers, with Keras's defaults for all but the learning rate."""
+
+    ADAM = "adam"
+    ADAMW = "adamw"
+    RMSPROP = "rmsprop"
+    SGD = "sgd"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves over the epochs of a phase."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"  # to 0 after the last epoch
+    EXPONENTIAL = "exponential"  # to a hundredth after the last epoch
+
+
+class Flip(StrEnum):
+    """Mirror images."""
+
+    NONE = "none"
+    HORIZONTAL = "horizontal"
+    VERTICAL = "vertical"
+    BOTH = "both"
+
+
+class Fill(StrEnum):
+    """What stands outside a moved image."""
+
+    REFLECT = "reflect"
+    NEAREST = "nearest"
+    CONSTANT = "constant"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Augmentation(_Table):
+    """Random changes of raw RGB images in 0..255, in the order of the attributes; 0 or (1, 1) is none.
+
+    Attributes:
+        brightness: largest shift of all pixels, of 255, both ways.
+        contrast: range of the factor on the distance to the channel's mean.
+        hue: largest shift on the hue circle (1 is once around), both ways.
+        saturation: range of the factor on the saturation.
+        flip: mirror images.
+        rotation_degrees: largest angle, both ways.
+        shift: largest move along each axis, in parts of the side, both ways.
+        shear: largest horizontal shear, in parts of the side.
+        zoom: largest zoom of both axes, in parts of the side, both ways.
+        fill: what stands outside a moved image.
+    """
+
+    brightness: Annotated[float, Field(ge=0, le=255)] = 0.0
+    contrast: tuple[float, float] = (1.0, 1.0)
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    saturation: tuple[float, float] = (1.0, 1.0)
+    flip: Flip = Flip.NONE
+    rotation_degrees: Annotated[float, Field(ge=0, le=360)] = 0.0
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.0
+    shear: Annotated[float, Field(ge=0, le=1)] = 0.0
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    fill: Fill = Fill.REFLECT
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in ("contrast", "saturation"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= 1 <= high <= 2:
+                raise ValueError(f"{name} must be a range [low, high] with 0 <= low <= 1 <= high <= 2")
+        return self
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every image stays as it is."""
+        return self == Augmentation(fill=self.fill)
+
+
+class Head(_Table):
+    """What stands on the feature map.
+
+    Attributes:
+        pooling: average, maximum, or all positions one after the other.
+        hidden: units of a dense ReLU layer before the output; 0 is none.
+        dropout: rate on the pooled vector.
+        activation: what two classes end in.
+    """
+
+    pooling: Pooling = Pooling.AVG
+    hidden: Annotated[int, Field(ge=0, le=65536)] = 0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    activation: Activation = Activation.SIGMOID
+
+
+class Phase(_Table):
+    """One training phase.
+
+    Attributes:
+        optimizer: its name.
+        learning_rate: of the first epoch.
+        epochs: most epochs; 0 leaves the phase out.
+        schedule: how the learning rate moves.
+        patience: epochs without a better validation F1 (at equal F1: a lower loss) after which the phase
+            ends; 0 never ends it early.
+    """
+
+    optimizer: OptimizerName = OptimizerName.ADAM
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    epochs: Annotated[int, Field(ge=0, le=100_000)]
+    schedule: Schedule = Schedule.CONSTANT
+    patience: Annotated[int, Field(ge=0)] = 0
+
+
+class UnfreezingPhase(Phase):
+    """Phase 2. With neither attribute all layers are trained, BatchNormalization apart.
+
+    Attributes:
+        from_layer: name or index of the first trained layer of the backbone. Indices count as Keras's
+            guides do, ``base_model.layers[:100]`` frozen for 100; negative ones count from the end.
+        last_layers: number of trained layers at the end of the backbone.
+    """
+
+    from_layer: int | str | None = None
+    last_layers: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.from_layer is not None and self.last_layers is not None:
+            raise ValueError("from_layer and last_layers exclude each other")
+        return self
+
+
+class Recipe(_Table):
+    """A fine-tuning protocol.
+
+    Attributes:
+        name: the file's name without its ending.
+        description: one sentence.
+        backbone: used where the caller names none.
+        image_size: input side in pixels.
+        batch_size: images per update.
+        augmentation: random changes of training images.
+        head: what stands on the feature map.
+        phase1: the head alone.
+        phase2: head and unfrozen layers.
+    """
+
+    name: str
+    description: str = ""
+    backbone: str
+    image_size: Annotated[int, Field(ge=8, le=8192)] = 224
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    augmentation: Augmentation = Augmentation()
+    head: Head = Head()
+    phase1: Phase
+    phase2: UnfreezingPhase
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if self.phase1.epochs + self.phase2.epochs == 0:
+            raise ValueError("phase1.epochs and phase2.epochs are both 0, so that nothing would be trained")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeOverrides:
+    """What a caller changes in a recipe; None keeps the recipe's value.
+
+    Attributes:
+        unfreeze_from: first trained layer of phase 2, name or index (digits are read as an index).
+        unfreeze_last: number of trained layers in phase 2; 0 stands for all.
+        head: pooling of the feature map: avg, max or flatten.
+        hidden: units of the dense layer before the output.
+        dropout: rate on the pooled vector.
+        optimizer: of both phases.
+        epochs: of phase 1 and phase 2.
+        learning_rates: of phase 1 and phase 2.
+        schedule: of both phases.
+        patience: of both phases.
+        image_size: input side in pixels.
+        batch_size: images per update.
+    """
+
+    unfreeze_from: int | str | None = None
+    unfreeze_last: int | None = None
+    head: str | None = None
+    hidden: int | None = None
+    dropout: float | None = None
+    optimizer: str | None = None
+    epochs: tuple[int, int] | None = None
+    learning_rates: tuple[float, float] | None = None
+    schedule: str | None = None
+    patience: int | None = None
+    image_size: int | None = None
+    batch_size: int | None = None
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that come with the package: the default first, then by name."""
+    names = sorted(path.stem for path in _FOLDER.glob("*.toml"))
+    return tuple(sorted(names, key=lambda name: name != DEFAULT_RECIPE))
+
+
+def recipe_text(name_or_path: str | Path) -> str:
+    """The TOML text of a recipe.
+
+    Raises:
+        RecipeError: no such recipe or file.
+    """
+    path = _locate(name_or_path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError("the recipe cannot be read", where=path, got=error) from error
+
+
+def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        name_or_path: a recipe of the package, or a TOML file (anything that ends in .toml or holds a slash).
+
+    Raises:
+        RecipeError: no such recipe, not TOML, unknown key, wrong type, or a value out of range.
+    """
+    path = _locate(name_or_path)
+    try:
+        content = tomllib.loads(recipe_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(
+            "the recipe is not valid TOML", where=path, got=error, next_step="Mend that line."
+        ) from error
+    where = path.stem if path.parent == _FOLDER else str(path)
+    return _checked({"name": path.stem, **content}, where)
+
+
+def override_recipe(recipe: Recipe, overrides: RecipeOverrides) -> Recipe:
+    """A recipe with a caller's changes.
+
+    Raises:
+        RecipeError: a value that a recipe could not have either.
+    """
+    content = json.loads(recipe.model_dump_json())
+    _set(content["head"], pooling=overrides.head, hidden=overrides.hidden, dropout=overrides.dropout)
+    _set(content, image_size=overrides.image_size, batch_size=overrides.batch_size)
+    for position, phase in enumerate((content["phase1"], content["phase2"])):
+        _set(phase, optimizer=overrides.optimizer, schedule=overrides.schedule, patience=overrides.patience)
+        _set(phase, epochs=_nth(overrides.epochs, position))
+        _set(phase, learning_rate=_nth(overrides.learning_rates, position))
+    _override_unfreezing(content["phase2"], overrides)
+    return _checked(content, f"recipe {recipe.name} with the given options")
+
+
+def _override_unfreezing(phase: dict[str, Any], overrides: RecipeOverrides) -> None:
+    if overrides.unfreeze_from is not None:
+        phase.update(from_layer=_layer(overrides.unfreeze_from), last_layers=None)
+    if overrides.unfreeze_last is not None:
+        kept = phase["from_layer"] if overrides.unfreeze_from is not None else None
+        phase.update(from_layer=kept, last_layers=overrides.unfreeze_last or None)
+
+
+def _layer(text: int | str) -> int | str:
+    return int(text) if isinstance(text, str) and text.removeprefix("-").isdecimal() else text
+
+
+def _nth(pair: Sequence[float] | None, position: int) -> float | None:
+    return None if pair is None else pair[position]
+
+
+def _set(table: dict[str, Any], **values: object) -> None:
+    table.update({key: value for key, value in values.items() if value is not None})
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    if text.endswith(".toml") or "/" in text or "\\" in text:
+        return Path(text)
+    if text in recipe_names():
+        return _FOLDER / f"{text}.toml"
+    close = difflib.get_close_matches(text, recipe_names(), n=2, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(close)}?" if close else "Give a name from the list or a .toml file."
+    raise RecipeError("no such recipe", where=text, expected=", ".join(recipe_names()), next_step=hint)
+
+
+def _checked(content: dict[str, Any], where: str) -> Recipe:
+    # Through JSON, because only there does pydantic's strict mode take lists for tuples and text for enums.
+    try:
+        return Recipe.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        # The first mistake is enough for one message; the next run shows the next one.
+        raise _recipe_error(error.errors()[0], where) from error
+
+
+def _recipe_error(mistake: Mapping[str, Any], where: str) -> RecipeError:
+    key = ".".join(str(part) for part in mistake["loc"] if part not in ("int", "str"))
+    if mistake["type"] == "extra_forbidden":
+        return _unknown_key(key, where)
+    if mistake["type"] == "missing":
+        return RecipeError(f"the key {key} is missing", where=where, next_step="Add it.")
+    place = f"{where}: {key}" if key else where
+    message = str(mistake["msg"]).removeprefix("Value error, ")
+    got = json.dumps(mistake["input"], default=str) if key else ""
+    return RecipeError("not a usable value", where=place, expected=_expected(message), got=got)
+
+
+def _expected(message: str) -> str:
+    text = message.removeprefix("Input should be ").removeprefix("a valid ")
+    return text if text.startswith("'") else text[:1].lower() + text[1:]
+
+
+def _unknown_key(key: str, where: str) -> RecipeError:
+    *tables, last = key.split(".")
+    table: Any = Recipe
+    for name in tables:
+        table = table.model_fields[name].annotation
+    known = [name for name in table.model_fields if (tables or name != "name")]
+    close = difflib.get_close_matches(last, known, n=1)
+    hint = f"Did you mean {close[0]}?" if close else "Remove it."
+    return RecipeError(f"unknown key {key}", where=where, expected=", ".join(known), next_step=hint)

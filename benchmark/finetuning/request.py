@@ -1,0 +1,142 @@
+"""What a caller asks of fine-tuning, and what it gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmark.finetuning.recipe import Recipe
+from benchmark.ranking import default_average
+from benchmark.records import (
+    Average,
+    Backbone,
+    ImageSet,
+    Manifest,
+    Resize,
+    ThresholdRule,
+    WeightsKind,
+    WeightsSource,
+)
+
+SCRATCH_BYTES = 4 * 2**30
+_STATE_SCHEMA = 1
+_UNSAFE = re.compile(r"[^\w.@+-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneRequest:
+    """What to fine-tune, how, and where the result goes.
+
+    Attributes:
+        backbone: which network; its own ``weights`` override those below.
+        recipe: the protocol; its own ``backbone`` is not looked at.
+        out: the model directory; ``model_folder`` names the usual one.
+        cache: folder of the embedding cache, of decoded pixels and of remembered digests.
+        weights: source for a backbone that carries none of its own.
+        seed: of the head's first weights, order, augmentation and dropout.
+        threshold: decision rule of sigmoid outputs, found on validation images.
+        balanced: weight classes by inverse frequency.
+        average: of F1; None means BINARY for two classes, MACRO for more and for multi-label.
+        cached_views: train phase 1 on embeddings of this many augmented views per image, computed once;
+            0 runs the frozen network in every epoch.
+        force: repeat a finished run, and forget an interrupted one.
+        jobs: threads that decode; 0 uses all cores.
+        resize: how images get the input size.
+        scratch_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
+    """
+
+    backbone: Backbone
+    recipe: Recipe
+    out: Path
+    cache: Path = Path("embeddings_cache")
+    weights: WeightsSource = field(default_factory=lambda: WeightsSource(kind=WeightsKind.IMAGENET))
+    seed: int = 0
+    threshold: ThresholdRule = field(default_factory=ThresholdRule)
+    balanced: bool = False
+    average: Average | None = None
+    cached_views: int = 0
+    force: bool = False
+    jobs: int = 0
+    resize: Resize = Resize.BILINEAR
+    scratch_bytes: int = SCRATCH_BYTES
+
+    @property
+    def source(self) -> WeightsSource:
+        """The weights that the backbone gets."""
+        return self.backbone.weights or self.weights
+
+    def digest(self, images: ImageSet, weights_sha256: str) -> str:
+        """SHA-256 of everything that changes the result; where it is and how fast it is do not enter."""
+        backbone = self.backbone
+        parts = {
+            "schema": _STATE_SCHEMA,
+            "backbone": [backbone.architecture, sorted(backbone.arguments.items()), backbone.preprocessing],
+            "weights": weights_sha256,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": images.fingerprint(),
+            "seed": self.seed,
+            "threshold": [self.threshold.kind, self.threshold.value],
+            "balanced": self.balanced,
+            "average": default_average(images.task, self.average),
+            "cached_views": self.cached_views,
+            "resize": self.resize,
+            "versions": versions(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuned:
+    """A fine-tuned model.
+
+    Attributes:
+        model_dir: where it is, with all artefacts.
+        manifest: as written there.
+        phases: moment (before, phase1, phase2) -> part (val, test) -> metric -> value. A phase that the
+            recipe leaves out, and the test part of a data set without one, are None.
+        kept_phase: ``phase1`` or ``phase2``: whose best checkpoint the model is.
+        repeated: False when a finished run of the same request was found and nothing was trained.
+        notes: remarks for the reader.
+    """
+
+    model_dir: Path
+    manifest: Manifest
+    phases: Mapping[str, Mapping[str, Mapping[str, float] | None] | None]
+    kept_phase: str
+    repeated: bool
+    notes: tuple[str, ...]
+
+    @property
+    def val_f1(self) -> float:
+        """Validation F1 of the kept model."""
+        return float(self.manifest.metrics["val"]["f1"])
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides the result."""
+    return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+
+
+def model_folder(results: Path, dataset: str, backbone: str, recipe: str) -> Path:
+    """The usual model directory, ``results/<dataset>/finetune/<backbone>/<recipe>``.
+
+    A backbone named with its own weights file (``NAME@path``) keeps a readable, path-free name, made unique.
+    """
+    return results / dataset / "finetune" / _folder_name(backbone) / _folder_name(recipe)
+
+
+def _folder_name(text: str) -> str:
+    safe = _UNSAFE.sub("_", text).strip(".")
+    if safe == text:
+        return text
+    return f"{safe[-80:]}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+def as_json(content: object) -> bytes:
+    """Readable JSON, ending in a line break."""
+    return (json.dumps(content, indent=1, sort_keys=False) + "\n").encode()

@@ -1,0 +1,313 @@
+"""One fine-tuning run, from request to model directory. Loads TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import keras
+import numpy as np
+
+from benchmark import __version__
+from benchmark.backbones import known_weights_sha256, load_weights
+from benchmark.errors import DataError, ManifestError, RecipeError, TrainingError
+from benchmark.finetuning.artefacts import Story, save_model, write_artefacts
+from benchmark.finetuning.events import EventLog
+from benchmark.finetuning.feed import Inference, Pixels
+from benchmark.finetuning.manifest import (
+    LABELS_FILE,
+    MANIFEST_FILE,
+    MANIFEST_SCHEMA,
+    MODEL_FILE,
+    load_manifest,
+    write_manifest,
+)
+from benchmark.finetuning.network import Outputs, assemble, first_trained, freeze
+from benchmark.finetuning.pixels import open_pixels
+from benchmark.finetuning.progress import Progress
+from benchmark.finetuning.request import FineTuned, FinetuneRequest, as_json, versions
+from benchmark.finetuning.scoring import Scoring, loss_weights
+from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
+from benchmark.finetuning.views import Start, embed_views
+from benchmark.ranking import default_average
+from benchmark.records import Float32, ImageSet, Manifest, Observer, Task
+from benchmark.storage import sha256_file, write_whole
+
+RUN_FILE = "run.json"
+_LOCK_FILE = ".lock"
+_CHECKED_IMAGES = 8
+_CHECKED_DIFFERENCE = 1e-4
+
+
+class _Silent:
+    """An observer that looks away."""
+
+    def started(self, task: str, total: int) -> None:
+        """Nothing."""
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        """Nothing."""
+
+    def finished(self, task: str, note: str = "") -> None:
+        """Nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+
+def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | None = None) -> FineTuned:
+    """Fine-tune one backbone, or take up, or find, an earlier run of the same request.
+
+    Args:
+        request: what, how, and where to.
+        images: the labelled images, split.
+        observer: told of epochs and batches.
+
+    Returns:
+        The model directory and what it reached.
+
+    Raises:
+        RecipeError: a layer that the backbone does not have, or an input too small for it.
+        DataError: no training or validation images, or one that cannot be decoded.
+        WeightsError: the backbone's weights cannot be had.
+        TrainingError: the loss became NaN, or another process fine-tunes into this folder.
+        StorageFull: no room left; finished epochs are kept.
+    """
+    watch = observer or _Silent()
+    _check_request(request, images)
+    with _alone(request.out):
+        known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
+        done = _finished(request, request.digest(images, known)) if known else None
+        if done is None:
+            done = _Run(request, images, watch).run()
+    return done
+
+
+def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
+    for part in ("train", "val"):
+        if not len(getattr(images.split, part)):
+            raise DataError(
+                f"no images in the {part} part",
+                where=images.root,
+                expected="training and validation images",
+                next_step="Add images, or leave the split to this program.",
+            )
+    if request.recipe.image_size < request.backbone.min_size:
+        raise RecipeError(
+            "the input is too small for this backbone",
+            where=request.backbone.name,
+            expected=f"at least {request.backbone.min_size} pixels",
+            got=request.recipe.image_size,
+            next_step="Choose a larger --image-size.",
+        )
+
+
+@contextmanager
+def _alone(model_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a model directory for as long as this one writes there."""
+    try:
+        model_dir.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(model_dir / _LOCK_FILE, timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise TrainingError(
+            "another process is fine-tuning into this folder",
+            where=model_dir,
+            next_step="Wait for it, or choose another results folder.",
+        ) from error
+
+
+def _finished(request: FinetuneRequest, digest: str) -> FineTuned | None:
+    """An earlier, whole result of the same request; None when there is none, or it shall be repeated."""
+    if request.force:
+        return None
+    try:
+        run = json.loads((request.out / RUN_FILE).read_bytes())
+        if run["digest"] != digest:
+            return None
+        return FineTuned(
+            model_dir=request.out,
+            manifest=load_manifest(request.out),
+            phases=run["phases"],
+            kept_phase=run["kept"],
+            repeated=False,
+            notes=("Already done: nothing was trained (--force repeats it).", *run["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, ManifestError):
+        return None
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, request: FinetuneRequest, images: ImageSet, observer: Observer) -> None:
+        self._request = request
+        self._images = images
+        self._observer = observer
+        self._notes: list[str] = []
+        self._scoring = Scoring(
+            task=images.task, average=default_average(images.task, request.average), rule=request.threshold
+        )
+
+    def run(self) -> FineTuned:
+        """Build, train, write."""
+        request, images = self._request, self._images
+        start = self._start()
+        digest = request.digest(images, start.weights_sha256)
+        done = _finished(request, digest)
+        if done is not None:
+            return done
+        state = request.out / f".state-{digest[:16]}.npz"
+        scratch = request.cache / "scratch" / f"finetune-{digest[:16]}"
+        with open_pixels(request, images, scratch, self._observer) as pixels:
+            trained, progress, found = self._train(start, pixels, state)
+            self._check_saved(start, pixels)
+            story = Story(
+                images=images,
+                pixels=pixels,
+                recipe=request.recipe,
+                scoring=self._scoring,
+                seed=request.seed,
+                trained=trained,
+                progress=progress,
+                found=found,
+            )
+            write_artefacts(story, start.network.model, request.out)
+        return self._finish(start, trained, progress, digest)
+
+    def _start(self) -> Start:
+        request, images, recipe = self._request, self._images, self._request.recipe
+        self._observer.message(f"Building {request.backbone.name} at {recipe.image_size} pixels.")
+        model = request.backbone.build(recipe.image_size)
+        loaded = load_weights(request.backbone, model, request.source, cache=request.cache)
+        outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
+        network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.seed)
+        if recipe.phase2.epochs:
+            first_trained(network.base, recipe.phase2)  # a layer that is not there is an error now, not later
+        freeze(network)
+        return Start(network=network, weights_sha256=loaded.sha256)
+
+    def _train(
+        self, start: Start, pixels: Pixels, state: Path
+    ) -> tuple[Trained, Progress, dict[str, Float32]]:
+        request = self._request
+        progress = self._progress(state, start.weights_sha256)
+        views = None
+        if request.cached_views and request.recipe.phase1.epochs and progress.phase == 1:
+            views = embed_views(request, self._images, pixels, start, self._observer)
+        targets = self._loss_targets(softmax=start.network.softmax)
+        weights = loss_weights(
+            targets, self._images.split, balanced=request.balanced, softmax=start.network.softmax
+        )
+        lesson = Lesson(
+            images=self._images,
+            pixels=pixels,
+            targets=targets,
+            weights=weights,
+            recipe=request.recipe,
+            scoring=self._scoring,
+            seed=request.seed,
+            views=views,
+        )
+        trainer = Trainer(start.network, lesson, state, self._observer)
+        (request.out / MANIFEST_FILE).unlink(
+            missing_ok=True
+        )  # until it is written again, nothing here is whole
+        with EventLog(request.out / "tensorboard", progress.history, time.time()) as events:
+            trained = trainer.run(progress, events)
+        self._say(trained.note)
+        save_model(start.network.model, request.out)
+        parts = [part for part in ("val", "test") if len(getattr(self._images.split, part))]
+        return trained, progress, {part: trainer.probabilities(part) for part in parts}
+
+    def _progress(self, state: Path, weights_sha256: str) -> Progress:
+        """What an interrupted run of the same request left, else a beginning."""
+        kept = None if self._request.force else Progress.load(state)
+        if kept is None or kept.weights_sha256 != weights_sha256:
+            return Progress(weights_sha256=weights_sha256)
+        if kept.history:
+            self._say(f"An interrupted run goes on after epoch {len(kept.history)}.")
+        return kept
+
+    def _loss_targets(self, *, softmax: bool) -> Float32:
+        """Targets float32 (N, U) as the loss sees them: two softmax columns for two classes."""
+        if softmax and self._images.task is Task.BINARY:
+            return np.eye(2, dtype=np.float32)[self._images.targets]
+        return self._images.head_targets()
+
+    def _say(self, note: str) -> None:
+        self._notes.append(note)
+        self._observer.message(note)
+
+    def _check_saved(self, start: Start, pixels: Pixels) -> None:
+        """Open ``model.keras`` as a user would, and compare it with the network in memory."""
+        rows = self._images.split.val[:_CHECKED_IMAGES]
+        path = self._request.out / MODEL_FILE
+        reopened = keras.saving.load_model(path)
+        batch = min(PREDICTION_BATCH, len(rows))
+        found = Inference(reopened, pixels, batch)(rows)
+        expected = Inference(start.network.model, pixels, batch)(rows)
+        difference = float(np.abs(found - expected).max())
+        if not difference <= _CHECKED_DIFFERENCE:
+            raise TrainingError(
+                "the saved model does not give the trained model's probabilities",
+                where=path,
+                expected=f"a difference of at most {_CHECKED_DIFFERENCE}",
+                got=difference,
+                next_step="Run again; if it happens again, report this backbone.",
+            )
+
+    def _finish(self, start: Start, trained: Trained, progress: Progress, digest: str) -> FineTuned:
+        """Write what says that the run is whole, then forget how it got there."""
+        request = self._request
+        manifest = self._manifest(start, trained, progress)
+        run = {
+            "digest": digest,
+            "kept": trained.kept,
+            "phases": progress.metrics,
+            "notes": self._notes,
+            "recipe": request.recipe.model_dump(mode="json"),
+            "cached_views": request.cached_views,
+            "train_seconds": sum(row["seconds"] for row in progress.history),
+        }
+        write_whole(request.out / RUN_FILE, as_json(run))
+        write_manifest(request.out, manifest)
+        for state in request.out.glob(".state-*.npz"):
+            state.unlink(missing_ok=True)
+        return FineTuned(
+            model_dir=request.out,
+            manifest=manifest,
+            phases=progress.metrics,
+            kept_phase=trained.kept,
+            repeated=True,
+            notes=tuple(self._notes),
+        )
+
+    def _manifest(self, start: Start, trained: Trained, progress: Progress) -> Manifest:
+        request, images = self._request, self._images
+        measured = progress.metrics[trained.kept]
+        return Manifest(
+            schema=MANIFEST_SCHEMA,
+            backbone=request.backbone.architecture,
+            family=request.backbone.family,
+            recipe=request.recipe.name,
+            task=images.task,
+            classes=images.classes,
+            positive=images.positive,
+            threshold=trained.threshold,
+            input_size=request.recipe.image_size,
+            resize=request.resize,
+            preprocessing=request.backbone.preprocessing,
+            weights=str(request.source),
+            weights_sha256=start.weights_sha256,
+            data=str(images.root),
+            data_fingerprint=images.fingerprint(),
+            seed=request.seed,
+            metrics={part: values for part, values in measured.items() if values is not None},
+            versions={"backbone-benchmark": __version__, **versions()},
+            files={name: sha256_file(request.out / name) for name in (MODEL_FILE, LABELS_FILE)},
+        )

@@ -1,0 +1,141 @@
+"""Text artefacts: CSV files, labels, the classification report. Nothing here draws."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from benchmark.finetuning.scoring import Scoring
+from benchmark.records import Bool, Float32, ImageSet, Int64, Task
+
+PARTS = ("train", "val", "test")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str) -> str:
+    """Text that every file and picture can hold: bytes that are not UTF-8 and control characters escaped."""
+    whole = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in whole
+    )
+
+
+def safe_cell(text: str) -> str:
+    """A CSV cell that no spreadsheet takes for a formula (OWASP's rule: a leading apostrophe)."""
+    shown = printable(text)
+    return f"'{shown}" if text.startswith(_FORMULA_STARTS) or shown.startswith(_FORMULA_STARTS) else shown
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A CSV file, UTF-8; text cells are safe, numbers stay numbers."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([safe_cell(column) for column in columns])
+    for row in rows:
+        writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
+    return buffer.getvalue().encode()
+
+
+def label_text(images: ImageSet, row: int) -> str:
+    """The label of an image: its class, or its labels joined by ``;``."""
+    if images.task is Task.MULTILABEL:
+        return ";".join(images.classes[c] for c in np.flatnonzero(images.targets[row]))
+    return images.classes[int(images.targets[row])]
+
+
+def split_csv(images: ImageSet) -> bytes:
+    """Which image went into which part: ``path, image_id, label, part``, in the order of the set."""
+    part_of = {int(row): part for part in PARTS for row in getattr(images.split, part)}
+    rows = (
+        (images.paths[row], images.image_ids[row], label_text(images, row), part_of.get(row, ""))
+        for row in range(len(images))
+    )
+    return csv_bytes(("path", "image_id", "label", "part"), rows)
+
+
+def predictions_csv(
+    images: ImageSet, scoring: Scoring, threshold: float, found: Mapping[str, Float32]
+) -> bytes:
+    """What the kept model says: one row per validation and test image.
+
+    Args:
+        images: the data set.
+        scoring: how probabilities become decisions.
+        threshold: of sigmoid outputs.
+        found: part -> probabilities float32 (n, C).
+    """
+    names = output_names(images)
+    rows = []
+    for part, probabilities in found.items():
+        said = predicted_labels(images, scoring.decided(probabilities, threshold))
+        for row, label, values in zip(getattr(images.split, part), said, probabilities, strict=True):
+            numbers = [f"{value:.6f}" for value in values.tolist()]
+            rows.append((images.paths[row], part, label_text(images, int(row)), label, *map(float, numbers)))
+    return csv_bytes(("path", "part", "label", "predicted", *[f"p_{name}" for name in names]), rows)
+
+
+def output_names(images: ImageSet) -> tuple[str, ...]:
+    """What the columns of the probabilities stand for."""
+    if images.task is Task.BINARY and images.positive is not None:
+        return (images.classes[images.positive],)
+    return images.classes
+
+
+def predicted_labels(images: ImageSet, decided: Bool) -> list[str]:
+    """Decisions bool (n, C) as labels."""
+    if images.task is Task.BINARY and images.positive is not None:
+        names = (images.classes[1 - images.positive], images.classes[images.positive])
+        return [names[int(row[0])] for row in decided]
+    return [";".join(images.classes[c] for c in np.flatnonzero(row)) for row in decided]
+
+
+def class_positions(images: ImageSet, decided: Bool) -> Int64:
+    """Decisions bool (n, C) as class positions int64 (n,), for tasks with one class per image."""
+    if images.task is Task.BINARY and images.positive is not None:
+        return np.where(decided[:, 0], images.positive, 1 - images.positive).astype(np.int64)
+    return np.asarray(decided.argmax(-1), np.int64)
+
+
+def history_csv(history: Sequence[Mapping[str, float]]) -> bytes:
+    """One row per epoch, both phases."""
+    columns = tuple(history[0]) if history else ("phase", "epoch")
+    rows = [
+        [int(row[name]) if name in ("phase", "epoch") else row[name] for name in columns] for row in history
+    ]
+    return csv_bytes(columns, rows)
+
+
+def classification_report(images: ImageSet, rows: Int64, decided: Bool) -> bytes:
+    """Scikit-learn's report: precision, recall, F1 and support per class, and their averages.
+
+    Args:
+        images: the data set.
+        rows: int64 (n,) positions of the scored images.
+        decided: bool (n, C).
+    """
+    from sklearn import metrics
+
+    names = [printable(name) for name in images.classes]
+    if images.task is Task.MULTILABEL:
+        report = metrics.classification_report(
+            images.targets[rows], decided.astype(int), target_names=names, zero_division=0, digits=4
+        )
+    else:
+        report = metrics.classification_report(
+            images.targets[rows],
+            class_positions(images, decided),
+            labels=range(len(names)),
+            target_names=names,
+            zero_division=0,
+            digits=4,
+        )
+    return str(report).encode()
+
+
+def labels_txt(images: ImageSet) -> bytes:
+    """Class names in order, one per line. For two classes the model gives the positive one's probability."""
+    return "".join(f"{printable(name)}\n" for name in images.classes).encode()

@@ -1,0 +1,399 @@
+"""The two phases: the head alone, then the unfrozen layers with it. Loads TensorFlow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmark.errors import TrainingError
+from benchmark.finetuning.augment import view_keys
+from benchmark.finetuning.events import EventLog
+from benchmark.finetuning.feed import Batch, Inference, PixelFeed, Pixels, vector_batches
+from benchmark.finetuning.network import Network, derived_seed, freeze, reseed, unfreeze
+from benchmark.finetuning.progress import Progress, assign, values_of
+from benchmark.finetuning.recipe import OptimizerName, Phase, Recipe
+from benchmark.finetuning.schedules import learning_rate
+from benchmark.finetuning.scoring import Scoring, beats
+from benchmark.finetuning.untyped import Optimizer, Tensor, Variable
+from benchmark.records import Float32, ImageSet, Int64, Observer
+
+PREDICTION_BATCH = 32
+_MOST_KEPT_BYTES = 2**30
+_OPTIMIZERS = {
+    OptimizerName.ADAM: keras.optimizers.Adam,
+    OptimizerName.ADAMW: keras.optimizers.AdamW,
+    OptimizerName.RMSPROP: keras.optimizers.RMSprop,
+    OptimizerName.SGD: keras.optimizers.SGD,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """Embeddings of a few augmented views of every training image.
+
+    Attributes:
+        count: number of views; epochs take turns.
+        read: view number -> float32 (n_train, D), row i belongs to ``split.train[i]``.
+    """
+
+    count: int
+    read: Callable[[int], Float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is learnt, from which images, how it is scored.
+
+    Attributes:
+        images: the labelled images.
+        pixels: reads images by row position.
+        targets: float32 (N, U) as the loss sees them.
+        weights: float32 (N, U) of the loss.
+        recipe: the protocol.
+        scoring: of validation and test probabilities.
+        seed: of order, augmentation and dropout.
+        views: what phase 1 trains on; None runs the frozen network in every epoch.
+    """
+
+    images: ImageSet
+    pixels: Pixels
+    targets: Float32
+    weights: Float32
+    recipe: Recipe
+    scoring: Scoring
+    seed: int
+    views: Views | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What training left in the network.
+
+    Attributes:
+        kept: ``phase1`` or ``phase2``: whose best checkpoint the network holds.
+        threshold: its decision threshold.
+        note: why that one.
+    """
+
+    kept: str
+    threshold: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """One phase, ready to run.
+
+    Attributes:
+        number: 1 or 2.
+        phase: its settings.
+        variables: what is trained.
+        batches: epoch of the phase -> its batches.
+        embed: inputs of a batch -> pooled vectors.
+        validate: -> probabilities float32 (n_val, C).
+    """
+
+    number: int
+    phase: Phase
+    variables: list[Variable]
+    batches: Callable[[int], Iterator[Batch]]
+    embed: Callable[[Tensor], Tensor]
+    validate: Callable[[], Float32]
+
+
+class Trainer:
+    """Runs both phases, from wherever an earlier run stopped."""
+
+    def __init__(self, network: Network, lesson: Lesson, state: Path, observer: Observer) -> None:
+        """Prepare the readers; nothing runs yet.
+
+        Args:
+            network: with the backbone's starting weights.
+            lesson: what is learnt.
+            state: file that keeps the progress.
+            observer: told of epochs and batches.
+        """
+        self._network = network
+        self._lesson = lesson
+        self._state = state
+        self._observer = observer
+        self._model = Inference(network.model, lesson.pixels, PREDICTION_BATCH)
+        self._body = Inference(network.body, lesson.pixels, PREDICTION_BATCH)
+        self._vectors: dict[str, Float32] = {}
+
+    def run(self, progress: Progress, events: EventLog) -> Trained:
+        """Train what is still to be trained, then put the best checkpoint into the network.
+
+        Raises:
+            TrainingError: the loss became NaN or infinite.
+            StorageFull: progress cannot be written.
+        """
+        if not progress.metrics:
+            before = self._metrics(None, self._frozen)
+            progress.metrics = {"before": before, "phase1": None, "phase2": None}
+        if progress.phase == 1:
+            self._first(progress, events)
+        if progress.best1:
+            assign(self._network.head.trainable_variables, progress.best1)
+        self._vectors.clear()
+        return self._second(progress, events)
+
+    def _first(self, progress: Progress, events: EventLog) -> None:
+        freeze(self._network)
+        phase = self._lesson.recipe.phase1
+        variables = self._network.head.trainable_variables
+        if phase.epochs:
+            batches, embed = self._first_source()
+            plan = _Round(
+                number=1,
+                phase=phase,
+                variables=variables,
+                batches=batches,
+                embed=embed,
+                validate=lambda: self._frozen("val"),
+            )
+            self._train(plan, progress, events)
+            assign(variables, progress.best1)
+            progress.metrics["phase1"] = self._metrics(progress.best["phase1"]["threshold"], self._frozen)
+        progress.next_phase()
+        progress.save(self._state)
+
+    def _second(self, progress: Progress, events: EventLog) -> Trained:
+        phase = self._lesson.recipe.phase2
+        unfreeze(self._network, phase)
+        variables = self._network.model.trainable_variables
+        first_model = values_of(variables)
+        if progress.phase == 2:
+            if phase.epochs:
+                self._train(self._second_round(variables), progress, events)
+                assign(variables, progress.best2)
+                threshold = progress.best["phase2"]["threshold"]
+                progress.metrics["phase2"] = self._metrics(threshold, self.probabilities)
+            progress.next_phase()
+            progress.save(self._state)
+        trained = _choice(progress)
+        assign(variables, progress.best2 if trained.kept == "phase2" else first_model)
+        return trained
+
+    def _second_round(self, variables: list[Variable]) -> _Round:
+        recipe = self._lesson.recipe
+        feed = self._pixel_feed()
+        body = self._network.body
+        return _Round(
+            number=2,
+            phase=recipe.phase2,
+            variables=variables,
+            # Views go on where phase 1 stopped, so that phase 2 sees new ones.
+            batches=lambda epoch: self._pixel_epoch(feed, 2, epoch, recipe.phase1.epochs + epoch),
+            embed=lambda images: body(tf.cast(images, tf.float32), training=True),
+            validate=lambda: self.probabilities("val"),
+        )
+
+    def _first_source(self) -> tuple[Callable[[int], Iterator[Batch]], Callable[[Tensor], Tensor]]:
+        """What phase 1 trains on: kept vectors where it can, else pixels through the frozen network."""
+        views = self._lesson.views
+        if views is None and self._lesson.recipe.augmentation.changes_nothing and self._fits("train"):
+            vectors = self._body(self._rows("train"))
+            views = Views(count=1, read=lambda _: vectors)
+        if views is not None:
+            kept = views
+            return lambda epoch: self._vector_epoch(kept, epoch), lambda vectors: vectors
+        feed = self._pixel_feed()
+        body = self._network.body
+        return (
+            lambda epoch: self._pixel_epoch(feed, 1, epoch, epoch),
+            lambda images: body(tf.cast(images, tf.float32), training=False),
+        )
+
+    def _pixel_feed(self) -> PixelFeed:
+        lesson, recipe = self._lesson, self._lesson.recipe
+        return PixelFeed(
+            lesson.pixels,
+            recipe.image_size,
+            (lesson.targets, lesson.weights),
+            recipe.augmentation,
+            recipe.batch_size,
+        )
+
+    def _order(self, phase: int, epoch: int) -> Int64:
+        """A permutation of the training part's positions, int64 (n_train,)."""
+        seed = derived_seed(self._lesson.seed, "order", phase, epoch)
+        return np.random.default_rng(seed).permutation(len(self._rows("train"))).astype(np.int64)
+
+    def _pixel_epoch(self, feed: PixelFeed, phase: int, epoch: int, view: int) -> Iterator[Batch]:
+        rows = self._rows("train")[self._order(phase, epoch)]
+        image_ids = [self._lesson.images.image_ids[row] for row in rows]
+        return feed.epoch(rows, view_keys(self._lesson.seed, view, image_ids))
+
+    def _vector_epoch(self, views: Views, epoch: int) -> Iterator[Batch]:
+        lesson = self._lesson
+        order = self._order(1, epoch)
+        features = views.read(epoch % views.count)[order]
+        answers = (lesson.targets, lesson.weights)
+        return vector_batches(features, self._rows("train")[order], answers, lesson.recipe.batch_size)
+
+    def _train(self, plan: _Round, progress: Progress, events: EventLog) -> None:
+        name, phase = f"phase {plan.number}", plan.phase
+        optimizer = _OPTIMIZERS[phase.optimizer](learning_rate=phase.learning_rate)
+        optimizer.build(plan.variables)
+        if progress.epoch:
+            assign(plan.variables, progress.current)
+            assign(optimizer.variables, progress.optimizer)
+        step = _step(self._network, plan, optimizer)
+        images = len(self._rows("train"))
+        self._observer.started(name, phase.epochs * images)
+        while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
+            started = time.perf_counter()
+            optimizer.learning_rate = learning_rate(phase, progress.epoch)
+            reseed(self._network, self._lesson.seed, plan.number, progress.epoch)
+            row = self._epoch(plan, step, progress.epoch)
+            row |= self._validated(plan, progress)
+            row |= {"learning_rate": learning_rate(phase, progress.epoch), "finished_at": time.time()}
+            row["seconds"] = time.perf_counter() - started
+            self._record(plan, row, optimizer, progress)
+            events.add(progress.history[-1])
+            self._observer.advanced(name, progress.epoch * images, f"validation F1 {row['val_f1']:.4f}")
+        self._observer.finished(name, _best_text(progress, f"phase{plan.number}"))
+
+    def _epoch(
+        self, plan: _Round, step: Callable[..., tuple[Tensor, Tensor]], epoch: int
+    ) -> dict[str, float]:
+        """One pass over the training part; mean loss and accuracy of its batches."""
+        done = epoch * len(self._rows("train"))
+        loss = right = 0.0
+        count = 0
+        for inputs, targets, weights in plan.batches(epoch):
+            batch_loss, batch_right = step(inputs, targets, weights)
+            loss += float(batch_loss) * len(targets)
+            right += float(batch_right)
+            count += len(targets)
+            self._observer.advanced(f"phase {plan.number}", done + count)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                "the training loss is not a number any more",
+                where=f"phase {plan.number}",
+                got=loss,
+                next_step="Lower the learning rate.",
+            )
+        return {"loss": loss / count, "accuracy": right / count}
+
+    def _validated(self, plan: _Round, progress: Progress) -> dict[str, float]:
+        probabilities, truth = plan.validate(), self._truth("val")
+        threshold = self._lesson.scoring.threshold(probabilities, truth)
+        measured = self._lesson.scoring.measure(probabilities, truth, threshold)
+        key = f"phase{plan.number}"
+        if beats(measured, progress.best.get(key)):
+            best = {"epoch": len(progress.history) + 1, "threshold": threshold}
+            progress.best[key] = best | {"f1": measured["f1"], "loss": measured["loss"]}
+            setattr(progress, f"best{plan.number}", values_of(plan.variables))
+            progress.stale = 0
+        else:
+            progress.stale += 1
+        return {"threshold": threshold} | {f"val_{name}": value for name, value in measured.items()}
+
+    def _record(self, plan: _Round, row: dict[str, float], optimizer: Optimizer, progress: Progress) -> None:
+        progress.history.append({"phase": plan.number, "epoch": len(progress.history) + 1, **row})
+        progress.epoch += 1
+        progress.current = values_of(plan.variables)
+        progress.optimizer = values_of(optimizer.variables)
+        progress.save(self._state)
+
+    def _metrics(
+        self, threshold: float | None, probabilities: Callable[[str], Float32]
+    ) -> dict[str, dict[str, float] | None]:
+        """Scores on validation and test images; the threshold is found on validation where None."""
+        scoring = self._lesson.scoring
+        on_val = probabilities("val")
+        used = scoring.threshold(on_val, self._truth("val")) if threshold is None else threshold
+        found: dict[str, dict[str, float] | None] = {
+            "val": scoring.measure(on_val, self._truth("val"), used) | {"threshold": used},
+            "test": None,
+        }
+        if len(self._rows("test")):
+            found["test"] = scoring.measure(probabilities("test"), self._truth("test"), used)
+        return found
+
+    def probabilities(self, part: str) -> Float32:
+        """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""
+        return self._model(self._rows(part))
+
+    def _frozen(self, part: str) -> Float32:
+        """The same while the backbone has its starting weights: it runs once for each part."""
+        if not self._fits(part):
+            return self.probabilities(part)
+        if part not in self._vectors:
+            self._vectors[part] = self._body(self._rows(part))
+        found: Float32 = self._network.classify(self._vectors[part], training=False).numpy()
+        return found
+
+    def _fits(self, part: str) -> bool:
+        width = math.prod(self._network.body.output.shape[1:])
+        return 4 * width * len(self._rows(part)) <= _MOST_KEPT_BYTES
+
+    def _rows(self, part: str) -> Int64:
+        rows: Int64 = getattr(self._lesson.images.split, part)
+        return rows
+
+    def _truth(self, part: str) -> Float32:
+        """Targets float32 (n, C) as scores see them."""
+        return self._lesson.images.head_targets()[self._rows(part)]
+
+
+def _step(network: Network, plan: _Round, optimizer: Optimizer) -> Callable[..., tuple[Tensor, Tensor]]:
+    """One update: inputs, targets (B, U) and weights (B, U) -> mean weighted loss, right answers."""
+
+    def step(inputs: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        with tf.GradientTape() as tape:
+            logits = network.head(plan.embed(inputs), training=True)
+            loss = _loss(logits, targets, weights, softmax=network.softmax)
+        optimizer.apply(tape.gradient(loss, plan.variables), plan.variables)
+        return loss, _right(logits, targets, softmax=network.softmax)
+
+    traced: Callable[..., tuple[Tensor, Tensor]] = tf.function(step, reduce_retracing=True)
+    return traced
+
+
+def _loss(logits: Tensor, targets: Tensor, weights: Tensor, *, softmax: bool) -> Tensor:
+    """Mean weighted cross-entropy, from logits: a saturated probability would have no gradient."""
+    if softmax:
+        each = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        return tf.reduce_mean(each * weights[:, 0])
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits) * weights)
+
+
+def _right(logits: Tensor, targets: Tensor, *, softmax: bool) -> Tensor:
+    """Number of images of the batch with every answer right at threshold 0.5."""
+    if softmax:
+        right = tf.argmax(logits, -1) == tf.argmax(targets, -1)
+    else:
+        right = tf.reduce_all((logits >= 0) == (targets > 0.5), -1)
+    return tf.reduce_sum(tf.cast(right, tf.float32))
+
+
+def _best_text(progress: Progress, key: str) -> str:
+    best = progress.best[key]
+    return f"best validation F1 {best['f1']:.4f} in epoch {int(best['epoch'])}"
+
+
+def _choice(progress: Progress) -> Trained:
+    first, second = progress.best.get("phase1"), progress.best.get("phase2")
+    if second is None or (first is not None and not beats(second, first)):
+        assert first is not None, "a recipe trains in one phase at least"
+        note = "Phase 2 was left out: phase 1's model is kept."
+        if second is not None:
+            note = (
+                f"Phase 2 did not beat phase 1 on validation (F1 {second['f1']:.4f}, loss "
+                f"{second['loss']:.4f} against F1 {first['f1']:.4f}, loss {first['loss']:.4f}): "
+                "phase 1's model is kept."
+            )
+        return Trained(kept="phase1", threshold=first["threshold"], note=note)
+    note = f"Phase 2's model is kept ({_best_text(progress, 'phase2')}"
+    note += f"; phase 1: {_best_text(progress, 'phase1')})." if first else ")."
+    return Trained(kept="phase2", threshold=second["threshold"], note=note)
