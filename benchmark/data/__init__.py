@@ -1,9 +1,20 @@
 """From a folder or CSV of images to labelled, checked, split sets and uint8 pixels."""
 
-from benchmark.data.audit import AuditReport, audit
+from benchmark.data.audit import (
+    AuditPair,
+    AuditReport,
+    Finding,
+    PairKind,
+    Severity,
+    audit,
+    row_label,
+    row_parts,
+)
+from benchmark.data.audit_output import audit_table, write_audit
+from benchmark.data.contact_sheet import draw_groups
 from benchmark.data.decode import decode, decoder_name
 from benchmark.data.demo import write_demo
-from benchmark.data.groups import auto_groups
+from benchmark.data.groups import Grouping, auto_groups, group_related
 from benchmark.data.loading import load_images, regroup
 from benchmark.data.options import DataOptions
 from benchmark.data.resize import load_pixels, resize_pixels
@@ -12,17 +23,28 @@ from benchmark.data.split import split_images
 
 # ``audit`` names a module and a function of this room: importing both here, at once, lets the function win.
 __all__ = [
+    "AuditPair",
     "AuditReport",
     "DataOptions",
+    "Finding",
+    "Grouping",
+    "PairKind",
     "Scratch",
+    "Severity",
     "audit",
+    "audit_table",
     "auto_groups",
     "decode",
     "decoder_name",
+    "draw_groups",
+    "group_related",
     "load_images",
     "load_pixels",
     "regroup",
     "resize_pixels",
+    "row_label",
+    "row_parts",
     "split_images",
+    "write_audit",
     "write_demo",
 ]

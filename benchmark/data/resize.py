@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from PIL import Image
@@ -12,6 +14,9 @@ from benchmark.data.decode import MAX_PIXELS, decode
 from benchmark.data.files import read_regular
 from benchmark.errors import DataError
 from benchmark.records import Float32, Int64, Resize, UInt8
+
+_LARGEST_KEPT: Final = 1 << 21
+"""Elements of a work array that is kept for the next image."""
 
 
 def load_pixels(
@@ -80,19 +85,59 @@ def _taps(length: int, size: int) -> tuple[Int64, Int64, Float32]:
     return lower, upper, (position - floor).astype(np.float32)
 
 
+@lru_cache(maxsize=64)
+def _column_taps(width: int, size: int) -> tuple[Int64, Int64, Float32]:
+    """``_taps`` for rows of interleaved RGB: int64 (3 S,), int64 (3 S,), float32 (3 S,)."""
+    left, right, across = _taps(width, size)
+    channel = np.arange(3)
+    return (left[:, None] * 3 + channel).ravel(), (right[:, None] * 3 + channel).ravel(), np.repeat(across, 3)
+
+
+class _Workspace(threading.local):
+    """Arrays that a thread uses again and again: fresh pages would cost more than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Float32] = {}
+
+    def array(self, name: str, rows: int, columns: int) -> Float32:
+        """An uninitialised float32 (rows, columns), valid until this name is asked for again."""
+        wanted = rows * columns
+        if wanted > _LARGEST_KEPT:
+            return np.empty((rows, columns), np.float32)
+        kept = self._kept.get(name)
+        if kept is None or kept.size < wanted:
+            kept = self._kept[name] = np.empty(wanted, np.float32)
+        return kept[:wanted].reshape(rows, columns)
+
+
+_WORKSPACE = _Workspace()
+
+
 def _bilinear(image: UInt8, size: int) -> UInt8:
-    top, bottom, down = _taps(image.shape[0], size)
-    left, right, across = _taps(image.shape[1], size)
-    rows = _lerp(image[top], image[bottom], down[:, None, None])  # float32 (S, W, 3)
-    pixels = _lerp(rows[:, left], rows[:, right], across[None, :, None])  # float32 (S, S, 3)
+    height, width = image.shape[:2]
+    top, bottom, down = _taps(height, size)
+    left, right, across = _column_taps(width, size)
+    lines = image.reshape(height, 3 * width)
+    rows = _lerp(lines, (top, bottom), down[:, None], 0)  # float32 (S, 3 W)
+    pixels = _lerp(rows, (left, right), across[None], 1)  # float32 (S, 3 S)
     pixels += np.float32(0.5)
-    return pixels.astype(np.uint8)
+    return pixels.astype(np.uint8).reshape(size, size, 3)
 
 
-def _lerp(low: UInt8 | Float32, high: UInt8 | Float32, weight: Float32) -> Float32:
-    base = low.astype(np.float32)
-    step: Float32 = high.astype(np.float32)
-    step -= base
-    step *= weight
-    step += base
-    return step
+def _lerp(source: UInt8 | Float32, taps: tuple[Int64, Int64], weight: Float32, axis: int) -> Float32:
+    """Interpolate along one axis of (rows, columns) between two taps per target position."""
+    shape = list(source.shape)
+    shape[axis] = len(taps[0])
+    low = _gather(source, taps[0], axis, _WORKSPACE.array("low", *shape))
+    high = _gather(source, taps[1], axis, _WORKSPACE.array(f"high {axis}", *shape))
+    high -= low
+    high *= weight
+    high += low
+    return high
+
+
+def _gather(source: UInt8 | Float32, taps: Int64, axis: int, out: Float32) -> Float32:
+    if source.dtype == np.float32:
+        return np.take(source, taps, axis, out=out, mode="clip")  # taps are in range; clip skips the check
+    np.copyto(out, np.take(source, taps, axis))
+    return out
