@@ -1,0 +1,228 @@
+"""How far a validation F1 can be trusted: a paired, stratified, smoothed bootstrap over images or groups.
+
+The resample is Rubin's Bayesian bootstrap (The Bayesian Bootstrap, Annals of Statistics 1981): every unit, an
+image or a whole group, gets an exponential weight, the same for all backbones (paired). It is stratified: per
+class, the weighted numbers of true and of other images are scaled back to the real ones. It is smoothed:
+every class side gets one more image, partly wrong and partly right, the same for all backbones. The low
+end of an interval takes that image as wrong to 3/4, the high end as right to 3/4. For one proportion these
+are the Beta(x + 3/4, n - x + 1/4) and mirrored quantiles, half way between Jeffreys' interval, which
+covers 92 % where one error is expected, and Clopper and Pearson's, which covers 98 to 99 %; combining
+several proportions this way follows Fay, Proschan and Brittain (Combining one-sample confidence
+procedures, Biometrics 2015). So a perfect sample has an interval, and equal backbones have equal ones.
+docs/statistics.md has the simulations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.errors import ArgumentError
+from benchmark.ranking.metrics import Counts, f1_of_counts
+from benchmark.records import Average, Bool, Float64, Int64
+
+_UNITS_PER_BLOCK = 2048
+_ACCUMULATOR_BYTES = 256 * 2**20
+# The extra image of a class side, in Gamma shapes: wrong at both ends, wrong at the low end only, never
+# wrong.
+_ALWAYS_WRONG, _LOW_WRONG, _ALWAYS_RIGHT = 0.25, 0.5, 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The images that backbones are compared on.
+
+    Attributes:
+        targets: bool (V, C) as ``Truth.targets`` at the validated rows; C = 1 for two classes.
+        units: int64 (V,) what is drawn together, numbered 0..U-1: images, or groups where there are groups.
+        average: of F1 over classes.
+    """
+
+    targets: Bool
+    units: Int64
+    average: Average
+
+    @classmethod
+    def of(cls, targets: npt.ArrayLike, average: Average, groups: Int64 | None = None) -> Sample:
+        """The sample of targets (V, C), 0 and 1, with group numbers int64 (V,) or None."""
+        true = np.asarray(targets) > 0.5
+        numbers = np.arange(len(true)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        return cls(targets=true, units=numbers.astype(np.int64), average=average)
+
+    @property
+    def unit_count(self) -> int:
+        """U, the number of images or groups."""
+        return int(self.units.max()) + 1 if len(self.units) else 0
+
+    @property
+    def positives(self) -> Float64:
+        """Number of true images per class, float64 (C,)."""
+        return np.asarray(self.targets.sum(0), np.float64)
+
+    @property
+    def negatives(self) -> Float64:
+        """Number of other images per class, float64 (C,)."""
+        return np.asarray((~self.targets).sum(0), np.float64)
+
+    @property
+    def side_units(self) -> Float64:
+        """Units that hold a true image of each class, then units that hold another, float64 (2 * C,)."""
+        sides = np.hstack([self.targets, ~self.targets])
+        counts = [len(np.unique(self.units[sides[:, side]])) for side in range(sides.shape[1])]
+        return np.array(counts, np.float64)
+
+    def f1(self, missed: Float64, alarms: Float64) -> Float64:
+        """F1 (...) of missed true images (..., C) and false alarms (..., C), class sizes as they are."""
+        counts = Counts(tp=self.positives - missed, fp=alarms, fn=missed, tn=self.negatives - alarms)
+        return f1_of_counts(counts, self.average)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistakes:
+    """What one backbone's heads got wrong.
+
+    Attributes:
+        repeats: R.
+        by_unit: scipy CSR float64 (2 * R * C, U): missed images, then false alarms, of each (repeat,
+            class), per unit.
+    """
+
+    repeats: int
+    by_unit: Any
+
+    @classmethod
+    def of(cls, decided: npt.ArrayLike, sample: Sample) -> Mistakes:
+        """The mistakes of decisions bool (R, V, C) on a sample.
+
+        Raises:
+            ArgumentError: the shapes do not fit.
+        """
+        from scipy.sparse import csr_array
+
+        found = np.asarray(decided, bool)
+        if found.ndim != 3 or found.shape[1:] != sample.targets.shape:
+            raise ArgumentError(
+                "decisions do not fit the sample", expected=sample.targets.shape, got=found.shape
+            )
+        repeats, _, classes = found.shape
+        side_rows = repeats * classes
+        repeat, image, column = np.nonzero(found != sample.targets)
+        alarm = ~sample.targets[image, column]
+        rows = alarm * side_rows + repeat * classes + column
+        entries = (np.ones(len(rows)), (rows, sample.units[image]))
+        return cls(repeats=repeats, by_unit=csr_array(entries, shape=(2 * side_rows, sample.unit_count)))
+
+    @cached_property
+    def totals(self) -> Float64:
+        """Missed images and false alarms, float64 (2, R, C)."""
+        return np.asarray(self.by_unit.sum(1), np.float64).reshape(2, self.repeats, -1)
+
+    def f1(self, sample: Sample) -> Float64:
+        """F1 of each repeat, float64 (R,)."""
+        missed, alarms = self.totals
+        return sample.f1(missed, alarms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampled:
+    """Bootstrap F1, the mean over repeats, of K backbones in B resamples.
+
+    Attributes:
+        low: float64 (B, K) with the extra images mostly wrong: read lower ends from it.
+        high: float64 (B, K) with the extra images mostly right: read upper ends from it.
+    """
+
+    low: Float64
+    high: Float64
+
+    def intervals(self, level: float = 0.95) -> Float64:
+        """Central intervals, float64 (K, 2)."""
+        tail = (1 - level) / 2
+        low, high = np.quantile(self.low, tail, axis=0), np.quantile(self.high, 1 - tail, axis=0)
+        return np.stack([low, high], -1)
+
+
+def resample(
+    sample: Sample, mistakes: Sequence[Mistakes], *, resamples: int = 2000, seed: int = 0
+) -> Resampled:
+    """Draw the bootstrap. Backbones share the draws; a backbone's numbers do not depend on the others.
+
+    Memory is flat in the number of images: weights are drawn for a block of units at a time.
+
+    Args:
+        sample: the images.
+        mistakes: of K backbones.
+        resamples: B.
+        seed: of the draws.
+
+    Returns:
+        The resampled F1.
+    """
+    weights = _Weights(sample, resamples, seed)
+    low, high = np.zeros((resamples, len(mistakes))), np.zeros((resamples, len(mistakes)))
+    for batch in _batches(mistakes, resamples):
+        sums = weights.sums([mistakes[k].by_unit for k in batch])
+        for k, summed in zip(batch, sums, strict=True):
+            low[:, k], high[:, k] = weights.f1(summed.reshape(resamples, 2, mistakes[k].repeats, -1))
+    return Resampled(low=low, high=high)
+
+
+def _batches(mistakes: Sequence[Mistakes], resamples: int) -> Iterator[range]:
+    """Positions of backbones whose running sums fit in memory together."""
+    if mistakes:
+        widest = max(each.by_unit.shape[0] for each in mistakes)
+        step = max(1, _ACCUMULATOR_BYTES // (8 * resamples * widest))
+        for start in range(0, len(mistakes), step):
+            yield range(start, min(start + step, len(mistakes)))
+
+
+class _Weights:
+    """The weights of a sample's units, drawn by block, and what they make of F1."""
+
+    def __init__(self, sample: Sample, resamples: int, seed: int) -> None:
+        from scipy.sparse import csr_array
+
+        self._sample, self._resamples, self._seed = sample, resamples, seed
+        images, classes = sample.targets.shape
+        rows = np.concatenate([np.where(sample.targets, 0, classes) + np.arange(classes)]).ravel()
+        units = np.repeat(sample.units, classes)
+        shape = (2 * classes, sample.unit_count)
+        # True images of each class per unit, then the others.
+        self._sides = csr_array((np.ones(images * classes), (rows, units)), shape=shape)
+        sizes = np.asarray(self._sides.sum(1))
+        # The extra image of a class side weighs as much as an average unit that has such images.
+        self._extra_size = sizes / np.maximum((self._sides > 0).sum(1), 1)
+        self._totals = self.sums([self._sides])[0]
+
+    def sums(self, matrices: Sequence[Any]) -> list[Float64]:
+        """Weighted sums over units of (rows, U) matrices: float64 (B, rows) each."""
+        sums = [np.zeros((matrix.shape[0], self._resamples)) for matrix in matrices]
+        columns = [matrix.tocsc() for matrix in matrices]
+        for block, start in enumerate(range(0, self._sample.unit_count, _UNITS_PER_BLOCK)):
+            stop = min(start + _UNITS_PER_BLOCK, self._sample.unit_count)
+            generator = np.random.default_rng([self._seed, 1, block])
+            drawn = generator.standard_exponential((stop - start, self._resamples))
+            for total, matrix in zip(sums, columns, strict=True):
+                total += matrix[:, start:stop] @ drawn
+        return [total.T for total in sums]
+
+    def f1(self, sums: Float64) -> tuple[Float64, Float64]:
+        """F1 float64 (B,) with the extra images mostly wrong and mostly right, of sums (B, 2, R, C)."""
+        generator = np.random.default_rng([self._seed, 2])
+        shape = (self._resamples, 2, 1, sums.shape[-1])
+        extra_size = self._extra_size.reshape(1, 2, 1, -1)
+        wrong, low_wrong, right = (
+            extra_size * generator.gamma(alpha, size=shape)
+            for alpha in (_ALWAYS_WRONG, _LOW_WRONG, _ALWAYS_RIGHT)
+        )
+        totals = self._totals.reshape(shape) + wrong + low_wrong + right
+        sizes = np.stack([self._sample.positives, self._sample.negatives])[None, :, None, :]
+        scale = np.divide(sizes, totals, out=np.zeros(shape), where=totals > 0)
+        low, high = (sums + wrong + low_wrong) * scale, (sums + wrong) * scale
+        f1 = self._sample.f1
+        return f1(low[:, 0], low[:, 1]).mean(-1), f1(high[:, 0], high[:, 1]).mean(-1)

@@ -1,0 +1,320 @@
+"""Which backbones cannot be told from the best, all comparisons taken together.
+
+One comparison per pair: the difference of two validation F1, over its standard deviation. What one image (or
+group) moves an F1 is its influence: the cost of a mistake times whether it was made, less the class's
+mean. The standard deviation is the one that holds if the two are equal (a score test): the squared
+influence differences within classes, plus the squares of the means so far as these make up the difference.
+So the statistic of n images that all speak for one side is at most the square root of n, as in McNemar's
+test, and few images never separate anything.
+
+How large the largest of all those statistics gets when all backbones are equal is drawn by the Gaussian
+multiplier bootstrap (Chernozhukov, Chetverikov and Kato, Gaussian approximations and multiplier bootstrap for
+maxima of sums, Annals of Statistics 2013), which keeps the correlation of backbones that err on the same
+images. Who is beaten by anyone beyond the 95 % quantile of that maximum leaves; the quantile is drawn
+again for those who stay (Westfall and Young, Resampling-Based Multiple Testing, 1993; Hansen, Lunde and
+Nason, The Model Confidence Set, Econometrica 2011) until nobody leaves. Those who stay are multiple
+comparisons with the best (Hsu, Annals of Statistics 1981; Multiple Comparisons, 1996). docs/statistics.md
+has the simulations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmark.ranking.resampling import Mistakes, Sample
+from benchmark.records import Bool, Float64, Int64
+
+FAMILY_LEVEL = 0.95
+DRAWS = 10_000
+_UNITS_PER_BLOCK = 65_536
+_POWER_QUANTILE = 0.8416  # standard normal quantile of 80 %
+_SINGLE_QUANTILE, _PAIR_QUANTILE = 1.6449, 1.9600  # of 95 %, one-sided and two-sided
+_NOTHING = 1e-24  # a variance below this is rounding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All pairwise comparisons of K backbones on one sample.
+
+    Attributes:
+        f1: float64 (K,) validation F1, the mean over repeats.
+        covariance: float64 (K, K) of the F1.
+        mistake_cost: float64 (K,) F1 that one more wrong unit costs on average.
+        losses: float64 (K, 2 * C) F1 lost to missed images and to false alarms, per class.
+        side_units: float64 (2 * C,) images or groups that could be missed, or be false alarms, per class.
+    """
+
+    f1: Float64
+    covariance: Float64
+    mistake_cost: Float64
+    losses: Float64
+    side_units: Float64
+
+    @property
+    def gaps(self) -> Float64:
+        """float64 (K, K): how far the row's F1 is above the column's."""
+        return self.f1[:, None] - self.f1[None, :]
+
+    @property
+    def variances(self) -> Float64:
+        """Variances of the gaps, float64 (K, K)."""
+        own = np.diag(self.covariance)
+        variances = np.maximum(own[:, None] + own[None, :] - 2 * self.covariance, 0.0)
+        return np.where(variances < _NOTHING, 0.0, variances)
+
+    @property
+    def statistics(self) -> Float64:
+        """Gaps over the standard deviation that holds if they are 0, float64 (K, K)."""
+        gaps = self.gaps
+        null = self.variances + self._squared_means()
+        return np.divide(gaps, np.sqrt(null), out=np.zeros_like(gaps), where=null > _NOTHING)
+
+    def _squared_means(self) -> Float64:
+        """What subtracting the means took from the variances, so far as the means made the gap, (K, K).
+
+        A gap comes from the class sides that speak for it; each of them has only so many units.
+        """
+        gaps = self.gaps
+        for_row = (self.losses[None, :, :] - self.losses[:, None, :]) * np.sign(gaps)[:, :, None]
+        support = np.maximum(for_row, 0.0)
+        total = support.sum(-1)
+        squares = (support**2 / np.maximum(self.side_units, 1.0)).sum(-1)
+        share = np.divide(gaps, total, out=np.zeros_like(gaps), where=total > 0)
+        # Without any side that speaks for it, a gap is second-order: let a single unit carry it.
+        return np.where(total > 0, share**2 * squares, gaps**2)
+
+    def only(self, members: Int64) -> Comparison:
+        """The comparison of some of the backbones, by position."""
+        return Comparison(
+            f1=self.f1[members],
+            covariance=self.covariance[np.ix_(members, members)],
+            mistake_cost=self.mistake_cost[members],
+            losses=self.losses[members],
+            side_units=self.side_units,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TieGroup:
+    """Backbones that cannot be told from the best of those that earlier groups left over.
+
+    Attributes:
+        members: int64, positions in the comparison, ascending.
+        loss_bounds: float64, per member the upper 95 % bound of the F1 that choosing it may give away to
+            the best of those compared.
+        critical: what a statistic must exceed to separate two members.
+        tied: how many members there were before ``max_loss`` narrowed the group.
+    """
+
+    members: Int64
+    loss_bounds: Float64
+    critical: float
+    tied: int
+
+
+def compare(sample: Sample, mistakes: Sequence[Mistakes]) -> Comparison:
+    """Compare backbones on one sample; memory is flat in the number of images."""
+    costs = [_costs(sample, each) for each in mistakes]
+    covariance = np.zeros((len(mistakes), len(mistakes)))
+    columns = [each.by_unit.tocsc() for each in mistakes]
+    centres = [_centres(sample, each, cost) for each, cost in zip(mistakes, costs, strict=True)]
+    for start in range(0, sample.unit_count, _UNITS_PER_BLOCK):
+        stop = min(start + _UNITS_PER_BLOCK, sample.unit_count)
+        sides = _sides(sample, start, stop)
+        influences = np.stack(
+            [
+                cost.ravel() @ column[:, start:stop] - centre @ sides
+                for cost, column, centre in zip(costs, columns, centres, strict=True)
+            ]
+        )
+        covariance += influences @ influences.T
+    units = sample.unit_count
+    return Comparison(
+        f1=np.array([each.f1(sample).mean() for each in mistakes]),
+        covariance=covariance * units / max(units - 1, 1),
+        mistake_cost=np.array([_mean_cost(sample, cost) for cost in costs]),
+        losses=np.array(
+            [-(cost * each.totals).sum(1).ravel() for cost, each in zip(costs, mistakes, strict=True)]
+        ),
+        side_units=sample.side_units,
+    )
+
+
+def _costs(sample: Sample, mistakes: Mistakes) -> Float64:
+    """What one more missed image or false alarm costs, float64 (2, R, C): half a mistake less to half more."""
+    totals = mistakes.totals
+    costs = np.zeros_like(totals)
+    for side in range(2):
+        for column in range(totals.shape[2]):
+            half = np.zeros_like(totals)
+            half[side, :, column] = 0.5
+            costs[side, :, column] = sample.f1(*(totals + half)) - sample.f1(*(totals - half))
+    return costs / mistakes.repeats
+
+
+def _centres(sample: Sample, mistakes: Mistakes, costs: Float64) -> Float64:
+    """Mean influence of an image of each class side, float64 (2 * C,)."""
+    sizes = np.stack([sample.positives, sample.negatives])[:, None, :]
+    centres: Float64 = (costs * mistakes.totals / np.maximum(sizes, 1)).sum(1).ravel()
+    return centres
+
+
+def _sides(sample: Sample, start: int, stop: int) -> Float64:
+    """Images of each class side in units start..stop, float64 (2 * C, stop - start)."""
+    within = (sample.units >= start) & (sample.units < stop)
+    true = sample.targets[within]
+    classes = true.shape[1]
+    sides = np.zeros((2 * classes, stop - start))
+    rows = np.where(true, 0, classes) + np.arange(classes)
+    np.add.at(sides, (rows, (sample.units[within] - start)[:, None]), 1.0)
+    return sides
+
+
+def _mean_cost(sample: Sample, costs: Float64) -> float:
+    """F1 that an average wrong unit costs; with several classes a mistake is a miss and an alarm elsewhere."""
+    images, classes = sample.targets.shape
+    sizes = np.stack([sample.positives, sample.negatives])
+    per_decision = float((-costs.sum(1) * sizes).sum()) / max(images * classes, 1)
+    return float(per_decision * min(classes, 2) * images / max(sample.unit_count, 1))
+
+
+def tie_groups(
+    comparison: Comparison,
+    *,
+    max_loss: float | None = None,
+    level: float = FAMILY_LEVEL,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[TieGroup, ...]:
+    """Split backbones into tie groups: those tied with the best, then the same among the rest, and so on.
+
+    Args:
+        comparison: of K backbones.
+        max_loss: the first group keeps only members whose loss bound is at most this; if there is none,
+            the one with the smallest bound (the higher F1, then the earlier position, of equals).
+        level: family-wise: if all are equal, all stay in one group in this share of data sets.
+        draws: of the multiplier bootstrap.
+        seed: of the draws.
+
+    Returns:
+        The groups, best first; together they hold every position once.
+    """
+    maxima = _Maxima(comparison, draws, seed)
+    left = np.arange(len(comparison.f1))
+    groups: list[TieGroup] = []
+    while len(left):
+        group = _tied_with_best(comparison, left, maxima, level)
+        if max_loss is not None and not groups:
+            group = _narrowed(group, comparison, max_loss)
+        groups.append(group)
+        left = np.setdiff1d(left, group.members)
+    return tuple(groups)
+
+
+class _Maxima:
+    """Draws of the largest statistic among equal backbones."""
+
+    def __init__(self, comparison: Comparison, draws: int, seed: int) -> None:
+        values, vectors = np.linalg.eigh(comparison.covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        normal = np.random.default_rng([seed, 3]).standard_normal((draws, len(comparison.f1)))
+        self._drawn = normal @ root.T
+        self._deviations = np.sqrt(comparison.variances)
+        self._own_deviations = np.sqrt(np.maximum(np.diag(comparison.covariance), 0.0))
+
+    def quantile(self, members: Int64, level: float) -> float:
+        """The quantile of the largest absolute statistic over pairs of members, at least that of one pair."""
+        largest = np.zeros(len(self._drawn))
+        for position, one in enumerate(members[:-1]):
+            others = members[position + 1 :]
+            others = others[self._deviations[one, others] > 0]
+            differences = self._drawn[:, others] - self._drawn[:, [one]]
+            np.abs(differences, out=differences)
+            differences /= self._deviations[one, others]
+            if len(others):
+                np.maximum(largest, differences.max(1), out=largest)
+        return max(float(np.quantile(largest, level)), _PAIR_QUANTILE)
+
+    def one_sided(self, level: float) -> float:
+        """The quantile of the largest F1 over its deviation, at least that of a single standard normal."""
+        own = self._own_deviations
+        largest = (self._drawn[:, own > 0] / own[own > 0]).max(1, initial=0.0)
+        return max(float(np.quantile(largest, level)), _SINGLE_QUANTILE)
+
+
+def critical_value(comparison: Comparison, level: float, *, draws: int = DRAWS, seed: int = 0) -> float:
+    """What the largest statistic among equal backbones stays below in a share ``level`` of data sets."""
+    everyone = np.arange(len(comparison.f1))
+    return _Maxima(comparison, draws, seed).quantile(everyone, level)
+
+
+def above(comparison: Comparison, levels: Float64, *, draws: int = DRAWS, seed: int = 0) -> Bool:
+    """Which backbones are shown to be above a level of F1 each, all taken together (family-wise 95 %).
+
+    Args:
+        comparison: of K backbones.
+        levels: float64 (K,) of F1, taken as known.
+        draws: of the multiplier bootstrap.
+        seed: of the draws.
+
+    Returns:
+        bool (K,).
+    """
+    variances = np.diag(comparison.covariance)
+    gaps = comparison.f1 - levels
+    # Below its level a backbone is not above it; how the means are squared matters only beyond it.
+    null = np.maximum(variances + gaps**2 / max(comparison.side_units.min(), 1.0), _NOTHING)
+    critical = _Maxima(comparison, draws, seed).one_sided(FAMILY_LEVEL)
+    return np.asarray(gaps / np.sqrt(null) > critical)
+
+
+def _tied_with_best(comparison: Comparison, left: Int64, maxima: _Maxima, level: float) -> TieGroup:
+    statistics = comparison.statistics
+    while True:
+        critical = maxima.quantile(left, level)
+        beaten = np.asarray((statistics[np.ix_(left, left)] > critical).any(0))
+        if not beaten.any():
+            bounds = _loss_bounds(comparison.only(left), critical)
+            return TieGroup(members=left, loss_bounds=bounds, critical=critical, tied=len(left))
+        left = left[~beaten]
+
+
+def _loss_bounds(comparison: Comparison, critical: float) -> Float64:
+    """Upper bounds of what each member may give away to any other, float64 (K,).
+
+    The bound of a gap is the true gap at which the observed one would just be surprising. A larger true gap
+    needs more wrong units, each of which adds its cost's square to the variance, as in Wilson's interval; so
+    equal decisions on few images still have a bound above 0.
+    """
+    count = len(comparison.f1)
+    if count < 2:
+        return np.zeros(count)
+    cost = np.maximum(comparison.mistake_cost[:, None], comparison.mistake_cost[None, :])
+    slack = critical**2 * cost
+    reach = (slack + np.sqrt(slack**2 + 4 * critical**2 * comparison.variances)) / 2
+    bounds = comparison.gaps + reach
+    np.fill_diagonal(bounds, 0.0)
+    return np.asarray(np.clip(bounds.max(0), 0.0, 1.0))
+
+
+def _narrowed(group: TieGroup, comparison: Comparison, max_loss: float) -> TieGroup:
+    keep = group.loss_bounds <= max_loss
+    if not keep.any():
+        order = np.lexsort((group.members, -comparison.f1[group.members], group.loss_bounds))
+        keep = np.arange(len(order)) == order[0]
+    return replace(group, members=group.members[keep], loss_bounds=group.loss_bounds[keep])
+
+
+def images_needed(statistic: float, critical: float) -> float:
+    """How many times as many images would separate two backbones with 80 % chance; inf when nothing speaks.
+
+    Args:
+        statistic: of their comparison on the images at hand.
+        critical: what it must exceed.
+    """
+    if statistic == 0:
+        return float("inf")
+    return max(((critical + _POWER_QUANTILE) / abs(statistic)) ** 2, 1.0)
