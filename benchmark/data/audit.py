@@ -1,0 +1,473 @@
+"""What is wrong with a data set before anything is trained on it: files, copies, labels, parts, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.data.audit_pairs import MAX_RADIUS, cosine_pairs, hamming_pairs
+from benchmark.data.audit_signatures import Signatures, signatures
+from benchmark.data.groups import FOLDS, sequence_folders
+from benchmark.records import Float32, ImageSet, Int64, Observer, Rejected, Task
+
+# Centred embeddings this close show the same texture, usually pieces of one photograph.
+LOOK_ALIKE_COSINE = 0.95
+NEAR_DUPLICATE_COSINE = 0.98
+# Hashes see structure only; copies also share their mean luma and colour (each 0..1).
+_SAME_COLOUR = 0.12
+_MEAN_COLUMNS = [0, 2, 3]
+_IMBALANCE = 10.0
+_FEW_IMAGES = 100
+_MOST_PAIRS = 200_000
+_PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"  # scores cannot be trusted before this is mended
+    WARNING = "warning"  # scores may mislead
+    INFO = "info"
+
+
+class PairKind(StrEnum):
+    """How two images are the same."""
+
+    IDENTICAL = "identical"  # every byte
+    NEAR_DUPLICATE = "near-duplicate"  # the same picture, saved again
+    LOOK_ALIKE = "look-alike"  # the same texture to a pretrained backbone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that the audit found.
+
+    Attributes:
+        severity: how much it matters.
+        code: short fixed name, for programs.
+        count: how many files, pairs or classes.
+        text: one sentence for people.
+        next_step: what to do about it; empty when nothing needs doing.
+    """
+
+    severity: Severity
+    code: str
+    count: int
+    text: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPair:
+    """Two files that are the same or nearly so.
+
+    Attributes:
+        kind: in which way.
+        first: path relative to the data set's root.
+        second: the other path.
+        labels: their class names (several joined by ``;``).
+        parts: train, val or test.
+        distance: differing bits of the perceptual hashes, 0..64.
+        cosine: of their centred embeddings; nan without embeddings.
+    """
+
+    kind: PairKind
+    first: str
+    second: str
+    labels: tuple[str, str]
+    parts: tuple[str, str]
+    distance: int
+    cosine: float
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the two carry different labels."""
+        return self.labels[0] != self.labels[1]
+
+    @property
+    def straddles(self) -> bool:
+        """Whether the two stand in different parts."""
+        return self.parts[0] != self.parts[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """The audit of one data set.
+
+    Attributes:
+        name: of the data set.
+        images: number of distinct decodable images.
+        findings: most severe first.
+        rejected: files that were left out.
+        pairs: identical, near-duplicate and look-alike pairs, worst first.
+        near_rows: int64 (P, 2) rows of the near-duplicate pairs among distinct images, nearest first.
+        signatures: what was looked at, row by row.
+    """
+
+    name: str
+    images: int
+    findings: tuple[Finding, ...]
+    rejected: tuple[Rejected, ...]
+    pairs: tuple[AuditPair, ...]
+    near_rows: Int64
+    signatures: Signatures
+
+    def nearest_pairs(self) -> Iterator[tuple[int, int]]:
+        """Row pairs of near-duplicates, nearest first."""
+        yield from self.near_rows.tolist()
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """Findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    @property
+    def shouts(self) -> bool:
+        """Whether something was found that makes every score worthless."""
+        return bool(self.of(Severity.ERROR))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Near:
+    """Pairs among distinct images.
+
+    Attributes:
+        rows: int64 (P, 2).
+        distances: int64 (P,).
+        cosines: float32 (P,), nan without features.
+        same: bool (P,) near-duplicate rather than look-alike.
+    """
+
+    rows: Int64
+    distances: Int64
+    cosines: Float32
+    same: npt.NDArray[np.bool_]
+
+
+def audit(
+    images: ImageSet, *, cache: Path, features: Float32 | None = None, observer: Observer | None = None
+) -> AuditReport:
+    """Look for everything in a data set that would make its scores lie.
+
+    Args:
+        images: the data set.
+        cache: where signatures are remembered by image id.
+        features: float32 (N, D) embeddings of a pretrained backbone in row order, or None.
+        observer: told about progress.
+
+    Raises:
+        StorageFull: the cache cannot be written.
+        ValueError: features of another number of rows.
+    """
+    if features is not None and len(features) != len(images):
+        raise ValueError(f"features has {len(features)} rows, the image set {len(images)}")
+    signed = signatures(images, cache=cache, observer=observer)
+    near = _near_pairs(signed, features)
+    pairs = [*_identical_pairs(images), *_described(images, near)]
+    findings = [
+        *_file_findings(images, signed),
+        *_pair_findings(images, pairs),
+        *_class_findings(images),
+        *_sequence_findings(images, signed),
+    ]
+    order = {severity: position for position, severity in enumerate(Severity)}
+    return AuditReport(
+        name=images.name,
+        images=len(images),
+        findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])),
+        rejected=images.rejected,
+        pairs=tuple(sorted(pairs, key=_badness)),
+        near_rows=near.rows[near.same],
+        signatures=signed,
+    )
+
+
+def _badness(pair: AuditPair) -> tuple[Any, ...]:
+    kinds = list(PairKind)
+    sameness = (kinds.index(pair.kind), pair.distance, -np.nan_to_num(pair.cosine))
+    certain = pair.kind is not PairKind.LOOK_ALIKE
+    return (
+        not (pair.conflict and certain),
+        not (pair.straddles and certain),
+        *sameness,
+        pair.first,
+        pair.second,
+    )
+
+
+# --- pairs ----------------------------------------------------------------------------------------------
+
+
+def _near_pairs(signed: Signatures, features: Float32 | None) -> _Near:
+    readable = np.flatnonzero(signed.readable)
+    rows = readable[hamming_pairs(signed.phash[readable], MAX_RADIUS)[0]].reshape(-1, 2)
+    means = signed.colours[:, _MEAN_COLUMNS]
+    rows = rows[(np.abs(means[rows[:, 0]] - means[rows[:, 1]]) <= _SAME_COLOUR).all(1)]
+    hashed = len(rows)
+    cosines = np.full(hashed, np.nan, np.float32)
+    if features is not None:
+        rows, cosines = _with_look_alikes(rows, features)
+    distances = np.bitwise_count(signed.phash[rows[:, 0]] ^ signed.phash[rows[:, 1]]).astype(np.int64)
+    by_hash = (np.arange(len(rows)) < hashed) & (distances <= MAX_RADIUS)
+    same = by_hash | (np.nan_to_num(cosines) >= NEAR_DUPLICATE_COSINE)
+    order = np.lexsort((rows[:, 1], rows[:, 0], -np.nan_to_num(cosines), distances, ~same))[:_MOST_PAIRS]
+    return _Near(rows=rows[order], distances=distances[order], cosines=cosines[order], same=same[order])
+
+
+def _with_look_alikes(rows: Int64, features: Float32) -> tuple[Int64, Float32]:
+    """The hashed pairs first, then those that only the embeddings find; cosines of both."""
+    alike, cosines = cosine_pairs(features, LOOK_ALIKE_COSINE)
+    known = {(first, second) for first, second in rows.tolist()}
+    new = np.array([(first, second) not in known for first, second in alike.tolist()], bool)
+    centred = features - features.mean(0)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    own = np.einsum("nd,nd->n", unit[rows[:, 0]], unit[rows[:, 1]])
+    together = np.concatenate([rows, alike[new]]).astype(np.int64)
+    return together, np.concatenate([own, cosines[new]]).astype(np.float32)
+
+
+def _described(images: ImageSet, near: _Near) -> Iterator[AuditPair]:
+    parts = row_parts(images)
+    for (first, second), distance, cosine, same in zip(
+        near.rows.tolist(), near.distances.tolist(), near.cosines.tolist(), near.same.tolist(), strict=True
+    ):
+        yield AuditPair(
+            kind=PairKind.NEAR_DUPLICATE if same else PairKind.LOOK_ALIKE,
+            first=images.paths[first],
+            second=images.paths[second],
+            labels=(row_label(images, first), row_label(images, second)),
+            parts=(parts[first], parts[second]),
+            distance=distance,
+            cosine=cosine,
+        )
+
+
+def _identical_pairs(images: ImageSet) -> Iterator[AuditPair]:
+    parts = row_parts(images)
+    rows = {path: row for row, path in enumerate(images.paths)}
+    for kept, copy in images.duplicates:
+        label = row_label(images, rows[kept]) if kept in rows else ""
+        part = parts[rows[kept]] if kept in rows else ""
+        yield AuditPair(
+            kind=PairKind.IDENTICAL,
+            first=kept,
+            second=copy,
+            labels=(label, label),
+            parts=(part, _part_of_copy(images, kept, copy) or part),
+            distance=0,
+            cosine=1.0,
+        )
+
+
+def _part_of_copy(images: ImageSet, kept: str, copy: str) -> str:
+    """The part that a byte-identical copy was given in by its folder; empty where folders do not say."""
+    own, other = PurePosixPath(kept).parts[0].lower(), PurePosixPath(copy).parts[0].lower()
+    if not images.split.given or own not in _PART_FOLDERS or other not in _PART_FOLDERS:
+        return ""
+    return _PART_FOLDERS[other] if _PART_FOLDERS[own] != _PART_FOLDERS[other] else ""
+
+
+def row_parts(images: ImageSet) -> list[str]:
+    """Train, val or test for each row."""
+    parts = [""] * len(images)
+    for name, rows in (("train", images.split.train), ("val", images.split.val), ("test", images.split.test)):
+        for row in rows.tolist():
+            parts[row] = name
+    return parts
+
+
+def row_label(images: ImageSet, row: int) -> str:
+    """The class name of a row; several joined by ``;`` for multi-label."""
+    if images.task is Task.MULTILABEL:
+        return ";".join(images.classes[position] for position in np.flatnonzero(images.targets[row]))
+    return images.classes[int(images.targets[row])]
+
+
+# --- findings -------------------------------------------------------------------------------------------
+
+
+def _file_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
+    conflicts = [file for file in images.rejected if "label" in file.reason]
+    broken = len(images.rejected) - len(conflicts)
+    if broken:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="rejected",
+            count=broken,
+            text=f"{broken} {_plural(broken, 'file')} cannot be used, for example {images.rejected[0].path}: "
+            f"{images.rejected[0].reason}.",
+            next_step="See rejected.csv; mend or delete them.",
+        )
+    if conflicts:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="identical-with-two-labels",
+            count=len(conflicts),
+            text=f"{len(conflicts)} {_plural(len(conflicts), 'file')} with identical bytes carry different "
+            f"labels and were left out, for example {conflicts[0].path}.",
+            next_step="Decide which label is right and delete the other copy.",
+        )
+    gone = int((~signed.readable).sum())
+    if gone:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="unreadable",
+            count=gone,
+            text=f"{gone} {_plural(gone, 'image')} could not be opened again for the audit.",
+            next_step="Check that the files were not moved or changed meanwhile.",
+        )
+
+
+def _pair_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding]:
+    identical = [pair for pair in pairs if pair.kind is PairKind.IDENTICAL]
+    near = [pair for pair in pairs if pair.kind is PairKind.NEAR_DUPLICATE]
+    alike = [pair for pair in pairs if pair.kind is PairKind.LOOK_ALIKE]
+    if identical:
+        yield _of_pairs(
+            Severity.INFO, "identical", identical, "byte-identical", "each counts as one image", ""
+        )
+    if near:
+        yield _of_pairs(Severity.INFO, "near-duplicate", near, "nearly identical", "both are kept", "")
+    if alike:
+        yield _of_pairs(
+            Severity.INFO, "look-alike", alike, "very similar", "often pieces of one photograph", ""
+        )
+    yield from _conflict_findings(near)
+    yield from _leak_findings(images, [*identical, *near])
+
+
+def _conflict_findings(near: list[AuditPair]) -> Iterator[Finding]:
+    conflicts = [pair for pair in near if pair.conflict]
+    if conflicts:
+        yield _of_pairs(
+            Severity.WARNING,
+            "label-conflict",
+            conflicts,
+            "nearly identical",
+            f"but labelled {conflicts[0].labels[0]!r} and {conflicts[0].labels[1]!r}",
+            "Look at the contact sheet and correct the labels.",
+        )
+
+
+def _leak_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding]:
+    leaks = [pair for pair in pairs if pair.straddles]
+    if not leaks:
+        return
+    if images.split.given:
+        yield from _given_leak_findings(images, leaks)
+    else:
+        yield _of_pairs(
+            Severity.WARNING,
+            "leakage",
+            leaks,
+            "(nearly) identical",
+            "but on two sides of the split",
+            "Use --groups auto, or --groups COLUMN|REGEX.",
+        )
+
+
+def _given_leak_findings(images: ImageSet, leaks: list[AuditPair]) -> Iterator[Finding]:
+    test_paths = {
+        path
+        for pair in leaks
+        for path, part in zip((pair.first, pair.second), pair.parts, strict=True)
+        if part == "test"
+    }
+    copies = sum(pair.kind is PairKind.IDENTICAL and pair.parts[1] == "test" for pair in leaks)
+    size = len(images.split.test) + copies
+    share = len(test_paths) / size if size else 0.0
+    yield _of_pairs(
+        Severity.ERROR,
+        "leakage",
+        leaks,
+        "(nearly) identical",
+        "but in different parts of the split that was given",
+        "Give parts that share no photograph, or give no parts and use --groups auto.",
+    )
+    if share >= 0.1:
+        yield Finding(
+            severity=Severity.ERROR,
+            code="test-seen-in-training",
+            count=len(test_paths),
+            text=f"THE TEST PART IS NOT A TEST: {share:.0%} of its images ({len(test_paths)} of {size}) also "
+            "stand in train or val. Every test score of this split is worthless.",
+            next_step="Make a new test part from photographs that nothing was trained on.",
+        )
+
+
+def _of_pairs(
+    severity: Severity, code: str, pairs: list[AuditPair], adjective: str, clause: str, *next_step: str
+) -> Finding:
+    worst = min(pairs, key=_badness)
+    verb = _plural(len(pairs), "is", "are")
+    text = (
+        f"{len(pairs)} {_plural(len(pairs), 'pair')} of files {verb} {adjective}, "
+        f"{clause}: for example {worst.first} and {worst.second}."
+    )
+    return Finding(severity=severity, code=code, count=len(pairs), text=text, next_step="".join(next_step))
+
+
+def _class_findings(images: ImageSet) -> Iterator[Finding]:
+    sizes = class_sizes(images)
+    for name, size in sizes.items():
+        if size < 2 * FOLDS:
+            yield Finding(
+                severity=Severity.ERROR if size < FOLDS else Severity.WARNING,
+                code="small-class",
+                count=size,
+                text=f"Class {name!r} has {size} {_plural(size, 'image')}: too few for {FOLDS} folds and a "
+                "test part, its scores are anecdotes.",
+                next_step="Collect more images of it, or leave the class out.",
+            )
+    most, least = max(sizes, key=lambda name: sizes[name]), min(sizes, key=lambda name: sizes[name])
+    if sizes[least] and sizes[most] / sizes[least] >= _IMBALANCE:
+        ratio = sizes[most] / sizes[least]
+        yield Finding(
+            severity=Severity.WARNING,
+            code="imbalance",
+            count=len(sizes),
+            text=f"{most!r} has {ratio:.0f} times as many images as {least!r} ({sizes[most]} and "
+            f"{sizes[least]}): accuracy says little, read F1 and the per-class scores.",
+            next_step="Consider --class-weight balanced.",
+        )
+    if len(images) < _FEW_IMAGES:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="few-images",
+            count=len(images),
+            text=f"{len(images)} images are few: expect wide intervals and few separable backbones.",
+        )
+
+
+def class_sizes(images: ImageSet) -> dict[str, int]:
+    """Number of images per class, in class order."""
+    if images.task is Task.MULTILABEL:
+        counts = images.targets.sum(0)
+    else:
+        counts = np.bincount(images.targets, minlength=len(images.classes))
+    return dict(zip(images.classes, counts.tolist(), strict=True))
+
+
+def _sequence_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
+    if images.groups is not None or images.split.given:
+        return
+    folders = sequence_folders(images, signed)
+    if folders:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="sequences",
+            count=len(folders),
+            text=f"In {len(folders)} {_plural(len(folders), 'folder')} (for example {folders[0]}) "
+            "neighbouring file names show related pictures; a random split puts them on both sides and "
+            "flatters every score.",
+            next_step="Use --groups auto.",
+        )
+
+
+def _plural(count: int, one: str, many: str = "") -> str:
+    return one if count == 1 else many or f"{one}s"

@@ -1,0 +1,143 @@
+"""Pictures for the eye: suspicious pairs side by side, and the members of each group in a row."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from benchmark.records import ImageSet, Int64
+
+if TYPE_CHECKING:
+    from benchmark.data.audit import AuditPair
+
+_SIDE = 160
+_MARGIN = 12
+_LINE = 15
+_PAIR_COLUMNS = 3
+_PAIR_LINES = 4
+_GROUP_SIDE = 84
+_GROUP_COLUMNS = 14
+_INK, _PAPER, _FAINT = (28, 30, 33), (255, 255, 255), (110, 115, 120)
+_RED, _AMBER, _GREY = (200, 30, 40), (214, 140, 0), (190, 195, 200)
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+def draw_pairs(pairs: Sequence[AuditPair], root: Path) -> bytes:
+    """Pairs side by side, three to a row, each with its paths, labels, parts and what is wrong.
+
+    Args:
+        pairs: at least one, in the order to draw.
+        root: folder that their paths are relative to.
+
+    Returns:
+        A PNG file. A red frame marks pairs with two labels or in two parts, amber near-duplicates.
+    """
+    width = 2 * _SIDE + _MARGIN
+    height = _SIDE + _PAIR_LINES * _LINE + _MARGIN
+    columns = min(_PAIR_COLUMNS, len(pairs))
+    rows = -(-len(pairs) // columns)
+    size = (columns * (width + _MARGIN) + _MARGIN, rows * (height + _MARGIN) + _MARGIN)
+    sheet = Image.new("RGB", size, _PAPER)
+    for position, pair in enumerate(pairs):
+        left = _MARGIN + (position % columns) * (width + _MARGIN)
+        top = _MARGIN + (position // columns) * (height + _MARGIN)
+        _draw_pair(sheet, pair, root, (left, top))
+    return _png(sheet)
+
+
+def _draw_pair(sheet: Image.Image, pair: AuditPair, root: Path, corner: tuple[int, int]) -> None:
+    left, top = corner
+    pen = ImageDraw.Draw(sheet)
+    bad = pair.conflict or pair.straddles
+    colour = _RED if bad else _AMBER if pair.kind.value == "near-duplicate" else _GREY
+    pen.text((left, top), _verdict(pair), _RED if bad else _INK, font=_font(12))
+    top += _LINE + 2
+    for offset, path in ((0, pair.first), (_SIDE + 4, pair.second)):
+        sheet.paste(thumbnail(root / path, _SIDE), (left + offset, top))
+        pen.rectangle(
+            (left + offset, top, left + offset + _SIDE - 1, top + _SIDE - 1), outline=colour, width=3
+        )
+    top += _SIDE + 3
+    for offset, path, label, part in zip(
+        (0, _SIDE + 4), (pair.first, pair.second), pair.labels, pair.parts, strict=True
+    ):
+        pen.text((left + offset, top), _fit(pen, path, _SIDE), _INK, font=_font(11))
+        pen.text((left + offset, top + _LINE), _fit(pen, f"{label} · {part}", _SIDE), _FAINT, font=_font(11))
+
+
+def _verdict(pair: AuditPair) -> str:
+    measure = {"identical": "", "near-duplicate": f", {pair.distance} of 64 hash bits differ"}.get(
+        pair.kind.value, f", cosine {pair.cosine:.2f}"
+    )
+    wrong = [text for wrong, text in ((pair.conflict, "two labels"), (pair.straddles, "two parts")) if wrong]
+    return f"{pair.kind.value}{measure}" + (f": {' and '.join(wrong).upper()}" if wrong else "")
+
+
+def draw_groups(images: ImageSet, groups: Int64, *, most: int = 40) -> bytes:
+    """One strip of pictures per group, largest group first, to judge by eye whether groups make sense.
+
+    Args:
+        images: the data set.
+        groups: int64 (N,).
+        most: groups drawn; of a large group the first 14 pictures by path.
+
+    Returns:
+        A PNG file.
+    """
+    numbers, sizes = np.unique(groups, return_counts=True)
+    order = np.lexsort((numbers, -sizes))[:most]
+    strip = _GROUP_SIDE + _LINE + 8
+    width = _GROUP_COLUMNS * (_GROUP_SIDE + 4) + 2 * _MARGIN
+    sheet = Image.new("RGB", (width, max(len(order), 1) * strip + 2 * _MARGIN), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for position, which in enumerate(order):
+        rows = sorted(np.flatnonzero(groups == numbers[which]).tolist(), key=lambda row: images.paths[row])
+        top = _MARGIN + position * strip
+        text = (
+            f"group {numbers[which]}: {len(rows)} images, {images.paths[rows[0]]} to {images.paths[rows[-1]]}"
+        )
+        pen.text((_MARGIN, top), _fit(pen, text, width - 2 * _MARGIN), _INK, font=_font(11))
+        shown = np.linspace(0, len(rows) - 1, min(len(rows), _GROUP_COLUMNS)).round().astype(int)
+        for column, row in enumerate(rows[place] for place in shown):
+            corner = (_MARGIN + column * (_GROUP_SIDE + 4), top + _LINE + 1)
+            sheet.paste(thumbnail(images.root / images.paths[row], _GROUP_SIDE), corner)
+    return _png(sheet)
+
+
+def thumbnail(path: Path, side: int) -> Image.Image:
+    """An upright square RGB picture of ``side`` pixels, the whole image on grey; a cross when unreadable."""
+    square = Image.new("RGB", (side, side), (228, 230, 232))
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * side, 2 * side))
+            picture = ImageOps.contain(ImageOps.exif_transpose(image).convert("RGB"), (side, side))
+    except _UNREADABLE:
+        ImageDraw.Draw(square).line((0, 0, side, side), _RED, 2)
+        return square
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return square
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _fit(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """The text, its beginning cut off until it fits: the end of a path says most."""
+    text = text.encode("utf-8", "replace").decode()
+    if pen.textlength(text, font=_font(11)) <= width:
+        return text
+    while text and pen.textlength(f"…{text}", font=_font(11)) > width:
+        text = text[1:]
+    return f"…{text}"
+
+
+def _png(sheet: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG", optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,394 @@
+"""Coarse groups of related images: what ``--groups auto`` keeps on the same side of every split.
+
+Near-duplicates alone are too fine: twenty crops of one wall are twenty different pictures that share a
+secret. Three traces of a common origin are read, in this order:
+
+1. sequences: files of one folder in the order of their numbers, cut where the material or the light
+   changes (binary segmentation, Scott and Knott 1974, with the penalised gain of Yao 1988), but only in
+   folders where neighbours really look more alike than strangers;
+2. near-duplicate pairs of the audit, and photographs taken within seconds of each other;
+3. sections of different folders that look the same (the sound and the cracked crops of one wall).
+
+Groups depend on the images, their folders and file names, and on nothing else. No class has more than a
+fixed share of its images in one group, so that five folds always find enough groups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
+
+if TYPE_CHECKING:
+    from benchmark.data.audit import AuditReport
+    from benchmark.data.audit_signatures import Signatures
+
+FOLDS = 5
+# A section of a sequence holds at most a tenth of any class, a group at most an eighth: whatever is
+# joined, five folds can be filled evenly.
+_SECTION_SHARE = 10
+_GROUP_SHARE = 8
+_SHORTEST_SECTION = 5
+_SHORTEST_SEQUENCE = 10
+# Neighbours in a sequence must be at least this much closer than strangers (mean squared distance).
+_SEQUENCE_EVIDENCE = 0.85
+_SHUFFLES = 200
+_BURST_SECONDS = 30.0
+# Two sections look the same when their means are closer than this share of the spread inside sections.
+_ALIKE = 0.6
+_PRINCIPAL_AXES = 16
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """Groups and how they came about.
+
+    Attributes:
+        groups: int64 (N,), numbered 0.. in row order of first appearance.
+        notes: whole sentences for the reader.
+    """
+
+    groups: Int64
+    notes: tuple[str, ...]
+
+
+def auto_groups(images: ImageSet, report: AuditReport, features: Float32 | None = None) -> Int64:
+    """Coarse groups of related images, see ``group_related``.
+
+    Returns:
+        int64 (N,).
+    """
+    return group_related(images, report, features).groups
+
+
+def group_related(images: ImageSet, report: AuditReport, features: Float32 | None = None) -> Grouping:
+    """Coarse groups of related images.
+
+    Args:
+        images: the data set; file names matter.
+        report: its audit (signatures and near-duplicate pairs).
+        features: float32 (N, D) embeddings to look at beside the colours, or None. Groups with and
+            without them may differ: a caller who wants the same groups every time decides once.
+    """
+    look = _appearance(report.signatures, features)
+    tree = _Union(images)
+    sequences = list(_sequences(images, look))
+    sections = [section for rows, cuts in sequences for section in _sections(images, rows, look, cuts)]
+    for section in sections:
+        tree.join_all(section)
+    refused = sum(not tree.join(first, second) for first, second in report.nearest_pairs())
+    bursts = [tree.join(first, second) for first, second in _bursts(report.signatures.captured)]
+    alike = sum(tree.join(first, second) for first, second in _alike_sections(sections, look))
+    groups = tree.numbers()
+    counts = _Counts(
+        sequences=len(sequences), sections=len(sections), bursts=sum(bursts), alike=alike, refused=refused
+    )
+    return Grouping(groups=groups, notes=tuple(_notes(images, groups, counts)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    sequences: int
+    sections: int
+    bursts: int
+    alike: int
+    refused: int
+
+
+def _notes(images: ImageSet, groups: Int64, counts: _Counts) -> Iterator[str]:
+    number = int(groups.max()) + 1 if len(groups) else 0
+    largest = int(np.bincount(groups).max()) if number else 0
+    yield f"{len(groups)} images stand in {number} groups; the largest holds {largest}."
+    if counts.sequences:
+        yield (
+            f"File names of {counts.sequences} folder(s) run in sequences of related pictures, "
+            f"cut into {counts.sections} sections; renaming the files would change these groups."
+        )
+    else:
+        yield (
+            "File names tell nothing about which pictures belong together: only near-duplicates and capture "
+            "times were grouped, so scores may still flatter. Name the origin with --groups COLUMN or REGEX."
+        )
+    if counts.bursts:
+        yield f"{counts.bursts} joins come from photographs taken within {_BURST_SECONDS:.0f} s."
+    if counts.alike:
+        yield f"{counts.alike} joins come from sections that look the same."
+    if counts.refused:
+        yield (
+            f"{counts.refused} near-duplicate pairs stay apart: a group would hold more than one "
+            f"{_ordinal(_GROUP_SHARE)} of a class, too much for {FOLDS} folds."
+        )
+    for name, total, own in _groups_per_class(images, groups):
+        if own < FOLDS:
+            yield f"Class {name!r} has {total} images in {own} groups, fewer than the {FOLDS} folds."
+
+
+def _ordinal(number: int) -> str:
+    return {8: "eighth", 10: "tenth"}.get(number, f"{number}th")
+
+
+def _groups_per_class(images: ImageSet, groups: Int64) -> Iterator[tuple[str, int, int]]:
+    for position, name in enumerate(images.classes):
+        members = _members(images, position)
+        yield name, int(members.sum()), len(np.unique(groups[members]))
+
+
+def _members(images: ImageSet, position: int) -> Bool:
+    if images.task is Task.MULTILABEL:
+        return np.asarray(images.targets[:, position] > 0)
+    return np.asarray(images.targets == position)
+
+
+def _labels(images: ImageSet, row: int) -> tuple[int, ...]:
+    if images.task is Task.MULTILABEL:
+        return tuple(np.flatnonzero(images.targets[row]).tolist())
+    return (int(images.targets[row]),)
+
+
+# --- how images look ------------------------------------------------------------------------------------
+
+
+def sequence_folders(images: ImageSet, signatures: Signatures) -> tuple[str, ...]:
+    """Folders in which neighbouring file names show related pictures."""
+    look = _appearance(signatures, None)
+    return tuple(str(PurePosixPath(images.paths[rows[0]]).parent) for rows, _ in _sequences(images, look))
+
+
+def _appearance(signatures: Signatures, features: Float32 | None) -> Float64:
+    """Float64 (N, A): colours, and features where given, each with a total variance of 1 per image."""
+    parts = [_balanced(np.nan_to_num(signatures.colours.astype(np.float64)))]
+    if features is not None:
+        parts.append(_balanced(_principal(features)))
+    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)))
+
+
+def _balanced(values: Float64) -> Float64:
+    centred = values - values.mean(0)
+    spread = centred.std(0)
+    scaled = centred / np.where(spread > 1e-12, spread, 1) / np.sqrt(max(int((spread > 1e-12).sum()), 1))
+    return np.asarray(np.where(spread > 1e-12, scaled, 0.0))
+
+
+def _principal(features: Float32) -> Float64:
+    """Projection onto the principal axes, float64 (N, up to 16), each axis with its own variance."""
+    values = features.astype(np.float64)
+    values = values / (np.abs(values).max() or 1.0)
+    centred = values - values.mean(0)
+    covariance = centred.T @ centred
+    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :_PRINCIPAL_AXES]
+    # The sign of an axis is arbitrary and does not matter: only distances are used.
+    return np.asarray(centred @ axes)
+
+
+# --- sequences ------------------------------------------------------------------------------------------
+
+
+def _sequences(images: ImageSet, look: Float64) -> Iterator[tuple[Int64, Bool]]:
+    """Rows of each folder in name order with the places where it may be cut, where names carry meaning.
+
+    Yields:
+        int64 (n,) rows; bool (n + 1,) True where a cut before that position keeps names of one prefix whole.
+    """
+    folders: dict[str, list[int]] = {}
+    for row, path in enumerate(images.paths):
+        folders.setdefault(str(PurePosixPath(path).parent), []).append(row)
+    for folder in sorted(folders):
+        rows = np.array(sorted(folders[folder], key=lambda row: natural_key(images.paths[row])), np.int64)
+        if len(rows) >= _SHORTEST_SEQUENCE and _neighbours_are_alike(look[rows]):
+            yield rows, _cuts([PurePosixPath(images.paths[row]).stem for row in rows])
+
+
+def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts ``wall9`` before ``wall10``."""
+    parts = re.split(r"(\d+)", PurePosixPath(path).name)
+    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
+
+
+def _neighbours_are_alike(look: Float64) -> bool:
+    """Whether the order carries meaning: neighbours closer than in all of 200 shuffles, and clearly so."""
+    look = look[:20_000]
+    strangers = 2 * float(look.var(0).sum())
+    if strangers <= 0:
+        return False
+    evidence = _neighbour_distance(look) / strangers
+    if evidence >= _SEQUENCE_EVIDENCE:
+        return False
+    random = np.random.default_rng(0)
+    shuffled = min(_neighbour_distance(random.permutation(look)) for _ in range(_SHUFFLES))
+    return evidence < shuffled / strangers
+
+
+def _neighbour_distance(look: Float64) -> float:
+    return float(np.square(np.diff(look, axis=0)).sum(1).mean())
+
+
+def _cuts(stems: Sequence[str]) -> Bool:
+    """Where a sequence of names may be cut.
+
+    In ``photo12_007`` everything before the last number names the photograph: where such prefixes repeat,
+    cuts stand between them only. In ``00017`` every place will do.
+    """
+    prefixes = [_prefix(stem) for stem in stems]
+    changes = np.array([True, *(a != b for a, b in pairwise(prefixes)), True])
+    runs = int(changes.sum()) - 1
+    tells = runs >= FOLDS and runs * 2 <= len(stems)
+    return changes if tells else np.ones(len(stems) + 1, bool)
+
+
+def _prefix(stem: str) -> str:
+    numbers = list(_NUMBER.finditer(stem))
+    return stem[: numbers[-1].start()] if numbers else stem
+
+
+def _sections(images: ImageSet, rows: Int64, look: Float64, cuts: Bool) -> list[Int64]:
+    """Cut one sequence where its look changes.
+
+    Args:
+        images: the data set.
+        rows: int64 (n,) in sequence order.
+        look: float64 (N, A).
+        cuts: bool (n + 1,) places where a cut may stand.
+
+    Returns:
+        Sections of rows, in order.
+    """
+    ordered = look[rows]
+    sums = np.concatenate([np.zeros((1, ordered.shape[1])), np.cumsum(ordered, 0)])
+    # The spread inside a section, from neighbours, does not know where the sections are.
+    noise = float(np.median(np.square(np.diff(ordered, axis=0)).sum(1))) / 2
+    penalty = noise * (1 + np.log(len(rows)))
+    sections: list[tuple[int, int]] = []
+    open_ranges = [(0, len(rows))]
+    while open_ranges:
+        start, end = open_ranges.pop()
+        too_large = _too_large(images, rows[start:end])
+        # A rare class may have to be cut into shorter sections than the eye would.
+        shortest = min(_SHORTEST_SECTION, (end - start) // 2) if too_large else _SHORTEST_SECTION
+        cut, gain = _best_cut(sums, (start, end), cuts, max(shortest, 1))
+        if cut is not None and (gain > penalty or too_large):
+            open_ranges += [(start, cut), (cut, end)]
+        else:
+            sections.append((start, end))
+    return [rows[start:end] for start, end in sorted(sections)]
+
+
+def _best_cut(sums: Float64, span: tuple[int, int], cuts: Bool, shortest: int) -> tuple[int | None, float]:
+    """The cut that lowers the sum of squares most, and by how much; (None, 0) where nothing can be cut."""
+    start, end = span
+    places = np.arange(start + shortest, end - shortest + 1)
+    allowed = places[cuts[places]] if len(places) else places
+    # A single prefix that is too large is cut anywhere rather than not at all.
+    places = allowed if len(allowed) else places
+    if not len(places):
+        return None, 0.0
+    left = sums[places] - sums[start]
+    right = sums[end] - sums[places]
+    whole = sums[end] - sums[start]
+    gain = (
+        np.square(left).sum(1) / (places - start)
+        + np.square(right).sum(1) / (end - places)
+        - np.square(whole).sum() / (end - start)
+    )
+    best = int(np.argmax(gain))
+    return int(places[best]), float(gain[best])
+
+
+def _too_large(images: ImageSet, rows: Int64) -> bool:
+    if images.task is Task.MULTILABEL:
+        own, total = images.targets[rows].sum(0), images.targets.sum(0)
+    else:
+        own = np.bincount(images.targets[rows], minlength=len(images.classes))
+        total = np.bincount(images.targets, minlength=len(images.classes))
+    return bool((own > np.maximum(total // _SECTION_SHARE, 1)).any())
+
+
+# --- other traces ---------------------------------------------------------------------------------------
+
+
+def _bursts(captured: Float64) -> Iterator[tuple[int, int]]:
+    """Pairs of images taken within seconds of each other, in order of time."""
+    order = np.argsort(captured, kind="stable")
+    order = order[~np.isnan(captured[order])]
+    close = np.flatnonzero(np.diff(captured[order]) <= _BURST_SECONDS)
+    for position in close.tolist():
+        yield int(order[position]), int(order[position + 1])
+
+
+def _alike_sections(sections: Sequence[Int64], look: Float64) -> Iterator[tuple[int, int]]:
+    """One row of each of two sections that look the same, most alike first."""
+    from scipy.spatial import cKDTree
+
+    if len(sections) < 2:
+        return
+    means = np.stack([look[section].mean(0) for section in sections])
+    inside = np.mean([look[section].var(0).sum() for section in sections])
+    distances, neighbours = cKDTree(means).query(means, k=min(len(sections), 6))
+    near = [
+        (float(distance), min(own, int(other)), max(own, int(other)))
+        for own, (row, others) in enumerate(zip(distances, neighbours, strict=True))
+        for distance, other in zip(row, others, strict=True)
+        if other != own and distance**2 <= _ALIKE * inside
+    ]
+    for _, first, second in sorted(set(near)):
+        yield int(sections[first][0]), int(sections[second][0])
+
+
+# --- joining --------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Union:
+    """Disjoint sets of rows that refuse to grow beyond a share of any class."""
+
+    images: ImageSet
+    parent: list[int] = field(init=False)
+    held: dict[int, Counter[int]] = field(init=False)
+    caps: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parent = list(range(len(self.images)))
+        self.held = {}
+        totals = [int(_members(self.images, position).sum()) for position in range(len(self.images.classes))]
+        self.caps = [max(total // _GROUP_SHARE, 2 if total >= 2 * FOLDS else 1) for total in totals]
+
+    def root(self, row: int) -> int:
+        while self.parent[row] != row:
+            self.parent[row] = self.parent[self.parent[row]]
+            row = self.parent[row]
+        return row
+
+    def join(self, first: int, second: int) -> bool:
+        """Join two sets; False when the result would be too large (already joined counts as True)."""
+        one, other = sorted((self.root(first), self.root(second)))
+        if one == other:
+            return True
+        together = self._held(one) + self._held(other)
+        if any(count > self.caps[label] for label, count in together.items()):
+            return False
+        self.parent[other] = one
+        self.held[one] = together
+        return True
+
+    def join_all(self, rows: Int64) -> None:
+        """Join the rows of one section, which is small enough already."""
+        for first, second in pairwise(rows.tolist()):
+            self.join(first, second)
+
+    def _held(self, root: int) -> Counter[int]:
+        return self.held.get(root) or Counter(_labels(self.images, root))
+
+    def numbers(self) -> Int64:
+        """Group numbers 0.. in row order of first appearance, int64 (N,)."""
+        numbers: dict[int, int] = {}
+        return np.array(
+            [numbers.setdefault(self.root(row), len(numbers)) for row in range(len(self.parent))], np.int64
+        )

@@ -1,0 +1,84 @@
+"""Reporting: the board as CSV, JSON, Markdown, web page, plots and terminal table; two runs compared.
+
+Public names load their modules on first use, so that importing this room stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmark.reporting.board_files import BOARD_COLUMNS, read_board
+    from benchmark.reporting.class_table import class_scores
+    from benchmark.reporting.compare import (
+        Change,
+        ChangeKind,
+        Comparison,
+        ScoreChange,
+        compare_runs,
+        comparison_table,
+    )
+    from benchmark.reporting.plots import Plot, draw_plots
+    from benchmark.reporting.run_record import (
+        BackboneRecord,
+        DataRecord,
+        RunRecord,
+        read_image_list,
+        read_run_record,
+        write_image_list,
+        write_run_record,
+    )
+    from benchmark.reporting.terminal import board_table
+    from benchmark.reporting.write import write_baselines, write_board, write_rejected
+
+_HOMES = {
+    "board_files": ("BOARD_COLUMNS", "read_board"),
+    "class_table": ("class_scores",),
+    "compare": ("Change", "ChangeKind", "Comparison", "ScoreChange", "compare_runs", "comparison_table"),
+    "plots": ("Plot", "draw_plots"),
+    "run_record": (
+        "BackboneRecord",
+        "DataRecord",
+        "RunRecord",
+        "read_image_list",
+        "read_run_record",
+        "write_image_list",
+        "write_run_record",
+    ),
+    "terminal": ("board_table",),
+    "write": ("write_baselines", "write_board", "write_rejected"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BOARD_COLUMNS",
+    "BackboneRecord",
+    "Change",
+    "ChangeKind",
+    "Comparison",
+    "DataRecord",
+    "Plot",
+    "RunRecord",
+    "ScoreChange",
+    "board_table",
+    "class_scores",
+    "compare_runs",
+    "comparison_table",
+    "draw_plots",
+    "read_board",
+    "read_image_list",
+    "read_run_record",
+    "write_baselines",
+    "write_board",
+    "write_image_list",
+    "write_rejected",
+    "write_run_record",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -1,0 +1,208 @@
+"""The board as CSV, JSON and Markdown, and back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import DataError
+from benchmark.records import Leaderboard
+from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, safe_cell, text, unsafe_cell
+
+BOARD_COLUMNS = (
+    "rank",
+    "backbone",
+    "family",
+    "source",
+    "status",
+    "tie_group",
+    "val_f1",
+    "val_f1_low",
+    "val_f1_high",
+    "test_f1",
+    "test_accuracy",
+    "test_precision",
+    "test_recall",
+    "threshold",
+    "size_bytes",
+    "params",
+    "embedding_dim",
+    "input_size",
+    "images_per_second",
+    "latency_ms",
+    "embed_seconds",
+    "head_seconds",
+    "weights",
+    "weights_sha256",
+    "reason",
+)
+_WHOLE = {"rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size"}
+_TEXT = {"backbone", "family", "source", "status", "weights", "weights_sha256", "reason"}
+_MARKDOWN_COLUMNS = (
+    "rank",
+    "backbone",
+    "tie_group",
+    "val_f1",
+    "test_f1",
+    "size_bytes",
+    "params",
+    "embedding_dim",
+    "images_per_second",
+    "latency_ms",
+    "weights",
+)
+_SCHEMA = 1
+_REBUILD = "Rebuild it with 'backbones report DATA'."
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as UTF-8 CSV: numbers at full precision, missing values empty, text safe for spreadsheets."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([safe_cell(column) for column in columns])
+    writer.writerows([safe_cell(row.get(column)) for column in columns] for row in rows)
+    return stream.getvalue().encode()
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """All keys in the order in which they first appear."""
+    return tuple(dict.fromkeys(key for row in rows for key in row))
+
+
+def json_bytes(board: Leaderboard) -> bytes:
+    """The whole board as strict JSON: missing numbers are null, never NaN."""
+    content = {
+        "schema": _SCHEMA,
+        "winner": board.winner,
+        "loss_bound": json_value(board.loss_bound),
+        "statements": [text(line) for line in board.statements],
+        "notes": [text(line) for line in board.notes],
+        "columns": list(board.columns),
+        "rows": [{column: json_value(row.get(column)) for column in board.columns} for row in board.rows],
+    }
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+
+
+def json_value(value: object) -> Any:  # noqa: ANN401 - any JSON value
+    """A value that strict JSON can carry; NaN and infinities become null, NumPy numbers plain ones."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    # An enum's value, a path's name; characters that cannot be encoded become question marks.
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def markdown_bytes(board: Leaderboard) -> bytes:
+    """The board as a Markdown page: notes first, the table, what was not scored, what the data can tell."""
+    lines = ["# Leaderboard", ""]
+    lines += [f"> **Note:** {_escaped(note)}\n" for note in board.notes]
+    scored = [row for row in board.rows if not missing(row.get("rank"))]
+    columns = [column for column in _MARKDOWN_COLUMNS if any(display(row, column) for row in scored)]
+    lines.append("| " + " | ".join(COLUMN_TITLES[column] for column in columns) + " |")
+    lines.append("|" + "|".join(" ---: " if numeric(column) else " --- " for column in columns) + "|")
+    lines += [
+        "| " + " | ".join(_escaped(display(row, column)) for column in columns) + " |" for row in scored
+    ]
+    left_out = [row for row in board.rows if missing(row.get("rank"))]
+    if left_out:
+        lines += ["", "## Not scored", "", "| backbone | status | reason |", "| --- | --- | --- |"]
+        lines += [
+            "| " + " | ".join(_escaped(text(row.get(key))) for key in ("backbone", "status", "reason")) + " |"
+            for row in left_out
+        ]
+    if board.statements:
+        lines += ["", "## What this data can and cannot tell", ""]
+        lines += [f"- {_escaped(statement)}" for statement in board.statements]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _escaped(cell: str) -> str:
+    """Text that neither ends a table cell nor starts markup."""
+    cell = " ".join(text(cell).split())
+    for character in "\\|`*_[]<":
+        cell = cell.replace(character, f"\\{character}" if character != "<" else "&lt;")
+    # Names full of underscores read better unescaped, and inside words underscores mean nothing.
+    return cell.replace("\\_", "_") if cell.replace("\\_", "a").isalnum() else cell
+
+
+def read_board(path: Path) -> Leaderboard:
+    """Read ``leaderboard.json`` (everything) or ``leaderboard.csv`` (the rows only).
+
+    Raises:
+        DataError: no such file, or not a board.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+        return _from_json(content) if path.suffix == ".json" else _from_csv(content)
+    except OSError as error:
+        raise DataError("cannot be read", where=path, got=error.strerror, next_step=_REBUILD) from error
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, csv.Error) as error:
+        raise DataError("not a leaderboard", where=path, got=error, next_step=_REBUILD) from error
+
+
+def _from_json(content: str) -> Leaderboard:
+    stored = json.loads(content)
+    if stored["schema"] != _SCHEMA:
+        raise ValueError(f"schema {stored['schema']}, expected {_SCHEMA}")
+    columns = tuple(map(str, stored["columns"]))
+    rows = tuple({column: _typed(column, row[column]) for column in columns} for row in stored["rows"])
+    return Leaderboard(
+        columns=columns,
+        rows=rows,
+        winner=stored["winner"],
+        loss_bound=math.nan if stored["loss_bound"] is None else float(stored["loss_bound"]),
+        statements=tuple(stored["statements"]),
+        notes=tuple(stored["notes"]),
+    )
+
+
+def _typed(column: str, value: object) -> object:
+    """A JSON value as it stood on the board: null is nan in a column of real numbers."""
+    known_float = column in BOARD_COLUMNS and column not in _WHOLE and column not in _TEXT
+    return math.nan if value is None and known_float else value
+
+
+def _from_csv(content: str) -> Leaderboard:
+    lines = csv.reader(io.StringIO(content))
+    columns = tuple(unsafe_cell(cell) for cell in next(lines))
+    if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
+        raise ValueError(f"columns {', '.join(columns)}")
+    rows = tuple(
+        {column: _parsed(column, cell) for column, cell in zip(columns, line, strict=True)} for line in lines
+    )
+    winner = next((str(row["backbone"]) for row in rows if row["rank"] == 1), None)
+    return Leaderboard(columns=columns, rows=rows, winner=winner, loss_bound=math.nan)
+
+
+def _parsed(column: str, cell: str) -> object:
+    if column in _TEXT:
+        return unsafe_cell(cell)
+    if column in _WHOLE:
+        return int(cell) if cell else None
+    if column in BOARD_COLUMNS:
+        return float(cell) if cell else math.nan
+    return _guessed(cell)
+
+
+def _guessed(cell: str) -> object:
+    """The value of an extra column, whose type the contract does not name."""
+    if cell in {"True", "False"}:
+        return cell == "True"
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return unsafe_cell(cell) if cell else None

@@ -1,0 +1,352 @@
+"""Two runs side by side: which numbers differ, and everything that changed between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import DataError
+from benchmark.records import Leaderboard
+from benchmark.reporting.board_files import read_board
+from benchmark.reporting.formats import missing, text
+from benchmark.reporting.run_record import (
+    IMAGES_FILE,
+    BackboneRecord,
+    RunRecord,
+    read_image_list,
+    read_run_record,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# What a board says about the data and the weights; measured times differ from run to run and mean nothing.
+_COMPARED = (
+    "rank",
+    "status",
+    "tie_group",
+    "val_f1",
+    "val_f1_low",
+    "val_f1_high",
+    "test_f1",
+    "test_accuracy",
+    "test_precision",
+    "test_recall",
+    "threshold",
+    "size_bytes",
+)
+_NOT_A_CAUSE = {"results", "cache", "jobs", "quiet", "debug", "format", "log"}
+
+
+class ChangeKind(StrEnum):
+    """What kind of thing changed; the first ones explain different scores best."""
+
+    WEIGHTS = "weights"
+    IMAGE_ADDED = "image added"
+    IMAGE_REMOVED = "image removed"
+    IMAGE_CHANGED = "image changed"
+    LABEL = "label"
+    PART = "part"
+    GROUP = "group"
+    DATA = "data"
+    BACKBONE = "backbone"
+    ENGINE = "engine"
+    VERSION = "version"
+    SEED = "seed"
+    ARGUMENT = "argument"
+    HARDWARE = "hardware"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing that differs between two runs.
+
+    Attributes:
+        kind: what kind of thing.
+        name: which one: a backbone, a file, a package, an option.
+        before: in the first run; empty where it had none.
+        after: in the second run.
+    """
+
+    kind: ChangeKind
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreChange:
+    """One cell of the board that differs.
+
+    Attributes:
+        backbone: name on the board.
+        column: of the leaderboard.
+        before: in the first run.
+        after: in the second run.
+    """
+
+    backbone: str
+    column: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two runs compared.
+
+    Attributes:
+        first: folder of the first run.
+        second: folder of the second run.
+        changes: what went in differently, likeliest explanations first.
+        scores: what came out differently.
+        winners: names of the two winners, empty where there was none.
+    """
+
+    first: Path
+    second: Path
+    changes: tuple[Change, ...]
+    scores: tuple[ScoreChange, ...]
+    winners: tuple[str, str]
+
+    @property
+    def statement(self) -> str:
+        """The result in one sentence."""
+        if not self.scores:
+            return "The two boards are the same" + (
+                ", although something changed." if self.changes else " to the last digit."
+            )
+        count = len({score.backbone for score in self.scores})
+        winner = "the winner stays the same"
+        if self.winners[0] != self.winners[1]:
+            winner = f"the winner changes from {self.winners[0] or 'none'} to {self.winners[1] or 'none'}"
+        if not self.changes:
+            return (
+                f"{count} backbones differ and {winner}, although weights, images, versions and arguments "
+                "are the same: something is not reproducible."
+            )
+        return f"{count} backbones differ and {winner}; {len(self.changes)} things changed."
+
+
+def compare_runs(first: Path, second: Path) -> Comparison:
+    """What differs between two runs.
+
+    Args:
+        first: ``results/<dataset>/runs/<id>`` with ``run.json``, ``images.csv`` and ``leaderboard.json``.
+        second: the same of another run.
+
+    Raises:
+        DataError: a file of a run is missing or not what it should be.
+    """
+    before, after = read_run_record(first), read_run_record(second)
+    boards = _board(first), _board(second)
+    changes = [
+        *_backbone_changes(before, after),
+        *_data_changes(before, after, (_images(first), _images(second))),
+        *_mapping_changes(ChangeKind.VERSION, before.versions, after.versions),
+        *_mapping_changes(ChangeKind.SEED, before.seeds, after.seeds),
+        *_argument_changes(before, after),
+        *_mapping_changes(ChangeKind.HARDWARE, before.hardware, after.hardware),
+    ]
+    order = {kind: position for position, kind in enumerate(ChangeKind)}
+    return Comparison(
+        first=first,
+        second=second,
+        changes=tuple(sorted(changes, key=lambda change: order[change.kind])),
+        scores=tuple(_score_changes(*boards)),
+        winners=(boards[0].winner or "", boards[1].winner or ""),
+    )
+
+
+def _board(folder: Path) -> Leaderboard:
+    whole = _folder(folder) / "leaderboard.json"
+    return read_board(whole if whole.exists() else whole.with_suffix(".csv"))
+
+
+def _images(folder: Path) -> dict[str, dict[str, str]]:
+    # A run without the list is compared by its fingerprint alone.
+    own = _folder(folder)
+    return read_image_list(own) if (own / IMAGES_FILE).exists() else {}
+
+
+def _folder(path: Path) -> Path:
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        raise DataError("no such run", where=path, next_step="Give two folders results/<dataset>/runs/<id>.")
+    return folder
+
+
+def _backbone_changes(before: RunRecord, after: RunRecord) -> Iterator[Change]:
+    for name in dict.fromkeys([*before.backbones, *after.backbones]):
+        old, new = before.backbones.get(name), after.backbones.get(name)
+        if old is None or new is None:
+            there, gone = ("on the board", "not on the board")
+            yield Change(
+                kind=ChangeKind.BACKBONE,
+                name=name,
+                before=there if old else gone,
+                after=there if new else gone,
+            )
+        else:
+            yield from _one_backbone(name, old, new)
+
+
+def _one_backbone(name: str, old: BackboneRecord, new: BackboneRecord) -> Iterator[Change]:
+    if old.weights_sha256 != new.weights_sha256:
+        yield Change(
+            kind=ChangeKind.WEIGHTS,
+            name=name,
+            before=_weights(old),
+            after=_weights(new),
+        )
+    for kind, attribute in (
+        (ChangeKind.ENGINE, "engine"),
+        (ChangeKind.ENGINE, "precision"),
+        (ChangeKind.BACKBONE, "input_size"),
+        (ChangeKind.BACKBONE, "status"),
+    ):
+        one, other = getattr(old, attribute), getattr(new, attribute)
+        if one != other:
+            label = f"{name} {attribute.replace('_', ' ')}"
+            yield Change(kind=kind, name=label, before=str(one), after=str(other))
+
+
+def _weights(backbone: BackboneRecord) -> str:
+    if not backbone.weights_sha256:
+        return "no weights loaded"
+    return f"{backbone.weights} sha256:{backbone.weights_sha256[:12]}"
+
+
+def _data_changes(
+    before: RunRecord, after: RunRecord, images: tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]
+) -> Iterator[Change]:
+    if before.data.fingerprint == after.data.fingerprint:
+        return
+    old, new = images
+    changes = [*_image_changes(old, new), *_fact_changes(old, new)]
+    for name in ("classes", "positive"):
+        one, other = getattr(before.data, name), getattr(after.data, name)
+        if one != other:
+            changes.append(Change(kind=ChangeKind.DATA, name=name, before=_shown(one), after=_shown(other)))
+    if not changes:
+        changes.append(
+            Change(
+                kind=ChangeKind.DATA,
+                name="fingerprint",
+                before=f"{before.data.images} images {before.data.fingerprint[:12]}",
+                after=f"{after.data.images} images {after.data.fingerprint[:12]}",
+            )
+        )
+    yield from changes
+
+
+def _image_changes(old: Mapping[str, dict[str, str]], new: Mapping[str, dict[str, str]]) -> Iterator[Change]:
+    """Images that came, went, or have other bytes under the same path."""
+    gone = {old[image_id]["path"]: image_id for image_id in old if image_id not in new}
+    come = {new[image_id]["path"]: image_id for image_id in new if image_id not in old}
+    for path in sorted({*gone, *come}):
+        kind = ChangeKind.IMAGE_ADDED if path not in gone else ChangeKind.IMAGE_REMOVED
+        if path in gone and path in come:
+            kind = ChangeKind.IMAGE_CHANGED
+        yield Change(kind=kind, name=path, before=gone.get(path, "")[:12], after=come.get(path, "")[:12])
+
+
+def _fact_changes(old: Mapping[str, dict[str, str]], new: Mapping[str, dict[str, str]]) -> Iterator[Change]:
+    """Images in both runs whose label, part or group differs."""
+    facts = ((ChangeKind.LABEL, "label"), (ChangeKind.PART, "part"), (ChangeKind.GROUP, "group"))
+    for image_id in sorted(old.keys() & new.keys(), key=lambda image_id: old[image_id]["path"]):
+        for kind, fact in facts:
+            one, other = old[image_id][fact], new[image_id][fact]
+            if one != other:
+                yield Change(kind=kind, name=new[image_id]["path"], before=one, after=other)
+
+
+def _mapping_changes(kind: ChangeKind, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            yield Change(kind=kind, name=name, before=_shown(old.get(name)), after=_shown(new.get(name)))
+
+
+def _argument_changes(before: RunRecord, after: RunRecord) -> Iterator[Change]:
+    old = {name: value for name, value in before.options.items() if name not in _NOT_A_CAUSE}
+    new = {name: value for name, value in after.options.items() if name not in _NOT_A_CAUSE}
+    if old or new:
+        yield from _mapping_changes(ChangeKind.ARGUMENT, old, new)
+    elif before.arguments != after.arguments:
+        yield Change(
+            kind=ChangeKind.ARGUMENT,
+            name="command line",
+            before=" ".join(before.arguments),
+            after=" ".join(after.arguments),
+        )
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _score_changes(before: Leaderboard, after: Leaderboard) -> Iterator[ScoreChange]:
+    old = {str(row["backbone"]): row for row in before.rows}
+    new = {str(row["backbone"]): row for row in after.rows}
+    for name in dict.fromkeys([*old, *new]):
+        for column in _COMPARED:
+            one, other = old.get(name, {}).get(column), new.get(name, {}).get(column)
+            if not _equal(one, other):
+                yield ScoreChange(backbone=name, column=column, before=one, after=other)
+
+
+def _equal(one: object, other: object) -> bool:
+    if missing(one) or missing(other):
+        return missing(one) and missing(other)
+    return one == other
+
+
+def comparison_table(comparison: Comparison, *, most: int = 40) -> RenderableType:
+    """A comparison for a terminal: the result in words, what changed, and which scores moved."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(comparison.statement, style="bold")]
+    if comparison.changes:
+        table = Table("what changed", "name", "before", "after", title_justify="left")
+        for change in comparison.changes[:most]:
+            values = (change.kind.value, change.name, change.before, change.after)
+            table.add_row(*(Text(text(value), overflow="fold") for value in values))
+        parts.append(table)
+        parts += _more(len(comparison.changes) - most)
+    if comparison.scores:
+        table = Table("backbone", "column", "before", "after", "difference")
+        for score in comparison.scores[:most]:
+            cells = (
+                score.backbone,
+                score.column,
+                _cell(score.before),
+                _cell(score.after),
+                _difference(score),
+            )
+            table.add_row(*(Text(cell) for cell in cells))
+        parts.append(table)
+        parts += _more(len(comparison.scores) - most)
+    return Group(*parts)
+
+
+def _more(count: int) -> list[RenderableType]:
+    return [f"... and {count} more"] if count > 0 else []
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) and not missing(value) else text(value)
+
+
+def _difference(score: ScoreChange) -> str:
+    if not isinstance(score.before, float) or not isinstance(score.after, float):
+        return ""
+    gap = score.after - score.before
+    return "" if math.isnan(gap) else f"{gap:+.6g}"

@@ -1,0 +1,158 @@
+"""How values look to people and programs: missing values, sizes, scores with their intervals, safe text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# A cell that begins so is run as a formula by spreadsheet programs (OWASP, "CSV injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+COLUMN_TITLES = {
+    "rank": "rank",
+    "backbone": "backbone",
+    "family": "family",
+    "source": "source",
+    "status": "status",
+    "tie_group": "tie",
+    "val_f1": "val F1 [95 %]",
+    "test_f1": "test F1",
+    "test_accuracy": "accuracy",
+    "test_precision": "precision",
+    "test_recall": "recall",
+    "threshold": "threshold",
+    "size_bytes": "size",
+    "params": "params",
+    "embedding_dim": "dim",
+    "input_size": "input",
+    "images_per_second": "images/s",
+    "latency_ms": "ms/image",
+    "embed_seconds": "embed",
+    "head_seconds": "heads",
+    "weights": "weights",
+}
+
+
+def missing(value: object) -> bool:
+    """Whether a cell is empty: None, NaN or an empty text."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def number(row: Mapping[str, Any], column: str) -> float:
+    """A numeric cell as float; nan where it is missing or no number."""
+    value = row.get(column)
+    if missing(value) or isinstance(value, str):
+        return math.nan
+    return float(value)  # type: ignore[arg-type]
+
+
+def text(value: object) -> str:
+    """Text that can be encoded: bytes of a file name that are no UTF-8 become ``?``; enums their value."""
+    return "" if missing(value) else str(value).encode("utf-8", "replace").decode()
+
+
+def safe_cell(value: object) -> object:
+    """A CSV cell at full precision that no spreadsheet runs as a formula.
+
+    Text that looks like a formula gets a leading apostrophe, which spreadsheets hide.
+    """
+    if missing(value):
+        return ""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int | float) or hasattr(value, "dtype"):
+        return repr(value.item() if hasattr(value, "item") else value)
+    cell = text(value)
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+
+
+def unsafe_cell(cell: str) -> str:
+    """The text that ``safe_cell`` was given."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA_STARTS) else cell
+
+
+def megabytes(size_bytes: float) -> str:
+    """Bytes for people: 1.9 MB, 23 MB, 1.4 GB (powers of ten)."""
+    if math.isnan(size_bytes) or size_bytes <= 0:
+        return ""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            value = size_bytes / scale
+            return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.3g} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def count(value: float) -> str:
+    """A count for people: 431k, 14.7M."""
+    if math.isnan(value) or value <= 0:
+        return ""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def score(value: float) -> str:
+    """A score with three digits; empty when missing."""
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def score_with_interval(row: Mapping[str, Any]) -> str:
+    """Validation F1 as ``0.968 [0.951, 0.981]``."""
+    value, low, high = (number(row, column) for column in ("val_f1", "val_f1_low", "val_f1_high"))
+    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+        return score(value)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def seconds(value: float) -> str:
+    """A duration for people: 0.4 s, 12 s, 3:05, 1:02:03."""
+    if math.isnan(value):
+        return ""
+    if value < 60:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _plain(digits: str) -> Any:  # noqa: ANN401 - a formatter
+    return lambda value: "" if math.isnan(value) else format(value, digits)
+
+
+_NUMERIC = {
+    "rank": _plain(".0f"),
+    "tie_group": _plain(".0f"),
+    "test_f1": score,
+    "test_accuracy": score,
+    "test_precision": score,
+    "test_recall": score,
+    "threshold": score,
+    "size_bytes": megabytes,
+    "params": count,
+    "embedding_dim": _plain(".0f"),
+    "input_size": _plain(".0f"),
+    "images_per_second": _plain(".3g"),
+    "latency_ms": _plain(".3g"),
+    "embed_seconds": seconds,
+    "head_seconds": seconds,
+}
+
+
+def display(row: Mapping[str, Any], column: str) -> str:
+    """A cell as people read it."""
+    if column == "val_f1":
+        return score_with_interval(row)
+    if column in _NUMERIC:
+        shown: str = _NUMERIC[column](number(row, column))
+        return shown
+    value = row.get(column)
+    if isinstance(value, float) and not missing(value):
+        return f"{value:.4g}"
+    return text(value)
+
+
+def numeric(column: str) -> bool:
+    """Whether a column is aligned to the right."""
+    return column in _NUMERIC or column == "val_f1"

@@ -1,0 +1,382 @@
+"""The plots beside a board. Drawn on a Figure with the Agg canvas: no window system, no global state."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.records import Leaderboard, Outcome
+from benchmark.reporting.formats import megabytes, missing, number
+from benchmark.reporting.label_places import place_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DPI = 130
+_INK, _FAINT, _GRID = "#1f2328", "#6e7781", "#e4e7eb"
+_FIRST_GROUP, _LATER, _WINNER = "#1f6feb", "#9aa4af", "#1a7f37"
+# Okabe and Ito's colours, told apart by colour-blind readers, and two greys.
+_TEN = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C6D31",
+    "#7B4FA3",
+    "#7f7f7f",
+)
+_HEATMAP_CLASSES = 40
+_NAMED = 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """A picture for a report.
+
+    Attributes:
+        name: file name without suffix.
+        title: what it shows.
+        caption: how to read it, for somebody who sees such a plot for the first time.
+        png: the picture.
+    """
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
+def draw_plots(
+    board: Leaderboard, outcomes: Sequence[Outcome], per_class: Sequence[Mapping[str, Any]] = ()
+) -> tuple[Plot, ...]:
+    """All plots that these results allow; none where nothing was scored.
+
+    Args:
+        board: the ranked board.
+        outcomes: for the validation curves.
+        per_class: rows of ``class_scores``.
+    """
+    rows = [row for row in board.rows if not missing(row.get("rank"))]
+    if not rows:
+        return ()
+    curves = {outcome.backbone: outcome.val_history for outcome in outcomes if len(outcome.val_history)}
+    ranked = [str(row["backbone"]) for row in rows if row["backbone"] in curves]
+    plots = [_size_plot(rows, board.winner), _interval_plot(rows, board.winner)]
+    if ranked:
+        plots += [
+            _all_curves_plot(ranked, curves, _first_group(rows)),
+            _top_curves_plot(ranked[:10], curves),
+        ]
+    if per_class:
+        plots.append(_class_plot(ranked_names(rows), per_class))
+    return tuple(plots)
+
+
+def ranked_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Backbone names in the order of the rows."""
+    return [str(row["backbone"]) for row in rows]
+
+
+def _first_group(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {str(row["backbone"]) for row in rows if row.get("tie_group") == rows[0].get("tie_group")}
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_FAINT)
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    # No software name and date in the file: equal boards give equal bytes.
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+# --- F1 against size ------------------------------------------------------------------------------------
+
+
+def _size_plot(rows: Sequence[Mapping[str, Any]], winner: str | None) -> Plot:
+    figure, axes = _figure(9.5, 6.2)
+    first = _first_group(rows)
+    axes.set_xscale("log")
+    for row in sorted(rows, key=lambda row: row["backbone"] == winner):
+        _size_point(axes, row, first, winner)
+    _size_axes(axes, rows)
+    points = [(number(row, "size_bytes"), number(row, "val_f1")) for row in rows]
+    wanted = _worth_a_name(rows, first, winner)
+    bars = [_interval(row) for row in rows]
+    place_labels(axes, points, bars, {position: str(rows[position]["backbone"]) for position in wanted})
+    _size_legend(axes, len(first), len(rows))
+    caption = (
+        "Up is better, left is smaller. Bars are 95 % intervals of the validation F1. Blue backbones cannot "
+        "be told apart from the best on this data; the green star is the smallest of them, the winner."
+    )
+    if len(wanted) < len(rows):
+        caption += " Names stand where they fit, the ranks plot below names every backbone."
+    return Plot(name="f1_vs_size", title="F1 against size", caption=caption, png=_png(figure))
+
+
+def _size_point(axes: Axes, row: Mapping[str, Any], first: set[str], winner: str | None) -> None:
+    name = str(row["backbone"])
+    colour = _WINNER if name == winner else _FIRST_GROUP if name in first else _LATER
+    size, value = number(row, "size_bytes"), number(row, "val_f1")
+    low, high = _interval(row)
+    axes.errorbar(
+        size,
+        value,
+        yerr=[[value - low], [high - value]],
+        fmt="*" if name == winner else "o",
+        color=colour,
+        ecolor=colour,
+        elinewidth=1.2,
+        markersize=15 if name == winner else 6,
+        alpha=1.0 if name in first else 0.75,
+        zorder=4 if name == winner else 3,
+    )
+
+
+def _interval(row: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval's ends, the value itself where there is none."""
+    value, low, high = (number(row, column) for column in ("val_f1", "val_f1_low", "val_f1_high"))
+    return (value if math.isnan(low) else min(low, value)), (value if math.isnan(high) else max(high, value))
+
+
+def _size_axes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    sizes = np.array([number(row, "size_bytes") for row in rows])
+    axes.set_xlim(sizes.min() / 1.5, sizes.max() * 1.9)
+    steps = [step * 10**power for power in range(4, 11) for step in (1, 2, 5)]
+    ticks = [tick for tick in steps if sizes.min() / 1.5 <= tick <= sizes.max() * 1.9]
+    axes.set_xticks(ticks, [megabytes(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("size of backbone and head, float32 (logarithmic)", color=_INK)
+    axes.set_ylabel("validation F1", color=_INK)
+
+
+def _worth_a_name(rows: Sequence[Mapping[str, Any]], first: set[str], winner: str | None) -> list[int]:
+    """Positions to label, the most important first: winner, first group, those that no smaller one beats."""
+    best = -math.inf
+    front = set()
+    for row in sorted(rows, key=lambda row: (number(row, "size_bytes"), -number(row, "val_f1"))):
+        if number(row, "val_f1") > best:
+            best = number(row, "val_f1")
+            front.add(row["backbone"])
+    order = sorted(
+        range(len(rows)),
+        key=lambda position: (
+            rows[position]["backbone"] != winner,
+            rows[position]["backbone"] not in front,
+            rows[position]["backbone"] not in first,
+            position,
+        ),
+    )
+    if len(rows) <= _NAMED:
+        return order
+    worth = first | front
+    return [position for position in order if rows[position]["backbone"] in worth][:_NAMED]
+
+
+def _size_legend(axes: Axes, first: int, total: int) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], marker="*", linestyle="", color=_WINNER, markersize=12, label="winner"),
+        Line2D([], [], marker="o", linestyle="", color=_FIRST_GROUP, label=f"first tie group ({first})"),
+    ][: 2 if first > 1 else 1]
+    if total > first:
+        later = Line2D([], [], marker="o", linestyle="", color=_LATER, label=f"others ({total - first})")
+        marks.append(later)
+    axes.legend(
+        handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=9
+    )
+
+
+# --- intervals in rank order ----------------------------------------------------------------------------
+
+
+def _interval_plot(rows: Sequence[Mapping[str, Any]], winner: str | None) -> Plot:
+    figure, axes = _figure(9.5, 1.4 + 0.25 * len(rows))
+    first = _first_group(rows)
+    _group_bands(axes, rows)
+    for position, row in enumerate(rows):
+        name = str(row["backbone"])
+        colour = _WINNER if name == winner else _FIRST_GROUP if name in first else _LATER
+        low, high = _interval(row)
+        axes.plot([low, high], [position, position], color=colour, linewidth=2.4, solid_capstyle="round")
+        axes.plot(number(row, "val_f1"), position, "o", color=colour, markersize=6)
+        axes.plot(number(row, "test_f1"), position, "D", mfc="white", mec=_INK, markersize=4.2, mew=0.9)
+    labels = [f"{row['backbone']}  {int(row['rank'])}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels)
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if row["backbone"] == winner else "normal")
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("F1", color=_INK)
+    axes.xaxis.set_label_position("bottom")
+    _interval_legend(axes, any(not math.isnan(number(row, "test_f1")) for row in rows))
+    return Plot(
+        name="ranks",
+        title="Ranks and what is behind them",
+        caption="One line per backbone in rank order, best group on top. Dots and bars: validation F1 with "
+        "its 95 % interval. Shaded bands are tie groups: inside a band the order is by size, not by score. "
+        "Diamonds: F1 on the test part, which decided nothing.",
+        png=_png(figure),
+    )
+
+
+def _group_bands(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    groups = [row.get("tie_group") for row in rows]
+    for band, group in enumerate(dict.fromkeys(groups)):
+        members = [position for position, own in enumerate(groups) if own == group]
+        shade = "#e8f1fd" if band == 0 else "#f3f4f6" if band % 2 == 0 else "white"
+        axes.axhspan(members[0] - 0.5, members[-1] + 0.5, color=shade, zorder=0)
+
+
+def _interval_legend(axes: Axes, has_test: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], marker="o", color=_WINNER, label="winner"),
+        Line2D([], [], marker="o", color=_FIRST_GROUP, label="cannot be told apart from the best"),
+        Line2D([], [], marker="o", color=_LATER, label="behind"),
+    ]
+    if has_test:
+        marks.append(Line2D([], [], marker="D", linestyle="", mfc="white", mec=_INK, label="test F1"))
+    axes.legend(
+        handles=marks, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, frameon=False, fontsize=9
+    )
+
+
+# --- validation curves ----------------------------------------------------------------------------------
+
+
+def _all_curves_plot(ranked: Sequence[str], curves: Mapping[str, Any], first: set[str]) -> Plot:
+    figure, axes = _figure(9.5, 5.2)
+    for name in reversed(ranked):
+        chosen = name in first
+        colour = _WINNER if name == ranked[0] else _FIRST_GROUP if chosen else _LATER
+        epochs = np.arange(1, len(curves[name]) + 1)
+        width = 2.4 if name == ranked[0] else 1.3 if chosen else 0.9
+        axes.plot(epochs, curves[name], color=colour, linewidth=width, alpha=0.9 if chosen else 0.55)
+    _curve_axes(axes, curves)
+    _curve_legend(axes, sum(name in first for name in ranked), len(ranked))
+    return Plot(
+        name="val_f1_per_epoch_all",
+        title=f"Validation F1 per epoch, all {len(ranked)} scored backbones",
+        caption="How fast the heads learn. Green: the winner; blue: its tie group; grey: the others.",
+        png=_png(figure),
+    )
+
+
+def _curve_legend(axes: Axes, first: int, total: int) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], color=_WINNER, linewidth=2.4, label="winner"),
+        Line2D([], [], color=_FIRST_GROUP, label=f"first tie group ({first})"),
+        Line2D([], [], color=_LATER, label=f"others ({total - first})"),
+    ]
+    axes.legend(
+        handles=marks[: 3 if total > first else 2],
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _top_curves_plot(ranked: Sequence[str], curves: Mapping[str, Any]) -> Plot:
+    figure, axes = _figure(9.5, 5.2)
+    for position, name in enumerate(ranked):
+        epochs = np.arange(1, len(curves[name]) + 1)
+        style = "-" if position < 5 else "--"
+        label = f"{position + 1}  {name}"
+        axes.plot(epochs, curves[name], style, color=_TEN[position], linewidth=1.8, label=label)
+    _curve_axes(axes, {name: curves[name] for name in ranked})
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    return Plot(
+        name="val_f1_per_epoch_top10",
+        title=f"Validation F1 per epoch, top {len(ranked)}",
+        caption="The best-ranked backbones by name. The axis starts where these curves do: differences look "
+        "larger than in the plot of all backbones.",
+        png=_png(figure),
+    )
+
+
+def _curve_axes(axes: Axes, curves: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch", color=_INK)
+    axes.set_ylabel("validation F1", color=_INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(1, max(2, *(len(curve) for curve in curves.values())))
+    # A first epoch near zero would squeeze everything that matters into the upper edge.
+    values = np.concatenate([np.asarray(curve, float)[len(curve) // 10 :] for curve in curves.values()])
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = max(0.02, 0.06 * (high - low))
+    axes.set_ylim(max(low - margin, -0.01), min(high + margin, 1.01))
+
+
+# --- F1 of every class ----------------------------------------------------------------------------------
+
+
+def _class_plot(ranked: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Plot:
+    by_pair = {(row["backbone"], row["class"]): number(row, "val_f1") for row in rows}
+    images = {str(row["class"]): int(row["images"]) for row in rows}
+    names = [name for name in ranked if any(row["backbone"] == name for row in rows)]
+    mean = {label: np.mean([by_pair[name, label] for name in names]) for label in images}
+    # The hardest classes come first; beyond forty the picture shows only those.
+    classes = sorted(images, key=lambda label: mean[label])[:_HEATMAP_CLASSES]
+    values = np.array([[by_pair[name, label] for label in classes] for name in names])
+    figure, axes = _figure(max(6.5, 3.2 + 0.62 * len(classes)), 1.9 + 0.25 * len(names))
+    _heatmap(axes, values)
+    longest = max(map(len, classes))
+    axes.set_xticks(
+        range(len(classes)),
+        [f"{_clipped(label)}\n({images[label]})" for label in classes],
+        rotation=45 if longest > 8 and len(classes) > 4 else 0,
+        ha="left" if longest > 8 and len(classes) > 4 else "center",
+    )
+    axes.set_yticks(range(len(names)), names)
+    axes.xaxis.tick_top()
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    caption = "Validation F1 of each class (number of images in brackets), backbones in rank order."
+    if len(classes) < len(images):
+        caption += f" The {len(classes)} hardest of {len(images)} classes."
+    return Plot(name="per_class_f1", title="F1 of each class", caption=caption, png=_png(figure))
+
+
+def _heatmap(axes: Axes, values: Any) -> None:  # noqa: ANN401 - float64 (backbones, classes)
+    low = max(0.0, float(np.nanmin(values)) - 0.02)
+    axes.imshow(values, aspect="auto", cmap="Blues", vmin=low - 0.3 * (1 - low), vmax=1.0)
+    middle = (float(np.nanmax(values)) + low) / 2 if values.size else 0.5
+    for (line, column), value in np.ndenumerate(values):
+        dark = value > middle and value > 0.55
+        shown = f"{value:.2f}" if values.shape[1] > 4 else f"{value:.3f}"
+        axes.text(column, line, shown, ha="center", va="center", fontsize=8, color="white" if dark else _INK)
+
+
+def _clipped(label: str) -> str:
+    return label if len(label) <= 22 else f"{label[:21]}…"

@@ -1,0 +1,226 @@
+"""What a run was: enough to repeat it, and to say what changed when another run finds other numbers.
+
+``run.json`` holds everything but the list of images, which stands beside it in ``images.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.data import row_label, row_parts
+from benchmark.errors import DataError
+from benchmark.records import ImageSet
+from benchmark.reporting.board_files import csv_bytes, json_value
+from benchmark.reporting.formats import unsafe_cell
+from benchmark.storage import write_whole
+
+RUN_FILE = "run.json"
+IMAGES_FILE = "images.csv"
+_IMAGE_COLUMNS = ("id", "label", "part", "group", "path")
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecord:
+    """The data of a run.
+
+    Attributes:
+        source: folder or CSV as given.
+        name: of the data set.
+        fingerprint: ``ImageSet.fingerprint()``.
+        images: number of distinct images.
+        classes: class names.
+        positive: name of the positive class; empty when there is none.
+    """
+
+    source: str
+    name: str
+    fingerprint: str
+    images: int
+    classes: tuple[str, ...]
+    positive: str = ""
+
+    @classmethod
+    def of(cls, images: ImageSet, source: Path) -> DataRecord:
+        """The record of a data set."""
+        return cls(
+            source=str(source),
+            name=images.name,
+            fingerprint=images.fingerprint(),
+            images=len(images),
+            classes=images.classes,
+            positive="" if images.positive is None else images.classes[images.positive],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneRecord:
+    """One backbone of a run.
+
+    Attributes:
+        status: scored, pruned, skipped or failed.
+        weights: text of the weights source.
+        weights_sha256: of the weights really loaded; empty when none were.
+        key_digest: of the EmbeddingKey; empty when nothing ran.
+        engine: ``tensorflow`` or ``openvino``; empty when nothing ran.
+        precision: ``float32`` or ``bfloat16``; empty when nothing ran.
+        input_size: side in pixels.
+    """
+
+    status: str
+    weights: str = ""
+    weights_sha256: str = ""
+    key_digest: str = ""
+    engine: str = ""
+    precision: str = ""
+    input_size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run: ``run.json``.
+
+    Attributes:
+        identifier: name of the run's folder.
+        started: ISO 8601 time.
+        arguments: the command line after ``backbones``, as given; running it again repeats the run.
+        options: every option with its resolved value, for readers and for comparison.
+        versions: package name -> version; ``python`` among them.
+        hardware: facts such as ``processor``, ``cores``, ``memory_bytes``, ``gpu``, ``platform``.
+        data: the images.
+        seeds: what -> seed.
+        backbones: name on the board -> what ran.
+        timings: what -> seconds.
+        schema: version of this format.
+    """
+
+    identifier: str
+    started: str
+    arguments: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    data: DataRecord
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    backbones: Mapping[str, BackboneRecord]
+    timings: Mapping[str, float] = field(default_factory=dict)
+    schema: int = _SCHEMA
+
+    def to_json(self) -> str:
+        """Strict JSON, one field per line."""
+        return json.dumps(json_value(dataclasses.asdict(self)), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, content: str) -> RunRecord:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            DataError: not the record of a run, or of another schema.
+        """
+        try:
+            return _run_record(json.loads(content))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                "not the record of a run",
+                where=RUN_FILE,
+                got=f"{type(error).__name__}: {error}",
+                next_step="Give the run.json, or the folder, of a run that this program wrote.",
+            ) from error
+
+
+def _run_record(stored: dict[str, Any]) -> RunRecord:
+    if stored["schema"] != _SCHEMA:
+        raise ValueError(f"schema {stored['schema']}, expected {_SCHEMA}")
+    data = dict(stored.pop("data"))
+    data["classes"] = _texts(data["classes"])
+    backbones = {str(name): BackboneRecord(**facts) for name, facts in stored.pop("backbones").items()}
+    arguments = _texts(stored.pop("arguments"))
+    for name in ("options", "versions", "hardware", "seeds", "timings"):
+        if not isinstance(stored[name], dict):
+            raise TypeError(f"{name} is no object")
+    return RunRecord(arguments=arguments, data=DataRecord(**data), backbones=backbones, **stored)
+
+
+def _texts(values: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever JSON held
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("expected a list of texts")
+    return tuple(values)
+
+
+def write_run_record(record: RunRecord, folder: Path) -> Path:
+    """Write ``run.json``.
+
+    Raises:
+        StorageFull: the folder cannot be written.
+    """
+    write_whole(folder / RUN_FILE, record.to_json().encode())
+    return folder / RUN_FILE
+
+
+def read_run_record(path: Path) -> RunRecord:
+    """Read ``run.json``, given it or its folder.
+
+    Raises:
+        DataError: not there, not readable, not such a record.
+    """
+    file = path / RUN_FILE if path.is_dir() else path
+    return RunRecord.from_json(_read(file))
+
+
+def write_image_list(images: ImageSet, folder: Path) -> Path:
+    """Write ``images.csv``: id, label, part, group and path of each image.
+
+    Raises:
+        StorageFull: the folder cannot be written.
+    """
+    parts = row_parts(images)
+    rows = (
+        {
+            "id": image_id,
+            "label": row_label(images, row),
+            "part": parts[row],
+            "group": None if images.groups is None else int(images.groups[row]),
+            "path": images.paths[row],
+        }
+        for row, image_id in enumerate(images.image_ids)
+    )
+    write_whole(folder / IMAGES_FILE, csv_bytes(_IMAGE_COLUMNS, rows))
+    return folder / IMAGES_FILE
+
+
+def read_image_list(folder: Path) -> dict[str, dict[str, str]]:
+    """Read ``images.csv``: image id -> its label, part, group and path as text.
+
+    Raises:
+        DataError: not there, or not such a list.
+    """
+    lines: Sequence[dict[str, str]] = list(csv.DictReader(io.StringIO(_read(folder / IMAGES_FILE))))
+    if lines and set(lines[0]) != set(_IMAGE_COLUMNS):
+        raise DataError(
+            "not the image list of a run",
+            where=folder / IMAGES_FILE,
+            expected=f"columns {', '.join(_IMAGE_COLUMNS)}",
+            got=", ".join(map(str, lines[0])),
+            next_step="Give the folder of a run that this program wrote.",
+        )
+    return {line["id"]: {key: unsafe_cell(line[key] or "") for key in _IMAGE_COLUMNS[1:]} for line in lines}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise DataError(
+            "cannot be read",
+            where=path,
+            got=reason,
+            next_step="Give the folder of a finished run, results/<dataset>/runs/<id>.",
+        ) from error

@@ -1,0 +1,152 @@
+"""The board in a terminal of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmark.records import Leaderboard
+from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, text
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
+
+# Columns of the table from left to right, and which go first when the terminal is narrow.
+_COLUMNS = (
+    "rank",
+    "backbone",
+    "tie_group",
+    "val_f1",
+    "test_f1",
+    "test_precision",
+    "test_recall",
+    "size_bytes",
+    "params",
+    "embedding_dim",
+    "input_size",
+    "images_per_second",
+    "latency_ms",
+    "embed_seconds",
+    "head_seconds",
+    "family",
+    "weights",
+)
+_DROPPED_FIRST = (
+    "head_seconds",
+    "family",
+    "input_size",
+    "embed_seconds",
+    "weights",
+    "embedding_dim",
+    "test_recall",
+    "test_precision",
+    "params",
+    "latency_ms",
+    "images_per_second",
+    "tie_group",
+    "test_f1",
+)
+_WIDEST_CELL = 34
+# What rich puts between two columns of this kind of table.
+_BETWEEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BoardTable:
+    """A board that fits itself to the width it is given.
+
+    Notes come first, then the ranked table with a line between tie groups, what was not scored and why,
+    and what the data can and cannot tell.
+    """
+
+    board: Leaderboard
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        from rich.padding import Padding
+        from rich.text import Text
+
+        for note in self.board.notes:
+            yield Text.assemble((" NOTE ", "bold black on yellow"), " ", text(note))
+        if self.board.notes:
+            yield Text()
+        scored = [row for row in self.board.rows if not missing(row.get("rank"))]
+        if scored:
+            yield _ranked(scored, self.board.winner, options.max_width)
+        left_out = [row for row in self.board.rows if missing(row.get("rank"))]
+        if left_out:
+            yield Text()
+            yield _not_scored(left_out)
+        if self.board.statements:
+            yield Text()
+        for statement in self.board.statements:
+            yield Padding(Text(f"• {text(statement)}"), (0, 0, 0, 0))
+
+
+def board_table(board: Leaderboard) -> RenderableType:
+    """A board for ``rich.console.Console.print``; it adapts to 80 columns and more."""
+    return BoardTable(board)
+
+
+def _ranked(rows: Sequence[Mapping[str, Any]], winner: str | None, width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = {column: [_short(display(row, column)) for row in rows] for column in _COLUMNS}
+    columns = fitting_columns({column: cells[column] for column in _COLUMNS if any(cells[column])}, width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(COLUMN_TITLES[column], no_wrap=True, justify="right" if numeric(column) else "left")
+    for position, row in enumerate(rows):
+        following = rows[position + 1] if position + 1 < len(rows) else row
+        table.add_row(
+            *(Text(cells[column][position]) for column in columns),
+            style="bold green" if row.get("backbone") == winner else "",
+            end_section=row.get("tie_group") != following.get("tie_group"),
+        )
+    return table
+
+
+def _short(cell: str) -> str:
+    """A cell that leaves room for others: the middle of very long names goes."""
+    if len(cell) <= _WIDEST_CELL:
+        return cell
+    keep = (_WIDEST_CELL - 1) // 2
+    return f"{cell[:keep]}…{cell[-keep:]}"
+
+
+def fitting_columns(cells: Mapping[str, Sequence[str]], width: int) -> list[str]:
+    """Which columns fit, least important ones dropped first; rank, backbone, F1 and size always stay.
+
+    Args:
+        cells: column -> its cells as shown.
+        width: of the terminal, in characters.
+    """
+    columns = list(cells)
+    widths = {name: max(len(COLUMN_TITLES[name]), *map(len, cells[name])) for name in columns}
+    for name in _DROPPED_FIRST:
+        if sum(widths[column] + _BETWEEN for column in columns) <= width:
+            break
+        if name in columns:
+            columns.remove(name)
+    return columns
+
+
+def _not_scored(rows: Sequence[Mapping[str, Any]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("not scored", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("reason", overflow="fold", ratio=1)
+    for row in rows:
+        status = text(row.get("status"))
+        style = "red" if status == "failed" else "dim"
+        table.add_row(
+            Text(_short(text(row.get("backbone")))), Text(status, style=style), Text(text(row.get("reason")))
+        )
+    return table

@@ -1,0 +1,89 @@
+"""Everything that stands in ``results/<dataset>/`` for readers of a board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.records import Leaderboard, Outcome, Rejected, Truth
+from benchmark.reporting.board_files import columns_of, csv_bytes, json_bytes, markdown_bytes
+from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
+from benchmark.reporting.page import Extras, html_bytes
+from benchmark.reporting.plots import draw_plots
+from benchmark.storage import write_whole
+
+
+def write_board(
+    board: Leaderboard,
+    outcomes: Sequence[Outcome],
+    truth: Truth,
+    folder: Path,
+    *,
+    title: str = "Leaderboard",
+    baselines: Sequence[Mapping[str, Any]] = (),
+    rejected: Sequence[Rejected] = (),
+) -> tuple[Path, ...]:
+    """Write the board for people and programs, each file whole or not at all.
+
+    ``leaderboard.csv``, ``.json``, ``.md``, ``.html``; ``per_class_f1.csv``; ``baselines.csv`` and
+    ``rejected.csv`` where there is something to tell; ``plots/*.png``.
+
+    Args:
+        board: the ranked board.
+        outcomes: what it was built from, for curves and per-class scores.
+        truth: what the outcomes are scored against.
+        folder: ``results/<dataset>`` or a run's folder.
+        title: heading of the page, the data set's name.
+        baselines: rows of ``baselines.csv``; their keys are its columns.
+        rejected: files that were left out.
+
+    Returns:
+        The files written.
+
+    Raises:
+        StorageFull: the folder cannot be written.
+    """
+    per_class = class_scores(outcomes, truth)
+    plots = draw_plots(board, outcomes, per_class)
+    extras = Extras(title=title, baselines=baselines, rejected=rejected, plots=plots)
+    files = {
+        "leaderboard.csv": csv_bytes(board.columns, board.rows),
+        "leaderboard.json": json_bytes(board),
+        "leaderboard.md": markdown_bytes(board),
+        "leaderboard.html": html_bytes(board, extras),
+        "per_class_f1.csv": csv_bytes(CLASS_SCORE_COLUMNS, per_class),
+        **{f"plots/{plot.name}.png": plot.png for plot in plots},
+    }
+    if baselines:
+        files["baselines.csv"] = csv_bytes(columns_of(baselines), baselines)
+    if rejected:
+        files["rejected.csv"] = rejected_bytes(rejected)
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    return tuple(folder / name for name in files)
+
+
+def rejected_bytes(rejected: Sequence[Rejected]) -> bytes:
+    """The content of ``rejected.csv``: path and reason of each file that was left out."""
+    return csv_bytes(("path", "reason"), [{"path": file.path, "reason": file.reason} for file in rejected])
+
+
+def write_rejected(rejected: Sequence[Rejected], folder: Path) -> Path:
+    """Write ``rejected.csv``.
+
+    Raises:
+        StorageFull: the folder cannot be written.
+    """
+    write_whole(folder / "rejected.csv", rejected_bytes(rejected))
+    return folder / "rejected.csv"
+
+
+def write_baselines(rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
+    """Write ``baselines.csv``; the keys of the rows are its columns.
+
+    Raises:
+        StorageFull: the folder cannot be written.
+    """
+    write_whole(folder / "baselines.csv", csv_bytes(columns_of(rows), rows))
+    return folder / "baselines.csv"

@@ -1,0 +1,104 @@
+"""A small board with everything that real boards have: ties, failures, awkward text, missing numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from benchmark.records import Leaderboard, Outcome, Predictions, Status, Task, Truth
+from benchmark.reporting import BOARD_COLUMNS
+
+IMAGES, VALIDATED, CLASSES = 60, 40, ("sound", "cracked")
+Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
+
+
+def scored_row(position: int, name: str) -> dict[str, object]:
+    value = 0.97 - 0.004 * position
+    return {
+        "rank": position + 1,
+        "backbone": name,
+        "family": "mobilenet",
+        "source": "keras",
+        "status": "scored",
+        "tie_group": 1 + position // 4,
+        "val_f1": value + 1e-15,
+        "val_f1_low": value - 0.03,
+        "val_f1_high": value + 0.02,
+        "test_f1": value - 0.01,
+        "test_accuracy": value,
+        "test_precision": value,
+        "test_recall": value,
+        "threshold": 0.5,
+        "size_bytes": 1_000_000 * (position + 1) ** 2,
+        "params": 250_000 * (position + 1) ** 2,
+        "embedding_dim": 576,
+        "input_size": 224,
+        "images_per_second": 321.5,
+        "latency_ms": math.nan,
+        "embed_seconds": 1.5,
+        "head_seconds": 0.25,
+        "weights": "imagenet",
+        "weights_sha256": "ab" * 32,
+        "reason": "",
+        "engine": "openvino",
+        "fold_spread": 0.0125,
+    }
+
+
+def failed_row(name: str) -> dict[str, object]:
+    row: dict[str, object] = dict.fromkeys(scored_row(0, name), math.nan)
+    whole = ("rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size", "engine")
+    text = {"family": "vgg16", "source": "keras", "weights": "", "weights_sha256": ""}
+    return (
+        row
+        | dict.fromkeys(whole)
+        | text
+        | {"backbone": name, "status": "failed", "reason": "=1+1 | <b>no weights</b>"}
+    )
+
+
+def outcome(position: int, name: str) -> Outcome:
+    random = np.random.default_rng(position)
+    return Outcome(
+        backbone=name,
+        family="mobilenet",
+        source="keras",
+        status=Status.SCORED,
+        predictions=Predictions(
+            val_rows=np.arange(VALIDATED),
+            val=random.random((3, VALIDATED, 1), np.float32),
+            val_thresholds=np.full((3, VALIDATED), 0.5),
+            test_rows=np.arange(VALIDATED, IMAGES),
+            test=random.random((IMAGES - VALIDATED, 1), np.float32),
+            test_threshold=0.5,
+        ),
+        val_history=np.linspace(0.5, 0.97, 20, dtype=np.float32),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_results() -> Callable[[int], Results]:
+    def make(count: int) -> Results:
+        names = [f"MobileNet_{position}" for position in range(count)]
+        rows = [scored_row(position, name) for position, name in enumerate(names)] + [failed_row("VGG16")]
+        board = Leaderboard(
+            columns=(*BOARD_COLUMNS, "engine", "fold_spread"),
+            rows=tuple(rows),
+            winner="MobileNet_0",
+            loss_bound=0.0213,
+            statements=("Backbones | 1 to 4 cannot be told apart.",),
+            notes=("Weights are <random>.",),
+        )
+        targets = np.tile(np.array([[0.0], [1.0]], np.float32), (IMAGES // 2, 1))
+        truth = Truth(targets=targets, classes=CLASSES, task=Task.BINARY, positive=1)
+        return board, tuple(outcome(position, name) for position, name in enumerate(names)), truth
+
+    return make
+
+
+@pytest.fixture
+def results(make_results: Callable[[int], Results]) -> Results:
+    return make_results(6)

@@ -1,0 +1,196 @@
+"""The board as files, and back."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.errors import DataError
+from benchmark.records import Leaderboard, Outcome, Rejected, Truth
+from benchmark.reporting import BOARD_COLUMNS, class_scores, read_board, write_board
+from benchmark.reporting.board_files import csv_bytes
+from benchmark.reporting.formats import count, megabytes, safe_cell, seconds, unsafe_cell
+
+Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
+
+
+def cells(board: Leaderboard) -> list[dict[str, object]]:
+    return [{key: None if value != value else value for key, value in row.items()} for row in board.rows]
+
+
+@pytest.fixture
+def written(results: Results, tmp_path: Path) -> Path:
+    rejected = (Rejected(path="=cmd.jpg", reason="an empty file"), Rejected(path="\udcff.jpg", reason="<i>"))
+    write_board(
+        *results,
+        tmp_path,
+        title="walls <1>",
+        baselines=[{"baseline": "kNN", "val_f1": 0.5}],
+        rejected=rejected,
+    )
+    return tmp_path
+
+
+def test_every_file_of_a_board_is_written(written: Path) -> None:
+    names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    assert names == {
+        "leaderboard.csv",
+        "leaderboard.json",
+        "leaderboard.md",
+        "leaderboard.html",
+        "per_class_f1.csv",
+        "baselines.csv",
+        "rejected.csv",
+        "plots/f1_vs_size.png",
+        "plots/ranks.png",
+        "plots/val_f1_per_epoch_all.png",
+        "plots/val_f1_per_epoch_top10.png",
+        "plots/per_class_f1.png",
+    }
+
+
+def test_csv_has_the_contract_columns_first_and_reads_back_whole(written: Path, results: Results) -> None:
+    header = (written / "leaderboard.csv").read_text().splitlines()[0].split(",")
+    assert tuple(header[: len(BOARD_COLUMNS)]) == BOARD_COLUMNS
+    board = read_board(written / "leaderboard.csv")
+    assert cells(board) == cells(results[0])
+    assert board.winner == "MobileNet_0"
+
+
+def test_json_is_strict_and_reads_back_whole(written: Path, results: Results) -> None:
+    def refuse(token: str) -> None:
+        raise AssertionError(f"{token} is no JSON")
+
+    json.loads((written / "leaderboard.json").read_text(), parse_constant=refuse)
+    board = read_board(written / "leaderboard.json")
+    assert (board.winner, board.loss_bound) == ("MobileNet_0", 0.0213)
+    assert (board.statements, board.notes) == (results[0].statements, results[0].notes)
+    assert cells(board) == cells(results[0])
+    assert math.isnan(board.rows[-1]["val_f1"])
+    assert board.rows[-1]["rank"] is None
+
+
+def test_pandas_reads_the_csv(written: Path) -> None:
+    import pandas as pd
+
+    frame = pd.read_csv(written / "leaderboard.csv")
+    assert frame.loc[0, "val_f1"] == 0.97 + 1e-15
+    assert frame["rank"].isna().sum() == 1
+
+
+def test_markdown_table_keeps_its_shape(written: Path) -> None:
+    lines = (written / "leaderboard.md").read_text().splitlines()
+    table = [line.replace("\\|", "") for line in lines if line.startswith("|")]
+    assert len({line.count("|") for line in table[:8]}) == 1
+    assert any("=1+1 \\| &lt;b>no weights" in line for line in lines)
+
+
+class Tags(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_is_self_contained_and_escaped(written: Path) -> None:
+    page = Tags()
+    page.feed((written / "leaderboard.html").read_text())
+    assert not [attrs for tag, attrs in page.seen if tag in {"link", "iframe", "b2", "i2"}]
+    sources = [attrs["src"] for tag, attrs in page.seen if tag == "img"]
+    assert len(sources) == 5
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "<random>" in page.text
+    assert "<b>no weights</b>" in page.text
+    assert "walls <1>" in page.text
+    assert not [tag for tag, _ in page.seen if tag == "random"]
+
+
+def test_formulas_never_start_a_cell(written: Path) -> None:
+    for name in ("leaderboard.csv", "rejected.csv"):
+        for line in csv.reader(io.StringIO((written / name).read_text())):
+            assert not [cell for cell in line if cell.startswith(("=", "@", "\t", "\r"))]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\x00")))
+def test_any_text_survives_a_cell(value: str) -> None:
+    cell = safe_cell(value)
+    assert not str(cell).startswith(("=", "+", "-", "@", "\t", "\r"))
+    if not value.startswith("'"):
+        assert unsafe_cell(str(cell)) == value
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_keep_every_digit(value: float) -> None:
+    line = csv_bytes(("x",), [{"x": value}, {"x": np.float64(value)}]).decode().splitlines()
+    assert [float(cell) for cell in line[1:]] == [value, value]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "x,y\n1,2\n"), ("a.csv", ""), ("a.json", "{}"), ("a.json", "["), ("a.json", '{"schema": 9}')],
+)
+def test_a_file_that_is_no_board_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match="not a leaderboard"):
+        read_board(tmp_path / name)
+
+
+def test_a_missing_board_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"leaderboard\.json: cannot be read"):
+        read_board(tmp_path / "leaderboard.json")
+
+
+def test_nothing_scored_still_makes_files(results: Results, tmp_path: Path) -> None:
+    import dataclasses
+
+    board, _, truth = results
+    empty = dataclasses.replace(board, rows=board.rows[-1:], winner=None, loss_bound=math.nan)
+    write_board(empty, (), truth, tmp_path)
+    assert "No backbone was scored" in (tmp_path / "leaderboard.html").read_text()
+    assert not (tmp_path / "plots").exists()
+
+
+def test_class_scores_agree_with_scikit_learn(results: Results) -> None:
+    from sklearn.metrics import f1_score
+
+    _, outcomes, truth = results
+    rows = class_scores(outcomes, truth)
+    assert [row["class"] for row in rows[:2]] == ["sound", "cracked"]
+    predictions = outcomes[0].predictions
+    true = truth.targets[predictions.val_rows, 0]
+    for label, row in enumerate(rows[:2]):
+        wanted = np.mean([f1_score(true, val[:, 0] >= 0.5, pos_label=label) for val in predictions.val])
+        assert row["val_f1"] == pytest.approx(wanted)
+        assert row["images"] == 20
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (megabytes(874_000), "874 kB"),
+        (megabytes(1_764_000), "1.76 MB"),
+        (megabytes(1_390_000_000), "1.39 GB"),
+        (megabytes(math.nan), ""),
+        (count(441_000), "441k"),
+        (seconds(0.44), "0.4 s"),
+        (seconds(185), "3:05"),
+        (seconds(3723), "1:02:03"),
+    ],
+)
+def test_numbers_for_people(shown: str, wanted: str) -> None:
+    assert shown == wanted
