@@ -37,8 +37,8 @@ class Chooser:
     """Scores heads after each epoch on the images that choose, and picks.
 
     The best F1 under the protocol's threshold rule wins; equals are decided by the lower cross-entropy,
-    then by the earlier epoch, then by the place in the grid. F1 of a few dozen images takes few values, so that the
-    cross-entropy decides often.
+    then by the earlier epoch, then by the place in the grid. F1 of a few dozen images takes few values, so
+    that the cross-entropy decides often.
     """
 
     def __init__(self, plan: Plan, targets: Float32, task: Task, protocol: HeadProtocol) -> None:

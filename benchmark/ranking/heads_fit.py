@@ -62,7 +62,7 @@ class Material:
     @property
     def dim(self) -> int:
         """D."""
-        return self.scale.shape[1]
+        return int(self.scale.shape[1])
 
     @property
     def outputs(self) -> int:

@@ -1,0 +1,163 @@
+"""Classifiers that a backbone must beat: majority class, colour histogram, nearest neighbours.
+
+They use the folds of the protocol, so that their scores stand beside the heads'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from benchmark.ranking.metrics import decide, default_average, f1
+from benchmark.ranking.protocols import Plan
+from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Task, Truth, UInt8
+
+NEIGHBOURS = 5
+_BINS = 16
+_ROWS_AT_ONCE = 1024
+
+Classifier = Callable[[Int64, Int64], Float64]
+"""(train rows, rows to predict) -> probabilities (n, C)."""
+
+
+def cross_predict(classifier: Classifier, plan: Plan, truth: Truth, split: Split) -> Predictions:
+    """Probabilities of a classifier on the protocol's held-out images.
+
+    Args:
+        classifier: trains on the first rows and predicts the second.
+        plan: the protocol's stages.
+        truth: labels.
+        split: the parts; the test part is predicted by a classifier trained on train + validation (on train
+            for the reference protocol).
+    """
+    outputs = truth.targets.shape[1]
+    val = np.zeros((plan.repeats, len(plan.val_rows), outputs), np.float32)
+    test = np.zeros((len(split.test), outputs), np.float32)
+    for stage in plan.stages:
+        probabilities = classifier(stage.train, stage.score)
+        held_out = np.isin(stage.score, plan.val_rows)
+        if stage.repeat is not None:
+            places = np.searchsorted(plan.val_rows, stage.score[held_out])
+            val[stage.repeat, places] = probabilities[held_out]
+        test[np.searchsorted(split.test, stage.score[~held_out])] = probabilities[~held_out]
+    return Predictions(
+        val_rows=plan.val_rows,
+        val=val,
+        val_thresholds=np.full(val.shape[:2], 0.5),
+        test_rows=split.test,
+        test=test,
+        test_threshold=0.5,
+    )
+
+
+def f1_of(predictions: Predictions, truth: Truth, average: Average | None) -> tuple[float, float]:
+    """Validation F1 (mean over repeats) and test F1 (nan without a test part)."""
+    kind = default_average(truth.task, average)
+    decided = decide(predictions.val, predictions.val_thresholds, truth.task)
+    val = float(np.mean(f1(decided, truth.targets[predictions.val_rows], kind)))
+    if not len(predictions.test_rows):
+        return val, float("nan")
+    tested = decide(predictions.test, predictions.test_threshold, truth.task)
+    return val, float(f1(tested, truth.targets[predictions.test_rows], kind))
+
+
+def majority(truth: Truth) -> Classifier:
+    """Says of every image what is most frequent among the training images."""
+
+    def predict(train: Int64, rows: Int64) -> Float64:
+        shares = truth.targets[train].mean(0, dtype=np.float64)
+        return np.broadcast_to(shares, (len(rows), len(shares)))
+
+    return predict
+
+
+def nearest_neighbours(features: Float32, truth: Truth, neighbours: int = NEIGHBOURS) -> Classifier:
+    """Shares of the labels among the nearest training images by cosine, centred on the training mean.
+
+    Of images at the same distance the first in ``train`` counts.
+
+    Args:
+        features: float32 (N, D).
+        truth: labels.
+        neighbours: how many; all, where fewer train.
+    """
+
+    def predict(train: Int64, rows: Int64) -> Float64:
+        mean = features[train].mean(0, dtype=np.float64)
+        known = _directions(features[train], mean)
+        wanted = min(neighbours, len(train))
+        shares = np.zeros((len(rows), truth.targets.shape[1]))
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            order = np.argsort(-(_directions(features[some], mean) @ known.T), axis=1, kind="stable")
+            shares[start : start + len(some)] = truth.targets[train[order[:, :wanted]]].mean(1)
+        return shares
+
+    return predict
+
+
+def _directions(features: Float32, mean: Float64) -> Float64:
+    centred = features.astype(np.float64) - mean
+    length = np.sqrt((centred**2).sum(1, keepdims=True))
+    return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
+
+
+def colour_histograms(batches: Iterable[UInt8]) -> Float32:
+    """Colour histograms of images.
+
+    Args:
+        batches: uint8 (n, S, S, 3) arrays.
+
+    Returns:
+        float32 (N, 48): for red, green and blue the shares of pixels in 16 equal bins.
+    """
+    return np.concatenate([_histograms(batch) for batch in batches])
+
+
+def _histograms(batch: UInt8) -> Float32:
+    images, channels = len(batch), batch.shape[-1]
+    bins = (batch.reshape(images, -1, channels) // (256 // _BINS)).astype(np.int64)
+    place = bins + _BINS * np.arange(channels) + _BINS * channels * np.arange(images)[:, None, None]
+    counts = np.bincount(place.ravel(), minlength=images * channels * _BINS)
+    return (counts.reshape(images, -1) / bins.shape[1]).astype(np.float32)
+
+
+def logistic_regression(features: Float32, truth: Truth) -> Classifier:
+    """Standardised logistic regression (scikit-learn), one per label of a multi-label set.
+
+    Args:
+        features: float32 (N, D).
+        truth: labels.
+    """
+
+    def predict(train: Int64, rows: Int64) -> Float64:
+        if truth.task is Task.MULTICLASS:
+            found = np.zeros((len(rows), truth.targets.shape[1]))
+            labels = truth.targets[train].argmax(1)
+            found[:, np.unique(labels)] = _logistic(features[train], labels, features[rows])
+            return found
+        columns = [
+            _positive(features[train], truth.targets[train, column] > 0.5, features[rows])
+            for column in range(truth.targets.shape[1])
+        ]
+        return np.stack(columns, 1)
+
+    return predict
+
+
+def _positive(known: Float32, true: Int64, wanted: Float32) -> Float64:
+    """Probability of a label, (n,); its constant value where the training images all agree."""
+    if true.all() or not true.any():
+        return np.full(len(wanted), float(true[0]))
+    return _logistic(known, true, wanted)[:, 1]
+
+
+def _logistic(known: Float32, labels: Int64, wanted: Float32) -> Float64:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model.fit(known.astype(np.float64), labels)
+    return np.asarray(model.predict_proba(wanted.astype(np.float64)), np.float64)

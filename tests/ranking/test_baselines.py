@@ -1,0 +1,263 @@
+"""Baselines: published formulas by independent routes, known answers, no test image."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+
+from benchmark.ranking.baselines import (
+    COLUMNS,
+    SelectionScores,
+    Setting,
+    Yardstick,
+    baselines_table,
+    published_top1,
+    regret,
+    sanity_rows,
+    scores_table,
+    selection_scores,
+    weighted_tau,
+)
+from benchmark.ranking.baselines_simple import (
+    colour_histograms,
+    cross_predict,
+    f1_of,
+    majority,
+    nearest_neighbours,
+)
+from benchmark.ranking.baselines_transfer import h_score, log_me
+from benchmark.ranking.protocols import make_plan
+from benchmark.records import Embeddings, Float32, Float64, HeadProtocol, ProtocolName, Split, Task, Truth
+
+
+def direct_log_me(features: Float64, targets: Float64) -> float:
+    """The evidence as a Gaussian density of y, maximised over alpha and beta by Nelder-Mead."""
+    found = []
+    for column in targets.T:
+
+        def lost(logs: Float64, column: Float64 = column) -> float:
+            alpha, beta = np.exp(np.clip(logs, -20, 20))
+            covariance = np.eye(len(column)) / beta + features @ features.T / alpha
+            return -float(multivariate_normal(np.zeros(len(column)), covariance).logpdf(column))
+
+        starts = [np.array([a, b]) for a in (-2.0, 2.0, 5.0) for b in (0.0, 3.0)]
+        options = {"xatol": 1e-7, "fatol": 1e-10, "maxiter": 4000}
+        best = min(minimize(lost, start, method="Nelder-Mead", options=options).fun for start in starts)
+        found.append(-best / len(column))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("shape", [(30, 4), (12, 20)], ids=["tall", "wide"])
+def test_log_me_is_the_largest_evidence(shape: tuple[int, int]) -> None:
+    generator = np.random.default_rng(7)
+    features = generator.normal(size=shape) + 0.5
+    labels = (features[:, 0] + generator.normal(size=shape[0]) > 0.5).astype(int)
+    targets = np.eye(2)[labels]
+    assert log_me(features, targets) == pytest.approx(direct_log_me(features, targets), abs=2e-6)
+
+
+def test_log_me_is_the_fixed_point_of_the_paper() -> None:
+    generator = np.random.default_rng(8)
+    features = generator.normal(size=(60, 5))
+    column = (features @ generator.normal(size=5) + generator.normal(size=60) > 0).astype(float)
+    alpha = beta = 1.0
+    gram = features.T @ features
+    for _ in range(2000):
+        precision = alpha * np.eye(5) + beta * gram
+        mean = beta * np.linalg.solve(precision, features.T @ column)
+        sigma = np.linalg.eigvalsh(gram)
+        gamma = float((beta * sigma / (alpha + beta * sigma)).sum())
+        error = float(((features @ mean - column) ** 2).sum())
+        alpha, beta = gamma / float(mean @ mean), (60 - gamma) / error
+    precision = alpha * np.eye(5) + beta * gram
+    mean = beta * np.linalg.solve(precision, features.T @ column)
+    error = float(((features @ mean - column) ** 2).sum())
+    evidence = (
+        30 * np.log(beta)
+        + 2.5 * np.log(alpha)
+        - 30 * np.log(2 * np.pi)
+        - beta / 2 * error
+        - alpha / 2 * float(mean @ mean)
+        - 0.5 * np.linalg.slogdet(precision)[1]
+    )
+    assert log_me(features, column[:, None]) == pytest.approx(evidence / 60, abs=1e-8)
+
+
+@given(scale=st.floats(1e-18, 1e3), seed=st.integers(0, 50))
+@settings(max_examples=15, deadline=None)
+def test_transfer_scores_ignore_scale_and_row_order(scale: float, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(24, 6))
+    targets = np.eye(3)[np.arange(24) % 3]
+    order = generator.permutation(24)
+    for score in (log_me, h_score):
+        assert score(features[order] * scale, targets[order]) == pytest.approx(
+            score(features, targets), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (15, 30)], ids=["tall", "wide"])
+def test_h_score_is_the_published_trace(shape: tuple[int, int]) -> None:
+    covariance = pytest.importorskip("sklearn.covariance")
+    generator = np.random.default_rng(1)
+    labels = np.arange(shape[0]) % 3
+    features = generator.normal(size=shape) + labels[:, None] * 0.5
+    fitted = covariance.LedoitWolf().fit(features)
+    means = np.stack([features[labels == label].mean(0) for label in labels])
+    between = (means - features.mean(0)).T @ (means - features.mean(0)) / shape[0]
+    wanted = (1 - fitted.shrinkage_) * np.trace(np.linalg.solve(fitted.covariance_, between))
+    assert h_score(features, np.eye(3)[labels]) == pytest.approx(wanted, rel=1e-8)
+
+
+def test_better_features_score_higher_and_constant_ones_not_at_all() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    noise = generator.normal(size=(80, 5))
+    targets = np.eye(2)[labels]
+    for score in (log_me, h_score):
+        assert score(noise + 3 * labels[:, None], targets) > score(noise, targets)
+    assert np.isnan(h_score(np.ones((80, 3)), targets))
+    assert np.isnan(log_me(np.zeros((80, 3)), targets))
+
+
+def setting_of(count: int = 60, name: ProtocolName = ProtocolName.CV) -> tuple[Setting, Float32]:
+    generator = np.random.default_rng(4)
+    labels = np.arange(count) % 3 == 0
+    features = (generator.normal(size=(count, 4)) + 4 * labels[:, None]).astype(np.float32)
+    truth = Truth(
+        targets=labels[:, None].astype(np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1
+    )
+    parts = np.split(generator.permutation(count), [int(0.6 * count), int(0.8 * count)])
+    train, val, test = (np.sort(part) for part in parts)
+    return (
+        Setting(
+            truth=truth,
+            split=Split(train=train, val=val, test=test, given=False),
+            protocol=HeadProtocol(name=name, repeats=2, folds=3),
+            image_ids=sorted(hashlib.sha256(str(row).encode()).hexdigest() for row in range(count)),
+        ),
+        features,
+    )
+
+
+@pytest.mark.parametrize("name", list(ProtocolName))
+def test_nearest_neighbours_agree_with_scikit_learn(name: ProtocolName) -> None:
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    setting, features = setting_of(name=name)
+    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
+    found = cross_predict(nearest_neighbours(features, setting.truth), plan, setting.truth, setting.split)
+    stage = plan.stages[0]
+    mean = features[stage.train].mean(0, dtype=np.float64)
+    model = neighbors.KNeighborsClassifier(5, metric="cosine")
+    model.fit(features[stage.train] - mean, setting.truth.targets[stage.train, 0])
+    rows = stage.score[np.isin(stage.score, plan.val_rows)]
+    wanted = model.predict_proba(features[rows] - mean)[:, 1]
+    places = np.searchsorted(plan.val_rows, rows)
+    np.testing.assert_allclose(found.val[0, places, 0], wanted, atol=1e-6)
+
+
+def test_majority_never_finds_the_rarer_class() -> None:
+    setting, _ = setting_of()
+    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
+    found = cross_predict(majority(setting.truth), plan, setting.truth, setting.split)
+    assert f1_of(found, setting.truth, None) == (0.0, 0.0)
+
+
+def test_colour_histograms_count_pixels() -> None:
+    images = np.zeros((3, 2, 2, 3), np.uint8)
+    images[1] = 255
+    images[2, 0, 0] = (17, 0, 250)
+    found = colour_histograms(iter([images[:2], images[2:]]))
+    assert found.shape == (3, 48)
+    assert found[0, [0, 16, 32]].tolist() == [1, 1, 1]
+    assert found[1, [15, 31, 47]].tolist() == [1, 1, 1]
+    assert found[2, [0, 1, 16, 32, 47]].tolist() == [0.75, 0.25, 1, 0.75, 0.25]
+    np.testing.assert_allclose(found.reshape(3, 3, 16).sum(-1), 1)
+
+
+def test_sanity_rows_learn_colours() -> None:
+    setting, features = setting_of()
+    shift = np.clip(features - features.min(), 0, None)
+    rows = {row.baseline: row for row in sanity_rows(setting, shift)}
+    assert set(rows) == {"majority", "colour_histogram"}
+    assert rows["colour_histogram"].val_f1 > 0.9
+    assert rows["colour_histogram"].test_f1 > 0.8
+    assert [row.baseline for row in sanity_rows(setting)] == ["majority"]
+
+
+@pytest.mark.parametrize("task", [Task.MULTICLASS, Task.MULTILABEL])
+def test_baselines_for_every_task(task: Task) -> None:
+    setting, features = setting_of(90)
+    targets = np.eye(3, dtype=np.float32)[np.arange(90) % 3]
+    if task is Task.MULTILABEL:
+        targets[:, 2] = 0
+    truth = Truth(targets=targets, classes=("a", "b", "c"), task=task)
+    setting = replace(setting, truth=truth)
+    features = features + 3 * targets[:, [0, 1, 2, 0]]
+    embeddings = Embeddings(image_ids=tuple(setting.image_ids), features=features.astype(np.float32))
+    scores = selection_scores("ResNet50", embeddings, setting, params=7)
+    assert scores.knn_f1 > 0.5
+    assert np.isfinite([scores.logme, scores.h_score]).all()
+    assert len(sanity_rows(setting, features.astype(np.float32))) == 2
+
+
+def test_no_test_image_reaches_a_selection_score() -> None:
+    setting, features = setting_of()
+    first = selection_scores("A", Embeddings(image_ids=(), features=features), setting, params=1)
+    moved, targets = features.copy(), setting.truth.targets.copy()
+    moved[setting.split.test] = 99
+    targets[setting.split.test] = 1 - targets[setting.split.test]
+    other = replace(setting, truth=replace(setting.truth, targets=targets))
+    second = selection_scores("A", Embeddings(image_ids=(), features=moved), other, params=1)
+    np.testing.assert_equal(first, second)
+
+
+def test_the_published_table_covers_the_registry() -> None:
+    from benchmark.backbones import registry
+
+    found = {backbone.name: published_top1(backbone.name) for backbone in registry()}
+    assert all(45 < value < 90 for value in found.values()), found
+    assert published_top1("EfficientNetB0") == 77.1
+    assert np.isnan(published_top1("Unheard"))
+
+
+def test_weighted_tau_and_regret() -> None:
+    assert weighted_tau([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
+    assert weighted_tau([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    assert np.isnan(weighted_tau([1, 2], [5, 5]))
+    assert np.isnan(weighted_tau([1, np.nan], [5, 6]))
+    # Mistakes at the top count more than mistakes at the bottom.
+    assert weighted_tau([4, 3, 2, 1], [3, 4, 2, 1]) < weighted_tau([4, 3, 2, 1], [4, 3, 1, 2])
+    tuned = {"A": 0.9, "B": 0.95, "C": 0.7}
+    assert regret({"A": 3.0, "B": 2.0, "C": 1.0}, tuned) == pytest.approx(0.05)
+    assert regret({"A": 1.0, "B": 2.0}, tuned) == 0
+    assert np.isnan(regret({"A": 1.0}, tuned))
+
+
+def test_the_table_holds_every_baseline_once() -> None:
+    setting, features = setting_of()
+    scores = [
+        SelectionScores(backbone=name, params=size, imagenet_top1=published_top1(name), logme=size / 9)
+        for name, size in (("VGG16", 3.0), ("ResNet50", 2.0), ("Xception", 1.0))
+    ]
+    yardstick = Yardstick(
+        val_f1={"VGG16": 0.9, "ResNet50": 0.8, "Xception": 0.7}, fine_tuned={"VGG16": 0.8, "Xception": 0.9}
+    )
+    frame = baselines_table(scores, sanity_rows(setting, features), yardstick)
+    assert tuple(frame.columns) == COLUMNS
+    wanted = ["majority", "colour_histogram", "heads", "params", "imagenet_top1", "knn", "logme", "h_score"]
+    assert frame["baseline"].tolist() == wanted
+    rows = frame.set_index("baseline")
+    assert rows.loc["params", "weighted_tau"] == pytest.approx(1)
+    assert rows.loc["imagenet_top1", "first_choice"] == "Xception"
+    assert rows.loc["imagenet_top1", "regret"] == 0
+    assert rows.loc["heads", "regret"] == pytest.approx(0.1)
+    assert rows.loc["knn", "backbones"] == 0
+    assert scores_table(scores, yardstick)["val_f1"].tolist() == [0.9, 0.8, 0.7]

@@ -1,0 +1,435 @@
+"""Heads: the same as Keras, deterministic, blind to the test part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmark.errors import DataError, EmbeddingError, TrainingError
+from benchmark.ranking import HeadResult, decide, f1, train_heads
+from benchmark.ranking.heads_fit import Heads, Job, Material, fit, initial_kernel, predict
+from benchmark.ranking.heads_scaling import part_scales, working_copy
+from benchmark.records import (
+    Average,
+    Embeddings,
+    Float32,
+    HeadProtocol,
+    Int64,
+    ProtocolName,
+    Split,
+    Task,
+    ThresholdKind,
+    ThresholdRule,
+    Truth,
+)
+
+SHORT = HeadProtocol(epochs=6, learning_rates=(1e-2, 5e-2), weight_decays=(0.0,), repeats=2, folds=3)
+
+
+def ids_of(count: int) -> tuple[str, ...]:
+    return tuple(sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count)))
+
+
+def problem(
+    labels: Int64, task: Task = Task.BINARY, *, dim: int = 12, distance: float = 5.0, seed: int = 0
+) -> tuple[Embeddings, Truth, Split]:
+    """Gaussian classes ``distance`` apart from the origin, each in its own direction; 60/20/20 at random."""
+    generator = np.random.default_rng(seed)
+    count, classes = len(labels), int(labels.max()) + 1
+    centres = generator.normal(size=(classes, dim))
+    centres *= distance / np.linalg.norm(centres, axis=1, keepdims=True)
+    features = (generator.normal(size=(count, dim)) + centres[labels]).astype(np.float32)
+    one_hot = np.eye(classes, dtype=np.float32)[labels]
+    order = generator.permutation(count)
+    first, second = int(0.6 * count), int(0.8 * count)
+    split = Split(
+        train=np.sort(order[:first]),
+        val=np.sort(order[first:second]),
+        test=np.sort(order[second:]),
+        given=False,
+    )
+    truth = Truth(
+        targets=one_hot[:, 1:] if task is Task.BINARY else one_hot,
+        classes=tuple(f"class{number}" for number in range(classes)),
+        task=task,
+        positive=1 if task is Task.BINARY else None,
+    )
+    return Embeddings(image_ids=ids_of(count), features=features), truth, split
+
+
+def two_classes(count: int = 90, share: float = 0.5, **options: float) -> tuple[Embeddings, Truth, Split]:
+    labels = (np.random.default_rng(1).random(count) < share).astype(np.int64)
+    return problem(labels, **options)  # type: ignore[arg-type]
+
+
+def val_f1(result: HeadResult, truth: Truth, average: Average = Average.BINARY) -> float:
+    found = result.predictions
+    decided = decide(found.val, found.val_thresholds, truth.task)
+    return float(np.mean(f1(decided, truth.targets[found.val_rows], average)))
+
+
+def same(first: HeadResult, second: HeadResult, *, with_test: bool = True) -> bool:
+    one, other = first.predictions, second.predictions
+    equal = [
+        np.array_equal(one.val, other.val),
+        np.array_equal(one.val_thresholds, other.val_thresholds),
+        np.array_equal(first.val_history, second.val_history),
+        first.chosen == second.chosen,
+        one.test_threshold == other.test_threshold,
+    ]
+    return all(equal) and (not with_test or np.array_equal(one.test, other.test))
+
+
+def material_for(
+    features: Float32, targets: Float32, protocol: HeadProtocol, jobs: int, *, exclusive: bool
+) -> Material:
+    from benchmark.ranking.heads_loop import as_data
+
+    shape = (jobs, features.shape[1])
+    return Material(
+        data=as_data(features, targets),
+        scale=np.ones(shape, np.float32),
+        shift=np.zeros(shape, np.float32),
+        exclusive=exclusive,
+        protocol=protocol,
+    )
+
+
+def last_heads(material: Material, jobs: list[Job]) -> dict[int, tuple[Float32, Float32]]:
+    found: dict[int, tuple[Float32, Float32]] = {}
+
+    def after_epoch(_: int, numbers: object, heads: Heads) -> None:
+        for place, number in enumerate(numbers):  # type: ignore[arg-type]
+            found[number] = heads.kernel[place], heads.bias[place]
+
+    fit(material, jobs, after_epoch)
+    return found
+
+
+@pytest.mark.parametrize("exclusive", [False, True], ids=["sigmoid", "softmax"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_the_loop_is_keras_model_fit(exclusive: bool, outputs: int) -> None:
+    import keras
+
+    if exclusive and outputs == 1:
+        pytest.skip("softmax has several outputs")
+    generator = np.random.default_rng(3)
+    features = generator.normal(size=(75, 7)).astype(np.float32)
+    labels = generator.integers(0, outputs, 75)
+    targets = (generator.random((75, outputs)) < 0.4).astype(np.float32)
+    if exclusive:
+        targets = np.eye(outputs, dtype=np.float32)[labels]
+    protocol = HeadProtocol(dropout=0.0, batch_size=16)
+    rates, decays = (1e-3, 3e-2), (0.0, 0.3)
+    # The second job has fewer images, so that it sits out the last step of every epoch.
+    jobs = [
+        Job(label=name, train=np.arange(size), rates=rates, decays=decays, epochs=5)
+        for name, size in (("long", 75), ("short", 60))
+    ]
+    found = last_heads(material_for(features, targets, protocol, 2, exclusive=exclusive), jobs)
+    for number, job in enumerate(jobs):
+        for point, (rate, decay) in enumerate(zip(rates, decays, strict=True)):
+            kernel, bias = keras_fit(job, (features, targets), (rate, decay), protocol, exclusive, keras)
+            columns = slice(point * outputs, (point + 1) * outputs)
+            np.testing.assert_allclose(found[number][0][:, columns], kernel, rtol=2e-4, atol=2e-6)
+            np.testing.assert_allclose(found[number][1][columns], bias, rtol=2e-4, atol=2e-6)
+
+
+def keras_fit(
+    job: Job,
+    data: tuple[Float32, Float32],
+    grid: tuple[float, float],
+    protocol: HeadProtocol,
+    exclusive: bool,
+    keras: object,
+) -> tuple[Float32, Float32]:
+    """The same head by ``Model.fit`` on the loop's batches."""
+    from benchmark.ranking.heads_fit import _generator, batch_order
+
+    features, targets = data
+    layers, optimizers = keras.layers, keras.optimizers  # type: ignore[attr-defined]
+    dense = layers.Dense(targets.shape[1], activation="softmax" if exclusive else "sigmoid")
+    model = keras.Sequential([layers.Input((features.shape[1],)), dense])  # type: ignore[attr-defined]
+    kernel = initial_kernel(protocol, job, (features.shape[1], targets.shape[1]))
+    dense.set_weights([kernel, np.zeros(targets.shape[1], np.float32)])
+    optimizer = optimizers.Adam(grid[0], weight_decay=grid[1] or None)
+    if grid[1]:
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    loss = "categorical_crossentropy" if exclusive else "binary_crossentropy"
+    model.compile(optimizer=optimizer, loss=loss)
+    generator, size = _generator(protocol, job, "batches"), protocol.batch_size
+    orders = [batch_order(generator, job.train) for _ in range(job.epochs)]
+    batches = [order[start : start + size] for order in orders for start in range(0, len(order), size)]
+    # One epoch of Model.fit over the batches of all epochs: the optimizer's state goes on either way.
+    model.fit(
+        ((features[rows], targets[rows]) for rows in batches),
+        steps_per_epoch=len(batches),
+        shuffle=False,
+        verbose=0,
+    )
+    weights: tuple[Float32, Float32] = tuple(dense.get_weights())
+    return weights
+
+
+def test_dropout_drops_the_wanted_share_and_keeps_the_mean() -> None:
+    import tensorflow as tf
+
+    from benchmark.ranking.heads_loop import Rule, _kept
+
+    rule = Rule(tf.constant(False), tf.constant(round(0.2 * 65536)), tf.constant(5))
+    first, again, other = (
+        _kept(tf.constant([32, 4001]), rule, tf.constant(step)).numpy() for step in (0, 0, 1)
+    )
+    assert abs(first.mean() - 0.8) < 0.005
+    assert np.array_equal(first, again)
+    assert abs((first & other).mean() - 0.64) < 0.005
+
+
+def test_same_bits_whatever_ran_before() -> None:
+    embeddings, truth, split = two_classes()
+    first = train_heads(embeddings, truth, split, SHORT)
+    wider, *_ = two_classes(dim=40)
+    train_heads(wider, truth, split, replace(SHORT, seed=5))
+    assert same(first, train_heads(embeddings, truth, split, SHORT))
+    assert not same(first, train_heads(embeddings, truth, split, replace(SHORT, seed=1)))
+
+
+@pytest.mark.parametrize("name", list(ProtocolName))
+@pytest.mark.parametrize("kind", [ThresholdKind.FIXED, ThresholdKind.TUNED])
+def test_test_labels_change_nothing(name: ProtocolName, kind: ThresholdKind) -> None:
+    embeddings, truth, split = two_classes(distance=1.5)
+    protocol = replace(SHORT, name=name, threshold=ThresholdRule(kind=kind))
+    turned = truth.targets.copy()
+    turned[split.test] = 1 - turned[split.test]
+    first = train_heads(embeddings, truth, split, protocol)
+    assert same(first, train_heads(embeddings, replace(truth, targets=turned), split, protocol))
+
+
+@pytest.mark.parametrize("name", list(ProtocolName))
+def test_test_embeddings_change_test_scores_alone(name: ProtocolName) -> None:
+    embeddings, truth, split = two_classes()
+    protocol = replace(SHORT, name=name)
+    moved = embeddings.features.copy()
+    moved[split.test] = 1000.0
+    first = train_heads(embeddings, truth, split, protocol)
+    second = train_heads(replace(embeddings, features=moved), truth, split, protocol)
+    assert same(first, second, with_test=False)
+    assert not np.array_equal(first.predictions.test, second.predictions.test)
+
+
+def test_an_images_own_label_does_not_reach_its_probability() -> None:
+    embeddings, truth, split = two_classes(distance=0.0)
+    labels = np.random.default_rng(9).permutation(truth.targets)
+    result = train_heads(embeddings, replace(truth, targets=labels), split, SHORT)
+    found = result.predictions
+    right = found.val.mean(0)[:, 0][labels[found.val_rows, 0] > 0.5].mean()
+    wrong = found.val.mean(0)[:, 0][labels[found.val_rows, 0] < 0.5].mean()
+    assert abs(right - wrong) < 0.2
+
+
+def test_shapes_and_what_was_chosen() -> None:
+    embeddings, truth, split = two_classes()
+    result = train_heads(embeddings, truth, split, SHORT, image_ids=embeddings.image_ids)
+    found, pool = result.predictions, len(split.train) + len(split.val)
+    assert found.val.shape == (2, pool, 1)
+    assert found.val.dtype == np.float32
+    assert found.val_thresholds.shape == (2, pool)
+    assert found.test.shape == (len(split.test), 1)
+    assert np.array_equal(found.val_rows, np.sort(np.concatenate([split.train, split.val])))
+    assert result.head_params == 13
+    assert result.val_history.shape == (6,)
+    assert len(result.chosen["epoch"]) == 6
+    assert set(result.chosen["learning_rate"]) <= set(SHORT.learning_rates)
+    assert json.loads(json.dumps(result.chosen)) == result.chosen
+    assert val_f1(result, truth) > 0.9
+
+
+@pytest.mark.parametrize("name", list(ProtocolName))
+def test_without_a_test_part(name: ProtocolName) -> None:
+    embeddings, truth, split = two_classes()
+    part = replace(split, test=np.zeros(0, np.int64), val=np.sort(np.concatenate([split.val, split.test])))
+    result = train_heads(embeddings, truth, part, replace(SHORT, name=name))
+    assert result.predictions.test.shape == (0, 1)
+    assert len(result.predictions.val_rows) == (90 if name is ProtocolName.CV else 36)
+
+
+def test_holdout_and_reference_score_the_given_validation_part() -> None:
+    embeddings, truth, split = two_classes(150)
+    for name, epochs in ((ProtocolName.HOLDOUT, 6), (ProtocolName.REFERENCE, 150)):
+        result = train_heads(embeddings, truth, split, replace(SHORT, name=name, epochs=epochs))
+        assert np.array_equal(result.predictions.val_rows, split.val)
+        assert result.predictions.val.shape == (1, len(split.val), 1)
+        assert val_f1(result, truth) > 0.9
+
+
+def test_reference_is_one_raw_head_at_its_best_validation_epoch() -> None:
+    embeddings, truth, split = two_classes(150, distance=1.5)
+    protocol = HeadProtocol(name=ProtocolName.REFERENCE)
+    result = train_heads(embeddings, truth, split, protocol)
+    assert result.chosen["learning_rate"] == [1e-3]
+    assert result.val_history.shape == (20,)
+    best = result.chosen["epoch"][0] - 1
+    assert result.val_history[best] == result.val_history.max()
+    assert val_f1(result, truth) == pytest.approx(float(result.val_history.max()), abs=1e-6)
+    tiny = replace(embeddings, features=embeddings.features * np.float32(1e-18))
+    assert val_f1(train_heads(tiny, truth, split, protocol), truth) < val_f1(result, truth)
+
+
+def test_standardised_heads_do_not_mind_scale_or_offset() -> None:
+    embeddings, truth, split = two_classes()
+    reference = val_f1(train_heads(embeddings, truth, split, SHORT), truth)
+    for features in (embeddings.features * 1e-18, embeddings.features + 100.0):
+        other = replace(embeddings, features=features.astype(np.float32))
+        assert val_f1(train_heads(other, truth, split, SHORT), truth) == pytest.approx(reference, abs=0.05)
+
+
+def test_standardisation_is_that_of_the_part() -> None:
+    generator = np.random.default_rng(0)
+    features = (generator.normal(size=(60, 5)) * 1e-18 + 3e-18).astype(np.float32)
+    features[:, 3] = 7.25e-19
+    features[:30, 4] = 1e-18  # constant in the first part alone
+    parts = [np.arange(30), np.arange(10, 55)]
+    working = working_copy(features, np.arange(55))
+    scale, shift = part_scales(working, parts)
+    for job, rows in enumerate(parts):
+        found = working[rows] * scale[job] + shift[job]
+        exact = features[rows].astype(np.float64)
+        spread = exact.std(0)
+        wanted = np.where(spread > 1e-25, (exact - exact.mean(0)) / np.where(spread > 1e-25, spread, 1), 0)
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert np.all(working[:, 3] == 0)
+
+
+def test_many_classes() -> None:
+    labels = np.arange(150) % 5
+    embeddings, truth, split = problem(labels, Task.MULTICLASS, distance=4.0)
+    result = train_heads(embeddings, truth, split, SHORT)
+    assert result.predictions.val.shape[2] == 5
+    np.testing.assert_allclose(result.predictions.val.sum(-1), 1, atol=1e-5)
+    assert val_f1(result, truth, Average.MACRO) > 0.9
+
+
+def test_ten_digits() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    digits = datasets.load_digits()
+    embeddings, truth, split = problem(digits.target[:600].astype(np.int64), Task.MULTICLASS)
+    features = replace(embeddings, features=digits.data[:600].astype(np.float32))
+    result = train_heads(features, truth, split, replace(SHORT, repeats=1, epochs=12))
+    assert val_f1(result, truth, Average.MACRO) > 0.9
+
+
+def test_several_labels_an_image() -> None:
+    generator = np.random.default_rng(2)
+    embeddings, truth, split = two_classes(120)
+    targets = (embeddings.features[:, :3] + 0.2 * generator.normal(size=(120, 3)) > 0.3).astype(np.float32)
+    truth = Truth(targets=targets, classes=("a", "b", "c"), task=Task.MULTILABEL)
+    for kind in (ThresholdKind.FIXED, ThresholdKind.TUNED):
+        result = train_heads(
+            embeddings, truth, split, replace(SHORT, threshold=ThresholdRule(kind=kind), epochs=10)
+        )
+        assert result.predictions.val.shape[2] == 3
+        assert val_f1(result, truth, Average.MACRO) > 0.65
+
+
+def test_tuned_thresholds_differ_per_fold_and_recall_is_reached() -> None:
+    embeddings, truth, split = two_classes(200, distance=1.0, share=0.3)
+    tuned = train_heads(
+        embeddings, truth, split, replace(SHORT, threshold=ThresholdRule(kind=ThresholdKind.TUNED))
+    )
+    assert len(set(tuned.chosen["threshold"])) > 1
+    wanted = ThresholdRule(kind=ThresholdKind.RECALL, value=0.95)
+    found = train_heads(embeddings, truth, split, replace(SHORT, threshold=wanted)).predictions
+    decided = decide(found.val, found.val_thresholds, truth.task)[..., 0]
+    positive = truth.targets[found.val_rows, 0] > 0.5
+    assert decided[:, positive].mean() > 0.85
+
+
+def test_balanced_classes_raise_recall() -> None:
+    embeddings, truth, split = two_classes(300, distance=0.6, share=0.1)
+    plain, balanced = (
+        train_heads(embeddings, truth, split, replace(SHORT, balanced=flag)).predictions
+        for flag in (False, True)
+    )
+    positive = truth.targets[plain.val_rows, 0] > 0.5
+    assert (balanced.val[:, positive] >= 0.5).mean() > (plain.val[:, positive] >= 0.5).mean() + 0.1
+
+
+def test_ninety_nine_to_one() -> None:
+    labels = np.zeros(600, np.int64)
+    labels[:6] = 1
+    embeddings, truth, split = problem(labels, distance=6.0)
+    result = train_heads(embeddings, truth, split, SHORT)
+    assert np.isfinite(result.predictions.val).all()
+    assert val_f1(result, truth) > 0.3
+
+
+def test_shuffled_labels_score_at_chance() -> None:
+    embeddings, truth, split = two_classes(300)
+    shuffled = np.random.default_rng(5).permutation(truth.targets)
+    result = train_heads(embeddings, replace(truth, targets=shuffled), split, SHORT)
+    assert 0.35 < val_f1(result, truth) < 0.62
+
+
+def test_state_is_trained_in_slices_when_it_is_large() -> None:
+    from benchmark.ranking import heads_fit
+
+    embeddings, truth, _ = two_classes()
+    protocol = replace(SHORT, dropout=0.2)
+    jobs = [
+        Job(label=str(n), train=np.arange(40 + n), rates=(1e-2,), decays=(0.0,), epochs=3) for n in range(4)
+    ]
+    material = material_for(embeddings.features, truth.targets, protocol, 4, exclusive=False)
+    together = last_heads(material, jobs)
+    apart: dict[int, tuple[Float32, Float32]] = {}
+
+    def after_epoch(_: int, numbers: object, heads: Heads) -> None:
+        for place, number in enumerate(numbers):  # type: ignore[arg-type]
+            apart[number] = heads.kernel[place], heads.bias[place]
+
+    for number in range(4):
+        heads_fit._fit_together(material, jobs, range(number, number + 1), after_epoch)
+    for number in range(4):
+        np.testing.assert_allclose(together[number][0], apart[number][0], rtol=1e-5, atol=1e-7)
+
+
+def test_predictions_in_blocks_agree() -> None:
+    embeddings, truth, _ = two_classes()
+    material = material_for(embeddings.features, truth.targets, SHORT, 2, exclusive=False)
+    heads = Heads(kernel=np.ones((2, 12, 1), np.float32), bias=np.zeros((2, 1), np.float32))
+    found = predict(material, heads, [np.arange(7), np.arange(90)])
+    wanted = 1 / (1 + np.exp(-embeddings.features.sum(1)))
+    np.testing.assert_allclose(found[1, :, 0, 0], wanted, rtol=1e-5)
+    np.testing.assert_allclose(found[0, :7, 0, 0], wanted[:7], rtol=1e-5)
+
+
+def test_errors_say_what_is_wrong() -> None:
+    embeddings, truth, split = two_classes()
+    with pytest.raises(EmbeddingError, match="do not belong"):
+        train_heads(replace(embeddings, features=embeddings.features[:-1]), truth, split, SHORT)
+    with pytest.raises(EmbeddingError, match="another order"):
+        train_heads(embeddings, truth, split, SHORT, image_ids=embeddings.image_ids[::-1])
+    broken = embeddings.features.copy()
+    broken[3, 3] = np.nan
+    with pytest.raises(EmbeddingError, match="not finite"):
+        train_heads(replace(embeddings, features=broken), truth, split, SHORT)
+    with pytest.raises(TrainingError, match="not finite"):
+        train_heads(embeddings, truth, split, replace(SHORT, learning_rates=(1e38,), weight_decays=(1e3,)))
+    lonely = np.zeros((90, 1), np.float32)
+    lonely[split.train[0]] = 1
+    with pytest.raises(DataError, match="'class1' has too few images"):
+        train_heads(embeddings, replace(truth, targets=lonely), split, SHORT)
+
+
+def test_six_images_are_refused() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    embeddings, truth, _ = problem(labels)
+    split = Split(train=np.array([0, 1, 3, 4]), val=np.array([2, 5]), test=np.zeros(0, np.int64), given=False)
+    result = train_heads(embeddings, truth, split, SHORT)
+    assert result.predictions.val.shape == (2, 6, 1)
+    four = replace(split, val=np.zeros(0, np.int64), test=np.array([2, 5]))
+    with pytest.raises(DataError, match="too few images to choose"):
+        train_heads(embeddings, truth, four, SHORT)

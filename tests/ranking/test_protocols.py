@@ -1,0 +1,100 @@
+"""Protocols: who trains, who chooses, who is scored."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from benchmark.errors import DataError
+from benchmark.ranking.protocols import REFERENCE_RATE, Plan, make_plan
+from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Task, Truth
+
+
+def plan_of(
+    name: ProtocolName, *, groups: Int64 | None = None, count: int = 100
+) -> tuple[Plan, Split, Truth]:
+    generator = np.random.default_rng(0)
+    units = np.arange(count) if groups is None else groups
+    order = generator.permutation(np.unique(units))
+    place = np.searchsorted(np.sort(order), units)
+    part = np.digitize(np.argsort(order)[place] / len(order), [0.6, 0.8])
+    split = Split(
+        train=np.flatnonzero(part == 0),
+        val=np.flatnonzero(part == 1),
+        test=np.flatnonzero(part == 2),
+        given=False,
+    )
+    truth = Truth(
+        targets=(units % 2 == 0).astype(np.float32)[:, None],
+        classes=("a", "b"),
+        task=Task.BINARY,
+        positive=1,
+        groups=groups,
+    )
+    ids = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(count)]
+    return make_plan(truth, split, HeadProtocol(name=name), ids), split, truth
+
+
+@pytest.mark.parametrize("name", list(ProtocolName))
+@pytest.mark.parametrize("grouped", [False, True])
+def test_who_trains_chooses_and_is_scored(name: ProtocolName, grouped: bool) -> None:
+    groups = np.arange(100) // 2 if grouped else None
+    plan, split, _ = plan_of(name, groups=groups)
+    units = np.arange(100) if groups is None else groups
+    for stage in plan.stages:
+        for rows in (stage.train, stage.inner, stage.choose):
+            assert not np.isin(rows, split.test).any()
+        assert not np.isin(stage.inner, stage.choose).any()
+        assert not set(units[stage.score]) & set(units[stage.train]) or name is ProtocolName.REFERENCE
+        if name is not ProtocolName.REFERENCE:
+            assert np.array_equal(np.sort(np.concatenate([stage.inner, stage.choose])), np.sort(stage.train))
+            assert not set(units[stage.inner]) & set(units[stage.choose])
+            assert not np.isin(stage.choose, stage.score).any()
+
+
+def test_cross_validation_scores_every_image_once_a_repeat() -> None:
+    plan, split, truth = plan_of(ProtocolName.CV)
+    assert [stage.label for stage in plan.stages[:6]] == [f"cv/0/{n}" for n in range(5)] + ["cv/1/0"]
+    for repeat in range(3):
+        scored = np.concatenate([stage.score for stage in plan.stages if stage.repeat == repeat])
+        assert np.array_equal(np.sort(scored), plan.val_rows)
+    final = plan.stages[-1]
+    assert final.label == "final"
+    assert final.repeat is None
+    assert np.array_equal(final.score, split.test)
+    assert np.array_equal(np.sort(final.train), plan.val_rows)
+    shares = [float(truth.targets[stage.choose].mean()) for stage in plan.stages]
+    assert np.ptp(shares) < 0.1
+    assert len(plan.rates) == 8
+    assert len({tuple(stage.score) for stage in plan.stages}) == 16
+
+
+def test_holdout_and_reference_use_the_given_parts() -> None:
+    plan, split, _ = plan_of(ProtocolName.HOLDOUT)
+    first, final = plan.stages
+    assert np.array_equal(np.sort(first.train), split.train)
+    assert np.array_equal(first.score, split.val)
+    assert np.array_equal(np.sort(final.train), np.sort(np.concatenate([split.train, split.val])))
+    plan, split, _ = plan_of(ProtocolName.REFERENCE)
+    (stage,) = plan.stages
+    assert np.array_equal(np.sort(stage.choose), split.val)
+    assert plan.rates == (REFERENCE_RATE,)
+    assert not plan.standardised
+
+
+def test_an_empty_part_is_named() -> None:
+    truth = Truth(
+        targets=(np.arange(40) % 2).astype(np.float32)[:, None],
+        classes=("a", "b"),
+        task=Task.BINARY,
+        positive=1,
+    )
+    nothing = np.zeros(0, np.int64)
+    split = Split(train=np.arange(30), val=nothing, test=np.arange(30, 40), given=True)
+    ids = [str(row) for row in range(40)]
+    for name in (ProtocolName.HOLDOUT, ProtocolName.REFERENCE):
+        with pytest.raises(DataError, match="the validation part is empty"):
+            make_plan(truth, split, HeadProtocol(name=name), ids)
+    assert len(make_plan(truth, split, HeadProtocol(), ids).stages) == 16
