@@ -1,0 +1,63 @@
+"""Starting, listening to and killing workers."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+WORKER = Path(__file__).with_name("store_worker.py")
+
+
+Worker = subprocess.Popen[str]
+
+
+def start(
+    task: str, root: Path, rows: int, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """A worker at work; it has said ``ready``."""
+    process = subprocess.Popen(
+        [sys.executable, str(WORKER), task, str(root), str(rows)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert first == "ready\n", (first, process.stderr.read() if process.stderr else "")
+    return process
+
+
+def finish(process: Worker) -> list[tuple[str, str]]:
+    """Wait for a worker's end and return its (event, number) lines."""
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return events(output)
+
+
+def kill_at_random(process: Worker, seconds: float, chance: random.Random) -> list[tuple[str, str]]:
+    """SIGKILL a worker at a random moment within some seconds, and return what it had said until then."""
+    timer = threading.Timer(chance.random() * seconds, process.kill)
+    timer.start()
+    output, _ = process.communicate(timeout=120)
+    timer.cancel()
+    timer.join()
+    return events(output)
+
+
+def events(output: str) -> list[tuple[str, str]]:
+    lines = [line.partition(" ") for line in output.splitlines()]
+    return [(name, rest) for name, _, rest in lines]
+
+
+def total(lines: list[tuple[str, str]], name: str) -> int:
+    return sum(int(rest) for event, rest in lines if event == name)
+
+
+def last(lines: list[tuple[str, str]], name: str) -> int:
+    return next((int(rest) for event, rest in reversed(lines) if event == name), 0)

@@ -1,0 +1,121 @@
+"""SIGKILL at any moment: no row is wrong, finished rows stay, at most one part is computed again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from store_processes import finish, kill_at_random, last, start, total
+from store_shelves import KEY, make_features, make_ids
+from store_worker import DIM, ROWS_PER_PART
+
+from benchmark.embeddings import EmbeddingStore, PartSize
+
+# An undisturbed worker needs about this long for its rows, so that kills fall on all of its stages.
+_SECONDS = 0.4
+_KILLS = [10, pytest.param(120, marks=pytest.mark.torture)]
+
+
+def counts(root: Path, rows: int) -> tuple[set[str], int]:
+    """Ids that the cache has, and how many of their vectors are wrong."""
+    store = EmbeddingStore(root)
+    ids = make_ids(rows)
+    present = set(ids) - set(store.missing(KEY, ids))
+    held = tuple(image_id for image_id in ids if image_id in present)
+    if not held:
+        return present, 0
+    features = store.read(KEY, held).features
+    return present, int((features != make_features(held, DIM)).any(axis=1).sum())
+
+
+@pytest.mark.parametrize("kills", _KILLS)
+def test_killed_writers(tmp_path: Path, kills: int, torture_row: Callable[..., None]) -> None:
+    chance = random.Random(kills)
+    rows = 160 * kills
+    lost = wrong = computed = survived = 0
+    present: set[str] = set()
+    for _ in range(kills):
+        lines = kill_at_random(start("fill", tmp_path, rows), _SECONDS, chance)
+        computed += total(lines, "computed")
+        now, bad = counts(tmp_path, rows)
+        # What the worker had reported as durable must be there as well as all that was there before.
+        missed = max(0, len(present) + last(lines, "part") - len(now)) + len(present - now)
+        survived += not missed and not bad
+        lost, wrong, present = lost + missed, wrong + bad, now
+    assert present, "the kills came too early to test anything"
+    computed += total(finish(start("fill", tmp_path, rows)), "computed")
+    now, bad = counts(tmp_path, rows)
+    lost, wrong = lost + rows - len(now), wrong + bad
+    torture_row("SIGKILL of a writer", injected=kills, survived=survived, rows_lost=lost, rows_wrong=wrong)
+    assert (survived, lost, wrong) == (kills, 0, 0)
+    assert computed <= rows + kills * (ROWS_PER_PART + 4)
+    store = EmbeddingStore(tmp_path)
+    store.clean()
+    assert not list(tmp_path.rglob(".tmp-*"))
+    assert store.verify().damages == ()
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(120, marks=pytest.mark.torture)])
+def test_killed_compactions(tmp_path: Path, kills: int, torture_row: Callable[..., None]) -> None:
+    """Parts disagree about most rows; whoever won a row before the kill wins it afterwards."""
+    chance = random.Random(kills)
+    ids = make_ids(400)
+    lost = wrong = survived = 0
+    for number in range(kills + 1):
+        some = tuple(chance.sample(ids, 100)) if number else ids
+        with EmbeddingStore(tmp_path).writer(KEY, DIM, size=PartSize(rows=4)) as writer:
+            writer.add(some, make_features(some, DIM) + np.float32(number))
+        before = EmbeddingStore(tmp_path).read(KEY, ids).features
+        if number < kills:
+            kill_at_random(start("compact", tmp_path, len(ids)), _SECONDS, chance)
+        else:
+            finish(start("compact", tmp_path, len(ids)))
+        absent = len(EmbeddingStore(tmp_path).missing(KEY, ids))
+        bad = (
+            0
+            if absent
+            else int((EmbeddingStore(tmp_path).read(KEY, ids).features != before).any(axis=1).sum())
+        )
+        lost, wrong, survived = lost + absent, wrong + bad, survived + (number < kills and not absent + bad)
+    torture_row(
+        "SIGKILL of a compaction", injected=kills, survived=survived, rows_lost=lost, rows_wrong=wrong
+    )
+    assert (survived, lost, wrong) == (kills, 0, 0)
+
+
+def test_every_moment_of_a_compaction_gives_the_same_bits(
+    tmp_path: Path, torture_row: Callable[..., None]
+) -> None:
+    """Stop after each removal, with parts that disagree about every row: the winner never changes."""
+    ids = make_ids(6)
+    for value in range(12):
+        with EmbeddingStore(tmp_path).writer(KEY, 1) as writer:
+            writer.add(ids[value % 3 :], np.full((6 - value % 3, 1), value, np.float32))
+    before = EmbeddingStore(tmp_path).read(KEY, ids).features
+    old = {path: path.read_bytes() for path in EmbeddingStore(tmp_path).folder(KEY).glob("part-*")}
+    assert EmbeddingStore(tmp_path).compact(KEY) == 11
+    wrong = 0
+    for path in sorted(old):  # the removals undone one by one, the last first
+        path.write_bytes(old[path])
+        read = EmbeddingStore(tmp_path).read(KEY, ids).features
+        wrong += int((read != before).sum())
+    torture_row("stop inside a compaction", injected=12, survived=12 - bool(wrong), rows_wrong=wrong)
+    assert not wrong
+
+
+def test_power_loss_before_the_rename(tmp_path: Path, torture_row: Callable[..., None]) -> None:
+    """A temporary file of any length beside the parts is never read, and cleaned away."""
+    with EmbeddingStore(tmp_path).writer(KEY, DIM) as writer:
+        writer.add(make_ids(8), make_features(make_ids(8), DIM))
+    store = EmbeddingStore(tmp_path)
+    folder, content = store.folder(KEY), store.parts(KEY)[0].path.read_bytes()
+    cuts = [0, 1, len(content) // 2, len(content) - 1, len(content)]
+    for cut in cuts:
+        (folder / f".tmp-{2**22 + cut}-{cut:012x}").write_bytes(content[:cut])
+    assert counts(tmp_path, 8) == (set(make_ids(8)), 0)
+    assert len(store.clean().paths) == len(cuts)
+    assert store.verify().strangers == ()
+    torture_row("temporary file left by power loss", injected=len(cuts), survived=len(cuts))
