@@ -9,7 +9,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.ranking.heads import HeadResult, train_heads
+    from benchmark.ranking.baselines import (
+        SanityRow,
+        SelectionScores,
+        Setting,
+        Yardstick,
+        baselines_table,
+        published_top1,
+        regret,
+        sanity_rows,
+        scores_table,
+        selection_scores,
+        weighted_tau,
+    )
+    from benchmark.ranking.baselines_simple import (
+        colour_histograms,
+    )
+    from benchmark.ranking.baselines_transfer import (
+        h_score,
+        log_me,
+    )
+    from benchmark.ranking.board import (
+        BoardOptions,
+        build_leaderboard,
+        chance_f1,
+        validation_f1,
+    )
+    from benchmark.ranking.heads import (
+        HeadResult,
+        train_heads,
+    )
     from benchmark.ranking.metrics import (
         Counts,
         accuracy,
@@ -29,10 +58,55 @@ if TYPE_CHECKING:
         scored_class_names,
         scores,
     )
-    from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
+    from benchmark.ranking.outcomes import (
+        load_outcome,
+        outcome_path,
+        save_outcome,
+    )
+    from benchmark.ranking.resampling import (
+        Mistakes,
+        Resampled,
+        Sample,
+        resample,
+    )
+    from benchmark.ranking.ties import (
+        Comparison,
+        TieGroup,
+        compare,
+        critical_value,
+        images_needed,
+        tie_groups,
+    )
 
 _HOMES = {
-    "heads": ("HeadResult", "train_heads"),
+    "baselines": (
+        "SanityRow",
+        "SelectionScores",
+        "Setting",
+        "Yardstick",
+        "baselines_table",
+        "published_top1",
+        "regret",
+        "sanity_rows",
+        "scores_table",
+        "selection_scores",
+        "weighted_tau",
+    ),
+    "baselines_simple": ("colour_histograms",),
+    "baselines_transfer": (
+        "h_score",
+        "log_me",
+    ),
+    "board": (
+        "BoardOptions",
+        "build_leaderboard",
+        "chance_f1",
+        "validation_f1",
+    ),
+    "heads": (
+        "HeadResult",
+        "train_heads",
+    ),
     "metrics": (
         "Counts",
         "accuracy",
@@ -52,33 +126,79 @@ _HOMES = {
         "scored_class_names",
         "scores",
     ),
-    "outcomes": ("load_outcome", "outcome_path", "save_outcome"),
+    "outcomes": (
+        "load_outcome",
+        "outcome_path",
+        "save_outcome",
+    ),
+    "resampling": (
+        "Mistakes",
+        "Resampled",
+        "Sample",
+        "resample",
+    ),
+    "ties": (
+        "Comparison",
+        "TieGroup",
+        "compare",
+        "critical_value",
+        "images_needed",
+        "tie_groups",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BoardOptions",
+    "Comparison",
     "Counts",
     "HeadResult",
+    "Mistakes",
+    "Resampled",
+    "Sample",
+    "SanityRow",
+    "SelectionScores",
+    "Setting",
+    "TieGroup",
+    "Yardstick",
     "accuracy",
     "averaged",
+    "baselines_table",
     "best_threshold",
+    "build_leaderboard",
+    "chance_f1",
     "class_f1",
     "class_precision",
     "class_recall",
+    "colour_histograms",
+    "compare",
     "count",
+    "critical_value",
     "decide",
     "default_average",
     "f1",
     "f1_of_counts",
+    "h_score",
+    "images_needed",
     "load_outcome",
+    "log_me",
     "outcome_path",
     "per_class_f1",
     "precision",
+    "published_top1",
     "recall",
+    "regret",
+    "resample",
+    "sanity_rows",
     "save_outcome",
     "scored_class_names",
     "scores",
+    "scores_table",
+    "selection_scores",
+    "tie_groups",
     "train_heads",
+    "validation_f1",
+    "weighted_tau",
 ]
 
 
