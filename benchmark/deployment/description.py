@@ -1,0 +1,206 @@
+"""``deployment.json``: everything that a program needs beside an exported model, and its integrity."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from benchmark.deployment.targets import Target
+from benchmark.errors import ManifestError
+from benchmark.records import Manifest, Resize, Task
+from benchmark.storage import sha256_file
+
+DESCRIPTION = "deployment.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What an exported model is.
+
+    Attributes:
+        schema: version of this format.
+        target: the format.
+        model: the model file or folder, relative to the description.
+        backbone: architecture name, for the reader.
+        task: binary, multiclass or multilabel.
+        labels: class names in the order of the class positions; also in ``labels.txt``, one a line.
+        positive: name of the positive class for BINARY (the model then has one output, its probability),
+            else None (one output per label).
+        threshold: a sigmoid output at or above it is decided; unused for MULTICLASS, which takes the largest.
+        input_size: side S in pixels.
+        input_shape: of one call; the first entry is the batch, 0 where any number will do.
+        input_dtype: dtype that the model takes.
+        input_range: smallest and largest value that a pixel may have. Nothing else is to be done with the
+            pixels: the model scales them itself.
+        channels: their order, ``RGB``.
+        resize: how an image gets its size, without keeping its aspect ratio.
+        output_dtype: dtype of the probabilities.
+        notes: how the conversion departs from the plain one, for the reader.
+        files: file name relative to the description -> SHA-256.
+    """
+
+    schema: int
+    target: Target
+    model: str
+    backbone: str
+    task: Task
+    labels: tuple[str, ...]
+    positive: str | None
+    threshold: float
+    input_size: int
+    input_shape: tuple[int, int, int, int]
+    input_dtype: str
+    input_range: tuple[float, float]
+    channels: str
+    resize: Resize
+    output_dtype: str
+    notes: tuple[str, ...]
+    files: Mapping[str, str]
+
+    @property
+    def outputs(self) -> int:
+        """Number C of probabilities per image."""
+        return 1 if self.task is Task.BINARY else len(self.labels)
+
+    def to_json(self) -> bytes:
+        """The content of ``deployment.json``."""
+        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def describe(
+    manifest: Manifest, target: Target, *, model: str, batch: int, notes: tuple[str, ...] = ()
+) -> Deployment:
+    """The description of an export that has no files yet.
+
+    Args:
+        manifest: of the fine-tuned model.
+        target: the format.
+        model: the model file or folder, relative to the description.
+        batch: images per call, 0 where any number will do.
+        notes: how the conversion departs from the plain one.
+    """
+    size = manifest.input_size
+    return Deployment(
+        schema=SCHEMA,
+        target=target,
+        model=model,
+        backbone=manifest.backbone,
+        task=manifest.task,
+        labels=tuple(manifest.classes),
+        positive=None if manifest.positive is None else manifest.classes[manifest.positive],
+        threshold=manifest.threshold,
+        input_size=size,
+        input_shape=(batch, size, size, 3),
+        input_dtype="uint8",
+        input_range=(0.0, 255.0),
+        channels="RGB",
+        resize=manifest.resize,
+        output_dtype="float32",
+        notes=notes,
+        files={},
+    )
+
+
+def read_description(folder: Path) -> Deployment:
+    """Read and check ``folder/deployment.json``.
+
+    Raises:
+        ManifestError: it is missing, or not such a description.
+    """
+    path = folder / DESCRIPTION
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        description = _from_fields(fields)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError, KeyError) as error:
+        raise ManifestError(
+            "is not the description of an export",
+            where=path,
+            got=f"{type(error).__name__}: {error}",
+            next_step="Export the model again with 'backbones export'.",
+        ) from error
+    _check_fields(description, path)
+    return description
+
+
+def _from_fields(fields: dict[str, Any]) -> Deployment:
+    batch, height, width, channels = (int(side) for side in fields["input_shape"])
+    low, high = (float(value) for value in fields["input_range"])
+    return Deployment(
+        **{
+            **fields,
+            "target": Target(fields["target"]),
+            "task": Task(fields["task"]),
+            "resize": Resize(fields["resize"]),
+            "labels": tuple(str(label) for label in fields["labels"]),
+            "threshold": float(fields["threshold"]),
+            "input_size": int(fields["input_size"]),
+            "input_shape": (batch, height, width, channels),
+            "input_range": (low, high),
+            "notes": tuple(fields["notes"]),
+            "files": {str(name): str(digest) for name, digest in fields["files"].items()},
+        }
+    )
+
+
+def _check_fields(description: Deployment, path: Path) -> None:
+    size = description.input_size
+    problems = {
+        "schema": description.schema != SCHEMA,
+        "input_size": not 1 <= size <= 8192 or description.input_shape[1:] != (size, size, 3),
+        "labels": len(set(description.labels)) != len(description.labels)
+        or len(description.labels) < (1 if description.task is Task.MULTILABEL else 2),
+        "positive": (description.task is Task.BINARY) != (description.positive in description.labels),
+        "threshold": not (math.isfinite(description.threshold) and 0.0 <= description.threshold <= 1.0),
+        "input_dtype": description.input_dtype != "uint8",
+        "files": not description.files or not all(map(_stays_inside, description.files)),
+        "model": not _stays_inside(description.model),
+    }
+    wrong = [name for name, bad in problems.items() if bad]
+    if wrong:
+        raise ManifestError(
+            f"has an impossible {wrong[0]!r}",
+            where=path,
+            got=getattr(description, wrong[0]),
+            next_step="Export the model again with 'backbones export'.",
+        )
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Compare the files of a model with their recorded SHA-256.
+
+    This finds damage and mix-ups; it is no proof of origin, since whoever can write the model can write the
+    record as well.
+
+    Raises:
+        ManifestError: a file is missing or has other content.
+    """
+    for name, expected in files.items():
+        path = folder / name
+        if not _stays_inside(name):
+            raise ManifestError("names a file outside its folder", where=folder, got=name)
+        try:
+            got = sha256_file(path)
+        except OSError as error:
+            raise _not_the_file(path, expected, error.strerror or type(error).__name__) from error
+        if got != expected:
+            raise _not_the_file(path, expected, got)
+
+
+def _not_the_file(path: Path, expected: str, got: str) -> ManifestError:
+    return ManifestError(
+        "is not the file that was written with this model",
+        where=path,
+        expected=f"SHA-256 {expected}",
+        got=got,
+        next_step="Copy the model folder again, whole, or export it again.",
+    )

@@ -1,0 +1,361 @@
+"""Exporting a fine-tuned model: convert, compare on validation images, keep the figures beside the file."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.deployment.description import DESCRIPTION, describe
+from benchmark.deployment.examples import example_script
+from benchmark.deployment.opening import MODEL
+from benchmark.deployment.parity import Parity, compare, verdict
+from benchmark.deployment.samples import load_images, read_split, stratified, targets_of
+from benchmark.deployment.targets import ExportOptions, Target, require_packages
+from benchmark.deployment.workshop import Work, carry_out
+from benchmark.errors import ArgumentError, ExportError
+from benchmark.finetuning import load_manifest
+from benchmark.records import Float32, Manifest, Observer
+from benchmark.storage import TEMPORARY_PREFIX, sha256_file, storage_error, write_whole
+
+EXPORT = "export"
+_TASK = "export"
+_KERAS_NAME = "reference"
+
+_MODEL_NAMES: Mapping[Target, str] = {
+    Target.KERAS: "model.keras",
+    Target.SAVEDMODEL: "saved_model",
+    Target.TFLITE_FLOAT32: "model.tflite",
+    Target.TFLITE_FLOAT16: "model.tflite",
+    Target.TFLITE_DYNAMIC: "model.tflite",
+    Target.TFLITE_INT8: "model.tflite",
+    Target.ONNX: "model.onnx",
+    Target.OPENVINO: "model.xml",
+}
+# These read one image a call; the others take any number.
+_SINGLE = {Target.TFLITE_FLOAT32, Target.TFLITE_FLOAT16, Target.TFLITE_DYNAMIC, Target.TFLITE_INT8}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportResult:
+    """What became of one export.
+
+    Attributes:
+        target: the format.
+        folder: where it stands; None when nothing could be converted.
+        passed: whether it exists and is inside its tolerance.
+        reason: why not, else empty.
+        size_bytes: of the model file or files; 0 without any.
+        parity: figures against the Keras model; None when it could not be run.
+        latency_p50_ms: median of one image in one call, on this machine; nan when it could not be run.
+        latency_p95_ms: 95th percentile of the same.
+        notes: how the conversion departs from the plain one.
+    """
+
+    target: Target
+    folder: Path | None
+    passed: bool
+    reason: str = ""
+    size_bytes: int = 0
+    parity: Parity | None = None
+    latency_p50_ms: float = math.nan
+    latency_p95_ms: float = math.nan
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """One flat row for a table."""
+        figures = (
+            self.parity.as_dict() if self.parity else dict.fromkeys(Parity.__dataclass_fields__, math.nan)
+        )
+        return {
+            "target": self.target.value,
+            "status": "passed" if self.passed else "failed",
+            "size_bytes": self.size_bytes,
+            **figures,
+            "latency_p50_ms": self.latency_p50_ms,
+            "latency_p95_ms": self.latency_p95_ms,
+            "reason": self.reason,
+            "notes": "; ".join(self.notes),
+            "folder": str(self.folder or ""),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What all exports of one model share.
+
+    Attributes:
+        model_dir: the fine-tuned model.
+        manifest: its description.
+        options: how to export.
+        scratch: temporary folder for images, answers and the log.
+        targets: float32 (N, C), the truth of the validation images.
+    """
+
+    model_dir: Path
+    manifest: Manifest
+    options: ExportOptions
+    scratch: Path
+    targets: Float32
+
+
+def export_model(
+    model_dir: Path,
+    targets: Sequence[Target],
+    options: ExportOptions | None = None,
+    *,
+    data: Path | None = None,
+    observer: Observer | None = None,
+) -> tuple[ExportResult, ...]:
+    """Export a fine-tuned model to ``model_dir/export/<target>/`` and compare each export with it.
+
+    Each folder holds the model, ``labels.txt``, ``deployment.json``, ``example.py`` and ``parity.json``. An
+    export outside its tolerance is kept, marked as failed there and in its result. One that cannot be
+    converted leaves what stood there before.
+
+    Args:
+        model_dir: a folder that fine-tuning wrote.
+        targets: formats; repeats are dropped.
+        options: how to export and judge.
+        data: the folder of images, when it is no longer where the manifest says.
+        observer: hears of each target.
+
+    Returns:
+        One result per target, in the order given.
+
+    Raises:
+        ExportError: a package is missing, or the images cannot be had.
+        ManifestError: the folder is no model.
+        ArgumentError: no target.
+        StorageFull: no room for the export.
+    """
+    wanted = tuple(dict.fromkeys(Target(target) for target in targets))
+    if not wanted:
+        raise ArgumentError("no export target given", expected=", ".join(Target))
+    require_packages(wanted)
+    options = options or ExportOptions()
+    manifest = load_manifest(model_dir)
+    if observer:
+        observer.started(_TASK, len(wanted))
+    try:
+        with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
+            truth = _prepare(model_dir, manifest, options, Path(scratch), data or _data_root(manifest))
+            bench = _Bench(
+                model_dir=model_dir, manifest=manifest, options=options, scratch=Path(scratch), targets=truth
+            )
+            results = _export_all(bench, wanted, observer)
+    except OSError as error:
+        raise storage_error(error, model_dir / EXPORT) from error
+    if observer:
+        observer.finished(_TASK, f"{sum(result.passed for result in results)} of {len(results)} passed")
+    return results
+
+
+def _data_root(manifest: Manifest) -> Path:
+    path = Path(manifest.data)
+    return path.parent if path.suffix.lower() == ".csv" else path
+
+
+def _prepare(
+    model_dir: Path, manifest: Manifest, options: ExportOptions, scratch: Path, root: Path
+) -> Float32:
+    """Write the calibration and validation images to scratch; the validation targets."""
+    rows = read_split(model_dir)
+    train = tuple(row for row in rows if row.part == "train")
+    val = tuple(row for row in rows if row.part == "val")
+    if not train or not val:
+        raise ExportError(
+            "the model's split has no training or no validation images",
+            where=model_dir,
+            got=f"{len(rows)} rows",
+        )
+    calibration = stratified(train, options.calibration_images, options.seed)
+    compared = stratified(val, options.parity_images, options.seed)
+    np.save(scratch / "calibration.npy", load_images(calibration, root, manifest))
+    np.save(scratch / "validation.npy", load_images(compared, root, manifest))
+    return targets_of(compared, manifest)
+
+
+def _export_all(
+    bench: _Bench, wanted: tuple[Target, ...], observer: Observer | None
+) -> tuple[ExportResult, ...]:
+    """Convert everything in one process, then run everything in another: neither disturbs the other."""
+    staged, failures = _convert_all(bench, wanted)
+    try:
+        results = dict(_judge_all(bench, staged, observer))
+    finally:
+        for folder in staged.values():
+            shutil.rmtree(folder, ignore_errors=True)
+    results |= {
+        target: ExportResult(target=target, folder=None, passed=False, reason=str(error))
+        for target, error in failures.items()
+    }
+    return tuple(results[target] for target in wanted)
+
+
+def _convert_all(
+    bench: _Bench, wanted: tuple[Target, ...]
+) -> tuple[dict[Target, Path], dict[Target, ExportError]]:
+    """Staged folders by target, and the reasons of those that could not be converted."""
+    staged = {target: _staging(bench.model_dir, target) for target in wanted}
+    failures: dict[Target, ExportError] = {}
+    tasks = [_conversion(bench, target, folder) for target, folder in staged.items()]
+    try:
+        for task, answer in _work(bench, tasks):
+            target = Target(task.name)
+            if isinstance(answer, ExportError):
+                failures[target] = answer
+                shutil.rmtree(staged.pop(target))
+            else:
+                _furnish(bench, target, staged[target], tuple(answer["notes"]))
+    except BaseException:
+        for folder in staged.values():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return staged, failures
+
+
+def _staging(model_dir: Path, target: Target) -> Path:
+    folder = model_dir / EXPORT / f"{TEMPORARY_PREFIX}{target}-{secrets.token_hex(6)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _conversion(bench: _Bench, target: Target, folder: Path) -> Work:
+    arguments = {
+        "model": str((bench.model_dir / MODEL).resolve()),
+        "target": target.value,
+        "output": str((folder / _MODEL_NAMES[target]).resolve()),
+        "input_size": bench.manifest.input_size,
+        "calibration": str(bench.scratch / "calibration.npy"),
+        "integer_only": bench.options.integer_only,
+    }
+    return Work(
+        action="convert",
+        name=target.value,
+        arguments=arguments,
+        answer=bench.scratch / f"convert-{target}.json",
+    )
+
+
+def _work(bench: _Bench, tasks: Sequence[Work]) -> Iterable[tuple[Work, dict[str, Any] | ExportError]]:
+    return carry_out(tasks, log=bench.scratch / "worker.log", timeout_seconds=bench.options.timeout_seconds)
+
+
+def _furnish(bench: _Bench, target: Target, folder: Path, notes: tuple[str, ...]) -> None:
+    """Write what a developer needs beside the converted model."""
+    batch = 1 if target in _SINGLE else 0
+    description = describe(bench.manifest, target, model=_MODEL_NAMES[target], batch=batch, notes=notes)
+    write_whole(folder / "labels.txt", "".join(f"{label}\n" for label in description.labels).encode())
+    write_whole(folder / "example.py", example_script(description).encode())
+    kept = [*_model_files(folder, description.model), folder / "labels.txt"]
+    files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in kept}
+    write_whole(folder / DESCRIPTION, replace(description, files=files).to_json())
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _judge_all(
+    bench: _Bench, staged: Mapping[Target, Path], observer: Observer | None
+) -> Iterable[tuple[Target, ExportResult]]:
+    tasks = [_measurement(bench, _KERAS_NAME, bench.model_dir)]
+    tasks += [_measurement(bench, target.value, folder) for target, folder in staged.items()]
+    before: Float32 | None = None
+    for task, answer in _work(bench, tasks if staged else []):
+        if task.name == _KERAS_NAME:
+            if isinstance(answer, ExportError):
+                raise answer
+            before = _probabilities(bench, task)
+            continue
+        assert before is not None  # the reference is the first task
+        target = Target(task.name)
+        result = _judged(bench, target, staged[target], answer, before)
+        yield target, _put_in_place(bench, result)
+        if observer:
+            observer.advanced(_TASK, len(staged), f"{target}: {result.reason or 'passed'}")
+
+
+def _measurement(bench: _Bench, name: str, folder: Path) -> Work:
+    arguments = {
+        "folder": str(folder.resolve()),
+        "images": str(bench.scratch / "validation.npy"),
+        "probabilities": str(bench.scratch / f"probabilities-{name}.npy"),
+        "repeats": bench.options.latency_repeats,
+        "threads": bench.options.threads,
+    }
+    return Work(
+        action="measure", name=name, arguments=arguments, answer=bench.scratch / f"measure-{name}.json"
+    )
+
+
+def _probabilities(bench: _Bench, task: Work) -> Float32:
+    loaded: Float32 = np.load(str(task.arguments["probabilities"]))
+    return loaded
+
+
+def _judged(
+    bench: _Bench, target: Target, folder: Path, answer: dict[str, Any] | ExportError, before: Float32
+) -> ExportResult:
+    description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    size = sum(path.stat().st_size for path in _model_files(folder, description["model"]))
+    result = ExportResult(
+        target=target, folder=folder, passed=False, size_bytes=size, notes=tuple(description["notes"])
+    )
+    if isinstance(answer, ExportError):
+        return replace(result, reason=str(answer))
+    after = _probabilities(bench, _measurement(bench, target.value, folder))
+    manifest = bench.manifest
+    parity = compare(before, after, bench.targets, manifest.task, manifest.threshold)
+    reason = verdict(parity, bench.options.tolerance(target))
+    return replace(
+        result,
+        passed=not reason,
+        reason=reason,
+        parity=parity,
+        latency_p50_ms=answer["latency_p50_ms"],
+        latency_p95_ms=answer["latency_p95_ms"],
+    )
+
+
+def _model_files(folder: Path, model: str) -> list[Path]:
+    path = folder / model
+    if path.is_dir():
+        return _files(path)
+    return [other for other in _files(folder) if other.parent == folder and other.stem == path.stem]
+
+
+def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
+    """Write the verdict and rename the staged folder to its place, instead of an earlier export."""
+    assert result.folder is not None
+    final = bench.model_dir / EXPORT / result.target.value
+    tolerance = asdict(bench.options.tolerance(result.target))
+    placed = replace(result, folder=final)
+    verdict_fields = {name: value for name, value in placed.row().items() if name != "folder"}
+    content = json.dumps(_finite(verdict_fields | {"tolerance": tolerance}), indent=1, ensure_ascii=False)
+    write_whole(result.folder / "parity.json", (content + "\n").encode())
+    if final.exists():
+        earlier = final.with_name(f"{TEMPORARY_PREFIX}old-{secrets.token_hex(6)}")
+        final.rename(earlier)
+        result.folder.rename(final)
+        shutil.rmtree(earlier)
+    else:
+        result.folder.rename(final)
+    return placed
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in fields.items()
+    }

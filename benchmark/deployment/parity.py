@@ -1,0 +1,84 @@
+"""How close an export stays to the Keras model: figures and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from benchmark.deployment.targets import Tolerance
+from benchmark.ranking import decide, default_average, f1
+from benchmark.records import Float32, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """An export against the Keras model on the same validation images.
+
+    Attributes:
+        images: number N of images compared.
+        max_difference: largest absolute probability difference.
+        mean_difference: mean absolute probability difference.
+        label_agreement: share of images with the same decision.
+        f1_before: of the Keras model (BINARY: positive class; else macro).
+        f1_after: of the export.
+    """
+
+    images: int
+    max_difference: float
+    mean_difference: float
+    label_agreement: float
+    f1_before: float
+    f1_after: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def compare(before: Float32, after: Float32, targets: Float32, task: Task, threshold: float) -> Parity:
+    """Compare the probabilities of two models.
+
+    Args:
+        before: float32 (N, C) of the Keras model, N > 0.
+        after: float32 (N, C) of the export.
+        targets: float32 (N, C) of 0 and 1.
+        task: how decisions are made.
+        threshold: of sigmoid outputs.
+    """
+    difference = np.abs(before.astype(np.float64) - after)
+    decided_before, decided_after = (decide(p, threshold, task) for p in (before, after))
+    average = default_average(task)
+    return Parity(
+        images=len(before),
+        max_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        label_agreement=float((decided_before == decided_after).all(-1).mean()),
+        f1_before=float(f1(decided_before, targets, average)),
+        f1_after=float(f1(decided_after, targets, average)),
+    )
+
+
+def verdict(parity: Parity, tolerance: Tolerance) -> str:
+    """Why an export is outside its tolerance, or an empty string when it is inside."""
+    return "; ".join(_violations(parity, tolerance))
+
+
+def _violations(parity: Parity, tolerance: Tolerance) -> Iterator[str]:
+    # Written as "not (figure within bound)", so that NaN is a violation.
+    if not parity.max_difference <= tolerance.max_difference:
+        yield f"largest difference of a probability {parity.max_difference:.3g}, at most {tolerance.max_difference:g}"
+    if not parity.mean_difference <= tolerance.mean_difference:
+        yield f"mean difference of probabilities {parity.mean_difference:.3g}, at most {tolerance.mean_difference:g}"
+    if not parity.label_agreement >= tolerance.label_agreement:
+        yield (
+            f"{parity.label_agreement:.2%} of {parity.images} images keep their label, "
+            f"{tolerance.label_agreement:.2%} must"
+        )
+    lost = parity.f1_before - parity.f1_after
+    if not lost <= tolerance.f1_loss + 1e-12:
+        yield (
+            f"F1 falls from {parity.f1_before:.4f} to {parity.f1_after:.4f}, by {lost:.4f}; "
+            f"at most {tolerance.f1_loss:.4f} may be lost"
+        )

@@ -1,0 +1,248 @@
+"""Labels and probabilities of image files, past every file that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import load_pixels
+from benchmark.deployment.description import Deployment
+from benchmark.deployment.runtimes import Predictor
+from benchmark.errors import ArgumentError, DataError
+from benchmark.ranking import decide
+from benchmark.records import Bool, Float32, Observer, Task, UInt8
+from benchmark.storage import write_whole
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_TASK = "predict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        path: of the image, as found.
+        label: the decided class, or several joined by ``;`` for MULTILABEL; empty when there is an error.
+        probabilities: one per class, in the order of the model's labels; empty when there is an error.
+        decided: per class, whether it is decided; empty when there is an error.
+        error: why the image could not be read, else empty.
+    """
+
+    path: str
+    label: str = ""
+    probabilities: tuple[float, ...] = ()
+    decided: tuple[bool, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """How images are read for prediction.
+
+    Attributes:
+        batch_size: images held at once.
+        threads: that decode; 0 uses all cores.
+        threshold: of sigmoid outputs; None takes the model's own.
+    """
+
+    batch_size: int = 64
+    threads: int = 0
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ArgumentError("must be at least 1", where="batch_size", got=self.batch_size)
+        if self.threads < 0:
+            raise ArgumentError("must be 0 (all cores) or more", where="threads", got=self.threads)
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise ArgumentError("must be 0 to 1", where="threshold", got=self.threshold)
+
+
+def list_images(sources: Sequence[Path]) -> tuple[Path, ...]:
+    """Image files of files and folders, in the order given, folders sorted and searched below.
+
+    A file that is named is taken whatever its suffix; links to folders are not followed.
+
+    Raises:
+        ArgumentError: nothing given, or nothing there.
+    """
+    found = tuple(dict.fromkeys(path for source in sources for path in _images_of(Path(source))))
+    if not found:
+        raise ArgumentError(
+            "no images to predict",
+            where=", ".join(map(str, sources)),
+            expected=f"image files, or folders with {', '.join(sorted(_SUFFIXES))} files",
+        )
+    return found
+
+
+def _images_of(source: Path) -> Iterator[Path]:
+    if not source.is_dir():
+        yield source
+        return
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        yield from (Path(folder) / name for name in sorted(names) if Path(name).suffix.lower() in _SUFFIXES)
+
+
+def predict(
+    predictor: Predictor,
+    sources: Sequence[Path],
+    options: PredictOptions | None = None,
+    *,
+    observer: Observer | None = None,
+) -> tuple[Prediction, ...]:
+    """Label images.
+
+    Args:
+        predictor: an opened model of any format.
+        sources: image files and folders.
+        options: how to read.
+        observer: hears of every batch.
+
+    Returns:
+        One prediction per file, in the order of ``list_images``; unreadable files carry their reason.
+
+    Raises:
+        ArgumentError: no images.
+        ExportError: the model fails.
+    """
+    options = options or PredictOptions()
+    paths = list_images(sources)
+    if observer:
+        observer.started(_TASK, len(paths))
+    rows: list[Prediction] = []
+    with ThreadPoolExecutor(options.threads or os.cpu_count() or 1) as pool:
+        for start in range(0, len(paths), options.batch_size):
+            rows += _predict_batch(predictor, paths[start : start + options.batch_size], options, pool)
+            if observer:
+                observer.advanced(_TASK, len(rows))
+    if observer:
+        observer.finished(
+            _TASK, f"{sum(bool(row.error) for row in rows)} of {len(rows)} files could not be read"
+        )
+    return tuple(rows)
+
+
+def _predict_batch(
+    predictor: Predictor, paths: Sequence[Path], options: PredictOptions, pool: ThreadPoolExecutor
+) -> list[Prediction]:
+    description = predictor.description
+    loaded = list(pool.map(lambda path: _load(path, description), paths))
+    images = [image for image in loaded if not isinstance(image, str)]
+    rows = iter(
+        predictions_of(predictor.predict(np.stack(images)), description, options.threshold) if images else ()
+    )
+    return [
+        Prediction(path=str(path), error=image) if isinstance(image, str) else _named(next(rows), path)
+        for path, image in zip(paths, loaded, strict=True)
+    ]
+
+
+def _named(row: Prediction, path: Path) -> Prediction:
+    return Prediction(path=str(path), label=row.label, probabilities=row.probabilities, decided=row.decided)
+
+
+def _load(path: Path, description: Deployment) -> UInt8 | str:
+    """The image, or why there is none."""
+    try:
+        return load_pixels(path, description.input_size, description.resize)
+    except DataError as error:
+        return f"{error.what}: {error.got}" if error.got else error.what
+
+
+def predictions_of(
+    probabilities: Float32, description: Deployment, threshold: float | None = None
+) -> list[Prediction]:
+    """Predictions without a path.
+
+    Args:
+        probabilities: float32 (N, C) of the model.
+        description: of the model.
+        threshold: of sigmoid outputs; None takes the model's own.
+    """
+    limit = description.threshold if threshold is None else threshold
+    decided = _per_class_decisions(decide(probabilities, limit, description.task), description)
+    values = per_class(probabilities, description)
+    return [
+        Prediction(
+            path="",
+            label=";".join(label for label, yes in zip(description.labels, row, strict=True) if yes),
+            probabilities=tuple(float(value) for value in numbers),
+            decided=tuple(bool(yes) for yes in row),
+        )
+        for row, numbers in zip(decided, values, strict=True)
+    ]
+
+
+def per_class(probabilities: Float32, description: Deployment) -> Float32:
+    """Probabilities float32 (N, C) with one column per label; BINARY models give the positive one alone."""
+    if description.task is not Task.BINARY:
+        return probabilities
+    both = np.concatenate([1 - probabilities, probabilities], axis=1)
+    return both if description.labels[1] == description.positive else both[:, ::-1]
+
+
+def _per_class_decisions(decided: Bool, description: Deployment) -> Bool:
+    if description.task is not Task.BINARY:
+        return decided
+    both = np.concatenate([~decided, decided], axis=1)
+    return both if description.labels[1] == description.positive else both[:, ::-1]
+
+
+def write_predictions_csv(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:
+    """Write ``path,label,p_<class>...,error``; text that a spreadsheet would run gets a leading apostrophe.
+
+    Raises:
+        StorageFull: no room.
+    """
+    write_whole(path, predictions_csv(rows, labels).encode("utf-8", "backslashreplace"))
+
+
+def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
+    """The text that ``write_predictions_csv`` writes."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "label", *[f"p_{label}" for label in labels], "error"])
+    for row in rows:
+        numbers: list[object] = [*row.probabilities] or [""] * len(labels)
+        writer.writerow([_safe(row.path), _safe(row.label), *numbers, _safe(row.error)])
+    return buffer.getvalue()
+
+
+def _safe(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def write_predictions_json(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:
+    """Write a list of objects: path, label, probabilities and decided by class, error.
+
+    Raises:
+        StorageFull: no room.
+    """
+    write_whole(path, predictions_json(rows, labels).encode("utf-8", "backslashreplace"))
+
+
+def predictions_json(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
+    """The text that ``write_predictions_json`` writes."""
+    return json.dumps([_as_object(row, labels) for row in rows], indent=1) + "\n"
+
+
+def _as_object(row: Prediction, labels: Sequence[str]) -> dict[str, object]:
+    return {
+        "path": row.path,
+        "label": row.label or None,
+        "probabilities": dict(zip(labels, row.probabilities, strict=False)),
+        "decided": dict(zip(labels, row.decided, strict=False)),
+        "error": row.error or None,
+    }

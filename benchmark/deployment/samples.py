@@ -1,0 +1,140 @@
+"""The images beside a fine-tuned model: which were trained on, which validate."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import load_pixels
+from benchmark.errors import DataError, ExportError, ManifestError
+from benchmark.records import Float32, Manifest, Task, UInt8
+from benchmark.storage import sha256_file
+
+SPLIT = "split.csv"
+_LABEL_SEPARATOR = ";"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One row of ``split.csv``.
+
+    Attributes:
+        path: of the image, relative to the data folder.
+        image_id: SHA-256 of its bytes.
+        label: class name, or several joined by ``;`` for MULTILABEL.
+        part: train, val or test.
+    """
+
+    path: str
+    image_id: str
+    label: str
+    part: str
+
+
+def read_split(model_dir: Path) -> tuple[Listed, ...]:
+    """The rows of ``split.csv``.
+
+    Raises:
+        ManifestError: it is missing or has other columns.
+    """
+    path = model_dir / SPLIT
+    try:
+        # Names that are not UTF-8 were written with surrogate escapes.
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+        return tuple(
+            Listed(**{name: row[name] for name in ("path", "image_id", "label", "part")}) for row in rows
+        )
+    except (OSError, csv.Error, KeyError, TypeError) as error:
+        raise ManifestError(
+            "does not list the images of the model",
+            where=path,
+            expected="columns path, image_id, label, part",
+            got=f"{type(error).__name__}: {error}",
+            next_step="Fine-tune again, or copy the whole model folder.",
+        ) from error
+
+
+def stratified(rows: tuple[Listed, ...], most: int, seed: int) -> tuple[Listed, ...]:
+    """At most ``most`` rows (0: all), each label as often as it occurs, in the order given.
+
+    Every label keeps at least one row while there is room.
+    """
+    if not most or len(rows) <= most:
+        return rows
+    generator = np.random.default_rng(seed)
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for position in generator.permutation(len(rows)):
+        by_label[rows[position].label].append(int(position))
+    # Positions are taken by their quantile within the label: any prefix is stratified.
+    order = sorted(
+        ((rank + 0.5) / len(positions), label, position)
+        for label, positions in by_label.items()
+        for rank, position in enumerate(positions)
+    )
+    firsts = [positions[0] for _, positions in sorted(by_label.items())][:most]
+    rest = [position for _, _, position in order if position not in set(firsts)]
+    return tuple(rows[position] for position in sorted((firsts + rest)[:most]))
+
+
+def targets_of(rows: tuple[Listed, ...], manifest: Manifest) -> Float32:
+    """Targets as the model's outputs see them, float32 (N, C); C = 1 for BINARY.
+
+    Raises:
+        ManifestError: a label that the model does not know.
+    """
+    columns = {name: column for column, name in enumerate(manifest.classes)}
+    targets = np.zeros((len(rows), len(columns)), np.float32)
+    for number, row in enumerate(rows):
+        text = row.label if row.label in columns else row.label.removeprefix("'")
+        names = text.split(_LABEL_SEPARATOR) if manifest.task is Task.MULTILABEL else [text]
+        for name in filter(None, names):
+            if name not in columns:
+                raise ManifestError("a label that the model does not know", where=row.path, got=name)
+            targets[number, columns[name]] = 1.0
+    return targets[:, [manifest.positive]] if manifest.positive is not None else targets
+
+
+def load_images(rows: tuple[Listed, ...], root: Path, manifest: Manifest) -> UInt8:
+    """The images of rows, uint8 (N, S, S, 3).
+
+    Raises:
+        ExportError: an image is missing or is another one than it was.
+    """
+    size = manifest.input_size
+    images = np.zeros((len(rows), size, size, 3), np.uint8)
+    for number, row in enumerate(rows):
+        path = _as_written(root, row.path)
+        try:
+            same = sha256_file(path) == row.image_id
+            images[number] = load_pixels(path, size, manifest.resize)
+        except (OSError, DataError) as error:
+            raise _not_there(path, str(error)) from error
+        if not same:
+            raise _not_there(path, "an image with other bytes than it was trained with")
+    return images
+
+
+def _as_written(root: Path, cell: str) -> Path:
+    """The file that a cell of ``split.csv`` names.
+
+    Cells that a spreadsheet would run carry a leading apostrophe, and bytes that are not UTF-8 are escaped.
+    """
+    plain = cell.removeprefix("'")
+    restored = re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), plain)
+    named = (root / name for name in (cell, plain, restored))
+    return next((path for path in named if path.is_file()), root / cell)
+
+
+def _not_there(path: Path, reason: str) -> ExportError:
+    return ExportError(
+        "an image of the model's data cannot be used",
+        where=path,
+        got=reason,
+        next_step="Say where the data are now (the argument 'data'), or fine-tune again on what is there.",
+    )

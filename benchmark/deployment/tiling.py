@@ -1,0 +1,263 @@
+"""Large photographs: overlapping windows, their merged verdict, and where in the photograph it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import decode, resize_pixels
+from benchmark.deployment.description import Deployment
+from benchmark.deployment.heatmap import overlay_png
+from benchmark.deployment.prediction import Prediction, list_images, per_class, predictions_of
+from benchmark.deployment.runtimes import Predictor
+from benchmark.errors import ArgumentError, DataError
+from benchmark.records import Float32, Int64, Observer, Task, UInt8
+from benchmark.storage import write_whole
+
+_TASK = "predict tiles"
+_BATCH = 32
+_LONGEST_SIDE = 1600
+
+
+class Merge(StrEnum):
+    """How the probabilities of the windows of a photograph become one.
+
+    MAX: the largest of each class, so that one small defect decides. It answers "is there one anywhere?", and
+    therefore its false alarms grow with the number of windows. MEAN: the mean of each class over all windows,
+    for classes that fill the photograph.
+    """
+
+    MAX = "max"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileOptions:
+    """How photographs are cut.
+
+    Attributes:
+        size: side of a window in pixels of the photograph; 0 takes the model's input size. Windows of another
+            size are resized to it.
+        overlap: share of a window that the next one covers again, from 0 to below 1. At 0.5 or more, what
+            lies on the border of one window lies well inside another.
+        merge: None takes MAX for two classes and several labels, MEAN for exclusive classes.
+        threshold: of sigmoid outputs; None takes the model's own.
+        max_pixels: larger photographs are refused before decoding.
+    """
+
+    size: int = 0
+    overlap: float = 0.5
+    merge: Merge | None = None
+    threshold: float | None = None
+    max_pixels: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ArgumentError("must be 1 or more", where="--tiles", got=self.size)
+        if not 0.0 <= self.overlap <= 0.95:
+            raise ArgumentError("is out of range", where="--overlap", expected="0 to 0.95", got=self.overlap)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiledPrediction:
+    """What a model says of one photograph.
+
+    Attributes:
+        prediction: the merged verdict, or the reason why the file could not be read.
+        windows: int64 (W, 4): top, left, height, width in pixels of the photograph.
+        probabilities: float32 (W, C) per window, one column per label of the model.
+        overlay: the heatmap file, or None.
+    """
+
+    prediction: Prediction
+    windows: Int64
+    probabilities: Float32
+    overlay: Path | None = None
+
+
+def windows_of(height: int, width: int, size: int, overlap: float) -> Int64:
+    """Windows that cover every pixel.
+
+    They are ``size * (1 - overlap)`` apart, rounded down, and the last of each row and column ends at the
+    border. A side shorter than the window has one window of that side.
+
+    Returns:
+        int64 (W, 4): top, left, height, width; row by row.
+    """
+    step = max(1, int(size * (1 - overlap)))
+    tops, lefts = _starts(height, size, step), _starts(width, size, step)
+    sides = min(size, height), min(size, width)
+    return np.array([(top, left, *sides) for top in tops for left in lefts], np.int64)
+
+
+def _starts(length: int, size: int, step: int) -> list[int]:
+    last = max(0, length - size)
+    return sorted({*range(0, last, step), last})
+
+
+def merged(probabilities: Float32, merge: Merge) -> Float32:
+    """One row of probabilities from those of the windows: (W, C) -> (C,)."""
+    result: Float32 = probabilities.max(0) if merge is Merge.MAX else probabilities.mean(0, dtype=np.float64)
+    return result.astype(np.float32)
+
+
+def heat_map(windows: Int64, scores: Float32, shape: tuple[int, int], scale: float) -> Float32:
+    """Where the scores come from: each pixel has the mean score of the windows that cover it.
+
+    Args:
+        windows: int64 (W, 4).
+        scores: float32 (W,), 0 to 1.
+        shape: height and width of the map.
+        scale: pixels of the map per pixel of the photograph.
+
+    Returns:
+        float32 of that shape.
+    """
+    total, count = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
+    for (top, left, height, width), score in zip(windows, scores, strict=True):
+        # Rounded outwards, so that no pixel of the map stays uncovered.
+        rows = slice(int(top * scale), max(int(np.ceil((top + height) * scale)), int(top * scale) + 1))
+        columns = slice(int(left * scale), max(int(np.ceil((left + width) * scale)), int(left * scale) + 1))
+        total[rows, columns] += float(score)
+        count[rows, columns] += 1
+    return (total / np.maximum(count, 1)).astype(np.float32)
+
+
+def predict_tiles(
+    predictor: Predictor,
+    sources: Sequence[Path],
+    options: TileOptions | None = None,
+    *,
+    overlays: Path | None = None,
+    observer: Observer | None = None,
+) -> tuple[TiledPrediction, ...]:
+    """Slide windows over photographs.
+
+    Args:
+        predictor: an opened model of any format.
+        sources: image files and folders.
+        options: how to cut and merge.
+        overlays: folder for one ``<number>-<name>.png`` per photograph; None draws none. The map shows the
+            positive class, or the decided one.
+        observer: hears of every photograph.
+
+    Returns:
+        One per file, in the order of ``list_images``; unreadable files carry their reason.
+
+    Raises:
+        ArgumentError: no images, or MAX for exclusive classes.
+        ExportError: the model fails.
+        StorageFull: no room for the overlays.
+    """
+    options = options or TileOptions()
+    merge = _merge_for(options, predictor.description.task)
+    paths = list_images(sources)
+    if observer:
+        observer.started(_TASK, len(paths))
+    results = []
+    for number, path in enumerate(paths):
+        target = overlays / f"{number:04d}-{_printable(path.stem)}.png" if overlays else None
+        results.append(_predict_one(predictor, path, replace(options, merge=merge), target))
+        if observer:
+            observer.advanced(_TASK, number + 1)
+    if observer:
+        observer.finished(_TASK)
+    return tuple(results)
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in name)[:80]
+
+
+def _merge_for(options: TileOptions, task: Task) -> Merge:
+    if task is not Task.MULTICLASS:
+        return options.merge or Merge.MAX
+    if options.merge is Merge.MAX:
+        raise ArgumentError(
+            "says nothing about exclusive classes, of which nearly every one is largest somewhere",
+            where="--merge",
+            expected="mean",
+            got="max",
+        )
+    return Merge.MEAN
+
+
+def _predict_one(
+    predictor: Predictor, path: Path, options: TileOptions, target: Path | None
+) -> TiledPrediction:
+    try:
+        photo = decode(_read(path), max_pixels=options.max_pixels)
+    except DataError as error:
+        reason = f"{error.what}: {error.got}" if error.got else error.what
+        empty = np.zeros((0, len(predictor.description.labels)), np.float32)
+        return TiledPrediction(
+            prediction=Prediction(path=str(path), error=reason),
+            windows=np.zeros((0, 4), np.int64),
+            probabilities=empty,
+        )
+    result = predict_photo(predictor, photo, options)
+    verdict = replace(result.prediction, path=str(path))
+    if target is not None:
+        write_whole(target, _overlay(photo, replace(result, prediction=verdict), predictor.description))
+    return replace(result, prediction=verdict, overlay=target)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError("cannot be read", where=path, got=error.strerror or type(error).__name__) from error
+
+
+def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> TiledPrediction:
+    """Slide windows over one decoded photograph.
+
+    Args:
+        predictor: an opened model.
+        photo: uint8 (H, W, 3), RGB, of any size.
+        options: how to cut and merge.
+    """
+    description = predictor.description
+    size = options.size or description.input_size
+    windows = windows_of(photo.shape[0], photo.shape[1], size, options.overlap)
+    answers = np.concatenate(
+        [predictor.predict(batch) for batch in _crops(photo, windows, size, description)]
+    )
+    verdict = merged(answers, _merge_for(options, description.task))
+    (prediction,) = predictions_of(verdict[None], description, options.threshold)
+    return TiledPrediction(
+        prediction=prediction, windows=windows, probabilities=per_class(answers, description)
+    )
+
+
+def _crops(photo: UInt8, windows: Int64, size: int, description: Deployment) -> Iterator[UInt8]:
+    """Batches of windows as the model takes them; a window that is no square is mirrored to one."""
+    for start in range(0, len(windows), _BATCH):
+        crops = []
+        for top, left, height, width in windows[start : start + _BATCH]:
+            crop = photo[top : top + height, left : left + width]
+            square = np.pad(crop, ((0, size - height), (0, size - width), (0, 0)), mode="symmetric")
+            crops.append(resize_pixels(square, description.input_size, description.resize))
+        yield np.stack(crops)
+
+
+def _overlay(photo: UInt8, result: TiledPrediction, description: Deployment) -> bytes:
+    column = _shown_column(result, description)
+    scale = min(1.0, _LONGEST_SIDE / max(photo.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
+    heat = heat_map(result.windows, result.probabilities[:, column], (height, width), scale)
+    label = description.labels[column]
+    decided = result.prediction.label or "nothing decided"
+    caption = f"{decided} ({label}: {result.prediction.probabilities[column]:.3f})"
+    return overlay_png(photo, heat, caption=caption, unit=f"mean probability of {label}")
+
+
+def _shown_column(result: TiledPrediction, description: Deployment) -> int:
+    """The positive class, else the most probable one."""
+    if description.positive is not None:
+        return description.labels.index(description.positive)
+    return int(np.argmax(result.prediction.probabilities))
