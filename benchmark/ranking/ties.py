@@ -144,7 +144,7 @@ def compare(sample: Sample, mistakes: Sequence[Mistakes]) -> Comparison:
 
 
 def _costs(sample: Sample, mistakes: Mistakes) -> Float64:
-    """What one more missed image or false alarm costs, float64 (2, R, C): half a mistake less to half more."""
+    """F1 that one more missed image or false alarm costs (half less to half more), float64 (2, R, C)."""
     totals = mistakes.totals
     costs = np.zeros_like(totals)
     for side in range(2):
@@ -174,7 +174,7 @@ def _sides(sample: Sample, start: int, stop: int) -> Float64:
 
 
 def _mean_cost(sample: Sample, costs: Float64) -> float:
-    """F1 that an average wrong unit costs; with several classes a mistake is a miss and an alarm elsewhere."""
+    """F1 that an average wrong unit costs; with several classes, a miss here and an alarm elsewhere."""
     images, classes = sample.targets.shape
     sizes = np.stack([sample.positives, sample.negatives])
     per_decision = float((-costs.sum(1) * sizes).sum()) / max(images * classes, 1)
