@@ -39,7 +39,7 @@ _ID_TYPE = np.dtype(f"S{_ID_BYTES}")
 _FEATURE_TYPE = np.dtype("<f4")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Only the versions whose metadata blocks each carry a checksum: older ones can lead HDF5 in circles.
-_SUPERBLOCKS = {2, 3}
+_SUPERBLOCKS = {b"\x02", b"\x03"}
 # Whatever HDF5 makes of bytes that it cannot read; h5py maps its errors to these.
 _HDF5_ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
@@ -175,7 +175,7 @@ def open_part(content: bytes, *, name: str, where: object) -> Part:
             expected=f"SHA-256 {named['sha16'] if named else 'in the name'}",
             got=f"{digest[:16]} over {len(content)} bytes",
         )
-    if content[:8] != _SIGNATURE or content[8] not in _SUPERBLOCKS:
+    if content[:8] != _SIGNATURE or content[8:9] not in _SUPERBLOCKS:
         raise CacheDamaged(
             "is not a part of this program", where=where, got="no HDF5 of the expected version"
         )
@@ -187,8 +187,7 @@ def _parse(content: bytes, where: object) -> Part:
         with _opened(content) as file:
             _check_structure(file, len(content))
             key = parse_key(_attribute(file, "key"), where=where)
-            if int(file.attrs["schema"]) != key.schema:
-                raise ValueError(f"schema {file.attrs['schema']} beside a key of schema {key.schema}")
+            _check_schema(file, key)
             part = Part(key=key, image_ids=file["image_ids"][()], features=file["features"][()])
         _check_values(part)
     except _HDF5_ERRORS as error:
@@ -253,6 +252,12 @@ def _attribute(file: h5py.File, name: str) -> bytes:
     if identity.shape != () or identity.dtype.kind != "S" or identity.dtype.itemsize > MAX_KEY_BYTES:
         raise ValueError(f"attribute {name} of type {identity.dtype} and shape {identity.shape}")
     return bytes(file.attrs[name])
+
+
+def _check_schema(file: h5py.File, key: EmbeddingKey) -> None:
+    identity = file.attrs.get_id("schema")
+    if identity.shape != () or identity.dtype != np.int64 or int(file.attrs["schema"]) != key.schema:
+        raise ValueError(f"another schema than its key's, {key.schema}")
 
 
 def _check_values(part: Part) -> None:

@@ -2,19 +2,25 @@
 
 Tasks: ``fill`` computes what is missing, ``share`` does so one key after the other under claims, ``compact``
 joins parts, ``read`` reads all that is there and compares, ``hold`` keeps a claim, ``overfill`` writes until
-the disk is full. It prints one line per event: ``ready`` before the work, ``part N`` when N rows are durable,
-``computed N`` when N rows were computed, ``lost N`` and ``wrong N`` rows, ``error``, ``done``.
+the disk is full, ``look`` reads once. A worker prints one line per event: ``ready`` before the work,
+``part N`` when N rows are durable, ``computed N`` when N rows were computed, ``lost N`` and ``wrong N`` rows,
+``error``, ``done``.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import filelock  # noqa: F401 - before the limits: modules are files too
+import h5py  # noqa: F401
 import numpy as np
+import psutil  # noqa: F401
 from store_shelves import KEY, make_features, make_ids
 
 from benchmark.embeddings import EmbeddingStore, PartSize
@@ -95,11 +101,34 @@ def overfill(store: EmbeddingStore, rows: int) -> None:
         say(f"error {type(error).__name__} {error}")
 
 
+def look(store: EmbeddingStore, rows: int) -> None:
+    """Read what is there; say what the user would see."""
+    try:
+        say(f"part {rows - len(store.missing(KEY, make_ids(rows)))}")
+        with store.claim(KEY) as owned:
+            say(f"owned {int(owned)}")
+        read = store.read(KEY, make_ids(rows)).features
+        say(f"wrong {int((read != make_features(make_ids(rows), DIM)).any(axis=1).sum())}")
+    except CacheError as error:
+        say(f"error {type(error).__name__} {error}")
+
+
+def restrict() -> None:
+    """Limits and user that the driver asked for: WORKER_FSIZE bytes, WORKER_NOFILE files, WORKER_USER id."""
+    for name in ("FSIZE", "NOFILE"):
+        if wanted := os.environ.get(f"WORKER_{name}"):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(wanted), int(wanted)))
+    if user := os.environ.get("WORKER_USER"):
+        os.setgid(int(user))
+        os.setuid(int(user))
+
+
 TASKS: dict[str, Callable[[EmbeddingStore, int], None]] = {
-    task.__name__: task for task in (fill, share, compact, read, hold, overfill)
+    task.__name__: task for task in (fill, share, compact, read, hold, overfill, look)
 }
 
 if __name__ == "__main__":
+    restrict()
     say("ready")
     TASKS[sys.argv[1]](EmbeddingStore(Path(sys.argv[2])), int(sys.argv[3]))
     say("done")

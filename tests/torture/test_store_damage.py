@@ -232,10 +232,15 @@ def other_schema(file: h5py.File) -> None:
     file.attrs["schema"] = np.int64(0)
 
 
+def huge_schema(file: h5py.File) -> None:
+    plain(file)
+    file.attrs["schema"] = np.zeros(5000, np.int64)
+
+
 FOREIGN = [
     external_link, soft_link, external_storage, virtual, bomb, contiguous_bomb, bomb_of_ids, compressed,
-   objects,    big_endian, fewer_features, not_finite, unsorted_ids, extra_member, a_group, empty, no_rows, no_key,
-    variable_key, long_key, other_schema,
+    objects, big_endian, fewer_features, not_finite, unsorted_ids, extra_member, a_group, empty, no_rows,
+    no_key, variable_key, long_key, other_schema, huge_schema,
 ]  # fmt: skip
 
 

@@ -1,0 +1,204 @@
+"""Compaction, cleaning, the size limit, the listing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from store_shelves import KEY, Shelf, fill, make_features, make_ids
+
+from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.records import EmbeddingKey
+
+
+def test_compaction_joins_parts_and_keeps_every_bit(tmp_path: Path) -> None:
+    shelf = fill(tmp_path, rows=200, per_part=7)
+    store = EmbeddingStore(tmp_path)
+    assert len(shelf.parts) == 29
+    assert store.compact(shelf.key) == 28
+    assert len(shelf.parts) == 1
+    assert store.read(shelf.key, shelf.ids).features.tobytes() == shelf.features.tobytes()
+    assert store.compact(shelf.key) == 0
+    shelf.check()
+
+
+def test_compaction_respects_the_size_of_a_part(tmp_path: Path) -> None:
+    dim = 2**17  # half a megabyte a row: 127 rows fill a compacted part
+    ids = make_ids(150)
+    with EmbeddingStore(tmp_path).writer(KEY, dim, size=PartSize(rows=50)) as writer:
+        for number, image_id in enumerate(ids):
+            writer.add([image_id], np.full((1, dim), number, np.float32))
+    store = EmbeddingStore(tmp_path)
+    assert store.compact(KEY) == 1
+    sizes = sorted(file.size for file in store.parts(KEY))
+    assert sizes[0] < sizes[1] <= 64 * 2**20 + 8192
+    assert (store.read(KEY, ids).features[:, 7] == np.arange(150)).all()
+
+
+def test_compaction_sets_damaged_parts_aside_and_keeps_the_rest(shelf: Shelf) -> None:
+    shelf.parts[1].write_bytes(b"damaged")
+    store = EmbeddingStore(shelf.root)
+    assert store.compact(shelf.key) == 1
+    assert len(store.missing(shelf.key, shelf.ids)) == 20
+    shelf.check()
+
+
+def test_two_compactions_at_once_do_not_remove_what_the_other_relies_on(shelf: Shelf) -> None:
+    """Compacted parts of equal rows have different names: no part is one's new and the other's old one."""
+    store = EmbeddingStore(shelf.root)
+    old = {path: path.read_bytes() for path in shelf.parts}
+    store.compact(shelf.key)
+    (first,) = shelf.parts
+    for path, content in old.items():
+        path.write_bytes(content)
+    first.rename(shelf.root / "first")
+    store.compact(shelf.key)
+    (second,) = shelf.parts
+    assert first.name != second.name
+
+
+def test_entries_tell_parts_rows_and_bytes(shelf: Shelf) -> None:
+    with EmbeddingStore(shelf.root).writer(shelf.key, 5) as writer:  # doubles count once
+        writer.add(shelf.ids[:7], shelf.features[:7])
+    (entry,) = EmbeddingStore(shelf.root).entries(count_rows=True)
+    assert (entry.key, entry.parts, entry.rows) == (shelf.key, 4, 60)
+    assert entry.size_bytes == sum(path.stat().st_size for path in shelf.folder.iterdir())
+    assert EmbeddingStore(shelf.root).entries()[0].rows is None
+
+
+def sized(root: Path, ages: list[int]) -> list[EmbeddingKey]:
+    """One key per age, all of one size; the larger the age, the longer ago it was used."""
+    keys = [replace(KEY, input_size=100 + number) for number in range(len(ages))]
+    for key, age in zip(keys, ages, strict=True):
+        shelf = fill(root, rows=10, per_part=10, key=key)
+        EmbeddingStore(root).read(key, shelf.ids)
+        os.utime(shelf.folder / "last-used", (1e9 - age, 1e9 - age))
+    return keys
+
+
+def total(root: Path) -> int:
+    return sum(entry.size_bytes for entry in EmbeddingStore(root).entries())
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    keys = sized(tmp_path, [3, 9, 1, 5])
+    one = total(tmp_path) // 4
+    store = EmbeddingStore(tmp_path)
+    removed = store.enforce_limit(2 * one + one // 2)
+    assert set(removed.paths) == {store.folder(keys[1]), store.folder(keys[3])}
+    assert removed.size_bytes == 2 * one
+    assert {entry.key for entry in store.entries()} == {keys[0], keys[2]}
+    assert store.enforce_limit(2 * one).paths == ()
+
+
+def test_keys_in_use_stay(tmp_path: Path) -> None:
+    keys = sized(tmp_path, [9, 8, 7, 6])
+    store = EmbeddingStore(tmp_path)
+    store.read(keys[0], make_ids(10))
+    with EmbeddingStore(tmp_path).claim(keys[1]):
+        store.enforce_limit(0, keep=[keys[2]])
+    assert {entry.key for entry in store.entries()} == {keys[0], keys[1], keys[2]}
+
+
+def test_reading_makes_a_key_recent(tmp_path: Path) -> None:
+    keys = sized(tmp_path, [9, 5])
+    EmbeddingStore(tmp_path).read(keys[0], make_ids(10))
+    EmbeddingStore(tmp_path).enforce_limit(total(tmp_path) - 1)
+    assert [entry.key for entry in EmbeddingStore(tmp_path).entries()] == [keys[0]]
+
+
+def test_damaged_files_and_converted_models_count_too(tmp_path: Path) -> None:
+    (key,) = sized(tmp_path, [5])
+    model = tmp_path / "converted" / "ResNet50-0123"
+    model.mkdir(parents=True)
+    (model / "model.bin").write_bytes(bytes(10_000))
+    os.utime(model, (1, 1))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "part").write_bytes(bytes(5000))
+    store = EmbeddingStore(tmp_path)
+    assert store.enforce_limit(total(tmp_path) + 10_000).paths == (tmp_path / "damaged",)
+    assert store.enforce_limit(total(tmp_path)).paths == (model,)
+    assert [entry.key for entry in store.entries()] == [key]
+
+
+def test_cleaning_takes_litter_and_given_keys_only(shelf: Shelf) -> None:
+    other = replace(KEY, input_size=64)
+    fill(shelf.root, rows=4, per_part=4, key=other)
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    mine, dead = (shelf.folder / f".tmp-{pid}-0123456789ab" for pid in (os.getpid(), gone))
+    old_folder = shelf.root / f".tmp-{gone}-ba9876543210"
+    old_folder.mkdir()
+    (old_folder / "part").write_bytes(b"123")
+    mine.write_bytes(b"1")
+    dead.write_bytes(b"22")
+    (shelf.root / ".tmp-notes").write_text("mine")
+    removed = EmbeddingStore(shelf.root).clean([other])
+    assert set(removed.paths) == {dead, old_folder, EmbeddingStore(shelf.root).folder(other)}
+    assert mine.exists()
+    assert (shelf.root / ".tmp-notes").exists()
+    assert [entry.key for entry in EmbeddingStore(shelf.root).entries()] == [shelf.key]
+    shelf.check()
+
+
+def test_cleaning_may_keep_the_damaged_files(shelf: Shelf) -> None:
+    shelf.parts[0].write_bytes(b"")
+    store = EmbeddingStore(shelf.root)
+    store.verify()
+    assert store.clean(damaged=False).paths == ()
+    assert len(list((shelf.root / "damaged").iterdir())) == 1
+    assert store.clean().paths == (shelf.root / "damaged",)
+
+
+def test_a_younger_process_with_the_number_of_a_dead_one_does_not_keep_its_litter(shelf: Shelf) -> None:
+    litter = shelf.folder / f".tmp-{os.getpid()}-0123456789ab"
+    litter.write_bytes(b"")
+    os.utime(litter, (1, 1))
+    assert EmbeddingStore(shelf.root).clean().paths == (litter,)
+
+
+class Diary:
+    """An observer that writes everything down."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[object, ...]] = []
+
+    def started(self, task: str, total: int) -> None:
+        self.lines.append(("started", task, total))
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        self.lines.append(("advanced", task, done))
+
+    def finished(self, task: str, note: str = "") -> None:
+        self.lines.append(("finished", task))
+
+    def message(self, text: str) -> None:
+        self.lines.append(("message", text))
+
+
+def test_an_observer_sees_progress_and_damage(shelf: Shelf) -> None:
+    shelf.parts[0].write_bytes(b"")
+    told, watched = Diary(), Diary()
+    EmbeddingStore(shelf.root, observer=told).verify(watched)
+    assert watched.lines[0] == ("started", "verify", 3)
+    assert watched.lines[-2:] == [("advanced", "verify", 3), ("finished", "verify")]
+    ((_, message),) = told.lines
+    assert "the bytes are not those that were written" in str(message)
+    assert "damaged" in str(message)
+
+
+@pytest.mark.parametrize("name", ["a/b:c", "..", "", ".hidden", "ü" * 300, "-", "CON", "a\nb"])
+def test_any_backbone_name_makes_a_plain_folder(tmp_path: Path, name: str) -> None:
+    shelf = fill(tmp_path, rows=3, per_part=3, key=replace(KEY, backbone=name))
+    assert shelf.folder.parent == tmp_path
+    assert shelf.folder.is_dir()
+    assert (
+        make_features(shelf.ids, 5).tobytes()
+        == EmbeddingStore(tmp_path).read(shelf.key, shelf.ids).features.tobytes()
+    )
