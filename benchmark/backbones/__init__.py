@@ -12,8 +12,14 @@ from benchmark.backbones.engines import (
     Latency,
     embedding_key,
     open_engine,
-    plan_engine,
 )
+from benchmark.backbones.model_cache import (
+    ModelCacheEntry,
+    model_cache_entries,
+    remove_model,
+    verify_model,
+)
+from benchmark.backbones.planning import plan_engine
 from benchmark.backbones.registry import keras_version, parse_weights, registry, select
 from benchmark.backbones.weights import LoadedWeights, known_weights_sha256, load_weights, weights_file
 
@@ -23,15 +29,19 @@ __all__ = [
     "FrozenBackbone",
     "Latency",
     "LoadedWeights",
+    "ModelCacheEntry",
     "embedding_key",
     "keras_version",
     "known_weights_sha256",
     "load_weights",
+    "model_cache_entries",
     "open_engine",
     "parse_weights",
     "plan_engine",
     "registry",
+    "remove_model",
     "select",
+    "verify_model",
     "walk",
     "weights_file",
 ]

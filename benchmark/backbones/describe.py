@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmark.backbones.engines import FLOPS_SIZE
 from benchmark.backbones.frozen_graph import for_inference
 from benchmark.backbones.keras_models import (
     KerasModel,
@@ -36,7 +37,6 @@ from benchmark.errors import ArgumentError
 from benchmark.records import Float32, Precision, PreprocessingMode
 from benchmark.storage import write_whole
 
-FLOPS_SIZE = 224
 # Non-default arguments with published ImageNet weights (Keras documentation of the three constructors).
 _VARIANTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "MobileNet": tuple((f"{alpha:g}", {"alpha": alpha}) for alpha in (0.25, 0.5, 0.75)),
@@ -118,7 +118,8 @@ def expected_preprocessing(pixels: Float32, mode: PreprocessingMode) -> Float32:
     if mode is PreprocessingMode.CAFFE:
         return pixels[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)
     if mode is PreprocessingMode.TORCH:
-        mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+        mean = np.array([0.485, 0.456, 0.406], np.float32)
+        deviation = np.array([0.229, 0.224, 0.225], np.float32)
         return (pixels / np.float32(255) - mean) / deviation
     return pixels
 
@@ -137,7 +138,7 @@ def _observing() -> Iterator[_Observed]:
     """Record size limits and weight files that constructors ask for; nothing is downloaded or loaded."""
     keras = import_keras()
     utilities = sys.modules["keras.src.applications.imagenet_utils"]
-    original = utilities.obtain_input_shape  # type: ignore[attr-defined]
+    original = utilities.obtain_input_shape
     observed = _Observed()
 
     def sizes(*args: object, **kwargs: int) -> object:
@@ -177,6 +178,7 @@ def describe(found: Found) -> dict[str, Any]:
         "preprocessing": found.preprocessing.value,
         **observed.sizes,
         "embedding_dim": int(model.output_shape[-1]),
+        "variables": len(model.weights),
         "params": int(model.count_params()),
         "flops": graph_flops(model, FLOPS_SIZE),
         "weights": observed.files[-1],

@@ -30,6 +30,7 @@ from benchmark.records import (
 )
 
 POOLING = "avg"
+FLOPS_SIZE = 224
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,8 @@ def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
         EmbeddingError: the engine does not yield finite embeddings.
         ArgumentError: the input is smaller than the network accepts.
     """
+    from benchmark.backbones.planning import plan_engine
+
     _check_size(request)
     engine, precision = plan_engine(request, len(sample))
     if engine is Engine.OPENVINO:
@@ -146,9 +149,9 @@ def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
     return tensorflow_engine.open_frozen(request, precision)
 
 
-def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]:
-    """What executes a job of this many images soonest, conversion included; TensorFlow is not imported."""
-    return request.engine or Engine.TENSORFLOW, request.precision or Precision.FLOAT32
+def scaled_flops(backbone: Backbone, input_size: int) -> int:
+    """Floating-point operations per image at an input size: convolutions grow with the area."""
+    return round(backbone.flops * (input_size / FLOPS_SIZE) ** 2)
 
 
 def _check_size(request: EngineRequest) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
 
 from benchmark.backbones.engines import EngineRequest
-from benchmark.backbones.keras_models import import_keras
+from benchmark.backbones.keras_models import KerasLayer, KerasModel, Tensor, TensorFlowGraph, import_keras
 from benchmark.backbones.weights import LoadedWeights, load_weights
-from benchmark.records import Backbone, Precision
+from benchmark.records import Backbone, Float32, Precision, UInt8
+
+GraphDefinition: TypeAlias = Any
 
 INPUT_NAME = "images"
 OUTPUT_NAME = "embeddings"
@@ -19,11 +23,11 @@ class FrozenGraph:
     """A graph without variables: uint8 (B, S, S, 3) RGB -> float32 (B, D).
 
     Attributes:
-        graph: tf.Graph with the placeholder ``images`` and the operation ``embeddings``.
+        definition: GraphDef with the placeholder ``images`` and the operation ``embeddings``.
         weights: what was loaded into it.
     """
 
-    graph: Any
+    definition: GraphDefinition
     weights: LoadedWeights
 
 
@@ -35,13 +39,13 @@ def build_frozen(request: EngineRequest, precision: Precision, batch_size: int |
     """
     model = request.backbone.build(request.input_size)
     weights = load_weights(request.backbone, model, request.weights, cache=request.cache)
-    graph = freeze(request.backbone, model, batch_size=batch_size, precision=precision)
-    return FrozenGraph(graph=graph, weights=weights)
+    definition = freeze(request.backbone, model, batch_size=batch_size, precision=precision)
+    return FrozenGraph(definition=definition, weights=weights)
 
 
 def freeze(
-    backbone: Backbone, model: Any, *, batch_size: int | None, precision: Precision = Precision.FLOAT32
-) -> Any:
+    backbone: Backbone, model: KerasModel, *, batch_size: int | None, precision: Precision = Precision.FLOAT32
+) -> GraphDefinition:
     """Trace a network once with its weights as constants, in inference mode.
 
     Args:
@@ -51,7 +55,7 @@ def freeze(
         precision: BFLOAT16 computes layer by layer in bfloat16, from float32 weights to float32 embeddings.
 
     Returns:
-        tf.Graph: placeholder ``images`` uint8 (B, S, S, 3) -> ``embeddings`` float32 (B, D).
+        GraphDef: placeholder ``images`` uint8 (B, S, S, 3) -> ``embeddings`` float32 (B, D).
     """
     import tensorflow as tf
 
@@ -60,7 +64,7 @@ def freeze(
     trainable = _values(model.trainable_variables, network.trainable_variables)
     other = _values(model.non_trainable_variables, network.non_trainable_variables)
 
-    def embed(images: Any) -> Any:
+    def embed(images: Tensor) -> Tensor:
         constants = [tf.constant(value) for value in trainable], [tf.constant(value) for value in other]
         features, _ = network.stateless_call(*constants, backbone.preprocess(images), training=False)
         return tf.identity(tf.cast(features, tf.float32), name=OUTPUT_NAME)
@@ -70,23 +74,50 @@ def freeze(
     return _without_captures(traced.graph)
 
 
-def _without_captures(traced: Any) -> Any:
+def _without_captures(traced: TensorFlowGraph) -> GraphDefinition:
     """The graph with captured tensors (constants that layers keep outside their variables) put in."""
+    import tensorflow as tf
+
+    captured = {inside.op.name: outside.numpy() for outside, inside in traced.captures}
+    definition = traced.as_graph_def()
+    for node in definition.node:
+        if node.name in captured:
+            node.op = "Const"
+            node.attr.clear()
+            value = tf.make_tensor_proto(captured[node.name])
+            node.attr["dtype"].type = value.dtype
+            node.attr["value"].tensor.CopyFrom(value)
+    return definition
+
+
+def run_once(definition: GraphDefinition, images: UInt8) -> Float32:
+    """Embed a few images exactly as the graph says, without TensorFlow's rewriting of graphs.
+
+    Args:
+        definition: as ``freeze`` returns it.
+        images: uint8 (n, S, S, 3).
+
+    Returns:
+        float32 (n, D).
+    """
     import tensorflow as tf
 
     graph = tf.Graph()
     with graph.as_default():
-        captured = {inside.name: tf.constant(outside.numpy()) for outside, inside in traced.captures}
-        tf.graph_util.import_graph_def(traced.as_graph_def(), input_map=captured, name="")
-    return graph
+        tf.graph_util.import_graph_def(definition, name="")
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    with tf.compat.v1.Session(graph=graph, config=config) as session:
+        features: Float32 = session.run(f"{OUTPUT_NAME}:0", {f"{INPUT_NAME}:0": images})
+    return features
 
 
-def _values(variables: Any, like: Any) -> list[Any]:
+def _values(variables: list[Tensor], like: list[Tensor]) -> list[npt.NDArray[Any]]:
     pairs = zip(variables, like, strict=True)
     return [variable.numpy().reshape(other.shape) for variable, other in pairs]
 
 
-def for_inference(model: Any, precision: Precision) -> Any:
+def for_inference(model: KerasModel, precision: Precision) -> KerasModel:
     """The network as it is traced: the same layers and variables, in the same order.
 
     ConvNeXt asks for convolutions with ``groups=channels``, for which Keras compiles a separate XLA program
@@ -96,14 +127,14 @@ def for_inference(model: Any, precision: Precision) -> Any:
     keras = import_keras()
     mixed = {"dtype": "mixed_bfloat16"} if precision is Precision.BFLOAT16 else {}
 
-    def is_depthwise(layer: Any) -> bool:
+    def is_depthwise(layer: KerasLayer) -> bool:
         return isinstance(layer, keras.layers.Conv2D) and layer.groups == layer.filters > 1
 
-    def clone(layer: Any) -> Any:
+    def clone(layer: KerasLayer) -> KerasLayer:
         config = {**layer.get_config(), **mixed}
         if not is_depthwise(layer):
             return layer.__class__.from_config(config)
-        kept = (
+        kept = [
             "name",
             "dtype",
             "kernel_size",
@@ -112,7 +143,7 @@ def for_inference(model: Any, precision: Precision) -> Any:
             "use_bias",
             "dilation_rate",
             "activation",
-        )
+        ]
         return keras.layers.DepthwiseConv2D(**{key: config[key] for key in kept})
 
     if not mixed and not any(is_depthwise(layer) for layer in model.layers):

@@ -43,7 +43,7 @@ def inspect(path: str, most_bytes: int) -> dict[str, Any]:
     return {"legacy": legacy, "datasets": datasets}
 
 
-def _walk(group: Any, prefix: str, datasets: dict[str, list[int]], budget: list[int]) -> None:
+def _walk(group: h5py.Group, prefix: str, datasets: dict[str, list[int]], budget: list[int]) -> None:
     for name in group:
         where = f"{prefix}/{name}".lstrip("/")
         link = group.get(name, getlink=True)
@@ -61,7 +61,7 @@ def _walk(group: Any, prefix: str, datasets: dict[str, list[int]], budget: list[
             raise Refused(f"'{where}' is a {type(item).__name__}")
 
 
-def _checked_shape(dataset: Any, where: str, budget: list[int]) -> list[int]:
+def _checked_shape(dataset: h5py.Dataset, where: str, budget: list[int]) -> list[int]:
     if dataset.is_virtual or dataset.external:
         raise Refused(f"'{where}' keeps its values in other files")
     if dataset.dtype.kind not in "fiu" and dataset.attrs.get("dtype") != "bfloat16":

@@ -11,11 +11,14 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmark.backbones.engines import EngineRequest, FrozenBackbone
 from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME, build_frozen
 from benchmark.records import Engine, Float32, Precision, UInt8
+
+TensorFlowModule: TypeAlias = Any
+SessionConfig: TypeAlias = Any
 
 _CPU_BATCH = 16
 _GPU_BATCH = 128
@@ -38,7 +41,10 @@ class TensorFlowBackbone(FrozenBackbone):
         self.weights_sha256 = frozen.weights.sha256
         self.embedding_dim = request.backbone.embedding_dim
         self._workers = 2 if on_gpu else request.threads
-        self._session = tf.compat.v1.Session(graph=frozen.graph, config=_session_config(tf, on_gpu))
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.graph_util.import_graph_def(frozen.definition, name="")
+        self._session = tf.compat.v1.Session(graph=graph, config=_session_config(tf, on_gpu))
         self._call = self._session.make_callable(f"{OUTPUT_NAME}:0", feed_list=[f"{INPUT_NAME}:0"])
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="embed")
 
@@ -63,7 +69,7 @@ class TensorFlowBackbone(FrozenBackbone):
         self._session.close()
 
 
-def _session_config(tf: Any, on_gpu: bool) -> Any:
+def _session_config(tf: TensorFlowModule, on_gpu: bool) -> SessionConfig:
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, use_per_session_threads=True
     )

@@ -23,7 +23,7 @@ from benchmark.backbones.digests import (
     weights_digest,
 )
 from benchmark.backbones.downloads import Downloads, imagenet_file
-from benchmark.backbones.keras_models import import_keras
+from benchmark.backbones.keras_models import KerasLayer, KerasModel, import_keras
 from benchmark.backbones.registry import WEIGHTS_SUFFIX, description, keras_version
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
@@ -49,7 +49,7 @@ class LoadedWeights:
 
 def load_weights(
     backbone: Backbone,
-    model: Any,
+    model: KerasModel,
     source: WeightsSource,
     *,
     cache: Path,
@@ -144,7 +144,7 @@ def _file_name(backbone: Backbone, path: Path, cache: Path) -> str:
 # Random weights -----------------------------------------------------------------------------------
 
 
-def _draw(backbone: Backbone, model: Any, seed: int) -> None:
+def _draw(backbone: Backbone, model: KerasModel, seed: int) -> None:
     """Draw every randomly initialised variable again, from the seed, the architecture and its position.
 
     Constants (batch statistics, biases, scales) keep what the constructor gave them.
@@ -162,7 +162,7 @@ def _draw(backbone: Backbone, model: Any, seed: int) -> None:
                 variable.assign(keras.initializers.get(seeded)(variable.shape, dtype="float32"))
 
 
-def _initializer(layer: Any, name: str) -> dict[str, Any]:
+def _initializer(layer: KerasLayer, name: str) -> dict[str, Any]:
     """The serialised initializer of a layer's variable; depthwise layers name theirs differently."""
     stem = name.removesuffix("_kernel") if name.endswith("_kernel") else name
     config = layer.get_config()
@@ -176,7 +176,7 @@ def _initializer(layer: Any, name: str) -> dict[str, Any]:
 # Files --------------------------------------------------------------------------------------------
 
 
-def _load_file(backbone: Backbone, model: Any, path: Path, *, legacy: bool) -> None:
+def _load_file(backbone: Backbone, model: KerasModel, path: Path, *, legacy: bool) -> None:
     _check_listed(backbone, path)
     most_bytes = sum(4 * int(item.value.shape.num_elements()) for item in model.weights) + _SPARE_BYTES
     structure = inspect_file(path, most_bytes)
@@ -227,7 +227,7 @@ def inspect_file(path: Path, most_bytes: int) -> dict[str, Any]:
     return answer
 
 
-def _check_shapes(backbone: Backbone, model: Any, path: Path, shapes: Iterable[list[int]]) -> None:
+def _check_shapes(backbone: Backbone, model: KerasModel, path: Path, shapes: Iterable[list[int]]) -> None:
     wanted = Counter(tuple(item.shape) for item in model.weights)
     found = Counter(tuple(shape) for shape in shapes)
     missing = wanted - found
@@ -244,7 +244,7 @@ def _check_shapes(backbone: Backbone, model: Any, path: Path, shapes: Iterable[l
         raise _unfit(backbone, path, f"arrays that the network does not have, e.g. of shape {extra[0]}")
 
 
-def _check_assigned(backbone: Backbone, model: Any, path: Path) -> None:
+def _check_assigned(backbone: Backbone, model: KerasModel, path: Path) -> None:
     """Every variable holds an array of the file, and each array went to one variable only.
 
     Keras can match layers by order or skip what it does not find; shapes alone would not show it.
@@ -253,7 +253,7 @@ def _check_assigned(backbone: Backbone, model: Any, path: Path) -> None:
 
     found: Counter[str] = Counter()
 
-    def add(_: str, item: Any) -> None:
+    def add(_: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset):
             found[value_digest(item[()])] += 1
 

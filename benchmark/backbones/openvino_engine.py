@@ -1,0 +1,294 @@
+"""The OpenVINO engine: a converted, cached model, one image or a few per request, one thread per stream.
+
+Every request runs on a single thread with a fixed batch, so the bits of an embedding depend neither on the
+number of threads nor on its neighbours. A model that is in the cache is opened without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shutil
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from benchmark.backbones.agreement import MIN_COSINE, compare
+from benchmark.backbones.engines import EngineRequest, FrozenBackbone, scaled_flops
+from benchmark.backbones.model_cache import (
+    XML,
+    Agreement,
+    ModelMeta,
+    check_files,
+    identity_of,
+    model_folder,
+    new_folder,
+    publish,
+    read_meta,
+    touch,
+    write_meta,
+)
+from benchmark.backbones.weights import known_weights_sha256
+from benchmark.errors import CacheDamaged, StorageFull
+from benchmark.records import Engine, Float32, Precision, UInt8
+from benchmark.storage import storage_error
+
+CompiledModel: TypeAlias = Any
+InferRequest: TypeAlias = Any
+
+BATCH_SIZE = 32
+_HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
+# Small networks spend much of their time between operations: several images share that.
+_SMALL_FLOPS = 1_000_000_000
+_SMALL_NETWORK_IMAGES = 4
+# The comparison with TensorFlow costs a few of the slowest inferences there are; this bounds it.
+_COMPARED_FLOPS = 60_000_000_000
+_COMPARED_IMAGES = (4, 16)
+
+
+class OpenVINOBackbone(FrozenBackbone):
+    """A compiled OpenVINO model behind a ring of asynchronous requests."""
+
+    engine = Engine.OPENVINO
+
+    def __init__(
+        self, request: EngineRequest, folder: Path, precision: Precision, weights_sha256: str
+    ) -> None:
+        self.precision = precision
+        self.weights_sha256 = weights_sha256
+        self.batch_size = BATCH_SIZE
+        self.embedding_dim = request.backbone.embedding_dim
+        self._folder = folder
+        self._size = request.input_size
+        self._threads = max(1, request.threads)
+        small = scaled_flops(request.backbone, request.input_size) < _SMALL_FLOPS
+        self._images = _SMALL_NETWORK_IMAGES if small else 1
+        self._model = self._compiled(self._images, self._threads)
+        # One request more than streams: the next one waits inside OpenVINO while this side copies.
+        self._requests = [self._model.create_infer_request() for _ in range(self._threads + 1)]
+        self._single: InferRequest = None
+
+    def _compiled(self, images: int, streams: int) -> CompiledModel:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(self._folder / XML)
+        model.reshape([images, self._size, self._size, 3])
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(self._threads),
+        }
+        return core.compile_model(model, "CPU", settings)
+
+    def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
+        """Embed batches of uint8 (B, S, S, 3), several at a time, in order; float32 (B, D) each."""
+        running: deque[_Job] = deque()
+        idle = list(self._requests)
+        try:
+            for job, images in self._jobs(batches):
+                if not idle:
+                    yield from _finish(running, idle)
+                job.request = idle.pop()
+                job.request.start_async({0: images})
+                running.append(job)
+            while running:
+                yield from _finish(running, idle)
+        finally:
+            for job in running:
+                job.request.wait()
+
+    def _jobs(self, batches: Iterable[UInt8]) -> Iterator[tuple[_Job, UInt8]]:
+        for batch in batches:
+            features = np.empty((len(batch), self.embedding_dim), np.float32)
+            for start in range(0, len(batch), self._images):
+                stop = start + self._images
+                whole = features if stop >= len(batch) else None
+                yield _Job(features[start:stop], whole), np.ascontiguousarray(batch[start:stop])
+
+    def embed_one(self, image: UInt8) -> Float32:
+        """The embedding of one image alone, on all threads."""
+        if self._single is None:
+            self._single = self._compiled(1, 1).create_infer_request()
+        self._single.infer({0: np.ascontiguousarray(image[None])})
+        row: Float32 = self._single.get_output_tensor(0).data[0].copy()
+        return row
+
+    def close(self) -> None:
+        """Give the compiled model back."""
+        self._requests.clear()
+        self._model = self._single = None
+        gc.collect()
+
+
+class _Job:
+    """One running request: where its rows go, and the batch that they complete (None: not yet)."""
+
+    __slots__ = ("request", "rows", "whole")
+
+    def __init__(self, rows: Float32, whole: Float32 | None) -> None:
+        self.request: InferRequest = None
+        self.rows = rows
+        self.whole = whole
+
+
+def _finish(running: deque[_Job], idle: list[InferRequest]) -> Iterator[Float32]:
+    """Wait for the oldest request; yields the batch that it completes, if it does."""
+    job = running.popleft()
+    job.request.wait()
+    job.rows[:] = job.request.get_output_tensor(0).data
+    idle.append(job.request)
+    if job.whole is not None:
+        yield job.whole
+
+
+# Opening ------------------------------------------------------------------------------------------
+
+
+def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> FrozenBackbone:
+    """Open a backbone from the model cache, or convert it first.
+
+    Args:
+        request: what to open.
+        precision: wanted arithmetic; float32 is used instead where it does not agree with TensorFlow.
+        sample: uint8 (n, S, S, 3) real images for that comparison.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+        StorageFull: the converted model cannot be stored.
+    """
+    known = known_weights_sha256(request.backbone, request.weights, cache=request.cache)
+    notes: tuple[str, ...] = ()
+    if known is not None:
+        try:
+            model = _Converted.find(request, known)
+        except CacheDamaged as error:
+            model, notes = None, (str(error),)
+        if model is not None and _is_usable(model):
+            return _open_model(request, model, precision, sample)
+    return _open_model(request, _convert(request, sample), precision, sample, notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Converted:
+    """A converted model in the cache; ``reference``: TensorFlow's float32 (n, D), right after converting."""
+
+    folder: Path
+    meta: ModelMeta
+    reference: Float32 | None = None
+
+    @property
+    def weights_sha256(self) -> str:
+        return str(self.meta.identity["weights_sha256"])
+
+    @classmethod
+    def find(cls, request: EngineRequest, weights_sha256: str) -> _Converted | None:
+        identity = identity_of(request.backbone, weights_sha256, request.input_size)
+        folder = model_folder(request.cache, identity)
+        meta = read_meta(folder, identity)
+        if meta is None:
+            return None
+        check_files(folder, meta)
+        touch(folder)
+        return cls(folder=folder, meta=meta)
+
+
+def _is_usable(model: _Converted) -> bool:
+    """Whether somebody finished comparing the model with TensorFlow (a killed process may not have)."""
+    return bool(model.meta.agreement)
+
+
+def _convert(request: EngineRequest, sample: UInt8) -> _Converted:
+    """Build, load, freeze, convert and store a backbone; TensorFlow's embeddings of the sample come along."""
+    import openvino
+
+    from benchmark.backbones.frozen_graph import build_frozen, run_once
+
+    frozen = build_frozen(request, Precision.FLOAT32, None)
+    reference = run_once(frozen.definition, _compared(request, sample))
+    identity = identity_of(request.backbone, frozen.weights.sha256, request.input_size)
+    folder = model_folder(request.cache, identity)
+    temporary = new_folder(request.cache)
+    try:
+        graph = temporary / "graph.pb"
+        graph.write_bytes(frozen.definition.SerializeToString())
+        del frozen
+        openvino.save_model(openvino.convert_model(graph), temporary / XML, compress_to_fp16=False)
+        graph.unlink()
+        meta = publish(temporary, folder, identity)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return _Converted(folder=folder, meta=meta, reference=reference)
+
+
+def _compared(request: EngineRequest, sample: UInt8) -> UInt8:
+    """The part of the sample that engines are compared on."""
+    fewest, most = _COMPARED_IMAGES
+    affordable = _COMPARED_FLOPS // max(1, scaled_flops(request.backbone, request.input_size))
+    return sample[: max(fewest, min(most, affordable))]
+
+
+def _open_model(
+    request: EngineRequest,
+    model: _Converted,
+    precision: Precision,
+    sample: UInt8,
+    notes: tuple[str, ...] = (),
+) -> FrozenBackbone:
+    """Open a converted model in the wanted arithmetic, or in the next one that agrees with TensorFlow."""
+    for candidate in dict.fromkeys((precision, Precision.FLOAT32)):
+        agreement = model.meta.agreement.get(candidate)
+        if agreement is None or agreement.passed:
+            backbone = OpenVINOBackbone(
+                request, model.folder, candidate, model.meta.identity["weights_sha256"]
+            )
+            agreement = agreement or _agreement(request, model, backbone, sample)
+            if agreement.passed:
+                backbone.notes = notes
+                return backbone
+            backbone.close()
+        notes = (*notes, _disagreement(candidate, agreement))
+    from benchmark.backbones import tensorflow_engine
+
+    fallback = tensorflow_engine.open_frozen(request, Precision.FLOAT32)
+    fallback.notes = (*notes, "TensorFlow is used instead of OpenVINO")
+    return fallback
+
+
+def _agreement(
+    request: EngineRequest, model: _Converted, backbone: OpenVINOBackbone, sample: UInt8
+) -> Agreement:
+    """Compare a freshly compiled model with TensorFlow, or with an arithmetic that agreed with TensorFlow."""
+    images = _compared(request, sample)
+    reference = model.reference
+    if reference is None:
+        trusted = next(Precision(name) for name, item in model.meta.agreement.items() if item.passed)
+        other = OpenVINOBackbone(request, model.folder, trusted, backbone.weights_sha256)
+        reference = _embed_few(other, images)
+        other.close()
+    agreement = compare(_embed_few(backbone, images), reference)
+    model.meta.agreement[backbone.precision] = agreement
+    with contextlib.suppress(StorageFull):  # a read-only cache only means to compare again next time
+        write_meta(model.folder, model.meta)
+    return agreement
+
+
+def _embed_few(backbone: OpenVINOBackbone, images: UInt8) -> Float32:
+    """Embed fewer images than a batch: the batch is filled up with copies."""
+    batch = np.resize(images, (backbone.batch_size, *images.shape[1:]))
+    return next(iter(backbone.embed([batch])))[: len(images)]
+
+
+def _disagreement(precision: Precision, agreement: Agreement) -> str:
+    if agreement.cosine < 0:
+        return f"OpenVINO's {precision} embeddings are not finite; not used"
+    return (
+        f"OpenVINO's {precision} agrees with TensorFlow only to cosine {agreement.cosine:.6f} "
+        f"(at least {MIN_COSINE} on {agreement.images} images); not used"
+    )

@@ -1,0 +1,107 @@
+"""Which engine finishes a job sooner, its preparation included; without TensorFlow or OpenVINO.
+
+The figures were measured on two processor cores (AMD Zen 4) over networks of 0.1 to 31 GFLOP; only their
+ratios matter for the choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmark.backbones.engines import EngineRequest, scaled_flops
+from benchmark.backbones.hardware import has_bfloat16, has_gpu, has_openvino
+from benchmark.backbones.model_cache import Agreement, identity_of, model_folder, read_meta
+from benchmark.backbones.registry import description
+from benchmark.backbones.weights import known_weights_sha256
+from benchmark.errors import ArgumentError
+from benchmark.records import Engine, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """Seconds that an engine takes: once, and per image and core.
+
+    Attributes:
+        once: to prepare, apart from building the network, which both engines need.
+        per_variable: to prepare, for each variable of the network.
+        per_image: overhead of an image.
+        flops_per_second: of one core.
+    """
+
+    once: float
+    per_variable: float
+    per_image: float
+    flops_per_second: float
+
+    def seconds(self, variables: int, images: int, flops: int, threads: int) -> float:
+        inference = images * (self.per_image + flops / self.flops_per_second) / max(1, threads)
+        return self.once + self.per_variable * variables + inference
+
+
+_COSTS = {
+    (Engine.TENSORFLOW, Precision.FLOAT32): _Cost(0.3, 0.001, 2.2e-3, 100e9),
+    (Engine.OPENVINO, Precision.FLOAT32): _Cost(1.2, 0.005, 1.4e-3, 120e9),
+    (Engine.OPENVINO, Precision.BFLOAT16): _Cost(1.4, 0.006, 0.9e-3, 240e9),
+}
+# Opening a model that was converted before: no network is built, no TensorFlow is imported.
+_OPENING_SECONDS = 0.5
+
+
+def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]:
+    """What would execute a job of this many images.
+
+    Args:
+        request: None in ``engine`` or ``precision`` asks for a plan; what is given is kept.
+        images: to embed.
+
+    Returns:
+        The precision is float32 where the cache knows that bfloat16 does not agree with TensorFlow.
+
+    Raises:
+        ArgumentError: OpenVINO was asked for and is not installed.
+    """
+    if request.engine is Engine.OPENVINO and not has_openvino():
+        raise ArgumentError(
+            "OpenVINO is not installed",
+            where="--engine",
+            got=Engine.OPENVINO,
+            next_step="Install it (pip install openvino) or use --engine tensorflow.",
+        )
+    cached = _cached_agreement(request) if has_openvino() else None
+    engine = request.engine or _soonest(request, images, cached)
+    if engine is Engine.OPENVINO:
+        return engine, _openvino_precision(request, cached)
+    return engine, request.precision or (Precision.BFLOAT16 if has_gpu() else Precision.FLOAT32)
+
+
+def _soonest(request: EngineRequest, images: int, cached: dict[str, Agreement] | None) -> Engine:
+    if has_gpu() or not has_openvino() or _failed(cached, Precision.FLOAT32):
+        return Engine.TENSORFLOW
+    if cached is not None:
+        return Engine.OPENVINO
+    variables = int(description()[request.backbone.architecture]["variables"])
+    flops = scaled_flops(request.backbone, request.input_size)
+    tensorflow = _COSTS[Engine.TENSORFLOW, Precision.FLOAT32]
+    openvino = _COSTS[Engine.OPENVINO, _openvino_precision(request, cached)]
+    job = (variables, images, flops, request.threads)
+    return Engine.OPENVINO if openvino.seconds(*job) < tensorflow.seconds(*job) else Engine.TENSORFLOW
+
+
+def _openvino_precision(request: EngineRequest, cached: dict[str, Agreement] | None) -> Precision:
+    wanted = request.precision or (Precision.BFLOAT16 if has_bfloat16() else Precision.FLOAT32)
+    return Precision.FLOAT32 if _failed(cached, wanted) else wanted
+
+
+def _failed(cached: dict[str, Agreement] | None, precision: Precision) -> bool:
+    agreement = (cached or {}).get(precision)
+    return agreement is not None and not agreement.passed
+
+
+def _cached_agreement(request: EngineRequest) -> dict[str, Agreement] | None:
+    """What is known of this backbone's converted model; None where there is none."""
+    weights = known_weights_sha256(request.backbone, request.weights, cache=request.cache)
+    if weights is None:
+        return None
+    identity = identity_of(request.backbone, weights, request.input_size)
+    meta = read_meta(model_folder(request.cache, identity), identity)
+    return meta.agreement if meta and meta.agreement else None
