@@ -5,6 +5,13 @@ Importing this room imports neither TensorFlow nor OpenVINO; building, loading a
 
 from __future__ import annotations
 
+from benchmark.backbones.bundles import (
+    BundleCheck,
+    BundleState,
+    bundle_weights,
+    fetch_weights,
+    verify_bundle,
+)
 from benchmark.backbones.downloads import Downloads
 from benchmark.backbones.engines import (
     EngineRequest,
@@ -24,13 +31,17 @@ from benchmark.backbones.registry import keras_version, parse_weights, registry,
 from benchmark.backbones.weights import LoadedWeights, known_weights_sha256, load_weights, weights_file
 
 __all__ = [
+    "BundleCheck",
+    "BundleState",
     "Downloads",
     "EngineRequest",
     "FrozenBackbone",
     "Latency",
     "LoadedWeights",
     "ModelCacheEntry",
+    "bundle_weights",
     "embedding_key",
+    "fetch_weights",
     "keras_version",
     "known_weights_sha256",
     "load_weights",
@@ -41,6 +52,7 @@ __all__ = [
     "registry",
     "remove_model",
     "select",
+    "verify_bundle",
     "verify_model",
     "walk",
     "weights_file",

@@ -1,0 +1,122 @@
+"""Folders of weights for machines without a network, with a checksum list that ``sha256sum -c`` reads."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from filelock import FileLock
+
+from benchmark.backbones.downloads import Downloads
+from benchmark.backbones.registry import WEIGHTS_SUFFIX
+from benchmark.backbones.weights import CHECKSUMS, file_sha256, load_weights, read_checksums, weights_file
+from benchmark.errors import WeightsError
+from benchmark.records import Backbone, WeightsKind, WeightsSource
+from benchmark.storage import TEMPORARY_PREFIX, storage_error, write_whole
+
+_IMAGENET = WeightsSource(kind=WeightsKind.IMAGENET)
+# Weights do not depend on the input size; every network accepts this one.
+_BUILD_SIZE = 224
+
+
+class BundleState(StrEnum):
+    """What became of one file of a bundle."""
+
+    INTACT = "intact"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+    UNLISTED = "unlisted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleCheck:
+    """One file of a bundle.
+
+    Attributes:
+        file: its name.
+        state: intact, damaged (its bytes differ from the list), missing, or not in the list.
+    """
+
+    file: str
+    state: BundleState
+
+
+def fetch_weights(backbone: Backbone, *, downloads: Downloads | None = None) -> Path:
+    """Download a backbone's ImageNet weights into Keras's own folder, unless they are there.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    return weights_file(backbone, _IMAGENET, downloads=downloads)
+
+
+def bundle_weights(
+    backbone: Backbone, folder: Path, *, cache: Path, downloads: Downloads | None = None
+) -> Path:
+    """Write a backbone's weights and their checksum into a bundle; an intact file there is kept.
+
+    Args:
+        backbone: whose weights; those given with its name, else ImageNet's.
+        folder: of the bundle; created where missing.
+        cache: folder that remembers digests.
+        downloads: where ImageNet weights are fetched from.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+        StorageFull: the folder cannot be written.
+    """
+    target = folder / f"{backbone.architecture}{WEIGHTS_SUFFIX}"
+    listed = read_checksums(folder).get(target.name)
+    if listed is not None and target.is_file() and file_sha256(target) == listed:
+        return target
+    model = backbone.build(_BUILD_SIZE)
+    load_weights(backbone, model, _IMAGENET, cache=cache, downloads=downloads)
+    temporary = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}{WEIGHTS_SUFFIX}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_weights(temporary)
+        _list(folder, target.name, file_sha256(temporary))
+        temporary.replace(target)
+    except OSError as error:
+        raise storage_error(error, target) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _list(folder: Path, name: str, digest: str) -> None:
+    """Enter a file into the checksum list. Before the file itself: a listed file is never trusted unread."""
+    with FileLock(folder / f"{TEMPORARY_PREFIX}{CHECKSUMS}.lock"):
+        listing = {**read_checksums(folder), name: digest}
+        lines = "".join(f"{listing[key]}  {key}\n" for key in sorted(listing))
+        write_whole(folder / CHECKSUMS, lines.encode())
+
+
+def verify_bundle(folder: Path) -> tuple[BundleCheck, ...]:
+    """Compare every file of a bundle with its checksum.
+
+    Raises:
+        WeightsError: there is no checksum list, or a file cannot be read.
+    """
+    listed = read_checksums(folder)
+    if not listed:
+        raise WeightsError(
+            "no checksum list",
+            where=folder,
+            expected=CHECKSUMS,
+            next_step=f"Make the bundle with 'backbones weights bundle {folder}' on a connected machine.",
+        )
+    present = {path.name for path in folder.glob(f"*{WEIGHTS_SUFFIX}") if not path.name.startswith(".")}
+    names = sorted({*listed, *present})
+    return tuple(BundleCheck(file=name, state=_state(folder / name, listed.get(name))) for name in names)
+
+
+def _state(path: Path, digest: str | None) -> BundleState:
+    if digest is None:
+        return BundleState.UNLISTED
+    if not path.is_file():
+        return BundleState.MISSING
+    return BundleState.INTACT if file_sha256(path) == digest else BundleState.DAMAGED
