@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from benchmark.finetuning import pictures
 from benchmark.finetuning.augment import augment_images, view_keys
 from benchmark.finetuning.feed import Pixels
 from benchmark.finetuning.manifest import LABELS_FILE, MODEL_FILE
-from benchmark.finetuning.network import derived_seed
+from benchmark.finetuning.network import Network, derived_seed
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.request import as_json
@@ -30,7 +31,7 @@ from benchmark.finetuning.tables import (
     split_csv,
 )
 from benchmark.finetuning.training import Trained
-from benchmark.finetuning.untyped import Model
+from benchmark.finetuning.untyped import Layer, Model, Variable
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
 from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder, write_whole
 
@@ -106,24 +107,24 @@ def save_model(model: Model, model_dir: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_artefacts(story: Story, model: Model, model_dir: Path) -> None:
+def write_artefacts(story: Story, network: Network, model_dir: Path) -> None:
     """Write every artefact but the model, the manifest and the TensorBoard files.
 
     Raises:
         StorageFull: one cannot be written.
     """
-    for name, content in _artefacts(story, model):
+    for name, content in _artefacts(story, network):
         write_whole(model_dir / name, content)
 
 
-def _artefacts(story: Story, model: Model) -> Iterator[tuple[str, bytes]]:
+def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:
     images, progress = story.images, story.progress
     yield LABELS_FILE, labels_txt(images)
     yield "split.csv", split_csv(images)
     yield "predictions.csv", predictions_csv(images, story.scoring, story.trained.threshold, story.found)
     yield "history.csv", history_csv(progress.history)
     yield "metrics.json", as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})
-    yield "architecture.txt", architecture(model)
+    yield "architecture.txt", architecture(network)
     yield "classification_report.txt", classification_report(images, story.rows, story.decided)
     yield "confusion_matrix.png", _confusion(story)
     yield "curves.png", pictures.curves(progress.history, story.kept_epoch)
@@ -132,16 +133,31 @@ def _artefacts(story: Story, model: Model) -> Iterator[tuple[str, bytes]]:
     yield "predictions.png", _prediction_sheet(story)
 
 
-def architecture(model: Model) -> bytes:
-    """Keras's summary of every layer, the backbone's included, with what was trained last."""
-    lines: list[str] = []
-    model.summary(
-        print_fn=lambda line: lines.append(str(line)),
-        expand_nested=True,
-        show_trainable=True,
-        line_length=120,
-    )
-    return "\n".join([*lines, ""]).encode()
+def architecture(network: Network) -> bytes:
+    """Every layer with its output shape, its parameters and whether the last phase trained it.
+
+    The numbers before the backbone's layers are the ones that ``--unfreeze-from`` counts.
+    """
+    rows = [("", "layer", "type", "output shape", "parameters", "trained")]
+    for layer in network.model.layers:
+        rows.append(("", *_layer_cells(layer)))
+        if layer is network.base:
+            rows += [(f"{at}", *_layer_cells(inner)) for at, inner in enumerate(layer.layers)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    total, trained = network.model.count_params(), _parameters(network.model.trainable_variables)
+    return "\n".join([*lines, "", f"{total:,} parameters, {trained:,} of them trained", ""]).encode()
+
+
+def _layer_cells(layer: Layer) -> tuple[str, str, str, str, str]:
+    shape = getattr(layer.output, "shape", ())
+    trained, own = _parameters(layer.trainable_variables), layer.count_params()
+    share = "" if not own else "no" if not trained else "yes" if trained == own else "in part"
+    return layer.name, type(layer).__name__, str(tuple(shape)), f"{own:,}", share
+
+
+def _parameters(variables: Sequence[Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
 
 
 def _confusion(story: Story) -> bytes:

@@ -123,9 +123,11 @@ def _saturation_factor(scale: float) -> float:
 def _geometry_layers(augmentation: Augmentation) -> list[Any]:
     layers: list[Any] = []
     fill = {"fill_mode": augmentation.fill.value}
-    if augmentation.flip is not Flip.NONE:
-        mode = "horizontal_and_vertical" if augmentation.flip is Flip.BOTH else augmentation.flip.value
-        layers.append(keras.layers.RandomFlip(mode))
+    # Keras's "horizontal_and_vertical" throws one coin for both: it turns an image by 180 degrees or not.
+    if augmentation.flip in (Flip.HORIZONTAL, Flip.BOTH):
+        layers.append(keras.layers.RandomFlip("horizontal"))
+    if augmentation.flip in (Flip.VERTICAL, Flip.BOTH):
+        layers.append(keras.layers.RandomFlip("vertical"))
     if augmentation.rotation_degrees:
         layers.append(keras.layers.RandomRotation(augmentation.rotation_degrees / _FULL_TURN, **fill))
     if augmentation.shift:

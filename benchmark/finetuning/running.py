@@ -31,11 +31,12 @@ from benchmark.finetuning.pixels import open_pixels
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.request import FineTuned, FinetuneRequest, as_json, versions
 from benchmark.finetuning.scoring import Scoring, loss_weights
+from benchmark.finetuning.tables import whole_text
 from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
 from benchmark.ranking import default_average
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Task
-from benchmark.storage import sha256_file, write_whole
+from benchmark.storage import sha256_file, storage_error, write_whole
 
 RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
@@ -111,14 +112,20 @@ def _alone(model_dir: Path) -> Iterator[None]:
     """Keep other processes out of a model directory for as long as this one writes there."""
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(model_dir / _LOCK_FILE, timeout=0):
-            yield
+        lock = filelock.FileLock(model_dir / _LOCK_FILE, timeout=0)
+        lock.acquire()
     except filelock.Timeout as error:
         raise TrainingError(
             "another process is fine-tuning into this folder",
             where=model_dir,
             next_step="Wait for it, or choose another results folder.",
         ) from error
+    except OSError as error:
+        raise storage_error(error, model_dir) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _finished(request: FinetuneRequest, digest: str) -> FineTuned | None:
@@ -176,7 +183,7 @@ class _Run:
                 progress=progress,
                 found=found,
             )
-            write_artefacts(story, start.network.model, request.out)
+            write_artefacts(story, start.network, request.out)
         return self._finish(start, trained, progress, digest)
 
     def _start(self) -> Start:
@@ -296,15 +303,15 @@ class _Run:
             family=request.backbone.family,
             recipe=request.recipe.name,
             task=images.task,
-            classes=images.classes,
+            classes=tuple(map(whole_text, images.classes)),
             positive=images.positive,
             threshold=trained.threshold,
             input_size=request.recipe.image_size,
             resize=request.resize,
             preprocessing=request.backbone.preprocessing,
-            weights=str(request.source),
+            weights=whole_text(str(request.source)),
             weights_sha256=start.weights_sha256,
-            data=str(images.root),
+            data=whole_text(str(images.root)),
             data_fingerprint=images.fingerprint(),
             seed=request.seed,
             metrics={part: values for part, values in measured.items() if values is not None},

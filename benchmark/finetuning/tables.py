@@ -15,12 +15,16 @@ PARTS = ("train", "val", "test")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
+def whole_text(text: str) -> str:
+    """Text that is valid UTF-8: bytes of file names that were not are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(text: str) -> str:
     """Text that every file and picture can hold: bytes that are not UTF-8 and control characters escaped."""
-    whole = text.encode("utf-8", "backslashreplace").decode()
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in whole
+        for character in whole_text(text)
     )
 
 

@@ -335,7 +335,7 @@ class Trainer:
 
     def _fits(self, part: str) -> bool:
         width = math.prod(self._network.body.output.shape[1:])
-        return 4 * width * len(self._rows(part)) <= _MOST_KEPT_BYTES
+        return bool(4 * width * len(self._rows(part)) <= _MOST_KEPT_BYTES)
 
     def _rows(self, part: str) -> Int64:
         rows: Int64 = getattr(self._lesson.images.split, part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -62,6 +62,7 @@ class _Sink(NamedTuple):
     frozen: BatchEmbedder
     rows: ViewRows
     writer: PartWriter
+    progress: Callable[[int], None]
 
 
 class ViewRows:
@@ -181,9 +182,9 @@ class _ViewWork:
             with self._store.writer(self._key, width) as writer:
                 for view, positions in enumerate(missing):
                     if len(positions):
-                        self._compute_view(view, positions, _Sink(frozen, rows, writer))
+                        sink = _Sink(frozen, rows, writer, _counting_from(done, observer))
+                        self._compute_view(view, positions, sink)
                     done += len(positions)
-                    observer.advanced(_TASK, done)
         finally:
             frozen.close()
         observer.finished(_TASK)
@@ -192,7 +193,7 @@ class _ViewWork:
         ids = [self._ids[at] for at in positions]
         sink.rows.choose(self._train[positions], view_keys(self._request.seed, view, ids))
         names = self.names(view)
-        extract(sink.frozen, sink.rows, [names[at] for at in positions], sink.writer)
+        extract(sink.frozen, sink.rows, [names[at] for at in positions], sink.writer, sink.progress)
 
     def _engine(self) -> BatchEmbedder:
         if self._recipe.head.pooling is not Pooling.AVG:
@@ -228,3 +229,7 @@ class _ViewWork:
             threads=self._request.jobs or os.cpu_count() or 1,
             cache=self._request.cache,
         )
+
+
+def _counting_from(done: int, observer: Observer) -> Callable[[int], None]:
+    return lambda count: observer.advanced(_TASK, done + count)

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import csv
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.errors import DataError, RecipeError, StorageFull, TrainingError
+from benchmark.finetuning import FineTuned, FinetuneRequest, finetune, load_manifest, recipe_names
+from benchmark.records import Average, ImageSet, Split, Task, ThresholdKind, ThresholdRule
+
+pytestmark = [
+    # Keras converts variables without NumPy 2's copy keyword.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+Request = Callable[..., FinetuneRequest]
+PICTURES = (
+    "augmentation.png",
+    "confusion_matrix.png",
+    "curves.png",
+    "data.png",
+    "predictions.png",
+)
+ARTEFACTS = {
+    *PICTURES,
+    "architecture.txt",
+    "classification_report.txt",
+    "history.csv",
+    "labels.txt",
+    "manifest.json",
+    "metrics.json",
+    "model.keras",
+    "predictions.csv",
+    "run.json",
+    "split.csv",
+    "tensorboard",
+}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+class Witness:
+    """An observer that writes everything down."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple] = []
+
+    def started(self, task: str, total: int) -> None:
+        self.events.append(("started", task, total))
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        self.events.append(("advanced", task, done, note))
+
+    def finished(self, task: str, note: str = "") -> None:
+        self.events.append(("finished", task, note))
+
+    def message(self, text: str) -> None:
+        self.events.append(("message", text))
+
+    def text(self) -> str:
+        return "\n".join(str(event) for event in self.events)
+
+
+def check_artefacts(done: FineTuned, images: ImageSet) -> None:
+    folder = done.model_dir
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == ARTEFACTS
+    assert not list(folder.glob(".state*"))
+    for name in PICTURES:
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 100
+            assert np.asarray(picture.convert("L")).std() > 1
+    assert load_manifest(folder) == done.manifest
+    rows = table(folder / "split.csv")
+    assert [row["image_id"] for row in rows] == list(images.image_ids)
+    counts = {part: len(getattr(images.split, part)) for part in ("train", "val", "test")}
+    assert {part: sum(row["part"] == part for row in rows) for part in counts} == counts
+    assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
+    assert "precision" in (folder / "classification_report.txt").read_text()
+
+
+def check_phases(done: FineTuned, images: ImageSet) -> None:
+    stored = json.loads((done.model_dir / "metrics.json").read_text())
+    assert {name: stored[name] for name in ("before", "phase1", "phase2")} == done.phases
+    assert stored["kept"] == done.kept_phase
+    for phase in filter(None, done.phases.values()):
+        assert set(phase["val"]) == {"loss", "accuracy", "precision", "recall", "f1", "threshold"}
+        assert (phase["test"] is None) == (len(images.split.test) == 0)
+    kept = done.phases[done.kept_phase]
+    assert done.manifest.metrics["val"] == kept["val"]
+    assert done.val_f1 == max(
+        phase["val"]["f1"] for name, phase in done.phases.items() if phase and name != "before"
+    )
+
+
+def check_model(done: FineTuned, images: ImageSet) -> None:
+    """The saved model says what predictions.csv says, from files and manifest alone."""
+    import keras
+
+    from benchmark.data import load_pixels
+
+    rows = table(done.model_dir / "predictions.csv")
+    positions = [*images.split.val, *images.split.test]
+    assert [row["path"].lstrip("'") for row in rows] == [images.paths[at] for at in positions]
+    pixels = [
+        load_pixels(images.root / images.paths[at], done.manifest.input_size, done.manifest.resize)
+        for at in positions
+    ]
+    found = keras.saving.load_model(done.model_dir / "model.keras").predict(np.stack(pixels), verbose=0)
+    stored = np.array(
+        [[float(value) for name, value in row.items() if name.startswith("p_")] for row in rows]
+    )
+    assert np.abs(found - stored).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_each_recipe_runs_end_to_end(name: str, binary: ImageSet, request_for: Request) -> None:
+    epochs = (0, 2) if name == "vgg16-flatten" else (2, 1)
+    unfreeze = {"unfreeze_from": 4} if name.startswith(("mobilenetv2", "vgg16-average")) else {}
+    request = request_for(name, {"epochs": epochs, **unfreeze})
+    watch = Witness()
+    done = finetune(request, binary, watch)
+    assert done.repeated
+    check_artefacts(done, binary)
+    check_phases(done, binary)
+    check_model(done, binary)
+    assert (done.phases["phase1"] is None) == (epochs[0] == 0)
+    history = table(done.model_dir / "history.csv")
+    assert [row["epoch"] for row in history] == [str(1 + at) for at in range(sum(epochs))]
+    assert [row["phase"] for row in history] == ["1"] * epochs[0] + ["2"] * epochs[1]
+    assert ("started", "phase 2", epochs[1] * len(binary.split.train)) in watch.events
+    assert done.notes[-1] in watch.text()
+
+
+def test_a_finished_run_is_found_again_unless_forced(binary: ImageSet, request_for: Request) -> None:
+    request = request_for(overrides={"epochs": (2, 0)})
+    first = finetune(request, binary)
+    stamp = (first.model_dir / "model.keras").stat().st_mtime_ns
+    again = finetune(request, binary)
+    assert not again.repeated
+    assert "nothing was trained" in again.notes[0]
+    assert (again.manifest, again.phases, again.kept_phase) == (
+        first.manifest,
+        first.phases,
+        first.kept_phase,
+    )
+    assert (first.model_dir / "model.keras").stat().st_mtime_ns == stamp
+    forced = finetune(replace(request, force=True), binary)
+    assert forced.repeated
+    assert forced.phases == first.phases  # the same seed
+    other = finetune(replace(request, seed=1), binary)
+    assert other.repeated
+    assert other.phases != first.phases
+    (first.model_dir / "model.keras").write_bytes(b"damaged")
+    assert finetune(replace(request, seed=1), binary).repeated
+
+
+def test_phase_one_is_kept_when_phase_two_does_not_beat_it(binary: ImageSet, request_for: Request) -> None:
+    rates = {"epochs": (12, 2), "learning_rates": (0.1, 5.0), "optimizer": "sgd"}
+    done = finetune(request_for(overrides=rates), binary)
+    assert done.kept_phase == "phase1"
+    assert "did not beat phase 1" in done.notes[-1]
+    assert done.manifest.metrics["val"] == done.phases["phase1"]["val"]
+    check_model(done, binary)
+    check_phases(done, binary)
+
+
+def test_training_learns(binary: ImageSet, request_for: Request) -> None:
+    rates = {"epochs": (4, 25), "learning_rates": (0.01, 0.01)}
+    done = finetune(request_for(overrides=rates), binary)
+    assert done.kept_phase == "phase2"
+    assert done.val_f1 > 0.9
+    assert done.phases["phase2"]["val"]["f1"] > done.phases["before"]["val"]["f1"]
+
+
+def test_patience_ends_a_phase_early(binary: ImageSet, request_for: Request) -> None:
+    overrides = {"epochs": (30, 0), "learning_rates": (1e-9, 1.0), "patience": 2, "dropout": 0.0}
+    done = finetune(request_for(overrides=overrides), binary)
+    history = table(done.model_dir / "history.csv")
+    assert len(history) < 30
+    best = json.loads((done.model_dir / "metrics.json").read_text())["best"]["phase1"]["epoch"]
+    assert len(history) == best + 2
+
+
+def test_many_classes_with_awkward_names(three: ImageSet, request_for: Request) -> None:
+    done = finetune(request_for(overrides={"epochs": (1, 1)}, balanced=True), three)
+    check_artefacts(done, three)
+    check_model(done, three)
+    assert done.manifest.classes == three.classes
+    assert done.manifest.positive is None
+    assert (done.model_dir / "labels.txt").read_text(encoding="utf-8").splitlines() == list(three.classes)
+
+
+def test_several_labels_at_once(labelled: ImageSet, request_for: Request) -> None:
+    rule = ThresholdRule(kind=ThresholdKind.TUNED)
+    request = request_for(
+        "mobilenetv2-plain",
+        {"epochs": (1, 1), "unfreeze_from": 4, "hidden": 6},
+        balanced=True,
+        threshold=rule,
+        average=Average.MICRO,
+    )
+    done = finetune(request, labelled)
+    check_artefacts(done, labelled)
+    check_model(done, labelled)
+    assert done.manifest.task is Task.MULTILABEL
+    assert done.manifest.threshold == done.phases[done.kept_phase]["val"]["threshold"]
+
+
+def test_without_a_test_part(binary: ImageSet, request_for: Request) -> None:
+    split = binary.split
+    rest = np.sort(np.concatenate([split.val, split.test]))
+    images = replace(binary, split=Split(train=split.train, val=rest, test=np.zeros(0, np.int64), given=True))
+    done = finetune(request_for(overrides={"epochs": (1, 0)}), images)
+    assert set(done.manifest.metrics) == {"val"}
+    check_artefacts(done, images)
+    check_phases(done, images)
+
+
+def test_recall_decides_the_threshold(binary: ImageSet, request_for: Request) -> None:
+    rule = ThresholdRule(kind=ThresholdKind.RECALL, value=1.0)
+    done = finetune(request_for(overrides={"epochs": (2, 0)}, threshold=rule), binary)
+    assert done.manifest.metrics["val"]["recall"] == 1.0
+    assert done.manifest.threshold == done.manifest.metrics["val"]["threshold"]
+
+
+@pytest.mark.parametrize("head", ["avg", "flatten"])
+def test_kept_views_are_computed_once(head: str, binary: ImageSet, request_for: Request) -> None:
+    request = request_for(overrides={"epochs": (4, 0), "head": head}, cached_views=2)
+    watch = Witness()
+    first = finetune(request, binary, watch)
+    assert ("started", "embed views", 2 * len(binary.split.train)) in watch.events
+    check_artefacts(first, binary)
+    more = Witness()
+    finetune(replace(request, cached_views=3, out=request.out / "more"), binary, more)
+    assert ("started", "embed views", len(binary.split.train)) in more.events
+    again = Witness()
+    repeated = finetune(replace(request, force=True), binary, again)
+    assert "embed views" not in again.text()
+    assert repeated.phases == first.phases
+
+
+def test_kept_views_learn_what_running_the_network_learns(binary: ImageSet, request_for: Request) -> None:
+    """With as many views as epochs both ways see the same pictures in the same order."""
+    overrides = {"epochs": (3, 0), "learning_rates": (0.05, 1.0)}
+    plain = finetune(request_for(overrides=overrides), binary)
+    kept = finetune(request_for(overrides=overrides, cached_views=3, out=plain.model_dir / "kept"), binary)
+    for part in ("val", "test"):
+        one, other = plain.phases["phase1"][part], kept.phases["phase1"][part]
+        assert one == pytest.approx(other, abs=2e-3)
+
+
+def test_pixels_that_do_not_fit_the_scratch_are_decoded_anew(binary: ImageSet, request_for: Request) -> None:
+    request = request_for(overrides={"epochs": (1, 0)})
+    kept = finetune(request, binary)
+    anew = finetune(replace(request, scratch_bytes=0, out=request.out / "anew"), binary)
+    assert anew.phases == kept.phases
+    assert not list((request.cache / "scratch").glob("*"))
+
+
+def event_payloads(path: Path) -> list[bytes]:
+    """Records of an event file: length, its checksum, bytes, their checksum."""
+    content, payloads = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        payloads.append(content[12 : 12 + length])
+        content = content[16 + length :]
+    return payloads
+
+
+def test_tensorboard_reads_what_was_written(binary: ImageSet, request_for: Request) -> None:
+    done = finetune(request_for(overrides={"epochs": (2, 1)}), binary)
+    for name, tag in (("train", b"epoch_loss"), ("validation", b"epoch_f1")):
+        (path,) = (done.model_dir / "tensorboard" / name).iterdir()
+        payloads = event_payloads(path)
+        assert len(payloads) == 4
+        assert b"brain.Event:2" in payloads[0]
+        assert all(tag in payload for payload in payloads[1:])
+
+
+def test_what_cannot_be_fine_tuned(binary: ImageSet, request_for: Request) -> None:
+    with pytest.raises(RecipeError, match=r"block5_con.*Did you mean block5_conv1"):
+        finetune(request_for(overrides={"unfreeze_from": "block5_con"}), binary)
+    with pytest.raises(RecipeError, match=r"too small.*at least 16"):
+        finetune(request_for(overrides={"image_size": 12}), binary)
+    split = replace(binary.split, val=np.zeros(0, np.int64))
+    with pytest.raises(DataError, match="no images in the val part"):
+        finetune(request_for(), replace(binary, split=split))
+    with pytest.raises(TrainingError, match=r"not a number any more.*Lower the learning rate"):
+        finetune(
+            request_for(overrides={"learning_rates": (10.0, 10.0), "optimizer": "sgd", "epochs": (0, 60)}),
+            binary,
+        )
+
+
+def test_a_folder_that_cannot_be_written(binary: ImageSet, request_for: Request, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFull):
+        finetune(request_for(out=tmp_path / "file" / "model"), binary)
+
+
+def test_two_processes_do_not_share_a_model_directory(binary: ImageSet, request_for: Request) -> None:
+    import filelock
+
+    request = request_for()
+    request.out.mkdir(parents=True)
+    with filelock.FileLock(request.out / ".lock"), pytest.raises(TrainingError, match="another process"):
+        finetune(request, binary)

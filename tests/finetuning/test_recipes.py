@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.errors import InputError, RecipeError
+from benchmark.finetuning import (
+    DEFAULT_RECIPE,
+    RecipeOverrides,
+    load_recipe,
+    override_recipe,
+    recipe_names,
+    recipe_text,
+)
+
+# (recipe, backbone, input, pooling, hidden, dropout, activation,
+#  phase 1: optimizer, rate, epochs, patience; phase 2: optimizer, rate, epochs, from layer)
+TABLE = [
+    ("two-phase-f1", "MobileNetV3Small_0.75", 224, "avg", 0, 0.2, "sigmoid",
+     ("adam", 1e-3, 40, 0), ("adam", 1e-6, 40, None)),
+    ("mobilenetv2-augmented", "MobileNetV2", 160, "avg", 0, 0.3, "softmax",
+     ("adam", 1e-4, 10, 0), ("rmsprop", 1e-5, 10, 100)),
+    ("mobilenetv2-plain", "MobileNetV2", 160, "avg", 0, 0.2, "softmax",
+     ("adam", 1e-4, 10, 5), ("rmsprop", 1e-5, 10, 100)),
+    ("vgg16-average", "VGG16", 227, "avg", 0, 0.3, "softmax",
+     ("adam", 5e-5, 5, 0), ("rmsprop", 1e-5, 5, 15)),
+    ("vgg16-flatten", "VGG16", 224, "flatten", 256, 0.0, "softmax",
+     ("rmsprop", 2e-5, 0, 0), ("rmsprop", 2e-5, 30, "block5_conv1")),
+]  # fmt: skip
+AUGMENTATIONS = {
+    "two-phase-f1": {
+        "brightness": 5.0,
+        "contrast": (0.7, 1.3),
+        "hue": 0.3,
+        "saturation": (0.7, 1.3),
+        "flip": "both",
+    },
+    "mobilenetv2-augmented": {"flip": "horizontal", "rotation_degrees": 72.0},
+    "mobilenetv2-plain": {},
+    "vgg16-average": {"flip": "both", "rotation_degrees": 108.0},
+    "vgg16-flatten": {
+        "rotation_degrees": 40.0,
+        "shift": 0.2,
+        "shear": 0.2,
+        "zoom": 0.2,
+        "flip": "horizontal",
+        "fill": "nearest",
+    },
+}
+
+
+def test_the_default_comes_first_and_all_five_are_there() -> None:
+    assert recipe_names()[0] == DEFAULT_RECIPE
+    assert set(recipe_names()) == {row[0] for row in TABLE}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
+def test_recipes_are_the_table(row: tuple) -> None:
+    name, backbone, size, pooling, hidden, dropout, activation, first, second = row
+    recipe = load_recipe(name)
+    assert (recipe.name, recipe.backbone, recipe.image_size) == (name, backbone, size)
+    head = recipe.head
+    assert (head.pooling, head.hidden, head.dropout, head.activation) == (
+        pooling,
+        hidden,
+        dropout,
+        activation,
+    )
+    one, two = recipe.phase1, recipe.phase2
+    assert (one.optimizer, one.learning_rate, one.epochs, one.patience) == first
+    assert (two.optimizer, two.learning_rate, two.epochs, two.from_layer) == second
+    assert recipe.augmentation.model_dump(mode="python", exclude_unset=True) == AUGMENTATIONS[name]
+
+
+def own(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_an_own_file_is_read_and_named_after_itself(tmp_path: Path) -> None:
+    recipe = load_recipe(own(tmp_path, recipe_text("vgg16-average")))
+    assert recipe.name == "mine"
+    assert recipe.model_dump(exclude={"name"}) == load_recipe("vgg16-average").model_dump(exclude={"name"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("dropout = 0.2", "droput = 0.2", "unknown key head.droput.*Did you mean dropout"),
+        ("epochs = 40", 'epochs = "forty"', r"phase1.epochs.*expected integer.*\"forty\""),
+        ("epochs = 40", "epochs = 4.5", "phase1.epochs"),
+        ("image_size = 224", "image_size = 4", "image_size.*greater than or equal to 8"),
+        ('optimizer = "adam"', 'optimizer = "adan"', "phase1.optimizer.*'adam'"),
+        ("contrast = [0.7, 1.3]", "contrast = [1.3, 0.7]", "contrast must be a range"),
+        ("contrast = [0.7, 1.3]", "contrast = [0.7]", "contrast"),
+        ("[phase1]", "[phase3]", "phase"),
+        ('backbone = "MobileNetV3Small_0.75"', "", "backbone is missing"),
+        ("hue = 0.3", "hue = 0.3.1", "not valid TOML"),
+        ("hue = 0.3", "hue = nan", "augmentation.hue"),
+        ("hue = 0.3", "hue = 2026-01-01", "augmentation.hue"),
+        ("epochs = 40", "epochs = 0", "nothing would be trained"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = recipe_text(DEFAULT_RECIPE)
+    assert old in text
+    with pytest.raises(RecipeError, match=message) as raised:
+        load_recipe(own(tmp_path, text.replace(old, new)))
+    assert "mine.toml" in str(raised.value)
+    assert isinstance(raised.value, InputError)
+    assert raised.value.exit_status == 2
+
+
+def test_two_ways_to_unfreeze_exclude_each_other(tmp_path: Path) -> None:
+    text = recipe_text("vgg16-average").replace("from_layer = 15", "from_layer = 15\nlast_layers = 3")
+    with pytest.raises(RecipeError, match="exclude each other"):
+        load_recipe(own(tmp_path, text))
+
+
+def test_an_unknown_name_suggests_a_known_one(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Did you mean vgg16-average"):
+        load_recipe("vgg16-averge")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path / "absent.toml")
+
+
+def test_overrides() -> None:
+    changed = override_recipe(
+        load_recipe("vgg16-flatten"),
+        RecipeOverrides(
+            unfreeze_last=3,
+            head="max",
+            hidden=16,
+            dropout=0.5,
+            optimizer="sgd",
+            epochs=(4, 5),
+            learning_rates=(0.1, 0.01),
+            schedule="cosine",
+            patience=7,
+            image_size=64,
+            batch_size=8,
+        ),
+    )
+    assert changed.head.model_dump(mode="json") == {
+        "pooling": "max",
+        "hidden": 16,
+        "dropout": 0.5,
+        "activation": "softmax",
+    }
+    assert (changed.phase2.from_layer, changed.phase2.last_layers) == (None, 3)
+    assert (changed.phase1.epochs, changed.phase2.epochs) == (4, 5)
+    assert (changed.phase1.learning_rate, changed.phase2.learning_rate) == (0.1, 0.01)
+    assert {changed.phase1.schedule.value, changed.phase2.schedule.value} == {"cosine"}
+    assert {changed.phase1.patience, changed.phase2.patience} == {7}
+    assert (changed.image_size, changed.batch_size) == (64, 8)
+
+
+def test_no_overrides_change_nothing() -> None:
+    for name in recipe_names():
+        assert override_recipe(load_recipe(name), RecipeOverrides()) == load_recipe(name)
+
+
+def test_unfreezing_overrides() -> None:
+    recipe = load_recipe("mobilenetv2-plain")
+    by_name = override_recipe(recipe, RecipeOverrides(unfreeze_from="block_3_expand"))
+    assert by_name.phase2.from_layer == "block_3_expand"
+    assert override_recipe(recipe, RecipeOverrides(unfreeze_from="-3")).phase2.from_layer == -3
+    everything = override_recipe(recipe, RecipeOverrides(unfreeze_last=0)).phase2
+    assert (everything.from_layer, everything.last_layers) == (None, None)
+    with pytest.raises(RecipeError, match="exclude each other"):
+        override_recipe(recipe, RecipeOverrides(unfreeze_from=3, unfreeze_last=4))
+    with pytest.raises(RecipeError, match=r"head.pooling.*'avg'"):
+        override_recipe(recipe, RecipeOverrides(head="mean"))
