@@ -2,9 +2,9 @@
 
 DATA      ?= demo_data
 BACKBONES ?= all
-WEIGHTS   ?= imagenet
+WEIGHTS   ?=
 SIZE      ?= 224
-WINNER    ?= auto
+WINNER    ?=
 RECIPE    ?= two-phase-f1
 RESULTS   ?= results
 CACHE     ?= embeddings_cache
@@ -15,8 +15,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN    := .venv/bin
 STAMP  := .venv/.installed
+WEIGHED = $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 COMMON  = --results "$(RESULTS)" --cache "$(CACHE)" $(ARGS)
-CHOICE  = --backbones "$(BACKBONES)" --weights "$(WEIGHTS)" --size "$(SIZE)"
+CHOICE  = --backbones "$(BACKBONES)" $(WEIGHED) --size "$(SIZE)"
 DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,MobileNet_0.25,MobileNet_0.5,EfficientNetB0
 
 .DEFAULT_GOAL := help
@@ -46,7 +47,7 @@ rank: $(STAMP) ## rank the backbones on DATA
 	@$(BIN)/backbones rank "$(DATA)" $(CHOICE) $(COMMON)
 
 finetune: $(STAMP) ## fine-tune WINNER (a name, or auto for the board's winner) on DATA with RECIPE
-	@$(BIN)/backbones finetune "$(DATA)" --winner "$(WINNER)" --recipe "$(RECIPE)" --weights "$(WEIGHTS)" $(COMMON)
+	@$(BIN)/backbones finetune "$(DATA)" $(if $(WINNER),--winner "$(WINNER)") --recipe "$(RECIPE)" $(WEIGHED) $(COMMON)
 
 report: $(STAMP) ## rebuild tables and plots of DATA from stored outcomes
 	@$(BIN)/backbones report "$(DATA)" --results "$(RESULTS)" $(ARGS)

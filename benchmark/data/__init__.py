@@ -15,7 +15,7 @@ from benchmark.data.contact_sheet import draw_groups
 from benchmark.data.decode import decode, decoder_name
 from benchmark.data.demo import write_demo
 from benchmark.data.groups import Grouping, auto_groups, group_related
-from benchmark.data.loading import load_images, regroup
+from benchmark.data.loading import dataset_name, load_images, regroup
 from benchmark.data.options import DataOptions
 from benchmark.data.resize import load_pixels, resize_pixels
 from benchmark.data.scratch import Scratch
@@ -34,6 +34,7 @@ __all__ = [
     "audit",
     "audit_table",
     "auto_groups",
+    "dataset_name",
     "decode",
     "decoder_name",
     "draw_groups",

@@ -100,6 +100,16 @@ def _given_parts(split: Split, count: int) -> list[Part] | None:
     return parts
 
 
+def dataset_name(source: Path) -> str:
+    """The name of a data set, as ``load_images`` gives it: the folder's, or the CSV's without its ending.
+
+    Raises:
+        DataError: there is nothing of that name.
+    """
+    found = _existing(source)
+    return (found.name if found.is_dir() else found.stem) or "data"
+
+
 def _existing(source: Path) -> Path:
     try:
         return source.expanduser().resolve(strict=True)

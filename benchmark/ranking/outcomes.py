@@ -13,6 +13,7 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,8 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, dict):
-        return dict(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -133,6 +134,7 @@ def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
             "engine": fields["engine"] and Engine(fields["engine"]),
             "precision": fields["precision"] and Precision(fields["precision"]),
             "notes": tuple(fields["notes"]),
+            "baselines": {name: math.nan if value is None else value for name, value in fields["baselines"].items()},
             "predictions": predictions,
             "val_history": arrays["val_history"],
         }

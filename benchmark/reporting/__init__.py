@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         write_run_record,
     )
     from benchmark.reporting.terminal import board_table
-    from benchmark.reporting.write import write_baselines, write_board, write_rejected
+    from benchmark.reporting.write import write_board, write_rejected, write_table
 
 _HOMES = {
     "board_files": ("BOARD_COLUMNS", "read_board"),
@@ -47,7 +47,7 @@ _HOMES = {
         "write_run_record",
     ),
     "terminal": ("board_table",),
-    "write": ("write_baselines", "write_board", "write_rejected"),
+    "write": ("write_table", "write_board", "write_rejected"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -69,11 +69,11 @@ __all__ = [
     "read_board",
     "read_image_list",
     "read_run_record",
-    "write_baselines",
     "write_board",
     "write_image_list",
     "write_rejected",
     "write_run_record",
+    "write_table",
 ]
 
 

@@ -79,11 +79,11 @@ def write_rejected(rejected: Sequence[Rejected], folder: Path) -> Path:
     return folder / "rejected.csv"
 
 
-def write_baselines(rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """Write ``baselines.csv``; the keys of the rows are its columns.
+def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Write rows as CSV, text safe for spreadsheets; the keys of the rows are its columns.
 
     Raises:
         StorageFull: the folder cannot be written.
     """
-    write_whole(folder / "baselines.csv", csv_bytes(columns_of(rows), rows))
-    return folder / "baselines.csv"
+    write_whole(path, csv_bytes(columns_of(rows), rows))
+    return path

@@ -59,14 +59,18 @@ def difference_multiclass(case: Case, average: Average) -> float:
     """|ours - theirs| of an average over classes."""
     _, targets, probabilities, _ = case
     ours = f1(decide(probabilities, 0.5, Task.MULTICLASS), targets, average)
-    return abs(float(ours) - theirs(tfa.metrics.F1Score(targets.shape[1], average.value), targets, probabilities))
+    return abs(
+        float(ours) - theirs(tfa.metrics.F1Score(targets.shape[1], average.value), targets, probabilities)
+    )
 
 
 def main() -> int:
     """Print one line per comparison; 1 when any differs."""
     worst = {"binary": max((difference_binary(case), case[0]) for case in binary_cases())}
     for average in (Average.MACRO, Average.MICRO, Average.WEIGHTED):
-        worst[average.value] = max((difference_multiclass(case, average), case[0]) for case in multiclass_cases())
+        worst[average.value] = max(
+            (difference_multiclass(case, average), case[0]) for case in multiclass_cases()
+        )
     for name, (difference, case) in worst.items():
         verdict = "agrees" if difference <= TOLERANCE else "DIFFERS"
         print(f"{name:9} {verdict}: largest difference {difference:.1e} ({case})")

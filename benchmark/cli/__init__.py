@@ -1,0 +1,91 @@
+"""The ``backbones`` command: arguments in, tables and exit statuses out. The one room that prints."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from benchmark.errors import ArgumentError, BenchmarkError
+
+__all__ = ["entry", "main"]
+
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM as an exception, so that everything on the way out is closed in order."""
+
+
+def entry() -> int:
+    """The console script: ``main`` without the chatter that native libraries write to stderr."""
+    if "--debug" not in sys.argv:
+        _mute_native_stderr()
+    return main()
+
+
+def _mute_native_stderr() -> None:
+    """Send file descriptor 2 to nowhere and keep Python's own ``sys.stderr`` where it was.
+
+    TensorFlow writes several lines on every import, before any of its settings is read, and worker processes
+    inherit the descriptor. ``--debug`` leaves everything visible.
+    """
+    own = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = os.fdopen(own, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None takes ``sys.argv``.
+
+    Returns:
+        0 done; 1 the job failed; 2 bad arguments or bad input; 130 Ctrl-C; 143 SIGTERM.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(words)
+    except BenchmarkError as error:
+        return _explain(error, error.exit_status, words)
+    except KeyboardInterrupt:
+        print("Interrupted. Everything finished so far is kept; run the same command again.", file=sys.stderr)
+        return _INTERRUPTED
+    except _Terminated:
+        print("Terminated. Everything finished so far is kept; run the same command again.", file=sys.stderr)
+        return _TERMINATED
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) left. Python would complain again while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    from benchmark.cli.parser import make_parser
+
+    arguments = make_parser().parse_args(words)
+    if arguments.command is None:
+        raise ArgumentError("no command given", next_step="See 'backbones --help'.")
+    room = importlib.import_module(f"benchmark.cli.{arguments.room}")
+    status: int = getattr(room, arguments.command)(arguments, words)
+    sys.stdout.flush()
+    return status
+
+
+def _explain(error: BenchmarkError, status: int, words: Sequence[str]) -> int:
+    if "--debug" in words:
+        traceback.print_exception(error)
+    print(f"backbones: {error}", file=sys.stderr)
+    return status
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated

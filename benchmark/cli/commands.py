@@ -1,0 +1,312 @@
+"""Commands about data and boards: arguments into a request, the request into a room, the result out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.backbones import parse_weights, select
+from benchmark.cli import arguments as read
+from benchmark.cli.observer import make_observer
+from benchmark.cli.printing import print_board, print_renderable, print_rows
+from benchmark.errors import ArgumentError
+from benchmark.records import Backbone
+
+if TYPE_CHECKING:
+    from benchmark.data import Finding
+    from benchmark.embeddings import CacheEntry
+    from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest
+
+
+def list_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones list``."""
+    rows = [_listed(backbone, arguments.weights) for backbone in select(arguments.backbones)]
+    print_rows(rows, arguments.format)
+    return 0
+
+
+def _listed(backbone: Backbone, weights: str) -> dict[str, Any]:
+    return {
+        "name": backbone.name,
+        "family": backbone.family,
+        "source": backbone.source,
+        "module": backbone.module,
+        "input_size": backbone.default_size,
+        "min_size": backbone.min_size,
+        "preprocessing": backbone.preprocessing.value,
+        "embedding_dim": backbone.embedding_dim,
+        "params": backbone.params,
+        "size_bytes": backbone.float32_bytes,
+        "gflops_224": round(backbone.flops / 1e9, 2),
+        "weights": str(backbone.weights or parse_weights(weights)),
+    }
+
+
+def demo_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones demo``."""
+    from benchmark.data import write_demo
+
+    folder = write_demo(arguments.folder, count=arguments.count, seed=arguments.seed)
+    if not arguments.quiet:
+        print(f"{arguments.count} images are in {folder}", file=sys.stderr)
+    return 0
+
+
+def embed_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones embed``."""
+    from benchmark.pipeline import embed
+
+    with make_observer(quiet=arguments.quiet) as observer:
+        done = embed(_embed_request(arguments), observer)
+    print_rows([_embedded_row(done, plan) for plan in done.plans], arguments.format)
+    return 0 if done.embedded else 1
+
+
+def audit_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones audit``."""
+    from benchmark.data import audit_table
+    from benchmark.pipeline import audit_data
+
+    with make_observer(quiet=arguments.quiet) as observer:
+        audited, folder = audit_data(_audit_request(arguments), observer)
+    if arguments.format == "table":
+        print_renderable(audit_table(audited.report))
+        for note in audited.notes:
+            print_renderable(note)
+    else:
+        print_rows([_finding_row(finding) for finding in audited.report.findings], arguments.format)
+    print(f"Written to {folder}", file=sys.stderr)
+    return 0
+
+
+def _finding_row(finding: Finding) -> dict[str, Any]:
+    return {
+        "severity": finding.severity.value,
+        "code": finding.code,
+        "count": finding.count,
+        "text": finding.text,
+        "next_step": finding.next_step,
+    }
+
+
+def cache_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones cache list|verify|clean``."""
+    return {"list": _cache_list, "verify": _cache_verify, "clean": _cache_clean}[arguments.action](arguments)
+
+
+def _cache_list(arguments: argparse.Namespace) -> int:
+    from benchmark.embeddings import EmbeddingStore
+
+    entries = EmbeddingStore(arguments.cache).entries(count_rows=True)
+    print_rows([_cache_row(entry) for entry in entries], arguments.format)
+    return 0
+
+
+def _cache_row(entry: CacheEntry) -> dict[str, Any]:
+    key = entry.key
+    return {
+        "folder": entry.folder.name,
+        "backbone": key.backbone if key else "(no key.json)",
+        "input_size": key.input_size if key else 0,
+        "engine": key.engine.value if key else "",
+        "precision": key.precision.value if key else "",
+        "parts": entry.parts,
+        "rows": entry.rows if entry.rows is not None else 0,
+        "size_bytes": entry.size_bytes,
+        "last_used": time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used)),
+    }
+
+
+def _cache_verify(arguments: argparse.Namespace) -> int:
+    from benchmark.embeddings import EmbeddingStore
+
+    with make_observer(quiet=arguments.quiet) as observer:
+        report = EmbeddingStore(arguments.cache).verify(observer)
+    for damage in report.damages:
+        print(f"damaged: {damage}", file=sys.stderr)
+    for path in report.strangers:
+        print(f"not ours: {path}", file=sys.stderr)
+    facts = {"keys": report.keys, "parts": report.parts, "rows": report.rows, "size_bytes": report.size_bytes}
+    print_rows([{**facts, "damaged": len(report.damages)}], arguments.format)
+    return 1 if report.damages else 0
+
+
+def _cache_clean(arguments: argparse.Namespace) -> int:
+    from benchmark.embeddings import EmbeddingStore
+
+    store = EmbeddingStore(arguments.cache)
+    keys = []
+    if arguments.backbones is not None:
+        names = {backbone.architecture for backbone in select(arguments.backbones)}
+        keys = [entry.key for entry in store.entries() if entry.key and entry.key.backbone in names]
+    removed = [store.clean(keys)]
+    if arguments.cache_limit_gb is not None:
+        removed.append(store.enforce_limit(round(arguments.cache_limit_gb * 1e9)))
+    freed = sum(one.size_bytes for one in removed)
+    print(f"removed {sum(len(one.paths) for one in removed)} files and folders, {freed:,} bytes")
+    return 0
+
+
+def report_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones report``."""
+    if arguments.compare is not None:
+        return _compare(arguments)
+    if arguments.data is None:
+        raise ArgumentError("DATA or --compare is needed", next_step="See 'backbones report --help'.")
+    from benchmark.data import dataset_name
+    from benchmark.pipeline import rebuild_report
+
+    dataset = dataset_name(arguments.data)
+    ranked = rebuild_report(_stored_request(arguments, dataset), dataset)
+    print_board(ranked.board, arguments.format)
+    print(f"Written to {ranked.folder}", file=sys.stderr)
+    return 0
+
+
+def _stored_request(arguments: argparse.Namespace, dataset: str) -> RankRequest:
+    """The request of the latest run on DATA, with the folders as given now."""
+    from benchmark.cli.parser import make_parser
+    from benchmark.reporting import read_run_record
+
+    record = read_run_record(arguments.results / dataset)
+    stored = make_parser().parse_args(list(record.arguments))
+    stored.data, stored.results, stored.cache = arguments.data, arguments.results, arguments.cache
+    return _rank_request(stored, record.arguments)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from benchmark.reporting import compare_runs, comparison_table
+
+    comparison = compare_runs(*arguments.compare)
+    if arguments.format == "table":
+        print_renderable(comparison_table(comparison))
+    else:
+        rows = [
+            {"what": change.kind.value, "name": change.name, "before": change.before, "after": change.after}
+            for change in comparison.changes
+        ]
+        rows += [
+            {"what": score.column, "name": score.backbone, "before": score.before, "after": score.after}
+            for score in comparison.scores
+        ]
+        print_rows(rows, arguments.format)
+    return 0
+
+
+def weights_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones weights fetch|verify|bundle``."""
+    from benchmark.pipeline import bundle_backbones, fetch_backbones, verify_weights
+
+    actions = {"fetch": fetch_backbones, "bundle": bundle_backbones, "verify": verify_weights}
+    if arguments.action != "fetch" and arguments.folder is None:
+        raise ArgumentError(f"'weights {arguments.action}' needs a folder", expected="DIR")
+    with make_observer(quiet=arguments.quiet) as observer:
+        rows = actions[arguments.action](select(arguments.backbones), arguments.folder, observer)
+    print_rows(rows, arguments.format)
+    return 1 if any(row["status"] == "failed" for row in rows) else 0
+
+
+def _embedded_row(done: Embedded, plan: Plan) -> dict[str, Any]:
+    name = plan.backbone.name
+    return {
+        "backbone": name,
+        "status": "failed" if plan.stopped else "embedded",
+        "computed": done.images_embedded.get(name, 0),
+        "engine": plan.engine.value if plan.engine else "",
+        "precision": plan.precision.value if plan.precision else "",
+        "weights_sha256": plan.key.weights_sha256[:16] if plan.key else "",
+        "reason": plan.stopped.reason if plan.stopped else "; ".join(done.notes.get(name, ())),
+    }
+
+
+def rank_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """``backbones rank``."""
+    from benchmark.pipeline import rank_backbones
+
+    if arguments.from_run is not None:
+        arguments, words = _stored_run(arguments, words)
+    if arguments.data is None:
+        raise ArgumentError("DATA or --from is needed", next_step="See 'backbones rank --help'.")
+    with make_observer(quiet=arguments.quiet) as observer:
+        ranked = rank_backbones(_rank_request(arguments, words), observer)
+    print_board(ranked.board, arguments.format)
+    if not arguments.quiet:
+        print(f"Written to {ranked.folder} (this run: {ranked.run})", file=sys.stderr)
+    return 0
+
+
+def _embed_request(arguments: argparse.Namespace) -> EmbedRequest:
+    from benchmark.pipeline import EmbedRequest
+
+    limit = arguments.cache_limit_gb
+    return EmbedRequest(
+        data=arguments.data,
+        backbones=select(arguments.backbones, seed=arguments.seed),
+        weights=parse_weights(arguments.weights, seed=arguments.seed),
+        size=arguments.size,
+        resize=arguments.resize,
+        engine=arguments.engine,
+        precision=arguments.precision,
+        cache=arguments.cache,
+        options=read.data_options(arguments),
+        jobs=arguments.jobs,
+        max_size_mb=arguments.max_size_mb,
+        cache_limit_bytes=round(limit * 1e9) if limit else None,
+        fallback_random=getattr(arguments, "fallback_random", False),
+    )
+
+
+def _audit_request(arguments: argparse.Namespace) -> RankRequest:
+    from benchmark.pipeline import EmbedRequest, RankRequest
+
+    embed = EmbedRequest(
+        data=arguments.data,
+        backbones=select(arguments.backbones, seed=arguments.seed),
+        weights=parse_weights(arguments.weights, seed=arguments.seed),
+        cache=arguments.cache,
+        options=read.data_options(arguments),
+    )
+    return RankRequest(embed=embed, results=arguments.results, auto_groups=read.wants_auto_groups(arguments))
+
+
+def _rank_request(arguments: argparse.Namespace, words: Sequence[str]) -> RankRequest:
+    from benchmark.pipeline import RankRequest, Search
+
+    return RankRequest(
+        embed=_embed_request(arguments),
+        results=arguments.results,
+        protocol=read.head_protocol(arguments),
+        protocol_given=arguments.protocol is not None,
+        auto_groups=read.wants_auto_groups(arguments),
+        max_latency_ms=arguments.max_latency_ms,
+        max_loss=arguments.max_loss,
+        search=Search(arguments.search),
+        audit_search=arguments.audit_search,
+        arguments=_portable(arguments, words),
+    )
+
+
+def _portable(arguments: argparse.Namespace, words: Sequence[str]) -> tuple[str, ...]:
+    """The command line with the data and weights folders absolute, so that it works from any folder."""
+    places = {str(arguments.data), arguments.weights}
+    return tuple(
+        str(Path(word).resolve()) if word in places and Path(word).exists() else word for word in words
+    )
+
+
+def _stored_run(
+    arguments: argparse.Namespace, words: Sequence[str]
+) -> tuple[argparse.Namespace, Sequence[str]]:
+    """The command line of a stored run; options given beside --from come after, and so win."""
+    from benchmark.cli.parser import make_parser
+    from benchmark.reporting import read_run_record
+
+    stored = list(read_run_record(arguments.from_run).arguments)
+    place = list(words).index("--from") if "--from" in words else -1
+    extra = [*words[1:place], *words[place + 2 :]] if place > 0 else []
+    again = [*stored, *extra]
+    return make_parser().parse_args(again), again

@@ -1,0 +1,28 @@
+"""The loops of the product and their failure policy: embed, rank, fine-tune."""
+
+from benchmark.pipeline.auditing import Audited, audit_data
+from benchmark.pipeline.boards import Ranked
+from benchmark.pipeline.embedding import Embedded, embed, embed_images
+from benchmark.pipeline.finetuning import FinetuneJob, FinetuneResult, finetune_backbones
+from benchmark.pipeline.planning import Plan
+from benchmark.pipeline.ranking import rank_backbones
+from benchmark.pipeline.rebuilding import rebuild_report
+from benchmark.pipeline.requests import EmbedRequest, RankRequest, Search
+
+__all__ = [
+    "Audited",
+    "EmbedRequest",
+    "Embedded",
+    "FinetuneJob",
+    "FinetuneResult",
+    "Plan",
+    "RankRequest",
+    "Ranked",
+    "Search",
+    "audit_data",
+    "embed",
+    "embed_images",
+    "finetune_backbones",
+    "rank_backbones",
+    "rebuild_report",
+]

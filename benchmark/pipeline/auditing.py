@@ -1,0 +1,114 @@
+"""The audit as a part of a ranking: what it sees, and the groups that it leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmark.data import (
+    AuditReport,
+    audit,
+    draw_groups,
+    group_related,
+    load_images,
+    regroup,
+    write_audit,
+)
+from benchmark.embeddings import EmbeddingStore
+from benchmark.pipeline.planning import Plan, make_plan
+from benchmark.pipeline.progress import OneAtATime, Silent
+from benchmark.pipeline.requests import RankRequest
+from benchmark.records import Backbone, Float32, ImageSet, Observer, WeightsKind
+from benchmark.reporting import write_rejected
+from benchmark.storage import write_whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """A data set after its audit.
+
+    Attributes:
+        images: with the groups that folds and parts must keep whole.
+        ungrouped: the same images and parts without groups; None when there are no groups.
+        report: what the audit found.
+        notes: how groups came about, and what a reader must know.
+    """
+
+    images: ImageSet
+    ungrouped: ImageSet | None
+    report: AuditReport
+    notes: tuple[str, ...] = ()
+
+
+def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[Audited, Path]:
+    """Audit a data set and write what was found to ``results/<dataset>/audit``.
+
+    Args:
+        request: data, folders; its backbones lend their eyes where the cache already holds them.
+        observer: told about progress.
+
+    Returns:
+        The audit and the folder that it was written to.
+
+    Raises:
+        DataError: the images cannot be used.
+        StorageFull: a folder cannot be written.
+    """
+    watch = OneAtATime(observer or Silent())
+    embed = request.embed
+    images = load_images(embed.data, cache=embed.cache, options=embed.options, observer=watch)
+    store = EmbeddingStore(embed.cache, observer=watch)
+    plans = [make_plan(embed, backbone, images.image_ids, store) for backbone in embed.backbones]
+    audited = audit_images(request, images, [plan for plan in plans if plan.is_cached], watch)
+    folder = request.results / images.name / "audit"
+    write_audit(audited.report, audited.images, folder)
+    if audited.images.groups is not None:
+        write_whole(folder / "groups.png", draw_groups(audited.images, audited.images.groups))
+    if audited.images.rejected:
+        write_rejected(audited.images.rejected, folder)
+    return audited, folder
+
+
+def cheapest_pretrained(request: RankRequest) -> Backbone | None:
+    """The backbone with the least arithmetic among those with trained weights; None when all are random."""
+    embed = request.embed
+    trained = [one for one in embed.backbones if embed.source_of(one).kind is not WeightsKind.RANDOM]
+    return min(trained, key=lambda one: (one.flops, one.name), default=None)
+
+
+def audit_images(
+    request: RankRequest, images: ImageSet, plans: Sequence[Plan], observer: Observer
+) -> Audited:
+    """Audit a data set and give it the groups that were asked for.
+
+    Args:
+        request: whether groups are found automatically, and with which seed.
+        images: the data set.
+        plans: embedded backbones; the cheapest pretrained one lends its eyes.
+        observer: told about progress.
+    """
+    features = _features(request, images, plans)
+    report = audit(images, cache=request.embed.cache, features=features, observer=observer)
+    notes: tuple[str, ...] = ()
+    if request.auto_groups:
+        grouping = group_related(images, report, features)
+        images = regroup(images, grouping.groups, seed=request.embed.options.seed)
+        notes = grouping.notes
+    ungrouped = None if images.groups is None else replace(images, groups=None)
+    return Audited(images=images, ungrouped=ungrouped, report=report, notes=notes)
+
+
+def _features(request: RankRequest, images: ImageSet, plans: Sequence[Plan]) -> Float32 | None:
+    """Embeddings of the cheapest pretrained backbone that is embedded; None without one."""
+    seeing = [
+        plan
+        for plan in plans
+        if plan.key and not plan.stopped and plan.weights.kind is not WeightsKind.RANDOM
+    ]
+    if not seeing:
+        return None
+    plan = min(seeing, key=lambda one: (one.backbone.flops, one.backbone.name))
+    if plan.key is None:
+        return None
+    return EmbeddingStore(request.embed.cache).read(plan.key, images.image_ids).features

@@ -1,0 +1,89 @@
+"""A finished ranking: the board with the remarks of audit and search, and what belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.data import AuditReport
+from benchmark.pipeline.baselines import baseline_rows
+from benchmark.pipeline.heads import HeadJob
+from benchmark.pipeline.requests import RankRequest
+from benchmark.ranking import BoardOptions, build_leaderboard
+from benchmark.records import ImageSet, Leaderboard, Outcome, Truth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remarks:
+    """What a reader is told beside what the scores say.
+
+    Attributes:
+        notes: first things first: random weights, alarms of the audit.
+        statements: how groups came about, what a search spent.
+    """
+
+    notes: tuple[str, ...] = ()
+    statements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A finished ranking.
+
+    Attributes:
+        board: the leaderboard.
+        outcomes: what became of each backbone, probabilities included.
+        images: the labelled images as they were grouped and split.
+        report: of the audit; None when a stored board was rebuilt.
+        remarks: of audit and search.
+        folder: ``results/<dataset>``.
+        run: ``results/<dataset>/runs/<id>``.
+        images_embedded: embeddings computed in this run, over all backbones.
+    """
+
+    board: Leaderboard
+    outcomes: tuple[Outcome, ...]
+    images: ImageSet
+    report: AuditReport | None
+    remarks: Remarks
+    folder: Path
+    run: Path
+    images_embedded: int = 0
+
+    def baselines(self, job: HeadJob) -> list[dict[str, Any]]:
+        """Rows of ``baselines.csv``."""
+        outcomes = {outcome.backbone: outcome for outcome in self.outcomes}
+        val_f1 = {row["backbone"]: row["val_f1"] for row in self.board.rows if row["rank"]}
+        return baseline_rows(job, outcomes, val_f1)
+
+
+def assemble_board(
+    request: RankRequest,
+    images: ImageSet,
+    outcomes: Sequence[Outcome],
+    ungrouped: Sequence[Outcome],
+    remarks: Remarks,
+) -> Leaderboard:
+    """The board of some outcomes.
+
+    Args:
+        request: average, tolerated loss, seed.
+        images: what the outcomes were scored on.
+        outcomes: one per backbone.
+        ungrouped: the same backbones scored without regard to groups; empty when there are no groups.
+        remarks: of audit and search.
+    """
+    options = BoardOptions(
+        average=request.protocol.average,
+        max_loss=request.max_loss,
+        seed=request.protocol.seed,
+        ungrouped=ungrouped,
+    )
+    board = build_leaderboard(outcomes, Truth.of(images), options)
+    return replace(
+        board,
+        notes=(*remarks.notes, *board.notes),
+        statements=(*board.statements, *remarks.statements),
+    )

@@ -1,0 +1,206 @@
+"""Training heads: one task a backbone; stored outcomes are reused while nothing that decides them changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import CacheDamaged
+from benchmark.pipeline.measurements import load_measurement
+from benchmark.pipeline.planning import Plan, stopped_outcome
+from benchmark.pipeline.progress import OneAtATime, Silent
+from benchmark.pipeline.requests import worker_count
+from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
+from benchmark.ranking import (
+    Setting,
+    load_outcome,
+    outcome_path,
+    save_outcome,
+    selection_scores,
+    train_heads,
+)
+from benchmark.records import (
+    Embeddings,
+    HeadProtocol,
+    ImageSet,
+    Observer,
+    Outcome,
+    Status,
+    Truth,
+    WeightsKind,
+)
+
+# Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
+HEAD_VERSION = 1
+HEADS = "heads"
+_DIED = "the process that trained its heads died each time; it may need more memory than there is"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadTask:
+    """Train the heads of one backbone.
+
+    Attributes:
+        plan: of the backbone; its key addresses the embeddings.
+        images: labels, groups and parts.
+        protocol: how.
+        cache: embedding cache.
+        target: file that takes the outcome.
+    """
+
+    plan: Plan
+    images: ImageSet
+    protocol: HeadProtocol
+    cache: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadJob:
+    """The heads of several backbones on one set of images.
+
+    Attributes:
+        images: labels, groups and parts.
+        protocol: how heads are trained, its name resolved.
+        cache: embedding cache.
+        folder: of the stored outcomes.
+        jobs: worker processes; 0 picks.
+    """
+
+    images: ImageSet
+    protocol: HeadProtocol
+    cache: Path
+    folder: Path
+    jobs: int = 0
+
+
+def outcome_digest(key_digest: str, images: ImageSet, protocol: HeadProtocol) -> str:
+    """Digest of everything that decides an outcome: embeddings, labels, parts, protocol, code."""
+    parts = {
+        "key": key_digest,
+        "images": images.fingerprint(),
+        "protocol": asdict(protocol),
+        "version": HEAD_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def train_all(job: HeadJob, plans: Sequence[Plan], observer: Observer | None = None) -> tuple[Outcome, ...]:
+    """Outcomes of embedded backbones, from disk where they are stored, else newly trained.
+
+    Args:
+        job: images and protocol.
+        plans: embedded backbones.
+        observer: told of the progress.
+
+    Returns:
+        One outcome per plan, in order; a failure is an outcome.
+    """
+    watch = OneAtATime(observer or Silent())
+    tasks = [_task(job, plan) for plan in plans]
+    outcomes = [_stored(task) for task in tasks]
+    waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
+    if waiting:
+        watch.started(HEADS, len(waiting))
+        chosen = [tasks[position] for position in waiting]
+        results = run_tasks(head_task, chosen, worker_count(job.jobs, len(chosen)))
+        for done, (row, result) in enumerate(results, start=1):
+            outcomes[waiting[row]] = _taken(chosen[row], {"error": _DIED} if result is None else result)
+            watch.advanced(HEADS, done, chosen[row].plan.backbone.name)
+        watch.finished(HEADS)
+    return tuple(
+        _with_costs(job, plan, outcome) for plan, outcome in zip(plans, outcomes, strict=True) if outcome
+    )
+
+
+def head_task(task: HeadTask) -> dict[str, Any]:
+    """Run one HeadTask; the outcome goes to its file.
+
+    Returns:
+        Nothing of note, or ``error`` and ``trace``.
+    """
+    # One thread a process: how many processes there are then changes no bit of the result.
+    quiet_environment(1)
+    try:
+        save_outcome(task.target, _train(task))
+        return {}
+    except Exception as error:
+        return failure(error)
+
+
+def _train(task: HeadTask) -> Outcome:
+    plan, images = task.plan, task.images
+    if plan.key is None:
+        raise ValueError("heads need embedded images")
+    embeddings = EmbeddingStore(task.cache).read(plan.key, images.image_ids)
+    result = train_heads(embeddings, Truth.of(images), images.split, task.protocol)
+    return replace(
+        stopped_outcome(plan, Status.SCORED, ""),
+        embedding_dim=embeddings.features.shape[1],
+        key_digest=plan.key.digest(),
+        head_params=result.head_params,
+        predictions=result.predictions,
+        val_history=result.val_history,
+        chosen=result.chosen,
+        head_seconds=result.seconds,
+        baselines=_baselines(task, embeddings),
+    )
+
+
+def _baselines(task: HeadTask, embeddings: Embeddings) -> dict[str, float]:
+    """What cheap selection methods say of this backbone, by column name."""
+    backbone = task.plan.backbone
+    is_random = task.plan.weights.kind is WeightsKind.RANDOM
+    name = f"{backbone.architecture}@random" if is_random else backbone.architecture
+    found = asdict(
+        selection_scores(name, embeddings, setting_of(task.images, task.protocol), params=backbone.params)
+    )
+    del found["backbone"]
+    return found
+
+
+def setting_of(images: ImageSet, protocol: HeadProtocol) -> Setting:
+    """What baselines are measured on."""
+    return Setting(truth=Truth.of(images), split=images.split, protocol=protocol, image_ids=images.image_ids)
+
+
+def _task(job: HeadJob, plan: Plan) -> HeadTask:
+    if plan.key is None:
+        raise ValueError(f"{plan.backbone.name} is not embedded")
+    digest = outcome_digest(plan.key.digest(), job.images, job.protocol)
+    target = outcome_path(job.folder, plan.backbone.architecture, digest)
+    return HeadTask(plan=plan, images=job.images, protocol=job.protocol, cache=job.cache, target=target)
+
+
+def _stored(task: HeadTask) -> Outcome | None:
+    try:
+        return load_outcome(task.target)
+    except (FileNotFoundError, CacheDamaged):
+        return None
+
+
+def _taken(task: HeadTask, result: dict[str, Any]) -> Outcome:
+    if "error" not in result:
+        return load_outcome(task.target)
+    return stopped_outcome(task.plan, Status.FAILED, result["error"])
+
+
+def _with_costs(job: HeadJob, plan: Plan, outcome: Outcome) -> Outcome:
+    """The outcome under this run's name of the backbone, with what its embeddings have cost so far."""
+    if plan.key is None:
+        return outcome
+    measured = load_measurement(job.cache, plan.key)
+    return replace(
+        outcome,
+        backbone=plan.backbone.name,
+        weights=str(plan.weights),
+        images_per_second=measured.images_per_second,
+        latency_ms=measured.latency_ms,
+        latency_p95_ms=measured.latency_p95_ms,
+        embed_seconds=measured.seconds,
+    )

@@ -1,0 +1,206 @@
+"""Everything that a ranking leaves in ``results/<dataset>/``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, replace
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmark import __version__
+from benchmark.backbones import keras_version
+from benchmark.data import write_audit
+from benchmark.errors import DataError
+from benchmark.pipeline.boards import Ranked
+from benchmark.pipeline.heads import HeadJob
+from benchmark.pipeline.requests import RankRequest, cores
+from benchmark.pipeline.runs import Run
+from benchmark.records import Outcome, Truth
+from benchmark.reporting import (
+    BackboneRecord,
+    DataRecord,
+    RunRecord,
+    read_run_record,
+    write_board,
+    write_image_list,
+    write_run_record,
+)
+from benchmark.storage import write_whole
+
+_PACKAGES = (
+    "tensorflow",
+    "openvino",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "h5py",
+    "pillow",
+    "matplotlib",
+)
+# Timings change from run to run without changing what the board says.
+_VOLATILE = {"images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "head_seconds"}
+
+
+def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, started: float) -> None:
+    """Write a board and all that belongs to it into the run's folder, then make the run the latest.
+
+    Where nothing that a reader sees has changed since the latest run, its pages and plots are taken over.
+
+    Raises:
+        StorageFull: no room, or no permission.
+    """
+    digest = board_digest(ranked)
+    if not _take_over(run, digest):
+        _write_pages(run, ranked, job)
+    record = _record(run, request, ranked, started)
+    write_run_record(replace(record, options={**record.options, "board_digest": digest}), run.path)
+    run.publish()
+
+
+def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> None:
+    images = ranked.images
+    write_board(
+        ranked.board,
+        ranked.outcomes,
+        Truth.of(images),
+        run.path,
+        title=images.name,
+        baselines=ranked.baselines(job),
+        rejected=images.rejected,
+    )
+    if ranked.report is not None:
+        write_audit(ranked.report, images, run.path)
+    write_image_list(images, run.path)
+
+
+def board_digest(ranked: Ranked) -> str:
+    """SHA-256 over everything on the board but its timings, and over the data."""
+    board, images = ranked.board, ranked.images
+    rows = [{name: str(value) for name, value in row.items() if name not in _VOLATILE} for row in board.rows]
+    audited = ranked.report is not None
+    parts = [
+        __version__,
+        audited,
+        images.fingerprint(),
+        rows,
+        board.statements,
+        board.notes,
+        str(board.loss_bound),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _take_over(run: Run, digest: str) -> bool:
+    """Link the files of the latest run into this one, if it shows the same board."""
+    try:
+        latest = read_run_record(run.folder)
+    except DataError:
+        return False
+    source = run.folder / "runs" / latest.identifier
+    if latest.options.get("board_digest") != digest or not (source / "leaderboard.html").exists():
+        return False
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and file.name not in {"run.log", "run.json"}:
+            _link(file, run.path / file.relative_to(source))
+    return True
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        write_whole(target, source.read_bytes())
+
+
+def _record(run: Run, request: RankRequest, ranked: Ranked, started: float) -> RunRecord:
+    return RunRecord(
+        identifier=run.identifier,
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        arguments=request.arguments,
+        options={**_options(request), "remarks": asdict(ranked.remarks)},
+        versions=versions(),
+        hardware=hardware(),
+        data=DataRecord.of(ranked.images, request.embed.data),
+        seeds={"data": request.embed.options.seed, "heads": request.protocol.seed},
+        backbones={outcome.backbone: _backbone_record(outcome) for outcome in ranked.outcomes},
+        timings={
+            "wall_seconds": time.time() - started,
+            "embed_seconds": sum(outcome.embed_seconds for outcome in ranked.outcomes),
+            "head_seconds": sum(outcome.head_seconds for outcome in ranked.outcomes),
+        },
+    )
+
+
+def _options(request: RankRequest) -> dict[str, Any]:
+    """Every option with its resolved value, as JSON knows values."""
+    embed = request.embed
+    given = {
+        **{name: getattr(request, name) for name in request.__slots__ if name not in {"embed", "arguments"}},
+        **{name: getattr(embed, name) for name in embed.__slots__ if name != "backbones"},
+        "backbones": [backbone.name for backbone in embed.backbones],
+    }
+    return {name: _plain(value) for name, value in sorted(given.items())}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(item) for name, item in asdict(value).items()}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _backbone_record(outcome: Outcome) -> BackboneRecord:
+    return BackboneRecord(
+        status=outcome.status.value,
+        weights=outcome.weights,
+        weights_sha256=outcome.weights_sha256,
+        key_digest=outcome.key_digest,
+        engine=outcome.engine.value if outcome.engine else "",
+        precision=outcome.precision.value if outcome.precision else "",
+        input_size=outcome.input_size,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a number."""
+    found = {"python": platform.python_version(), "backbone-benchmark": __version__, "keras": keras_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Facts about this machine."""
+    import psutil
+
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

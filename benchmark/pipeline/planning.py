@@ -1,0 +1,153 @@
+"""What is left to do for each backbone, decided without TensorFlow and without building anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from benchmark.backbones import EngineRequest, embedding_key, known_weights_sha256, plan_engine
+from benchmark.data import decoder_name
+from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import BenchmarkError
+from benchmark.pipeline.requests import EmbedRequest
+from benchmark.records import Backbone, EmbeddingKey, Engine, Outcome, Precision, Status, WeightsSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One backbone's part of a run.
+
+    Attributes:
+        backbone: what to run.
+        weights: where its weights come from.
+        input_size: side in pixels.
+        engine: what will execute it.
+        precision: wanted arithmetic; the engine may have to fall back to float32.
+        key: of its embeddings; None while the weights are unknown.
+        missing: image ids without a cached embedding.
+        stopped: the outcome of a backbone that will not run at all; None otherwise.
+    """
+
+    backbone: Backbone
+    weights: WeightsSource
+    input_size: int
+    engine: Engine | None = None
+    precision: Precision | None = None
+    key: EmbeddingKey | None = None
+    missing: tuple[str, ...] = ()
+    stopped: Outcome | None = None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether every image has its embedding."""
+        return self.key is not None and not self.missing
+
+
+def make_plan(
+    request: EmbedRequest, backbone: Backbone, image_ids: Sequence[str], store: EmbeddingStore
+) -> Plan:
+    """Plan one backbone.
+
+    "auto" first reuses what the cache already holds for these images, then picks what finishes sooner.
+    """
+    source, size = request.source_of(backbone), request.size_of(backbone)
+    bare = Plan(backbone=backbone, weights=source, input_size=size)
+    unfit = _why_unfit(request, backbone, size)
+    if unfit:
+        return replace(bare, stopped=stopped_outcome(bare, Status.SKIPPED, unfit))
+    try:
+        digest = known_weights_sha256(backbone, source, cache=request.cache)
+    except BenchmarkError as error:
+        return replace(bare, stopped=stopped_outcome(bare, Status.FAILED, str(error)))
+    return _with_engine(request, bare, digest, image_ids, store)
+
+
+def stopped_outcome(plan: Plan, status: Status, reason: str) -> Outcome:
+    """The outcome of a backbone that did not get as far as a score."""
+    backbone = plan.backbone
+    return Outcome(
+        backbone=backbone.name,
+        family=backbone.family,
+        source=backbone.source,
+        status=status,
+        reason=reason,
+        params=backbone.params,
+        embedding_dim=backbone.embedding_dim,
+        input_size=plan.input_size,
+        flops=scaled_flops(backbone, plan.input_size),
+        weights=str(plan.weights),
+        weights_sha256=plan.key.weights_sha256 if plan.key else "",
+        engine=plan.engine,
+        precision=plan.precision,
+    )
+
+
+def scaled_flops(backbone: Backbone, input_size: int) -> int:
+    """Floating-point operations per image at an input size: convolutions grow with the area."""
+    return round(backbone.flops * (input_size / 224) ** 2)
+
+
+def engine_request(request: EmbedRequest, plan: Plan, threads: int) -> EngineRequest:
+    """What the engine of a plan is asked for."""
+    return EngineRequest(
+        backbone=plan.backbone,
+        weights=plan.weights,
+        input_size=plan.input_size,
+        engine=plan.engine,
+        precision=plan.precision,
+        threads=threads,
+        cache=request.cache,
+    )
+
+
+def plan_key(request: EmbedRequest, plan: Plan, digest: str) -> EmbeddingKey:
+    """The key of a plan whose engine and precision are resolved."""
+    if plan.engine is None or plan.precision is None:
+        raise ValueError("a key needs a resolved engine and precision")
+    return embedding_key(
+        plan.backbone,
+        digest,
+        input_size=plan.input_size,
+        resize=request.resize,
+        decoder=decoder_name(),
+        engine=plan.engine,
+        precision=plan.precision,
+    )
+
+
+def _why_unfit(request: EmbedRequest, backbone: Backbone, size: int) -> str:
+    if size < backbone.min_size:
+        return f"needs images of at least {backbone.min_size} pixels, --size is {size}"
+    megabytes = backbone.float32_bytes / 1e6
+    if request.max_size_mb is not None and megabytes > request.max_size_mb:
+        return f"{megabytes:.1f} MB is more than --max-size-mb {request.max_size_mb:g}"
+    return ""
+
+
+def _with_engine(
+    request: EmbedRequest, bare: Plan, digest: str | None, image_ids: Sequence[str], store: EmbeddingStore
+) -> Plan:
+    if digest is not None:
+        held = _best_held(request, bare, digest, image_ids, store)
+        if held is not None:
+            return held
+    engine, precision = plan_engine(engine_request(request, bare, 1), len(image_ids))
+    chosen = replace(bare, engine=engine, precision=precision, missing=tuple(image_ids))
+    return chosen if digest is None else replace(chosen, key=plan_key(request, chosen, digest))
+
+
+def _best_held(
+    request: EmbedRequest, bare: Plan, digest: str, image_ids: Sequence[str], store: EmbeddingStore
+) -> Plan | None:
+    """The admissible engine and precision for which the cache already holds the most of these images."""
+    engines = [request.engine] if request.engine else list(Engine)
+    precisions = [request.precision] if request.precision else list(Precision)
+    best: Plan | None = None
+    for engine, precision in product(engines, precisions):
+        plan = replace(bare, engine=engine, precision=precision)
+        key = plan_key(request, plan, digest)
+        plan = replace(plan, key=key, missing=store.missing(key, image_ids))
+        if len(plan.missing) < len(best.missing if best else image_ids):
+            best = plan
+    return best

@@ -1,0 +1,145 @@
+"""From a folder of images to a ranked leaderboard."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from benchmark.data import Severity, load_images
+from benchmark.errors import NothingScored
+from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrained
+from benchmark.pipeline.boards import Ranked, Remarks, assemble_board
+from benchmark.pipeline.embedding import Embedded, embed_images
+from benchmark.pipeline.heads import HeadJob, train_all
+from benchmark.pipeline.measurements import load_measurement
+from benchmark.pipeline.outputs import write_outputs
+from benchmark.pipeline.planning import Plan, stopped_outcome
+from benchmark.pipeline.progress import OneAtATime, Silent
+from benchmark.pipeline.requests import RankRequest, Search
+from benchmark.pipeline.runs import LoggingObserver, Run
+from benchmark.pipeline.searching import Searched
+from benchmark.records import ImageSet, Observer, Outcome, Status
+
+
+def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
+    """Embed what is missing, train heads, rank, and write everything to ``results/<dataset>``.
+
+    Args:
+        request: data, backbones, protocol, folders.
+        observer: told of the progress.
+
+    Raises:
+        DataError: the images cannot be used.
+        NothingScored: no backbone got a score; the board is written all the same.
+        StorageFull: a folder cannot be written.
+    """
+    started = time.time()
+    watch = OneAtATime(observer or Silent())
+    images = load_images(
+        request.embed.data, cache=request.embed.cache, options=request.embed.options, observer=watch
+    )
+    run = Run(request.results / images.name)
+    try:
+        ranked = _Ranking(request, run, LoggingObserver(run, watch)).carry_out(images, started)
+    finally:
+        run.close()
+    if ranked.board.winner is None:
+        raise _nothing_scored(ranked)
+    return ranked
+
+
+def head_job(request: RankRequest, images: ImageSet, run: Run) -> HeadJob:
+    """The heads of a ranking, its protocol resolved."""
+    name = request.protocol_name(parts_given=images.split.given)
+    return HeadJob(
+        images=images,
+        protocol=replace(request.protocol, name=name),
+        cache=request.embed.cache,
+        folder=run.folder / "outcomes",
+        jobs=request.embed.jobs,
+    )
+
+
+def _nothing_scored(ranked: Ranked) -> NothingScored:
+    reasons = dict.fromkeys(outcome.reason for outcome in ranked.outcomes)
+    return NothingScored(
+        "no backbone could be scored",
+        where=ranked.folder / "leaderboard.md",
+        got=next(iter(reasons)) + (f" (and {len(reasons) - 1} more reasons)" if len(reasons) > 1 else ""),
+        next_step="The board says why for each backbone.",
+    )
+
+
+class _Ranking:
+    """One ranking while it runs."""
+
+    def __init__(self, request: RankRequest, run: Run, observer: Observer) -> None:
+        self._request = request
+        self._run = run
+        self._observer = observer
+
+    def carry_out(self, images: ImageSet, started: float) -> Ranked:
+        embedded = self._first_embeddings(images)
+        audited = audit_images(self._request, images, embedded.plans, self._observer)
+        job = head_job(self._request, audited.images, self._run)
+        searched = self._search(embedded, job)
+        outcomes = (*searched.pruned, *self._score(searched.embedded, job))
+        ungrouped = self._score_ungrouped(searched.embedded, audited, job)
+        remarks = _remarks(audited, searched)
+        ranked = Ranked(
+            board=assemble_board(self._request, audited.images, outcomes, ungrouped, remarks),
+            outcomes=outcomes,
+            images=audited.images,
+            report=audited.report,
+            remarks=remarks,
+            folder=self._run.folder,
+            run=self._run.path,
+            images_embedded=sum(searched.embedded.images_embedded.values()),
+        )
+        write_outputs(self._run, self._request, ranked, job, started)
+        return ranked
+
+    def _first_embeddings(self, images: ImageSet) -> Embedded:
+        """Everything, or for halving the cheapest pretrained backbone, which the audit sees through."""
+        embed = self._request.embed
+        if self._request.search is Search.HALVING:
+            cheapest = cheapest_pretrained(self._request)
+            embed = replace(embed, backbones=(cheapest,) if cheapest and not embed.fallback_random else ())
+        return embed_images(embed, images, self._observer)
+
+    def _search(self, embedded: Embedded, job: HeadJob) -> Searched:
+        return Searched(embedded=embedded)
+
+    def _score(self, embedded: Embedded, job: HeadJob) -> tuple[Outcome, ...]:
+        """Outcomes of every backbone that was to be embedded."""
+        slow = {plan.backbone.name: reason for plan in embedded.embedded if (reason := self._too_slow(plan))}
+        fit = [plan for plan in embedded.embedded if plan.backbone.name not in slow]
+        skipped = [
+            stopped_outcome(plan, Status.SKIPPED, slow[plan.backbone.name])
+            for plan in embedded.embedded
+            if plan.backbone.name in slow
+        ]
+        trained = [
+            replace(outcome, notes=embedded.notes.get(outcome.backbone, ()), images_embedded=len(job.images))
+            for outcome in train_all(job, fit, self._observer)
+        ]
+        return (*embedded.stopped, *skipped, *trained)
+
+    def _too_slow(self, plan: Plan) -> str:
+        limit = self._request.max_latency_ms
+        if limit is None or plan.key is None:
+            return ""
+        latency = load_measurement(self._request.embed.cache, plan.key).latency_ms
+        return f"{latency:.1f} ms an image is more than --max-latency-ms {limit:g}" if latency > limit else ""
+
+    def _score_ungrouped(self, embedded: Embedded, audited: Audited, job: HeadJob) -> tuple[Outcome, ...]:
+        """The same backbones when related images may stand on both sides of a fold."""
+        if audited.ungrouped is None:
+            return ()
+        return train_all(replace(job, images=audited.ungrouped), embedded.embedded, self._observer)
+
+
+def _remarks(audited: Audited, searched: Searched) -> Remarks:
+    banner = (searched.embedded.banner,) if searched.embedded.banner else ()
+    alarms = tuple(finding.text for finding in audited.report.of(Severity.ERROR))
+    return Remarks(notes=(*banner, *alarms), statements=(*audited.notes, *searched.statements))

@@ -1,0 +1,106 @@
+"""One run's folder: its log and its record.
+
+``results/<dataset>/runs/<id>/`` is written while the run goes on; the top level of ``results/<dataset>/``
+is a copy of the latest finished run.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from benchmark.records import Observer
+from benchmark.storage import storage_error, write_whole
+
+
+class Run:
+    """A run's folder and log.
+
+    Args:
+        folder: ``results/<dataset>`` or the cache folder.
+
+    Attributes:
+        folder: ``results/<dataset>``.
+        identifier: sorts by time and is unique.
+        path: ``<folder>/runs/<identifier>``.
+
+    Raises:
+        StorageFull: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.identifier = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        self.path = folder / "runs" / self.identifier
+        self._logger = logging.getLogger(f"benchmark.run.{self.identifier}")
+        self._logger.propagate = False
+        self._logger.setLevel(logging.INFO)
+        try:
+            self.path.mkdir(parents=True)
+            handler = logging.FileHandler(self.path / "run.log", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._logger.addHandler(handler)
+
+    def log(self, text: str) -> None:
+        """Add a line to the run's log."""
+        self._logger.info(text)
+
+    def publish(self) -> None:
+        """Make this run the latest: copy its files to the top level, each whole or not at all.
+
+        Raises:
+            StorageFull: no room, or no permission.
+        """
+        for source in sorted(self.path.rglob("*")):
+            if source.is_file() and source.name != "run.log":
+                _copy(source, self.folder / source.relative_to(self.path))
+
+    def close(self) -> None:
+        """Close the log."""
+        for handler in [*self._logger.handlers]:
+            handler.close()
+            self._logger.removeHandler(handler)
+
+
+def _copy(source: Path, target: Path) -> None:
+    content = source.read_bytes()
+    if not target.is_file() or target.read_bytes() != content:
+        write_whole(target, content)
+
+
+class LoggingObserver:
+    """Writes what it is told to a run's log and hands it on."""
+
+    def __init__(self, run: Run, inner: Observer) -> None:
+        self._run = run
+        self._inner = inner
+
+    def started(self, task: str, total: int) -> None:
+        """Log and hand on."""
+        self._run.log(f"started {task} ({total})")
+        self._inner.started(task, total)
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        """Hand on; progress is not logged."""
+        self._inner.advanced(task, done, note)
+
+    def finished(self, task: str, note: str = "") -> None:
+        """Log and hand on."""
+        self._run.log(f"finished {task} {note}".rstrip())
+        self._inner.finished(task, note)
+
+    def message(self, text: str) -> None:
+        """Log and hand on."""
+        self._run.log(text)
+        self._inner.message(text)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space on the file system that will hold a folder, which need not exist yet."""
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    return shutil.disk_usage(existing).free

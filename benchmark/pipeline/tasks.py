@@ -1,0 +1,133 @@
+"""The worker entry: one backbone embedded, or one backbone's heads trained. Errors come back as data."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.backbones import EngineRequest, FrozenBackbone, embedding_key, open_engine
+from benchmark.data import Scratch, decoder_name
+from benchmark.embeddings import EmbeddingStore, ExtractReport, extract
+from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
+from benchmark.pipeline.progress import ProgressTable, Stage
+from benchmark.pipeline.workers import failure, quiet_environment
+from benchmark.records import EmbeddingKey, Resize, UInt8
+
+_SAMPLE_IMAGES = 32
+_LATENCY_REPEATS = 20
+# How long another run may take over one backbone before this one computes the same rows beside it.
+_PATIENCE_SECONDS = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedTask:
+    """Embed the images of a scratch with one backbone.
+
+    Attributes:
+        engine: backbone, weights, size, engine, precision, threads and cache.
+        resize: how the scratch's images got their size.
+        scratch: folder of the decoded images.
+        progress: file of the progress table.
+        row: this task's row in it.
+        wait: wait for another run that computes the same, instead of coming back as busy.
+    """
+
+    engine: EngineRequest
+    resize: Resize
+    scratch: Path
+    progress: Path
+    row: int
+    wait: bool = False
+
+
+def embed_task(task: EmbedTask) -> dict[str, Any]:
+    """Run one EmbedTask.
+
+    Returns:
+        ``key`` (EmbeddingKey), ``images`` and ``notes``; or ``busy``; or ``error`` and ``trace``.
+    """
+    quiet_environment(task.engine.threads)
+    table = ProgressTable(task.progress)
+    table.update(task.row, Stage.PREPARING)
+    try:
+        return _embed(task, table)
+    except Exception as error:
+        return failure(error)
+    finally:
+        table.update(task.row, Stage.DONE)
+
+
+def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
+    started = time.perf_counter()
+    scratch = Scratch.attach(task.scratch)
+    sample = scratch.rows(0, min(_SAMPLE_IMAGES, len(scratch.image_ids)))
+    with closing(open_engine(task.engine, sample=sample)) as frozen:
+        key = _key(task, frozen)
+        store = EmbeddingStore(task.engine.cache)
+        with store.claim(key, timeout=_PATIENCE_SECONDS if task.wait else 0.0) as mine:
+            if not mine and not task.wait:
+                return {"busy": True}
+            report = _extract_missing(task, scratch, frozen, store, table)
+        notes = (*frozen.notes, *report.notes)
+        _measure(task, frozen, sample, report, time.perf_counter() - started)
+    return {"key": key, "images": report.images, "notes": notes}
+
+
+def _key(task: EmbedTask, frozen: FrozenBackbone) -> EmbeddingKey:
+    return embedding_key(
+        task.engine.backbone,
+        frozen.weights_sha256,
+        input_size=task.engine.input_size,
+        resize=task.resize,
+        decoder=decoder_name(),
+        engine=frozen.engine,
+        precision=frozen.precision,
+    )
+
+
+def _extract_missing(
+    task: EmbedTask, scratch: Scratch, frozen: FrozenBackbone, store: EmbeddingStore, table: ProgressTable
+) -> ExtractReport:
+    """Embed what the cache still lacks; another run may have filled a part of it meanwhile."""
+    key = _key(task, frozen)
+    missing = store.missing(key, scratch.image_ids)
+    if not missing:
+        return ExtractReport(images=0, seconds=0.0)
+    row_of = {image_id: row for row, image_id in enumerate(scratch.image_ids)}
+    positions = np.array([row_of[image_id] for image_id in missing], np.int64)
+    table.update(task.row, Stage.WORKING)
+    with store.writer(key, frozen.embedding_dim) as writer:
+        return extract(
+            frozen,
+            scratch,
+            missing,
+            writer,
+            lambda done: table.update(task.row, Stage.WORKING, done),
+            positions=positions,
+        )
+
+
+def _measure(
+    task: EmbedTask, frozen: FrozenBackbone, sample: UInt8, report: ExtractReport, seconds: float
+) -> None:
+    """Remember what this cost; once per key the latency of a single image is measured, too."""
+    key = _key(task, frozen)
+    known = load_measurement(task.engine.cache, key)
+    latency = (known.latency_ms, known.latency_p95_ms)
+    if math.isnan(known.latency_ms):
+        latency = frozen.latency_ms(sample[0], _LATENCY_REPEATS)
+    speed = report.images / report.seconds if report.images and report.seconds else known.images_per_second
+    new = Measurement(
+        images=report.images,
+        seconds=seconds if report.images else 0.0,
+        images_per_second=speed,
+        latency_ms=latency[0],
+        latency_p95_ms=latency[1],
+    )
+    add_measurement(task.engine.cache, key, new)

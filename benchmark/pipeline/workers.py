@@ -1,0 +1,105 @@
+"""Running tasks in worker processes: joblib does the work, a killed worker costs its task a retry.
+
+Tasks are idempotent functions of one picklable argument that return small dictionaries and turn their own
+errors into data. Whatever backend ``joblib.parallel_config`` names (loky, dask, ...) runs them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from benchmark.errors import BenchmarkError
+
+_ROUNDS_TOGETHER = 2
+Task = Callable[[Any], dict[str, Any]]
+
+
+def run_tasks(
+    task: Task, arguments: Sequence[Any], workers: int
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Run ``task`` on every argument.
+
+    Args:
+        task: module-level function of one picklable argument.
+        arguments: one per call.
+        workers: processes at once; 1 runs in this process.
+
+    Yields:
+        (position, result) as they finish; the result is None for a task whose process died each time.
+    """
+    if workers == 1:
+        yield from ((position, task(argument)) for position, argument in enumerate(arguments))
+        return
+    waiting = dict(enumerate(arguments))
+    for _ in range(_ROUNDS_TOGETHER):
+        try:
+            yield from _round(task, waiting, workers)
+        except BrokenProcessPool:  # joblib's TerminatedWorkerError is one
+            continue
+        return
+    yield from _one_by_one(task, waiting)
+
+
+def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    import joblib
+
+    parallel = joblib.Parallel(
+        n_jobs=workers, return_as="generator_unordered", pre_dispatch=workers, batch_size=1
+    )
+    calls = (
+        joblib.delayed(_call)(task, position, argument, os.getpid())
+        for position, argument in [*waiting.items()]
+    )
+    for position, result in parallel(calls):
+        del waiting[position]
+        yield position, result
+
+
+def _one_by_one(task: Task, waiting: dict[int, Any]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The rest alone, so that the one that kills its process is told from its neighbours."""
+    for position, argument in [*waiting.items()]:
+        try:
+            yield from _round(task, {position: argument}, 2)
+        except BrokenProcessPool:
+            yield position, None
+
+
+def _call(task: Task, position: int, argument: Any, parent: int) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
+    _become_worker(parent)
+    return position, task(argument)
+
+
+def _become_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone."""
+    if os.getpid() == parent or threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not any(thread.name == "parent-watch" for thread in threading.enumerate()):
+        threading.Thread(target=_watch, args=(os.getppid(),), name="parent-watch", daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def quiet_environment(threads: int) -> None:
+    """Settings that TensorFlow reads when it is first imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """An error as data: our own errors speak for themselves, others name their type."""
+    text = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
+    return {"error": " ".join(text.split()), "trace": traceback.format_exc()}

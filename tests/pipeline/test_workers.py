@@ -1,0 +1,74 @@
+"""Tasks run in processes of their own; a killed process costs its task a retry, not the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from benchmark.errors import WeightsError
+from benchmark.pipeline.progress import Poller, ProgressTable, Stage
+from benchmark.pipeline.workers import failure, run_tasks
+
+# Worker processes cannot import test modules; their functions travel whole.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def double(number: int) -> dict[str, Any]:
+    return {"value": 2 * number, "pid": os.getpid()}
+
+
+def die_once(path: str) -> dict[str, Any]:
+    """Kill the own process the first time; say how often it was tried the second."""
+    file = Path(path)
+    if file.suffix == ".deadly" or (file.suffix == ".once" and not file.exists()):
+        file.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"path": path}
+
+
+def test_one_worker_is_this_process() -> None:
+    results = dict(run_tasks(double, [1, 2, 3], 1))
+    assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
+    assert {result["pid"] for result in results.values() if result} == {os.getpid()}
+
+
+def test_more_workers_are_other_processes() -> None:
+    results = dict(run_tasks(double, [1, 2, 3], 2))
+    assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
+    assert os.getpid() not in {result["pid"] for result in results.values() if result}
+
+
+def test_a_killed_worker_costs_a_retry_only(tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "a.once"), str(tmp_path / "b"), str(tmp_path / "c")]
+    results = dict(run_tasks(die_once, arguments, 2))
+    assert {row: result and result["path"] for row, result in results.items()} == dict(enumerate(arguments))
+
+
+def test_a_task_that_always_kills_its_process_is_named_and_its_neighbours_finish(tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "a"), str(tmp_path / "b.deadly"), str(tmp_path / "c")]
+    results = dict(run_tasks(die_once, arguments, 2))
+    assert results[1] is None
+    assert [row for row in (0, 2) if results[row] == {"path": arguments[row]}] == [0, 2]
+
+
+def test_errors_become_data() -> None:
+    assert failure(WeightsError("no file", where="X"))["error"] == "X: no file"
+    assert failure(ZeroDivisionError("by\nzero"))["error"] == "ZeroDivisionError: by zero"
+
+
+def test_progress_is_shared_through_a_file(tmp_path: Path) -> None:
+    table = ProgressTable(tmp_path / "progress", 2)
+    ProgressTable(tmp_path / "progress").update(1, Stage.WORKING, 7)
+    assert table.read() == [(Stage.WAITING, 0), (Stage.WORKING, 7)]
+
+
+def test_a_poller_looks_once_more_at_the_end() -> None:
+    seen: list[int] = []
+    with Poller(lambda: seen.append(1)):
+        pass
+    assert seen
