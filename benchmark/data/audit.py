@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ _MEAN_COLUMNS = [0, 2, 3]
 _IMBALANCE = 10.0
 _FEW_IMAGES = 100
 _MOST_PAIRS = 200_000
-_PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 class Severity(StrEnum):
@@ -250,6 +249,7 @@ def _described(images: ImageSet, near: _Near) -> Iterator[AuditPair]:
 def _identical_pairs(images: ImageSet) -> Iterator[AuditPair]:
     parts = row_parts(images)
     rows = {path: row for row, path in enumerate(images.paths)}
+    crossings = {(kept, copy): (own, other) for kept, own, copy, other in images.crossings}
     for kept, copy in images.duplicates:
         label = row_label(images, rows[kept]) if kept in rows else ""
         part = parts[rows[kept]] if kept in rows else ""
@@ -258,18 +258,10 @@ def _identical_pairs(images: ImageSet) -> Iterator[AuditPair]:
             first=kept,
             second=copy,
             labels=(label, label),
-            parts=(part, _part_of_copy(images, kept, copy) or part),
+            parts=crossings.get((kept, copy), (part, part)),
             distance=0,
             cosine=1.0,
         )
-
-
-def _part_of_copy(images: ImageSet, kept: str, copy: str) -> str:
-    """The part that a byte-identical copy was given in by its folder; empty where folders do not say."""
-    own, other = PurePosixPath(kept).parts[0].lower(), PurePosixPath(copy).parts[0].lower()
-    if not images.split.given or own not in _PART_FOLDERS or other not in _PART_FOLDERS:
-        return ""
-    return _PART_FOLDERS[other] if _PART_FOLDERS[own] != _PART_FOLDERS[other] else ""
 
 
 def row_parts(images: ImageSet) -> list[str]:
@@ -292,15 +284,15 @@ def row_label(images: ImageSet, row: int) -> str:
 
 
 def _file_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
-    conflicts = [file for file in images.rejected if "label" in file.reason]
-    broken = len(images.rejected) - len(conflicts)
+    conflicts = [file for file in images.rejected if "different labels" in file.reason]
+    broken = [file for file in images.rejected if "different labels" not in file.reason]
     if broken:
         yield Finding(
             severity=Severity.WARNING,
             code="rejected",
-            count=broken,
-            text=f"{broken} {_plural(broken, 'file')} cannot be used, for example {images.rejected[0].path}: "
-            f"{images.rejected[0].reason}.",
+            count=len(broken),
+            text=f"{len(broken)} {_plural(len(broken), 'file')} cannot be used, "
+            f"for example {broken[0].path}: {broken[0].reason}.",
             next_step="See rejected.csv; mend or delete them.",
         )
     if conflicts:
@@ -356,19 +348,26 @@ def _conflict_findings(near: list[AuditPair]) -> Iterator[Finding]:
 
 def _leak_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding]:
     leaks = [pair for pair in pairs if pair.straddles]
-    if not leaks:
-        return
-    if images.split.given:
-        yield from _given_leak_findings(images, leaks)
-    else:
+    given = [pair for pair in leaks if _parts_were_given(images, pair)]
+    ours = [pair for pair in leaks if not _parts_were_given(images, pair)]
+    if given:
+        yield from _given_leak_findings(images, given)
+    if ours:
         yield _of_pairs(
             Severity.WARNING,
             "leakage",
-            leaks,
+            ours,
             "(nearly) identical",
             "but on two sides of the split",
             "Use --groups auto, or --groups COLUMN|REGEX.",
         )
+
+
+def _parts_were_given(images: ImageSet, pair: AuditPair) -> bool:
+    """Whether the user, not this program, put the two into different parts."""
+    if pair.kind is PairKind.IDENTICAL:
+        return True
+    return images.split.given and not (images.split.val_drawn and "test" not in pair.parts)
 
 
 def _given_leak_findings(images: ImageSet, leaks: list[AuditPair]) -> Iterator[Finding]:
@@ -379,7 +378,8 @@ def _given_leak_findings(images: ImageSet, leaks: list[AuditPair]) -> Iterator[F
         if part == "test"
     }
     copies = sum(pair.kind is PairKind.IDENTICAL and pair.parts[1] == "test" for pair in leaks)
-    size = len(images.split.test) + copies
+    # Nothing is left of a test part that is a copy of train: then the parts in use are not the given ones.
+    size = copies + (len(images.split.test) if images.split.given else 0)
     share = len(test_paths) / size if size else 0.0
     yield _of_pairs(
         Severity.ERROR,

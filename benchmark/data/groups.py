@@ -271,9 +271,7 @@ def _sections(images: ImageSet, rows: Int64, look: Float64, cuts: Bool) -> list[
     while open_ranges:
         start, end = open_ranges.pop()
         too_large = _too_large(images, rows[start:end])
-        # A rare class may have to be cut into shorter sections than the eye would.
-        shortest = min(_SHORTEST_SECTION, (end - start) // 2) if too_large else _SHORTEST_SECTION
-        cut, gain = _best_cut(sums, (start, end), cuts, max(shortest, 1))
+        cut, gain = _best_cut(sums, (start, end), cuts, too_large)
         if cut is not None and (gain > penalty or too_large):
             open_ranges += [(start, cut), (cut, end)]
         else:
@@ -281,13 +279,17 @@ def _sections(images: ImageSet, rows: Int64, look: Float64, cuts: Bool) -> list[
     return [rows[start:end] for start, end in sorted(sections)]
 
 
-def _best_cut(sums: Float64, span: tuple[int, int], cuts: Bool, shortest: int) -> tuple[int | None, float]:
+def _best_cut(sums: Float64, span: tuple[int, int], cuts: Bool, too_large: bool) -> tuple[int | None, float]:
     """The cut that lowers the sum of squares most, and by how much; (None, 0) where nothing can be cut."""
     start, end = span
-    places = np.arange(start + shortest, end - shortest + 1)
-    allowed = places[cuts[places]] if len(places) else places
-    # A single prefix that is too large is cut anywhere rather than not at all.
-    places = allowed if len(allowed) else places
+    places = np.arange(start + 1, end)
+    if cuts.all():
+        # Names alone do not say where to cut: sections stay long enough to be seen as such.
+        shortest = min(_SHORTEST_SECTION, (end - start) // 2) if too_large else _SHORTEST_SECTION
+        places = places[shortest - 1 : len(places) - shortest + 1] if shortest > 1 else places
+    elif cuts[places].any() or not too_large:
+        # A single prefix that is too large is cut anywhere rather than not at all.
+        places = places[cuts[places]]
     if not len(places):
         return None, 0.0
     left = sums[places] - sums[start]
