@@ -29,6 +29,11 @@ class Damage:
     reason: str
     moved_to: Path | None
 
+    def __str__(self) -> str:
+        """One line for the reader of a report."""
+        where = f"moved to {self.moved_to}" if self.moved_to else "left where it is, and is not used"
+        return f"{self.path}: {self.reason}; {where}"
+
 
 class DamageLog:
     """Collects damages, moves the files aside, and tells an observer or, without one, the log."""
@@ -56,8 +61,7 @@ class DamageLog:
         self._found.append(damage)
         if (path, inode) not in self._told:
             self._told.add((path, inode))
-            where = f"moved to {damage.moved_to}" if damage.moved_to else "left where it is, and is not used"
-            self.tell(f"{error}. It was {where}; what it held is computed again.")
+            self.tell(f"{damage}. What it held is computed again.")
 
     def tell(self, text: str) -> None:
         """Say something that a user should read."""

@@ -95,11 +95,6 @@ def _hexadecimal(ids: Ids) -> bool:
     return bool((((digits >= 48) & (digits <= 57)) | ((digits >= 97) & (digits <= 102))).all())
 
 
-def as_texts(ids: Ids) -> tuple[str, ...]:
-    """Image ids as text."""
-    return tuple(ids.astype(f"U{_ID_BYTES}").tolist())
-
-
 def part_name(content: bytes) -> str:
     """``part-<first 16 digits of the SHA-256 of its bytes>.h5``."""
     return f"part-{sha256_bytes(content)[:16]}.h5"

@@ -7,16 +7,17 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.embeddings import upkeep
+from benchmark.embeddings import compaction, upkeep
 from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import Damage, DamageLog
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
 from benchmark.embeddings.keys import folder_name
-from benchmark.embeddings.parts import Ids, Part, as_ids, as_texts, open_part
+from benchmark.embeddings.parts import Ids, Part, as_ids, open_part
 from benchmark.embeddings.upkeep import CacheEntry, Removed, VerifyReport
 from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError
@@ -24,6 +25,26 @@ from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Int64, Ob
 
 _FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
 _ATTEMPTS = 4  # parts may be compacted by another process while they are read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Image ids as they are looked up.
+
+    Attributes:
+        wanted: S64 (U,), ascending, distinct.
+        first: int64 (U,), where each of them first stood.
+        inverse: int64 (N,), for each id asked for its position in ``wanted``.
+    """
+
+    wanted: Ids
+    first: Int64
+    inverse: Int64
+
+    @classmethod
+    def of(cls, ids: Ids) -> _Asked:
+        wanted, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+        return cls(wanted=wanted, first=first.astype(np.int64), inverse=inverse.astype(np.int64))
 
 
 class EmbeddingStore:
@@ -42,6 +63,7 @@ class EmbeddingStore:
         self._damage = DamageLog(root, observer)
         self._known: OrderedDict[Path, dict[PartFile, Ids]] = OrderedDict()
         self._used: set[str] = set()
+        self._asked: tuple[tuple[str, ...], _Asked] | None = None
 
     @property
     def damages(self) -> tuple[Damage, ...]:
@@ -67,14 +89,13 @@ class EmbeddingStore:
         Raises:
             CacheError: the cache cannot be read.
         """
-        ids = as_ids(image_ids)
-        wanted, first = np.unique(ids, return_index=True)
-        absent = np.ones(len(wanted), dtype=bool)
+        asked = self._ask(image_ids)
+        absent = np.ones(len(asked.wanted), dtype=bool)
         for file in self.parts(key):
             held = self.ids_of(file, key)
-            if held is not None and len(wanted):
-                absent[_positions(wanted, held)[0]] = False
-        return as_texts(ids[np.sort(first[absent])])
+            if held is not None:
+                absent[_positions(asked.wanted, held)[0]] = False
+        return tuple(image_ids[row] for row in np.sort(asked.first[absent]).tolist())
 
     def read(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Embeddings:
         """Vectors in the order asked for.
@@ -89,16 +110,16 @@ class EmbeddingStore:
         Raises:
             CacheError: some rows are missing, or the cache cannot be read.
         """
-        ids = as_ids(image_ids)
+        asked = self._ask(image_ids)
         self._touch(key)
         for _ in range(_ATTEMPTS):
-            features, absent = self._gather(key, ids)
+            features, absent = self._gather(key, asked)
             if features is not None and not absent:
                 return Embeddings(image_ids=tuple(image_ids), features=features)
         raise CacheError(
             "rows are missing",
             where=self.folder(key),
-            expected=f"{len(ids)} rows",
+            expected=f"{len(asked.inverse)} rows",
             got=f"{absent} missing",
             next_step="Run 'backbones embed' to compute them.",
         )
@@ -160,7 +181,7 @@ class EmbeddingStore:
         Raises:
             StorageFull: the new parts cannot be written; the old ones are still there.
         """
-        return upkeep.compact(self, key)
+        return compaction.compact(self, key)
 
     def clean(self, keys: Sequence[EmbeddingKey] = (), *, damaged: bool = True) -> Removed:
         """Remove temporary files of processes that are gone, the damaged files, and given keys.
@@ -182,22 +203,30 @@ class EmbeddingStore:
         """
         return upkeep.enforce_limit(self, max_bytes, self._used | {folder_name(key) for key in keep})
 
-    def _gather(self, key: EmbeddingKey, ids: Ids) -> tuple[Float32 | None, int]:
+    def _ask(self, image_ids: Sequence[str]) -> _Asked:
+        """Ids sorted once, however many keys are asked for the same tuple of them."""
+        if self._asked is None or self._asked[0] is not image_ids:
+            asked = _Asked.of(as_ids(image_ids))
+            if not isinstance(image_ids, tuple):
+                return asked
+            self._asked = (image_ids, asked)
+        return self._asked[1]
+
+    def _gather(self, key: EmbeddingKey, asked: _Asked) -> tuple[Float32 | None, int]:
         """Features of ids as far as they are there, and how many are not."""
-        wanted, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-        absent = np.ones(len(wanted), dtype=bool)
+        absent = np.ones(len(asked.wanted), dtype=bool)
         features: Float32 | None = None
-        for part in self._parts_with(key, wanted, absent):
-            at, rows = _positions(wanted, part.image_ids)
+        for part in self._parts_with(key, asked.wanted, absent):
+            at, rows = _positions(asked.wanted, part.image_ids)
             new = absent[at]
             if features is None:
-                features = np.empty((len(ids), part.features.shape[1]), dtype=np.float32)
+                features = np.empty((len(asked.inverse), part.features.shape[1]), dtype=np.float32)
             if part.features.shape[1] != features.shape[1]:
                 raise _two_dims(self.folder(key), features.shape[1], part.features.shape[1])
-            features[first[at[new]]] = part.features[rows[new]]
+            features[asked.first[at[new]]] = part.features[rows[new]]
             absent[at] = False
-        if features is not None and len(wanted) < len(ids):
-            features = features[first[inverse]]
+        if features is not None and len(asked.wanted) < len(asked.inverse):
+            features = features[asked.first[asked.inverse]]
         return features, int(absent.sum())
 
     def _parts_with(self, key: EmbeddingKey, wanted: Ids, absent: Bool) -> Iterator[Part]:

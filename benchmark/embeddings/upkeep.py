@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.backbones import model_cache_entries, verify_model
 from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import DAMAGED_FOLDER, Damage
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
 from benchmark.embeddings.litter import bytes_under, dead_temporaries, remove_whole
-from benchmark.embeddings.parts import Ids, build_part, part_name
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.errors import CacheDamaged, CacheError
-from benchmark.records import Bool, EmbeddingKey, Float32, Observer
-from benchmark.storage import TEMPORARY_PREFIX, storage_error, write_whole
+from benchmark.records import EmbeddingKey, Observer
+from benchmark.storage import TEMPORARY_PREFIX, storage_error
 
 if TYPE_CHECKING:
     from benchmark.embeddings.store import EmbeddingStore
 
 STAMP_FILE = "last-used"
-CONVERTED_FOLDER = "converted"
-COMPACT_PART_BYTES = 64 * 2**20
+_DAMAGED_MODEL = "damaged-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,8 @@ class VerifyReport:
         parts: parts that are whole.
         rows: rows in them, doubles included.
         size_bytes: read.
-        damages: files that were not what their names say.
+        models: converted models that are whole.
+        damages: files that were not what their names or checksums say.
         strangers: paths in key folders that this program did not write; they are left alone.
     """
 
@@ -68,6 +67,7 @@ class VerifyReport:
     parts: int
     rows: int
     size_bytes: int
+    models: int
     damages: tuple[Damage, ...]
     strangers: tuple[Path, ...]
 
@@ -160,14 +160,25 @@ def verify(store: EmbeddingStore, observer: Observer | None) -> VerifyReport:
     rows = [_verified_rows(store, file) for file in _watched(files, observer)]
     for folder in folders:
         _mend_key_file(store, folder)
+    models = [model for model in model_cache_entries(store.root) if _is_named_model(model.path)]
+    bad_models = [model.path for model in models if not verify_model(model)]
     return VerifyReport(
         keys=len(folders),
         parts=sum(count is not None for count in rows),
         rows=sum(count or 0 for count in rows),
         size_bytes=sum(file.size for file in files),
-        damages=store.damages[before:],
+        models=len(models) - len(bad_models),
+        damages=(*store.damages[before:], *map(_model_damage, bad_models)),
         strangers=tuple(stranger for folder in folders for stranger in _strangers(folder)),
     )
+
+
+def _is_named_model(path: Path) -> bool:
+    return not path.name.startswith((TEMPORARY_PREFIX, _DAMAGED_MODEL))
+
+
+def _model_damage(path: Path) -> Damage:
+    return Damage(path=path, reason="a converted model is not what its checksums say", moved_to=None)
 
 
 def _watched(files: Sequence[PartFile], observer: Observer | None) -> Iterator[PartFile]:
@@ -210,15 +221,20 @@ def _strangers(folder: Path) -> list[Path]:
 def clean(store: EmbeddingStore, keys: Sequence[EmbeddingKey], *, damaged: bool) -> Removed:
     """Remove litter and given keys; see ``EmbeddingStore.clean``."""
     paths = list(dead_temporaries(store.root))
-    damaged_folder = store.root / DAMAGED_FOLDER
-    if damaged and check_folder(damaged_folder):
-        paths.append(damaged_folder)
+    if damaged:
+        paths += _damaged_things(store.root)
     paths += [store.folder(key) for key in dict.fromkeys(keys) if check_folder(store.folder(key))]
     return _remove_all(paths)
 
 
+def _damaged_things(root: Path) -> list[Path]:
+    models = [model.path for model in model_cache_entries(root)]
+    damaged = [path for path in models if path.name.startswith(_DAMAGED_MODEL)]
+    return [root / DAMAGED_FOLDER, *damaged] if check_folder(root / DAMAGED_FOLDER) else damaged
+
+
 def _remove_all(paths: Sequence[Path]) -> Removed:
-    freed = 0
+    gone, freed = [], 0
     for path in paths:
         size = bytes_under(path)
         try:
@@ -228,119 +244,47 @@ def _remove_all(paths: Sequence[Path]) -> Removed:
         except OSError as error:
             raise storage_error(error, path) from error
         freed += size
-    return Removed(paths=tuple(paths), size_bytes=freed)
+        gone.append(path)
+    return Removed(paths=tuple(gone), size_bytes=freed)
 
 
 def enforce_limit(store: EmbeddingStore, max_bytes: int, in_use: set[str]) -> Removed:
     """Shrink the cache; see ``EmbeddingStore.enforce_limit``."""
-    excess = sum(bytes_under(path) for path in _counted(store.root)) - max_bytes
-    removed = Removed()
-    for path in _by_age(store.root):
-        if excess <= removed.size_bytes:
+    things = [thing for thing in _things(store.root) if not thing.path.name.startswith(TEMPORARY_PREFIX)]
+    excess = sum(thing.size_bytes for thing in things) - max_bytes
+    gone: list[_Thing] = []
+    for thing in sorted(things, key=lambda thing: (thing.last_used, thing.path.name)):
+        if excess <= sum(other.size_bytes for other in gone):
             break
-        if path.name in in_use:
-            continue
-        with claim_folder(store.root, path.name) as free:
-            gone = _remove_all([path]) if free else Removed()
-        removed = Removed(paths=removed.paths + gone.paths, size_bytes=removed.size_bytes + gone.size_bytes)
-    return removed
+        if thing.path.name not in in_use and _remove_unless_claimed(store.root, thing.path):
+            gone.append(thing)
+    return Removed(
+        paths=tuple(thing.path for thing in gone), size_bytes=sum(thing.size_bytes for thing in gone)
+    )
 
 
-def _counted(root: Path) -> list[Path]:
-    return [root / DAMAGED_FOLDER, root / CONVERTED_FOLDER, *key_folders(root)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thing:
+    """What the size limit may take away; damaged things count as never used."""
+
+    path: Path
+    size_bytes: int
+    last_used: float
 
 
-def _by_age(root: Path) -> list[Path]:
-    """What may go, in the order of going: damaged files, then the least recently used."""
-    converted = root / CONVERTED_FOLDER
-    models = sorted(converted.iterdir()) if converted.is_dir() and not converted.is_symlink() else []
-    damaged = [root / DAMAGED_FOLDER] if (root / DAMAGED_FOLDER).is_dir() else []
-    return damaged + sorted((*key_folders(root), *models), key=lambda path: (_last_used(path), path.name))
+def _things(root: Path) -> Iterator[_Thing]:
+    for folder in key_folders(root):
+        yield _Thing(path=folder, size_bytes=bytes_under(folder), last_used=_last_used(folder))
+    for model in model_cache_entries(root):
+        damaged = model.path.name.startswith(_DAMAGED_MODEL)
+        yield _Thing(path=model.path, size_bytes=model.bytes, last_used=0.0 if damaged else model.last_used)
+    if (root / DAMAGED_FOLDER).exists() and check_folder(root / DAMAGED_FOLDER):
+        yield _Thing(path=root / DAMAGED_FOLDER, size_bytes=bytes_under(root / DAMAGED_FOLDER), last_used=0.0)
 
 
-def compact(store: EmbeddingStore, key: EmbeddingKey) -> int:
-    """Join small parts; see ``EmbeddingStore.compact``."""
-    files = store.parts(key)
-    held = {file: ids for file in files if (ids := store.ids_of(file, key)) is not None}
-    if len(held) < 2:
-        return 0
-    rows_per_part = max(1, COMPACT_PART_BYTES // (64 + 4 * (store.dim(key) or 1)))
-    total = len(np.unique(np.concatenate(list(held.values()))))
-    if -(-total // rows_per_part) >= len(held):
-        return 0
-    joined = _Joined(store, key, rows_per_part)
-    if not joined.take_all(held) or not joined.is_whole():
-        return 0
-    # Larger hashes first: while some are gone, the part that won a row is the last of its holders to go, so
-    # no reader ever sees another part's bits for it.
-    for file in sorted(held, key=lambda file: file.path.name, reverse=True):
-        _unlink(file.path)
-    return len(held) - len(joined.written)
-
-
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
-
-
-class _Joined:
-    """Writes the winning rows of many parts as few parts.
-
-    The new parts carry a fresh generation, so their names are new: a part that this call relies on cannot be
-    one that another compaction, at work at the same time, has already decided to remove.
-    """
-
-    def __init__(self, store: EmbeddingStore, key: EmbeddingKey, rows_per_part: int) -> None:
-        self._store = store
-        self._key = key
-        self._rows_per_part = rows_per_part
-        self._generation = secrets.token_hex(8)
-        self._ids: list[Ids] = []
-        self._features: list[Float32] = []
-        self.written: set[str] = set()
-
-    def take_all(self, held: dict[PartFile, Ids]) -> bool:
-        """Write everything; False when a part went away or was damaged: then nothing may be removed."""
-        for file, wins in _winners(held):
-            part = self._store.open(file, self._key)
-            if part is None or not np.array_equal(part.image_ids, held[file]):
-                return False
-            self._take(part.image_ids[wins], part.features[wins])
-        self._write(everything=True)
-        return True
-
-    def is_whole(self) -> bool:
-        """Whether every new part can be read back."""
-        files = [file for file in self._store.parts(self._key) if file.path.name in self.written]
-        return len(files) == len(self.written) and all(self._store.open(file, self._key) for file in files)
-
-    def _take(self, ids: Ids, features: Float32) -> None:
-        self._ids.append(ids)
-        self._features.append(features)
-        self._write(everything=False)
-
-    def _write(self, *, everything: bool) -> None:
-        ids, features = np.concatenate(self._ids), np.concatenate(self._features)
-        while len(ids) >= self._rows_per_part or (everything and len(ids)):
-            now, ids = ids[: self._rows_per_part], ids[self._rows_per_part :]
-            rows, features = features[: self._rows_per_part], features[self._rows_per_part :]
-            content = build_part(self._key, now, rows, generation=self._generation)
-            write_whole(self._store.folder(self._key) / part_name(content), content)
-            self.written.add(part_name(content))
-        self._ids, self._features = [ids], [features]
-
-
-def _winners(held: dict[PartFile, Ids]) -> Iterator[tuple[PartFile, Bool]]:
-    """For each part, ascending by hash, which of its rows no part with a smaller hash holds."""
-    together = np.concatenate(list(held.values()))
-    wins = np.zeros(len(together), dtype=bool)
-    wins[np.unique(together, return_index=True)[1]] = True
-    start = 0
-    for file, ids in held.items():
-        yield file, wins[start : start + len(ids)]
-        start += len(ids)
+def _remove_unless_claimed(root: Path, path: Path) -> bool:
+    with claim_folder(root, path.name) as free:
+        return free and bool(_remove_all([path]).paths)
 
 
 def keys_of(

@@ -16,7 +16,7 @@ from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name
 from benchmark.embeddings.parts import ROWS_PER_PART, SECONDS_PER_PART, Ids, as_ids, build_part, part_name
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageFull
 from benchmark.records import Bool, EmbeddingKey, Float32
-from benchmark.storage import write_whole
+from benchmark.storage import storage_error, sync_folder, write_whole
 
 _ATTEMPTS = 3  # another process that keeps the cache within its limit may take the folder away meanwhile
 
@@ -154,8 +154,25 @@ class PartWriter:
             return
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder whose entry in its parent survives power loss, and its parents likewise.
+
+    Raises:
+        StorageFull: it cannot be made.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
 def ensure_key_file(folder: Path, key: EmbeddingKey) -> None:
     """Write ``key.json`` where it is missing or not this key's."""
+    make_folder(folder)
     wanted = (key.to_json() + "\n").encode()
     try:
         present = read_file(folder / KEY_FILE, limit=MAX_KEY_BYTES)

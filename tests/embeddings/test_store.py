@@ -27,7 +27,7 @@ def digest(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(features=MATRICES, per_part=st.integers(1, 5), data=st.data())
 def test_round_trip_is_bit_exact_in_any_order(features: Float32, per_part: int, data: st.DataObject) -> None:
     image_ids = [digest(row) for row in range(len(features))]
@@ -73,7 +73,7 @@ def test_any_changed_field_changes_the_digest(
     assert (changed.digest() == one.digest()) == (changed == one)
 
 
-@settings(deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(key=KEYS)
 def test_every_key_has_a_folder_that_can_be_found_again(key: EmbeddingKey) -> None:
     with TemporaryDirectory() as folder:

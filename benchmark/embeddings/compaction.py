@@ -1,0 +1,105 @@
+"""Joining small parts into few, with every row present and unchanged at every moment."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmark.embeddings.files import PartFile
+from benchmark.embeddings.parts import Ids, build_part, part_name
+from benchmark.records import Bool, EmbeddingKey, Float32
+from benchmark.storage import storage_error, write_whole
+
+if TYPE_CHECKING:
+    from benchmark.embeddings.store import EmbeddingStore
+
+COMPACT_PART_BYTES = 64 * 2**20
+
+
+def compact(store: EmbeddingStore, key: EmbeddingKey) -> int:
+    """Join small parts; see ``EmbeddingStore.compact``."""
+    files = store.parts(key)
+    held = {file: ids for file in files if (ids := store.ids_of(file, key)) is not None}
+    if len(held) < 2:
+        return 0
+    rows_per_part = max(1, COMPACT_PART_BYTES // (64 + 4 * (store.dim(key) or 1)))
+    total = len(np.unique(np.concatenate(list(held.values()))))
+    if -(-total // rows_per_part) >= len(held):
+        return 0
+    joined = _Joined(store, key, rows_per_part)
+    if not joined.take_all(held) or not joined.is_whole():
+        return 0
+    # Larger hashes first: while some are gone, the part that won a row is the last of its holders to go, so
+    # no reader ever sees another part's bits for it.
+    for file in sorted(held, key=lambda file: file.path.name, reverse=True):
+        _unlink(file.path)
+    return len(held) - len(joined.written)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+class _Joined:
+    """Writes the winning rows of many parts as few parts.
+
+    The new parts carry a fresh generation, so their names are new: a part that this call relies on cannot be
+    one that another compaction, at work at the same time, has already decided to remove.
+    """
+
+    def __init__(self, store: EmbeddingStore, key: EmbeddingKey, rows_per_part: int) -> None:
+        self._store = store
+        self._key = key
+        self._rows_per_part = rows_per_part
+        self._generation = secrets.token_hex(8)
+        self._ids: list[Ids] = []
+        self._features: list[Float32] = []
+        self.written: set[str] = set()
+
+    def take_all(self, held: dict[PartFile, Ids]) -> bool:
+        """Write everything; False when a part went away or was damaged: then nothing may be removed."""
+        for file, wins in _winners(held):
+            part = self._store.open(file, self._key)
+            if part is None or not np.array_equal(part.image_ids, held[file]):
+                return False
+            self._take(part.image_ids[wins], part.features[wins])
+        self._write(everything=True)
+        return True
+
+    def is_whole(self) -> bool:
+        """Whether every new part can be read back."""
+        files = [file for file in self._store.parts(self._key) if file.path.name in self.written]
+        return len(files) == len(self.written) and all(self._store.open(file, self._key) for file in files)
+
+    def _take(self, ids: Ids, features: Float32) -> None:
+        self._ids.append(ids)
+        self._features.append(features)
+        self._write(everything=False)
+
+    def _write(self, *, everything: bool) -> None:
+        ids, features = np.concatenate(self._ids), np.concatenate(self._features)
+        while len(ids) >= self._rows_per_part or (everything and len(ids)):
+            now, ids = ids[: self._rows_per_part], ids[self._rows_per_part :]
+            rows, features = features[: self._rows_per_part], features[self._rows_per_part :]
+            content = build_part(self._key, now, rows, generation=self._generation)
+            write_whole(self._store.folder(self._key) / part_name(content), content)
+            self.written.add(part_name(content))
+        self._ids, self._features = [ids], [features]
+
+
+def _winners(held: dict[PartFile, Ids]) -> Iterator[tuple[PartFile, Bool]]:
+    """For each part, ascending by hash, which of its rows no part with a smaller hash holds."""
+    together = np.concatenate(list(held.values()))
+    wins = np.zeros(len(together), dtype=bool)
+    wins[np.unique(together, return_index=True)[1]] = True
+    start = 0
+    for file, ids in held.items():
+        yield file, wins[start : start + len(ids)]
+        start += len(ids)
