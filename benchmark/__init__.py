@@ -1,8 +1,26 @@
-"""Which pretrained Keras model should I fine-tune on my images?"""
+"""Which pretrained Keras model should I fine-tune on my images?
+
+``benchmark.rank("photos").frame`` is the answer as a pandas DataFrame; ``backbones`` is the command line.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmark.pipeline import rank
+
+__all__ = ["__version__", "rank"]
 
 try:
     __version__ = version("backbone-benchmark")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a public name
+    """Load the pipeline on first use, so that ``import benchmark`` stays cheap."""
+    if name != "rank":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from benchmark.pipeline import rank
+
+    return rank

@@ -2,6 +2,7 @@
 
 from benchmark.pipeline.auditing import Audited, audit_data
 from benchmark.pipeline.boards import Ranked
+from benchmark.pipeline.calls import rank
 from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.finetuning import FinetuneJob, FinetuneResult, finetune_backbones
 from benchmark.pipeline.planning import Plan
@@ -23,6 +24,7 @@ __all__ = [
     "embed",
     "embed_images",
     "finetune_backbones",
+    "rank",
     "rank_backbones",
     "rebuild_report",
 ]

@@ -38,9 +38,7 @@ def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
     """The measurement of a key, or an empty one."""
     try:
         fields: dict[str, Any] = json.loads(_path(cache, key).read_text())
-        known: dict[str, Any] = {
-            name: math.nan if value is None else value for name, value in fields.items()
-        }
+        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in fields.items()}
         return Measurement(**known)
     except (OSError, ValueError, TypeError, AttributeError):
         return Measurement()

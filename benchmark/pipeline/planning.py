@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from benchmark.backbones import EngineRequest, embedding_key, known_weights_sha256, plan_engine
+from benchmark.backbones import EngineRequest, embedding_key, known_weights_sha256, plan_engine, weights_file
 from benchmark.data import decoder_name
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import BenchmarkError
@@ -57,6 +57,8 @@ def make_plan(
     if unfit:
         return replace(bare, stopped=stopped_outcome(bare, Status.SKIPPED, unfit))
     try:
+        if source.path is not None:
+            weights_file(backbone, source)
         digest = known_weights_sha256(backbone, source, cache=request.cache)
     except BenchmarkError as error:
         return replace(bare, stopped=stopped_outcome(bare, Status.FAILED, str(error)))
