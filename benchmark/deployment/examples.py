@@ -84,8 +84,8 @@ print(chosen, probabilities.tolist())
 """,
 }
 
-# The affine transform reads the four nearest pixels with half-pixel centres, as training did; Pillow's resize would
-# average where a photograph shrinks, which is what AREA does.
+# The affine transform reads the four nearest pixels with half-pixel centres, as training did, and differs by
+# one level at most; Pillow's resize would average where a photograph shrinks, which is what AREA does.
 _RESIZED = {
     Resize.BILINEAR: (
         "photo.transform((side, side), Image.Transform.AFFINE,\n"

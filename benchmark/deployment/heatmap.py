@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.records import Float32, UInt8
 
-# Dark violet over red to yellow; its lightness rises evenly, so that it reads in grey and to the colour-blind.
+# Dark violet over red to yellow; its lightness rises evenly, so that it reads in grey as well.
 _STOPS = ((13, 8, 80), (120, 28, 109), (205, 60, 70), (248, 140, 30), (252, 245, 140))
 _STRIP = 44
 _NARROWEST = 320

@@ -68,9 +68,9 @@ def verdict(parity: Parity, tolerance: Tolerance) -> str:
 def _violations(parity: Parity, tolerance: Tolerance) -> Iterator[str]:
     # Written as "not (figure within bound)", so that NaN is a violation.
     if not parity.max_difference <= tolerance.max_difference:
-        yield f"largest difference of a probability {parity.max_difference:.3g}, at most {tolerance.max_difference:g}"
+        yield f"largest difference {parity.max_difference:.3g}, at most {tolerance.max_difference:g}"
     if not parity.mean_difference <= tolerance.mean_difference:
-        yield f"mean difference of probabilities {parity.mean_difference:.3g}, at most {tolerance.mean_difference:g}"
+        yield f"mean difference {parity.mean_difference:.3g}, at most {tolerance.mean_difference:g}"
     if not parity.label_agreement >= tolerance.label_agreement:
         yield (
             f"{parity.label_agreement:.2%} of {parity.images} images keep their label, "

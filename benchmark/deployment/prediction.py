@@ -213,7 +213,7 @@ def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
     """The text that ``write_predictions_csv`` writes."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", *[f"p_{label}" for label in labels], "error"])
+    writer.writerow(["path", "label", *[_safe(f"p_{label}") for label in labels], "error"])
     for row in rows:
         numbers: list[object] = [*row.probabilities] or [""] * len(labels)
         writer.writerow([_safe(row.path), _safe(row.label), *numbers, _safe(row.error)])
@@ -221,7 +221,12 @@ def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
 
 
 def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    """A cell that no spreadsheet runs, on one line: control characters and bytes that are not UTF-8 are escaped."""
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+    return f"'{shown}" if text.startswith(_FORMULA_STARTS) or shown.startswith(_FORMULA_STARTS) else shown
 
 
 def write_predictions_json(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:

@@ -15,8 +15,8 @@ a fine-tuned MobileNetV3Small_0.75, and each mended here:
   validation images play no part in that choice.
 
 Inputs of a hard-swish may be cut at -3, below which it is zero (Howard et al., 2019, arXiv:1905.02244);
-this too is a candidate. Where no wholly integer candidate is close enough, element-wise, depthwise and dense operators
-stay in float and the other convolutions are int8.
+this too is a candidate. Where no wholly integer candidate is close enough, element-wise, depthwise and dense
+operators stay in float and the other convolutions are int8.
 """
 
 # ruff: noqa: ANN401 - TensorFlow's models, functions and flatbuffer objects carry no types

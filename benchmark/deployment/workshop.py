@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmark.errors import ExportError
 
+WORKER = (sys.executable, "-m", "benchmark.deployment.worker")
 _TAIL_BYTES = 1500
 _POLL_SECONDS = 0.05
 
@@ -37,7 +38,7 @@ class Work:
 
 
 def carry_out(
-    tasks: Sequence[Work], *, log: Path, timeout_seconds: float
+    tasks: Sequence[Work], *, log: Path, timeout_seconds: float, program: Sequence[str] = WORKER
 ) -> Iterator[tuple[Work, dict[str, Any] | ExportError]]:
     """Have tasks done in a worker process, in order, and give each answer as it comes.
 
@@ -48,26 +49,26 @@ def carry_out(
         tasks: what to do.
         log: receives everything the process prints.
         timeout_seconds: for each task.
+        program: the worker's command; the plan's path is appended.
     """
     left = list(tasks)
     while left:
-        for task, answer in _one_process(left, log, timeout_seconds):
+        for task, answer in _one_process(tuple(left), log, timeout_seconds, program):
             left.remove(task)
             yield task, answer
 
 
 def _one_process(
-    tasks: Sequence[Work], log: Path, timeout_seconds: float
+    tasks: Sequence[Work], log: Path, timeout_seconds: float, program: Sequence[str]
 ) -> Iterator[tuple[Work, dict[str, Any] | ExportError]]:
     """Answers until the process ends or is ended; the last one may be the reason why it did."""
     plan = log.with_name("plan.json")
     plan.write_text(
         json.dumps([asdict(task) | {"answer": str(task.answer)} for task in tasks]), encoding="utf-8"
     )
-    command = [sys.executable, "-m", "benchmark.deployment.worker", str(plan)]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            [*program, str(plan)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,203 @@
+# ruff: noqa: ANN401 - fixtures of conftest.py, whose types test files cannot import
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.deployment import (
+    ExportOptions,
+    ExportResult,
+    Target,
+    Tolerance,
+    export_model,
+    open_model,
+    parse_targets,
+)
+from benchmark.errors import ArgumentError, ExportError, ManifestError
+
+CLASSES, SIDE = ("crack", "plain"), 32
+LIGHT = [t for t in Target if t not in (Target.KERAS, Target.SAVEDMODEL)]
+
+
+def keras_probabilities(trained: Any, images: np.ndarray) -> np.ndarray:
+    return np.asarray(trained.model(images.astype(np.float32), training=False))
+
+
+def test_the_model_learned_something(trained: Any) -> None:
+    val = trained.parts == "val"
+    right = (keras_probabilities(trained, trained.pixels[val]) >= 0.5) == (trained.targets[val] > 0.5)
+    assert right.mean() > 0.95
+
+
+@pytest.mark.parametrize("target", Target)
+def test_every_target_passes_its_gate(exported: dict[Target, ExportResult], target: Target) -> None:
+    result = exported[target]
+    assert result.passed, result.reason
+    assert result.parity is not None
+    assert result.parity.images == 100
+    assert result.size_bytes > 1000
+    assert result.latency_p50_ms > 0
+
+
+@pytest.mark.parametrize(
+    "target", [Target.TFLITE_FLOAT32, Target.TFLITE_FLOAT16, Target.ONNX, Target.OPENVINO]
+)
+def test_float_exports_keep_every_label(exported: dict[Target, ExportResult], target: Target) -> None:
+    parity = exported[target].parity
+    assert parity is not None
+    assert parity.label_agreement == 1.0
+
+
+def test_the_int8_file_is_integer_and_takes_raw_bytes(exported: dict[Target, ExportResult]) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    folder = exported[Target.TFLITE_INT8].folder
+    assert folder is not None
+    interpreter = Interpreter(model_path=str(folder / "model.tflite"))
+    (taken,) = interpreter.get_input_details()
+    assert taken["dtype"] is np.uint8
+    assert tuple(taken["quantization"]) in ((1.0, 0), (0.0, 0))
+    kinds = [detail["dtype"] for detail in interpreter.get_tensor_details()]
+    assert kinds.count(np.int8) > len(kinds) / 3
+
+
+@pytest.mark.parametrize("target", Target)
+def test_a_folder_holds_what_a_developer_needs(exported: dict[Target, ExportResult], target: Target) -> None:
+    folder = exported[target].folder
+    assert folder is not None
+    assert (folder / "labels.txt").read_text() == "crack\nplain\n"
+    info = json.loads((folder / "deployment.json").read_text())
+    assert (info["labels"], info["positive"], info["threshold"]) == (list(CLASSES), "crack", 0.5)
+    assert (info["input_size"], info["input_dtype"], info["input_range"]) == (SIDE, "uint8", [0.0, 255.0])
+    assert info["resize"] == "bilinear"
+    parity = json.loads((folder / "parity.json").read_text())
+    assert parity["status"] == "passed"
+    assert parity["images"] == 100
+
+
+def test_nothing_temporary_is_left(exported: dict[Target, ExportResult], trained: Any) -> None:
+    assert sorted(path.name for path in (trained.model_dir / "export").iterdir()) == sorted(Target)
+    assert len(exported) == len(Target)
+
+
+@pytest.mark.parametrize("target", Target)
+def test_any_export_predicts_what_keras_predicts(
+    exported: dict[Target, ExportResult], trained: Any, target: Target
+) -> None:
+    folder = exported[target].folder
+    assert folder is not None
+    predictor = open_model(folder, threads=1)
+    answers = predictor.predict(trained.pixels[:40])
+    assert answers.shape == (40, 1)
+    assert answers.dtype == np.float32
+    exact = exported[target].parity.max_difference < 1e-3  # type: ignore[union-attr]
+    wanted = keras_probabilities(trained, trained.pixels[:40])
+    np.testing.assert_allclose(answers, wanted, atol=1e-3 if exact else 0.3)
+    assert predictor.predict(trained.pixels[:0]).shape == (0, 1)
+
+
+def test_examples_run_as_they_stand(
+    exported: dict[Target, ExportResult], trained: Any, tmp_path: Path
+) -> None:
+    cracked = np.flatnonzero(trained.targets[:, 0] > 0.5)
+    sure = int(cracked[keras_probabilities(trained, trained.pixels[cracked])[:, 0].argmax()])
+    photo = trained.data / "crack" / f"{sure:04d}.png"
+    copied = shutil.copytree(trained.model_dir, tmp_path / "elsewhere")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    running = {
+        target: subprocess.Popen(
+            [sys.executable, str(copied / "export" / target / "example.py"), str(photo)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for target in exported
+    }
+    finished = {target: (*process.communicate(timeout=200), process) for target, process in running.items()}
+    for target, (output, errors, process) in finished.items():
+        assert process.returncode == 0, (target, errors[-600:])
+        label, probability = output.split()[-2:]
+        assert label == "crack"
+        assert float(probability) > 0.5
+        text = (copied / "export" / target / "example.py").read_text()
+        assert "benchmark" not in text
+        assert len([line for line in text.splitlines() if line.strip()]) <= 22
+
+
+def test_light_formats_predict_without_tensorflow(exported: dict[Target, ExportResult]) -> None:
+    folders = [str(exported[target].folder) for target in LIGHT]
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from benchmark.deployment import open_model\n"
+        f"for folder in {folders!r}:\n"
+        f"    open_model(Path(folder)).predict(np.zeros((2, {SIDE}, {SIDE}, 3), np.uint8))\n"
+        "print(sorted({'tensorflow', 'keras', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_export_outside_its_tolerance_is_kept_and_marked(trained: Any, tmp_path: Path) -> None:
+    model_dir = tmp_path / "model"
+    shutil.copytree(trained.model_dir, model_dir, ignore=shutil.ignore_patterns("export"))
+    strict = {Target.TFLITE_DYNAMIC: Tolerance(max_difference=0.0)}
+    options = ExportOptions(parity_images=20, latency_repeats=1, tolerances=strict)
+    (result,) = export_model(model_dir, [Target.TFLITE_DYNAMIC], options)
+    assert not result.passed
+    assert "largest" in result.reason
+    assert result.parity is not None
+    assert result.parity.images == 20
+    kept = model_dir / "export" / "tflite-dynamic"
+    assert (kept / "model.tflite").is_file()
+    verdict = json.loads((kept / "parity.json").read_text())
+    assert verdict["status"] == "failed"
+    assert verdict["tolerance"]["max_difference"] == 0.0
+
+
+def test_a_conversion_that_takes_too_long_is_ended_and_leaves_the_old_export(
+    exported: dict[Target, ExportResult], trained: Any
+) -> None:
+    folder = exported[Target.ONNX].folder
+    assert folder is not None
+    before = (folder / "deployment.json").read_bytes()
+    (result,) = export_model(trained.model_dir, [Target.ONNX], ExportOptions(timeout_seconds=0.2))
+    assert not result.passed
+    assert "not finished after 0.2 seconds" in result.reason
+    assert result.folder is None
+    assert (folder / "deployment.json").read_bytes() == before
+    assert sorted(path.name for path in (trained.model_dir / "export").iterdir()) == sorted(Target)
+
+
+def test_missing_and_changed_images_are_named(trained: Any, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="cannot be used"):
+        export_model(trained.model_dir, [Target.ONNX], data=tmp_path)
+    copied = shutil.copytree(trained.data, tmp_path / "data")
+    for path in (copied / "crack").iterdir():
+        shutil.copy(copied / "plain" / "0001.png", path)
+    with pytest.raises(ExportError, match="other bytes"):
+        export_model(trained.model_dir, [Target.ONNX], data=copied)
+
+
+def test_targets_are_parsed() -> None:
+    assert parse_targets("onnx, tflite-int8,onnx") == (Target.ONNX, Target.TFLITE_INT8)
+    assert parse_targets("all") == tuple(Target)
+    with pytest.raises(ArgumentError, match="Did you mean openvino"):
+        parse_targets("openvin")
+    with pytest.raises(ArgumentError, match="no export target"):
+        parse_targets(" , ")
+
+
+def test_a_model_directory_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError):
+        export_model(tmp_path, [Target.ONNX])
+    with pytest.raises(ArgumentError, match="no export target"):
+        export_model(tmp_path, [])

@@ -1,0 +1,172 @@
+# ruff: noqa: ANN401 - fixtures of conftest.py, whose types test files cannot import
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.deployment import ExportResult, Target, open_model, read_description
+from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
+from benchmark.finetuning import write_manifest
+from benchmark.storage import sha256_file
+
+
+def copy_of(exported: dict[Target, ExportResult], target: Target, tmp_path: Path) -> Path:
+    folder = exported[target].folder
+    assert folder is not None
+    return Path(shutil.copytree(folder, tmp_path / target))
+
+
+def test_a_model_directory_opens_anywhere(trained: Any, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(trained.model_dir, copied, ignore=shutil.ignore_patterns("export", "split.csv"))
+    predictor = open_model(copied)
+    wanted = np.asarray(trained.model(trained.pixels[:9].astype(np.float32), training=False))
+    np.testing.assert_allclose(predictor.predict(trained.pixels[:9]), wanted, atol=1e-5)
+    assert predictor.description.positive == "crack"
+    np.testing.assert_allclose(
+        open_model(copied / "model.keras").predict(trained.pixels[:2]), wanted[:2], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "target", [Target.KERAS, Target.SAVEDMODEL, Target.TFLITE_INT8, Target.ONNX, Target.OPENVINO]
+)
+def test_a_flipped_bit_is_found_before_the_file_is_opened(
+    exported: dict[Target, ExportResult], target: Target, tmp_path: Path
+) -> None:
+    folder = copy_of(exported, target, tmp_path)
+    largest = max(
+        (folder / name for name in read_description(folder).files), key=lambda path: path.stat().st_size
+    )
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"not the file that was written.*SHA-256"):
+        open_model(folder)
+
+
+def test_a_damaged_model_directory_is_refused(trained: Any, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(trained.model_dir, copied, ignore=shutil.ignore_patterns("export"))
+    (copied / "model.keras").write_bytes(b"something else")
+    with pytest.raises(ManifestError, match="SHA-256"):
+        open_model(copied)
+
+
+def test_a_foreign_savedmodel_is_refused(exported: dict[Target, ExportResult], tmp_path: Path) -> None:
+    folder = copy_of(exported, Target.SAVEDMODEL, tmp_path)
+    (folder / "deployment.json").unlink()
+    with pytest.raises(ManifestError, match="could write files when called"):
+        open_model(folder / "saved_model")
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.pkl", "frozen.pb"])
+def test_legacy_files_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(ManifestError, match=r"can run code.*\.keras"):
+        open_model(path)
+
+
+def test_a_legacy_file_that_calls_itself_keras_is_refused(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 600)
+    write_manifest(
+        tmp_path, replace(trained.manifest, files={"model.keras": sha256_file(tmp_path / "model.keras")})
+    )
+    with pytest.raises(ManifestError, match="does not load"):
+        open_model(tmp_path)
+
+
+def test_lambda_layers_are_refused(trained: Any, tools: Any, tmp_path: Path) -> None:
+    import keras
+
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.Lambda(lambda x: x[:, :1, 0, 0])(images))
+    tools.save_keras(model, tmp_path / "model.keras")
+    write_manifest(
+        tmp_path, replace(trained.manifest, files={"model.keras": sha256_file(tmp_path / "model.keras")})
+    )
+    with pytest.raises(ManifestError, match="Lambda"):
+        open_model(tmp_path)
+
+
+def test_what_is_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no model folder"):
+        open_model(tmp_path)
+    with pytest.raises(ManifestError, match="got nothing"):
+        open_model(tmp_path / "absent" / "below")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"target": "caffe"},
+        {"threshold": "high"},
+        {"threshold": 7.0},
+        {"input_size": 10**6},
+        {"labels": ["crack"]},
+        {"labels": ["crack", "crack"]},
+        {"positive": "dent"},
+        {"positive": None},
+        {"files": {}},
+        {"files": {"../secret": "0" * 64}},
+        {"files": {"/etc/hostname": "0" * 64}},
+        {"model": "../model.onnx"},
+        {"surprise": 1},
+        {"input_shape": [1, 2]},
+    ],
+)
+def test_impossible_descriptions_are_refused(
+    exported: dict[Target, ExportResult], tmp_path: Path, change: dict[str, object]
+) -> None:
+    folder = copy_of(exported, Target.ONNX, tmp_path)
+    path = folder / "deployment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ManifestError):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"schema": 1}'])
+def test_garbage_descriptions_are_refused(
+    exported: dict[Target, ExportResult], tmp_path: Path, content: bytes
+) -> None:
+    folder = copy_of(exported, Target.ONNX, tmp_path)
+    (folder / "deployment.json").write_bytes(content)
+    with pytest.raises(ManifestError, match="description"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("target", [Target.TFLITE_FLOAT32, Target.ONNX, Target.OPENVINO])
+def test_a_runtime_that_refuses_the_file_is_one_clear_error(
+    exported: dict[Target, ExportResult], tmp_path: Path, target: Target
+) -> None:
+    folder = copy_of(exported, target, tmp_path)
+    description = read_description(folder)
+    (folder / description.model).write_bytes(b"not a model at all")
+    files = {**description.files, description.model: sha256_file(folder / description.model)}
+    (folder / "deployment.json").write_bytes(replace(description, files=files).to_json())
+    with pytest.raises(BenchmarkError, match="refuses"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((1, 32, 32, 3), np.float32),
+        np.zeros((32, 32, 3), np.uint8),
+        np.zeros((1, 16, 32, 3), np.uint8),
+        np.zeros((1, 32, 32, 1), np.uint8),
+    ],
+)
+def test_images_of_another_kind_are_refused(exported: dict[Target, ExportResult], images: np.ndarray) -> None:
+    folder = exported[Target.ONNX].folder
+    assert folder is not None
+    with pytest.raises(ArgumentError, match="images of another kind"):
+        open_model(folder).predict(images)

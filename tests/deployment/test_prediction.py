@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmark.data import load_images
+from benchmark.deployment import (
+    Deployment,
+    Prediction,
+    PredictOptions,
+    Predictor,
+    Target,
+    evaluate,
+    list_images,
+    predict,
+    predictions_csv,
+    predictions_json,
+    write_predictions_csv,
+    write_predictions_json,
+)
+from benchmark.errors import ArgumentError, DataError, ExportError
+from benchmark.records import Float32, Resize, Task, UInt8
+
+
+def described(task: Task, labels: tuple[str, ...], positive: str | None = None) -> Deployment:
+    return Deployment(
+        schema=1,
+        target=Target.ONNX,
+        model="model.onnx",
+        backbone="Tiny",
+        task=task,
+        labels=labels,
+        positive=positive,
+        threshold=0.5,
+        input_size=4,
+        input_shape=(0, 4, 4, 3),
+        input_dtype="uint8",
+        input_range=(0.0, 255.0),
+        channels="RGB",
+        resize=Resize.BILINEAR,
+        output_dtype="float32",
+        notes=(),
+        files={"model.onnx": "0" * 64},
+    )
+
+
+def brightness(images: UInt8) -> Float32:
+    """Probability of the positive class: the red channel's brightness."""
+    return (images[..., 0].mean((1, 2), keepdims=False) / 255).astype(np.float32)[:, None]
+
+
+def channels(images: UInt8) -> Float32:
+    return (images.mean((1, 2)) / 255).astype(np.float32)
+
+
+BRIGHT = Predictor(described(Task.BINARY, ("bright", "dark"), "bright"), brightness, batch=3)
+
+
+def save(path: Path, colour: tuple[int, int, int]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 7), colour).save(path)
+    return path
+
+
+def test_bad_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
+    light, black = save(tmp_path / "a" / "light.png", (255, 0, 0)), save(tmp_path / "b.png", (0, 0, 0))
+    broken = tmp_path / "a" / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    (tmp_path / "a" / "notes.txt").write_text("not an image")
+    absent = tmp_path / "absent.png"
+    rows = predict(BRIGHT, [tmp_path / "a", black, absent, black], PredictOptions(batch_size=2))
+    assert [Path(row.path) for row in rows] == [broken, light, black, absent]
+    assert [row.label for row in rows] == ["", "bright", "dark", ""]
+    assert rows[1].probabilities == (1.0, 0.0)
+    assert rows[2].probabilities == (0.0, 1.0)
+    assert rows[1].decided == (True, False)
+    assert rows[0].error
+    assert rows[3].error
+    assert not rows[1].error
+
+
+def test_order_and_progress(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{number}.png", (number * 20, 0, 0)) for number in range(12)]
+
+    class Watch:
+        def __init__(self) -> None:
+            self.seen: list[object] = []
+
+        def started(self, task: str, total: int) -> None:
+            self.seen.append((task, total))
+
+        def advanced(self, task: str, done: int, note: str = "") -> None:
+            self.seen.append(done)
+
+        def finished(self, task: str, note: str = "") -> None:
+            self.seen.append(note)
+
+        def message(self, text: str) -> None:
+            self.seen.append(text)
+
+    watch = Watch()
+    rows = predict(BRIGHT, paths[::-1], PredictOptions(batch_size=5), observer=watch)
+    assert [row.path for row in rows] == [str(path) for path in paths[::-1]]
+    values = [row.probabilities[0] for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert watch.seen == [("predict", 12), 5, 10, 12, "0 of 12 files could not be read"]
+
+
+def test_the_threshold_may_be_overridden(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.png", (100, 0, 0))
+    assert predict(BRIGHT, [path])[0].label == "dark"
+    assert predict(BRIGHT, [path], PredictOptions(threshold=0.3))[0].label == "bright"
+    with pytest.raises(ArgumentError, match="threshold"):
+        PredictOptions(threshold=1.5)
+
+
+def test_exclusive_and_several_labels(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.png", (255, 10, 200))
+    names = ("red", "green", "blue")
+    (row,) = predict(Predictor(described(Task.MULTICLASS, names), channels), [path])
+    assert (row.label, row.decided) == ("red", (True, False, False))
+    (row,) = predict(Predictor(described(Task.MULTILABEL, names), channels), [path])
+    assert (row.label, row.decided) == ("red;blue", (True, False, True))
+
+
+@pytest.mark.parametrize("answer", [np.zeros((1, 2)), np.full((1, 1), np.nan)])
+def test_impossible_answers_are_an_error(tmp_path: Path, answer: np.ndarray) -> None:
+    broken = Predictor(BRIGHT.description, lambda images: answer.repeat(len(images), 0))
+    with pytest.raises(ExportError, match="the model"):
+        predict(broken, [save(tmp_path / "x.png", (0, 0, 0))])
+
+
+def test_nothing_to_predict(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="no images"):
+        list_images([tmp_path])
+
+
+def test_writers(tmp_path: Path) -> None:
+    rows = [
+        Prediction(
+            path="=cmd|' /C calc'!A0.png", label="-1", probabilities=(0.25, 0.75), decided=(False, True)
+        ),
+        Prediction(path="bad\udcff.png", error="no image"),
+    ]
+    write_predictions_csv(rows, ("@a", "-1"), tmp_path / "p.csv")
+    read = list(csv.reader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8"))))
+    assert read[0] == ["path", "label", "p_@a", "p_-1", "error"]
+    assert read[1] == ["'=cmd|' /C calc'!A0.png", "'-1", "0.25", "0.75", ""]
+    assert read[2] == ["bad\\udcff.png", "", "", "", "no image"]
+    write_predictions_json(rows, ("@a", "-1"), tmp_path / "p.json")
+    first, second = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    assert first["probabilities"] == {"@a": 0.25, "-1": 0.75}
+    assert first["decided"] == {"@a": False, "-1": True}
+    assert second == {
+        "path": "bad\udcff.png",
+        "label": None,
+        "probabilities": {},
+        "decided": {},
+        "error": "no image",
+    }
+    assert json.loads(predictions_json(rows, ("@a", "-1")))[0] == first
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1, max_size=12))
+def test_no_text_cell_starts_a_formula(text: str) -> None:
+    line = predictions_csv([Prediction(path=text, label=text, error=text)], ("a",))
+    row = list(csv.reader(io.StringIO(line, newline="")))[-1]
+    for cell in (row[0], row[1], row[-1]):
+        assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r")
+
+
+def _photos(root: Path, names: dict[str, int]) -> Path:
+    for label, level in names.items():
+        for number in range(6):
+            save(root / label / f"{number}.png", (level + number, number, 3))
+    return root
+
+
+def test_evaluate_counts_right_and_wrong(tmp_path: Path) -> None:
+    root = _photos(tmp_path / "data", {"bright": 200, "dark": 20})
+    save(root / "dark" / "0.png", (250, 1, 1))  # looks bright
+    images = load_images(root, cache=tmp_path / "cache")
+    result = evaluate(BRIGHT, images)
+    assert result.labels == ("bright", "dark")
+    assert result.confusion is not None
+    assert result.confusion.tolist() == [[6, 0], [1, 5]]
+    assert result.metrics["f1"] == pytest.approx(12 / 13)
+    assert result.metrics["accuracy"] == pytest.approx(11 / 12)
+    assert [row["support"] for row in result.per_class] == [6, 6]
+    assert result.per_class[1]["recall"] == pytest.approx(5 / 6)
+    assert {row.label for row, truth in zip(result.rows, result.truth, strict=True) if truth == "bright"} == {
+        "bright"
+    }
+
+
+def test_evaluate_uses_the_models_positive_class(tmp_path: Path) -> None:
+    root = _photos(tmp_path / "data", {"bright": 200, "dark": 20})
+    images = load_images(root, cache=tmp_path / "cache")
+    assert images.classes[images.positive or 0] == "dark"  # the data set's own rule says otherwise
+    assert evaluate(BRIGHT, images).metrics["f1"] == 1.0
+
+
+def test_evaluate_goes_on_past_files_that_vanished(tmp_path: Path) -> None:
+    root = _photos(tmp_path / "data", {"bright": 200, "dark": 20})
+    images = load_images(root, cache=tmp_path / "cache")
+    (root / "bright" / "3.png").unlink()
+    result = evaluate(BRIGHT, images)
+    assert result.images == 11
+    assert sum(bool(row.error) for row in result.rows) == 1
+
+
+def test_evaluate_refuses_other_classes(tmp_path: Path) -> None:
+    images = load_images(_photos(tmp_path / "data", {"bright": 200, "dim": 20}), cache=tmp_path / "cache")
+    with pytest.raises(DataError, match=r"expected binary: bright, dark; got binary: bright, dim"):
+        evaluate(BRIGHT, images)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.deployment.parity import Parity, compare, verdict
+from benchmark.deployment.samples import Listed, stratified
+from benchmark.deployment.targets import TOLERANCES, Target, Tolerance
+from benchmark.deployment.workshop import Work, carry_out
+from benchmark.errors import ExportError
+from benchmark.records import Task
+
+# Stands for the real worker: does what each task's name says.
+PROGRAM = textwrap.dedent(
+    """
+    import json, os, sys, time
+    for task in json.load(open(sys.argv[1])):
+        print("working on", task["name"], flush=True)
+        if task["name"] == "abort":
+            os.abort()
+        if task["name"] == "leave":
+            sys.exit(3)
+        if task["name"] == "hang":
+            time.sleep(600)
+        with open(task["answer"] + ".part", "w") as file:
+            json.dump({"failed": "no"} if task["name"] == "fail" else {"value": {"pid": os.getpid()}}, file)
+        os.rename(task["answer"] + ".part", task["answer"])
+    """
+)
+
+
+def tasks_of(names: list[str], folder: Path) -> list[Work]:
+    return [
+        Work(action="convert", name=name, arguments={}, answer=folder / f"{number}.json")
+        for number, name in enumerate(names)
+    ]
+
+
+def test_the_next_task_survives_whatever_a_task_does(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    names = ["one", "fail", "two", "abort", "three", "hang", "leave", "four"]
+    answers = {
+        task.name: answer
+        for task, answer in carry_out(
+            tasks_of(names, tmp_path),
+            log=tmp_path / "log",
+            timeout_seconds=3.0,
+            program=[sys.executable, str(program)],
+        )
+    }
+    assert list(answers) == names
+    pids = {name: answer["pid"] for name, answer in answers.items() if isinstance(answer, dict)}
+    assert set(pids) == {"one", "two", "three", "four"}
+    assert pids["one"] == pids["two"]
+    assert len(set(pids.values())) == 3
+    failures = {name: str(answer) for name, answer in answers.items() if isinstance(answer, ExportError)}
+    assert "got no" in failures["fail"]
+    assert "working on abort" in failures["abort"]
+    assert "not finished after 3 seconds" in failures["hang"]
+    assert "status 3" in failures["leave"]
+
+
+def test_a_caller_that_stops_reading_ends_the_process(tmp_path: Path) -> None:
+    import psutil
+
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    answers = carry_out(
+        tasks_of(["one", "hang"], tmp_path),
+        log=tmp_path / "log",
+        timeout_seconds=60.0,
+        program=[sys.executable, str(program)],
+    )
+    _, answer = next(iter(answers))
+    assert isinstance(answer, dict)
+    assert psutil.pid_exists(answer["pid"])
+    answers.close()  # type: ignore[attr-defined]
+    assert not psutil.pid_exists(answer["pid"])
+
+
+def test_a_plan_reaches_the_worker_as_json(tmp_path: Path) -> None:
+    work = Work(action="measure", name="onnx", arguments={"threads": 2}, answer=tmp_path / "a.json")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    (_,) = carry_out(
+        [work], log=tmp_path / "log", timeout_seconds=30.0, program=[sys.executable, str(program)]
+    )
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan == [
+        {"action": "measure", "name": "onnx", "arguments": {"threads": 2}, "answer": str(tmp_path / "a.json")}
+    ]
+
+
+def parity(**figures: float) -> Parity:
+    fields = {
+        "images": 100,
+        "max_difference": 0.0,
+        "mean_difference": 0.0,
+        "label_agreement": 1.0,
+        "f1_before": 0.9,
+        "f1_after": 0.9,
+    }
+    return Parity(**{**fields, **figures})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        ({"max_difference": 0.5}, "largest"),
+        ({"mean_difference": 0.5}, "mean"),
+        ({"label_agreement": 0.5}, "50.00% of 100 images keep their label"),
+        ({"f1_after": 0.87}, "F1 falls from 0.9000 to 0.8700, by 0.0300; at most 0.0100"),
+        ({"max_difference": float("nan")}, "largest"),
+        ({"mean_difference": float("nan")}, "mean"),
+        ({"f1_after": float("nan")}, "F1"),
+    ],
+)
+def test_each_figure_can_fail_the_gate(figures: dict[str, float], reason: str) -> None:
+    tolerance = Tolerance(max_difference=0.1, mean_difference=0.1, label_agreement=0.9, f1_loss=0.01)
+    assert reason in verdict(parity(**figures), tolerance)
+
+
+def test_a_better_f1_and_the_bounds_themselves_pass() -> None:
+    assert not verdict(
+        parity(f1_after=0.99, max_difference=1e-3, mean_difference=1e-4), TOLERANCES[Target.ONNX]
+    )
+    assert not verdict(parity(f1_before=0.95, f1_after=0.94), Tolerance(f1_loss=0.01))
+
+
+def test_compare_counts_naively() -> None:
+    before = np.array([[0.9], [0.6], [0.4], [0.1]], np.float32)
+    after = np.array([[0.8], [0.4], [0.4], [0.1]], np.float32)
+    targets = np.array([[1], [1], [0], [0]], np.float32)
+    figures = compare(before, after, targets, Task.BINARY, 0.5)
+    assert figures.max_difference == pytest.approx(0.2, abs=1e-6)
+    assert figures.mean_difference == pytest.approx(0.075, abs=1e-6)
+    assert figures.label_agreement == 0.75
+    assert (figures.f1_before, figures.f1_after) == (1.0, pytest.approx(2 / 3))
+
+
+def test_samples_are_stratified_and_stable() -> None:
+    rows = tuple(
+        Listed(path=f"{n}", image_id=f"{n}", label="rare" if n % 10 == 0 else "common", part="train")
+        for n in range(200)
+    )
+    chosen = stratified(rows, 50, 0)
+    assert len(chosen) == len(set(chosen)) == 50
+    assert sum(row.label == "rare" for row in chosen) == 5
+    assert chosen == stratified(rows, 50, 0)
+    assert chosen != stratified(rows, 50, 1)
+    assert stratified(rows, 0, 0) == rows
+    assert {row.label for row in stratified(rows, 2, 0)} == {"rare", "common"}
