@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones import hdf5_inspection
 from benchmark.backbones.digests import (
     file_digest,
     recall,
@@ -29,6 +28,7 @@ from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
 
 CHECKSUMS = "SHA256SUMS"
+_INSPECTION = Path(__file__).with_name("hdf5_inspection.py")
 _INSPECTION_SECONDS = 120
 # Room for seeds of dropout layers, counters and HDF5's own idea of scalars.
 _SPARE_BYTES = 1 << 20
@@ -164,13 +164,10 @@ def _draw(backbone: Backbone, model: KerasModel, seed: int) -> None:
 
 def _initializer(layer: KerasLayer, name: str) -> dict[str, Any]:
     """The serialised initializer of a layer's variable; depthwise layers name theirs differently."""
-    stem = name.removesuffix("_kernel") if name.endswith("_kernel") else name
     config = layer.get_config()
-    for candidate in (f"{name}_initializer", f"{stem}_initializer", "depthwise_initializer"):
-        found = config.get(candidate)
-        if isinstance(found, dict) and (candidate != "depthwise_initializer" or name == "kernel"):
-            return found
-    return {}
+    candidates = [name, name.removesuffix("_kernel"), *(["depthwise"] if name == "kernel" else [])]
+    found = (config.get(f"{candidate}_initializer") for candidate in candidates)
+    return next((item for item in found if isinstance(item, dict)), {})
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -210,7 +207,7 @@ def inspect_file(path: Path, most_bytes: int) -> dict[str, Any]:
     Raises:
         WeightsError: it is refused, damaged, or the process hung.
     """
-    command = [sys.executable, str(Path(hdf5_inspection.__file__)), str(path), str(most_bytes)]
+    command = [sys.executable, str(_INSPECTION), str(path), str(most_bytes)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_INSPECTION_SECONDS, check=True)
         answer: dict[str, Any] = json.loads(done.stdout)

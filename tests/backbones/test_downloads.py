@@ -1,0 +1,166 @@
+"""Downloads from a server on this machine that misbehaves on request."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from benchmark.backbones import Downloads
+from benchmark.errors import WeightsError
+
+CONTENT = bytes(range(256)) * 4000
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with what ``script`` says, one entry per request; the last one repeats."""
+
+    daemon_threads = True
+    script: list[str]
+    requests: int
+    release: threading.Event
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        script = self.server.script
+        action = script[min(self.server.requests, len(script) - 1)]
+        self.server.requests += 1
+        if action == "error":
+            self.send_error(500)
+            return
+        body = CONTENT[::-1] if action == "wrong" else CONTENT
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if action in ("truncated", "hang"):
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            if action == "hang":
+                self.server.release.wait(20)
+            return
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test output clean."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Handler)
+    server.script, server.requests, server.release = ["ok"], 0, threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.release.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def published(digest: str = hashlib.md5(CONTENT).hexdigest()) -> dict[str, str]:
+    return {"file": "net_notop.h5", "url": "https://weights.invalid/path/net_notop.h5", "hash": digest}
+
+
+def downloads(server: Server, folder: Path, timeout_seconds: float = 0.3) -> Downloads:
+    return Downloads(
+        base=f"http://127.0.0.1:{server.server_port}",
+        folder=folder,
+        timeout_seconds=timeout_seconds,
+        pauses_seconds=(0.01, 0.01),
+    )
+
+
+def test_a_download_is_whole_and_happens_once(server: Server, tmp_path: Path) -> None:
+    fetcher = downloads(server, tmp_path)
+    path = fetcher.fetch(published())
+    assert path.read_bytes() == CONTENT
+    assert fetcher.fetch(published()) == path
+    assert server.requests == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["net_notop.h5"]
+
+
+@pytest.mark.parametrize("fault", ["error", "truncated", "wrong", "hang"])
+def test_a_fault_is_retried(server: Server, tmp_path: Path, fault: str) -> None:
+    server.script = [fault, "ok"]
+    assert downloads(server, tmp_path).fetch(published()).read_bytes() == CONTENT
+    assert server.requests == 2
+
+
+HASHED, BARE = published()["hash"], ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "digest"),
+    [
+        ("wrong", HASHED),  # without a published hash only the length can be wrong
+        *((fault, digest) for fault in ("error", "truncated", "hang") for digest in (HASHED, BARE)),
+    ],
+)
+def test_a_lasting_fault_leaves_nothing_and_names_the_ways_out(
+    server: Server, tmp_path: Path, fault: str, digest: str
+) -> None:
+    server.script = [fault]
+    with pytest.raises(WeightsError, match="cannot be downloaded") as caught:
+        downloads(server, tmp_path).fetch(published(digest))
+    assert "--weights DIR" in caught.value.next_step
+    assert "--weights random" in caught.value.next_step
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreachable_server_is_tried_once_per_run(server: Server, tmp_path: Path) -> None:
+    server.script = ["error"]
+    fetcher = downloads(server, tmp_path)
+    for number in range(5):
+        with pytest.raises(WeightsError):
+            fetcher.fetch({**published(), "file": f"net{number}.h5"})
+    assert server.requests == 3
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    fetcher = Downloads(base="http://127.0.0.1:9", folder=tmp_path, pauses_seconds=())
+    with pytest.raises(WeightsError, match=r"127\.0\.0\.1"):
+        fetcher.fetch(published())
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "net_notop.h5").write_bytes(CONTENT[:1000])
+    assert downloads(server, tmp_path).fetch(published()).read_bytes() == CONTENT
+
+
+def test_several_at_once_all_get_the_whole_file(server: Server, tmp_path: Path) -> None:
+    fetchers = [downloads(server, tmp_path, 5.0) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        paths = list(pool.map(lambda fetcher: fetcher.fetch(published()), fetchers))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert [item.name for item in tmp_path.iterdir()] == ["net_notop.h5"]
+
+
+def test_a_download_killed_midway_is_never_used(server: Server, tmp_path: Path) -> None:
+    server.script = ["hang", "ok"]
+    code = (
+        "import sys; from pathlib import Path; from benchmark.backbones import Downloads;"
+        f"Downloads(base='http://127.0.0.1:{server.server_port}', folder=Path(sys.argv[1]))"
+        f".fetch({published('')!r})"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob(".tmp-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    server.release.set()
+    assert not (tmp_path / "net_notop.h5").exists()
+    assert downloads(server, tmp_path).fetch(published("")).read_bytes() == CONTENT
