@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.embeddings.files import PartFile
+from benchmark.embeddings.lookup import Asked
 from benchmark.embeddings.parts import Ids, build_part, part_name
 from benchmark.records import Bool, EmbeddingKey, Float32
 from benchmark.storage import storage_error, write_whole
@@ -27,11 +28,11 @@ def compact(store: EmbeddingStore, key: EmbeddingKey) -> int:
     if len(held) < 2:
         return 0
     rows_per_part = max(1, COMPACT_PART_BYTES // (64 + 4 * (store.dim(key) or 1)))
-    total = len(np.unique(np.concatenate(list(held.values()))))
-    if -(-total // rows_per_part) >= len(held):
+    wins = _winners(list(held.values()))
+    if -(-sum(map(np.count_nonzero, wins)) // rows_per_part) >= len(held):
         return 0
     joined = _Joined(store, key, rows_per_part)
-    if not joined.take_all(held) or not joined.is_whole():
+    if not joined.take_all(held, wins) or not joined.is_whole():
         return 0
     # Larger hashes first: while some are gone, the part that won a row is the last of its holders to go, so
     # no reader ever sees another part's bits for it.
@@ -63,14 +64,14 @@ class _Joined:
         self._features: list[Float32] = []
         self.written: set[str] = set()
 
-    def take_all(self, held: dict[PartFile, Ids]) -> bool:
+    def take_all(self, held: dict[PartFile, Ids], wins: Sequence[Bool]) -> bool:
         """Write everything; False when a part went away or was damaged: then nothing may be removed."""
-        for file, wins in _winners(held):
+        for file, winners in zip(held, wins, strict=True):
             part = self._store.open(file, self._key)
             if part is None or not np.array_equal(part.image_ids, held[file]):
                 return False
-            self._take(part.image_ids[wins], part.features[wins])
-        self._write(everything=True)
+            self._take(part.image_ids[winners], part.features[winners])
+        self._write()
         return True
 
     def is_whole(self) -> bool:
@@ -79,27 +80,30 @@ class _Joined:
         return len(files) == len(self.written) and all(self._store.open(file, self._key) for file in files)
 
     def _take(self, ids: Ids, features: Float32) -> None:
-        self._ids.append(ids)
-        self._features.append(features)
-        self._write(everything=False)
+        """Buffer rows; whenever they fill a part, write it."""
+        start = 0
+        while start < len(ids):
+            stop = start + self._rows_per_part - sum(map(len, self._ids))
+            self._ids.append(ids[start:stop])
+            self._features.append(features[start:stop])
+            if stop <= len(ids):
+                self._write()
+            start = stop
 
-    def _write(self, *, everything: bool) -> None:
+    def _write(self) -> None:
+        if not self._ids:
+            return
         ids, features = np.concatenate(self._ids), np.concatenate(self._features)
-        while len(ids) >= self._rows_per_part or (everything and len(ids)):
-            now, ids = ids[: self._rows_per_part], ids[self._rows_per_part :]
-            rows, features = features[: self._rows_per_part], features[self._rows_per_part :]
-            content = build_part(self._key, now, rows, generation=self._generation)
-            write_whole(self._store.folder(self._key) / part_name(content), content)
-            self.written.add(part_name(content))
-        self._ids, self._features = [ids], [features]
+        self._ids, self._features = [], []
+        content = build_part(self._key, ids, features, generation=self._generation)
+        name = part_name(content)
+        write_whole(self._store.folder(self._key) / name, content)
+        self.written.add(name)
 
 
-def _winners(held: dict[PartFile, Ids]) -> Iterator[tuple[PartFile, Bool]]:
+def _winners(held: Sequence[Ids]) -> list[Bool]:
     """For each part, ascending by hash, which of its rows no part with a smaller hash holds."""
-    together = np.concatenate(list(held.values()))
+    together = np.concatenate(held)
     wins = np.zeros(len(together), dtype=bool)
-    wins[np.unique(together, return_index=True)[1]] = True
-    start = 0
-    for file, ids in held.items():
-        yield file, wins[start : start + len(ids)]
-        start += len(ids)
+    wins[Asked.of(together).first] = True
+    return np.split(wins, np.cumsum([len(ids) for ids in held])[:-1])

@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,34 +16,15 @@ from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import Damage, DamageLog
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
 from benchmark.embeddings.keys import folder_name
+from benchmark.embeddings.lookup import Asked
 from benchmark.embeddings.parts import Ids, Part, as_ids, open_part
 from benchmark.embeddings.upkeep import CacheEntry, Removed, VerifyReport
 from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError
-from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Int64, Observer
+from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Observer
 
 _FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
 _ATTEMPTS = 4  # parts may be compacted by another process while they are read
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """Image ids as they are looked up.
-
-    Attributes:
-        wanted: S64 (U,), ascending, distinct.
-        first: int64 (U,), where each of them first stood.
-        inverse: int64 (N,), for each id asked for its position in ``wanted``.
-    """
-
-    wanted: Ids
-    first: Int64
-    inverse: Int64
-
-    @classmethod
-    def of(cls, ids: Ids) -> _Asked:
-        wanted, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-        return cls(wanted=wanted, first=first.astype(np.int64), inverse=inverse.astype(np.int64))
 
 
 class EmbeddingStore:
@@ -63,7 +43,7 @@ class EmbeddingStore:
         self._damage = DamageLog(root, observer)
         self._known: OrderedDict[Path, dict[PartFile, Ids]] = OrderedDict()
         self._used: set[str] = set()
-        self._asked: tuple[tuple[str, ...], _Asked] | None = None
+        self._asked: tuple[tuple[str, ...], Asked] | None = None
 
     @property
     def damages(self) -> tuple[Damage, ...]:
@@ -94,7 +74,7 @@ class EmbeddingStore:
         for file in self.parts(key):
             held = self.ids_of(file, key)
             if held is not None:
-                absent[_positions(asked.wanted, held)[0]] = False
+                absent[asked.positions(held)[0]] = False
         return tuple(image_ids[row] for row in np.sort(asked.first[absent]).tolist())
 
     def read(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Embeddings:
@@ -119,7 +99,7 @@ class EmbeddingStore:
         raise CacheError(
             "rows are missing",
             where=self.folder(key),
-            expected=f"{len(asked.inverse)} rows",
+            expected=f"{len(asked)} rows",
             got=f"{absent} missing",
             next_step="Run 'backbones embed' to compute them.",
         )
@@ -203,37 +183,37 @@ class EmbeddingStore:
         """
         return upkeep.enforce_limit(self, max_bytes, self._used | {folder_name(key) for key in keep})
 
-    def _ask(self, image_ids: Sequence[str]) -> _Asked:
+    def _ask(self, image_ids: Sequence[str]) -> Asked:
         """Ids sorted once, however many keys are asked for the same tuple of them."""
         if self._asked is None or self._asked[0] is not image_ids:
-            asked = _Asked.of(as_ids(image_ids))
+            asked = Asked.of(as_ids(image_ids))
             if not isinstance(image_ids, tuple):
                 return asked
             self._asked = (image_ids, asked)
         return self._asked[1]
 
-    def _gather(self, key: EmbeddingKey, asked: _Asked) -> tuple[Float32 | None, int]:
+    def _gather(self, key: EmbeddingKey, asked: Asked) -> tuple[Float32 | None, int]:
         """Features of ids as far as they are there, and how many are not."""
         absent = np.ones(len(asked.wanted), dtype=bool)
         features: Float32 | None = None
-        for part in self._parts_with(key, asked.wanted, absent):
-            at, rows = _positions(asked.wanted, part.image_ids)
+        for part in self._parts_with(key, asked, absent):
+            at, rows = asked.positions(part.image_ids)
             new = absent[at]
             if features is None:
-                features = np.empty((len(asked.inverse), part.features.shape[1]), dtype=np.float32)
+                features = np.empty((len(asked), part.features.shape[1]), dtype=np.float32)
             if part.features.shape[1] != features.shape[1]:
                 raise _two_dims(self.folder(key), features.shape[1], part.features.shape[1])
             features[asked.first[at[new]]] = part.features[rows[new]]
             absent[at] = False
-        if features is not None and len(asked.wanted) < len(asked.inverse):
+        if features is not None and len(asked.wanted) < len(asked):
             features = features[asked.first[asked.inverse]]
         return features, int(absent.sum())
 
-    def _parts_with(self, key: EmbeddingKey, wanted: Ids, absent: Bool) -> Iterator[Part]:
+    def _parts_with(self, key: EmbeddingKey, asked: Asked, absent: Bool) -> Iterator[Part]:
         """Parts that hold a row which is still absent, ascending by hash, read afresh."""
         for file in self.parts(key):
             known = self._known.get(file.path.parent, {}).get(file)
-            if known is None or absent[_positions(wanted, known)[0]].any():
+            if known is None or absent[asked.positions(known)[0]].any():
                 part = self.open(file, key)
                 if part is not None:
                     yield part
@@ -323,15 +303,6 @@ def _check_key(part: Part, file: PartFile, key: EmbeddingKey | None) -> None:
             expected=folder_name(key) if key is not None else file.path.parent.name,
             got=folder_name(part.key),
         )
-
-
-def _positions(wanted: Ids, held: Ids) -> tuple[Int64, Int64]:
-    """Where held ids stand among wanted (sorted, distinct) ones: positions in wanted, rows in held."""
-    if not len(wanted):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    at = np.minimum(np.searchsorted(wanted, held), len(wanted) - 1).astype(np.int64)
-    rows = np.flatnonzero(wanted[at] == held).astype(np.int64)
-    return at[rows], rows
 
 
 def _two_dims(folder: Path, dim: int, other: int) -> CacheError:
