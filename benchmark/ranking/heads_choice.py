@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.ranking.metrics import best_threshold, count, decide, default_average, f1_of_counts
 from benchmark.ranking.protocols import Plan
-from benchmark.records import Float32, Float64, HeadProtocol, Int64, Task, ThresholdKind
+from benchmark.records import Float32, Float64, HeadProtocol, Int64, ProtocolName, Task, ThresholdKind
 
 _SMALLEST = 1e-7
 
@@ -36,9 +36,11 @@ class Choice:
 class Chooser:
     """Scores heads after each epoch on the images that choose, and picks.
 
-    The best F1 under the protocol's threshold rule wins; equals are decided by the lower cross-entropy,
-    then by the earlier epoch, then by the place in the grid. F1 of a few dozen images takes few values, so
-    that the cross-entropy decides often.
+    Of the heads whose F1 (under the protocol's threshold rule) lies within one standard error of the best,
+    the one with the lowest cross-entropy wins: F1 of a few dozen images takes few values and its maximum over
+    the grid is mostly luck, while cross-entropy alone would forget the threshold that decisions are made at.
+    The one-standard-error rule is that of Breiman et al., "Classification and regression trees", 1984; equals
+    go to the earlier epoch, then to the place in the grid. The reference protocol takes the first best F1.
     """
 
     def __init__(self, plan: Plan, targets: Float32, task: Task, protocol: HeadProtocol) -> None:
@@ -94,15 +96,23 @@ class Chooser:
         )
 
     def _best(self, stage: int) -> tuple[int, int]:
-        f1, loss = np.round(self._f1[:, stage].ravel(), 9), self._loss[:, stage].ravel()
-        best = int(np.lexsort((np.arange(len(f1)), loss, -f1))[0])
-        return divmod(best, len(self._plan.rates))
+        f1, loss = self._f1[:, stage].ravel(), self._loss[:, stage].ravel()
+        if self._protocol.name is ProtocolName.REFERENCE:
+            return divmod(int(f1.argmax()), len(self._plan.rates))
+        near = f1 >= f1.max() - _standard_error(float(f1.max()), len(self._plan.stages[stage].choose))
+        return divmod(int(np.where(near, loss, np.inf).argmin()), len(self._plan.rates))
 
     def history(self) -> Float32:
         """Mean F1 after each epoch at each stage's grid point, float32 (E,); the final head is not in it."""
         stages = [place for place, stage in enumerate(self._plan.stages) if stage.repeat is not None]
         curves = [self._f1[:, stage, self._best(stage)[1]] for stage in stages]
         return np.asarray(np.mean(curves, 0), np.float32)
+
+
+def _standard_error(share: float, images: int) -> float:
+    """Of a share of that many images, with one success and one failure added, so that 1 has an error too."""
+    smoothed = (share * images + 1) / (images + 2)
+    return float(np.sqrt(smoothed * (1 - smoothed) / (images + 2)))
 
 
 def _cross_entropy(values: Float32, targets: Float32, task: Task) -> Float64:
