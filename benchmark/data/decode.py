@@ -16,6 +16,7 @@ Embedded colour profiles are not applied: CMYK is converted by Pillow's plain fo
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ MAX_PIXELS: Final = 50_000_000
 HEADER_BYTES: Final = 16
 """How many first bytes ``sniff`` looks at."""
 
+# Pillow warns of odd metadata on stderr, from whatever thread decodes. What matters is said by ``decode``'s own
+# error, and what does not (a broken EXIF block beside whole pixels) a viewer does not mention either.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
+
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,7 +68,7 @@ _PARSER_ERRORS = (
     AttributeError,
     RuntimeError,
     MemoryError,
-    UserWarning,
+    UserWarning,  # where a program turned warnings into errors
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

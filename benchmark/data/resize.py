@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image
 
 from benchmark.data.decode import MAX_PIXELS, decode
 from benchmark.data.files import read_regular
@@ -49,48 +49,64 @@ def resize_pixels(image: UInt8, size: int, resize: Resize = Resize.BILINEAR) -> 
         image: uint8 (H, W, 3).
         size: side S in pixels.
         resize: BILINEAR interpolates between the four nearest pixels, with half-pixel centres and without
-            antialiasing, as ``tf.image.resize`` does by default; AREA averages all pixels that a target pixel
-            covers (and interpolates as BILINEAR along an axis that grows).
+            antialiasing, as ``tf.image.resize`` does by default; AREA averages what a target pixel covers,
+            each source pixel with the part of it that is covered (and interpolates along an axis that grows).
 
     Returns:
-        uint8 (S, S, 3).
+        uint8 (S, S, 3), within half a level of the exact result.
     """
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
-    if resize is Resize.AREA:
-        image = _shrink_by_area(image, min(size, height), min(size, width))
-        if image.shape[:2] == (size, size):
-            return image
-    return _bilinear(image, size)
+    down = _taps(height, size, resize)
+    across = _interleaved(width, size, resize)
+    rows = _weighted_sum(image.reshape(height, 3 * width), down, 0)  # float32 (S, 3 W)
+    pixels = _weighted_sum(rows, across, 1)  # float32 (S, 3 S)
+    pixels += np.float32(0.5)
+    return pixels.astype(np.uint8).reshape(size, size, 3)
 
 
-def _shrink_by_area(image: UInt8, height: int, width: int) -> UInt8:
-    # A box filter whose support is the target pixel: the exact area mean, in one pass per axis.
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taps:
+    """Where target positions along an axis read, and how much each reading counts.
 
-
-@lru_cache(maxsize=64)
-def _taps(length: int, size: int) -> tuple[Int64, Int64, Float32]:
-    """Where each of ``size`` target pixels reads along an axis of ``length`` source pixels.
-
-    Returns:
-        int64 (S,) lower neighbours, int64 (S,) upper neighbours, float32 (S,) weights of the upper ones.
+    Attributes:
+        positions: int64 (K, S) source positions.
+        weights: float32 (K, S); they sum to 1 over K.
     """
+
+    positions: Int64
+    weights: Float32
+
+
+@lru_cache(maxsize=128)
+def _taps(length: int, size: int, resize: Resize) -> _Taps:
+    if resize is Resize.AREA and length > size:
+        return _area_taps(length, size)
+    # In float32, as TensorFlow computes them.
     scale = np.float32(length) / np.float32(size)
-    position = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    floor = np.floor(position)
-    lower = np.clip(floor, 0, length - 1).astype(np.int64)
-    upper = np.clip(floor + 1, 0, length - 1).astype(np.int64)
-    return lower, upper, (position - floor).astype(np.float32)
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    floor = np.floor(place)
+    upper = (place - floor).astype(np.float32)
+    positions = np.clip(np.stack([floor, floor + 1]), 0, length - 1).astype(np.int64)
+    return _Taps(positions=positions, weights=np.stack([1 - upper, upper]))
 
 
-@lru_cache(maxsize=64)
-def _column_taps(width: int, size: int) -> tuple[Int64, Int64, Float32]:
-    """``_taps`` for rows of interleaved RGB: int64 (3 S,), int64 (3 S,), float32 (3 S,)."""
-    left, right, across = _taps(width, size)
-    channel = np.arange(3)
-    return (left[:, None] * 3 + channel).ravel(), (right[:, None] * 3 + channel).ravel(), np.repeat(across, 3)
+def _area_taps(length: int, size: int) -> _Taps:
+    edges = np.arange(size + 1) * (length / size)
+    first = np.floor(edges[:-1]).astype(np.int64)
+    positions = first + np.arange(int(np.ceil(length / size)) + 1)[:, None]
+    covered = np.minimum(edges[1:], positions + 1) - np.maximum(edges[:-1], positions)
+    weights = np.clip(covered, 0.0, None) * (size / length)
+    return _Taps(positions=np.minimum(positions, length - 1), weights=weights.astype(np.float32))
+
+
+@lru_cache(maxsize=128)
+def _interleaved(width: int, size: int, resize: Resize) -> _Taps:
+    """Taps along rows of interleaved RGB: (K, 3 S)."""
+    taps = _taps(width, size, resize)
+    positions = taps.positions[..., None] * 3 + np.arange(3)
+    return _Taps(positions=positions.reshape(len(positions), -1), weights=np.repeat(taps.weights, 3, axis=1))
 
 
 class _Workspace(threading.local):
@@ -99,45 +115,38 @@ class _Workspace(threading.local):
     def __init__(self) -> None:
         self._kept: dict[str, Float32] = {}
 
-    def array(self, name: str, rows: int, columns: int) -> Float32:
-        """An uninitialised float32 (rows, columns), valid until this name is asked for again."""
-        wanted = rows * columns
+    def array(self, name: str, shape: tuple[int, int]) -> Float32:
+        """An uninitialised float32 array, valid until this name is asked for again."""
+        wanted = shape[0] * shape[1]
         if wanted > _LARGEST_KEPT:
-            return np.empty((rows, columns), np.float32)
+            return np.empty(shape, np.float32)
         kept = self._kept.get(name)
         if kept is None or kept.size < wanted:
             kept = self._kept[name] = np.empty(wanted, np.float32)
-        return kept[:wanted].reshape(rows, columns)
+        return kept[:wanted].reshape(shape)
 
 
 _WORKSPACE = _Workspace()
 
 
-def _bilinear(image: UInt8, size: int) -> UInt8:
-    height, width = image.shape[:2]
-    top, bottom, down = _taps(height, size)
-    left, right, across = _column_taps(width, size)
-    lines = image.reshape(height, 3 * width)
-    rows = _lerp(lines, (top, bottom), down[:, None], 0)  # float32 (S, 3 W)
-    pixels = _lerp(rows, (left, right), across[None], 1)  # float32 (S, 3 S)
-    pixels += np.float32(0.5)
-    return pixels.astype(np.uint8).reshape(size, size, 3)
+def _weighted_sum(source: UInt8 | Float32, taps: _Taps, axis: int) -> Float32:
+    """Sum over the K taps along one axis of (rows, columns): float32, valid until the next call."""
+    size = taps.positions.shape[1]
+    shape = (size, source.shape[1]) if axis == 0 else (source.shape[0], size)
+    total = _WORKSPACE.array(f"total {axis}", shape)
+    term = _WORKSPACE.array("term", shape)
+    for number, (positions, weights) in enumerate(zip(taps.positions, taps.weights, strict=True)):
+        target = term if number else total
+        _gather(source, positions, axis, target)
+        target *= weights[:, None] if axis == 0 else weights
+        if number:
+            total += term
+    return total
 
 
-def _lerp(source: UInt8 | Float32, taps: tuple[Int64, Int64], weight: Float32, axis: int) -> Float32:
-    """Interpolate along one axis of (rows, columns) between two taps per target position."""
-    shape = list(source.shape)
-    shape[axis] = len(taps[0])
-    low = _gather(source, taps[0], axis, _WORKSPACE.array("low", *shape))
-    high = _gather(source, taps[1], axis, _WORKSPACE.array(f"high {axis}", *shape))
-    high -= low
-    high *= weight
-    high += low
-    return high
-
-
-def _gather(source: UInt8 | Float32, taps: Int64, axis: int, out: Float32) -> Float32:
-    if source.dtype == np.float32:
-        return np.take(source, taps, axis, out=out, mode="clip")  # taps are in range; clip skips the check
-    np.copyto(out, np.take(source, taps, axis))
-    return out
+def _gather(source: UInt8 | Float32, positions: Int64, axis: int, out: Float32) -> None:
+    if source.dtype == out.dtype:
+        # Positions are in range: "clip" only spares NumPy the check.
+        np.take(source, positions, axis, out=out, mode="clip")
+    else:
+        np.copyto(out, np.take(source, positions, axis))

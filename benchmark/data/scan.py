@@ -54,6 +54,8 @@ class Scanner:
         finally:
             # Also after Ctrl-C: what was read need not be read again.
             self._save(paths)
+            if self.observer:
+                self.observer.finished(TASK)
         return findings
 
     def _scan_into(self, findings: list[Finding], paths: Sequence[str]) -> None:

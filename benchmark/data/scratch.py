@@ -141,6 +141,8 @@ class Scratch:
             _tell(observer, "started", len(paths))
             for done in map_in_order(fill_rows, chunks, jobs):
                 _tell(observer, "advanced", done)
+            if observer:
+                observer.finished(TASK)
 
     def rows(self, start: int, stop: int) -> UInt8:
         """Pixels of rows ``start`` to ``stop``, waiting until they are ready.

@@ -24,8 +24,8 @@ def split_images(
 ) -> Split:
     """Split images into train (60 %), val (20 %) and test (20 %), or complete the parts that a user gave.
 
-    Within a class, images are ordered by the SHA-256 of seed and image id, so that neither names nor the order
-    of files matter. Groups, and images with several labels, go one by one in the order of the SHA-256 of seed
+    Within a class, images are ordered by the SHA-256 of seed and image id: neither names nor the order of
+    files matter. Groups, and images with several labels, go one by one in the order of the SHA-256 of seed
     and smallest image id, each to the part whose class proportions suffer least.
 
     Args:
@@ -149,34 +149,53 @@ def _draw_groups(
     counts = np.zeros((len(names), membership.shape[1]))
     np.add.at(counts, inverse, membership.astype(np.float64))
     smallest = [""] * len(names)
-    for row, number in enumerate(inverse):
-        smallest[number] = min(smallest[number] or image_ids[row], image_ids[row])
+    for image_id, number in zip(image_ids, inverse.tolist(), strict=True):
+        smallest[number] = min(smallest[number] or image_id, image_id)
     order = sorted(range(len(names)), key=lambda number: order_key(seed, smallest[number]))
-    return _fill(counts, order, shares)[inverse]
+    parts = sorted(shares)
+    wanted = np.array([[shares[part]] for part in parts]) * np.maximum(counts.sum(axis=0), 1.0)
+    drawn = _fill(counts, order, wanted)
+    _complete(counts, order, drawn, wanted)
+    return np.asarray(parts, np.int64)[drawn][inverse]
 
 
-def _fill(counts: Float64, order: Sequence[int], shares: dict[Part, float]) -> Int64:
+def _fill(counts: Float64, order: Sequence[int], wanted: Float64) -> Int64:
     """Give each group, in order, to the part that stays nearest to its share of every class.
 
-    The measure is the chi-square distance sum((n - t)^2 / t) over parts and classes between the images n that
-    a part holds and its target t; adding c images changes it by c (c + 2 n) / t - 2 c, and the last term is the
-    same for every part.
+    The measure is the chi-square distance sum((n - t)^2 / t) over parts and classes between the n images that
+    a part holds and the t that it should; adding c images changes it by c (c + 2 n) / t - 2 c, and the last
+    term is the same for every part.
 
     Args:
         counts: float64 (G, C) images of each class in each group.
         order: the G group numbers in the order of filling.
-        shares: share of each part.
+        wanted: float64 (P, C) images that each part should hold.
 
     Returns:
-        int64 (G,): part of each group.
+        int64 (G,): position of the part of each group.
     """
-    parts = sorted(shares)
-    wanted = np.array([[shares[part]] for part in parts]) * np.maximum(counts.sum(axis=0), 1.0)
     held = np.zeros_like(wanted)
     drawn = np.zeros(len(counts), np.int64)
     for number in order:
         cost = (counts[number] * (counts[number] + 2.0 * held) / wanted).sum(axis=1)
-        chosen = int(np.argmin(cost))
-        held[chosen] += counts[number]
-        drawn[number] = parts[chosen]
+        drawn[number] = np.argmin(cost)
+        held[drawn[number]] += counts[number]
     return drawn
+
+
+def _complete(counts: Float64, order: Sequence[int], drawn: Int64, wanted: Float64) -> None:
+    """Move groups, in place, until every part has every class that can be spared elsewhere."""
+    has = counts > 0
+    for part in range(len(wanted)):
+        for column in range(counts.shape[1]):
+            if not np.any(has[drawn == part, column]):
+                movable = [number for number in order if has[number, column] and _spared(has, drawn, number)]
+                if movable:
+                    # The smallest disturbs the shares least; the first of equals in the order of the drawing.
+                    drawn[min(movable, key=lambda number: counts[number].sum())] = part
+
+
+def _spared(has: Bool, drawn: Int64, number: int) -> bool:
+    """Whether a group's part keeps each of the group's classes without it."""
+    others = (drawn == drawn[number]) & (np.arange(len(drawn)) != number)
+    return bool(np.all(has[others].any(axis=0) | ~has[number]))

@@ -1,8 +1,8 @@
 """Drawing concrete-like surfaces, sound and cracked, from random numbers alone.
 
-A surface is a square of 2 x 2 patches that share material, light, stains, joints and the look of their cracks,
-as the crops of one photograph do: neighbours betray each other, which is what groups are for. Joints, scratches
-and stains appear on sound patches as well, so that "something dark and thin" is not the answer.
+A surface is a square of 2 x 2 patches that share material, light, stains, joints and the look of their
+cracks, as the crops of one photograph do: neighbours betray each other, which is what groups are for. Joints,
+scratches and stains appear on sound patches as well, so that "something dark and thin" is not the answer.
 """
 
 from __future__ import annotations

@@ -1,0 +1,427 @@
+"""The decoder against a corpus of odd and bad files, each with its outcome stated."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmark.data import decode, decoder_name
+from benchmark.errors import DataError
+
+# decode.py asks for the same at import, but pytest starts every test with filters of its own.
+pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\..*Plugin")
+
+RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def gradient(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
+    """A picture whose corners differ, so that turning it shows."""
+    y, x = np.mgrid[0 : size[1], 0 : size[0]]
+    red, green = 255 * x // max(size[0] - 1, 1), 255 * y // max(size[1] - 1, 1)
+    pixels = np.stack([red, green, np.full_like(red, 90)], -1).astype(np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *, interlace: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows, 9))
+    return b"\x89PNG\r\n\x1a\n" + body + png_chunk(b"IEND", b"")
+
+
+def bomb() -> bytes:
+    """A PNG of 14000 x 14000 grey pixels in about 24 KB."""
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(14_001)) for _ in range(14_000)) + packer.flush()
+    header = struct.pack(">IIBBBBB", 14_000, 14_000, 8, 0, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def with_orientation(kind: str, turn: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    return encode(
+        gradient(), kind, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "JPEG" else {})
+    )
+
+
+def ycck_jpeg() -> bytes:
+    """A CMYK JPEG whose Adobe marker says YCCK: 4 components, transform 2."""
+    content = encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    marker = content.index(b"Adobe")
+    return content[: marker + 11] + b"\x02" + content[marker + 12 :]
+
+
+def animation(kind: str) -> bytes:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in (RED, GREEN)]
+    return encode(
+        frames[0],
+        kind,
+        save_all=True,
+        append_images=frames[1:],
+        duration=50,
+        **({"lossless": True} if kind == "WEBP" else {}),
+    )
+
+
+def wide_tiff() -> bytes:
+    return encode(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")
+
+
+def declared_bmp(width: int, height: int) -> bytes:
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 70, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 1, 1, 0, 0)
+    )
+
+
+JPEG = encode(gradient(size=(200, 150)), "JPEG", quality=90)
+PNG = encode(gradient(size=(200, 150)), "PNG")
+HTML = b"<!DOCTYPE html><html><body>404 not found</body></html>"
+
+
+@dataclass(frozen=True)
+class Good:
+    """A file that decodes: its size, and its colour at some pixels (within ``slack`` levels)."""
+
+    name: str
+    build: Callable[[], bytes]
+    shape: tuple[int, int]
+    pixels: tuple[tuple[int, int, tuple[int, int, int]], ...] = ()
+    slack: int = 0
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file that is left out, and what its reason says."""
+
+    name: str
+    build: Callable[[], bytes]
+    reason: str
+
+
+def upright(kind: str, slack: int) -> list[Good]:
+    corners = ((0, 0, (0, 0, 90)), (0, -1, (255, 0, 90)), (-1, 0, (0, 255, 90)))
+    return [
+        Good(f"{kind} orientation 1", lambda: with_orientation(kind, 1), (30, 40), corners, slack),
+        Good(
+            f"{kind} orientation 2",
+            lambda: with_orientation(kind, 2),
+            (30, 40),
+            ((0, 0, (255, 0, 90)), (-1, -1, (0, 255, 90))),
+            slack,
+        ),
+        Good(
+            f"{kind} orientation 3",
+            lambda: with_orientation(kind, 3),
+            (30, 40),
+            ((0, 0, (255, 255, 90)), (-1, -1, (0, 0, 90))),
+            slack,
+        ),
+        Good(
+            f"{kind} orientation 5",
+            lambda: with_orientation(kind, 5),
+            (40, 30),
+            ((0, 0, (0, 0, 90)), (0, -1, (0, 255, 90))),
+            slack,
+        ),
+        Good(
+            f"{kind} orientation 6",
+            lambda: with_orientation(kind, 6),
+            (40, 30),
+            ((0, 0, (0, 255, 90)), (0, -1, (0, 0, 90))),
+            slack,
+        ),
+        Good(
+            f"{kind} orientation 8",
+            lambda: with_orientation(kind, 8),
+            (40, 30),
+            ((0, 0, (255, 0, 90)), (-1, 0, (0, 0, 90))),
+            slack,
+        ),
+        Good(f"{kind} orientation 77", lambda: with_orientation(kind, 77), (30, 40), corners, slack),
+    ]
+
+
+def alpha_png() -> bytes:
+    image = Image.new("RGBA", (3, 1))
+    image.putdata([(255, 0, 0, 255), (255, 0, 0, 0), (255, 0, 0, 128)])
+    return encode(image, "PNG")
+
+
+def palette_with_transparency(kind: str) -> bytes:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putdata([0, 1])
+    return encode(image, kind, transparency=1)
+
+
+GOOD = [
+    Good("plain jpeg", lambda: JPEG, (150, 200)),
+    Good("progressive jpeg", lambda: encode(gradient(), "JPEG", progressive=True, quality=95), (30, 40)),
+    Good("grey jpeg", lambda: encode(Image.new("L", (9, 7), 80), "JPEG"), (7, 9), ((3, 3, (80,) * 3),), 1),
+    Good(
+        "cmyk jpeg",
+        lambda: encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100),
+        (16, 16),
+        ((8, 8, RED),),
+        3,
+    ),
+    Good("ycck jpeg", ycck_jpeg, (16, 16)),
+    Good("jpeg with trailing garbage", lambda: JPEG + HTML, (150, 200)),
+    Good(
+        "jpeg with a broken exif block",
+        lambda: encode(gradient(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff"),
+        (30, 40),
+    ),
+    Good(
+        "two-picture jpeg of a telephone",
+        lambda: encode(
+            Image.new("RGB", (20, 20), RED),
+            "MPO",
+            save_all=True,
+            append_images=[Image.new("RGB", (8, 8), GREEN)],
+        ),
+        (20, 20),
+        ((5, 5, RED),),
+        3,
+    ),
+    Good("one pixel", lambda: encode(Image.new("RGB", (1, 1), GREEN), "PNG"), (1, 1), ((0, 0, GREEN),)),
+    Good(
+        "20000 x 10",
+        lambda: encode(Image.new("RGB", (20_000, 10), RED), "PNG"),
+        (10, 20_000),
+        ((9, 19_999, RED),),
+    ),
+    Good(
+        "16-bit grey png",
+        lambda: png(3, 1, 16, 0, b"\0" + struct.pack(">HHH", 0, 32_896, 65_535)),
+        (1, 3),
+        ((0, 0, (0,) * 3), (0, 1, (128,) * 3), (0, 2, WHITE)),
+    ),
+    Good(
+        "16-bit colour png",
+        lambda: png(1, 1, 16, 2, b"\0" + struct.pack(">HHH", 65_535, 32_896, 0)),
+        (1, 1),
+        ((0, 0, (255, 128, 0)),),
+    ),
+    Good(
+        "16-bit grey tiff",
+        lambda: encode(Image.fromarray(np.array([[0, 65_535]], np.uint16)), "TIFF"),
+        (1, 2),
+        ((0, 0, (0,) * 3), (0, 1, WHITE)),
+    ),
+    Good("1-bit png", lambda: png(8, 1, 1, 0, b"\0\xf0"), (1, 8), ((0, 0, WHITE), (0, 7, (0, 0, 0)))),
+    Good(
+        "1-bit tiff",
+        lambda: encode(Image.new("1", (8, 8), 1), "TIFF", compression="group4"),
+        (8, 8),
+        ((0, 0, WHITE),),
+    ),
+    Good("2-bit grey png", lambda: png(4, 1, 2, 0, b"\0\x1b"), (1, 4), ((0, 1, (85,) * 3), (0, 3, WHITE))),
+    Good(
+        "palette png",
+        lambda: encode(Image.new("RGB", (4, 4), RED).quantize(4), "PNG"),
+        (4, 4),
+        ((0, 0, RED),),
+    ),
+    Good(
+        "palette png with a transparent colour",
+        lambda: palette_with_transparency("PNG"),
+        (1, 2),
+        ((0, 0, RED), (0, 1, WHITE)),
+    ),
+    Good(
+        "palette gif with a transparent colour",
+        lambda: palette_with_transparency("GIF"),
+        (1, 2),
+        ((0, 0, RED), (0, 1, WHITE)),
+    ),
+    Good("png with alpha", alpha_png, (1, 3), ((0, 0, RED), (0, 1, WHITE), (0, 2, (255, 127, 127))), 1),
+    Good(
+        "grey png with alpha",
+        lambda: encode(Image.new("LA", (2, 2), (0, 0)), "PNG"),
+        (2, 2),
+        ((0, 0, WHITE),),
+    ),
+    Good(
+        "rgb png with a transparent colour",
+        lambda: encode(Image.new("RGB", (2, 2), RED), "PNG", transparency=RED),
+        (2, 2),
+        ((0, 0, WHITE),),
+    ),
+    Good("interlaced png", lambda: png(1, 1, 8, 2, b"\0\xff\0\0", interlace=1), (1, 1), ((0, 0, RED),)),
+    Good("animated gif", lambda: animation("GIF"), (20, 20), ((5, 5, RED),)),
+    Good("animated webp", lambda: animation("WEBP"), (20, 20), ((5, 5, RED),), 1),
+    Good("animated png", lambda: animation("PNG"), (20, 20), ((5, 5, RED),)),
+    Good("lossy webp", lambda: encode(gradient(), "WEBP"), (30, 40)),
+    Good(
+        "webp with alpha",
+        lambda: encode(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), "WEBP", lossless=True, exact=True),
+        (4, 4),
+        ((0, 0, WHITE),),
+    ),
+    Good("bmp", lambda: encode(gradient(), "BMP"), (30, 40), ((0, -1, (255, 0, 90)),)),
+    Good("bottom-up bmp read upright", lambda: encode(gradient(), "BMP"), (30, 40), ((-1, 0, (0, 255, 90)),)),
+    Good(
+        "tiff of two pages",
+        lambda: encode(
+            Image.new("RGB", (5, 5), RED),
+            "TIFF",
+            save_all=True,
+            append_images=[Image.new("RGB", (5, 5), GREEN)],
+        ),
+        (5, 5),
+        ((0, 0, RED),),
+    ),
+    Good(
+        "cmyk tiff",
+        lambda: encode(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "TIFF"),
+        (4, 4),
+        ((0, 0, RED),),
+    ),
+    *upright("JPEG", 6),
+    *upright("PNG", 0),
+    *upright("TIFF", 0),
+    *upright("WEBP", 60),
+]
+
+BAD = [
+    Bad("nothing", lambda: b"", "empty file"),
+    Bad("zero bytes", lambda: bytes(5000), "zero bytes only"),
+    Bad("html", lambda: HTML, "not a JPEG"),
+    Bad("text", lambda: "kein Bild, aber schön".encode(), "not a JPEG"),
+    Bad("pdf", lambda: b"%PDF-1.7\n" + bytes(100), "not a JPEG"),
+    Bad("avif", lambda: b"\0\0\0\x1cftypavif" + bytes(100), "not a JPEG"),
+    Bad("windows icon", lambda: encode(gradient(), "ICO"), "not a JPEG"),
+    Bad("jpeg 2000", lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "not a JPEG"),
+    Bad("jpeg magic only", lambda: b"\xff\xd8\xff", "JPEG"),
+    *(
+        Bad(f"jpeg cut at {cut}", lambda cut=cut: JPEG[: len(JPEG) * cut // 100], "JPEG")
+        for cut in (1, 10, 50, 90)
+    ),
+    *(
+        Bad(f"png cut at {cut}", lambda cut=cut: PNG[: len(PNG) * cut // 100], "PNG")
+        for cut in (1, 10, 50, 90)
+    ),
+    Bad("gif cut", lambda: (whole := encode(gradient("P"), "GIF"))[: len(whole) // 2], "GIF"),
+    Bad("webp cut", lambda: (whole := encode(gradient(), "WEBP"))[: len(whole) // 2], "WebP"),
+    Bad("tiff cut", lambda: (whole := encode(gradient(), "TIFF"))[: len(whole) // 2], "TIFF"),
+    Bad("bmp cut", lambda: (whole := encode(gradient(), "BMP"))[: len(whole) // 2], "BMP"),
+    Bad("png with a flipped byte", lambda: PNG[:60] + bytes([PNG[60] ^ 0x55]) + PNG[61:], "PNG"),
+    Bad("png without pixels", lambda: png(0, 4, 8, 2, b""), "PNG"),
+    Bad("png of 14000 x 14000 in 24 KB", bomb, "too many pixels"),
+    Bad("bmp that declares 2 billion rows", lambda: declared_bmp(2_000_000_000, 2), "too many pixels"),
+    Bad("bmp of no width", lambda: declared_bmp(0, 5), "BMP"),
+    Bad(
+        "gif that declares 65535 x 65535",
+        lambda: b"GIF89a\xff\xff\xff\xff" + encode(gradient("P"), "GIF")[10:],
+        "too many pixels",
+    ),
+    Bad("tiff of floats", wide_tiff, "no fixed range"),
+    Bad(
+        "tiff of 32-bit integers",
+        lambda: encode(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"),
+        "no fixed range",
+    ),
+    Bad("tiff that points into itself", lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "TIFF"),
+]
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(BAD) + len(GOOD) >= 60
+    assert len({case.name for case in (*GOOD, *BAD)}) == len(GOOD) + len(BAD)
+
+
+@pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
+def test_decodes_as_a_viewer_shows_it(case: Good) -> None:
+    pixels = decode(case.build())
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (*case.shape, 3)
+    for row, column, colour in case.pixels:
+        assert np.abs(pixels[row, column].astype(int) - colour).max() <= case.slack, (row, column)
+
+
+@pytest.mark.parametrize("case", BAD, ids=lambda case: case.name)
+def test_leaves_out_with_a_reason(case: Bad) -> None:
+    with pytest.raises(DataError) as caught:
+        decode(case.build())
+    assert case.reason in str(caught.value)
+
+
+def test_a_limit_of_pixels_is_checked_before_decoding() -> None:
+    with pytest.raises(DataError, match=r"too many pixels \(at most 29,999\); got 200 x 150"):
+        decode(JPEG, max_pixels=29_999)
+    assert decode(JPEG, max_pixels=30_000).shape == (150, 200, 3)
+
+
+def test_a_bomb_above_pillows_own_limit_gives_no_warning() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError):
+            decode(bomb())
+    assert not caught
+
+
+def test_the_decoder_is_named_with_its_version() -> None:
+    assert decoder_name() == f"pillow-{Image.__version__}"
+
+
+SEEDS = [case.build() for case in GOOD if "20000" not in case.name]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    content=st.sampled_from(SEEDS),
+    cut=st.floats(0, 1),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12),
+)
+def test_damaged_files_raise_only_our_error(
+    content: bytes, cut: float, edits: list[tuple[float, int]]
+) -> None:
+    damaged = bytearray(content[: max(4, int(cut * len(content)))] if cut < 0.7 else content)
+    for place, value in edits:
+        damaged[int(place * len(damaged))] = value
+    check_outcome(bytes(damaged))
+
+
+@settings(max_examples=200, deadline=None)
+@given(magic=st.sampled_from([content[:16] for content in SEEDS]), rest=st.binary(max_size=400))
+def test_foreign_bytes_behind_a_magic_number_raise_only_our_error(magic: bytes, rest: bytes) -> None:
+    check_outcome(magic + rest)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300))
+def test_foreign_bytes_raise_only_our_error(content: bytes) -> None:
+    check_outcome(content)
+
+
+def check_outcome(content: bytes) -> None:
+    try:
+        pixels = decode(content, max_pixels=1_000_000)
+    except DataError:
+        return
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3

@@ -1,0 +1,196 @@
+"""The scratch: filled once, read meanwhile by others; a failing or dying filler ends their wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.data import Scratch, load_images, load_pixels
+from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
+from benchmark.records import ImageSet, Resize
+
+Picture = Callable[[int], bytes]
+
+
+@pytest.fixture
+def images(folder: Path, cache: Path) -> ImageSet:
+    return load_images(folder, cache=cache)
+
+
+def paths_of(images: ImageSet) -> list[Path]:
+    return [images.root / path for path in images.paths]
+
+
+@pytest.mark.parametrize("resize", list(Resize))
+def test_rows_are_what_load_pixels_gives(images: ImageSet, tmp_path: Path, resize: Resize) -> None:
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch.fill(paths_of(images), resize, 2)
+    rows = scratch.rows(0, len(images))
+    assert rows.shape == (30, 6, 6, 3)
+    assert not rows.flags.writeable
+    for row, path in zip(rows, paths_of(images), strict=True):
+        assert np.array_equal(row, load_pixels(path, 6, resize))
+    assert (tmp_path / "s" / "pixels.u8").stat().st_size == Scratch.bytes_needed(30, 6)
+    scratch.remove()
+    assert not (tmp_path / "s").exists()
+
+
+def test_another_process_reads_while_rows_are_filled(images: ImageSet, tmp_path: Path) -> None:
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    code = (
+        "import sys; from pathlib import Path; from benchmark.data import Scratch\n"
+        "s = Scratch.attach(Path(sys.argv[1])); print('attached', flush=True)\n"
+        "print(sum(int(s.rows(n, n + 5).sum(dtype='int64')) for n in range(0, 30, 5)), s.size)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "s")], stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "attached\n"
+        scratch.fill(paths_of(images), Resize.BILINEAR, 1)
+        assert reader.stdout.read().split() == [str(int(scratch.rows(0, 30).sum(dtype=np.int64))), "6"]
+
+
+def test_a_reader_waits_for_its_own_rows_only(images: ImageSet, tmp_path: Path) -> None:
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    pipe = tmp_path / "never.png"
+    paths = [*paths_of(images)[:29], pipe]
+    with pytest.raises(DataError):
+        scratch.fill(paths, Resize.BILINEAR, 1)
+    assert scratch.rows(0, 20).shape == (20, 6, 6, 3)
+
+
+def test_a_bad_image_reaches_every_reader(images: ImageSet, tmp_path: Path) -> None:
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    caught: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            Scratch.attach(tmp_path / "s").rows(0, 30)
+        except BenchmarkError as error:
+            caught.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    changed = paths_of(images)[7]
+    changed.write_bytes(paths_of(images)[8].read_bytes())
+    with pytest.raises(DataError, match="it changed during the run"):
+        scratch.fill(paths_of(images), Resize.BILINEAR, 2)
+    for reader in readers:
+        reader.join(timeout=10)
+    assert [type(error) for error in caught] == [DataError] * 3
+    assert all(str(changed) in str(error) for error in caught)
+
+
+def test_a_dead_filler_ends_the_wait(images: ImageSet, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from benchmark.data import Scratch\n"
+        "Scratch.create(Path(sys.argv[1]), sys.argv[2:], 6); print('made', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "s"), *images.image_ids],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as filler:
+        assert filler.stdout is not None
+        assert filler.stdout.readline() == "made\n"
+        scratch = Scratch.attach(tmp_path / "s")
+        with pytest.raises(CacheError, match="in use"):
+            Scratch.create(tmp_path / "s", images.image_ids, 6)
+        os.kill(filler.pid, signal.SIGKILL)
+        with pytest.raises(JobError, match=r"decoding stopped.*its process is gone"):
+            scratch.rows(0, 1)
+    again = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    again.fill(paths_of(images), Resize.BILINEAR, 2)
+    assert again.rows(29, 30).any()
+
+
+def test_a_filler_without_a_pulse_is_given_up(images: ImageSet, tmp_path: Path) -> None:
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch.patience_seconds = 0.1
+    with pytest.raises(JobError, match="no pulse"):
+        scratch.rows(0, 1)
+
+
+def test_an_interrupted_filler_is_told(images: ImageSet, tmp_path: Path) -> None:
+    class Interrupting:
+        def started(self, task: str, total: int) -> None:
+            raise KeyboardInterrupt
+
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    with pytest.raises(KeyboardInterrupt):
+        scratch.fill(paths_of(images), Resize.BILINEAR, 1, observer=Interrupting())  # type: ignore[arg-type]
+    with pytest.raises(JobError, match="decoding stopped; got KeyboardInterrupt"):
+        scratch.rows(0, 1)
+
+
+def test_a_folder_with_other_content_is_left_alone(images: ImageSet, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.txt").write_text("years of work")
+    with pytest.raises(CacheError, match="in use"):
+        Scratch.create(tmp_path / "s", images.image_ids, 6)
+    assert (tmp_path / "s" / "thesis.txt").read_text() == "years of work"
+
+
+def test_nothing_to_attach_to(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="no decoded pixels here"):
+        Scratch.attach(tmp_path)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(images: ImageSet, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from benchmark.data import Scratch; from benchmark.errors import StorageFull\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "try: Scratch.create(Path(sys.argv[1]), ['00' * 32] * 100, 224)\n"
+        "except StorageFull as error: print('full', error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "s")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("full")
+    assert "Free some space" in done.stdout
+    assert not (tmp_path / "s").exists()
+
+
+def test_descriptors_and_threads_return(images: ImageSet, tmp_path: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("no /proc here")
+    counts = []
+    for _ in range(4):
+        scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+        scratch.fill(paths_of(images), Resize.BILINEAR, 2)
+        scratch.rows(0, 30)
+        scratch.remove()
+        del scratch
+        counts.append((len(list(descriptors.iterdir())), threading.active_count()))
+    assert counts[-1] == counts[0]
+
+
+def test_filling_overlaps_with_reading(images: ImageSet, tmp_path: Path) -> None:
+    """Rows become readable in order while later ones are still being decoded."""
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    paths_of(images)[-1].unlink()
+    seen: list[int] = []
+
+    def read() -> None:
+        for row in range(20):
+            scratch.rows(row, row + 1)
+            seen.append(row)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with pytest.raises(DataError, match="no such file"):
+        scratch.fill(paths_of(images), Resize.BILINEAR, 1)
+    reader.join(timeout=10)
+    assert len(seen) == 20
