@@ -218,12 +218,16 @@ class _Maxima:
     """Draws of the largest statistic among equal backbones."""
 
     def __init__(self, comparison: Comparison, draws: int, seed: int) -> None:
-        values, vectors = np.linalg.eigh(comparison.covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        normal = np.random.default_rng([seed, 3]).standard_normal((draws, len(comparison.f1)))
+        own = np.maximum(np.diag(comparison.covariance), 0.0)
+        # In an order of their own, so that the order of the backbones does not move the draws.
+        order = np.lexsort((own, comparison.f1))
+        values, vectors = np.linalg.eigh(comparison.covariance[np.ix_(order, order)])
+        root = np.empty_like(vectors)
+        root[order] = vectors * np.sqrt(np.maximum(values, 0.0))
+        normal = np.random.default_rng([seed, 3]).standard_normal((draws, len(order)))
         self._drawn = normal @ root.T
         self._deviations = np.sqrt(comparison.variances)
-        self._own_deviations = np.sqrt(np.maximum(np.diag(comparison.covariance), 0.0))
+        self._own_deviations = np.sqrt(own)
 
     def quantile(self, members: Int64, level: float) -> float:
         """The quantile of the largest absolute statistic over pairs of members, at least that of one pair."""

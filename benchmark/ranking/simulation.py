@@ -1,0 +1,163 @@
+"""Backbones of known quality: what intervals and tie groups do when the truth is known.
+
+Errors come from correlated normal variables cut at the error rate: images that are hard for all backbones,
+groups of images that are hard together, and the small differences between repeats of one backbone's heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from benchmark.ranking.resampling import Mistakes, Sample, resample
+from benchmark.ranking.ties import compare, tie_groups
+from benchmark.records import Average, Bool, Float64, Int64
+
+_REPEATS_AGREE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A data set to draw again and again.
+
+    Attributes:
+        images: V.
+        errors: error rate of each of K backbones, the same for both classes.
+        repeats: R.
+        correlation: how much of what makes an image hard is common to all backbones, 0 to 1.
+        positive_share: of the images.
+        group_size: images of one class that belong together; 1 means no groups.
+        group_correlation: how much of what makes an image hard is common to its group, 0 to 1.
+    """
+
+    images: int
+    errors: tuple[float, ...]
+    repeats: int = 1
+    correlation: float = 0.0
+    positive_share: float = 0.5
+    group_size: int = 1
+    group_correlation: float = 0.0
+
+    @property
+    def targets(self) -> Bool:
+        """Bool (V, 1)."""
+        return np.arange(self.images)[:, None] < round(self.images * self.positive_share)
+
+    @property
+    def groups(self) -> Int64 | None:
+        """int64 (V,), or None when every image stands alone."""
+        if self.group_size == 1:
+            return None
+        return np.arange(self.images) // self.group_size * 2 + self.targets[:, 0]
+
+    @property
+    def true_f1(self) -> Float64:
+        """F1 of each backbone on endless images of these class shares, float64 (K,)."""
+        errors = np.array(self.errors)
+        positives = float(self.targets.sum())
+        hit, alarms = positives * (1 - errors), (self.images - positives) * errors
+        return np.asarray(2 * hit / (hit + alarms + positives))
+
+    def draw(self, generator: np.random.Generator) -> tuple[Sample, list[Mistakes]]:
+        """One data set: the sample, and what each backbone got wrong on it."""
+        sample = Sample.of(self.targets, Average.BINARY, self.groups)
+        wrong = self._difficulty(generator, sample.units) < self._cuts()
+        decided = wrong[..., None] ^ self.targets
+        return sample, [Mistakes.of(each, sample) for each in decided]
+
+    def _cuts(self) -> Float64:
+        return np.array([NormalDist().inv_cdf(error) for error in self.errors])[:, None, None]
+
+    def _difficulty(self, generator: np.random.Generator, units: Int64) -> Float64:
+        """Standard normal, float64 (K, R, V)."""
+        count, shared, grouped = len(self.errors), self.correlation, self.group_correlation
+
+        def normal(share: float, *shape: int) -> Float64:
+            return math.sqrt(share) * generator.standard_normal(shape)
+
+        common = normal(shared * (1 - grouped), 1, 1, self.images)
+        own = normal((1 - shared) * (1 - grouped) * _REPEATS_AGREE, count, 1, self.images)
+        each = normal((1 - shared) * (1 - grouped) * (1 - _REPEATS_AGREE), count, self.repeats, self.images)
+        by_group = normal(shared * grouped, 1, 1, self.images) + normal(
+            (1 - shared) * grouped, count, 1, self.images
+        )
+        return np.asarray(common + own + each + by_group[..., units])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalsSeen:
+    """How 95 % intervals did.
+
+    Attributes:
+        coverage: share that held the true F1.
+        width: mean.
+        trials: intervals seen.
+    """
+
+    coverage: float
+    width: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiesSeen:
+    """How tie groups did.
+
+    Attributes:
+        all_tied: share of data sets with everyone in the first group.
+        best_kept: share with every truly best backbone in the first group.
+        others_out: share with everyone else outside of it.
+        bound_held: share in which the winner gave away no more than its bound (the winner is the first
+            member).
+        trials: data sets seen.
+    """
+
+    all_tied: float
+    best_kept: float
+    others_out: float
+    bound_held: float
+    trials: int
+
+
+def _data_sets(world: World, trials: int, seed: int) -> Iterator[tuple[int, Sample, list[Mistakes]]]:
+    for trial in range(trials):
+        yield trial, *world.draw(np.random.default_rng([seed, trial]))
+
+
+def watch_intervals(world: World, *, trials: int, seed: int = 0) -> IntervalsSeen:
+    """Intervals of every backbone in ``trials`` data sets."""
+    held, widths = [], []
+    for trial, sample, mistakes in _data_sets(world, trials, seed):
+        low, high = resample(sample, mistakes, seed=trial).intervals().T
+        held.append((low <= world.true_f1) & (world.true_f1 <= high))
+        widths.append(high - low)
+    return IntervalsSeen(
+        coverage=float(np.mean(held)), width=float(np.mean(widths)), trials=trials * len(world.errors)
+    )
+
+
+def watch_ties(world: World, *, trials: int, seed: int = 0, draws: int = 2000) -> TiesSeen:
+    """First tie groups in ``trials`` data sets."""
+    truth = world.true_f1
+    best = truth >= truth.max() - 1e-12
+    seen = []
+    for trial, sample, mistakes in _data_sets(world, trials, seed):
+        group = tie_groups(compare(sample, mistakes), draws=draws, seed=trial)[0]
+        inside = np.isin(np.arange(len(truth)), group.members)
+        given_away = truth.max() - truth[group.members[0]]
+        seen.append(
+            (
+                inside.all(),
+                inside[best].all(),
+                not inside[~best].any(),
+                given_away <= group.loss_bounds[0] + 1e-12,
+            )
+        )
+    rates = np.array(seen, np.float64).mean(0).tolist()
+    return TiesSeen(
+        all_tied=rates[0], best_kept=rates[1], others_out=rates[2], bound_held=rates[3], trials=trials
+    )

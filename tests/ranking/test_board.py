@@ -1,0 +1,341 @@
+"""The board: order, columns, sentences, and the traps that must not fool its reader."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from benchmark.errors import ArgumentError
+from benchmark.ranking.board import (
+    COLUMNS,
+    EXTRA_COLUMNS,
+    BoardOptions,
+    build_leaderboard,
+    data_seed,
+    validation_f1,
+)
+from benchmark.records import Average, Leaderboard, Outcome, Predictions, Status, Task, Truth
+
+ROWS = np.arange
+
+
+def truth_of(positives: int, negatives: int, groups: np.ndarray | None = None) -> Truth:
+    targets = np.repeat(np.float32([[1], [0]]), [positives, negatives], axis=0)
+    return Truth(targets=targets, classes=("crack", "sound"), task=Task.BINARY, positive=0, groups=groups)
+
+
+def outcome(name: str, decided: np.ndarray, *, params: int = 1000, test: np.ndarray | None = None) -> Outcome:
+    """A scored backbone: decisions bool (R, V, C) on the first V images, ``test`` on those after them."""
+    repeats, images, classes = decided.shape
+    later = np.zeros((0, classes), bool) if test is None else test
+    return Outcome(
+        backbone=name,
+        family="family",
+        source="keras",
+        status=Status.SCORED,
+        params=params,
+        weights="imagenet",
+        predictions=Predictions(
+            val_rows=ROWS(images),
+            val=np.where(decided, 0.9, 0.1).astype(np.float32),
+            val_thresholds=np.full((repeats, images), 0.5),
+            test_rows=images + ROWS(len(later)),
+            test=np.where(later, 0.9, 0.1).astype(np.float32),
+            test_threshold=0.5,
+        ),
+    )
+
+
+def guesses(truth: Truth, error: float, seed: int, repeats: int = 2) -> np.ndarray:
+    """Decisions that are wrong in a share of the images, mostly the same ones in each repeat."""
+    generator = np.random.default_rng(seed)
+    wrong = generator.random(truth.targets.shape) < error
+    flips = generator.random((repeats, *truth.targets.shape)) < error / 10
+    return (truth.targets > 0.5) ^ wrong ^ flips
+
+
+def board_of(truth: Truth, errors: list[float], **options: object) -> Leaderboard:
+    outcomes = [
+        outcome(f"Backbone{k:02}", guesses(truth, error, k), params=1000 * (len(errors) - k))
+        for k, error in enumerate(errors)
+    ]
+    return build_leaderboard(outcomes, truth, BoardOptions(**options))  # type: ignore[arg-type]
+
+
+def said(board: Leaderboard) -> str:
+    return " ".join((*board.notes, *board.statements))
+
+
+def test_columns_stand_in_the_contracts_order() -> None:
+    board = board_of(truth_of(100, 100), [0.1, 0.2])
+    assert ",".join(COLUMNS) == (
+        "rank,backbone,family,source,status,tie_group,val_f1,val_f1_low,val_f1_high,test_f1,test_accuracy,"
+        "test_precision,test_recall,threshold,size_bytes,params,embedding_dim,input_size,images_per_second,"
+        "latency_ms,embed_seconds,head_seconds,weights,weights_sha256,reason"
+    )
+    assert board.columns == COLUMNS + EXTRA_COLUMNS
+    assert tuple(board.frame.columns) == board.columns
+    assert all(tuple(row) == board.columns for row in board.rows)
+
+
+def test_ranks_go_by_tie_group_then_size_then_name() -> None:
+    board = board_of(truth_of(200, 200), [0.03, 0.04, 0.03, 0.3, 0.32])
+    names = [row["backbone"] for row in board.rows]
+    assert names == ["Backbone02", "Backbone01", "Backbone00", "Backbone04", "Backbone03"]
+    assert [row["rank"] for row in board.rows] == [1, 2, 3, 4, 5]
+    assert [row["tie_group"] for row in board.rows] == [1, 1, 1, 2, 2]
+    assert board.winner == "Backbone02"
+    assert "3 backbones cannot be told apart on 400 images" in said(board)
+    assert "2 backbones are clearly behind" in said(board)
+
+
+def test_names_break_ties_of_size() -> None:
+    truth = truth_of(50, 50)
+    same = guesses(truth, 0.1, 0)
+    board = build_leaderboard([outcome("B", same), outcome("A", same)], truth)
+    assert [row["backbone"] for row in board.rows] == ["A", "B"]
+
+
+def test_the_order_of_outcomes_does_not_matter() -> None:
+    truth = truth_of(150, 150)
+    outcomes = [outcome(f"Backbone{k}", guesses(truth, 0.05 * k, k), params=k) for k in range(1, 8)]
+    forward, backward = build_leaderboard(outcomes, truth), build_leaderboard(outcomes[::-1], truth)
+    assert repr(forward) == repr(backward)
+    assert repr(forward) == repr(build_leaderboard(outcomes, truth))
+
+
+def test_scores_follow_from_the_predictions() -> None:
+    from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+    truth = truth_of(60, 60)
+    mixed = np.random.default_rng(0).permutation(120)
+    truth = dataclasses.replace(truth, targets=truth.targets[mixed])
+    decided = guesses(truth, 0.2, 1, repeats=3)
+    scored = outcome("A", decided[:, :80], test=decided[0, 80:])
+    row = build_leaderboard([scored], truth).rows[0]
+    true = truth.targets[:, 0] > 0.5
+    each = [f1_score(true[:80], one[:80, 0]) for one in decided]
+    assert row["val_f1"] == pytest.approx(np.mean(each))
+    assert row["val_f1_spread"] == pytest.approx(np.std(each, ddof=1))
+    assert validation_f1(scored, truth) == pytest.approx(each)
+    assert row["val_f1_low"] < row["val_f1"] < row["val_f1_high"]
+    pair = true[80:], decided[0, 80:, 0]
+    assert row["test_f1"] == pytest.approx(f1_score(*pair))
+    assert row["test_accuracy"] == pytest.approx(accuracy_score(*pair))
+    assert row["test_precision"] == pytest.approx(precision_score(*pair))
+    assert row["test_recall"] == pytest.approx(recall_score(*pair))
+    assert row["threshold"] == 0.5
+
+
+def test_the_test_part_decides_nothing() -> None:
+    truth = truth_of(100, 100)
+    mixed = np.random.default_rng(0).permutation(200)
+    truth = dataclasses.replace(truth, targets=truth.targets[mixed])
+    decided = [guesses(truth, 0.1, k) for k in range(4)]
+    outcomes = [
+        outcome(f"Backbone{k}", one[:, :150], params=k, test=one[0, 150:]) for k, one in enumerate(decided)
+    ]
+    flipped = truth.targets.copy()
+    flipped[150:] = 1 - flipped[150:]
+    one = build_leaderboard(outcomes, truth)
+    other = build_leaderboard(outcomes, dataclasses.replace(truth, targets=flipped))
+    tests = [name for name in one.columns if name.startswith("test_")]
+    assert one.frame.drop(columns=tests).equals(other.frame.drop(columns=tests))
+    assert one.loss_bound == other.loss_bound
+    assert not one.frame["test_f1"].equals(other.frame["test_f1"])
+
+
+def test_without_a_test_part_its_columns_are_empty() -> None:
+    board = board_of(truth_of(50, 50), [0.1])
+    assert all(
+        math.isnan(board.rows[0][f"test_{name}"]) for name in ("f1", "accuracy", "precision", "recall")
+    )
+    assert "test part" not in said(board)
+
+
+def test_a_single_backbone_is_ranked_and_compared_with_nothing() -> None:
+    board = board_of(truth_of(100, 100), [0.1])
+    assert board.winner == "Backbone00"
+    assert board.loss_bound == 0
+    assert "only backbone that was scored" in said(board)
+
+
+def test_backbones_that_were_not_scored_come_last_with_their_reason() -> None:
+    truth = truth_of(100, 100)
+    failed = Outcome(
+        backbone="Aaa", family="f", source="keras", status=Status.FAILED, reason="no weights", params=5
+    )
+    pruned = dataclasses.replace(
+        outcome("Abc", guesses(truth, 0.1, 9)), status=Status.PRUNED, reason="behind", images_embedded=64
+    )
+    board = build_leaderboard([pruned, failed, outcome("Z", guesses(truth, 0.1, 0))], truth)
+    assert [row["backbone"] for row in board.rows] == ["Z", "Aaa", "Abc"]
+    assert [row["rank"] for row in board.rows] == [1, None, None]
+    assert board.rows[1]["reason"] == "no weights"
+    assert math.isnan(board.rows[2]["val_f1"])
+    assert "Not scored: 1 pruned (Abc), 1 failed (Aaa)." in board.statements
+
+
+def test_nothing_scored_is_said() -> None:
+    failed = Outcome(backbone="A", family="f", source="keras", status=Status.FAILED, reason="boom")
+    board = build_leaderboard([failed], truth_of(10, 10))
+    assert board.winner is None
+    assert math.isnan(board.loss_bound)
+    assert "No backbone was scored" in said(board)
+    assert build_leaderboard([], truth_of(10, 10)).rows == ()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shuffled_labels_tie_at_chance_and_the_board_says_so(seed: int) -> None:
+    truth = truth_of(150, 150)
+    generator = np.random.default_rng(seed)
+    outcomes = [outcome(f"Backbone{k}", generator.random((2, 300, 1)) < 0.5, params=k) for k in range(12)]
+    board = build_leaderboard(outcomes, truth)
+    assert "labels look unrelated to the images" in said(board)
+    assert "calling every image crack (F1 0.667)" in said(board)
+    assert "clearly behind" not in said(board)
+    macro = build_leaderboard(outcomes, truth, BoardOptions(average=Average.MACRO))
+    assert {row["tie_group"] for row in macro.rows} == {1}
+    assert "guessing without looking" in said(macro)
+
+
+def test_a_useful_board_does_not_speak_of_chance() -> None:
+    assert "unrelated" not in said(board_of(truth_of(100, 100), [0.2, 0.1]))
+
+
+def test_six_images_never_give_a_confident_table() -> None:
+    board = board_of(truth_of(3, 3), [0.0, 0.2, 0.5])
+    assert "Too few to tell backbones apart" in said(board)
+    assert "Tiny sample" in said(board)
+    for claim in ("clearly behind", "is better than", "gives away", "give away"):
+        assert claim not in said(board)
+    assert board.rows[0]["val_f1_low"] < 0.7
+
+
+def test_ninety_nine_to_one_is_called_so() -> None:
+    board = board_of(truth_of(5, 495), [0.0, 0.01, 0.02])
+    assert "Imbalance: class crack makes up 1.0% of the images" in said(board)
+    assert "only 5 images of class crack" in said(board)
+    larger = board_of(truth_of(30, 2970), [0.001, 0.002])
+    assert "Imbalance" in said(larger)
+    assert "Tiny" not in said(larger)
+
+
+def test_all_perfect_backbones_tie_with_an_interval_and_a_price() -> None:
+    board = board_of(truth_of(50, 50), [0.0] * 5)
+    assert {row["tie_group"] for row in board.rows} == {1}
+    assert all(row["val_f1"] == row["val_f1_high"] == 1.0 for row in board.rows)
+    assert all(0.93 < row["val_f1_low"] < 0.98 for row in board.rows)
+    assert 0.01 < board.loss_bound < 0.08
+    assert "the same F1" in said(board)
+
+
+def test_random_weights_are_named() -> None:
+    truth = truth_of(60, 60)
+    drawn = dataclasses.replace(outcome("A", guesses(truth, 0.3, 0)), weights="random")
+    trained = outcome("B", guesses(truth, 0.1, 1))
+    assert "1 backbone with random weights: A." in build_leaderboard([drawn, trained], truth).notes
+    assert any("All weights are random" in note for note in build_leaderboard([drawn], truth).notes)
+
+
+def test_max_loss_narrows_the_first_group_and_says_so() -> None:
+    truth = truth_of(200, 200)
+    errors = [0.02, 0.04, 0.05]
+    wide = board_of(truth, errors)
+    assert {row["tie_group"] for row in wide.rows} == {1}
+    bounds = sorted(row["loss_bound"] for row in wide.rows)
+    narrow = board_of(truth, errors, max_loss=bounds[0] + 1e-6)
+    assert sum(row["tie_group"] == 1 for row in narrow.rows) == 1
+    assert narrow.loss_bound <= bounds[0] + 1e-6
+    assert "gives away at most" in said(narrow)
+    none = board_of(truth, errors, max_loss=0.0)
+    assert none.winner == narrow.winner
+    assert "which none is sure to meet" in said(none)
+
+
+def test_ungrouped_scores_stand_beside_the_grouped_ones() -> None:
+    groups = np.arange(200) // 4
+    truth = truth_of(100, 100, groups)
+    grouped = [outcome("A", guesses(truth, 0.15, 0)), outcome("B", guesses(truth, 0.3, 1))]
+    leaky = [outcome("A", guesses(truth, 0.02, 2))]
+    board = build_leaderboard(grouped, truth, BoardOptions(ungrouped=leaky))
+    assert board.columns[-1] == "val_f1_ungrouped"
+    assert board.rows[0]["val_f1_ungrouped"] > board.rows[0]["val_f1"]
+    assert math.isnan(board.rows[1]["val_f1_ungrouped"])
+    assert "Splitting related images at random flatters" in said(board)
+    assert "200 images in 50 groups" in said(board)
+
+
+def test_groups_widen_intervals() -> None:
+    errors = np.repeat(np.random.default_rng(0).random(40) < 0.15, 10)[None, :, None]
+    plain = truth_of(200, 200)
+    decided = (plain.targets > 0.5) ^ errors
+    grouped = truth_of(200, 200, np.arange(400) // 10)
+    (alone,), (together,) = (
+        build_leaderboard([outcome("A", decided)], truth).rows for truth in (plain, grouped)
+    )
+    assert together["val_f1"] == alone["val_f1"]
+    assert together["val_f1_high"] - together["val_f1_low"] > 2 * (alone["val_f1_high"] - alone["val_f1_low"])
+
+
+def test_more_classes_and_labels() -> None:
+    generator = np.random.default_rng(0)
+    for task in (Task.MULTICLASS, Task.MULTILABEL):
+        names = ("a", "b", "c")
+        if task is Task.MULTICLASS:
+            targets = np.eye(3, dtype=np.float32)[np.arange(240) % 3]
+        else:
+            targets = (generator.random((240, 3)) < 0.4).astype(np.float32)
+        truth = Truth(targets=targets, classes=names, task=task)
+        outcomes = []
+        for k, error in enumerate((0.05, 0.05, 0.5)):
+            wrong = generator.random((2, 240)) < error
+            decided = np.where(wrong[..., None], np.roll(targets, 1, -1), targets) > 0.5
+            outcomes.append(outcome(f"Backbone{k}", decided, params=k))
+        board = build_leaderboard(outcomes, truth)
+        assert [row["tie_group"] for row in board.rows] == [1, 1, 2]
+        assert math.isnan(board.rows[0]["threshold"]) is (task is Task.MULTICLASS)
+
+
+def test_chance_level_of_three_classes() -> None:
+    generator = np.random.default_rng(1)
+    truth = Truth(
+        targets=np.eye(3, dtype=np.float32)[np.arange(300) % 3],
+        classes=("a", "b", "c"),
+        task=Task.MULTICLASS,
+    )
+    decided = np.eye(3, dtype=bool)[generator.integers(0, 3, (6, 1, 300))]
+    board = build_leaderboard([outcome(f"B{k}", each) for k, each in enumerate(decided)], truth)
+    assert "unrelated" in said(board)
+
+
+def test_the_seed_depends_on_data_and_user_alone() -> None:
+    truth = truth_of(10, 10)
+    assert data_seed(truth, ROWS(20), 0) == data_seed(truth, ROWS(20), 0)
+    others = {
+        data_seed(truth, ROWS(20), 1),
+        data_seed(truth, ROWS(19), 0),
+        data_seed(truth_of(11, 9), ROWS(20), 0),
+        data_seed(truth_of(10, 10, np.arange(20)), ROWS(20), 0),
+    }
+    assert len(others | {data_seed(truth, ROWS(20), 0)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"max_loss": 2.0}, "out of range"), ({"resamples": 10}, "too few resamples")]
+)
+def test_bad_options_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        BoardOptions(**options)  # type: ignore[arg-type]
+
+
+def test_boards_that_cannot_be_compared_are_refused() -> None:
+    truth = truth_of(50, 50)
+    decided = guesses(truth, 0.1, 0)
+    with pytest.raises(ArgumentError, match="different images"):
+        build_leaderboard([outcome("A", decided), outcome("B", decided[:, :90])], truth)
+    with pytest.raises(ArgumentError, match="one name"):
+        build_leaderboard([outcome("A", decided), outcome("A", decided)], truth)

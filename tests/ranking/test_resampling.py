@@ -1,0 +1,124 @@
+"""Intervals that hold what they promise, seen on data whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmark.errors import ArgumentError
+from benchmark.ranking.resampling import Mistakes, Sample, resample
+from benchmark.ranking.simulation import World, watch_intervals
+from benchmark.records import Average
+
+
+def enough(trials: int, rate: float = 0.95) -> float:
+    """What a true rate stays above in 999 of 1,000 simulations."""
+    return rate - 3.1 * math.sqrt(rate * (1 - rate) / trials)
+
+
+def two_classes(per_class: int) -> Sample:
+    return Sample.of(np.repeat([[1], [0]], per_class, axis=0), Average.BINARY)
+
+
+@pytest.mark.parametrize("images", [100, 400, 2000])
+@pytest.mark.parametrize("error", [0.01, 0.05, 0.2])
+def test_intervals_cover_at_the_stated_rate(images: int, error: float) -> None:
+    world = World(images=images, errors=(error,) * 40, repeats=2)
+    seen = watch_intervals(world, trials=10 if images < 2000 else 5)
+    assert seen.coverage >= enough(seen.trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [100, 400, 2000])
+@pytest.mark.parametrize("error", [0.01, 0.02, 0.03, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_intervals_cover_on_the_broad_grid(images: int, error: float, share: float, repeats: int) -> None:
+    world = World(images=images, errors=(error,) * 40, repeats=repeats, positive_share=share)
+    seen = watch_intervals(world, trials=50, seed=1)
+    assert seen.coverage >= enough(seen.trials)
+
+
+@pytest.mark.parametrize("group_size", [5, 10])
+def test_intervals_cover_with_groups(group_size: int) -> None:
+    world = World(images=400, errors=(0.1,) * 40, group_size=group_size, group_correlation=0.5)
+    seen = watch_intervals(world, trials=10)
+    assert seen.coverage >= enough(seen.trials)
+    alone = watch_intervals(World(images=400, errors=(0.1,) * 40), trials=3)
+    assert seen.width > 1.2 * alone.width
+
+
+def test_a_perfect_sample_has_an_interval_with_the_right_depth() -> None:
+    sample = two_classes(50)
+    perfect = Mistakes.of(sample.targets[None], sample)
+    low, high = resample(sample, [perfect]).intervals()[0]
+    # One-sided 97.5 % bounds on "no error in 100": 3.7 %; F1 and error rate are close to one another here.
+    assert 0.94 < low < 0.975
+    assert 0.999 < high <= 1
+
+
+def test_a_hopeless_sample_has_an_interval() -> None:
+    sample = two_classes(20)
+    low, high = resample(sample, [Mistakes.of(~sample.targets[None], sample)]).intervals()[0]
+    assert 0 <= low < 0.01
+    assert 0.05 < high < 0.4
+
+
+def test_equal_decisions_have_equal_intervals_and_others_do_not_matter() -> None:
+    sample, mistakes = World(images=200, errors=(0.1, 0.2, 0.3), repeats=3).draw(np.random.default_rng(0))
+    alone = resample(sample, mistakes[:1], seed=5).intervals()
+    together = resample(sample, [mistakes[2], mistakes[0], mistakes[0]], seed=5).intervals()
+    np.testing.assert_array_equal(alone[0], together[1])
+    np.testing.assert_array_equal(together[1], together[2])
+
+
+def test_drawing_in_blocks_and_batches_is_the_same_as_at_once() -> None:
+    world = World(images=5000, errors=(0.05, 0.1), repeats=2)
+    sample, mistakes = world.draw(np.random.default_rng(1))
+    several = resample(sample, mistakes, resamples=200, seed=3)
+    one_by_one = [resample(sample, [each], resamples=200, seed=3) for each in mistakes]
+    np.testing.assert_array_equal(several.low, np.hstack([each.low for each in one_by_one]))
+    assert several.low.std() > 0
+
+
+def test_point_estimates_are_the_mean_over_repeats() -> None:
+    from sklearn.metrics import f1_score
+
+    generator = np.random.default_rng(2)
+    targets = generator.random((60, 1)) < 0.4
+    decided = generator.random((3, 60, 1)) < 0.5
+    sample = Sample.of(targets, Average.BINARY)
+    expected = [f1_score(targets[:, 0], each[:, 0]) for each in decided]
+    assert Mistakes.of(decided, sample).f1(sample) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("average", [Average.MACRO, Average.MICRO, Average.WEIGHTED])
+def test_several_classes(average: Average) -> None:
+    from sklearn.metrics import f1_score
+
+    generator = np.random.default_rng(3)
+    true = generator.choice(4, 300, p=[0.4, 0.3, 0.2, 0.1])
+    predicted = np.where(generator.random((2, 300)) < 0.1, generator.integers(0, 4, (2, 300)), true)
+    sample = Sample.of(np.eye(4)[true], average)
+    mistakes = Mistakes.of(np.eye(4, dtype=bool)[predicted], sample)
+    expected = [f1_score(true, each, average=average.value) for each in predicted]
+    assert mistakes.f1(sample) == pytest.approx(expected)
+    low, high = resample(sample, [mistakes]).intervals()[0]
+    assert low < np.mean(expected) < high
+    assert 0.02 < high - low < 0.2
+
+
+def test_a_resample_keeps_the_class_sizes() -> None:
+    """Everything called positive: F1 depends on the class sizes alone, and these do not move."""
+    sample = two_classes(40)
+    everything = Mistakes.of(np.ones((1, 80, 1), bool), sample)
+    drawn = resample(sample, [everything])
+    assert drawn.high.std() < 0.01
+    assert drawn.high.mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_decisions_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="do not fit"):
+        Mistakes.of(np.ones((1, 5, 1), bool), two_classes(40))

@@ -1,0 +1,237 @@
+"""Halving: what it drops, what it must keep, what it saves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from benchmark.errors import ArgumentError
+from benchmark.ranking.search import (
+    Candidate,
+    DropKind,
+    SearchOptions,
+    Standing,
+    audit_search,
+    next_round,
+    schedule,
+    search,
+)
+from benchmark.records import Int64, Outcome, Predictions, Status, Task, Truth
+
+IMAGES, SEARCHED = 500, 400
+
+
+def truth_of(images: int = IMAGES, groups: Int64 | None = None, positive_share: float = 0.5) -> Truth:
+    targets = (np.random.default_rng(9).permutation(images) < images * positive_share).astype(np.float32)
+    return Truth(targets=targets[:, None], classes=("a", "b"), task=Task.BINARY, positive=1, groups=groups)
+
+
+class Zoo:
+    """Backbones of known error rates that get better with more images."""
+
+    def __init__(
+        self, truth: Truth, errors: dict[str, float], seed: int = 0, sizes: dict[str, int] | None = None
+    ) -> None:
+        self.truth, self.errors = truth, errors
+        self.hardness = {
+            name: np.random.default_rng([seed, k]).random((len(truth.targets), 1))
+            for k, name in enumerate(sorted(errors))
+        }
+        self.sizes = sizes or {name: 1000 * (k + 1) for k, name in enumerate(sorted(errors))}
+        self.calls: list[tuple[str, int]] = []
+
+    def candidates(self) -> list[Candidate]:
+        return [Candidate(backbone=n, size_bytes=4 * s, flops=s) for n, s in self.sizes.items()]
+
+    def score(self, name: str, rows: Int64) -> Outcome:
+        self.calls.append((name, len(rows)))
+        error = self.errors[name] * (1 + 20 / len(rows))
+        wrong = self.hardness[name][rows] < error
+        decided = (self.truth.targets[rows] > 0.5) ^ wrong
+        return Outcome(
+            backbone=name,
+            family="f",
+            source="keras",
+            status=Status.SCORED,
+            params=self.sizes[name],
+            flops=self.sizes[name],
+            predictions=Predictions(
+                val_rows=rows,
+                val=decided[None].astype(np.float32),
+                val_thresholds=np.full((1, len(rows)), 0.5),
+                test_rows=np.zeros(0, np.int64),
+                test=np.zeros((0, 1), np.float32),
+                test_threshold=0.5,
+            ),
+        )
+
+
+def four_and_twelve() -> dict[str, float]:
+    return {f"Real{k}": 0.03 + 0.003 * k for k in range(4)} | {f"Random{k:02}": 0.32 for k in range(12)}
+
+
+def sizes_of_four_and_twelve() -> dict[str, int]:
+    return {f"Real{k}": 100 + k for k in range(4)} | {f"Random{k:02}": 300 + k for k in range(12)}
+
+
+def test_subsets_are_nested_stratified_and_end_with_everything() -> None:
+    truth, rows = truth_of(), np.arange(SEARCHED)
+    subsets = schedule(truth, rows, SearchOptions(minimum=100))
+    assert [round(len(each), -1) for each in subsets] == [100, 200, 400]
+    for small, large in pairwise(subsets):
+        assert set(small.tolist()) < set(large.tolist())
+    shares = [float(truth.targets[each].mean()) for each in subsets]
+    assert shares == pytest.approx([shares[-1]] * len(shares), abs=0.01)
+    np.testing.assert_array_equal(subsets[-1], rows)
+    again = schedule(truth, rows, SearchOptions(minimum=100))
+    assert all(np.array_equal(one, other) for one, other in zip(subsets, again, strict=True))
+    other = schedule(truth, rows, SearchOptions(minimum=100, seed=1))
+    assert not np.array_equal(subsets[0], other[0])
+
+
+def test_groups_move_whole() -> None:
+    groups = np.arange(IMAGES) // 7
+    truth, rows = truth_of(groups=groups), np.arange(SEARCHED)
+    for subset in schedule(truth, rows, SearchOptions(minimum=80))[:-1]:
+        taken = set(groups[subset].tolist())
+        assert len(subset) == np.isin(groups[rows], list(taken)).sum()
+
+
+@pytest.mark.parametrize(("images", "share"), [(60, 0.5), (400, 0.01)])
+def test_too_few_images_are_searched_exhaustively(images: int, share: float) -> None:
+    truth = truth_of(images, positive_share=share)
+    assert len(schedule(truth, np.arange(images), SearchOptions())) == 1
+    labels = dataclasses.replace(truth, task=Task.MULTILABEL)
+    assert len(schedule(labels, np.arange(images), SearchOptions())) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_four_real_and_twelve_random_cost_less_than_a_third(seed: int) -> None:
+    truth = truth_of()
+    zoo = Zoo(truth, four_and_twelve(), seed, sizes_of_four_and_twelve())
+    full = [zoo.score(name, np.arange(SEARCHED)) for name in zoo.errors]
+    audit = audit_search(full, zoo.score, truth)
+    assert audit.same_winner
+    assert audit.same_tie_group
+    assert audit.lost == ()
+    assert audit.share <= 0.30
+    kinds = {each.kind for each in audit.report.dropped if each.backbone.startswith("Random")}
+    assert kinds == {DropKind.BEHIND}
+
+
+def test_equal_backbones_are_not_dropped() -> None:
+    truth = truth_of()
+    lost = 0
+    for seed in range(20):
+        zoo = Zoo(truth, {f"Backbone{k}": 0.1 for k in range(8)}, seed)
+        report = search(
+            zoo.candidates(), zoo.score, truth, schedule(truth, np.arange(SEARCHED), SearchOptions())
+        )
+        lost += any(each.kind is DropKind.BEHIND for each in report.dropped)
+    assert lost <= 3
+
+
+def test_larger_ones_are_not_run_once_a_perfect_small_one_finished() -> None:
+    truth = truth_of()
+    zoo = Zoo(truth, {"Small": 0.0, "Large": 0.01, "Larger": 0.02})
+    zoo.sizes = {"Small": 10, "Large": 200, "Larger": 300}
+    subsets = (np.arange(SEARCHED),)
+    report = search(zoo.candidates(), zoo.score, truth, subsets)
+    assert zoo.calls == [("Small", SEARCHED)]
+    assert set(report.finished) == {"Small"}
+    assert {each.backbone: each.kind for each in report.dropped} == {
+        "Large": DropKind.SIZE,
+        "Larger": DropKind.SIZE,
+    }
+    assert all("larger than Small" in each.reason and each.images == 0 for each in report.dropped)
+    assert report.share == pytest.approx(10 * IMAGES / (510 * IMAGES))
+
+
+def test_a_smaller_backbone_is_never_dropped_for_size() -> None:
+    truth = truth_of()
+    zoo = Zoo(truth, {"Small": 0.02, "Large": 0.0})
+    zoo.sizes = {"Small": 100, "Large": 200}
+    report = search(zoo.candidates(), zoo.score, truth, (np.arange(SEARCHED),))
+    assert "Small" in report.finished
+
+
+def test_dropped_backbones_become_pruned_outcomes() -> None:
+    truth = truth_of()
+    zoo = Zoo(truth, four_and_twelve(), 0, sizes_of_four_and_twelve())
+    subsets = schedule(truth, np.arange(SEARCHED), SearchOptions())
+    report = search(zoo.candidates(), zoo.score, truth, subsets)
+    by_name = {each.backbone: each for each in report.outcomes()}
+    assert len(by_name) == 16
+    for each in report.dropped:
+        assert by_name[each.backbone].status is Status.PRUNED
+        assert by_name[each.backbone].reason == each.reason
+        assert by_name[each.backbone].images_embedded == each.images == len(subsets[each.round])
+    assert all(by_name[name].status is Status.SCORED for name in report.finished)
+    assert {count for _, count in zoo.calls} <= {len(each) for each in subsets}
+
+
+def test_a_failure_leaves_the_race_and_stays_on_record() -> None:
+    truth = truth_of()
+    zoo = Zoo(truth, {"Good": 0.1, "Bad": 0.1})
+    failed = Outcome(backbone="Bad", family="f", source="keras", status=Status.FAILED, reason="no weights")
+
+    def score(name: str, rows: Int64) -> Outcome:
+        return failed if name == "Bad" else zoo.score(name, rows)
+
+    subsets = schedule(truth, np.arange(SEARCHED), SearchOptions())
+    report = search(zoo.candidates(), score, truth, subsets)
+    assert report.unfinished == {"Bad": failed}
+    assert set(report.finished) == {"Good"}
+    assert failed in report.outcomes()
+
+
+def test_nothing_scored_drops_nobody() -> None:
+    standing = Standing(outcomes=(), candidates={}, share=0.5, round=0, rounds=2)
+    assert next_round(standing, truth_of(), SearchOptions()) == ()
+
+
+def test_the_leader_is_never_dropped_and_reasons_name_it() -> None:
+    truth, rows = truth_of(), np.arange(200)
+    zoo = Zoo(truth, {"Best": 0.02, "Worst": 0.5})
+    standing = Standing(
+        outcomes=[zoo.score(name, rows) for name in ("Best", "Worst")],
+        candidates={each.backbone: each for each in zoo.candidates()},
+        share=0.5,
+        round=0,
+        rounds=2,
+    )
+    behind = [each for each in next_round(standing, truth, SearchOptions()) if each.kind is DropKind.BEHIND]
+    assert [each.backbone for each in behind] == ["Worst"]
+    assert "Best on 200 images" in behind[0].reason
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SearchOptions(growth=1.0),
+        lambda: SearchOptions(error=0.0),
+        lambda: SearchOptions(minimum=0),
+        lambda: audit_search([], lambda name, rows: None, truth_of()),  # type: ignore[arg-type,return-value]
+    ],
+)
+def test_bad_requests_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ArgumentError):
+        make()
+
+
+def test_rounds_on_different_images_are_refused() -> None:
+    truth = truth_of()
+    zoo = Zoo(truth, {"A": 0.1, "B": 0.1})
+    standing = Standing(
+        outcomes=[zoo.score("A", np.arange(100)), zoo.score("B", np.arange(1, 101))],
+        candidates={each.backbone: each for each in zoo.candidates()},
+        share=0.5,
+        round=0,
+        rounds=2,
+    )
+    with pytest.raises(ArgumentError, match="different images"):
+        next_round(standing, truth, SearchOptions())

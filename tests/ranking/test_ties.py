@@ -1,0 +1,214 @@
+"""Tie groups: equal backbones stay together at the family-wise rate, better ones are separated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.ranking.resampling import Mistakes, Sample
+from benchmark.ranking.simulation import World, watch_ties
+from benchmark.ranking.ties import above, compare, images_needed, tie_groups
+from benchmark.records import Average
+
+
+def enough(trials: int, rate: float = 0.95) -> float:
+    """What a true rate stays above in 999 of 1,000 simulations."""
+    return rate - 3.1 * math.sqrt(rate * (1 - rate) / trials)
+
+
+@pytest.mark.parametrize("images", [100, 400, 2000])
+@pytest.mark.parametrize(
+    ("backbones", "trials", "correlation"), [(4, 100, 0.0), (4, 100, 0.7), (12, 50, 0.7), (52, 8, 0.4)]
+)
+def test_equal_backbones_stay_in_one_group(
+    images: int, backbones: int, trials: int, correlation: float
+) -> None:
+    world = World(images=images, errors=(0.05,) * backbones, repeats=2, correlation=correlation)
+    seen = watch_ties(world, trials=trials if images < 2000 else trials // 2, draws=1000)
+    assert seen.all_tied >= enough(seen.trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [100, 400, 2000])
+@pytest.mark.parametrize(("backbones", "trials"), [(4, 400), (12, 400), (52, 200)])
+@pytest.mark.parametrize("error", [0.01, 0.03, 0.1, 0.2])
+@pytest.mark.parametrize("correlation", [0.0, 0.7])
+def test_equal_backbones_stay_in_one_group_on_the_broad_grid(
+    images: int, backbones: int, trials: int, error: float, correlation: float
+) -> None:
+    world = World(images=images, errors=(error,) * backbones, repeats=1, correlation=correlation)
+    seen = watch_ties(world, trials=trials, seed=1)
+    assert seen.all_tied >= enough(seen.trials)
+
+
+@pytest.mark.parametrize("group_size", [5, 20])
+def test_equal_backbones_stay_in_one_group_when_images_come_in_groups(group_size: int) -> None:
+    world = World(
+        images=400, errors=(0.1,) * 8, correlation=0.4, group_size=group_size, group_correlation=0.5
+    )
+    seen = watch_ties(world, trials=80, draws=1000)
+    assert seen.all_tied >= enough(seen.trials)
+
+
+@pytest.mark.parametrize(
+    ("images", "better", "others"), [(100, 0.02, 0.3), (400, 0.03, 0.13), (2000, 0.03, 0.07)]
+)
+def test_a_better_backbone_is_separated(images: int, better: float, others: float) -> None:
+    world = World(images=images, errors=(better, *(others,) * 11), repeats=3, correlation=0.3)
+    seen = watch_ties(world, trials=30, draws=1000)
+    assert seen.best_kept >= enough(seen.trials)
+    assert seen.others_out >= 0.75
+
+
+def test_good_ones_are_told_from_bad_ones_and_not_from_each_other() -> None:
+    world = World(images=400, errors=(0.03,) * 4 + (0.25,) * 12, repeats=3, correlation=0.3)
+    seen = watch_ties(world, trials=30, draws=1000)
+    assert seen.best_kept >= enough(seen.trials)
+    assert seen.others_out == 1.0
+
+
+@pytest.mark.parametrize("errors", [(0.05,) * 6, (0.06, 0.05, 0.04, 0.03), (0.1, 0.08)])
+def test_the_winner_gives_away_no_more_than_its_bound(errors: tuple[float, ...]) -> None:
+    seen = watch_ties(World(images=400, errors=errors, correlation=0.3), trials=80)
+    assert seen.bound_held >= enough(seen.trials)
+
+
+def decided_pair(both_right: int, first_only: int, second_only: int) -> tuple[Sample, list[Mistakes]]:
+    """Two backbones on images that are alternately positive and negative."""
+    total = both_right + first_only + second_only
+    targets = np.arange(total)[:, None] % 2 == 0
+    wrong = np.zeros((2, total), bool)
+    wrong[1, both_right : both_right + first_only] = True
+    wrong[0, both_right + first_only :] = True
+    sample = Sample.of(targets, Average.BINARY)
+    return sample, [Mistakes.of((each[:, None] ^ targets)[None], sample) for each in wrong]
+
+
+@pytest.mark.parametrize(("one_sided", "groups"), [(2, 1), (3, 1), (8, 2), (14, 2)])
+def test_few_images_that_all_speak_for_one_separate_nothing(one_sided: int, groups: int) -> None:
+    """McNemar's exact two-sided p is 0.5, 0.25, 0.008 and 0.0001 here."""
+    sample, mistakes = decided_pair(100, one_sided, 0)
+    assert len(tie_groups(compare(sample, mistakes))) == groups
+
+
+def test_six_images_separate_nothing() -> None:
+    sample = Sample.of(np.arange(6)[:, None] % 2, Average.BINARY)
+    for pattern in range(64):
+        wrong = np.array([pattern >> bit & 1 for bit in range(6)], bool)[:, None]
+        pair = [
+            Mistakes.of(sample.targets[None], sample),
+            Mistakes.of((sample.targets ^ wrong)[None], sample),
+        ]
+        groups = tie_groups(compare(sample, pair), draws=1000)
+        assert len(groups) == 1 or wrong.sum() >= 5
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_identical_decisions_tie(seed: int, repeats: int) -> None:
+    generator = np.random.default_rng(seed)
+    world = World(images=60, errors=(0.05, 0.2, 0.4), repeats=repeats)
+    sample, mistakes = world.draw(generator)
+    comparison = compare(sample, [*mistakes, *mistakes])
+    for group in tie_groups(comparison, draws=500):
+        for member in group.members.tolist():
+            assert (member + 3) % 6 in group.members
+
+
+def test_groups_hold_everyone_once_and_do_not_depend_on_order() -> None:
+    world = World(images=500, errors=tuple(np.linspace(0.02, 0.4, 20)), correlation=0.3)
+    sample, mistakes = world.draw(np.random.default_rng(0))
+    forward = tie_groups(compare(sample, mistakes))
+    backward = tie_groups(compare(sample, mistakes[::-1]))
+    assert sorted(np.concatenate([group.members for group in forward]).tolist()) == list(range(20))
+    assert [sorted((19 - group.members).tolist()) for group in backward] == [
+        group.members.tolist() for group in forward
+    ]
+
+
+def test_all_perfect_still_bounds_the_loss() -> None:
+    sample = Sample.of(np.arange(100)[:, None] % 2, Average.BINARY)
+    perfect = Mistakes.of(sample.targets[None], sample)
+    (group,) = tie_groups(compare(sample, [perfect] * 3))
+    # Up to 3 or 4 errors in 100 can hide behind none.
+    assert group.loss_bounds == pytest.approx([0.038] * 3, abs=0.01)
+
+
+def test_max_loss_narrows_the_first_group() -> None:
+    world = World(images=400, errors=(0.10, 0.07, 0.03), correlation=0.2)
+    sample, mistakes = world.draw(np.random.default_rng(3))
+    comparison = compare(sample, mistakes)
+    wide = tie_groups(comparison)[0]
+    limit = float(np.median(wide.loss_bounds))
+    narrow = tie_groups(comparison, max_loss=limit)
+    assert narrow[0].members.tolist() == wide.members[wide.loss_bounds <= limit].tolist()
+    assert narrow[0].tied == len(wide.members)
+    assert sum(len(group.members) for group in narrow) == 3
+    strict = tie_groups(comparison, max_loss=0.0)[0]
+    assert strict.members.tolist() == [wide.members[np.argmin(wide.loss_bounds)]]
+
+
+def test_the_loss_bound_shrinks_with_more_images() -> None:
+    def bound(images: int) -> float:
+        sample, mistakes = World(images=images, errors=(0.05,) * 3).draw(np.random.default_rng(0))
+        return float(tie_groups(compare(sample, mistakes))[0].loss_bounds.max())
+
+    assert bound(100) > bound(1000) > bound(10_000)
+
+
+def test_images_needed_is_in_proportion_to_the_square() -> None:
+    assert images_needed(1.0, 1.96) == pytest.approx(7.85, abs=0.01)
+    assert images_needed(-2.0, 1.96) == pytest.approx(1.96, abs=0.01)
+    assert images_needed(9.0, 1.96) == 1.0
+    assert images_needed(0.0, 1.96) == math.inf
+
+
+def test_twice_the_promised_images_do_separate() -> None:
+    world = World(images=200, errors=(0.05, 0.12))
+    sample, mistakes = world.draw(np.random.default_rng(4))
+    comparison = compare(sample, mistakes)
+    times = images_needed(2.4, 1.96)
+    more = World(images=int(200 * times * 2), errors=world.errors)
+    assert watch_ties(more, trials=40).others_out > 0.8
+    assert comparison.gaps[0, 1] > 0
+
+
+@pytest.mark.parametrize("average", [Average.MACRO, Average.MICRO, Average.WEIGHTED])
+def test_several_classes_are_compared(average: Average) -> None:
+    generator = np.random.default_rng(5)
+    true = generator.choice(5, 500, p=[0.3, 0.3, 0.2, 0.1, 0.1])
+
+    def decided(error: float) -> np.ndarray:
+        wrong = generator.random((2, 500)) < error
+        other = (true + generator.integers(1, 5, (2, 500))) % 5
+        return np.eye(5, dtype=bool)[np.where(wrong, other, true)]
+
+    sample = Sample.of(np.eye(5)[true], average)
+    mistakes = [Mistakes.of(decided(error), sample) for error in (0.05, 0.05, 0.3, 0.3)]
+    groups = tie_groups(compare(sample, mistakes))
+    assert [group.members.tolist() for group in groups] == [[0, 1], [2, 3]]
+
+
+def test_the_variance_of_f1_is_what_simulation_says() -> None:
+    world = World(images=1000, errors=(0.1, 0.1), repeats=1, correlation=0.5, positive_share=0.3)
+    f1, deviations = [], []
+    for seed in range(150):
+        comparison = compare(*world.draw(np.random.default_rng(seed)))
+        f1.append(comparison.gaps[0, 1])
+        deviations.append(math.sqrt(comparison.variances[0, 1]))
+    assert np.std(f1) == pytest.approx(np.mean(deviations), rel=0.15)
+
+
+def test_above_a_level_means_beyond_chance_for_all_together() -> None:
+    hits = 0
+    for seed in range(60):
+        world = World(images=200, errors=(0.5,) * 10)
+        comparison = compare(*world.draw(np.random.default_rng(seed)))
+        hits += above(comparison, np.full(10, 0.5), draws=1000).any()
+    assert hits / 60 <= 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / 60)
+    good = compare(*World(images=200, errors=(0.2, 0.5)).draw(np.random.default_rng(0)))
+    assert above(good, np.full(2, 2 / 3)).tolist() == [True, False]
