@@ -14,6 +14,7 @@ WORKER = Path(__file__).with_name("store_worker.py")
 
 
 Worker = subprocess.Popen[str]
+Lines = list[tuple[str, str]]
 
 
 def start(
@@ -33,31 +34,35 @@ def start(
     return process
 
 
-def finish(process: Worker) -> list[tuple[str, str]]:
+def finish(process: Worker) -> Lines:
     """Wait for a worker's end and return its (event, number) lines."""
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return events(output)
 
 
-def kill_at_random(process: Worker, seconds: float, chance: random.Random) -> list[tuple[str, str]]:
-    """SIGKILL a worker at a random moment within some seconds, and return what it had said until then."""
+def kill_at_random(process: Worker, seconds: float, chance: random.Random) -> tuple[Lines, bool]:
+    """SIGKILL a worker at a random moment within some seconds.
+
+    Returns:
+        What it had said until then, and whether it was still at work.
+    """
     timer = threading.Timer(chance.random() * seconds, process.kill)
     timer.start()
     output, _ = process.communicate(timeout=120)
     timer.cancel()
     timer.join()
-    return events(output)
+    return events(output), process.returncode < 0
 
 
-def events(output: str) -> list[tuple[str, str]]:
+def events(output: str) -> Lines:
     lines = [line.partition(" ") for line in output.splitlines()]
     return [(name, rest) for name, _, rest in lines]
 
 
-def total(lines: list[tuple[str, str]], name: str) -> int:
+def total(lines: Lines, name: str) -> int:
     return sum(int(rest) for event, rest in lines if event == name)
 
 
-def last(lines: list[tuple[str, str]], name: str) -> int:
+def last(lines: Lines, name: str) -> int:
     return next((int(rest) for event, rest in reversed(lines) if event == name), 0)

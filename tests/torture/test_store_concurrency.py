@@ -13,11 +13,19 @@ from store_worker import DIM, KEYS
 from benchmark.embeddings import EmbeddingStore
 
 _ROWS = 200
-_ENVIRONMENTS = [{}, {"HDF5_USE_FILE_LOCKING": "FALSE"}]
+_NO_LOCKING = {"HDF5_USE_FILE_LOCKING": "FALSE"}
+_MORE = pytest.mark.torture
 
 
-@pytest.mark.parametrize("environment", _ENVIRONMENTS, ids=["locking", "no locking"])
-@pytest.mark.parametrize("writers", [2, 4])
+@pytest.mark.parametrize(
+    ("writers", "environment"),
+    [
+        pytest.param(2, {}, id="2"),
+        pytest.param(4, _NO_LOCKING, id="4, no locking"),
+        pytest.param(2, _NO_LOCKING, id="2, no locking", marks=_MORE),
+        pytest.param(4, {}, id="4", marks=_MORE),
+    ],
+)
 def test_writers_at_once(
     tmp_path: Path, writers: int, environment: Mapping[str, str], torture_row: Callable[..., None]
 ) -> None:
@@ -35,7 +43,9 @@ def test_writers_at_once(
     assert store.verify().damages == ()
 
 
-@pytest.mark.parametrize("environment", _ENVIRONMENTS, ids=["locking", "no locking"])
+@pytest.mark.parametrize(
+    "environment", [_NO_LOCKING, pytest.param({}, marks=_MORE)], ids=["no locking", "locking"]
+)
 def test_readers_and_compactions_beside_writers(
     tmp_path: Path, environment: Mapping[str, str], torture_row: Callable[..., None]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from store_shelves import KEY, make_features, make_ids
 from store_worker import DIM, ROWS_PER_PART
 
 from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.records import Float32
 
 # An undisturbed worker needs about this long for its rows, so that kills fall on all of its stages.
 _SECONDS = 0.4
@@ -34,18 +36,19 @@ def counts(root: Path, rows: int) -> tuple[set[str], int]:
 @pytest.mark.parametrize("kills", _KILLS)
 def test_killed_writers(tmp_path: Path, kills: int, torture_row: Callable[..., None]) -> None:
     chance = random.Random(kills)
-    rows = 160 * kills
-    lost = wrong = computed = survived = 0
+    lost = wrong = computed = survived = injected = 0
     present: set[str] = set()
-    for _ in range(kills):
-        lines = kill_at_random(start("fill", tmp_path, rows), _SECONDS, chance)
+    while injected < kills:
+        rows = len(present) + 2000  # more than a worker gets done
+        lines, killed = kill_at_random(start("fill", tmp_path, rows), _SECONDS, chance)
         computed += total(lines, "computed")
         now, bad = counts(tmp_path, rows)
         # What the worker had reported as durable must be there as well as all that was there before.
         missed = max(0, len(present) + last(lines, "part") - len(now)) + len(present - now)
-        survived += not missed and not bad
-        lost, wrong, present = lost + missed, wrong + bad, now
+        survived += killed and not missed and not bad
+        lost, wrong, present, injected = lost + missed, wrong + bad, now, injected + killed
     assert present, "the kills came too early to test anything"
+    rows = len(present) + 40
     computed += total(finish(start("fill", tmp_path, rows)), "computed")
     now, bad = counts(tmp_path, rows)
     lost, wrong = lost + rows - len(now), wrong + bad
@@ -58,32 +61,46 @@ def test_killed_writers(tmp_path: Path, kills: int, torture_row: Callable[..., N
     assert store.verify().damages == ()
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(120, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("kills", [3, pytest.param(120, marks=pytest.mark.torture)])
 def test_killed_compactions(tmp_path: Path, kills: int, torture_row: Callable[..., None]) -> None:
     """Parts disagree about most rows; whoever won a row before the kill wins it afterwards."""
     chance = random.Random(kills)
-    ids = make_ids(400)
-    lost = wrong = survived = 0
-    for number in range(kills + 1):
-        some = tuple(chance.sample(ids, 100)) if number else ids
-        with EmbeddingStore(tmp_path).writer(KEY, DIM, size=PartSize(rows=4)) as writer:
-            writer.add(some, make_features(some, DIM) + np.float32(number))
+    ids = make_ids(160)
+    lost = wrong = survived = injected = 0
+    seconds = 1.0
+    while injected < kills:
+        spread(tmp_path, tuple(chance.sample(ids, 80)) if injected else ids, float(injected))
         before = EmbeddingStore(tmp_path).read(KEY, ids).features
-        if number < kills:
-            kill_at_random(start("compact", tmp_path, len(ids)), _SECONDS, chance)
-        else:
-            finish(start("compact", tmp_path, len(ids)))
-        absent = len(EmbeddingStore(tmp_path).missing(KEY, ids))
-        bad = (
-            0
-            if absent
-            else int((EmbeddingStore(tmp_path).read(KEY, ids).features != before).any(axis=1).sum())
-        )
-        lost, wrong, survived = lost + absent, wrong + bad, survived + (number < kills and not absent + bad)
+        worker, began = start("compact", tmp_path, len(ids)), time.monotonic()
+        _, killed = kill_at_random(worker, seconds, chance)
+        if not killed:  # it was done: kill the next one within the time that this one took
+            seconds = time.monotonic() - began
+        absent, bad = changed(tmp_path, ids, before)
+        lost, wrong, injected = lost + absent, wrong + bad, injected + killed
+        survived += killed and not absent + bad
+    finish(start("compact", tmp_path, len(ids)))
+    absent, bad = changed(tmp_path, ids, before)
+    lost, wrong = lost + absent, wrong + bad
     torture_row(
-        "SIGKILL of a compaction", injected=kills, survived=survived, rows_lost=lost, rows_wrong=wrong
+        "SIGKILL of a compaction", injected=injected, survived=survived, rows_lost=lost, rows_wrong=wrong
     )
     assert (survived, lost, wrong) == (kills, 0, 0)
+    assert len(EmbeddingStore(tmp_path).parts(KEY)) == 1
+
+
+def spread(root: Path, ids: tuple[str, ...], shift: float) -> None:
+    """Many small parts, their vectors moved by a shift, so that they disagree with those of another shift."""
+    with EmbeddingStore(root).writer(KEY, DIM, size=PartSize(rows=4)) as writer:
+        writer.add(ids, make_features(ids, DIM) + np.float32(shift))
+
+
+def changed(root: Path, ids: tuple[str, ...], before: Float32) -> tuple[int, int]:
+    """How many rows are missing, and how many of the others have other bits than before."""
+    store = EmbeddingStore(root)
+    absent = set(store.missing(KEY, ids))
+    held = [row for row, image_id in enumerate(ids) if image_id not in absent]
+    now = store.read(KEY, [ids[row] for row in held]).features
+    return len(absent), int((now != before[held]).any(axis=1).sum())
 
 
 def test_every_moment_of_a_compaction_gives_the_same_bits(
