@@ -201,10 +201,11 @@ def _augmentation_sheet(story: Story) -> bytes:
     rows = story.images.split.train[:_AUGMENTED_IMAGES]
     ids = [story.images.image_ids[row] for row in rows]
     originals = np.stack(list(story.pixels(rows)))
+    keys = np.concatenate([view_keys(story.seed, view, ids) for view in range(_AUGMENTED_VIEWS)])
+    repeated = np.tile(originals, (_AUGMENTED_VIEWS, 1, 1, 1))
+    views = augment_images(story.recipe.augmentation, repeated, keys).reshape(-1, *originals.shape)
     columns = [[pictures.Tile(image=image, title="as it is") for image in originals]]
-    for view in range(_AUGMENTED_VIEWS):
-        keys = view_keys(story.seed, view, ids)
-        changed = augment_images(story.recipe.augmentation, originals, keys)
+    for view, changed in enumerate(views):
         columns.append([pictures.Tile(image=image, title=f"view {view}") for image in changed])
     tiles = [tile for row in zip(*columns, strict=True) for tile in row]
     none = " (this recipe changes nothing)" if story.recipe.augmentation.changes_nothing else ""

@@ -97,7 +97,7 @@ class Inference:
     """A network without training behaviour, run over images in batches of one shape."""
 
     def __init__(self, model: Model, pixels: Pixels, batch: int) -> None:
-        """Trace nothing yet.
+        """Trace the network.
 
         Args:
             model: images (B, S, S, 3) -> (B, D).
@@ -107,7 +107,11 @@ class Inference:
         """
         self._pixels = pixels
         self._batch = batch
-        self._call = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        shape = (batch, *model.input.shape[1:])
+        # A concrete function has one shape for ever, and is not counted as retracing when networks follow
+        # each other in one process.
+        function = tf.function(lambda images: model(images, training=False))
+        self._call = function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
 
     def __call__(self, rows: Int64) -> Float32:
         """Outputs float32 (n, D) for int64 (n,) positions."""

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from benchmark.finetuning.tables import printable
 from benchmark.records import Float32, Int64, UInt8
@@ -24,6 +25,9 @@ _DPI = 110
 _LONGEST_NAME = 28
 # Blue and orange of the Okabe-Ito palette, which colour-blind readers can tell apart.
 _TRAIN_COLOUR, _VAL_COLOUR, _WRONG_COLOUR, _RIGHT_COLOUR = "#0072B2", "#D55E00", "#B30000", "#1B5E20"
+# Pixels of a sheet.
+_PICTURE, _GAP, _TITLE_HEIGHT, _HEAD_HEIGHT = 192, 6, 34, 34
+_CELL_WIDTH, _CELL_HEIGHT = _PICTURE + 2 * _GAP, _PICTURE + _TITLE_HEIGHT + _GAP
 _MOST_NUMBERED_CLASSES = 30
 
 
@@ -67,15 +71,27 @@ def sheet(tiles: Sequence[Tile], columns: int, title: str) -> bytes:
         title: above all.
     """
     rows = max(1, math.ceil(len(tiles) / columns))
-    figure = Figure(figsize=(1.75 * columns, 2.05 * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, tile in zip(grid.flat, tiles, strict=False):
-        axes.imshow(tile.image, interpolation="nearest")
-        axes.set_title(tile.title, fontsize=7.5, color=tile.colour, parse_math=False)
+    width, height = columns * _CELL_WIDTH, rows * _CELL_HEIGHT + _HEAD_HEIGHT
+    figure = Figure(figsize=(width / _DPI, height / _DPI))
+    # One picture on one pair of axes, in pixels: axes of their own for every tile take seconds to draw.
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    page = np.full((height, width, 3), 255, np.uint8)
+    for position, tile in enumerate(tiles):
+        row, column = divmod(position, columns)
+        left, top = column * _CELL_WIDTH, _HEAD_HEIGHT + row * _CELL_HEIGHT
+        page[top + _TITLE_HEIGHT :, left + _GAP :][:_PICTURE, :_PICTURE] = _enlarged(tile.image)
+        middle, bottom = left + _GAP + _PICTURE / 2, top + _TITLE_HEIGHT - 4
+        style = {"fontsize": 7.5, "color": tile.colour, "ha": "center", "va": "bottom"}
+        axes.text(middle, bottom, tile.title, parse_math=False, **style)
+    axes.text(width / 2, 8, title, fontsize=11, ha="center", va="top", parse_math=False)
+    axes.imshow(page, extent=(0, width, height, 0), interpolation="nearest")
     return png(figure)
+
+
+def _enlarged(image: UInt8) -> UInt8:
+    side = (_PICTURE, _PICTURE)
+    return np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BILINEAR))
 
 
 def prediction_tile(image: UInt8, true: str, said: str, probability: float) -> Tile:

@@ -178,7 +178,7 @@ class Trainer:
                 progress.metrics["phase2"] = self._metrics(threshold, self.probabilities)
             progress.next_phase()
             progress.save(self._state)
-        trained = _choice(progress)
+        trained = choose(progress)
         assign(variables, progress.best2 if trained.kept == "phase2" else first_model)
         return trained
 
@@ -246,7 +246,7 @@ class Trainer:
         if progress.epoch:
             assign(plan.variables, progress.current)
             assign(optimizer.variables, progress.optimizer)
-        step = _step(self._network, plan, optimizer)
+        step = _Step(self._network, plan, optimizer)
         images = len(self._rows("train"))
         self._observer.started(name, phase.epochs * images)
         while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
@@ -262,9 +262,7 @@ class Trainer:
             self._observer.advanced(name, progress.epoch * images, f"validation F1 {row['val_f1']:.4f}")
         self._observer.finished(name, _best_text(progress, f"phase{plan.number}"))
 
-    def _epoch(
-        self, plan: _Round, step: Callable[..., tuple[Tensor, Tensor]], epoch: int
-    ) -> dict[str, float]:
+    def _epoch(self, plan: _Round, step: _Step, epoch: int) -> dict[str, float]:
         """One pass over the training part; mean loss and accuracy of its batches."""
         done = epoch * len(self._rows("train"))
         loss = right = 0.0
@@ -346,18 +344,36 @@ class Trainer:
         return self._lesson.images.head_targets()[self._rows(part)]
 
 
-def _step(network: Network, plan: _Round, optimizer: Optimizer) -> Callable[..., tuple[Tensor, Tensor]]:
+class _Step:
     """One update: inputs, targets (B, U) and weights (B, U) -> mean weighted loss, right answers."""
 
-    def step(inputs: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        with tf.GradientTape() as tape:
-            logits = network.head(plan.embed(inputs), training=True)
-            loss = _loss(logits, targets, weights, softmax=network.softmax)
-        optimizer.apply(tape.gradient(loss, plan.variables), plan.variables)
-        return loss, _right(logits, targets, softmax=network.softmax)
+    def __init__(self, network: Network, plan: _Round, optimizer: Optimizer) -> None:
+        """Trace nothing yet.
 
-    traced: Callable[..., tuple[Tensor, Tensor]] = tf.function(step, reduce_retracing=True)
-    return traced
+        Args:
+            network: whose head stands on what ``plan.embed`` gives.
+            plan: what is trained.
+            optimizer: built for the plan's variables.
+        """
+        self._network, self._plan, self._optimizer = network, plan, optimizer
+        self._traced: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def __call__(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Update the variables; the first batch says what all batches look like but for their length."""
+        if self._traced is None:
+            batches = (
+                tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (inputs, targets, weights)
+            )
+            self._traced = tf.function(self._update).get_concrete_function(*batches)
+        return self._traced(inputs, targets, weights)
+
+    def _update(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        network, variables = self._network, self._plan.variables
+        with tf.GradientTape() as tape:
+            logits = network.head(self._plan.embed(inputs), training=True)
+            loss = _loss(logits, targets, weights, softmax=network.softmax)
+        self._optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss, _right(logits, targets, softmax=network.softmax)
 
 
 def _loss(logits: Tensor, targets: Tensor, weights: Tensor, *, softmax: bool) -> Tensor:
@@ -382,7 +398,8 @@ def _best_text(progress: Progress, key: str) -> str:
     return f"best validation F1 {best['f1']:.4f} in epoch {int(best['epoch'])}"
 
 
-def _choice(progress: Progress) -> Trained:
+def choose(progress: Progress) -> Trained:
+    """Which phase's best checkpoint is the model: phase 2's when it beats phase 1's on validation."""
     first, second = progress.best.get("phase1"), progress.best.get("phase2")
     if second is None or (first is not None and not beats(second, first)):
         assert first is not None, "a recipe trains in one phase at least"

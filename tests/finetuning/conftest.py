@@ -17,6 +17,7 @@ from benchmark.records import (
     Backbone,
     ImageSet,
     PreprocessingMode,
+    Split,
     Task,
     WeightsKind,
     WeightsSource,
@@ -44,6 +45,12 @@ def build_tiny(size: int) -> keras.Model:
     return keras.Model(inputs, layers.GlobalAveragePooling2D(name="pool")(x), name="tiny")
 
 
+def preprocess_tiny(pixels: Any) -> Any:  # noqa: ANN401 - an array or a tensor
+    import keras
+
+    return keras.ops.cast(pixels, "float32") / 127.5 - 1
+
+
 def tiny_backbone() -> Backbone:
     return Backbone(
         name="Tiny",
@@ -60,7 +67,7 @@ def tiny_backbone() -> Backbone:
         params=1888,
         flops=1,
         build=build_tiny,
-        preprocess=lambda pixels: pixels / 127.5 - 1,
+        preprocess=preprocess_tiny,
     )
 
 
@@ -119,6 +126,14 @@ def labelled(three: ImageSet) -> ImageSet:
     targets[:, 2] = np.arange(len(three)) % 2
     targets[three.targets == 2, :2] = 0
     return replace(three, task=Task.MULTILABEL, targets=targets)
+
+
+@pytest.fixture(scope="session")
+def without_test(binary: ImageSet) -> ImageSet:
+    """The user gave training and validation images only."""
+    split = binary.split
+    rest = np.sort(np.concatenate([split.val, split.test]))
+    return replace(binary, split=Split(train=split.train, val=rest, test=np.zeros(0, np.int64), given=True))
 
 
 Request = Callable[..., FinetuneRequest]

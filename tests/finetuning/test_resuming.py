@@ -73,7 +73,7 @@ def same(one: FineTuned, other: FineTuned) -> None:
 def test_an_interruption_changes_nothing(binary: ImageSet, request_for: Request, tmp_path: Path) -> None:
     undisturbed = finetune(request_for(overrides=EPOCHS, out=tmp_path / "undisturbed"), binary)
     request = request_for(overrides=EPOCHS)
-    for epochs in (2, 3):  # in the middle of phase 1, then of phase 2
+    for epochs in (1, 2):  # in the middle of phase 1, then of phase 2
         with pytest.raises(Stop):
             finetune(request, binary, StopAfter(epochs))
         assert not (request.out / "manifest.json").exists()
@@ -84,6 +84,7 @@ def test_an_interruption_changes_nothing(binary: ImageSet, request_for: Request,
     assert events.read_bytes().count(b"epoch_loss") == 6
 
 
+@pytest.mark.slow
 def test_a_damaged_state_begins_again(binary: ImageSet, request_for: Request, tmp_path: Path) -> None:
     undisturbed = finetune(request_for(overrides=EPOCHS, out=tmp_path / "undisturbed"), binary)
     request = request_for(overrides=EPOCHS)
