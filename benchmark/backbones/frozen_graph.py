@@ -66,7 +66,8 @@ def freeze(
 
     def embed(images: Tensor) -> Tensor:
         constants = [tf.constant(value) for value in trainable], [tf.constant(value) for value in other]
-        features, _ = network.stateless_call(*constants, backbone.preprocess(images), training=False)
+        pixels = backbone.preprocess(tf.cast(images, tf.float32))
+        features, _ = network.stateless_call(*constants, pixels, training=False)
         return tf.identity(tf.cast(features, tf.float32), name=OUTPUT_NAME)
 
     signature = tf.TensorSpec((batch_size, size, size, 3), tf.uint8, name=INPUT_NAME)

@@ -100,21 +100,33 @@ def model_folder(cache: Path, identity: dict[str, Any]) -> Path:
 def read_meta(folder: Path, identity: dict[str, Any]) -> ModelMeta | None:
     """What is known of a converted model, or None where there is none that can be used.
 
-    A damaged or foreign ``meta.json`` moves the folder aside.
+    A folder with a damaged, foreign or missing ``meta.json`` is moved aside.
     """
     try:
-        content = json.loads((folder / META).read_bytes())
-        agreement = {name: Agreement(**item) for name, item in content["agreement"].items()}
-        meta = ModelMeta(identity=content["identity"], files=content["files"], agreement=agreement)
-        intact = meta.identity == identity and set(meta.files) == {XML, BIN}
+        meta = _parse_meta((folder / META).read_bytes())
     except FileNotFoundError:
-        return None
+        meta = None
+        if not folder.is_dir():
+            return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        intact = False
-    if not intact:
+        meta = None
+    if meta is None or meta.identity != identity or set(meta.files) != {XML, BIN}:
         move_aside(folder)
         return None
     return meta
+
+
+def _parse_meta(content: bytes) -> ModelMeta:
+    stored = json.loads(content)
+    fields = stored["meta"]
+    if _meta_digest(fields) != stored["sha256"]:
+        raise ValueError("the digest does not fit")
+    agreement = {name: Agreement(**item) for name, item in fields["agreement"].items()}
+    return ModelMeta(identity=fields["identity"], files=fields["files"], agreement=agreement)
+
+
+def _meta_digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def check_files(folder: Path, meta: ModelMeta) -> None:
@@ -139,6 +151,8 @@ def check_files(folder: Path, meta: ModelMeta) -> None:
 
 def move_aside(folder: Path) -> None:
     """Rename a damaged model, so that it is never used and can be looked at."""
+    if folder.name.startswith(DAMAGED_PREFIX):
+        return
     target = folder.with_name(f"{DAMAGED_PREFIX}{folder.name}-{secrets.token_hex(4)}")
     try:
         folder.rename(target)
@@ -190,7 +204,10 @@ def write_meta(folder: Path, meta: ModelMeta) -> None:
     Raises:
         StorageFull: it cannot be written.
     """
-    write_whole(folder / META, json.dumps(asdict(meta), indent=1).encode())
+    fields = asdict(meta)
+    write_whole(
+        folder / META, json.dumps({"sha256": _meta_digest(fields), "meta": fields}, indent=1).encode()
+    )
 
 
 def touch(folder: Path) -> None:
@@ -218,9 +235,9 @@ def model_cache_entries(cache: Path) -> tuple[ModelCacheEntry, ...]:
 def _entry(folder: Path) -> ModelCacheEntry:
     states = [path.stat() for path in folder.iterdir() if path.is_file()]
     try:
-        identity = json.loads((folder / META).read_bytes())["identity"]
+        identity = _parse_meta((folder / META).read_bytes()).identity
         backbone, input_size = str(identity["backbone"]), int(identity["input_size"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         backbone, input_size = "", 0
     return ModelCacheEntry(
         path=folder,
@@ -234,12 +251,14 @@ def _entry(folder: Path) -> ModelCacheEntry:
 def verify_model(entry: ModelCacheEntry) -> bool:
     """Whether a converted model is what its checksums say; a damaged one is moved aside."""
     try:
-        identity = json.loads((entry.path / META).read_bytes())["identity"]
-        meta = read_meta(entry.path, identity)
+        meta = read_meta(entry.path, _parse_meta((entry.path / META).read_bytes()).identity)
         if meta is None:
             return False
         check_files(entry.path, meta)
-    except (OSError, ValueError, KeyError, TypeError, CacheDamaged):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        move_aside(entry.path)
+        return False
+    except CacheDamaged:
         return False
     return True
 

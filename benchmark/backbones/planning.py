@@ -38,6 +38,8 @@ class _Cost:
         return self.once + self.per_variable * variables + inference
 
 
+# A backbone that did not come from the registry counts as a middling one.
+_UNKNOWN_VARIABLES = 200
 _COSTS = {
     (Engine.TENSORFLOW, Precision.FLOAT32): _Cost(0.3, 0.001, 2.2e-3, 100e9),
     (Engine.OPENVINO, Precision.FLOAT32): _Cost(1.2, 0.005, 1.4e-3, 120e9),
@@ -79,7 +81,8 @@ def _soonest(request: EngineRequest, images: int, cached: dict[str, Agreement] |
         return Engine.TENSORFLOW
     if cached is not None:
         return Engine.OPENVINO
-    variables = int(description()[request.backbone.architecture]["variables"])
+    described = description().get(request.backbone.architecture, {})
+    variables = int(described.get("variables", _UNKNOWN_VARIABLES))
     flops = scaled_flops(request.backbone, request.input_size)
     tensorflow = _COSTS[Engine.TENSORFLOW, Precision.FLOAT32]
     openvino = _COSTS[Engine.OPENVINO, _openvino_precision(request, cached)]

@@ -52,19 +52,25 @@ def photographs() -> UInt8:
     return np.stack([np.asarray(Image.open(path).convert("RGB").resize((224, 224))) for path in paths])
 
 
-@pytest.fixture
-def tensorflow_request(tiny: Backbone, random_weights: WeightsSource, tmp_path: Path) -> EngineRequest:
+@pytest.fixture(scope="session")
+def module_request(tiny: Backbone, random_weights: WeightsSource) -> EngineRequest:
+    """A request for the OpenVINO engine; its cache is to be replaced."""
     return EngineRequest(
         backbone=tiny,
         weights=random_weights,
         input_size=SIZE,
-        engine=Engine.TENSORFLOW,
+        engine=Engine.OPENVINO,
         precision=Precision.FLOAT32,
         threads=2,
-        cache=tmp_path,
+        cache=Path("absent"),
     )
 
 
 @pytest.fixture
-def openvino_request(tensorflow_request: EngineRequest) -> EngineRequest:
-    return replace(tensorflow_request, engine=Engine.OPENVINO)
+def openvino_request(module_request: EngineRequest, tmp_path: Path) -> EngineRequest:
+    return replace(module_request, cache=tmp_path)
+
+
+@pytest.fixture
+def tensorflow_request(openvino_request: EngineRequest) -> EngineRequest:
+    return replace(openvino_request, engine=Engine.TENSORFLOW)

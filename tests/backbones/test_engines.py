@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +13,8 @@ from benchmark.backbones import (
     FrozenBackbone,
     embedding_key,
     load_weights,
-    model_cache_entries,
     open_engine,
-    parse_weights,
-    remove_model,
     select,
-    verify_model,
 )
 from benchmark.backbones.agreement import compare
 from benchmark.errors import ArgumentError
@@ -106,82 +98,6 @@ def test_tensorflow_in_bfloat16_agrees_roughly(tensorflow_request: EngineRequest
         features = embed(frozen, images)
     assert frozen.precision is Precision.BFLOAT16
     assert np.abs(features - expected).max() < 0.1 * np.abs(expected).max()
-
-
-# Converted models ---------------------------------------------------------------------------------
-
-
-def open_elsewhere(request: EngineRequest) -> tuple[list[str], str]:
-    """Open in a new process: which heavy modules it imported, and the digest of what it embedded."""
-    code = """
-import hashlib, json, pickle, sys
-import numpy as np
-from benchmark.backbones import open_engine
-request = pickle.loads(bytes.fromhex(sys.argv[1]))
-images = np.random.default_rng(5).integers(0, 256, (32, 64, 64, 3), np.uint8)
-with open_engine(request, sample=images[:16]) as frozen:
-    features = np.concatenate(list(frozen.embed([images])))
-heavy = sorted({"tensorflow", "keras"} & set(sys.modules))
-print(json.dumps([heavy, hashlib.sha256(features.tobytes()).hexdigest()]))
-"""
-    import pickle
-
-    command = [sys.executable, "-c", code, pickle.dumps(request).hex()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    heavy, digest = json.loads(done.stdout.splitlines()[-1])
-    return heavy, digest
-
-
-def test_a_second_process_opens_the_converted_model_without_tensorflow(
-    openvino_request: EngineRequest, images: UInt8
-) -> None:
-    open_engine(openvino_request, sample=images[:16]).close()
-    first, second = open_elsewhere(openvino_request), open_elsewhere(openvino_request)
-    assert first == second
-    assert first[0] == []
-
-
-@pytest.mark.parametrize("name", ["model.xml", "model.bin", "meta.json"])
-@pytest.mark.parametrize("fault", ["flip", "truncate", "remove"])
-def test_a_damaged_model_is_noticed_moved_aside_and_converted_again(
-    name: str, fault: str, openvino_request: EngineRequest, images: UInt8
-) -> None:
-    with open_engine(openvino_request, sample=images[:16]) as frozen:
-        plain = embed(frozen, images)
-    (entry,) = model_cache_entries(openvino_request.cache)
-    damage(entry.path / name, fault)
-    with open_engine(openvino_request, sample=images[:16]) as frozen:
-        np.testing.assert_array_equal(embed(frozen, images), plain)
-    entries = model_cache_entries(openvino_request.cache)
-    assert sum(verify_model(item) for item in entries) == 1
-    assert any(item.path.name.startswith("damaged-") for item in entries) or fault == "remove"
-
-
-def damage(path: Path, fault: str) -> None:
-    content = bytearray(path.read_bytes())
-    if fault == "remove":
-        path.unlink()
-    elif fault == "truncate":
-        path.write_bytes(content[: len(content) // 2])
-    else:
-        content[len(content) // 3] ^= 0x01
-        path.write_bytes(content)
-
-
-def test_models_are_listed_by_last_use_and_removed(openvino_request: EngineRequest, images: UInt8) -> None:
-    cache = openvino_request.cache
-    assert model_cache_entries(cache) == ()
-    other = replace(openvino_request, weights=parse_weights("random", 1))
-    for request in (openvino_request, other, openvino_request):
-        open_engine(request, sample=images[:16]).close()
-    oldest, newest = model_cache_entries(cache)
-    assert oldest.backbone == newest.backbone == "MobileNet_0.25"
-    assert oldest.input_size == 64
-    assert oldest.bytes > 4 * 200_000
-    assert oldest.last_used <= newest.last_used
-    remove_model(oldest)
-    assert [item.path for item in model_cache_entries(cache)] == [newest.path]
-    assert not list((cache / "models").glob(".tmp-*"))
 
 
 # Agreement ----------------------------------------------------------------------------------------

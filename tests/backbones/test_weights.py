@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from benchmark.backbones import Downloads, known_weights_sha256, load_weights, parse_weights, select
 from benchmark.backbones.digests import file_digest, recall, remember
+from benchmark.backbones.keras_models import KerasModel
 from benchmark.backbones.weights import inspect_file
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
@@ -33,9 +35,15 @@ def saved(tiny: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@functools.cache
+def network(backbone_name: str) -> KerasModel:
+    """A built network; loading overwrites all of it."""
+    return select(backbone_name)[0].build(32)
+
+
 def load(backbone: Backbone, path: Path, cache: Path) -> str:
     source = WeightsSource(kind=WeightsKind.FILE, path=path)
-    return load_weights(backbone, backbone.build(32), source, cache=cache).sha256
+    return load_weights(backbone, network(backbone.name), source, cache=cache).sha256
 
 
 # Digests ------------------------------------------------------------------------------------------
@@ -46,7 +54,7 @@ def test_random_weights_depend_on_seed_and_name_alone(tiny: Backbone, tmp_path: 
 
     def digest(backbone: Backbone, seed: int) -> str:
         source = parse_weights("random", seed)
-        return load_weights(backbone, backbone.build(32), source, cache=tmp_path).sha256
+        return load_weights(backbone, network(backbone.name), source, cache=tmp_path).sha256
 
     first = digest(tiny, 1)
     assert digest(tiny, 1) == first
@@ -61,7 +69,7 @@ def test_unnamed_layers_do_not_make_the_digest_depend_on_the_process(name: str, 
 
 
 def test_a_file_has_the_digest_of_what_was_saved(tiny: Backbone, saved: Path, tmp_path: Path) -> None:
-    random = load_weights(tiny, tiny.build(32), parse_weights("random", 11), cache=tmp_path)
+    random = load_weights(tiny, network(tiny.name), parse_weights("random", 11), cache=tmp_path)
     assert load(tiny, saved, tmp_path) == random.sha256
 
 
@@ -85,7 +93,7 @@ def test_a_changed_file_is_not_known(tiny: Backbone, saved: Path, tmp_path: Path
 def test_the_weights_of_a_name_override_the_runs(tiny: Backbone, saved: Path, tmp_path: Path) -> None:
     own = dataclasses.replace(tiny, weights=parse_weights("random", 11))
     missing = WeightsSource(kind=WeightsKind.DIRECTORY, path=tmp_path)
-    loaded = load_weights(own, own.build(32), missing, cache=tmp_path)
+    loaded = load_weights(own, network(own.name), missing, cache=tmp_path)
     assert loaded.sha256 == load(tiny, saved, tmp_path)
     assert "random" in loaded.origin
 
@@ -129,14 +137,14 @@ def test_a_missing_file_names_near_ones(shared_weights: Path, tmp_path: Path) ->
     backbone = select("MobileNet_0.75")[0]
     source = WeightsSource(kind=WeightsKind.DIRECTORY, path=shared_weights)
     with pytest.raises(WeightsError, match=r"MobileNet_0\.5\.weights\.h5"):
-        load_weights(backbone, backbone.build(32), source, cache=tmp_path)
+        load_weights(backbone, None, source, cache=tmp_path)
 
 
 def test_imagenet_without_a_network_names_both_ways_out(tiny: Backbone, tmp_path: Path) -> None:
     away = Downloads(base="http://127.0.0.1:9", folder=tmp_path, pauses_seconds=())
     source = parse_weights("imagenet")
     with pytest.raises(WeightsError, match=r"--weights DIR.*--weights random"):
-        load_weights(tiny, tiny.build(32), source, cache=tmp_path, downloads=away)
+        load_weights(tiny, network(tiny.name), source, cache=tmp_path, downloads=away)
 
 
 # Wrong files --------------------------------------------------------------------------------------
