@@ -69,12 +69,24 @@ class Sample:
         """Number of other images per class, float64 (C,)."""
         return np.asarray((~self.targets).sum(0), np.float64)
 
+    def true_by_unit(self) -> Any:  # noqa: ANN401 - scipy ships no types
+        """True images of each class per unit, scipy CSR float64 (C, U)."""
+        from scipy.sparse import csr_array
+
+        image, column = np.nonzero(self.targets)
+        entries = (np.ones(len(image)), (column, self.units[image]))
+        return csr_array(entries, shape=(self.targets.shape[1], self.unit_count))
+
     @property
     def side_units(self) -> Float64:
         """Units that hold a true image of each class, then units that hold another, float64 (2 * C,)."""
-        sides = np.hstack([self.targets, ~self.targets])
-        counts = [len(np.unique(self.units[sides[:, side]])) for side in range(sides.shape[1])]
-        return np.array(counts, np.float64)
+        true = self.true_by_unit()
+        sizes = np.bincount(self.units, minlength=self.unit_count)
+        wholly_true = np.bincount(
+            np.repeat(np.arange(true.shape[0]), np.diff(true.indptr))[true.data == sizes[true.indices]],
+            minlength=true.shape[0],
+        )
+        return np.concatenate([np.diff(true.indptr), self.unit_count - wholly_true]).astype(np.float64)
 
     def f1(self, missed: Float64, alarms: Float64) -> Float64:
         """F1 (...) of missed true images (..., C) and false alarms (..., C), class sizes as they are."""
@@ -166,9 +178,10 @@ def resample(
     weights = _Weights(sample, resamples, seed)
     low, high = np.zeros((resamples, len(mistakes))), np.zeros((resamples, len(mistakes)))
     for batch in _batches(mistakes, resamples):
-        sums = weights.sums([mistakes[k].by_unit for k in batch])
+        totals, *sums = weights.sums([mistakes[k].by_unit for k in batch])
         for k, summed in zip(batch, sums, strict=True):
-            low[:, k], high[:, k] = weights.f1(summed.reshape(resamples, 2, mistakes[k].repeats, -1))
+            by_repeat = summed.reshape(resamples, 2, mistakes[k].repeats, -1)
+            low[:, k], high[:, k] = weights.f1(by_repeat, totals)
     return Resampled(low=low, high=high)
 
 
@@ -188,31 +201,39 @@ class _Weights:
         from scipy.sparse import csr_array
 
         self._sample, self._resamples, self._seed = sample, resamples, seed
-        images, classes = sample.targets.shape
-        rows = np.concatenate([np.where(sample.targets, 0, classes) + np.arange(classes)]).ravel()
-        units = np.repeat(sample.units, classes)
-        shape = (2 * classes, sample.unit_count)
-        # True images of each class per unit, then the others.
-        self._sides = csr_array((np.ones(images * classes), (rows, units)), shape=shape)
-        sizes = np.asarray(self._sides.sum(1))
+        images = csr_array(np.bincount(sample.units, minlength=sample.unit_count)[None].astype(np.float64))
+        self._sides = [sample.true_by_unit(), images]
         # The extra image of a class side weighs as much as an average unit that has such images.
-        self._extra_size = sizes / np.maximum((self._sides > 0).sum(1), 1)
-        self._totals = self.sums([self._sides])[0]
+        sizes = np.concatenate([sample.positives, sample.negatives])
+        self._extra_size = sizes / np.maximum(sample.side_units, 1.0)
 
     def sums(self, matrices: Sequence[Any]) -> list[Float64]:
-        """Weighted sums over units of (rows, U) matrices: float64 (B, rows) each."""
-        sums = [np.zeros((matrix.shape[0], self._resamples)) for matrix in matrices]
-        columns = [matrix.tocsc() for matrix in matrices]
+        """Weighted sums over units.
+
+        Args:
+            matrices: scipy sparse (rows, U) each.
+
+        Returns:
+            Weighted images of each class side, float64 (B, 2 * C), then float64 (B, rows) for each matrix.
+        """
+        columns = [matrix.tocsc() for matrix in (*self._sides, *matrices)]
+        sums = [np.zeros((matrix.shape[0], self._resamples)) for matrix in columns]
         for block, start in enumerate(range(0, self._sample.unit_count, _UNITS_PER_BLOCK)):
             stop = min(start + _UNITS_PER_BLOCK, self._sample.unit_count)
             generator = np.random.default_rng([self._seed, 1, block])
             drawn = generator.standard_exponential((stop - start, self._resamples))
             for total, matrix in zip(sums, columns, strict=True):
                 total += matrix[:, start:stop] @ drawn
-        return [total.T for total in sums]
+        true, images, *rest = (total.T for total in sums)
+        return [np.hstack([true, images - true]), *rest]
 
-    def f1(self, sums: Float64) -> tuple[Float64, Float64]:
-        """F1 float64 (B,) with the extra images mostly wrong and mostly right, of sums (B, 2, R, C)."""
+    def f1(self, sums: Float64, totals: Float64) -> tuple[Float64, Float64]:
+        """Mean F1 over repeats, float64 (B,), with the extra images mostly wrong and mostly right.
+
+        Args:
+            sums: float64 (B, 2, R, C) weighted mistakes.
+            totals: float64 (B, 2 * C) weighted images of each class side.
+        """
         generator = np.random.default_rng([self._seed, 2])
         shape = (self._resamples, 2, 1, sums.shape[-1])
         extra_size = self._extra_size.reshape(1, 2, 1, -1)
@@ -220,9 +241,9 @@ class _Weights:
             extra_size * generator.gamma(alpha, size=shape)
             for alpha in (_ALWAYS_WRONG, _LOW_WRONG, _ALWAYS_RIGHT)
         )
-        totals = self._totals.reshape(shape) + wrong + low_wrong + right
+        drawn = totals.reshape(shape) + wrong + low_wrong + right
         sizes = np.stack([self._sample.positives, self._sample.negatives])[None, :, None, :]
-        scale = np.divide(sizes, totals, out=np.zeros(shape), where=totals > 0)
+        scale = np.divide(sizes, drawn, out=np.zeros(shape), where=drawn > 0)
         low, high = (sums + wrong + low_wrong) * scale, (sums + wrong) * scale
         f1 = self._sample.f1
         return f1(low[:, 0], low[:, 1]).mean(-1), f1(high[:, 0], high[:, 1]).mean(-1)

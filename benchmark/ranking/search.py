@@ -172,7 +172,7 @@ class SearchAudit:
     report: SearchReport
 
 
-def schedule(truth: Truth, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
+def search_subsets(truth: Truth, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
     """The growing subsets: nested, stratified by class, groups whole; the last one is everything.
 
     Args:
@@ -384,7 +384,7 @@ def _ties_with_perfect(sample: Sample, comparison: Comparison) -> Bool:
 Score = Callable[[str, Int64], Outcome]
 
 
-def search(
+def run_search(
     candidates: Sequence[Candidate],
     score: Score,
     truth: Truth,
@@ -398,8 +398,8 @@ def search(
         score: ``score(backbone, rows)`` embeds the rows where needed, trains heads on them (and, when they
             are all of train and val, scores the test part) and returns the outcome.
         truth: labels and groups of all images.
-        subsets: of ``schedule``.
-        options: the same as for the schedule.
+        subsets: of ``search_subsets``.
+        options: the same as for the subsets.
 
     Returns:
         Who finished, who left and why, and what it cost.
@@ -492,7 +492,7 @@ def audit_search(
 
     Args:
         exhaustive: their outcomes; those that were not scored take no part.
-        score: as for ``search``; it is called for the smaller subsets only.
+        score: as for ``run_search``; it is called for the smaller subsets only.
         truth: labels and groups of all images.
         options: of the search.
         board: of the leaderboards that are compared.
@@ -508,7 +508,7 @@ def audit_search(
         raise ArgumentError("no scored backbone to replay a search on")
     options = options or SearchOptions()
     rows = next(iter(full.values())).predictions.val_rows  # type: ignore[union-attr]
-    subsets = schedule(truth, rows, options)
+    subsets = search_subsets(truth, rows, options)
 
     def score_or_recall(name: str, subset: Int64) -> Outcome:
         return full[name] if len(subset) == len(rows) else score(name, subset)
@@ -517,7 +517,7 @@ def audit_search(
         Candidate(backbone=each.backbone, size_bytes=each.size_bytes, flops=each.flops)
         for each in full.values()
     ]
-    report = search(candidates, score_or_recall, truth, subsets, options)
+    report = run_search(candidates, score_or_recall, truth, subsets, options)
     return _compared(list(full.values()), report, truth, board)
 
 

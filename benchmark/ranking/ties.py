@@ -249,12 +249,6 @@ class _Maxima:
         return max(float(np.quantile(largest, level)), _SINGLE_QUANTILE)
 
 
-def critical_value(comparison: Comparison, level: float, *, draws: int = DRAWS, seed: int = 0) -> float:
-    """What the largest statistic among equal backbones stays below in a share ``level`` of data sets."""
-    everyone = np.arange(len(comparison.f1))
-    return _Maxima(comparison, draws, seed).quantile(everyone, level)
-
-
 def above(comparison: Comparison, levels: Float64, *, draws: int = DRAWS, seed: int = 0) -> Bool:
     """Which backbones are shown to be above a level of F1 each, all taken together (family-wise 95 %).
 

@@ -17,8 +17,8 @@ from benchmark.ranking.search import (
     Standing,
     audit_search,
     next_round,
-    schedule,
-    search,
+    run_search,
+    search_subsets,
 )
 from benchmark.records import Int64, Outcome, Predictions, Status, Task, Truth
 
@@ -80,23 +80,23 @@ def sizes_of_four_and_twelve() -> dict[str, int]:
 
 def test_subsets_are_nested_stratified_and_end_with_everything() -> None:
     truth, rows = truth_of(), np.arange(SEARCHED)
-    subsets = schedule(truth, rows, SearchOptions(minimum=100))
+    subsets = search_subsets(truth, rows, SearchOptions(minimum=100))
     assert [round(len(each), -1) for each in subsets] == [100, 200, 400]
     for small, large in pairwise(subsets):
         assert set(small.tolist()) < set(large.tolist())
     shares = [float(truth.targets[each].mean()) for each in subsets]
     assert shares == pytest.approx([shares[-1]] * len(shares), abs=0.01)
     np.testing.assert_array_equal(subsets[-1], rows)
-    again = schedule(truth, rows, SearchOptions(minimum=100))
+    again = search_subsets(truth, rows, SearchOptions(minimum=100))
     assert all(np.array_equal(one, other) for one, other in zip(subsets, again, strict=True))
-    other = schedule(truth, rows, SearchOptions(minimum=100, seed=1))
+    other = search_subsets(truth, rows, SearchOptions(minimum=100, seed=1))
     assert not np.array_equal(subsets[0], other[0])
 
 
 def test_groups_move_whole() -> None:
     groups = np.arange(IMAGES) // 7
     truth, rows = truth_of(groups=groups), np.arange(SEARCHED)
-    for subset in schedule(truth, rows, SearchOptions(minimum=80))[:-1]:
+    for subset in search_subsets(truth, rows, SearchOptions(minimum=80))[:-1]:
         taken = set(groups[subset].tolist())
         assert len(subset) == np.isin(groups[rows], list(taken)).sum()
 
@@ -104,9 +104,9 @@ def test_groups_move_whole() -> None:
 @pytest.mark.parametrize(("images", "share"), [(60, 0.5), (400, 0.01)])
 def test_too_few_images_are_searched_exhaustively(images: int, share: float) -> None:
     truth = truth_of(images, positive_share=share)
-    assert len(schedule(truth, np.arange(images), SearchOptions())) == 1
+    assert len(search_subsets(truth, np.arange(images), SearchOptions())) == 1
     labels = dataclasses.replace(truth, task=Task.MULTILABEL)
-    assert len(schedule(labels, np.arange(images), SearchOptions())) == 1
+    assert len(search_subsets(labels, np.arange(images), SearchOptions())) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -128,8 +128,8 @@ def test_equal_backbones_are_not_dropped() -> None:
     lost = 0
     for seed in range(20):
         zoo = Zoo(truth, {f"Backbone{k}": 0.1 for k in range(8)}, seed)
-        report = search(
-            zoo.candidates(), zoo.score, truth, schedule(truth, np.arange(SEARCHED), SearchOptions())
+        report = run_search(
+            zoo.candidates(), zoo.score, truth, search_subsets(truth, np.arange(SEARCHED), SearchOptions())
         )
         lost += any(each.kind is DropKind.BEHIND for each in report.dropped)
     assert lost <= 3
@@ -140,7 +140,7 @@ def test_larger_ones_are_not_run_once_a_perfect_small_one_finished() -> None:
     zoo = Zoo(truth, {"Small": 0.0, "Large": 0.01, "Larger": 0.02})
     zoo.sizes = {"Small": 10, "Large": 200, "Larger": 300}
     subsets = (np.arange(SEARCHED),)
-    report = search(zoo.candidates(), zoo.score, truth, subsets)
+    report = run_search(zoo.candidates(), zoo.score, truth, subsets)
     assert zoo.calls == [("Small", SEARCHED)]
     assert set(report.finished) == {"Small"}
     assert {each.backbone: each.kind for each in report.dropped} == {
@@ -155,15 +155,15 @@ def test_a_smaller_backbone_is_never_dropped_for_size() -> None:
     truth = truth_of()
     zoo = Zoo(truth, {"Small": 0.02, "Large": 0.0})
     zoo.sizes = {"Small": 100, "Large": 200}
-    report = search(zoo.candidates(), zoo.score, truth, (np.arange(SEARCHED),))
+    report = run_search(zoo.candidates(), zoo.score, truth, (np.arange(SEARCHED),))
     assert "Small" in report.finished
 
 
 def test_dropped_backbones_become_pruned_outcomes() -> None:
     truth = truth_of()
     zoo = Zoo(truth, four_and_twelve(), 0, sizes_of_four_and_twelve())
-    subsets = schedule(truth, np.arange(SEARCHED), SearchOptions())
-    report = search(zoo.candidates(), zoo.score, truth, subsets)
+    subsets = search_subsets(truth, np.arange(SEARCHED), SearchOptions())
+    report = run_search(zoo.candidates(), zoo.score, truth, subsets)
     by_name = {each.backbone: each for each in report.outcomes()}
     assert len(by_name) == 16
     for each in report.dropped:
@@ -182,8 +182,8 @@ def test_a_failure_leaves_the_race_and_stays_on_record() -> None:
     def score(name: str, rows: Int64) -> Outcome:
         return failed if name == "Bad" else zoo.score(name, rows)
 
-    subsets = schedule(truth, np.arange(SEARCHED), SearchOptions())
-    report = search(zoo.candidates(), score, truth, subsets)
+    subsets = search_subsets(truth, np.arange(SEARCHED), SearchOptions())
+    report = run_search(zoo.candidates(), score, truth, subsets)
     assert report.unfinished == {"Bad": failed}
     assert set(report.finished) == {"Good"}
     assert failed in report.outcomes()
