@@ -71,10 +71,14 @@ class EmbeddingStore:
         """
         asked = self._ask(image_ids)
         absent = np.ones(len(asked.wanted), dtype=bool)
-        for file in self.parts(key):
-            held = self.ids_of(file, key)
-            if held is not None:
-                absent[asked.positions(held)[0]] = False
+        for _ in range(_ATTEMPTS):
+            files = self.parts(key)
+            held = [ids for file in files if (ids := self.ids_of(file, key)) is not None]
+            for ids in held:
+                absent[asked.positions(ids)[0]] = False
+            # A part that went away between listing and reading was compacted: its rows are in a newer one.
+            if len(held) == len(files) or files == self.parts(key):
+                break
         return tuple(image_ids[row] for row in np.sort(asked.first[absent]).tolist())
 
     def read(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Embeddings:
