@@ -92,11 +92,27 @@ def audit_images(
     report = audit(images, cache=request.embed.cache, features=features, observer=observer)
     notes: tuple[str, ...] = ()
     if request.auto_groups:
-        grouping = group_related(images, report, features)
-        images = regroup(images, grouping.groups, seed=request.embed.options.seed)
-        notes = grouping.notes
+        seed = request.embed.options.seed
+        images, notes = with_auto_groups(images, cache=request.embed.cache, seed=seed, observer=observer)
     ungrouped = None if images.groups is None else replace(images, groups=None)
     return Audited(images=images, ungrouped=ungrouped, report=report, notes=notes)
+
+
+def with_auto_groups(
+    images: ImageSet, *, cache: Path, seed: int, observer: Observer
+) -> tuple[ImageSet, tuple[str, ...]]:
+    """The images with groups of related ones, and how those came about.
+
+    No embedding is looked at, so that the groups are the same whatever the cache holds and whoever is ranked.
+
+    Args:
+        images: the data set; its file names matter.
+        cache: where signatures of images are remembered.
+        seed: of the parts that are drawn anew.
+        observer: told about progress.
+    """
+    grouping = group_related(images, audit(images, cache=cache, observer=observer))
+    return regroup(images, grouping.groups, seed=seed), grouping.notes
 
 
 def _features(request: RankRequest, images: ImageSet, plans: Sequence[Plan]) -> Float32 | None:

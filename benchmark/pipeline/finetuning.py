@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmark.backbones import parse_weights, select
 from benchmark.data import DataOptions, load_images
-from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, BenchmarkError, NothingScored
 from benchmark.finetuning import (
     DEFAULT_RECIPE,
     FineTuned,
     FinetuneRequest,
     Recipe,
-    finetune,
     model_folder,
 )
-from benchmark.pipeline.auditing import audit_images
-from benchmark.pipeline.planning import make_plan
+from benchmark.pipeline.auditing import with_auto_groups
 from benchmark.pipeline.progress import OneAtATime, Silent
-from benchmark.pipeline.requests import EmbedRequest, RankRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.records import (
     Average,
@@ -113,7 +109,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     logged = LoggingObserver(run, watch)
     try:
         if job.auto_groups:
-            images = _grouped(job, choices[0], images, logged)
+            images = with_auto_groups(images, cache=job.cache, seed=job.options.seed, observer=logged)[0]
         return _finetune_all(job, choices, images, logged)
     finally:
         run.close()
@@ -125,6 +121,8 @@ _Choice = tuple[Backbone, WeightsSource]
 def _finetune_all(
     job: FinetuneJob, choices: Sequence[_Choice], images: ImageSet, observer: Observer
 ) -> FinetuneResult:
+    from benchmark.finetuning import finetune  # loads TensorFlow
+
     models: list[FineTuned] = []
     failed: list[tuple[str, str]] = []
     for backbone, weights in choices:
@@ -218,20 +216,3 @@ def _ranked_rows(folder: Path) -> list[dict[str, Any]]:
             "nothing on the board was scored", where=path, next_step="Name one with --winner."
         )
     return rows
-
-
-def _grouped(job: FinetuneJob, choice: _Choice, images: ImageSet, observer: Observer) -> ImageSet:
-    """The images with the groups that a ranking of the same backbone finds."""
-    backbone, weights = choice
-    embed = EmbedRequest(
-        data=job.data,
-        backbones=(replace(backbone, weights=weights),),
-        cache=job.cache,
-        options=job.options,
-        resize=job.resize,
-    )
-    plan = make_plan(
-        embed, embed.backbones[0], images.image_ids, EmbeddingStore(job.cache, observer=observer)
-    )
-    plans = [plan] if plan.is_cached else []
-    return audit_images(RankRequest(embed=embed, auto_groups=True), images, plans, observer).images

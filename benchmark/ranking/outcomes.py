@@ -1,18 +1,17 @@
 """Outcomes on disk: probabilities are kept, so that a new metric reruns nothing.
 
-One outcome is one ``.npz`` file: the arrays of its predictions, and its other fields as JSON. A SHA-256 over
-both stands in the file and is checked on reading; pickled content is refused.
+One outcome is one file: a line with the SHA-256 of what follows, then an ``.npz`` archive of its predictions
+(arrays) and its other fields (JSON). The hash is checked before anything is parsed; pickled content is
+refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 
 from benchmark.errors import CacheDamaged
 from benchmark.records import Engine, Outcome, Precision, Predictions, Status
-from benchmark.storage import write_whole
+from benchmark.storage import sha256_bytes, write_whole
 
 _ARRAYS = ("val_rows", "val", "val_thresholds", "test_rows", "test")
 
@@ -35,7 +34,7 @@ def outcome_path(folder: Path, backbone: str, digest: str) -> Path:
         digest: hexadecimal digest over everything that decides the outcome.
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", backbone)[:80]
-    return folder / f"{safe}-{digest[:16]}.npz"
+    return folder / f"{safe}-{digest[:16]}.outcome"
 
 
 def save_outcome(path: Path, outcome: Outcome) -> None:
@@ -44,12 +43,15 @@ def save_outcome(path: Path, outcome: Outcome) -> None:
     Raises:
         StorageFull: no room, or no permission.
     """
-    arrays = _arrays(outcome)
-    fields = _fields(outcome)
-    fields["sha256"] = _digest(arrays, fields)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, fields=np.array(json.dumps(fields)), **arrays)
-    write_whole(path, buffer.getvalue())
+    fields = np.array(json.dumps(_fields(outcome)))
+    np.savez_compressed(buffer, allow_pickle=False, fields=fields, **_arrays(outcome))
+    content = buffer.getvalue()
+    write_whole(path, _seal(content) + content)
+
+
+def _seal(content: bytes) -> bytes:
+    return f"outcome {sha256_bytes(content)}\n".encode()
 
 
 def load_outcome(path: Path) -> Outcome:
@@ -59,29 +61,20 @@ def load_outcome(path: Path) -> Outcome:
         FileNotFoundError: there is none.
         CacheDamaged: the file is not one that ``save_outcome`` wrote, or it changed since.
     """
-    content = path.read_bytes()
+    head, _, content = path.read_bytes().partition(b"\n")
+    if head + b"\n" != _seal(content):
+        raise _damaged(path, "its SHA-256 does not match")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             fields = json.loads(str(file["fields"]))
-            arrays = {name: file[name] for name in file.files if name != "fields"}
-        if fields.pop("sha256") != _digest(arrays, fields):
-            raise ValueError("its SHA-256 does not match")
-        return _outcome(fields, arrays)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        OSError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
-        raise CacheDamaged(
-            "not a stored outcome",
-            where=path,
-            got=str(error),
-            next_step="Delete it; the next run computes it again.",
-        ) from error
+            return _outcome(fields, {name: file[name] for name in file.files if name != "fields"})
+    except (ValueError, KeyError, TypeError) as error:  # of an older version, its hash is right
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, got: str) -> CacheDamaged:
+    next_step = "Delete it; the next run computes it again."
+    return CacheDamaged("not a stored outcome", where=path, got=got, next_step=next_step)
 
 
 def _arrays(outcome: Outcome) -> dict[str, Any]:
@@ -108,14 +101,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return list(value) if isinstance(value, tuple) else value
 
 
-def _digest(arrays: dict[str, Any], fields: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name}{array.dtype.str}{array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
-
-
 def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
     threshold = fields.pop("test_threshold", None)
     predictions = None
@@ -134,7 +119,9 @@ def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
             "engine": fields["engine"] and Engine(fields["engine"]),
             "precision": fields["precision"] and Precision(fields["precision"]),
             "notes": tuple(fields["notes"]),
-            "baselines": {name: math.nan if value is None else value for name, value in fields["baselines"].items()},
+            "baselines": {
+                name: math.nan if value is None else value for name, value in fields["baselines"].items()
+            },
             "predictions": predictions,
             "val_history": arrays["val_history"],
         }

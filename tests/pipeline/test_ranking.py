@@ -1,0 +1,197 @@
+"""From a folder to a board, with real networks of two layers in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from benchmark.errors import NothingScored
+from benchmark.pipeline import Ranked, RankRequest, rank_backbones, rebuild_report
+from benchmark.records import Engine, Leaderboard, Status, WeightsKind, WeightsSource
+from benchmark.reporting import compare_runs, read_run_record
+
+Make = Callable[..., RankRequest]
+TIMINGS = {"images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "head_seconds"}
+
+
+def facts(board: Leaderboard) -> list[dict[str, Any]]:
+    """The rows of a board without what a clock decided; text, so that nan equals nan."""
+    return [{name: str(value) for name, value in row.items() if name not in TIMINGS} for row in board.rows]
+
+
+@pytest.fixture(scope="module")
+def pair(tiny: ModuleType) -> tuple[Any, Any]:
+    return tiny.tiny_backbone("Tiny8", 8), tiny.tiny_backbone("Tiny16", 16)
+
+
+def test_a_folder_becomes_a_board_with_all_its_files(
+    photos: Path, request_for: Make, pair: tuple[Any, Any]
+) -> None:
+    ranked = rank_backbones(request_for(photos, *pair))
+    frame = ranked.board.frame
+    assert frame.status.tolist() == ["scored", "scored"]
+    assert frame.val_f1.max() > 0.8, "a dark diagonal on grey noise is easy"
+    assert frame["rank"].tolist() == [1, 2]
+    assert ranked.images_embedded == 2 * 60
+    written = {str(path.relative_to(ranked.folder)) for path in ranked.folder.rglob("*") if path.is_file()}
+    assert {
+        "leaderboard.csv",
+        "leaderboard.json",
+        "leaderboard.md",
+        "leaderboard.html",
+        "run.json",
+    } <= written
+    assert {"images.csv", "baselines.csv", "audit_summary.csv", "per_class_f1.csv"} <= written
+    assert {name for name in written if name.startswith("plots/")}
+    assert (ranked.run / "run.log").read_text()
+    again = pd.read_csv(ranked.folder / "leaderboard.csv")
+    assert again.val_f1.tolist() == frame.val_f1.tolist(), "CSV keeps every digit"
+
+
+def test_the_second_run_computes_nothing_and_one_new_image_costs_one_embedding_each(
+    photos: Path, tmp_path: Path, request_for: Make, tiny: ModuleType, pair: tuple[Any, Any]
+) -> None:
+    data = shutil.copytree(photos, tmp_path / "walls")
+    first = rank_backbones(request_for(data, *pair))
+    second = rank_backbones(request_for(data, *pair))
+    assert second.images_embedded == 0
+    assert facts(second.board) == facts(first.board)
+    Image.fromarray(tiny.drawing(np.random.default_rng(99), cracked=True)).save(data / "cracked" / "new.png")
+    assert rank_backbones(request_for(data, *pair)).images_embedded == 2
+
+
+def test_renaming_and_shuffling_files_changes_no_digit(
+    photos: Path, tmp_path: Path, request_for: Make, pair: tuple[Any, Any]
+) -> None:
+    first = rank_backbones(request_for(photos, *pair))
+    other = tmp_path / "elsewhere" / "walls"
+    for number, path in enumerate(sorted(photos.rglob("*.png"), reverse=True)):
+        target = other / path.parent.name / f"renamed-{number * 7 % 60:03}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    request = request_for(other, *pair[::-1])
+    second = rank_backbones(replace(request, results=tmp_path / "other"))
+    assert second.images_embedded == 0, "moving files costs nothing"
+    assert facts(second.board) == facts(first.board)
+
+
+def test_one_failure_never_ends_the_run(photos: Path, request_for: Make, tiny: ModuleType) -> None:
+    broken = tiny.tiny_backbone("Broken", build=tiny.explode)
+    poisoned = tiny.tiny_backbone("Poisoned", preprocess=tiny.poison)
+    large = replace(tiny.tiny_backbone("Large"), min_size=64)
+    request = request_for(photos, tiny.tiny_backbone("Fine"), broken, poisoned, large)
+    rows = {row["backbone"]: row for row in rank_backbones(request).board.rows}
+    assert rows["Fine"]["status"] == Status.SCORED
+    assert rows["Broken"]["status"] == Status.FAILED
+    assert "no such architecture" in rows["Broken"]["reason"]
+    assert rows["Poisoned"]["status"] == Status.FAILED
+    assert "NaN" in rows["Poisoned"]["reason"] or "finite" in rows["Poisoned"]["reason"]
+    assert rows["Large"]["status"] == Status.SKIPPED
+    assert "64 pixels" in rows["Large"]["reason"]
+
+
+def test_a_wrong_embedding_dim_is_caught(photos: Path, request_for: Make, tiny: ModuleType) -> None:
+    liar = replace(tiny.tiny_backbone("Liar", 8), embedding_dim=9)
+    rows = {
+        row["backbone"]: row
+        for row in rank_backbones(request_for(photos, liar, tiny.tiny_backbone("Fine"))).board.rows
+    }
+    assert rows["Liar"]["status"] == Status.FAILED
+    assert "9" in rows["Liar"]["reason"]
+    assert rows["Fine"]["status"] == Status.SCORED
+
+
+def test_nothing_scored_is_an_error_and_still_leaves_a_board(
+    photos: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    with pytest.raises(NothingScored, match="no such architecture") as caught:
+        rank_backbones(request_for(photos, tiny.tiny_backbone("Broken", build=tiny.explode)))
+    assert caught.value.exit_status == 1
+    assert Path(caught.value.where).exists()
+
+
+def test_limits_of_the_device_skip_with_a_reason(
+    photos: Path, request_for: Make, pair: tuple[Any, Any]
+) -> None:
+    request = request_for(photos, *pair, max_latency_ms=1e-6)
+    with pytest.raises(NothingScored, match="max-latency-ms"):
+        rank_backbones(request)
+    small = replace(request.embed, max_size_mb=4 * 28 * 8 / 1e6)
+    rows = rank_backbones(replace(request, embed=small, max_latency_ms=None)).board.rows
+    assert [row["status"] for row in rows] == ["scored", "skipped"]
+    assert "max-size-mb" in rows[1]["reason"]
+
+
+def test_the_stored_board_can_be_rebuilt_and_compared(
+    photos: Path, request_for: Make, pair: tuple[Any, Any]
+) -> None:
+    request = request_for(photos, *pair)
+    first = rank_backbones(request)
+    shutil.rmtree(request.embed.cache)
+    rebuilt = rebuild_report(request, first.images.name)
+    assert facts(rebuilt.board) == facts(first.board)
+    assert compare_runs(first.run, rebuilt.run).scores == ()
+
+
+def test_a_comparison_names_the_changed_weights(
+    photos: Path, request_for: Make, pair: tuple[Any, Any]
+) -> None:
+    request = request_for(photos, pair[0])
+    first = rank_backbones(request)
+    other = replace(request.embed, weights=WeightsSource(kind=WeightsKind.RANDOM, seed=7))
+    second = rank_backbones(replace(request, embed=other))
+    comparison = compare_runs(first.run, second.run)
+    assert "Tiny8" in {change.name for change in comparison.changes if change.kind.value == "weights"}
+
+
+def test_the_record_says_what_ran(photos: Path, request_for: Make, pair: tuple[Any, Any]) -> None:
+    ranked: Ranked = rank_backbones(request_for(photos, *pair, arguments=("rank", str(photos))))
+    record = read_run_record(ranked.run)
+    assert record.arguments == ("rank", str(photos))
+    assert record.versions["keras"]
+    assert record.hardware["cores"] >= 1
+    shas = {name: facts.weights_sha256 for name, facts in record.backbones.items()}
+    assert len(set(shas.values())) == 2
+    assert {row["backbone"]: row["weights_sha256"] for row in ranked.board.rows} == shas
+    assert json.loads((ranked.run / "run.json").read_text())["options"]["weights"]["kind"] == "random"
+
+
+def test_an_outcome_that_was_damaged_is_computed_again(
+    photos: Path, request_for: Make, pair: tuple[Any, Any]
+) -> None:
+    request = request_for(photos, pair[0])
+    first = rank_backbones(request)
+    (stored,) = (first.folder / "outcomes").glob("*.outcome")
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    stored.write_bytes(bytes(content))
+    assert facts(rank_backbones(request).board) == facts(first.board)
+
+
+def test_the_tensorflow_engine_can_be_asked_for(
+    photos: Path, request_for: Make, pair: tuple[Any, Any]
+) -> None:
+    request = request_for(photos, pair[0])
+    ranked = rank_backbones(replace(request, embed=replace(request.embed, engine=Engine.TENSORFLOW)))
+    assert ranked.board.rows[0]["engine"] in {"tensorflow", Engine.TENSORFLOW}
+
+
+@pytest.mark.parametrize("size", [10, 25])
+def test_a_scratch_smaller_than_the_data_streams(
+    photos: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType, size: int
+) -> None:
+    request = request_for(photos, pair[0])
+    small = replace(request.embed, scratch_bytes=size * tiny.SIZE**2 * 3)
+    ranked = rank_backbones(replace(request, embed=small))
+    assert ranked.images_embedded == 60
+    assert not list((request.embed.cache / "scratch").glob("*/pixels*")), "the scratch is gone"
