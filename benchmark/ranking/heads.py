@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmark.errors import EmbeddingError
 from benchmark.ranking.heads_choice import Choice, Chooser
@@ -76,9 +77,11 @@ def train_heads(
     ids = tuple(embeddings.image_ids if image_ids is None else image_ids)
     _check(embeddings, truth, ids)
     plan = make_plan(truth, split, protocol, ids)
-    lesson = _lesson(embeddings.features, truth, plan, protocol)
-    choices, history = _choose(lesson)
-    scores = _refit(lesson, choices)
+    # The products are small: more threads would only wait for each other, and could change the last bit.
+    with threadpool_limits(limits=1, user_api="blas"):
+        lesson = _lesson(embeddings.features, truth, plan, protocol)
+        choices, history = _choose(lesson)
+        scores = _refit(lesson, choices)
     return HeadResult(
         predictions=_predictions(plan, split, choices, scores),
         val_history=history,
@@ -108,7 +111,6 @@ class _Lesson:
 
     features: Float32
     targets: Float32
-    data: Any
     task: Task
     plan: Plan
     protocol: HeadProtocol
@@ -120,19 +122,23 @@ class _Lesson:
         if self.plan.standardised:
             scale, shift = part_scales(self.features, parts)
         exclusive = self.task is Task.MULTICLASS
-        return Material(data=self.data, scale=scale, shift=shift, exclusive=exclusive, protocol=self.protocol)
+        return Material(
+            features=self.features,
+            targets=self.targets,
+            scale=scale,
+            shift=shift,
+            exclusive=exclusive,
+            protocol=self.protocol,
+        )
 
 
 def _lesson(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtocol) -> _Lesson:
-    from benchmark.ranking.heads_loop import as_data
-
     targets = np.zeros(truth.targets.shape, np.float32)
     targets[plan.used] = truth.targets[plan.used]
-    ready = working_copy(features, plan.used) if plan.standardised else features
+    ready = working_copy(features, plan.used) if plan.standardised else np.ascontiguousarray(features)
     return _Lesson(
         features=ready,
         targets=targets,
-        data=as_data(ready, targets),
         task=truth.task,
         plan=plan,
         protocol=protocol,
@@ -172,7 +178,7 @@ def _refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
             if choices[number].epoch == epoch:
                 rows = plan.stages[number].score
                 one = Heads(kernel=heads.kernel[place : place + 1], bias=heads.bias[place : place + 1])
-                scores[number] = predict(material, one, [rows])[0, :, 0]
+                scores[number] = predict(material, one, [rows])[0][0]
 
     fit(material, jobs, after_epoch)
     return [scores[number] for number in range(len(jobs))]

@@ -54,17 +54,16 @@ class Chooser:
         self._loss = np.full(shape, np.inf)
         self._threshold = np.full(shape, 0.5)
 
-    def see(self, epoch: int, stages: Sequence[int], probabilities: Float32) -> None:
+    def see(self, epoch: int, stages: Sequence[int], probabilities: Sequence[Float32]) -> None:
         """Score one epoch.
 
         Args:
             epoch: finished epochs, from 1.
             stages: positions of the F stages.
-            probabilities: float32 (F, V, G, C) on each stage's ``choose`` rows, padded.
+            probabilities: for each stage float32 (G, V, C) on its ``choose`` rows.
         """
-        for place, stage in enumerate(stages):
+        for stage, values in zip(stages, probabilities, strict=True):
             rows = self._plan.stages[stage].choose
-            values = np.moveaxis(probabilities[place, : len(rows)], 1, 0)
             cell = (epoch - 1, stage)
             self._threshold[cell] = self._thresholds(values, rows)
             decided = decide(values, self._threshold[cell][:, None], self._task)

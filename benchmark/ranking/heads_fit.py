@@ -1,30 +1,27 @@
-"""Training a set of heads together, epoch by epoch, around the compiled loop."""
+"""Training the heads of many jobs together, epoch by epoch."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmark.errors import TrainingError
+from benchmark.ranking.heads_loop import Course, Trainee, dropout_masks, probabilities
 from benchmark.records import Float32, HeadProtocol, Int64
-
-if TYPE_CHECKING:
-    from benchmark.ranking.heads_loop import Data, JobTable, Rule, State
 
 # Kernels with their moments beyond this many bytes are trained in several calls.
 _STATE_BYTES = 256 << 20
-# Values gathered at once for predictions.
-_GATHERED_VALUES = 8 << 20
+# Dropout masks are made for this many values at a time, and shared by all jobs.
+_MASK_VALUES = 1 << 20
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Heads that share training images: one per grid point.
+    """Heads that share training images, batches and dropout: one per grid point.
 
     Attributes:
         label: names the job; seeds of initial weights and batches derive from it.
@@ -46,28 +43,20 @@ class Material:
     """What the jobs of one backbone train on.
 
     Attributes:
-        data: features float32 (N, D) and targets float32 (N, C), as tensors.
+        features: float32 (N, D), contiguous.
+        targets: float32 (N, C).
         scale: float32 (F, D) per job.
         shift: float32 (F, D) per job: a job's input is ``features * scale + shift``.
         exclusive: softmax (True) or a sigmoid per column.
         protocol: dropout, batch size, class weights and seed.
     """
 
-    data: Data
+    features: Float32
+    targets: Float32
     scale: Float32
     shift: Float32
     exclusive: bool
     protocol: HeadProtocol
-
-    @property
-    def dim(self) -> int:
-        """D."""
-        return int(self.scale.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        """C."""
-        return int(self.data.targets.shape[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +71,14 @@ class Heads:
     kernel: Float32
     bias: Float32
 
+    @classmethod
+    def joined(cls, heads: Sequence[Heads]) -> Heads:
+        """The heads of several jobs as one value."""
+        return cls(
+            kernel=np.concatenate([some.kernel for some in heads]),
+            bias=np.concatenate([some.bias for some in heads]),
+        )
+
 
 AfterEpoch = Callable[[int, Sequence[int], Heads], None]
 """Called with the number of finished epochs, the positions of the jobs still trained, and their heads."""
@@ -94,7 +91,7 @@ def derived_seed(*parts: object) -> int:
 
 
 def fit(material: Material, jobs: Sequence[Job], after_epoch: AfterEpoch) -> None:
-    """Train all jobs' heads.
+    """Train all jobs' heads. What a job learns does not depend on the other jobs.
 
     Args:
         material: what to train on; its scale and shift have one row per job.
@@ -104,7 +101,7 @@ def fit(material: Material, jobs: Sequence[Job], after_epoch: AfterEpoch) -> Non
     Raises:
         TrainingError: a head's weights are no longer finite.
     """
-    heads_bytes = 12 * material.dim * material.outputs * len(jobs[0].rates)
+    heads_bytes = 16 * material.features.shape[1] * material.targets.shape[1] * len(jobs[0].rates)
     at_once = max(1, _STATE_BYTES // heads_bytes)
     for start in range(0, len(jobs), at_once):
         _fit_together(material, jobs, range(start, min(start + at_once, len(jobs))), after_epoch)
@@ -113,44 +110,82 @@ def fit(material: Material, jobs: Sequence[Job], after_epoch: AfterEpoch) -> Non
 def _fit_together(
     material: Material, jobs: Sequence[Job], which: Sequence[int], after_epoch: AfterEpoch
 ) -> None:
-    from benchmark.ranking import heads_loop
+    pupils = {number: _Pupil(material, number, jobs[number]) for number in which}
+    for epoch in range(1, max(jobs[number].epochs for number in which) + 1):
+        alive = [number for number in which if jobs[number].epochs >= epoch]
+        # A weight that overflows is found, and named, after the epoch.
+        with np.errstate(all="ignore"):
+            _train_epoch(material, [pupils[number] for number in alive], epoch)
+            heads = Heads.joined([pupils[number].heads() for number in alive])
+        _check_finite(heads)
+        after_epoch(epoch, alive, heads)
 
-    alive = list(which)
-    state = heads_loop.State(*_initial_state(material, [jobs[job] for job in alive]))
-    generators = {job: _generator(material.protocol, jobs[job], "batches") for job in alive}
-    for epoch in range(1, max(jobs[job].epochs for job in alive) + 1):
-        keep = [place for place, job in enumerate(alive) if jobs[job].epochs >= epoch]
-        if len(keep) < len(alive):
-            state = heads_loop.State(*(np.asarray(array)[keep] for array in state))
-            alive = [alive[place] for place in keep]
-        batches = _batches(
-            [(jobs[job].train, generators[job]) for job in alive], material.protocol.batch_size
+
+def _train_epoch(material: Material, pupils: Sequence[_Pupil], epoch: int) -> None:
+    """One epoch of every pupil, in blocks of steps that share their dropout masks."""
+    protocol = material.protocol
+    step_values = protocol.batch_size * material.features.shape[1]
+    block = max(1, _MASK_VALUES // step_values)
+    for pupil in pupils:
+        pupil.shuffle()
+    for start in range(0, max(pupil.steps for pupil in pupils), block):
+        seed = derived_seed(protocol.seed, "dropout", epoch, start)
+        shape = (block, protocol.batch_size, material.features.shape[1])
+        masks = dropout_masks(seed, shape, protocol.dropout)
+        for pupil in pupils:
+            pupil.learn(start, masks)
+
+
+class _Pupil:
+    """One job in training."""
+
+    def __init__(self, material: Material, number: int, job: Job) -> None:
+        protocol = material.protocol
+        kept = np.float32(1.0 - protocol.dropout)
+        positive, negative = _class_weights(material, job.train)
+        self._scale, self._shift = material.scale[number], material.shift[number]
+        self._generator = batch_generator(protocol, job)
+        self._train = job.train
+        self._order = job.train
+        self._size = protocol.batch_size
+        self.steps = -(-len(job.train) // protocol.batch_size)
+        course = Course(
+            features=material.features,
+            targets=material.targets,
+            scale=self._scale / kept,
+            shift=self._shift / kept,
+            positive=positive,
+            negative=negative,
+            exclusive=material.exclusive,
+            rates=np.asarray(job.rates, np.float32),
+            decays=np.asarray(job.decays, np.float32),
+            batch_size=protocol.batch_size,
         )
-        table = _job_table(material, [(job, jobs[job]) for job in alive], batches)
-        state = heads_loop.train_epoch(material.data, table, _rule(material, epoch), state)
-        after_epoch(epoch, alive, _heads(material, alive, state))
+        shape = (material.features.shape[1], material.targets.shape[1])
+        self._trainee = Trainee(course, initial_kernel(protocol, job, shape))
+
+    def shuffle(self) -> None:
+        """Put the training rows in the order of the next epoch."""
+        self._order = batch_order(self._generator, self._train)
+
+    def learn(self, start: int, masks: Float32) -> None:
+        """Take the steps from ``start`` on that there are masks for, as far as there are images."""
+        for step in range(start, min(start + len(masks), self.steps)):
+            rows = self._order[step * self._size : (step + 1) * self._size]
+            self._trainee.learn(rows, masks[step - start])
+
+    def heads(self) -> Heads:
+        """The heads on features that are not scaled yet."""
+        kernel = self._trainee.kernel
+        return Heads(
+            kernel=(kernel * self._scale[:, None])[None],
+            bias=(self._trainee.bias + self._shift @ kernel)[None],
+        )
 
 
-def _generator(protocol: HeadProtocol, job: Job, purpose: str) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(derived_seed(protocol.seed, job.label, purpose)))
-
-
-def _initial_state(material: Material, jobs: Sequence[Job]) -> tuple[Float32, ...]:
-    """Zero moments, zero biases and Glorot-uniform kernels, the same for all grid points of a job."""
-    dim, outputs = material.dim, material.outputs
-    grid = len(jobs[0].rates)
-    kernel = np.empty((len(jobs), dim, grid * outputs), np.float32)
-    for place, job in enumerate(jobs):
-        kernel[place] = np.tile(initial_kernel(material.protocol, job, (dim, outputs)), grid)
-    bias = np.zeros((len(jobs), grid * outputs), np.float32)
-    zeros = np.zeros_like(kernel)
-    return kernel, zeros, zeros, bias, bias, bias, np.zeros(len(jobs), np.float32)
-
-
-def initial_kernel(protocol: HeadProtocol, job: Job, shape: tuple[int, int]) -> Float32:
-    """Glorot-uniform kernel float32 (D, C) of a job (Glorot and Bengio, 2010)."""
-    limit = float(np.sqrt(6 / sum(shape)))
-    return _generator(protocol, job, "weights").uniform(-limit, limit, shape).astype(np.float32)
+def batch_generator(protocol: HeadProtocol, job: Job) -> np.random.Generator:
+    """Draws the batches of a job, epoch after epoch."""
+    return np.random.Generator(np.random.Philox(derived_seed(protocol.seed, job.label, "batches")))
 
 
 def batch_order(generator: np.random.Generator, train: Int64) -> Int64:
@@ -158,38 +193,11 @@ def batch_order(generator: np.random.Generator, train: Int64) -> Int64:
     return generator.permutation(train)
 
 
-def _batches(
-    trains: Sequence[tuple[Int64, np.random.Generator]], size: int
-) -> tuple[npt.NDArray[np.int32], Float32]:
-    """Rows int32 (F, S, B) of one epoch and their mask; S follows the job with most images."""
-    steps = max(-(-len(train) // size) for train, _ in trains)
-    rows = np.zeros((len(trains), steps * size), np.int32)
-    mask = np.zeros((len(trains), steps * size), np.float32)
-    for place, (train, generator) in enumerate(trains):
-        rows[place, : len(train)] = batch_order(generator, train)
-        mask[place, : len(train)] = 1.0
-    shape = (len(trains), steps, size)
-    return rows.reshape(shape), mask.reshape(shape)
-
-
-def _job_table(
-    material: Material, jobs: Sequence[tuple[int, Job]], batches: tuple[npt.NDArray[np.int32], Float32]
-) -> JobTable:
-    from benchmark.ranking.heads_loop import JobTable
-
-    numbers = [number for number, _ in jobs]
-    kept = 1.0 - material.protocol.dropout
-    weights = np.stack([_class_weights(material, job.train) for _, job in jobs])
-    return JobTable(
-        rows=batches[0],
-        mask=batches[1],
-        scale=(material.scale[numbers] / np.float32(kept))[:, None],
-        shift=(material.shift[numbers] / np.float32(kept))[:, None],
-        positive=weights[:, 0],
-        negative=weights[:, 1],
-        rates=np.asarray([job.rates for _, job in jobs], np.float32),
-        decays=np.asarray([job.decays for _, job in jobs], np.float32),
-    )
+def initial_kernel(protocol: HeadProtocol, job: Job, shape: tuple[int, int]) -> Float32:
+    """Glorot-uniform kernel float32 (D, C) of a job (Glorot and Bengio, 2010)."""
+    generator = np.random.Generator(np.random.Philox(derived_seed(protocol.seed, job.label, "weights")))
+    limit = float(np.sqrt(6 / sum(shape)))
+    return generator.uniform(-limit, limit, shape).astype(np.float32)
 
 
 def _class_weights(material: Material, train: Int64) -> Float32:
@@ -197,7 +205,7 @@ def _class_weights(material: Material, train: Int64) -> Float32:
 
     A sigmoid's two sides get n / (2 n_side), a softmax's classes n / (C n_class), scikit-learn's "balanced".
     """
-    targets = np.asarray(material.data.targets)[train]
+    targets = material.targets[train]
     if not material.protocol.balanced:
         return np.ones((2, targets.shape[1]), np.float32)
     positives = targets.sum(0, dtype=np.float64)
@@ -206,62 +214,34 @@ def _class_weights(material: Material, train: Int64) -> Float32:
     return np.asarray(len(targets) / (sides * np.maximum(both, 1.0)), np.float32)
 
 
-def _rule(material: Material, epoch: int) -> Rule:
-    from benchmark.ranking.heads_loop import Rule
-
-    return Rule(
-        exclusive=np.bool_(material.exclusive),
-        drop_below=np.int32(round(material.protocol.dropout * 65536)),
-        seed=np.int32(derived_seed(material.protocol.seed, "dropout", epoch)),
-    )
-
-
-def _heads(material: Material, jobs: Sequence[int], state: State) -> Heads:
-    """Heads on the unscaled working copy, checked to be finite."""
-    kernel, bias = np.asarray(state.kernel), np.asarray(state.bias)
-    scale, shift = material.scale[list(jobs)], material.shift[list(jobs)]
-    heads = Heads(
-        kernel=kernel * scale[:, :, None],
-        bias=bias + np.einsum("fd,fdh->fh", shift, kernel),
-    )
+def _check_finite(heads: Heads) -> None:
     if not (np.isfinite(heads.kernel).all() and np.isfinite(heads.bias).all()):
         raise TrainingError(
             "a head's weights are not finite",
             expected="finite weights after each epoch",
             next_step="Lower the learning rates, or check the embeddings of this backbone.",
         )
-    return heads
 
 
-def predict(material: Material, heads: Heads, rows: Sequence[Int64]) -> Float32:
+def predict(material: Material, heads: Heads, rows: Sequence[Int64]) -> list[Float32]:
     """Probabilities of each job's heads on its own rows.
 
     Args:
         material: features and output type.
         heads: of F jobs with G grid points.
-        rows: for each job the rows to predict; lengths V_f may differ.
+        rows: for each job the V rows to predict.
 
     Returns:
-        float32 (F, max V_f, G, C); what lies beyond a job's own rows means nothing.
+        For each job float32 (G, V, C).
     """
-    from benchmark.ranking import heads_loop
+    outputs = material.targets.shape[1]
 
-    padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
-    for place, some in enumerate(rows):
-        padded[place, : len(some)] = some
-    at_once = max(1, _GATHERED_VALUES // (len(rows) * material.dim))
-    outputs, exclusive = np.int32(material.outputs), np.bool_(material.exclusive)
-    blocks = [
-        np.asarray(
-            heads_loop.predict(
-                material.data.features,
-                padded[:, start : start + at_once],
-                heads.kernel,
-                heads.bias,
-                outputs,
-                exclusive,
-            )
-        )
-        for start in range(0, padded.shape[1], at_once)
-    ]
-    return np.concatenate(blocks, 1) if blocks else np.zeros((len(rows), 0, 1, outputs), np.float32)
+    def logits(job: int, some: Int64) -> Float32:
+        found = np.empty((len(some), heads.bias.shape[1]), np.float32)
+        for start in range(0, len(some), _ROWS_AT_ONCE):
+            part = some[start : start + _ROWS_AT_ONCE]
+            found[start : start + len(part)] = material.features[part] @ heads.kernel[job]
+        found += heads.bias[job]
+        return np.moveaxis(found.reshape(len(some), -1, outputs), 1, 0)
+
+    return [probabilities(logits(job, some), exclusive=material.exclusive) for job, some in enumerate(rows)]

@@ -1,231 +1,187 @@
-"""The compiled training loop of heads: many heads at once, one step per batch.
+"""The training loop of heads: all grid points of a job at once, one small step after the other.
 
-This module imports TensorFlow; import it where heads are trained, not before.
+A step gathers one batch of embeddings, standardises it, drops features, multiplies it with the heads of all
+grid points side by side, and updates them with Adam. Everything that a step touches fits into a core's cache,
+and nothing is allocated: this is two to three times faster on a processor than the same batched step as a
+TensorFlow graph, whose every operation streams the batches of all jobs through memory (measured: 0.45 against
+1.0 to 1.4 processor seconds for 120 heads of 500 x 1280 embeddings over 20 epochs), and it spares the process
+the import of TensorFlow.
 
-Shapes: F jobs (fold, repeat, final head), G grid points per job, C outputs, D features, S steps, B images per
-batch. The grid points of a job share its batches and dropout masks, so the batch is gathered once per job and
-multiplied with all its heads. Every dimension is dynamic: the loop is traced once per process, whatever the
-backbone.
-
-Adam as in Kingma and Ba, "Adam: a method for stochastic optimization", 2015, with the form and the constants
-of Keras; weight decay is decoupled (Loshchilov and Hutter, 2019), of the kernel alone.
+Adam: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, with the form and the constants of
+Keras; weight decay is decoupled (Loshchilov and Hutter, 2019) and leaves the bias alone.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
 
-import tensorflow as tf
+import numpy as np
+import numpy.typing as npt
 
-from benchmark.records import Float32
-
-Tensor: TypeAlias = Any
-"""A tf.Tensor; where the compiled functions are called, a NumPy array will do."""
+from benchmark.records import Float32, Int64
 
 _BETA_1 = 0.9
 _BETA_2 = 0.999
-_EPSILON = 1e-7
+_EPSILON = np.float32(1e-7)
+_LARGEST_LOGIT = np.float32(80.0)
+# Weights with both moments and a scratch array stay in a core's second-level cache.
+_CACHED_VALUES = 1 << 15
 
 
-class Data(NamedTuple):
-    """What all jobs share: features float32 (N, D), targets float32 (N, C)."""
-
-    features: Tensor
-    targets: Tensor
-
-
-class JobTable(NamedTuple):
-    """What one job has: constants of an epoch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What one job trains on.
 
     Attributes:
-        rows: int32 (F, S, B) rows of ``Data`` per step; padding is row 0.
-        mask: float32 (F, S, B), 1 for an image, 0 for padding.
-        scale: float32 (F, 1, D) standardisation, with the dropout's 1 / (1 - rate) inside.
-        shift: float32 (F, 1, D), so that the input of the dense layer is ``features * scale + shift``.
-        positive: float32 (F, C) loss weight of an output whose target is 1.
-        negative: float32 (F, C) loss weight of an output whose target is 0 (sigmoid only).
-        rates: float32 (F, G) learning rates.
-        decays: float32 (F, G) weight decays.
-    """
-
-    rows: Tensor
-    mask: Tensor
-    scale: Tensor
-    shift: Tensor
-    positive: Tensor
-    negative: Tensor
-    rates: Tensor
-    decays: Tensor
-
-
-class Rule(NamedTuple):
-    """What holds for every job of the call.
-
-    Attributes:
-        exclusive: bool scalar; True: softmax over C, False: a sigmoid for each of C.
-        drop_below: int32 scalar; a feature is dropped where 16 random bits are below it.
-        seed: int32 scalar of this epoch's dropout masks.
-    """
-
-    exclusive: Tensor
-    drop_below: Tensor
-    seed: Tensor
-
-
-class State(NamedTuple):
-    """Weights and Adam's moments; the heads of a job stand side by side in the last axis, G * C.
-
-    Attributes:
-        kernel: float32 (F, D, G * C), with its moments ``kernel_m`` and ``kernel_v``.
-        bias: float32 (F, G * C), with its moments ``bias_m`` and ``bias_v``.
-        updates: float32 (F,) updates made so far.
-    """
-
-    kernel: Tensor
-    kernel_m: Tensor
-    kernel_v: Tensor
-    bias: Tensor
-    bias_m: Tensor
-    bias_v: Tensor
-    updates: Tensor
-
-
-def _floats(*shape: int | None) -> Tensor:
-    return tf.TensorSpec(shape, tf.float32)
-
-
-def _flag(kind: Tensor) -> Tensor:
-    return tf.TensorSpec((), kind)
-
-
-_ANY1, _ANY2, _ANY3 = (None,), (None, None), (None, None, None)
-_DATA = Data(_floats(*_ANY2), _floats(*_ANY2))
-_RULE = Rule(_flag(tf.bool), _flag(tf.int32), _flag(tf.int32))
-_MANY, _FEW = _floats(*_ANY3), _floats(*_ANY2)
-_STATE = State(_MANY, _MANY, _MANY, _FEW, _FEW, _FEW, _floats(*_ANY1))
-_TABLE = JobTable(
-    tf.TensorSpec(_ANY3, tf.int32),
-    _floats(*_ANY3),
-    _floats(None, 1, None),
-    _floats(None, 1, None),
-    *[_floats(*_ANY2)] * 4,
-)
-
-
-@tf.function(input_signature=[_DATA, _TABLE, _RULE, _STATE])  # type: ignore[untyped-decorator]
-def train_epoch(data: Data, table: JobTable, rule: Rule, state: State) -> State:
-    """Run the S steps of one epoch for every head and return the new state."""
-    steps = tf.shape(table.rows)[1]
-
-    def body(step: Tensor, current: State) -> tuple[Tensor, State]:
-        return step + 1, _update(data, table, rule, current, step)
-
-    _, trained = tf.while_loop(lambda step, _: step < steps, body, (0, state), parallel_iterations=1)
-    return State(*trained)
-
-
-def _update(data: Data, table: JobTable, rule: Rule, state: State, step: Tensor) -> State:
-    """One Adam update of every job that still has a batch in this step."""
-    rows, mask = table.rows[:, step], table.mask[:, step]
-    inputs = tf.gather(data.features, rows) * table.scale + table.shift
-    inputs = tf.where(_kept(tf.shape(inputs)[1:], rule, step), inputs, 0.0)
-    targets = tf.gather(data.targets, rows)
-    logits = tf.matmul(inputs, state.kernel) + state.bias[:, None]
-    slopes = _slopes(logits, targets, _loss_weights(targets, mask, table, rule), rule)
-    gradients = tf.matmul(inputs, slopes, transpose_a=True), tf.reduce_sum(slopes, 1)
-    return _adam(state, gradients, table, tf.reduce_max(mask, 1))
-
-
-def _kept(shape: Tensor, rule: Rule, step: Tensor) -> Tensor:
-    """Dropout's mask of this step, bool (B, D), the same for every job: their images differ."""
-    size = tf.reduce_prod(shape)
-    seed = tf.stack([rule.seed, step])
-    length = tf.expand_dims((size + 1) // 2, 0)
-    # Without bounds, all bits of an integer are random; each gives two features 16 of them.
-    words = tf.random.stateless_uniform(length, seed, None, None, tf.uint32)  # type: ignore[arg-type]
-    bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size]
-    return tf.reshape(tf.cast(bits, tf.int32) >= rule.drop_below, shape)
-
-
-def _loss_weights(targets: Tensor, mask: Tensor, table: JobTable, rule: Rule) -> Tensor:
-    """Weight of each output's error, float32 (F, B, C): class weight over the size of the batch.
-
-    Keras averages a binary cross-entropy over outputs, then over images; a categorical one over images.
-    """
-    images = tf.maximum(tf.reduce_sum(mask, 1), 1.0)[:, None, None]
-    positive = targets * table.positive[:, None]
-    both = (positive + (1.0 - targets) * table.negative[:, None]) / tf.cast(tf.shape(targets)[2], tf.float32)
-    each = tf.where(rule.exclusive, tf.reduce_sum(positive, 2, keepdims=True), both)
-    return each * mask[:, :, None] / images
-
-
-def _slopes(logits: Tensor, targets: Tensor, weights: Tensor, rule: Rule) -> Tensor:
-    """Derivative of the loss with respect to the logits, float32 (F, B, G * C)."""
-    shape = tf.shape(targets)
-    split = tf.reshape(logits, [shape[0], shape[1], -1, shape[2]])
-    probabilities = tf.where(rule.exclusive, tf.nn.softmax(split), tf.nn.sigmoid(split))
-    return tf.reshape((probabilities - targets[:, :, None]) * weights[:, :, None], tf.shape(logits))
-
-
-def _adam(state: State, gradients: tuple[Tensor, Tensor], table: JobTable, active: Tensor) -> State:
-    """Adam's update; a job without a batch in this step (``active`` 0) stays as it is."""
-    updates = state.updates + active
-    outputs = tf.shape(state.bias)[1] // tf.shape(table.rates)[1]
-    counted = tf.maximum(updates, 1.0)
-    correction = active * tf.sqrt(1.0 - _BETA_2**counted) / (1.0 - _BETA_1**counted)
-    alpha = tf.repeat(table.rates * correction[:, None], outputs, axis=1)
-    shrink = tf.repeat(1.0 - table.rates * table.decays * active[:, None], outputs, axis=1)
-    share_1, share_2 = (1.0 - _BETA_1) * active[:, None], (1.0 - _BETA_2) * active[:, None]
-    kernel_slope, bias_slope = gradients
-    kernel_m = state.kernel_m + (kernel_slope - state.kernel_m) * share_1[:, None]
-    kernel_v = state.kernel_v + (tf.square(kernel_slope) - state.kernel_v) * share_2[:, None]
-    bias_m = state.bias_m + (bias_slope - state.bias_m) * share_1
-    bias_v = state.bias_v + (tf.square(bias_slope) - state.bias_v) * share_2
-    kernel = state.kernel * shrink[:, None] - kernel_m * alpha[:, None] / (tf.sqrt(kernel_v) + _EPSILON)
-    bias = state.bias - bias_m * alpha / (tf.sqrt(bias_v) + _EPSILON)
-    return State(kernel, kernel_m, kernel_v, bias, bias_m, bias_v, updates)
-
-
-@tf.function(  # type: ignore[untyped-decorator]
-    input_signature=[
-        _floats(*_ANY2),
-        tf.TensorSpec(_ANY2, tf.int32),
-        _floats(*_ANY3),
-        _floats(*_ANY2),
-        tf.TensorSpec((), tf.int32),
-        _flag(tf.bool),
-    ]
-)
-def predict(
-    features: Tensor, rows: Tensor, kernel: Tensor, bias: Tensor, outputs: Tensor, exclusive: Tensor
-) -> Tensor:
-    """Probabilities of every head on its job's rows, without dropout.
-
-    Args:
-        features: float32 (N, D).
-        rows: int32 (F, V).
-        kernel: float32 (F, D, G * C), with the job's standardisation folded in.
-        bias: float32 (F, G * C), likewise.
-        outputs: C.
-        exclusive: softmax (True) or sigmoid.
-
-    Returns:
-        float32 (F, V, G, C).
-    """
-    logits = tf.matmul(tf.gather(features, rows), kernel) + bias[:, None]
-    shape = tf.shape(rows)
-    split = tf.reshape(logits, [shape[0], shape[1], -1, outputs])
-    return tf.where(exclusive, tf.nn.softmax(split), tf.nn.sigmoid(split))
-
-
-def as_data(features: Float32, targets: Float32) -> Data:
-    """Arrays as tensors, converted once for all epochs.
-
-    Args:
-        features: float32 (N, D). Without a GPU an aligned array is shared, not copied: leave it unchanged.
+        features: float32 (N, D), contiguous; shared by all jobs.
         targets: float32 (N, C).
+        scale: float32 (D,), with the dropout's 1 / (1 - rate) inside.
+        shift: float32 (D,): the input of the dense layer is ``features * scale + shift``.
+        positive: float32 (C,) loss weight of an output whose target is 1.
+        negative: float32 (C,) loss weight of an output whose target is 0 (sigmoid only).
+        exclusive: softmax over C (True), or a sigmoid for each of C.
+        rates: float32 (G,) learning rates.
+        decays: float32 (G,) weight decays.
+        batch_size: images per update.
     """
-    shared = not tf.config.list_physical_devices("GPU") and features.ctypes.data % 64 == 0
-    if shared and features.flags.c_contiguous and features.flags.writeable:
-        return Data(tf.experimental.dlpack.from_dlpack(features.__dlpack__()), tf.constant(targets))
-    return Data(tf.constant(features), tf.constant(targets))
+
+    features: Float32
+    targets: Float32
+    scale: Float32
+    shift: Float32
+    positive: Float32
+    negative: Float32
+    exclusive: bool
+    rates: Float32
+    decays: Float32
+    batch_size: int
+
+    @property
+    def outputs(self) -> int:
+        """C."""
+        return int(self.targets.shape[1])
+
+
+class Trainee:
+    """The heads of one job: weights, Adam's moments and work space.
+
+    Attributes:
+        kernel: float32 (D, G * C); the heads of the grid points stand side by side.
+        bias: float32 (G * C,).
+    """
+
+    def __init__(self, course: Course, initial: Float32) -> None:
+        """Start from one kernel (D, C) for all grid points and zero biases."""
+        dim, outputs = initial.shape
+        # The bias is the last row of the weights, so that Adam sees one array.
+        self._weights = np.zeros((dim + 1, outputs * len(course.rates)), np.float32)
+        self._weights[:dim] = np.tile(initial, len(course.rates))
+        self.kernel, self.bias = self._weights[:dim], self._weights[dim]
+        self._course = course
+        self._moments = _Moments(self._weights.shape)
+        self._gradient = np.empty_like(self._weights)
+        self._inputs = np.empty((course.batch_size, dim), np.float32)
+        self._rates = np.repeat(course.rates, outputs)
+        self._shrink = np.repeat(1 - course.rates * course.decays, outputs)
+        self._decays = bool(course.decays.any())
+        self._updates = 0
+
+    def learn(self, rows: Int64, kept: Float32) -> None:
+        """Make one update.
+
+        Args:
+            rows: int64 (n,) rows of the batch, n at most the batch size.
+            kept: float32 (batch size, D), 0 where a feature is dropped, else 1.
+        """
+        inputs = self._inputs[: len(rows)]
+        np.take(self._course.features, rows, axis=0, out=inputs, mode="clip")
+        inputs *= self._course.scale
+        inputs += self._course.shift
+        inputs *= kept[: len(rows)]
+        slopes = self._slopes(inputs @ self.kernel + self.bias, rows)
+        np.matmul(inputs.T, slopes, out=self._gradient[:-1])
+        np.sum(slopes, axis=0, out=self._gradient[-1])
+        self._update()
+
+    def _slopes(self, logits: Float32, rows: Int64) -> Float32:
+        """Derivative of the loss with respect to the logits, float32 (n, G * C).
+
+        Keras averages a binary cross-entropy over outputs, then over images; a categorical one over images.
+        """
+        course = self._course
+        targets = course.targets[rows]
+        heads = logits.reshape(len(rows), -1, course.outputs)
+        if course.exclusive:
+            weights = (targets * course.positive).sum(1, keepdims=True)
+        else:
+            weights = targets * course.positive + (1 - targets) * course.negative
+            weights /= np.float32(course.outputs)
+        slopes = probabilities(heads, exclusive=course.exclusive)
+        slopes -= targets[:, None]
+        slopes *= (weights / np.float32(len(rows)))[:, None]
+        return slopes.reshape(logits.shape)
+
+    def _update(self) -> None:
+        self._updates += 1
+        correction = np.sqrt(1 - _BETA_2**self._updates) / (1 - _BETA_1**self._updates)
+        if self._decays:
+            self.kernel *= self._shrink
+        self._moments.step(self._weights, self._gradient, self._rates * np.float32(correction))
+
+
+class _Moments:
+    """Adam's two moments of one matrix."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._first = np.zeros(shape, np.float32)
+        self._second = np.zeros(shape, np.float32)
+        self._rows = max(1, _CACHED_VALUES // shape[1])
+        self._scratch = np.empty((min(self._rows, shape[0]), shape[1]), np.float32)
+
+    def step(self, weights: Float32, gradient: Float32, alphas: Float32) -> None:
+        """Update weights in place, some rows at a time; the gradient is used up."""
+        for start in range(0, len(weights), self._rows):
+            part = slice(start, start + self._rows)
+            first, second, slope = self._first[part], self._second[part], gradient[part]
+            scratch = self._scratch[: len(first)]
+            np.subtract(slope, first, out=scratch)
+            scratch *= np.float32(1 - _BETA_1)
+            first += scratch
+            np.square(slope, out=slope)
+            slope -= second
+            slope *= np.float32(1 - _BETA_2)
+            second += slope
+            np.sqrt(second, out=slope)
+            slope += _EPSILON
+            np.divide(first, slope, out=scratch)
+            scratch *= alphas
+            weights[part] -= scratch
+
+
+def probabilities(logits: Float32, *, exclusive: bool) -> Float32:
+    """Softmax over the last axis, or a sigmoid of each, as a new float32 array of the same shape.
+
+    Logits beyond ±80, where float32 has no other answer than 0 or 1, are cut there.
+    """
+    if exclusive:
+        exponents = np.exp(logits - logits.max(-1, keepdims=True))
+        return np.asarray(exponents / exponents.sum(-1, keepdims=True), np.float32)
+    exponents = np.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    np.negative(exponents, out=exponents)
+    np.exp(exponents, out=exponents)
+    exponents += 1
+    return np.asarray(np.reciprocal(exponents, out=exponents), np.float32)
+
+
+def dropout_masks(seed: int, shape: tuple[int, int, int], rate: float) -> Float32:
+    """Which features are kept, float32 of 0 and 1.
+
+    Args:
+        seed: of the random bits; the same seed and shape give the same masks everywhere.
+        shape: (steps, batch size, D).
+        rate: share that is dropped, resolved to 1/65536.
+    """
+    size = int(np.prod(shape))
+    words = np.random.SFC64(seed).random_raw(-(-size // 4))
+    bits: npt.NDArray[np.uint16] = np.asarray(words, "<u8").view("<u2")[:size]
+    return (bits >= round(rate * 65536)).astype(np.float32).reshape(shape)

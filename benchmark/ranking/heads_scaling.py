@@ -27,24 +27,16 @@ def working_copy(features: Float32, used: Int64) -> Float32:
         used: int64 (n,) rows that may train; no other row has any influence.
 
     Returns:
-        float32 (N, D), aligned for TensorFlow; columns that are constant over ``used`` are 0.
+        float32 (N, D); columns that are constant over ``used`` are 0.
     """
     mean, spread = _moments(features, used)
     still = spread <= _RESOLUTION * np.abs(mean)
     inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=~still)
-    working = aligned(features.shape)
+    working = np.empty(features.shape, np.float32)
     for start in range(0, len(features), _ROWS_AT_ONCE):
         stop = start + _ROWS_AT_ONCE
         working[start:stop] = (features[start:stop].astype(np.float64) - mean) * inverse
     return working
-
-
-def aligned(shape: tuple[int, ...]) -> Float32:
-    """An uninitialised float32 array that starts at a multiple of 64 bytes, as TensorFlow's do."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + 16, np.float32)
-    start = (-memory.ctypes.data % 64) // 4
-    return memory[start : start + size].reshape(shape)
 
 
 def part_scales(working: Float32, parts: Sequence[Int64]) -> tuple[Float32, Float32]:
