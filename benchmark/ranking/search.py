@@ -260,45 +260,59 @@ def next_round(standing: Standing, truth: Truth, options: SearchOptions) -> tupl
     Returns:
         The backbones that leave, with reasons; never all of them.
     """
-    scored = sorted(standing.outcomes, key=lambda outcome: outcome.backbone)
-    if not scored:
+    if not standing.outcomes:
         return ()
-    sample, mistakes = _evidence(scored, truth, options)
-    comparison = compare(sample, mistakes)
-    names = [outcome.backbone for outcome in scored]
-    behind = _behind(comparison, standing, options) if standing.share < 1 else np.zeros(len(names), bool)
+    evidence = _evidence(standing, truth, options)
+    images = len(evidence.sample.targets)
     dropped = [
         Dropped(
             backbone=name,
             kind=DropKind.BEHIND,
-            reason=_behind_reason(comparison, position, names, len(sample.targets)),
+            reason=_behind_reason(evidence, position),
             round=standing.round,
-            images=len(sample.targets),
+            images=images,
         )
-        for position, name in enumerate(names)
-        if behind[position]
+        for position, name in enumerate(evidence.names)
+        if evidence.behind[position]
     ]
-    return (*dropped, *_too_large(names, sample, comparison, behind, standing, options))
+    return (*dropped, *_too_large(evidence, standing, options))
 
 
-def _evidence(
-    scored: Sequence[Outcome], truth: Truth, options: SearchOptions
-) -> tuple[Sample, list[Mistakes]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """What a round says: K backbones by name, compared, and which of them are behind, bool (K,)."""
+
+    names: tuple[str, ...]
+    sample: Sample
+    comparison: Comparison
+    behind: Bool
+
+
+def _evidence(standing: Standing, truth: Truth, options: SearchOptions) -> _Evidence:
+    scored = sorted(standing.outcomes, key=lambda outcome: outcome.backbone)
     first = scored[0].predictions
     if first is None:
         raise ArgumentError("a scored backbone without predictions", where=scored[0].backbone)
     rows = first.val_rows
     groups = None if truth.groups is None else truth.groups[rows]
     sample = Sample.of(truth.targets[rows], default_average(truth.task, options.average), groups)
-    mistakes = []
-    for outcome in scored:
-        found = outcome.predictions
-        if found is None or not np.array_equal(found.val_rows, rows):
-            raise ArgumentError(
-                "backbones of one round were validated on different images", where=outcome.backbone
-            )
-        mistakes.append(Mistakes.of(decide(found.val, found.val_thresholds, truth.task), sample))
-    return sample, mistakes
+    mistakes = [_mistakes(outcome, rows, sample, truth.task) for outcome in scored]
+    comparison = compare(sample, mistakes)
+    return _Evidence(
+        names=tuple(outcome.backbone for outcome in scored),
+        sample=sample,
+        comparison=comparison,
+        behind=_behind(comparison, standing, options),
+    )
+
+
+def _mistakes(outcome: Outcome, rows: Int64, sample: Sample, task: Task) -> Mistakes:
+    found = outcome.predictions
+    if found is None or not np.array_equal(found.val_rows, rows):
+        raise ArgumentError(
+            "backbones of one round were validated on different images", where=outcome.backbone
+        )
+    return Mistakes.of(decide(found.val, found.val_thresholds, task), sample)
 
 
 def _unlikely(standing: Standing, options: SearchOptions) -> float:
@@ -308,44 +322,40 @@ def _unlikely(standing: Standing, options: SearchOptions) -> float:
 
 
 def _behind(comparison: Comparison, standing: Standing, options: SearchOptions) -> Bool:
+    if standing.share >= 1:  # nothing is left to save
+        return np.zeros(len(comparison.f1), bool)
     pairs = max(len(standing.candidates) * (len(standing.candidates) - 1), 2)
     separates = NormalDist().inv_cdf(1 - (1 - FAMILY_LEVEL) / pairs)
     limit = _unlikely(standing, options) + separates * math.sqrt(standing.share)
     return np.asarray((comparison.statistics > limit).any(0))
 
 
-def _behind_reason(comparison: Comparison, position: int, names: Sequence[str], images: int) -> str:
-    leader = int(np.argmax(comparison.statistics[:, position]))
+def _behind_reason(evidence: _Evidence, position: int) -> str:
+    f1 = evidence.comparison.f1
+    leader = int(np.argmax(evidence.comparison.statistics[:, position]))
     return (
-        f"unlikely to reach the leaders: F1 {comparison.f1[position]:.3f} against "
-        f"{comparison.f1[leader]:.3f} of {names[leader]} on {images} images"
+        f"unlikely to reach the leaders: F1 {f1[position]:.3f} against {f1[leader]:.3f} of "
+        f"{evidence.names[leader]} on {len(evidence.sample.targets)} images"
     )
 
 
-def _too_large(
-    names: Sequence[str],
-    sample: Sample,
-    comparison: Comparison,
-    behind: Bool,
-    standing: Standing,
-    options: SearchOptions,
-) -> list[Dropped]:
-    sure = _sure_of_a_tie(sample, comparison, behind, standing, options)
-    winners = [standing.candidates[name] for name, safe in zip(names, sure, strict=True) if safe]
+def _too_large(evidence: _Evidence, standing: Standing, options: SearchOptions) -> list[Dropped]:
+    sure = _sure_of_a_tie(evidence, standing, options)
+    winners = [standing.candidates[name] for name, safe in zip(evidence.names, sure, strict=True) if safe]
     if not winners:
         return []
     smallest = min(winners, key=_size_and_name)
-    left = [name for name, gone in zip(names, behind, strict=True) if not gone] + list(standing.pending)
-    images = {name: len(sample.targets) for name in names}
+    running = [name for name, gone in zip(evidence.names, evidence.behind, strict=True) if not gone]
+    images = dict.fromkeys(running, len(evidence.sample.targets)) | dict.fromkeys(standing.pending, 0)
     return [
         Dropped(
             backbone=name,
             kind=DropKind.SIZE,
             reason=f"larger than {smallest.backbone}, which ties with the best F1 that can still be reached",
             round=standing.round,
-            images=images.get(name, 0),
+            images=images[name],
         )
-        for name in sorted(left)
+        for name in sorted(images)
         if _size_and_name(standing.candidates[name]) > _size_and_name(smallest)
     ]
 
@@ -354,12 +364,11 @@ def _size_and_name(candidate: Candidate) -> tuple[int, str]:
     return candidate.size_bytes, candidate.backbone
 
 
-def _sure_of_a_tie(
-    sample: Sample, comparison: Comparison, behind: Bool, standing: Standing, options: SearchOptions
-) -> Bool:
+def _sure_of_a_tie(evidence: _Evidence, standing: Standing, options: SearchOptions) -> Bool:
     """Whose place in the first tie group nobody is likely to take, bool (K,)."""
+    behind, comparison = evidence.behind, evidence.comparison
     if standing.share >= 1:
-        return _ties_with_perfect(sample, comparison)
+        return _ties_with_perfect(evidence.sample, comparison)
     if standing.pending:
         return np.zeros(len(behind), bool)
     limit = _PAIR_QUANTILE * math.sqrt(standing.share) - _unlikely(standing, options)
