@@ -142,7 +142,7 @@ class Split:
         val: int64 (n_val,).
         test: int64 (n_test,); empty when the user gave train and val only.
         given: True when the user gave the parts (folders or a CSV column).
-        val_drawn: True when val was drawn by us: always when nothing was given, and from train when the user gave
+        val_drawn: True when val was drawn by us: always when nothing was given, from train when the user gave
             train and test only.
     """
 
@@ -170,8 +170,9 @@ class ImageSet:
         split: the parts.
         rejected: files left out, with reasons.
         duplicates: (kept path, duplicate path) pairs of byte-identical files with one label.
-        crossings: the pairs among those whose files the user gave to different parts, each path followed by its
-            part's name: (kept path, part, duplicate path, part). The first part of train, val, test keeps the image.
+        crossings: the pairs among those whose files the user gave to different parts, each path followed by
+            its part's name: (kept path, part, duplicate path, part). The first part of train, val, test keeps
+            the image.
     """
 
     name: str

@@ -199,13 +199,18 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def weights_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones weights fetch|verify|bundle``."""
-    from benchmark.pipeline import bundle_backbones, fetch_backbones, verify_weights
+    from benchmark.pipeline import bundle_backbones, check_bundle, fetch_backbones
 
-    actions = {"fetch": fetch_backbones, "bundle": bundle_backbones, "verify": verify_weights}
     if arguments.action != "fetch" and arguments.folder is None:
         raise ArgumentError(f"'weights {arguments.action}' needs a folder", expected="DIR")
     with make_observer(quiet=arguments.quiet) as observer:
-        rows = actions[arguments.action](select(arguments.backbones), arguments.folder, observer)
+        if arguments.action == "verify":
+            rows = check_bundle(arguments.folder)
+        elif arguments.action == "fetch":
+            rows = fetch_backbones(select(arguments.backbones), observer)
+        else:
+            chosen = select(arguments.backbones)
+            rows = bundle_backbones(chosen, arguments.folder, cache=arguments.cache, observer=observer)
     print_rows(rows, arguments.format)
     return 1 if any(row["status"] == "failed" for row in rows) else 0
 

@@ -189,7 +189,8 @@ def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, 
 def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones evaluate``."""
     from benchmark.data import load_images
-    from benchmark.deployment import evaluate, open_model, write_evaluation
+    from benchmark.deployment import evaluate, open_model
+    from benchmark.reporting import write_evaluation
 
     predictor = open_model(arguments.model)
     if arguments.groups == "auto":

@@ -2,6 +2,7 @@
 
 from benchmark.pipeline.auditing import Audited, audit_data
 from benchmark.pipeline.boards import Ranked
+from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
 from benchmark.pipeline.calls import rank
 from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.finetuning import FinetuneJob, FinetuneResult, finetune_backbones
@@ -21,8 +22,11 @@ __all__ = [
     "Ranked",
     "Search",
     "audit_data",
+    "bundle_backbones",
+    "check_bundle",
     "embed",
     "embed_images",
+    "fetch_backbones",
     "finetune_backbones",
     "rank",
     "rank_backbones",

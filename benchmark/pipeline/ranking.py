@@ -17,7 +17,7 @@ from benchmark.pipeline.planning import Plan, stopped_outcome
 from benchmark.pipeline.progress import OneAtATime, Silent
 from benchmark.pipeline.requests import RankRequest, Search
 from benchmark.pipeline.runs import LoggingObserver, Run
-from benchmark.pipeline.searching import Searched
+from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.records import ImageSet, Observer, Outcome, Status
 
 
@@ -85,7 +85,7 @@ class _Ranking:
         searched = self._search(embedded, job)
         outcomes = (*searched.pruned, *self._score(searched.embedded, job))
         ungrouped = self._score_ungrouped(searched.embedded, audited, job)
-        remarks = _remarks(audited, searched)
+        remarks = _remarks(audited, searched, self._replay(outcomes, job))
         ranked = Ranked(
             board=assemble_board(self._request, audited.images, outcomes, ungrouped, remarks),
             outcomes=outcomes,
@@ -108,7 +108,14 @@ class _Ranking:
         return embed_images(embed, images, self._observer)
 
     def _search(self, embedded: Embedded, job: HeadJob) -> Searched:
+        if self._request.search is Search.HALVING:
+            return search_by_halving(self._request.embed, job, self._observer)
         return Searched(embedded=embedded)
+
+    def _replay(self, outcomes: tuple[Outcome, ...], job: HeadJob) -> tuple[str, ...]:
+        if not self._request.audit_search or self._request.search is Search.HALVING:
+            return ()
+        return replay_halving(self._request.embed, job, outcomes, self._observer)
 
     def _score(self, embedded: Embedded, job: HeadJob) -> tuple[Outcome, ...]:
         """Outcomes of every backbone that was to be embedded."""
@@ -139,7 +146,7 @@ class _Ranking:
         return train_all(replace(job, images=audited.ungrouped), embedded.embedded, self._observer)
 
 
-def _remarks(audited: Audited, searched: Searched) -> Remarks:
+def _remarks(audited: Audited, searched: Searched, replayed: tuple[str, ...]) -> Remarks:
     banner = (searched.embedded.banner,) if searched.embedded.banner else ()
     alarms = tuple(finding.text for finding in audited.report.of(Severity.ERROR))
-    return Remarks(notes=(*banner, *alarms), statements=(*audited.notes, *searched.statements))
+    return Remarks(notes=(*banner, *alarms), statements=(*audited.notes, *searched.statements, *replayed))

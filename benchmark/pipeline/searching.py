@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from benchmark.pipeline.embedding import Embedded
-from benchmark.records import Outcome
+import numpy as np
+
+from benchmark.embeddings import EmbeddingStore
+from benchmark.pipeline.embedding import Embedded, embed_images
+from benchmark.pipeline.heads import HeadJob, train_all
+from benchmark.pipeline.planning import Plan, make_plan, scaled_flops, stopped_outcome
+from benchmark.pipeline.requests import EmbedRequest
+from benchmark.pipeline.subsets import take_rows
+from benchmark.ranking import (
+    Candidate,
+    SearchAudit,
+    SearchOptions,
+    SearchReport,
+    audit_search,
+    run_search,
+    search_subsets,
+)
+from benchmark.records import Backbone, ImageSet, Int64, Observer, Outcome, Status, Truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +38,139 @@ class Searched:
     embedded: Embedded
     pruned: tuple[Outcome, ...] = ()
     statements: tuple[str, ...] = ()
+
+
+def search_by_halving(request: EmbedRequest, job: HeadJob, observer: Observer) -> Searched:
+    """Embed and score on growing subsets, dropping backbones that are unlikely to win.
+
+    Args:
+        request: all backbones.
+        job: the heads, on all images.
+        observer: told of the progress.
+    """
+    store = EmbeddingStore(request.cache, observer=observer)
+    plans = {
+        backbone.name: make_plan(request, backbone, job.images.image_ids, store)
+        for backbone in request.backbones
+    }
+    scorer = SubsetScorer(request=request, job=job, observer=observer)
+    truth, options = Truth.of(job.images), _options(job)
+    candidates = [_candidate(plan, truth) for plan in plans.values() if plan.stopped is None]
+    subsets = search_subsets(truth, scorer.rows, options)
+    report = run_search(candidates, scorer.score, truth, subsets, options, prepare=scorer.prepare)
+    dropped = {one.backbone for one in report.dropped}
+    kept = tuple(backbone for backbone in request.backbones if backbone.name not in dropped)
+    return Searched(
+        embedded=embed_images(replace(request, backbones=kept), job.images, observer),
+        pruned=_pruned(report, plans),
+        statements=(_spent(report, len(candidates)),),
+    )
+
+
+def replay_halving(
+    request: EmbedRequest, job: HeadJob, outcomes: Sequence[Outcome], observer: Observer
+) -> tuple[str, ...]:
+    """What halving would have done where everything was computed, in whole sentences."""
+    if not any(outcome.status is Status.SCORED for outcome in outcomes):
+        return ()
+    scorer = SubsetScorer(request=request, job=job, observer=observer)
+    audit = audit_search(outcomes, scorer.score, Truth.of(job.images), _options(job))
+    return (_audited(audit), _spent(audit.report, len(audit.report.finished) + len(audit.report.unfinished)))
+
+
+@dataclass(kw_only=True)
+class SubsetScorer:
+    """Scores backbones on parts of the images.
+
+    Attributes:
+        request: all backbones, weights, cache.
+        job: the heads, on all images.
+        observer: told of the progress.
+    """
+
+    request: EmbedRequest
+    job: HeadJob
+    observer: Observer
+    _known: dict[tuple[str, int], Outcome] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> Int64:
+        """int64 (M,): train and val positions, ascending."""
+        split = self.job.images.split
+        return np.sort(np.concatenate([split.train, split.val]))
+
+    def prepare(self, names: Sequence[str], rows: Int64) -> None:
+        """Embed and score several backbones on the same rows together."""
+        images, positions = self._images(rows)
+        chosen = tuple(self._backbone(name) for name in names)
+        embedded = embed_images(replace(self.request, backbones=chosen), images, self.observer)
+        job = replace(self.job, images=images)
+        outcomes = [*embedded.stopped, *train_all(job, embedded.embedded, self.observer)]
+        for outcome in outcomes:
+            self._known[outcome.backbone, len(rows)] = _in_all(outcome, positions)
+
+    def score(self, name: str, rows: Int64) -> Outcome:
+        """The outcome of one backbone on some rows, its positions those of all images."""
+        if (name, len(rows)) not in self._known:
+            self.prepare([name], rows)
+        return self._known[name, len(rows)]
+
+    def _images(self, rows: Int64) -> tuple[ImageSet, Int64]:
+        """The images of a subset and their positions among all; the whole brings its test part along."""
+        everything = self.job.images
+        if len(rows) == len(self.rows):
+            return everything, np.arange(len(everything), dtype=np.int64)
+        return take_rows(everything, rows), np.asarray(rows)
+
+    def _backbone(self, name: str) -> Backbone:
+        return next(backbone for backbone in self.request.backbones if backbone.name == name)
+
+
+def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
+    if outcome.predictions is None:
+        return outcome
+    found = outcome.predictions
+    moved = replace(found, val_rows=positions[found.val_rows], test_rows=positions[found.test_rows])
+    return replace(outcome, predictions=moved)
+
+
+def _options(job: HeadJob) -> SearchOptions:
+    return SearchOptions(average=job.protocol.average, seed=job.protocol.seed)
+
+
+def _candidate(plan: Plan, truth: Truth) -> Candidate:
+    backbone = plan.backbone
+    head = (backbone.embedding_dim + 1) * truth.targets.shape[1]
+    return Candidate(
+        backbone=backbone.name,
+        size_bytes=4 * (backbone.params + head),
+        flops=scaled_flops(backbone, plan.input_size),
+    )
+
+
+def _pruned(report: SearchReport, plans: dict[str, Plan]) -> tuple[Outcome, ...]:
+    """Outcomes of dropped backbones, those that never ran included."""
+    dropped = {one.backbone: one for one in report.dropped}
+    ran = [outcome for outcome in report.outcomes() if outcome.backbone in dropped]
+    known = {outcome.backbone for outcome in ran}
+    idle = [
+        stopped_outcome(plans[name], Status.PRUNED, one.reason)
+        for name, one in dropped.items()
+        if name not in known
+    ]
+    return (*ran, *idle)
+
+
+def _spent(report: SearchReport, candidates: int) -> str:
+    sizes = ", ".join(str(size) for size in report.subset_sizes)
+    return (
+        f"Halving over subsets of {sizes} images finished {len(report.finished)} of {candidates} backbones "
+        f"and spent {100 * report.share:.0f} % of the images x FLOPs of an exhaustive search."
+    )
+
+
+def _audited(audit: SearchAudit) -> str:
+    winner = "the same winner" if audit.same_winner else "ANOTHER winner"
+    group = "the same tie group" if audit.same_tie_group else "ANOTHER tie group"
+    lost = f" (lost: {', '.join(audit.lost)})" if audit.lost else ""
+    return f"Halving would have found {winner} and, backbones pruned for size aside, {group}{lost}."

@@ -391,6 +391,7 @@ def _ties_with_perfect(sample: Sample, comparison: Comparison) -> Bool:
 
 
 Score = Callable[[str, Int64], Outcome]
+Prepare = Callable[[Sequence[str], Int64], None]
 
 
 def run_search(
@@ -399,6 +400,8 @@ def run_search(
     truth: Truth,
     subsets: Sequence[Int64],
     options: SearchOptions | None = None,
+    *,
+    prepare: Prepare | None = None,
 ) -> SearchReport:
     """Run a budgeted search; the same code replays one for an audit.
 
@@ -409,12 +412,16 @@ def run_search(
         truth: labels and groups of all images.
         subsets: of ``search_subsets``.
         options: the same as for the subsets.
+        prepare: ``prepare(backbones, rows)`` is told who is about to be scored on a subset, so that they can
+            be run together; not before the last round, in which each result may spare the next backbone.
 
     Returns:
         Who finished, who left and why, and what it cost.
     """
     race = _Race(candidates, truth, subsets, options or SearchOptions())
-    for number in range(len(subsets)):
+    for number, rows in enumerate(subsets):
+        if prepare is not None and number < len(subsets) - 1:
+            prepare(race.running, rows)
         race.run_round(number, score)
     return race.report()
 
@@ -432,6 +439,11 @@ class _Race:
         self._finished: dict[str, Outcome] = {}
         self._unfinished: dict[str, Outcome] = {}
         self._dropped: list[Dropped] = []
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Who is in the race, cheapest first."""
+        return tuple(self._running)
 
     def _cost(self, name: str) -> tuple[int, int, str]:
         candidate = self._candidates[name]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         compare_runs,
         comparison_table,
     )
+    from benchmark.reporting.evaluation_files import write_evaluation
     from benchmark.reporting.plots import Plot, draw_plots
     from benchmark.reporting.run_record import (
         BackboneRecord,
@@ -36,6 +37,7 @@ _HOMES = {
     "board_files": ("BOARD_COLUMNS", "read_board"),
     "class_table": ("class_scores",),
     "compare": ("Change", "ChangeKind", "Comparison", "ScoreChange", "compare_runs", "comparison_table"),
+    "evaluation_files": ("write_evaluation",),
     "plots": ("Plot", "draw_plots"),
     "run_record": (
         "BackboneRecord",
@@ -70,6 +72,7 @@ __all__ = [
     "read_image_list",
     "read_run_record",
     "write_board",
+    "write_evaluation",
     "write_image_list",
     "write_rejected",
     "write_run_record",
