@@ -357,7 +357,7 @@ class HeadProtocol:
         epochs: upper bound; cv and holdout choose the epoch inside the training part.
         batch_size: images per update.
         learning_rates: grid of Adam learning rates.
-        weight_decays: grid of decoupled weight decays.
+        weight_decays: grid of decoupled weight decays (multiplied by the learning rate, as in AdamW).
         folds: cross-validation folds.
         repeats: cross-validation repeats.
         threshold: decision rule of sigmoid heads.
@@ -371,7 +371,7 @@ class HeadProtocol:
     epochs: int = 20
     batch_size: int = 32
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
-    weight_decays: tuple[float, ...] = (0.0, 1e-2)
+    weight_decays: tuple[float, ...] = (0.0, 1.0)
     folds: int = 5
     repeats: int = 3
     threshold: ThresholdRule = ThresholdRule()
