@@ -187,4 +187,4 @@ def explain_png(explainer: Explainer, image: UInt8, label: str | None = None) ->
     labels = explainer.description.labels
     shown = label or explainer.description.positive or labels[int(np.argmax(row.probabilities))]
     caption = f"{row.label or 'nothing decided'} ({shown}: {row.probabilities[labels.index(shown)]:.3f})"
-    return overlay_png(image, maps[0], caption=caption, unit=f"Grad-CAM for {shown}")
+    return overlay_png(image, maps[0], caption=caption, unit=f"relative evidence for {shown}")

@@ -188,9 +188,9 @@ def _export_all(
     bench: _Bench, wanted: tuple[Target, ...], observer: Observer | None
 ) -> tuple[ExportResult, ...]:
     """Convert everything in one process, then run everything in another: neither disturbs the other."""
-    staged, failures = _convert_all(bench, wanted)
+    before, staged, failures = _convert_all(bench, wanted)
     try:
-        results = dict(_judge_all(bench, staged, observer))
+        results = dict(_judge_all(bench, staged, before, observer))
     finally:
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -203,13 +203,19 @@ def _export_all(
 
 def _convert_all(
     bench: _Bench, wanted: tuple[Target, ...]
-) -> tuple[dict[Target, Path], dict[Target, ExportError]]:
-    """Staged folders by target, and the reasons of those that could not be converted."""
+) -> tuple[Float32, dict[Target, Path], dict[Target, ExportError]]:
+    """The Keras model's probabilities, staged folders by target, and why others could not be converted."""
     staged = {target: _staging(bench.model_dir, target) for target in wanted}
     failures: dict[Target, ExportError] = {}
-    tasks = [_conversion(bench, target, folder) for target, folder in staged.items()]
+    # The Keras model is run where TensorFlow is loaded anyway.
+    reference = _measurement(bench, _KERAS_NAME, bench.model_dir)
+    tasks = [reference, *(_conversion(bench, target, folder) for target, folder in staged.items())]
     try:
         for task, answer in _work(bench, tasks):
+            if task is reference:
+                if isinstance(answer, ExportError):
+                    raise answer
+                continue
             target = Target(task.name)
             if isinstance(answer, ExportError):
                 failures[target] = answer
@@ -220,7 +226,7 @@ def _convert_all(
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return staged, failures
+    return _probabilities(bench, reference), staged, failures
 
 
 def _staging(model_dir: Path, target: Target) -> Path:
@@ -266,18 +272,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _judge_all(
-    bench: _Bench, staged: Mapping[Target, Path], observer: Observer | None
+    bench: _Bench, staged: Mapping[Target, Path], before: Float32, observer: Observer | None
 ) -> Iterable[tuple[Target, ExportResult]]:
-    tasks = [_measurement(bench, _KERAS_NAME, bench.model_dir)]
-    tasks += [_measurement(bench, target.value, folder) for target, folder in staged.items()]
-    before: Float32 | None = None
-    for task, answer in _work(bench, tasks if staged else []):
-        if task.name == _KERAS_NAME:
-            if isinstance(answer, ExportError):
-                raise answer
-            before = _probabilities(bench, task)
-            continue
-        assert before is not None  # the reference is the first task
+    tasks = [_measurement(bench, target.value, folder) for target, folder in staged.items()]
+    for task, answer in _work(bench, tasks):
         target = Target(task.name)
         result = _judged(bench, target, staged[target], answer, before)
         yield target, _put_in_place(bench, result)

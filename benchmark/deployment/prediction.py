@@ -221,7 +221,7 @@ def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
 
 
 def _safe(text: str) -> str:
-    """A cell that no spreadsheet runs, on one line: control characters and bytes that are not UTF-8 are escaped."""
+    """A cell on one line that no spreadsheet runs; control characters are escaped."""
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text

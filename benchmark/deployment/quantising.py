@@ -16,7 +16,8 @@ a fine-tuned MobileNetV3Small_0.75, and each mended here:
 
 Inputs of a hard-swish may be cut at -3, below which it is zero (Howard et al., 2019, arXiv:1905.02244);
 this too is a candidate. Where no wholly integer candidate is close enough, element-wise, depthwise and dense
-operators stay in float and the other convolutions are int8.
+operators stay in float, and so do the first convolutions, which hold few weights and whose rounding all later
+layers inherit; the others are int8.
 """
 
 # ruff: noqa: ANN401 - TensorFlow's models, functions and flatbuffer objects carry no types
@@ -51,7 +52,7 @@ _FLOAT_OPERATORS = (
     "SOFTMAX",
 )
 # A candidate this close to the float model on the calibration images ends the search.
-_GOOD_ENOUGH = 0.005
+_GOOD_ENOUGH = 0.002
 # Above this mean probability difference the partly float candidates are tried as well.
 _ACCEPTABLE = 0.01
 _SMALLEST_RANGE = 1e-6
@@ -65,11 +66,13 @@ class Candidate:
         percentile: of the per-image extremes that a range keeps; 100 keeps all.
         cut_hard_swish: cut ranges of hard-swish inputs at -3.
         float_operators: operators that stay in float.
+        early_share: share of the convolution weights that stay in float, from the first layer on.
     """
 
     percentile: float
     cut_hard_swish: bool = False
     float_operators: tuple[str, ...] = ()
+    early_share: float = 0.0
 
     def notes(self, difference: float) -> tuple[str, ...]:
         """How this departs from the plain conversion, for the reader."""
@@ -79,12 +82,10 @@ class Candidate:
             else f"activation ranges clipped to the {self.percentile:g}th percentile of per-image extremes"
         )
         cut = ("hard-swish inputs cut at -3",) if self.cut_hard_swish else ()
-        kept = (
-            (f"kept in float: {', '.join(self.float_operators)}",)
-            if self.float_operators
-            else ("wholly int8",)
-        )
-        return ranges, *cut, *kept, f"mean probability difference on the calibration images {difference:.4f}"
+        operators = f"in float: {', '.join(self.float_operators)}"
+        early = f", and the convolutions that hold the first {self.early_share:.0%} of their weights"
+        kept = operators + early * bool(self.early_share) if self.float_operators else "wholly int8"
+        return ranges, *cut, kept, f"mean probability difference on the calibration images {difference:.4f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +118,26 @@ class _Trial:
     candidate: Candidate
 
 
-_WHOLLY_INT8 = tuple(
-    Candidate(percentile=percentile, cut_hard_swish=cut)
-    for percentile in (100.0, 99.0, 98.0, 90.0, 80.0)
-    for cut in (False, True)
-)
-_PARTLY_FLOAT = tuple(
-    Candidate(percentile=percentile, cut_hard_swish=cut, float_operators=_FLOAT_OPERATORS)
-    for percentile in (100.0, 99.0)
-    for cut in (False, True)
-)
+def _wholly_int8(cuts: Sequence[bool]) -> list[Candidate]:
+    return [
+        Candidate(percentile=percentile, cut_hard_swish=cut)
+        for percentile in (100.0, 99.0, 98.0, 90.0, 80.0)
+        for cut in cuts
+    ]
+
+
+def _partly_float(cuts: Sequence[bool]) -> list[Candidate]:
+    # Float neighbours take the harm out of cutting, so that it is always worth it.
+    return [
+        Candidate(
+            percentile=percentile,
+            cut_hard_swish=cuts[-1],
+            float_operators=_FLOAT_OPERATORS,
+            early_share=share,
+        )
+        for share in (0.0, 0.02, 0.06, 0.15)
+        for percentile in (100.0, 99.0)
+    ]
 
 
 def quantise(
@@ -146,24 +157,22 @@ def quantise(
         ExportError: no candidate runs.
     """
     # A float input is what the converter can turn into a uint8 one; a CAST inside stays a float operator.
-    best = _search(build(tf.float32), images, _WHOLLY_INT8, None)
+    best = _search(build(tf.float32), images, _wholly_int8, None)
     if not integer_only and (best is None or best.difference > _ACCEPTABLE):
-        best = _search(build(tf.uint8), images, _PARTLY_FLOAT, best)
+        best = _search(build(tf.uint8), images, _partly_float, best)
     if best is None:
         raise ExportError("no int8 version of this model runs in LiteRT with its default delegate")
     return best.content, best.candidate.notes(best.difference)
 
 
 def _search(
-    function: Any, images: UInt8, candidates: Sequence[Candidate], best: _Trial | None
+    function: Any, images: UInt8, make: Callable[[Sequence[bool]], list[Candidate]], best: _Trial | None
 ) -> _Trial | None:
     """The closest of the candidates and of ``best``."""
     calibrated = _with_range_slots(function, images[:1])
     ranges = observe(calibrated, images)
-    has_hard_swish = _HARD_SWISH in _operator_names(_parsed(calibrated))
-    for candidate in candidates:
-        if candidate.cut_hard_swish and not has_hard_swish:
-            continue
+    cuts = (False, True) if _HARD_SWISH in _operator_names(_parsed(calibrated)) else (False,)
+    for candidate in make(cuts):
         content = _quantised(calibrated, ranges, candidate)
         difference = _difference(content, images, ranges.probabilities)
         if difference is not None and (best is None or difference < best.difference):
@@ -242,6 +251,7 @@ def _quantised(calibrated: bytes, ranges: Ranges, candidate: Candidate) -> bytes
         input_data_type=tf.float32,
         output_data_type=tf.float32,
         denylisted_ops=list(candidate.float_operators) or None,
+        denylisted_nodes=_first_convolutions(_parsed(calibrated), candidate.early_share) or None,
     )
     if candidate.float_operators:  # its input is uint8 already
         return bytes(content)
@@ -287,6 +297,20 @@ def _hard_swish_inputs(model: Any) -> set[int]:
         for tensor in operator.inputs:
             readers.setdefault(int(tensor), set()).add(name)
     return {tensor for tensor, names in readers.items() if names == {_HARD_SWISH}}
+
+
+def _first_convolutions(model: Any, share: float) -> list[str]:
+    """Names of the first convolutions that hold at most this share of all convolution weights."""
+    graph = model.subgraphs[0]
+    pairs = zip(_operator_names(model), graph.operators, strict=True)
+    convolutions = [operator for name, operator in pairs if name == "CONV_2D"]
+    weights = np.array([np.prod(graph.tensors[operator.inputs[1]].shape) for operator in convolutions], float)
+    early = np.cumsum(weights) <= share * weights.sum()
+    return [
+        graph.tensors[operator.outputs[0]].name.decode()
+        for operator, chosen in zip(convolutions, early, strict=True)
+        if chosen
+    ]
 
 
 def _difference(content: bytes, images: UInt8, wanted: Float32) -> float | None:

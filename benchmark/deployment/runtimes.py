@@ -193,7 +193,7 @@ def _onnx(path: Path, threads: int) -> Run:
     options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (*_onnx_refusals(), RuntimeError, ValueError) as error:
+    except _onnx_refusals() as error:
         raise _refused(path, error) from error
     name = session.get_inputs()[0].name
     return lambda images: np.asarray(session.run(None, {name: images})[0])
@@ -203,9 +203,8 @@ def _onnx_refusals() -> tuple[type[Exception], ...]:
     """ONNX Runtime's own exceptions, which share no base class but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-    return tuple(
-        kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)
-    )
+    kinds = [kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*kinds, RuntimeError, ValueError)
 
 
 def _openvino(path: Path, threads: int) -> Run:

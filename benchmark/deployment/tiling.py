@@ -15,7 +15,7 @@ from benchmark.deployment.heatmap import overlay_png
 from benchmark.deployment.prediction import Prediction, list_images, per_class, predictions_of
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import ArgumentError, DataError
-from benchmark.records import Float32, Int64, Observer, Task, UInt8
+from benchmark.records import Float32, Float64, Int64, Observer, Task, UInt8
 from benchmark.storage import write_whole
 
 _TASK = "predict tiles"
@@ -108,6 +108,8 @@ def merged(probabilities: Float32, merge: Merge) -> Float32:
 def heat_map(windows: Int64, scores: Float32, shape: tuple[int, int], scale: float) -> Float32:
     """Where the scores come from: each pixel has the mean score of the windows that cover it.
 
+    A window counts the more the nearer the pixel is to its centre, so that the map has no hard steps.
+
     Args:
         windows: int64 (W, 4).
         scores: float32 (W,), 0 to 1.
@@ -117,14 +119,25 @@ def heat_map(windows: Int64, scores: Float32, shape: tuple[int, int], scale: flo
     Returns:
         float32 of that shape.
     """
-    total, count = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
+    total, weights = np.zeros(shape, np.float64), np.zeros(shape, np.float64)
     for (top, left, height, width), score in zip(windows, scores, strict=True):
-        # Rounded outwards, so that no pixel of the map stays uncovered.
-        rows = slice(int(top * scale), max(int(np.ceil((top + height) * scale)), int(top * scale) + 1))
-        columns = slice(int(left * scale), max(int(np.ceil((left + width) * scale)), int(left * scale) + 1))
-        total[rows, columns] += float(score)
-        count[rows, columns] += 1
-    return (total / np.maximum(count, 1)).astype(np.float32)
+        rows, columns = _scaled(top, height, scale), _scaled(left, width, scale)
+        weight = np.outer(_closeness(total[rows].shape[0]), _closeness(total[:, columns].shape[1]))
+        total[rows, columns] += float(score) * weight
+        weights[rows, columns] += weight
+    return np.divide(total, weights, out=np.zeros(shape), where=weights > 0).astype(np.float32)
+
+
+def _scaled(start: int, length: int, scale: float) -> slice:
+    """A side of a window on the map, rounded outwards, so that no pixel of the map stays uncovered."""
+    first = int(start * scale)
+    return slice(first, max(int(np.ceil((start + length) * scale)), first + 1))
+
+
+def _closeness(length: int) -> Float64:
+    """Weights above 0, largest in the middle, float64 (length,)."""
+    positions = np.arange(length) + 0.5
+    return np.asarray(np.minimum(positions, length - positions), np.float64)
 
 
 def predict_tiles(
