@@ -1,0 +1,68 @@
+"""Minimum versions exclude known vulnerabilities; what is installed is audited where that can be done."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# package -> the first version without the vulnerabilities that docs/security.md lists
+FIXED = {"keras": "3.15.1", "pillow": "12.2", "jinja2": "3.1.6"}
+
+
+def requirements() -> dict[str, Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = [Requirement(line) for line in project["dependencies"]]
+    return {requirement.name.lower(): requirement for requirement in found}
+
+
+@pytest.mark.parametrize(("name", "fixed"), FIXED.items())
+def test_minimum_versions_exclude_known_vulnerabilities(name: str, fixed: str) -> None:
+    lowest = next(item for item in requirements()[name].specifier if item.operator == ">=")
+    assert Version(lowest.version) >= Version(fixed)
+    assert Version(metadata.version(name)) >= Version(fixed)
+
+
+def test_the_documented_versions_are_the_checked_ones() -> None:
+    table = (ROOT / "docs" / "security.md").read_text().partition("## Minimum versions")[2]
+    assert dict(re.findall(r"^\| ([a-z0-9]+) \| ([0-9.]+) \|", table, re.MULTILINE)) == FIXED
+
+
+def test_constraints_satisfy_the_requirements() -> None:
+    pinned = dict(
+        line.lower().split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    )
+    for name, requirement in requirements().items():
+        assert pinned[name] in requirement.specifier, name
+
+
+@pytest.mark.slow
+def test_pip_audit_finds_nothing(tmp_path: Path) -> None:
+    """Audits the pinned versions; skips, and says why, where no database of vulnerabilities answers."""
+    if importlib.util.find_spec("pip_audit") is None:
+        pytest.skip("pip-audit is not installed")
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "pip_audit", "--progress-spinner=off", "--no-deps", "--disable-pip"]
+    command += ["--format=json", f"--output={report}", "--timeout=10", "-r", str(ROOT / "constraints.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    if not report.exists():
+        pytest.skip(f"pip-audit reached no database: {done.stderr.strip()[-200:]}")
+    dependencies = json.loads(report.read_text())["dependencies"]
+    audited = [one for one in dependencies if "skip_reason" not in one]
+    if not audited:
+        pytest.skip(f"pip-audit knows none of the packages here: {dependencies[0]['skip_reason']}")
+    vulnerable = {one["name"]: [item["id"] for item in one["vulns"]] for one in audited if one["vulns"]}
+    assert vulnerable == {}
