@@ -35,6 +35,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from benchmark.data.fast_jpeg import fast_pixels
 from benchmark.errors import DataError
 from benchmark.records import UInt8
 
@@ -42,19 +43,19 @@ MAX_PIXELS: Final = 50_000_000
 HEADER_BYTES: Final = 16
 """How many first bytes ``sniff`` looks at."""
 
-# Pillow warns of odd metadata on stderr, from whatever thread decodes. What matters is said by ``decode``'s own
-# error, and what does not (a broken EXIF block beside whole pixels) a viewer does not mention either.
+# Pillow warns of odd metadata on stderr, from whatever thread decodes. What matters is said by ``decode``'s
+# own error, and what does not (a broken EXIF block beside whole pixels) a viewer does not mention either.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
 
 _ORIENTATION_TAG = 0x0112
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TURNS: dict[int, Callable[[UInt8], UInt8]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels[::-1].transpose(1, 0, 2),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: pixels[:, ::-1].transpose(1, 0, 2),
 }
 # What Pillow's parsers are known to raise on bytes that are not what they claim to be.
 _PARSER_ERRORS = (
@@ -133,14 +134,14 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8:
         max_pixels: images whose header declares more are refused before decoding.
 
     Returns:
-        uint8 (H, W, 3), RGB, upright, writable only by copy.
+        uint8 (H, W, 3), RGB, upright; treat it as read-only.
 
     Raises:
         DataError: not an image of these formats, too large, damaged or cut off; ``what`` is the reason.
     """
     image = _open(content, max_pixels)
     try:
-        return np.asarray(_upright_rgb(image))
+        return _upright_rgb(image, content)
     except _PARSER_ERRORS as error:
         raise _damaged(image.format or "image", error) from error
 
@@ -190,12 +191,15 @@ def _damaged(kind: str, error: BaseException) -> DataError:
     return DataError(f"a damaged or incomplete {kind} file", got=text[:200])
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()
+def _upright_rgb(image: Image.Image, content: bytes) -> UInt8:
+    plain_jpeg = image.format == "JPEG" and image.mode == "RGB"
+    pixels = fast_pixels(content) if plain_jpeg else None
+    if pixels is None:
+        image.load()
+        pixels = np.asarray(_to_rgb(image))
     # Read after loading: PNG may carry its EXIF behind the pixels, and TIFF files come out upright already.
-    turn = _TRANSPOSES.get(_orientation(image))
-    plain = _to_rgb(image)
-    return plain if turn is None else plain.transpose(turn)
+    turn = _TURNS.get(_orientation(image))
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def _orientation(image: Image.Image) -> int:

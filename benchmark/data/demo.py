@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -65,8 +66,8 @@ def write_demo(folder: Path, *, count: int = 300, seed: int = 0) -> Path:
         return folder
     _make_room(folder, plan)
     surfaces = range(0, count, PATCHES)
-    for files in map_in_order(lambda first: _drawn(plan, cracked, first), surfaces, 0):
-        for name, content in files:
+    with closing(map_in_order(lambda first: _drawn(plan, cracked, first), surfaces, 0)) as drawn:
+        for name, content in (file for files in drawn for file in files):
             write_whole(folder / name, content)
     return folder
 

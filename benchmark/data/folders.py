@@ -89,7 +89,8 @@ class _Walk:
         for item in self._scan(base):
             path = _join(base, item.name)
             if self._is_folder(item):
-                entries += [Entry(found, (item.name,), part) for found in self._images(path)]
+                labels = (item.name,)
+                entries += [Entry(found, labels, part) for found in self._images(path)]
             elif self._refused_link(item, path):
                 continue
             elif _suffix(item.name) in IMAGE_SUFFIXES:

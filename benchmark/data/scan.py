@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,18 +61,22 @@ class Scanner:
 
     def _scan_into(self, findings: list[Finding], paths: Sequence[str]) -> None:
         saved = time.monotonic()
-        for found in map_in_order(self._look_at, _chunks(paths), self.jobs):
-            for path, (stamp, finding, read, decoded) in found:
-                findings.append(finding)
-                self.files_read += read
-                self.files_decoded += decoded
-                if stamp is not None:
-                    self.index.add(path, stamp, finding)
-            if self.observer:
-                self.observer.advanced(TASK, len(findings))
-            if time.monotonic() - saved > _SAVE_SECONDS:
-                self._save(paths)
-                saved = time.monotonic()
+        with closing(map_in_order(self._look_at, _chunks(paths), self.jobs)) as looks:
+            for found in looks:
+                self._take(found, findings)
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    self._save(paths)
+                    saved = time.monotonic()
+
+    def _take(self, found: list[tuple[str, _Look]], findings: list[Finding]) -> None:
+        for path, (stamp, finding, read, decoded) in found:
+            findings.append(finding)
+            self.files_read += read
+            self.files_decoded += decoded
+            if stamp is not None:
+                self.index.add(path, stamp, finding)
+        if self.observer:
+            self.observer.advanced(TASK, len(findings))
 
     def _look_at(self, paths: Sequence[str]) -> list[tuple[str, _Look]]:
         return [(path, self._look(path)) for path in paths]

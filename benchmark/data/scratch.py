@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,6 +107,19 @@ class Scratch:
         """Size of ``pixels.u8`` for ``count`` images of side ``size``."""
         return count * size * size * 3
 
+    @staticmethod
+    def remove_abandoned(parent: Path) -> tuple[Path, ...]:
+        """Delete the scratches directly below a folder whose processes are gone.
+
+        Returns:
+            What was deleted.
+        """
+        made = sorted(path.parent for path in parent.glob(f"*/{_OWNER}"))
+        dead = tuple(folder for folder in made if not _alive(folder))
+        for folder in dead:
+            shutil.rmtree(folder, ignore_errors=True)
+        return dead
+
     def fill(
         self,
         paths: Sequence[Path],
@@ -137,9 +150,9 @@ class Scratch:
                 self._put(row, _verified(paths[row], self.image_ids[row], max_pixels), resize)
             return rows.stop
 
-        with self._filling():
+        with self._filling(), closing(map_in_order(fill_rows, chunks, jobs)) as filled:
             _tell(observer, "started", len(paths))
-            for done in map_in_order(fill_rows, chunks, jobs):
+            for done in filled:
                 _tell(observer, "advanced", done)
             if observer:
                 observer.finished(TASK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -21,10 +21,11 @@ def worker_count(jobs: int) -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result]:
     """``map`` on threads, holding only a few items at a time, so that a million cost no memory.
 
     An error of ``function`` is raised where its result would have come; what has not begun is dropped then.
+    Use it in ``with closing(...)``, so that a reader who stops early (Ctrl-C) stops the threads as well.
     """
     workers = worker_count(jobs)
     pending: deque[Future[Result]] = deque()

@@ -109,9 +109,27 @@ def test_a_dead_filler_ends_the_wait(images: ImageSet, tmp_path: Path) -> None:
         os.kill(filler.pid, signal.SIGKILL)
         with pytest.raises(JobError, match=r"decoding stopped.*its process is gone"):
             scratch.rows(0, 1)
-    again = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    (tmp_path / "other").mkdir()
+    living = Scratch.create(tmp_path / "living", images.image_ids, 6)
+    again = Scratch.create(tmp_path / "s", images.image_ids, 6)  # over what the dead process left
+    assert Scratch.remove_abandoned(tmp_path) == ()
+    living.remove()
     again.fill(paths_of(images), Resize.BILINEAR, 2)
     assert again.rows(29, 30).any()
+
+
+def test_what_the_dead_left_is_removed(images: ImageSet, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from benchmark.data import Scratch\n"
+        "Scratch.create(Path(sys.argv[1]), sys.argv[2:], 6)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "dead"), *images.image_ids], check=True)
+    living = Scratch.create(tmp_path / "living", images.image_ids, 6)
+    (tmp_path / "foreign").mkdir()
+    assert Scratch.remove_abandoned(tmp_path) == (tmp_path / "dead",)
+    assert not (tmp_path / "dead").exists()
+    assert living.folder.exists()
+    assert (tmp_path / "foreign").exists()
 
 
 def test_a_filler_without_a_pulse_is_given_up(images: ImageSet, tmp_path: Path) -> None:
