@@ -1,0 +1,1 @@
+"""Tests; ``tests.perf`` is a program of its own."""

@@ -1,0 +1,1 @@
+"""Ours against the straightforward way, in pairs, on the same images: ``python -m tests.perf --help``."""
