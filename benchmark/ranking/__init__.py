@@ -63,6 +63,12 @@ if TYPE_CHECKING:
         outcome_path,
         save_outcome,
     )
+    from benchmark.ranking.race import (
+        SearchAudit,
+        SearchReport,
+        audit_search,
+        run_search,
+    )
     from benchmark.ranking.resampling import (
         Mistakes,
         Resampled,
@@ -73,13 +79,9 @@ if TYPE_CHECKING:
         Candidate,
         DropKind,
         Dropped,
-        SearchAudit,
         SearchOptions,
-        SearchReport,
         Standing,
-        audit_search,
         next_round,
-        run_search,
         search_subsets,
     )
     from benchmark.ranking.ties import (
@@ -143,6 +145,12 @@ _HOMES = {
         "outcome_path",
         "save_outcome",
     ),
+    "race": (
+        "SearchAudit",
+        "SearchReport",
+        "audit_search",
+        "run_search",
+    ),
     "resampling": (
         "Mistakes",
         "Resampled",
@@ -153,13 +161,9 @@ _HOMES = {
         "Candidate",
         "DropKind",
         "Dropped",
-        "SearchAudit",
         "SearchOptions",
-        "SearchReport",
         "Standing",
-        "audit_search",
         "next_round",
-        "run_search",
         "search_subsets",
     ),
     "ties": (

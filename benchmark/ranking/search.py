@@ -1,39 +1,40 @@
-"""Budgeted search: which backbones need not see all the images. Pure decisions; the caller embeds and trains.
+"""Budgeted search: which backbones need not see all the images. Pure decisions; ``race`` carries them out.
 
 Successive halving over growing subsets (Jamieson and Talwalkar, Non-stochastic best arm identification,
 AISTATS 2016), except that nobody leaves for being in the lower half. A backbone leaves for one of two
-reasons:
+reasons.
 
-* It is unlikely to reach the leader's tie group. On a share f of the images the statistic of the leader's
-lead is t.
-  What it becomes on all images, given the first ones, varies with standard deviation sqrt(1 - f) in units of
-  today's deviation, and must be under c * sqrt(f) for a tie. So it leaves when t > z * sqrt(1 - f) + c *
-  sqrt(f). The normal quantile z spends the error evenly over rounds and backbones; c separates any pair of
-  all backbones.
-* It is too large to win: a smaller backbone is sure of its place in the first tie group, and among tied
-backbones
-  the smaller wins. Sure are a backbone that ties with a perfect score on all images, and one that nobody
-  left in the race is likely to get ahead of (the same formula from the other side).
+It is unlikely to reach the leader's tie group. On a share f of the images the statistic of the leader's lead
+is t. What it becomes on all images, given the first ones, varies with standard deviation sqrt(1 - f) in units
+of today's deviation, and must be under c * sqrt(f) for a tie. So it leaves when
+t > z * sqrt(1 - f) + c * sqrt(f). The normal quantile z spends the error evenly over rounds and backbones; c
+separates any pair of all backbones.
+
+It is too large to win. Among tied backbones the smaller wins, so a larger one matters only if somebody larger
+separates itself from every smaller one. Take a small backbone that has finished: its loss on all images is
+known. A larger rival that has not finished will lose at least the lower bound of its loss so far (Wilson and
+Hilferty's Gamma quantile at the spent error), times sqrt(f), because heads trained on more images are better
+and learning curves rarely fall faster than with the square root of the images. If every larger rival, even
+when it shares all its mistakes with the small one, would still tie with it as a single pair, larger ones
+leave.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
 
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.ranking.board import BoardOptions, build_leaderboard
 from benchmark.ranking.metrics import decide, default_average
 from benchmark.ranking.resampling import Mistakes, Sample
-from benchmark.ranking.ties import FAMILY_LEVEL, Comparison, compare
-from benchmark.records import Average, Bool, Int64, Outcome, Status, Task, Truth
+from benchmark.ranking.ties import FAMILY_LEVEL, PAIR_QUANTILE, Comparison, compare
+from benchmark.records import Average, Float64, Int64, Outcome, Task, Truth
 
-_PAIR_QUANTILE = 1.96
 _LAST_STEP = 1.5  # a subset that is nearly everything is left out
 
 
@@ -110,68 +111,6 @@ class Dropped:
     images: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchReport:
-    """How a search went.
-
-    Attributes:
-        finished: outcomes on all images, by name.
-        unfinished: the last outcome of backbones that failed or were dropped on the way, by name; who was
-            dropped before its first run has none.
-        dropped: who left and why, in order.
-        subset_sizes: images of each round.
-        spent_flops: images x FLOPs of all backbones, the test part of the finished ones included.
-        exhaustive_flops: the same for a search that drops nobody.
-    """
-
-    finished: Mapping[str, Outcome]
-    unfinished: Mapping[str, Outcome]
-    dropped: tuple[Dropped, ...]
-    subset_sizes: tuple[int, ...]
-    spent_flops: float
-    exhaustive_flops: float
-
-    @property
-    def share(self) -> float:
-        """What was spent of an exhaustive search, 0 to 1."""
-        return self.spent_flops / self.exhaustive_flops if self.exhaustive_flops else 1.0
-
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """One outcome per backbone that ran, by name; dropped ones are ``pruned``, with the reason."""
-        reasons = {each.backbone: each for each in self.dropped}
-        partial = [
-            replace(
-                outcome,
-                status=Status.PRUNED,
-                reason=reasons[name].reason,
-                images_embedded=reasons[name].images,
-            )
-            if name in reasons
-            else outcome
-            for name, outcome in self.unfinished.items()
-        ]
-        return tuple(sorted([*self.finished.values(), *partial], key=lambda outcome: outcome.backbone))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchAudit:
-    """What halving would have done, beside what an exhaustive search found.
-
-    Attributes:
-        same_winner: both searches have one winner.
-        same_tie_group: both have one first tie group, backbones that were pruned for size aside.
-        lost: members of the exhaustive first tie group that halving dropped as behind.
-        share: images x FLOPs of halving over exhaustive.
-        report: of the replayed search.
-    """
-
-    same_winner: bool
-    same_tie_group: bool
-    lost: tuple[str, ...]
-    share: float
-    report: SearchReport
-
-
 def search_subsets(truth: Truth, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
     """The growing subsets: nested, stratified by class, groups whole; the last one is everything.
 
@@ -230,66 +169,59 @@ def _prefix(order: list[Int64], strata: Int64, truth: Truth, rows: Int64, share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """The race after a round, or within the last one.
+    """The race at one moment.
 
     Attributes:
-        outcomes: scored on this round's subset.
         candidates: every backbone that started, by name.
-        share: this subset's share of the images, 0 to 1.
+        scored: outcomes on this round's subset, of running and of finished backbones; may be empty.
+        running: who has not finished, with its latest outcome (None before its first).
+        finished: outcomes on all images, by name.
+        images: train and val together.
         round: number of the round, from 0.
         rounds: how many there are.
-        pending: backbones in the race that have no outcome on this subset yet.
     """
 
-    outcomes: Sequence[Outcome]
     candidates: Mapping[str, Candidate]
-    share: float
+    scored: Sequence[Outcome]
+    running: Mapping[str, Outcome | None]
+    finished: Mapping[str, Outcome]
+    images: int
     round: int
     rounds: int
-    pending: tuple[str, ...] = field(default=())
 
-
-def next_round(standing: Standing, truth: Truth, options: SearchOptions) -> tuple[Dropped, ...]:
-    """Who need not go on.
-
-    Args:
-        standing: the race now.
-        truth: labels and groups of all images.
-        options: error and average.
-
-    Returns:
-        The backbones that leave, with reasons; never all of them.
-    """
-    if not standing.outcomes:
-        return ()
-    evidence = _evidence(standing, truth, options)
-    images = len(evidence.sample.targets)
-    dropped = [
-        Dropped(
-            backbone=name,
-            kind=DropKind.BEHIND,
-            reason=_behind_reason(evidence, position),
-            round=standing.round,
-            images=images,
-        )
-        for position, name in enumerate(evidence.names)
-        if evidence.behind[position]
-    ]
-    return (*dropped, *_too_large(evidence, standing, options))
+    def chance_quantile(self, error: float) -> float:
+        """Normal quantile of the error, spent evenly over rounds and backbones."""
+        return NormalDist().inv_cdf(1 - error / (self.rounds * max(len(self.candidates), 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Evidence:
-    """What a round says: K backbones by name, compared, and which of them are behind, bool (K,)."""
+class Evidence:
+    """K backbones compared on the same images.
+
+    Attributes:
+        names: in name order.
+        sample: the images.
+        comparison: of the backbones in that order.
+    """
 
     names: tuple[str, ...]
     sample: Sample
     comparison: Comparison
-    behind: Bool
+
+    @property
+    def losses(self) -> Float64:
+        """What each F1 lacks to a backbone without mistakes, float64 (K,)."""
+        nothing = np.zeros(self.sample.targets.shape[1])
+        return np.asarray(np.maximum(self.sample.f1(nothing, nothing) - self.comparison.f1, 0.0))
 
 
-def _evidence(standing: Standing, truth: Truth, options: SearchOptions) -> _Evidence:
-    scored = sorted(standing.outcomes, key=lambda outcome: outcome.backbone)
+def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOptions) -> Evidence:
+    """Compare outcomes on the images that all of them were validated on.
+
+    Raises:
+        ArgumentError: they were validated on different images, or one holds no predictions.
+    """
+    scored = sorted(outcomes, key=lambda outcome: outcome.backbone)
     first = scored[0].predictions
     if first is None:
         raise ArgumentError("a scored backbone without predictions", where=scored[0].backbone)
@@ -297,13 +229,8 @@ def _evidence(standing: Standing, truth: Truth, options: SearchOptions) -> _Evid
     groups = None if truth.groups is None else truth.groups[rows]
     sample = Sample.of(truth.targets[rows], default_average(truth.task, options.average), groups)
     mistakes = [_mistakes(outcome, rows, sample, truth.task) for outcome in scored]
-    comparison = compare(sample, mistakes)
-    return _Evidence(
-        names=tuple(outcome.backbone for outcome in scored),
-        sample=sample,
-        comparison=comparison,
-        behind=_behind(comparison, standing, options),
-    )
+    names = tuple(outcome.backbone for outcome in scored)
+    return Evidence(names=names, sample=sample, comparison=compare(sample, mistakes))
 
 
 def _mistakes(outcome: Outcome, rows: Int64, sample: Sample, task: Task) -> Mistakes:
@@ -315,22 +242,49 @@ def _mistakes(outcome: Outcome, rows: Int64, sample: Sample, task: Task) -> Mist
     return Mistakes.of(decide(found.val, found.val_thresholds, task), sample)
 
 
-def _unlikely(standing: Standing, options: SearchOptions) -> float:
-    """How far, in today's deviations, a lead may still move at the spent error."""
-    spent = options.error / (standing.rounds * max(len(standing.candidates), 1))
-    return NormalDist().inv_cdf(1 - spent) * math.sqrt(1 - standing.share)
+def next_round(standing: Standing, truth: Truth, options: SearchOptions) -> tuple[Dropped, ...]:
+    """Who need not go on.
+
+    Args:
+        standing: the race now.
+        truth: labels and groups of all images.
+        options: error and average.
+
+    Returns:
+        The running backbones that leave, with reasons.
+    """
+    behind = _behind(standing, truth, options)
+    gone = {each.backbone for each in behind}
+    return (*behind, *_too_large(standing, gone, truth, options))
 
 
-def _behind(comparison: Comparison, standing: Standing, options: SearchOptions) -> Bool:
-    if standing.share >= 1:  # nothing is left to save
-        return np.zeros(len(comparison.f1), bool)
+def _behind(standing: Standing, truth: Truth, options: SearchOptions) -> list[Dropped]:
+    if not standing.scored:
+        return []
+    evidence = evidence_of(standing.scored, truth, options)
+    images = len(evidence.sample.targets)
+    share = images / standing.images
+    if share >= 1:  # nothing is left to save
+        return []
     pairs = max(len(standing.candidates) * (len(standing.candidates) - 1), 2)
     separates = NormalDist().inv_cdf(1 - (1 - FAMILY_LEVEL) / pairs)
-    limit = _unlikely(standing, options) + separates * math.sqrt(standing.share)
-    return np.asarray((comparison.statistics > limit).any(0))
+    unlikely = standing.chance_quantile(options.error) * math.sqrt(1 - share)
+    limit = unlikely + separates * math.sqrt(share)
+    lagging = np.asarray((evidence.comparison.statistics > limit).any(0))
+    return [
+        Dropped(
+            backbone=name,
+            kind=DropKind.BEHIND,
+            reason=_behind_reason(evidence, position),
+            round=standing.round,
+            images=images,
+        )
+        for position, name in enumerate(evidence.names)
+        if lagging[position] and name in standing.running
+    ]
 
 
-def _behind_reason(evidence: _Evidence, position: int) -> str:
+def _behind_reason(evidence: Evidence, position: int) -> str:
     f1 = evidence.comparison.f1
     leader = int(np.argmax(evidence.comparison.statistics[:, position]))
     return (
@@ -339,24 +293,21 @@ def _behind_reason(evidence: _Evidence, position: int) -> str:
     )
 
 
-def _too_large(evidence: _Evidence, standing: Standing, options: SearchOptions) -> list[Dropped]:
-    sure = _sure_of_a_tie(evidence, standing, options)
-    winners = [standing.candidates[name] for name, safe in zip(evidence.names, sure, strict=True) if safe]
-    if not winners:
+def _too_large(standing: Standing, gone: set[str], truth: Truth, options: SearchOptions) -> list[Dropped]:
+    safe = _smallest_safe(standing, gone, truth, options)
+    if safe is None:
         return []
-    smallest = min(winners, key=_size_and_name)
-    running = [name for name, gone in zip(evidence.names, evidence.behind, strict=True) if not gone]
-    images = dict.fromkeys(running, len(evidence.sample.targets)) | dict.fromkeys(standing.pending, 0)
+    reason = f"larger than {safe.backbone}, which ties with the best F1 that larger ones may still reach"
     return [
         Dropped(
             backbone=name,
             kind=DropKind.SIZE,
-            reason=f"larger than {smallest.backbone}, which ties with the best F1 that can still be reached",
+            reason=reason,
             round=standing.round,
-            images=images[name],
+            images=0 if outcome is None or outcome.predictions is None else len(outcome.predictions.val_rows),
         )
-        for name in sorted(images)
-        if _size_and_name(standing.candidates[name]) > _size_and_name(smallest)
+        for name, outcome in sorted(standing.running.items())
+        if name not in gone and _size_and_name(standing.candidates[name]) > _size_and_name(safe)
     ]
 
 
@@ -364,202 +315,57 @@ def _size_and_name(candidate: Candidate) -> tuple[int, str]:
     return candidate.size_bytes, candidate.backbone
 
 
-def _sure_of_a_tie(evidence: _Evidence, standing: Standing, options: SearchOptions) -> Bool:
-    """Whose place in the first tie group nobody is likely to take, bool (K,)."""
-    behind, comparison = evidence.behind, evidence.comparison
-    if standing.share >= 1:
-        return _ties_with_perfect(evidence.sample, comparison)
-    if standing.pending:
-        return np.zeros(len(behind), bool)
-    limit = _PAIR_QUANTILE * math.sqrt(standing.share) - _unlikely(standing, options)
-    rivals = np.where(np.eye(len(behind), dtype=bool), -np.inf, comparison.statistics)
-    return np.asarray((rivals[~behind] < limit).all(0)) & ~behind
-
-
-def _ties_with_perfect(sample: Sample, comparison: Comparison) -> Bool:
-    """Who could not be told from a backbone without mistakes by any tie rule: not even as the only pair."""
-    perfect = Comparison(
-        f1=np.append(
-            comparison.f1, sample.f1(np.zeros(sample.targets.shape[1]), np.zeros(sample.targets.shape[1]))
-        ),
-        covariance=np.pad(comparison.covariance, ((0, 1), (0, 1))),
-        mistake_cost=np.append(comparison.mistake_cost, 0.0),
-        losses=np.vstack([comparison.losses, np.zeros(comparison.losses.shape[1])]),
-        side_units=comparison.side_units,
+def _smallest_safe(
+    standing: Standing, gone: set[str], truth: Truth, options: SearchOptions
+) -> Candidate | None:
+    """The smallest finished backbone that nobody larger is likely to be separated from."""
+    if not standing.finished:
+        return None
+    finished = evidence_of(list(standing.finished.values()), truth, options)
+    z = standing.chance_quantile(options.error)
+    rivals = {
+        name: 0.0 if outcome is None else _least_loss(outcome, standing.images, z, (truth, options))
+        for name, outcome in standing.running.items()
+        if name not in gone
+    }
+    by_size = sorted(
+        range(len(finished.names)), key=lambda k: _size_and_name(standing.candidates[finished.names[k]])
     )
-    return np.asarray(perfect.statistics[-1, :-1] <= _PAIR_QUANTILE)
+    for position in by_size:
+        candidate = standing.candidates[finished.names[position]]
+        larger = {
+            n for n, other in standing.candidates.items() if _size_and_name(other) > _size_and_name(candidate)
+        }
+        least = min((loss for name, loss in rivals.items() if name in larger), default=math.inf)
+        if _holds_against_finished(finished, position, larger) and _holds(finished, position, least):
+            return candidate
+    return None
 
 
-Score = Callable[[str, Int64], Outcome]
-Prepare = Callable[[Sequence[str], Int64], None]
-
-
-def run_search(
-    candidates: Sequence[Candidate],
-    score: Score,
-    truth: Truth,
-    subsets: Sequence[Int64],
-    options: SearchOptions | None = None,
-    *,
-    prepare: Prepare | None = None,
-) -> SearchReport:
-    """Run a budgeted search; the same code replays one for an audit.
-
-    Args:
-        candidates: the backbones.
-        score: ``score(backbone, rows)`` embeds the rows where needed, trains heads on them (and, when they
-            are all of train and val, scores the test part) and returns the outcome.
-        truth: labels and groups of all images.
-        subsets: of ``search_subsets``.
-        options: the same as for the subsets.
-        prepare: ``prepare(backbones, rows)`` is told who is about to be scored on a subset, so that they can
-            be run together; not before the last round, in which each result may spare the next backbone.
-
-    Returns:
-        Who finished, who left and why, and what it cost.
-    """
-    race = _Race(candidates, truth, subsets, options or SearchOptions())
-    for number, rows in enumerate(subsets):
-        if prepare is not None and number < len(subsets) - 1:
-            prepare(race.running, rows)
-        race.run_round(number, score)
-    return race.report()
-
-
-class _Race:
-    """The state of one search."""
-
-    def __init__(
-        self, candidates: Sequence[Candidate], truth: Truth, subsets: Sequence[Int64], options: SearchOptions
-    ) -> None:
-        self._candidates = {each.backbone: each for each in candidates}
-        self._truth, self._subsets, self._options = truth, subsets, options
-        self._running = sorted(self._candidates, key=self._cost)
-        self._images = dict.fromkeys(self._candidates, 0)
-        self._finished: dict[str, Outcome] = {}
-        self._unfinished: dict[str, Outcome] = {}
-        self._dropped: list[Dropped] = []
-
-    @property
-    def running(self) -> tuple[str, ...]:
-        """Who is in the race, cheapest first."""
-        return tuple(self._running)
-
-    def _cost(self, name: str) -> tuple[int, int, str]:
-        candidate = self._candidates[name]
-        return candidate.flops, candidate.size_bytes, name
-
-    def run_round(self, number: int, score: Score) -> None:
-        """Score everyone who is still in the race on one subset, the cheapest first."""
-        rows, last = self._subsets[number], number == len(self._subsets) - 1
-        scored: list[Outcome] = []
-        waiting = list(self._running)
-        while waiting:
-            name = waiting.pop(0)
-            outcome = score(name, rows)
-            self._images[name] = len(rows)
-            if outcome.status is not Status.SCORED:
-                self._unfinished[name] = outcome
-                self._running.remove(name)
-                continue
-            scored.append(outcome)
-            (self._finished if last else self._unfinished)[name] = outcome
-            if last:
-                self._unfinished.pop(name, None)
-                self._drop(number, scored, tuple(waiting))
-                waiting = [each for each in waiting if each in self._running]
-        if not last:
-            self._drop(number, scored, ())
-
-    def _drop(self, number: int, scored: Sequence[Outcome], pending: tuple[str, ...]) -> None:
-        standing = Standing(
-            outcomes=scored,
-            candidates=self._candidates,
-            share=len(self._subsets[number]) / len(self._subsets[-1]),
-            round=number,
-            rounds=len(self._subsets),
-            pending=pending,
-        )
-        for each in next_round(standing, self._truth, self._options):
-            if each.backbone in self._finished:
-                continue  # it is paid for: it stays on the board
-            images = self._images[each.backbone]
-            self._dropped.append(replace(each, images=images))
-            self._running.remove(each.backbone)
-
-    def report(self) -> SearchReport:
-        """What became of the search."""
-        everything = len(self._truth.targets)
-        images = {name: everything if name in self._finished else own for name, own in self._images.items()}
-        flops = {name: max(each.flops, 1) for name, each in self._candidates.items()}
-        return SearchReport(
-            finished=self._finished,
-            unfinished=self._unfinished,
-            dropped=tuple(self._dropped),
-            subset_sizes=tuple(len(rows) for rows in self._subsets),
-            spent_flops=float(sum(flops[name] * images[name] for name in flops)),
-            exhaustive_flops=float(sum(each * everything for each in flops.values())),
-        )
-
-
-def audit_search(
-    exhaustive: Sequence[Outcome],
-    score: Score,
-    truth: Truth,
-    options: SearchOptions | None = None,
-    board: BoardOptions | None = None,
-) -> SearchAudit:
-    """Replay halving on backbones that were all scored on everything.
-
-    Args:
-        exhaustive: their outcomes; those that were not scored take no part.
-        score: as for ``run_search``; it is called for the smaller subsets only.
-        truth: labels and groups of all images.
-        options: of the search.
-        board: of the leaderboards that are compared.
-
-    Returns:
-        Whether halving would have found the same.
-
-    Raises:
-        ArgumentError: nothing was scored.
-    """
-    full = {each.backbone: each for each in exhaustive if each.status is Status.SCORED and each.predictions}
-    if not full:
-        raise ArgumentError("no scored backbone to replay a search on")
-    options = options or SearchOptions()
-    rows = next(iter(full.values())).predictions.val_rows  # type: ignore[union-attr]
-    subsets = search_subsets(truth, rows, options)
-
-    def score_or_recall(name: str, subset: Int64) -> Outcome:
-        return full[name] if len(subset) == len(rows) else score(name, subset)
-
-    candidates = [
-        Candidate(backbone=each.backbone, size_bytes=each.size_bytes, flops=each.flops)
-        for each in full.values()
-    ]
-    report = run_search(candidates, score_or_recall, truth, subsets, options)
-    return _compared(list(full.values()), report, truth, board)
-
-
-def _compared(
-    exhaustive: Sequence[Outcome], report: SearchReport, truth: Truth, board: BoardOptions | None
-) -> SearchAudit:
-    wanted, winner = _first_group(exhaustive, truth, board)
-    found, found_winner = _first_group(list(report.finished.values()), truth, board)
-    for_size = {each.backbone for each in report.dropped if each.kind is DropKind.SIZE}
-    behind = {each.backbone for each in report.dropped if each.kind is DropKind.BEHIND}
-    return SearchAudit(
-        same_winner=winner == found_winner,
-        same_tie_group=wanted - for_size == found,
-        lost=tuple(sorted(wanted & behind)),
-        share=report.share,
-        report=report,
+def _holds_against_finished(finished: Evidence, position: int, larger: set[str]) -> bool:
+    against = finished.comparison.statistics[:, position]
+    return all(
+        statistic <= PAIR_QUANTILE
+        for name, statistic in zip(finished.names, against.tolist(), strict=True)
+        if name in larger
     )
 
 
-def _first_group(
-    outcomes: Sequence[Outcome], truth: Truth, options: BoardOptions | None
-) -> tuple[set[str], str | None]:
-    board = build_leaderboard(outcomes, truth, options)
-    return {row["backbone"] for row in board.rows if row["tie_group"] == 1}, board.winner
+def _holds(finished: Evidence, position: int, least_loss: float) -> bool:
+    """Whether a rival with this loss, all of it shared, would still tie as a single pair."""
+    gap = float(finished.losses[position]) - least_loss
+    cost = float(finished.comparison.mistake_cost[position])
+    return gap <= 0 or gap <= PAIR_QUANTILE**2 * cost
+
+
+def _least_loss(outcome: Outcome, images: int, z: float, data: tuple[Truth, SearchOptions]) -> float:
+    """What a running backbone will at least lose to one without mistakes when it has seen all images."""
+    evidence = evidence_of([outcome], *data)
+    loss, variance = float(evidence.losses[0]), float(evidence.comparison.covariance[0, 0])
+    cost = float(evidence.comparison.mistake_cost[0])
+    if loss <= 0:
+        return 0.0
+    # As many Poisson mistakes as give this loss its variance, at most as many as there were.
+    mistakes = min(loss**2 / variance if variance > 0 else math.inf, loss / cost if cost > 0 else math.inf)
+    lower = max(1 - 1 / (9 * mistakes) - z / (3 * math.sqrt(mistakes)), 0.0) ** 3
+    return loss * lower * math.sqrt(len(evidence.sample.targets) / images)

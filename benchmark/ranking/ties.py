@@ -31,7 +31,8 @@ FAMILY_LEVEL = 0.95
 DRAWS = 10_000
 _UNITS_PER_BLOCK = 65_536
 _POWER_QUANTILE = 0.8416  # standard normal quantile of 80 %
-_SINGLE_QUANTILE, _PAIR_QUANTILE = 1.6449, 1.9600  # of 95 %, one-sided and two-sided
+PAIR_QUANTILE = 1.9600  # two-sided 95 % for a single pair
+_SINGLE_QUANTILE = 1.6449  # one-sided 95 % for a single backbone
 _NOTHING = 1e-24  # a variance below this is rounding
 
 
@@ -240,7 +241,7 @@ class _Maxima:
             differences /= self._deviations[one, others]
             if len(others):
                 np.maximum(largest, differences.max(1), out=largest)
-        return max(float(np.quantile(largest, level)), _PAIR_QUANTILE)
+        return max(float(np.quantile(largest, level)), PAIR_QUANTILE)
 
     def one_sided(self, level: float) -> float:
         """The quantile of the largest F1 over its deviation, at least that of a single standard normal."""
