@@ -75,7 +75,7 @@ def run(words: Sequence[str], log: Path, given: str = "") -> float:
     return seconds
 
 
-def backbones_command(*words: str | Path) -> list[str]:
+def backbones_command(*words: object) -> list[str]:
     """The product's command line, as this interpreter runs it."""
     return [sys.executable, "-m", "benchmark", *map(str, words)]
 

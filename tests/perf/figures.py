@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
+_MILLISECONDS_BELOW = 0.5
+
 
 class Unit(StrEnum):
     """What is measured; ``is_rate`` tells which way is better."""
@@ -167,6 +169,8 @@ def quantity(value: float, unit: Unit) -> str:
         return ""
     if unit is Unit.SHARE:
         return f"{value:.1%}"
+    if unit is Unit.SECONDS and 0 < value < _MILLISECONDS_BELOW:
+        return f"{number(1000 * value)} ms"
     return f"{number(value)} {unit}"
 
 

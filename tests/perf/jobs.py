@@ -27,7 +27,9 @@ def measure(setting: Setting) -> Iterator[Figure]:
     backbones = setting.pick(BACKBONES, _QUICK, _QUICK[:2])
     count = setting.pick(500, 200, 24)
     first, other = setting.images(count), setting.images(count, seed=1)
-    cold, second, slowest = [], [], ""
+    cold: list[tuple[float, float]] = []
+    second: list[tuple[float, float]] = []
+    slowest = ""
     for _ in range(setting.rounds(1)):
         cache = empty(setting.folder / "jobs-cache")
         for data, pairs in ((first, cold), (other, second)):
@@ -68,7 +70,8 @@ def where_time_went(cache: Path, most: int = 4) -> str:
 
     A backbone's seconds minus its inference are building, converting, comparing, compiling and storing.
     """
-    total, inference = {}, 0.0
+    total: dict[str, float] = {}
+    inference = 0.0
     for path in sorted((cache / "measured").glob("*.json")):
         found = json.loads(path.read_text())
         name = path.stem.rpartition("-")[0]

@@ -79,7 +79,9 @@ class MatrixProducts:
 
         rows, width, length = shape
         self._flops = 2 * rows * width * width * length
-        values = np.random.default_rng(0).standard_normal((width, width)).astype(np.float32) / np.sqrt(width)
+        values = np.random.default_rng(0).standard_normal((width, width)).astype(np.float32) / np.float32(
+            width**0.5
+        )
         node = given = ops.parameter([rows, width], np.float32)
         for number in range(length):
             # Each factor differs, or the engine could share one packed copy in its caches.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_geometric_mean_of_figures_keeps_rounds_apart() -> None:
 def test_three_significant_digits(value: float, text: str) -> None:
     assert number(value) == text
     assert quantity(math.nan, Unit.SECONDS) == ""
+    assert quantity(0.0034, Unit.SECONDS) == "3.40 ms"
     assert quantity(0.284, Unit.SHARE) == "28.4%"
 
 
@@ -105,7 +107,7 @@ def test_agreement_of_embeddings_ignores_what_all_images_share() -> None:
     assert lowest_cosine(ours, ours[::-1]) < 0.9
 
 
-def board(winner: str, first: set[str], pruned: set[str] = frozenset()) -> Board:
+def board(winner: str, first: set[str], pruned: Iterable[str] = ()) -> Board:
     rows = [
         {"backbone": name, "status": "scored", "tie_group": 1, "images_embedded": 10, "flops": 5}
         for name in sorted(first)
