@@ -82,8 +82,10 @@ def sheet(tiles: Sequence[Tile], columns: int, title: str) -> bytes:
         left, top = column * _CELL_WIDTH, _HEAD_HEIGHT + row * _CELL_HEIGHT
         page[top + _TITLE_HEIGHT :, left + _GAP :][:_PICTURE, :_PICTURE] = _enlarged(tile.image)
         middle, bottom = left + _GAP + _PICTURE / 2, top + _TITLE_HEIGHT - 4
-        style = {"fontsize": 7.5, "color": tile.colour, "ha": "center", "va": "bottom"}
-        axes.text(middle, bottom, tile.title, parse_math=False, **style)
+        text = axes.text(
+            middle, bottom, tile.title, fontsize=7.5, color=tile.colour, ha="center", va="bottom"
+        )
+        text.set_parse_math(False)
     axes.text(width / 2, 8, title, fontsize=11, ha="center", va="top", parse_math=False)
     axes.imshow(page, extent=(0, width, height, 0), interpolation="nearest")
     return png(figure)

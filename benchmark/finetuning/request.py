@@ -95,6 +95,7 @@ class FineTuned:
     """A fine-tuned model.
 
     Attributes:
+        backbone: its name on the board.
         model_dir: where it is, with all artefacts.
         manifest: as written there.
         phases: moment (before, phase1, phase2) -> part (val, test) -> metric -> value. A phase that the
@@ -104,6 +105,7 @@ class FineTuned:
         notes: remarks for the reader.
     """
 
+    backbone: str
     model_dir: Path
     manifest: Manifest
     phases: Mapping[str, Mapping[str, Mapping[str, float] | None] | None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 import filelock
 import keras
 import numpy as np
+import tensorflow as tf
 
 from benchmark import __version__
 from benchmark.backbones import known_weights_sha256, load_weights
@@ -36,7 +39,7 @@ from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Tra
 from benchmark.finetuning.views import Start, embed_views
 from benchmark.ranking import default_average
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Task
-from benchmark.storage import sha256_file, storage_error, write_whole
+from benchmark.storage import TEMPORARY_PREFIX, sha256_file, storage_error, write_whole
 
 RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
@@ -137,6 +140,7 @@ def _finished(request: FinetuneRequest, digest: str) -> FineTuned | None:
         if run["digest"] != digest:
             return None
         return FineTuned(
+            backbone=request.backbone.name,
             model_dir=request.out,
             manifest=load_manifest(request.out),
             phases=run["phases"],
@@ -146,6 +150,16 @@ def _finished(request: FinetuneRequest, digest: str) -> FineTuned | None:
         )
     except (OSError, ValueError, KeyError, TypeError, ManifestError):
         return None
+
+
+def _make_deterministic(seed: int) -> None:
+    """Choose repeatable algorithms on a GPU; on processors they are so already.
+
+    TensorFlow then wants a seed even where none is used.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        keras.utils.set_random_seed(seed)
+        tf.config.experimental.enable_op_determinism()
 
 
 class _Run:
@@ -169,7 +183,8 @@ class _Run:
         if done is not None:
             return done
         state = request.out / f".state-{digest[:16]}.npz"
-        scratch = request.cache / "scratch" / f"finetune-{digest[:16]}"
+        # The name of a temporary, so that cleaning the cache removes it when this process is killed.
+        scratch = request.cache / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
         with open_pixels(request, images, scratch, self._observer) as pixels:
             trained, progress, found = self._train(start, pixels, state)
             self._check_saved(start, pixels)
@@ -188,6 +203,7 @@ class _Run:
 
     def _start(self) -> Start:
         request, images, recipe = self._request, self._images, self._request.recipe
+        _make_deterministic(request.seed)
         self._observer.message(f"Building {request.backbone.name} at {recipe.image_size} pixels.")
         model = request.backbone.build(recipe.image_size)
         loaded = load_weights(request.backbone, model, request.source, cache=request.cache)
@@ -227,6 +243,8 @@ class _Run:
         with EventLog(request.out / "tensorboard", progress.history, time.time()) as events:
             trained = trainer.run(progress, events)
         self._say(trained.note)
+        # An earlier model is good until here; from here on nothing is whole until the manifest is written.
+        (request.out / MANIFEST_FILE).unlink(missing_ok=True)
         save_model(start.network.model, request.out)
         parts = [part for part in ("val", "test") if len(getattr(self._images.split, part))]
         return trained, progress, {part: trainer.probabilities(part) for part in parts}
@@ -283,9 +301,11 @@ class _Run:
         }
         write_whole(request.out / RUN_FILE, as_json(run))
         write_manifest(request.out, manifest)
-        for state in request.out.glob(".state-*.npz"):
-            state.unlink(missing_ok=True)
+        for pattern in (".state-*.npz", f"{TEMPORARY_PREFIX}*"):  # of this run, and of killed ones
+            for path in request.out.glob(pattern):
+                path.unlink(missing_ok=True)
         return FineTuned(
+            backbone=request.backbone.name,
             model_dir=request.out,
             manifest=manifest,
             phases=progress.metrics,

@@ -150,12 +150,14 @@ def test_each_recipe_runs_end_to_end(name: str, request: pytest.FixtureRequest, 
     data, epochs, layer, settings = RUNS[name]
     images: ImageSet = request.getfixturevalue(data)
     watch = Witness()
-    done = finetune(request_for(name, {"epochs": epochs, "unfreeze_from": layer}, **settings), images, watch)
+    asked = request_for(name, {"epochs": epochs, "unfreeze_from": layer}, **settings)
+    done = finetune(asked, images, watch)
     assert done.repeated
     check_artefacts(done, images)
     check_phases(done, images)
     check_model(done, images)
     check_tensorboard(done, sum(epochs))
+    check_found_again(done, asked, images)
     assert (done.phases["phase1"] is None) == (epochs[0] == 0)
     history = table(done.model_dir / "history.csv")
     assert [row["epoch"] for row in history] == [str(1 + at) for at in range(sum(epochs))]
@@ -171,11 +173,9 @@ def test_each_recipe_runs_end_to_end(name: str, request: pytest.FixtureRequest, 
         assert labels.splitlines() == list(images.classes)
 
 
-def test_a_finished_run_is_found_again(binary: ImageSet, request_for: Request) -> None:
-    asked = request_for(overrides={"epochs": (1, 0)})
-    first = finetune(asked, binary)
+def check_found_again(first: FineTuned, asked: FinetuneRequest, images: ImageSet) -> None:
     stamp = (first.model_dir / "model.keras").stat().st_mtime_ns
-    again = finetune(asked, binary)
+    again = finetune(asked, images)
     assert not again.repeated
     assert "nothing was trained" in again.notes[0]
     assert (again.manifest, again.phases, again.kept_phase) == (
@@ -285,7 +285,7 @@ def test_pixels_that_do_not_fit_the_scratch_are_decoded_anew(binary: ImageSet, r
     kept = finetune(asked, binary)
     anew = finetune(replace(asked, scratch_bytes=0, out=asked.out / "anew"), binary)
     assert anew.phases == kept.phases
-    assert not list((asked.cache / "scratch").glob("*"))
+    assert not list(asked.cache.glob(".tmp-*"))
 
 
 def test_decoding_on_the_way_gives_the_pixels_of_the_scratch(
