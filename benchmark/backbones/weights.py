@@ -74,7 +74,7 @@ def load_weights(
         origin = f"random, seed {source.seed}"
         known = _random_name(backbone, source.seed)
     else:
-        path = weights_file(backbone, source, downloads=downloads)
+        path = _sound_file(backbone, source, downloads)
         _load_file(backbone, model, path, legacy=source.kind is WeightsKind.IMAGENET)
         origin = "imagenet" if source.kind is WeightsKind.IMAGENET else str(path)
         known = _file_name(backbone, path, cache)
@@ -109,6 +109,22 @@ def weights_file(backbone: Backbone, source: WeightsSource, *, downloads: Downlo
     path = _local_file(backbone, source)
     if not path.is_file():
         raise _missing(backbone, path)
+    return path
+
+
+def _sound_file(backbone: Backbone, source: WeightsSource, downloads: Downloads | None) -> Path:
+    """The weights file; a published one that has no hash and is not whole is downloaded again, once.
+
+    Keras itself downloads in place: killed midway, it leaves a part under the final name.
+    """
+    path = weights_file(backbone, source, downloads=downloads)
+    published = description()[backbone.architecture]["weights"]
+    if source.kind is WeightsKind.IMAGENET and not published["hash"]:
+        try:
+            inspect_file(path, backbone.float32_bytes + _SPARE_BYTES)
+        except WeightsError:
+            path.unlink()
+            return weights_file(backbone, source, downloads=downloads)
     return path
 
 

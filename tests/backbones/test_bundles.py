@@ -66,6 +66,18 @@ def test_published_weights_load(
     assert loaded.origin == "imagenet"
 
 
+def test_a_partial_file_that_keras_left_behind_is_not_used(
+    tiny: Backbone, published: tuple[Path, str], tmp_path: Path
+) -> None:
+    name = description()[tiny.architecture]["weights"]["file"]
+    partial = tmp_path / name
+    partial.write_bytes((published[0] / name).read_bytes()[:5000])
+    away = Downloads(base="http://127.0.0.1:9", folder=tmp_path, pauses_seconds=())
+    with pytest.raises(WeightsError, match="cannot be downloaded"):
+        load_weights(tiny, tiny.build(32), parse_weights("imagenet"), cache=tmp_path, downloads=away)
+    assert not partial.exists()
+
+
 def test_a_bundle_is_used_elsewhere(
     tiny: Backbone, downloads: Downloads, published: tuple[Path, str], tmp_path: Path
 ) -> None:
