@@ -58,6 +58,8 @@ def measure(setting: Setting) -> Iterator[Figure]:
         )
         yield figures[-1]
     target = _MEAN if len(figures) == len(IMAGES) else None
+    if len(figures) < 2:
+        return
     yield mean_of_figures((f"embed, {len(figures)} backbones", _KERAS), figures, target)
 
 

@@ -65,7 +65,7 @@ def compare(argument: dict[str, Any]) -> dict[str, Any]:
         (rows, width, length), streams = best
         note = (
             f"{frozen.precision.value}, {backbone.flops / 1e9:.1f} GFLOP an image; "
-            f"peak: {length} products of {rows} x {width} x {width}, {streams} streams"
+            f"peak: {length} products of {rows} x {width} x {width}, streams: {streams}"
         )
         return {"pairs": pairs, "note": note}
 
