@@ -57,6 +57,8 @@ class Index:
         self._reasons = reasons
         self._reason_numbers = {reason: number for number, reason in enumerate(reasons)}
         self._rows = rows[np.argsort(rows["path"], kind="stable")]
+        # A copy of its own: searching a strided column would copy it at every search.
+        self._keys = np.ascontiguousarray(self._rows["path"])
         self._by_id = np.argsort(self._rows["id"], kind="stable")
         self._ids = self._rows["id"][self._by_id]
         self._fresh: dict[int, tuple[Stamp, bytes, int]] = {}
@@ -85,7 +87,7 @@ class Index:
     def find(self, path: str, stamp: Stamp) -> Finding | None:
         """What is known of a file that has not changed since."""
         key = _path_key(path)
-        position = int(np.searchsorted(self._rows["path"], np.uint64(key)))
+        position = int(np.searchsorted(self._keys, np.uint64(key)))
         if position == len(self._rows):
             return None
         row = self._rows[position]
@@ -120,7 +122,7 @@ class Index:
             numbers = (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
             fresh[position] = (path, *numbers, image_id, reason)
         wanted = np.fromiter((_path_key(path) for path in paths), np.uint64)
-        kept = self._rows[np.isin(self._rows["path"], wanted) & ~np.isin(self._rows["path"], fresh["path"])]
+        kept = self._rows[np.isin(self._keys, wanted) & ~np.isin(self._keys, fresh["path"])]
         body = json.dumps(self._reasons).encode() + b"\n" + kept.tobytes() + fresh.tobytes()
         write_whole(self.file, hashlib.sha256(body).digest() + body)
 
