@@ -82,8 +82,15 @@ def _run(words: list[str]) -> int:
 def _explain(error: BenchmarkError, status: int, words: Sequence[str]) -> int:
     if "--debug" in words:
         traceback.print_exception(error)
-    print(f"backbones: {error}", file=sys.stderr)
+    print(f"backbones: {_one_line(str(error))}", file=sys.stderr)
     return status
+
+
+def _one_line(message: str) -> str:
+    """The message with newlines and escape sequences, which a file name may hold, made visible."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in message
+    )
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
