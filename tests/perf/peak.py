@@ -79,9 +79,8 @@ class MatrixProducts:
 
         rows, width, length = shape
         self._flops = 2 * rows * width * width * length
-        values = np.random.default_rng(0).standard_normal((width, width)).astype(np.float32) / np.float32(
-            width**0.5
-        )
+        drawn = np.random.default_rng(0).standard_normal((width, width)) / np.sqrt(width)
+        values = drawn.astype(np.float32)
         node = given = ops.parameter([rows, width], np.float32)
         for number in range(length):
             # Each factor differs, or the engine could share one packed copy in its caches.
