@@ -7,7 +7,8 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 WORKER = Path(__file__).with_name("store_worker.py")
@@ -53,6 +54,15 @@ def kill_at_random(process: Worker, seconds: float, chance: random.Random) -> tu
     timer.cancel()
     timer.join()
     return events(output), process.returncode < 0
+
+
+def kill_when(process: Worker, condition: Callable[[], bool]) -> bool:
+    """SIGKILL a worker once a condition holds; returns whether it was still at work."""
+    while process.poll() is None and not condition():
+        time.sleep(0.0005)
+    process.kill()
+    process.communicate(timeout=120)
+    return process.returncode < 0
 
 
 def events(output: str) -> Lines:

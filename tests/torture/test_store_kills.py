@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_processes import finish, kill_at_random, last, start, total
+from store_processes import finish, kill_at_random, kill_when, last, start, total
 from store_shelves import KEY, make_features, make_ids
 from store_worker import DIM, ROWS_PER_PART
 
@@ -61,31 +61,42 @@ def test_killed_writers(tmp_path: Path, kills: int, torture_row: Callable[..., N
     assert store.verify().damages == ()
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(120, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("kills", [4, pytest.param(120, marks=pytest.mark.torture)])
 def test_killed_compactions(tmp_path: Path, kills: int, torture_row: Callable[..., None]) -> None:
     """Parts disagree about most rows; whoever won a row before the kill wins it afterwards."""
     chance = random.Random(kills)
-    ids = make_ids(160)
+    ids = make_ids(120)
     lost = wrong = survived = injected = 0
     seconds = 1.0
     while injected < kills:
-        spread(tmp_path, tuple(chance.sample(ids, 80)) if injected else ids, float(injected))
+        spread(tmp_path, tuple(chance.sample(ids, 60)) if injected else ids, float(injected))
         before = EmbeddingStore(tmp_path).read(KEY, ids).features
-        worker, began = start("compact", tmp_path, len(ids)), time.monotonic()
-        _, killed = kill_at_random(worker, seconds, chance)
-        if not killed:  # it was done: kill the next one within the time that this one took
+        began = time.monotonic()
+        killed = kill_compaction(tmp_path, seconds, chance)
+        if not killed:  # it was done: later ones are killed within the time that this one took
             seconds = time.monotonic() - began
         absent, bad = changed(tmp_path, ids, before)
+        if killed and injected % 4 == 3:  # so that old parts do not pile up
+            finish(start("compact", tmp_path, len(ids)))
+            absent, bad = map(sum, zip((absent, bad), changed(tmp_path, ids, before), strict=True))
+            assert len(EmbeddingStore(tmp_path).parts(KEY)) == 1
         lost, wrong, injected = lost + absent, wrong + bad, injected + killed
         survived += killed and not absent + bad
-    finish(start("compact", tmp_path, len(ids)))
-    absent, bad = changed(tmp_path, ids, before)
-    lost, wrong = lost + absent, wrong + bad
     torture_row(
         "SIGKILL of a compaction", injected=injected, survived=survived, rows_lost=lost, rows_wrong=wrong
     )
     assert (survived, lost, wrong) == (kills, 0, 0)
-    assert len(EmbeddingStore(tmp_path).parts(KEY)) == 1
+
+
+def kill_compaction(root: Path, seconds: float, chance: random.Random) -> bool:
+    """Kill one at a random time or, three times in four, while it removes old parts."""
+    old = [file.path for file in EmbeddingStore(root).parts(KEY)]
+    worker = start("compact", root, 120)
+    if chance.random() < 0.25:
+        return kill_at_random(worker, seconds, chance)[1]
+    # The largest names go first, so the one that is watched tells how many are gone.
+    watched = chance.choice(old)
+    return kill_when(worker, lambda: not watched.exists())
 
 
 def spread(root: Path, ids: tuple[str, ...], shift: float) -> None:
