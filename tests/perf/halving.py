@@ -122,7 +122,8 @@ def _board(search: str, names: list[str], data: Path, setting: Setting) -> Board
     folder = empty(setting.folder / f"halving-{search}")
     words = ["rank", data, "--backbones", ",".join(names), "--weights", "random", "--search", search]
     audit = ["--audit-search"] if search == "exhaustive" else []
+    limit = setting.pick([], [], ["--limit", "200"])
     folders = ["--cache", folder / "cache", "--results", folder / "results"]
-    seconds = run(backbones_command(*words, *audit, *folders), setting.log)
+    seconds = run(backbones_command(*words, *audit, *limit, *folders), setting.log)
     path = folder / "results" / data.name / "leaderboard.json"
     return Board.of(json.loads(path.read_text()), seconds)
