@@ -1,0 +1,181 @@
+"""What only a process of its own can show: imports, signals, a second run beside the first, permissions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from command_places import QUICK, SMALL, Place, Run
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and permissions as on POSIX")
+
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
+# Prints which of the heavy packages a command imported.
+HEAVY = ("tensorflow", "keras", "openvino", "sklearn", "pandas", "matplotlib", "scipy")
+SPY = f"""
+import json, sys
+from benchmark.cli import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as left:
+    status = left.code
+print(json.dumps([status, [name for name in {HEAVY!r} if name in sys.modules]]), file=sys.stderr)
+"""
+
+
+def spied(*words: object) -> tuple[int, set[str]]:
+    """Exit status of a command, and the heavy packages that it imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", SPY, *map(str, words)], capture_output=True, text=True, timeout=120, check=True
+    )
+    status, names = json.loads(done.stderr.splitlines()[-1])
+    return status, set(names)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("rank", "--help"), ("list",), ("recipes",)], ids=" ".join)
+def test_quick_commands_import_nothing_heavy(words: tuple[str, ...]) -> None:
+    assert spied(*words) == (0, set())
+
+
+def test_a_cached_ranking_runs_without_tensorflow(ranked: Place) -> None:
+    status, imported = spied("rank", ranked.data, *SMALL, *QUICK, *ranked.folders, "--quiet")
+    assert status == 0
+    assert not imported & {"tensorflow", "keras", "openvino"}
+
+
+def test_new_heads_on_cached_embeddings_need_no_tensorflow(ranked: Place) -> None:
+    status, imported = spied(
+        "rank", ranked.data, *SMALL, "--repeats", 1, "--epochs", 2, *ranked.folders, "--quiet"
+    )
+    assert status == 0
+    assert not imported & {"tensorflow", "keras", "openvino"}
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """A process and all that descend from it."""
+    try:
+        parent = psutil.Process(process.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+def busy() -> float:
+    """How many processes want each core, at least 1: what a promise in seconds is stretched by."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def parts_of(cache: Path) -> list[Path]:
+    return [*cache.glob("*/part-*.h5")]
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word", "jobs"),
+    [(signal.SIGINT, 130, "Interrupted", 2), (signal.SIGTERM, 143, "Terminated", 1)],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_signal_ends_a_run_orderly(
+    place: Place, spawn: Spawn, backbones: Run, number: signal.Signals, status: int, word: str, jobs: int
+) -> None:
+    """Between two backbones: within five seconds, nothing left behind, what was finished is kept."""
+    options = ["--weights", "random", "--size", "32", "--cache", place.cache]
+    names = "MobileNet_0.25,MobileNet_0.5,MobileNet_0.75"
+    process = spawn("embed", place.data, "--backbones", names, *options, "--jobs", jobs, cwd=place.root)
+    wait_for(lambda: bool(parts_of(place.cache)), process)
+    members = family(process)
+    before = time.monotonic()
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=30)
+    seconds = time.monotonic() - before
+    assert process.returncode == status, errors
+    assert word in errors
+    assert "Traceback" not in errors
+    assert seconds < 5 * busy()
+    psutil.wait_procs(members, timeout=5)
+    assert not [one for one in members if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert backbones("cache", "clean", "--cache", place.cache).status == 0
+    assert backbones("cache", "verify", "--cache", place.cache).status == 0
+    assert not list(place.cache.rglob(".tmp-*"))
+    assert not list((place.cache / "scratch").glob("*"))
+    kept = backbones("cache", "list", "--cache", place.cache, "--format", "json").rows
+    whole = ",".join(row["backbone"] for row in kept if row["rows"] == 40)
+    again = backbones("embed", place.data, "--backbones", whole, *options, "--format", "json", "--quiet").rows
+    assert again
+    assert {row["computed"] for row in again} == {0}
+
+
+def test_two_runs_beside_each_other_share_one_cache(place: Place, spawn: Spawn, backbones: Run) -> None:
+    words = ("embed", place.data, *SMALL, "--cache", place.cache, "--format", "json", "--quiet")
+    runs = [spawn(*words, cwd=place.root) for _ in range(2)]
+    computed = []
+    for run in runs:
+        out, errors = run.communicate(timeout=240)
+        assert run.returncode == 0, errors
+        (row,) = json.loads(out)
+        assert row["status"] == "embedded"
+        computed.append(row["computed"])
+    assert sum(computed) == 40, "the second waits for the first"
+    (entry,) = backbones("cache", "list", "--cache", place.cache, "--format", "json").rows
+    assert entry["rows"] == 40
+    assert backbones("cache", "verify", "--cache", place.cache).status == 0
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this user may not write to; the administrator needs a file system for that."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    if os.geteuid():
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this administrator may not mount a read-only file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_read_only_results_are_one_line_that_says_what_to_do(
+    read_only: Path, ranked: Place, backbones: Run
+) -> None:
+    answer = backbones("rank", ranked.data, *SMALL, *QUICK, "--cache", ranked.cache, "--results", read_only)
+    assert answer.status == 1
+    assert "cannot be written" in answer.said
+    assert "--results" in answer.said
+
+
+def test_a_read_only_empty_cache_is_one_line_that_says_what_to_do(
+    read_only: Path, place: Place, backbones: Run
+) -> None:
+    answer = backbones("embed", place.data, *SMALL, "--cache", read_only)
+    assert answer.status == 1
+    assert "cannot be written" in answer.said
+    assert "--cache" in answer.said
+
+
+def test_a_reader_that_leaves_early_is_no_error(spawn: Spawn, tmp_path: Path) -> None:
+    with spawn("list", "--format", "json", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert errors == ""
