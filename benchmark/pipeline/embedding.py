@@ -116,10 +116,7 @@ def _with_fallback(request: EmbedRequest, observer: Observer) -> tuple[EmbedRequ
         for backbone in request.backbones:
             weights_file(backbone, request.weights)
     except WeightsError:
-        banner = (
-            "ImageNet weights could not be downloaded: ALL backbones run with RANDOM weights. "
-            "The scores compare architectures, not pretraining, and say nothing about fine-tuning."
-        )
+        banner = "ImageNet weights could not be downloaded: ALL backbones run with RANDOM weights instead."
         observer.message(banner)
         source = WeightsSource(kind=WeightsKind.RANDOM, seed=request.options.seed)
         return replace(request, weights=source), banner
