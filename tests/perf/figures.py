@@ -48,9 +48,8 @@ class Target:
         )
 
     def text(self, unit: Unit) -> str:
-        suffix = f" {unit}" if self.of_ours else ""
         bounds = [
-            f"{sign} {bound:g}{suffix}"
+            f"{sign} {quantity(bound, unit) if self.of_ours else f'{bound:g}'}"
             for sign, bound in ((">=", self.at_least), ("<=", self.at_most))
             if bound is not None
         ]

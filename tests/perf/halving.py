@@ -91,9 +91,11 @@ class Board:
         rows = stored["rows"]
         pruned = [row for row in rows if row["status"] == "pruned"]
         return cls(
-            winner=str(stored["winner"]),
-            first=frozenset(row["backbone"] for row in rows if row["tie_group"] == 1),
-            pruned_for_size=frozenset(row["backbone"] for row in pruned if "larger than" in row["reason"]),
+            winner=_short(stored["winner"]),
+            first=frozenset(_short(row["backbone"]) for row in rows if row["tie_group"] == 1),
+            pruned_for_size=frozenset(
+                _short(row["backbone"]) for row in pruned if "larger than" in row["reason"]
+            ),
             spent=float(sum(row["images_embedded"] * row["flops"] for row in rows)),
             seconds=seconds,
             said=" ".join(line for line in stored["statements"] if "alving" in line or "FLOP" in line),
@@ -112,6 +114,12 @@ def agreement(halving: Board, exhaustive: Board) -> str:
     if not lost and not gained:
         return f"{winner} ({halving.winner}), same tie group"
     return f"{winner}, ANOTHER TIE GROUP: lost {sorted(lost)}, gained {sorted(gained)}"
+
+
+def _short(name: str) -> str:
+    """A board's name without the folder of its weights."""
+    backbone, _, weights = name.partition("@")
+    return name if not Path(weights).suffix else f"{backbone}@{Path(weights).name}"
 
 
 def _weights(name: str) -> Path:

@@ -72,6 +72,7 @@ def test_targets(target: Target | None, met: str) -> None:
 def test_a_target_reads_as_it_is_checked() -> None:
     assert Target(at_least=4).text(Unit.SECONDS) == ">= 4"
     assert Target(at_most=120, of_ours=True).text(Unit.SECONDS) == "<= 120 s"
+    assert Target(at_most=0.3, of_ours=True).text(Unit.SHARE) == "<= 30.0%"
 
 
 def test_geometric_mean_of_figures_keeps_rounds_apart() -> None:
