@@ -14,9 +14,8 @@ It is too large to win. Among tied backbones the smaller wins, so a larger one m
 separates itself from every smaller one. Take a small backbone that has finished: its loss on all images is
 known. A larger rival that has not finished will lose at least the lower bound of its loss so far (Wilson and
 Hilferty's Gamma quantile at the spent error), times sqrt(f), because heads trained on more images are better
-and learning curves rarely fall faster than with the square root of the images. If every larger rival, even
-when it shares all its mistakes with the small one, would still tie with it as a single pair, larger ones
-leave.
+and learning curves rarely fall faster than with the square root of the images. If every larger rival, all of
+whose mistakes the small one shares, would still tie with it, larger ones leave.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ import numpy as np
 from benchmark.errors import ArgumentError
 from benchmark.ranking.metrics import decide, default_average
 from benchmark.ranking.resampling import Mistakes, Sample
-from benchmark.ranking.ties import FAMILY_LEVEL, PAIR_QUANTILE, Comparison, compare
+from benchmark.ranking.ties import FAMILY_LEVEL, PAIR_QUANTILE, Comparison, compare, range_quantile
 from benchmark.records import Average, Float64, Int64, Outcome, Task, Truth
 
 _LAST_STEP = 1.5  # a subset that is nearly everything is left out
@@ -352,10 +351,16 @@ def _holds_against_finished(finished: Evidence, position: int, larger: set[str])
 
 
 def _holds(finished: Evidence, position: int, least_loss: float) -> bool:
-    """Whether a rival with this loss, all of it shared, would still tie as a single pair."""
-    gap = float(finished.losses[position]) - least_loss
+    """Whether a rival with this loss, all of it shared, would still tie.
+
+    Who lost no more than the backbone at ``position`` is no easier to beat: the rival has to beat them all at
+    once, which takes the quantile of that many.
+    """
+    loss = float(finished.losses[position])
+    gap = loss - least_loss
+    together = 1 + int((finished.losses <= loss).sum())
     cost = float(finished.comparison.mistake_cost[position])
-    return gap <= 0 or gap <= PAIR_QUANTILE**2 * cost
+    return gap <= 0 or gap <= range_quantile(together) ** 2 * cost
 
 
 def _least_loss(outcome: Outcome, images: int, z: float, data: tuple[Truth, SearchOptions]) -> float:

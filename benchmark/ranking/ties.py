@@ -250,6 +250,19 @@ class _Maxima:
         return max(float(np.quantile(largest, level)), _SINGLE_QUANTILE)
 
 
+def range_quantile(count: int, level: float = FAMILY_LEVEL) -> float:
+    """What the largest statistic among ``count`` equally spread equals stays below (Tukey's range)."""
+    nothing = np.zeros(count)
+    equal = Comparison(
+        f1=nothing,
+        covariance=np.eye(count),
+        mistake_cost=nothing,
+        losses=nothing[:, None],
+        side_units=np.ones(1),
+    )
+    return _Maxima(equal, DRAWS, 0).quantile(np.arange(count), level)
+
+
 def above(comparison: Comparison, levels: Float64, *, draws: int = DRAWS, seed: int = 0) -> Bool:
     """Which backbones are shown to be above a level of F1 each, all taken together (family-wise 95 %).
 
