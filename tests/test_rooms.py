@@ -14,6 +14,7 @@ ROOMS = [
     "errors",
     "records",
     "storage",
+    "cells",
     "data",
     "backbones",
     "embeddings",

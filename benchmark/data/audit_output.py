@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.cells import guarded
 from benchmark.data.audit import AuditReport, Severity, class_sizes
 from benchmark.data.contact_sheet import draw_pairs
 from benchmark.records import ImageSet
@@ -106,8 +107,7 @@ def _cell(value: object) -> object:
     """A value that no spreadsheet runs as a formula: text that looks like one gets a leading apostrophe."""
     if not isinstance(value, str):
         return value
-    shown = _shown(value)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t", "\r")) else shown
+    return guarded(_shown(value))
 
 
 def _shown(text: str) -> str:

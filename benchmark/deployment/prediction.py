@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.cells import guarded, printable
 from benchmark.data import load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.runtimes import Predictor
@@ -22,7 +23,6 @@ from benchmark.records import Bool, Float32, Observer, Task, UInt8
 from benchmark.storage import write_whole
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _TASK = "predict"
 
 
@@ -222,11 +222,7 @@ def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
 
 def _safe(text: str) -> str:
     """A cell on one line that no spreadsheet runs; control characters are escaped."""
-    shown = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-    return f"'{shown}" if text.startswith(_FORMULA_STARTS) or shown.startswith(_FORMULA_STARTS) else shown
+    return guarded(printable(text), raw=text)
 
 
 def write_predictions_json(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:

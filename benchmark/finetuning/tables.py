@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from benchmark.cells import guarded
+from benchmark.cells import printable as escaped
 from benchmark.finetuning.scoring import Scoring
 from benchmark.records import Bool, Float32, ImageSet, Int64, Task
 
 PARTS = ("train", "val", "test")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def whole_text(text: str) -> str:
@@ -22,16 +23,12 @@ def whole_text(text: str) -> str:
 
 def printable(text: str) -> str:
     """Text that every file and picture can hold: bytes that are not UTF-8 and control characters escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in whole_text(text)
-    )
+    return escaped(whole_text(text))
 
 
 def safe_cell(text: str) -> str:
     """A CSV cell that no spreadsheet takes for a formula (OWASP's rule: a leading apostrophe)."""
-    shown = printable(text)
-    return f"'{shown}" if text.startswith(_FORMULA_STARTS) or shown.startswith(_FORMULA_STARTS) else shown
+    return guarded(printable(text), raw=text)
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

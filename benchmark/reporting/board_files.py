@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.cells import unguarded
 from benchmark.errors import DataError
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, safe_cell, text, unsafe_cell
+from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, safe_cell, text
 
 BOARD_COLUMNS = (
     "rank",
@@ -176,7 +177,7 @@ def _typed(column: str, value: object) -> object:
 
 def _from_csv(content: str) -> Leaderboard:
     lines = csv.reader(io.StringIO(content))
-    columns = tuple(unsafe_cell(cell) for cell in next(lines))
+    columns = tuple(unguarded(cell) for cell in next(lines))
     if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
         raise ValueError(f"columns {', '.join(columns)}")
     rows = tuple(
@@ -188,7 +189,7 @@ def _from_csv(content: str) -> Leaderboard:
 
 def _parsed(column: str, cell: str) -> object:
     if column in _TEXT:
-        return unsafe_cell(cell)
+        return unguarded(cell)
     if column in _WHOLE:
         return int(cell) if cell else None
     if column in BOARD_COLUMNS:
@@ -205,4 +206,4 @@ def _guessed(cell: str) -> object:
             return kind(cell)
         except ValueError:
             continue
-    return unsafe_cell(cell) if cell else None
+    return unguarded(cell) if cell else None

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# A cell that begins so is run as a formula by spreadsheet programs (OWASP, "CSV injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from benchmark.cells import guarded
 
 COLUMN_TITLES = {
     "rank": "rank",
@@ -63,13 +62,7 @@ def safe_cell(value: object) -> object:
         return str(value)
     if isinstance(value, int | float) or hasattr(value, "dtype"):
         return repr(value.item() if hasattr(value, "item") else value)
-    cell = text(value)
-    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
-
-
-def unsafe_cell(cell: str) -> str:
-    """The text that ``safe_cell`` was given."""
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA_STARTS) else cell
+    return guarded(text(value))
 
 
 def megabytes(size_bytes: float) -> str:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmark.cells import unguarded
 from benchmark.data import row_label, row_parts
 from benchmark.errors import DataError
 from benchmark.records import ImageSet
 from benchmark.reporting.board_files import csv_bytes, json_value
-from benchmark.reporting.formats import unsafe_cell
 from benchmark.storage import write_whole
 
 RUN_FILE = "run.json"
@@ -210,7 +210,7 @@ def read_image_list(folder: Path) -> dict[str, dict[str, str]]:
             got=", ".join(map(str, lines[0])),
             next_step="Give the folder of a run that this program wrote.",
         )
-    return {line["id"]: {key: unsafe_cell(line[key] or "") for key in _IMAGE_COLUMNS[1:]} for line in lines}
+    return {line["id"]: {key: unguarded(line[key] or "") for key in _IMAGE_COLUMNS[1:]} for line in lines}
 
 
 def _read(path: Path) -> str:
