@@ -137,6 +137,7 @@ def _cache_verify(arguments: argparse.Namespace) -> int:
 
 def _cache_clean(arguments: argparse.Namespace) -> int:
     from benchmark.embeddings import EmbeddingStore
+    from benchmark.pipeline import clean_scratch
 
     store = EmbeddingStore(arguments.cache)
     keys = []
@@ -147,7 +148,8 @@ def _cache_clean(arguments: argparse.Namespace) -> int:
     if arguments.cache_limit_gb is not None:
         removed.append(store.enforce_limit(round(arguments.cache_limit_gb * 1e9)))
     freed = sum(one.size_bytes for one in removed)
-    print(f"removed {sum(len(one.paths) for one in removed)} files and folders, {freed:,} bytes")
+    gone = sum(len(one.paths) for one in removed) + len(clean_scratch(arguments.cache))
+    print(f"removed {gone} files and folders, {freed:,} bytes")
     return 0
 
 

@@ -37,6 +37,7 @@ _FILLING, _FILLED, _FAILED = 1, 2, 3
 _PULSE_SECONDS = 0.5
 _PATIENCE_SECONDS = 60.0
 _OWNER_CHECK_SECONDS = 0.5
+_MAKING_SECONDS = 60.0
 _LONGEST_NAP_SECONDS = 0.02
 _BLOCK_BYTES = 1 << 20
 _ROWS_PER_TASK = 8
@@ -111,11 +112,13 @@ class Scratch:
     def remove_abandoned(parent: Path) -> tuple[Path, ...]:
         """Delete the scratches directly below a folder whose processes are gone.
 
+        One without an owner was killed while it was made or removed, unless it is quite new.
+
         Returns:
             What was deleted.
         """
-        made = sorted(path.parent for path in parent.glob(f"*/{_OWNER}"))
-        dead = tuple(folder for folder in made if not _alive(folder))
+        made = sorted(path for path in parent.glob("*") if path.is_dir())
+        dead = tuple(folder for folder in made if not _alive(folder) and not _in_the_making(folder))
         for folder in dead:
             shutil.rmtree(folder, ignore_errors=True)
         return dead
@@ -353,6 +356,15 @@ def _alive(folder: Path) -> bool:
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except (OSError, ValueError, KeyError, psutil.Error):
         return False
+
+
+def _in_the_making(folder: Path) -> bool:
+    """Whether a scratch has no owner yet, because its folder was made just now."""
+    try:
+        age = time.time() - folder.stat().st_mtime
+    except OSError:
+        return True
+    return age < _MAKING_SECONDS and not (folder / _OWNER).exists()
 
 
 def _exists(folder: Path) -> bool:

@@ -4,7 +4,7 @@ from benchmark.pipeline.auditing import Audited, audit_data
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
 from benchmark.pipeline.calls import rank
-from benchmark.pipeline.embedding import Embedded, embed, embed_images
+from benchmark.pipeline.embedding import Embedded, clean_scratch, embed, embed_images
 from benchmark.pipeline.finetuning import FinetuneJob, FinetuneResult, finetune_backbones
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.ranking import rank_backbones
@@ -24,6 +24,7 @@ __all__ = [
     "audit_data",
     "bundle_backbones",
     "check_bundle",
+    "clean_scratch",
     "embed",
     "embed_images",
     "fetch_backbones",

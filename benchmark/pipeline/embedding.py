@@ -26,6 +26,7 @@ from benchmark.records import ImageSet, Observer, Outcome, Status, WeightsKind, 
 
 _DIED = "its process died each time that it was tried; it may need more memory than there is"
 _GUARD_IMAGES = 64
+SCRATCH_FOLDER = "scratch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,11 @@ class Embedded:
     def embedded(self) -> tuple[Plan, ...]:
         """Plans of the backbones whose embeddings are complete."""
         return tuple(plan for plan in self.plans if plan.stopped is None)
+
+
+def clean_scratch(cache: Path) -> tuple[Path, ...]:
+    """Remove the decoded pixels that killed runs left in a cache; what was removed."""
+    return Scratch.remove_abandoned(cache / SCRATCH_FOLDER)
 
 
 def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
@@ -200,7 +206,8 @@ class _Work:
 @contextmanager
 def _scratch(request: EmbedRequest, images: ImageSet, rows: Sequence[int], size: int) -> Iterator[Scratch]:
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
-    folder = request.cache / "scratch" / secrets.token_hex(8)
+    folder = request.cache / SCRATCH_FOLDER / secrets.token_hex(8)
+    Scratch.remove_abandoned(folder.parent)
     scratch = Scratch.create(folder, tuple(images.image_ids[row] for row in rows), size)
     paths = [images.root / images.paths[row] for row in rows]
     filler = threading.Thread(target=_fill, args=(scratch, paths, request), name="decode", daemon=True)
