@@ -33,6 +33,8 @@ from process_runs import start as begin
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups as on POSIX")
 
 IMAGES = 60
+# Fewer kills, for a quick look.
+KILLS = int(os.environ.get("TORTURE_KILLS", "0"))
 CLOCKED = [
     "images_per_second",
     "latency_ms",
@@ -114,9 +116,8 @@ def check(toll: Toll, kills: int, torture_row: Callable[..., None], fault: str) 
 @pytest.mark.parametrize(
     "kills", [1, pytest.param(50, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 )
-def test_killed_embeds(
-    tmp_path: Path, undisturbed: Undisturbed, kills: int, torture_row: Callable[..., None]
-) -> None:
+def test_killed_embeds(tmp_path: Path, undisturbed: Undisturbed, torture_row: Callable[..., None]) -> None:
+    kills = KILLS or 50
     chance, toll, seconds = random.Random(kills), Toll(), undisturbed.seconds
     targets = list(Target)
     while toll.injected < kills:
@@ -188,7 +189,7 @@ def board(results: Path) -> pd.DataFrame:
 @pytest.mark.timeout(3600)
 def test_killed_rankings(tmp_path: Path, undisturbed: Undisturbed, torture_row: Callable[..., None]) -> None:
     """Half of them with a full cache, so that kills also fall on heads, board and plots."""
-    kills = 40
+    kills = KILLS or 40
     chance, toll = random.Random(kills), Toll()
     seconds = {False: 2 * undisturbed.seconds, True: undisturbed.seconds}
     reference = tmp_path / "reference"
@@ -267,7 +268,7 @@ def test_killed_finetunings(
     tmp_path: Path, undisturbed: Undisturbed, torture_row: Callable[..., None]
 ) -> None:
     """A killed fine-tuning continues, and ends with the numbers of one that nobody disturbed."""
-    kills = 20
+    kills = KILLS or 20
     chance, toll = random.Random(kills), Toll()
     reference = tmp_path / "reference"
     reference.mkdir()
