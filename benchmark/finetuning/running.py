@@ -205,6 +205,9 @@ class _Run:
         request, images, recipe = self._request, self._images, self._request.recipe
         _make_deterministic(request.seed)
         self._observer.message(f"Building {request.backbone.name} at {recipe.image_size} pixels.")
+        # Layers that Keras names by counting (re_lu_3) get the names of a fresh process, whatever ran in this
+        # one before: recipes and --unfreeze-from name them.
+        keras.utils.clear_session()
         model = request.backbone.build(recipe.image_size)
         loaded = load_weights(request.backbone, model, request.source, cache=request.cache)
         outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
@@ -237,9 +240,6 @@ class _Run:
             views=views,
         )
         trainer = Trainer(start.network, lesson, state, self._observer)
-        (request.out / MANIFEST_FILE).unlink(
-            missing_ok=True
-        )  # until it is written again, nothing here is whole
         with EventLog(request.out / "tensorboard", progress.history, time.time()) as events:
             trained = trainer.run(progress, events)
         self._say(trained.note)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.ranking import best_threshold, decide, scores
-from benchmark.records import Average, Bool, Float32, Float64, Split, Task, ThresholdRule
+from benchmark.ranking import Mistakes, Sample, best_threshold, decide, resample, scores
+from benchmark.records import Average, Bool, Float32, Float64, Int64, Split, Task, ThresholdRule
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 _SMALLEST = 1e-7
@@ -55,6 +55,23 @@ class Scoring:
         found = scores(decided, targets, self.average)
         found["loss"] = cross_entropy(probabilities, targets, self.task)
         return {name: float(found[name]) for name in METRICS}
+
+    def f1_interval(
+        self, decided: Bool, targets: Float32, groups: Int64 | None, seed: int
+    ) -> dict[str, float]:
+        """The 95 % bootstrap interval of F1, as on the board: ``f1_low`` and ``f1_high``.
+
+        Args:
+            decided: bool (n, C).
+            targets: float32 (n, C) of 0 and 1.
+            groups: int64 (n,) of images that belong together, or None.
+            seed: of the draws.
+        """
+        sample = Sample.of(targets, self.average, groups)
+        mistakes = Mistakes.of(decided[None], sample)
+        low, high = resample(sample, [mistakes], seed=seed).intervals()[0]
+        reached = float(mistakes.f1(sample)[0])
+        return {"f1_low": min(float(low), reached), "f1_high": max(float(high), reached)}
 
 
 def cross_entropy(probabilities: Float32, targets: Float32, task: Task) -> float:

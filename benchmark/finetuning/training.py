@@ -127,6 +127,7 @@ class Trainer:
         self._model = Inference(network.model, lesson.pixels, PREDICTION_BATCH)
         self._body = Inference(network.body, lesson.pixels, PREDICTION_BATCH)
         self._vectors: dict[str, Float32] = {}
+        self._truths: dict[str, Float32] = {}
 
     def run(self, progress: Progress, events: EventLog) -> Trained:
         """Train what is still to be trained, then put the best checkpoint into the network.
@@ -307,16 +308,20 @@ class Trainer:
         self, threshold: float | None, probabilities: Callable[[str], Float32]
     ) -> dict[str, dict[str, float] | None]:
         """Scores on validation and test images; the threshold is found on validation where None."""
-        scoring = self._lesson.scoring
         on_val = probabilities("val")
-        used = scoring.threshold(on_val, self._truth("val")) if threshold is None else threshold
-        found: dict[str, dict[str, float] | None] = {
-            "val": scoring.measure(on_val, self._truth("val"), used) | {"threshold": used},
-            "test": None,
-        }
+        used = self._lesson.scoring.threshold(on_val, self._truth("val")) if threshold is None else threshold
+        found: dict[str, dict[str, float] | None] = {"val": self._scores("val", on_val, used), "test": None}
         if len(self._rows("test")):
-            found["test"] = scoring.measure(probabilities("test"), self._truth("test"), used)
+            found["test"] = self._scores("test", probabilities("test"), used)
         return found
+
+    def _scores(self, part: str, probabilities: Float32, threshold: float) -> dict[str, float]:
+        scoring, images = self._lesson.scoring, self._lesson.images
+        truth = self._truth(part)
+        groups = None if images.groups is None else images.groups[self._rows(part)]
+        decided = scoring.decided(probabilities, threshold)
+        interval = scoring.f1_interval(decided, truth, groups, self._lesson.seed)
+        return scoring.measure(probabilities, truth, threshold) | interval | {"threshold": threshold}
 
     def probabilities(self, part: str) -> Float32:
         """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""
@@ -341,7 +346,9 @@ class Trainer:
 
     def _truth(self, part: str) -> Float32:
         """Targets float32 (n, C) as scores see them."""
-        return self._lesson.images.head_targets()[self._rows(part)]
+        if part not in self._truths:
+            self._truths[part] = self._lesson.images.head_targets()[self._rows(part)]
+        return self._truths[part]
 
 
 class _Step:

@@ -15,6 +15,7 @@ from PIL import Image
 from benchmark.errors import DataError, RecipeError, StorageFull, TrainingError
 from benchmark.finetuning import FineTuned, FinetuneRequest, finetune, load_manifest, recipe_names
 from benchmark.finetuning.progress import Progress
+from benchmark.finetuning.scoring import METRICS
 from benchmark.records import Average, ImageSet, ThresholdKind, ThresholdRule
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def check_phases(done: FineTuned, images: ImageSet) -> None:
     assert {name: stored[name] for name in ("before", "phase1", "phase2")} == done.phases
     assert stored["kept"] == done.kept_phase
     for phase in filter(None, done.phases.values()):
-        assert set(phase["val"]) == {"loss", "accuracy", "precision", "recall", "f1", "threshold"}
+        assert set(phase["val"]) == {*METRICS, "f1_low", "f1_high", "threshold"}
+        for scores in filter(None, phase.values()):
+            assert 0 <= scores["f1_low"] <= scores["f1"] <= scores["f1_high"] <= 1
         assert (phase["test"] is None) == (len(images.split.test) == 0)
     kept = done.phases[done.kept_phase]
     assert done.manifest.metrics["val"] == kept["val"]
@@ -357,3 +360,53 @@ def test_two_processes_do_not_share_a_model_directory(binary: ImageSet, request_
     request.out.mkdir(parents=True)
     with filelock.FileLock(request.out / ".lock"), pytest.raises(TrainingError, match="another process"):
         finetune(request, binary)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipe_names())
+def test_each_recipe_runs_on_its_own_architecture(name: str, binary: ImageSet, request_for: Request) -> None:
+    from benchmark.backbones import select
+
+    asked = request_for(name, {"epochs": (0, 1) if name == "vgg16-flatten" else (1, 1)})
+    (backbone,) = select(asked.recipe.backbone)
+    done = finetune(replace(asked, backbone=backbone), binary)
+    check_artefacts(done, binary)
+    check_phases(done, binary)
+    check_model(done, binary)
+    assert done.manifest.preprocessing is backbone.preprocessing
+
+
+WEIGHTS = Path(__file__).resolve().parents[2] / ".." / "shared" / "weights"
+PHOTOGRAPHS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "brick_cracks"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (WEIGHTS.is_dir() and PHOTOGRAPHS.is_dir()), reason="no shared photographs and weights"
+)
+def test_photographs_of_brickwork(tmp_path: Path) -> None:
+    """The default recipe with fewer epochs, pretrained weights, a plain random split."""
+    from benchmark.backbones import parse_weights, select
+    from benchmark.data import DataOptions, load_images
+    from benchmark.finetuning import RecipeOverrides, load_recipe, override_recipe
+
+    images = load_images(PHOTOGRAPHS, cache=tmp_path / "cache", options=DataOptions())
+    (backbone,) = select("MobileNetV3Small_0.75")
+    done = finetune(
+        FinetuneRequest(
+            backbone=backbone,
+            recipe=override_recipe(load_recipe(), RecipeOverrides(epochs=(25, 2))),
+            out=tmp_path / "model",
+            cache=tmp_path / "cache",
+            weights=parse_weights(str(WEIGHTS)),
+            cached_views=4,
+        ),
+        images,
+    )
+    check_artefacts(done, images)
+    check_phases(done, images)
+    check_model(done, images)
+    assert done.manifest.metrics["test"]["f1"] >= 0.93
+    assert "  re_lu  " in (done.model_dir / "architecture.txt").read_text()  # whatever was built before
+    phases = done.phases
+    assert done.val_f1 >= phases["phase1"]["val"]["f1"] > phases["before"]["val"]["f1"]
