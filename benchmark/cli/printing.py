@@ -52,7 +52,9 @@ def _print_table(rows: _Rows) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in rows[0] if rows else ():
         numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric or name == "name")
+        table.add_column(
+            name, justify="right" if numeric else "left", no_wrap=numeric or name == "name", overflow="fold"
+        )
     for row in rows:
         table.add_row(
             *(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row.values())
