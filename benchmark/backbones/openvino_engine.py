@@ -217,7 +217,11 @@ def _convert(request: EngineRequest, sample: UInt8) -> _Converted:
         graph = temporary / "graph.pb"
         graph.write_bytes(frozen.definition.SerializeToString())
         del frozen
-        openvino.save_model(openvino.convert_model(graph), temporary / XML, compress_to_fp16=False)
+        # Reading the graph yields the same speed as convert_model does, in a third of the time, and does not
+        # report to anybody that a model was converted.
+        model = openvino.Core().read_model(graph)
+        openvino.save_model(model, temporary / XML, compress_to_fp16=False)
+        del model
         graph.unlink()
         meta = publish(temporary, folder, identity)
     except OSError as error:

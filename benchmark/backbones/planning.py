@@ -41,12 +41,10 @@ class _Cost:
 # A backbone that did not come from the registry counts as a middling one.
 _UNKNOWN_VARIABLES = 200
 _COSTS = {
-    (Engine.TENSORFLOW, Precision.FLOAT32): _Cost(0.3, 0.001, 2.2e-3, 100e9),
-    (Engine.OPENVINO, Precision.FLOAT32): _Cost(1.2, 0.005, 1.4e-3, 120e9),
-    (Engine.OPENVINO, Precision.BFLOAT16): _Cost(1.4, 0.006, 0.9e-3, 240e9),
+    (Engine.TENSORFLOW, Precision.FLOAT32): _Cost(0.2, 0.001, 4.0e-3, 100e9),
+    (Engine.OPENVINO, Precision.FLOAT32): _Cost(0.6, 0.002, 2.5e-3, 120e9),
+    (Engine.OPENVINO, Precision.BFLOAT16): _Cost(0.7, 0.002, 1.5e-3, 240e9),
 }
-# Opening a model that was converted before: no network is built, no TensorFlow is imported.
-_OPENING_SECONDS = 0.5
 
 
 def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]:
