@@ -87,8 +87,13 @@ def compare(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_batch(data: Path, count: int) -> UInt8:
-    """uint8 (count, 224, 224, 3): the first images of a folder, over again where too few."""
-    paths = sorted(data.rglob("*.jpg"))[:count]
+    """uint8 (count, 224, 224, 3): images of a folder, over again where too few.
+
+    They are shuffled: neighbours are patches of one surface, and so alike that an engine could not be told
+    from another on a batch of them.
+    """
+    everything = sorted(data.rglob("*.jpg"))
+    paths = [everything[row] for row in np.random.default_rng(0).permutation(len(everything))[:count]]
     images = np.stack([load_pixels(path, SIZE, Resize.BILINEAR) for path in paths])
     return np.ascontiguousarray(images[np.arange(count) % len(images)])
 
