@@ -13,6 +13,7 @@ from benchmark.errors import StorageFull
 TEMPORARY_PREFIX = ".tmp-"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
+_TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -63,6 +64,8 @@ def storage_error(error: OSError, path: Path) -> StorageFull:
         next_step = "Free some space or choose another folder, then run again; what is finished is kept."
     elif error.errno in _NO_PERMISSION:
         next_step = "Choose a folder that you may write to (--cache, --results) or change its permissions."
+    elif error.errno in _TOO_MANY_FILES:
+        next_step = "Allow more open files (ulimit -n 4096), then run again; what is finished is kept."
     else:
         next_step = "Mend the folder or choose another one, then run again; what is finished is kept."
     reason = error.strerror or type(error).__name__

@@ -147,6 +147,9 @@ def _cache_clean(arguments: argparse.Namespace) -> int:
     removed = [store.clean(keys)]
     if arguments.cache_limit_gb is not None:
         removed.append(store.enforce_limit(round(arguments.cache_limit_gb * 1e9)))
+    joined = sum(store.compact(entry.key) for entry in store.entries() if entry.key and entry.parts > 1)
+    if joined:
+        print(f"joined parts: {joined} fewer")
     freed = sum(one.size_bytes for one in removed)
     gone = sum(len(one.paths) for one in removed) + len(clean_scratch(arguments.cache))
     print(f"removed {gone} files and folders, {freed:,} bytes")
