@@ -1,4 +1,4 @@
-"""No room, no handles, no home, no permission: commands say so, lose nothing, and go on when there is room."""
+"""No room, no handles, no home, no permission: commands say so, lose nothing, go on when there is room."""
 
 from __future__ import annotations
 

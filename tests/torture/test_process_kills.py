@@ -113,9 +113,8 @@ def check(toll: Toll, kills: int, torture_row: Callable[..., None], fault: str) 
     assert toll.survived == toll.injected >= kills
 
 
-@pytest.mark.parametrize(
-    "kills", [1, pytest.param(50, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
-)
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
 def test_killed_embeds(tmp_path: Path, undisturbed: Undisturbed, torture_row: Callable[..., None]) -> None:
     kills = KILLS or 50
     chance, toll, seconds = random.Random(kills), Toll(), undisturbed.seconds
