@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ def _draw(backbone: Backbone, model: KerasModel, seed: int) -> None:
     """
     keras = import_keras()
     position = 0
-    for layer in model.layers:
+    for layer in _leaves(model):
         for variable in layer.weights:
             position += 1
             initializer = _initializer(layer, variable.path.rpartition("/")[2])
@@ -177,6 +177,15 @@ def _draw(backbone: Backbone, model: KerasModel, seed: int) -> None:
                 drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
                 seeded = {**initializer, "config": {**initializer["config"], "seed": drawn}}
                 variable.assign(keras.initializers.get(seeded)(variable.shape, dtype="float32"))
+
+
+def _leaves(network: KerasModel) -> Iterator[KerasLayer]:
+    """The layers of a network and of the networks inside it (ConvNeXt's stem is one)."""
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            yield from _leaves(layer)
+        else:
+            yield layer
 
 
 def _initializer(layer: KerasLayer, name: str) -> dict[str, Any]:
