@@ -9,6 +9,7 @@ RECIPE    ?= two-phase-f1
 RESULTS   ?= results
 CACHE     ?= embeddings_cache
 ARGS      ?=
+TEST_JOBS ?= 2
 
 # The first interpreter that TensorFlow has wheels for; PYTHON=/path/to/python overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -53,10 +54,10 @@ report: $(STAMP) ## rebuild tables and plots of DATA from stored outcomes
 	@$(BIN)/backbones report "$(DATA)" --results "$(RESULTS)" $(ARGS)
 
 test: $(STAMP) ## the test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(ARGS)
 
 test-all: $(STAMP) ## with the slow tests: every architecture is built
-	@$(BIN)/python -m pytest -m 'not torture' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not torture' --numprocesses $(TEST_JOBS) --dist loadfile --timeout 1800 $(ARGS)
 
 check: $(STAMP) ## lint, format, types
 	@$(BIN)/ruff check .
