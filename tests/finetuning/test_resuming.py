@@ -180,7 +180,7 @@ finetune(module.tiny_request(recipe, folder / sys.argv[3], folder / "cache"), im
 def run_driver(folder: Path, name: str) -> subprocess.Popen[bytes]:
     conftest = Path(__file__).with_name("conftest.py")
     command = [sys.executable, "-c", DRIVER, str(conftest), str(folder), name]
-    return subprocess.Popen(command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 def history(out: Path) -> list[dict]:
@@ -197,8 +197,7 @@ def kill_after(process: subprocess.Popen[bytes], out: Path, epochs: int) -> None
             process.kill()
             break
         time.sleep(0.01)
-    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()[-2000:]
-    process.stderr.close()
+    assert process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.torture
