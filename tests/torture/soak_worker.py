@@ -1,4 +1,4 @@
-"""Ranks many small networks in this process, again and again; prints what it holds after each as JSON lines."""
+"""Ranks many small networks in this process, again and again; prints what it holds as JSON lines."""
 
 from __future__ import annotations
 
