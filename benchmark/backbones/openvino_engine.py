@@ -82,6 +82,8 @@ class OpenVINOBackbone(FrozenBackbone):
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(self._threads),
+            # Worker processes stand side by side: pinned, all of them would take the first core.
+            "ENABLE_CPU_PINNING": False,
         }
         return core.compile_model(model, "CPU", settings)
 
