@@ -18,7 +18,8 @@ from benchmark.pipeline.progress import OneAtATime, Silent
 from benchmark.pipeline.requests import RankRequest, Search
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
-from benchmark.records import ImageSet, Observer, Outcome, Status
+from benchmark.ranking import check_protocol
+from benchmark.records import ImageSet, Observer, Outcome, Status, Truth
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -79,6 +80,8 @@ class _Ranking:
         self._observer = observer
 
     def carry_out(self, images: ImageSet, started: float) -> Ranked:
+        first = head_job(self._request, images, self._run)
+        check_protocol(Truth.of(images), images.split, first.protocol, images.image_ids)
         embedded = self._first_embeddings(images)
         audited = audit_images(self._request, images, embedded.plans, self._observer)
         job = head_job(self._request, audited.images, self._run)

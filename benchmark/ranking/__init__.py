@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         outcome_path,
         save_outcome,
     )
+    from benchmark.ranking.protocols import check_protocol
     from benchmark.ranking.race import (
         SearchAudit,
         SearchReport,
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "protocols": ("check_protocol",),
     "baselines": (
         "SanityRow",
         "SelectionScores",
@@ -203,6 +205,7 @@ __all__ = [
     "best_threshold",
     "build_leaderboard",
     "chance_f1",
+    "check_protocol",
     "class_f1",
     "class_precision",
     "class_recall",

@@ -86,6 +86,15 @@ def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Seq
     return planner.cross_validation()
 
 
+def check_protocol(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> None:
+    """See that a protocol can be carried out, before anything is embedded for it.
+
+    Raises:
+        DataError: the parts or classes are too small.
+    """
+    make_plan(truth, split, protocol, image_ids)
+
+
 class _Planner:
     def __init__(
         self, truth: Truth, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
