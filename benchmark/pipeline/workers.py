@@ -42,6 +42,7 @@ def run_tasks(
         try:
             yield from _round(task, waiting, workers)
         except BrokenProcessPool:  # joblib's TerminatedWorkerError is one
+            _forget_broken_pool()
             continue
         return
     yield from _one_by_one(task, waiting)
@@ -68,7 +69,15 @@ def _one_by_one(task: Task, waiting: dict[int, Any]) -> Iterator[tuple[int, dict
         try:
             yield from _round(task, {position: argument}, 2)
         except BrokenProcessPool:
+            _forget_broken_pool()
             yield position, None
+
+
+def _forget_broken_pool() -> None:
+    """See that the next round gets new processes: a broken pool that is still ending would be used again."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor(max_workers=1).shutdown(wait=True, kill_workers=True)
 
 
 def _call(task: Task, position: int, argument: Any, parent: int) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
