@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -149,6 +150,7 @@ def test_models_are_listed_by_last_use_and_removed(request_with_model: EngineReq
     foreign = cache / "models" / "foreign"
     foreign.mkdir()
     (foreign / "file").write_bytes(b"x")
+    os.utime(foreign / "file", (1.0, 1.0))
     open_engine(request_with_model, sample=images[:16]).close()
     oldest, newest = model_cache_entries(cache)
     assert (oldest.path, newest.path) == (foreign, entry.path)

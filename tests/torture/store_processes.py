@@ -30,9 +30,20 @@ def start(
         env={**os.environ, **(environment or {})},
     )
     assert process.stdout is not None
-    first = process.stdout.readline()
-    assert first == "ready\n", (first, process.stderr.read() if process.stderr else "")
+    first = _first_line(process.stdout.fileno())
+    assert first == b"ready\n", (first, process.stderr.read() if process.stderr else "")
     return process
+
+
+def _first_line(descriptor: int) -> bytes:
+    """Up to the first line break, byte by byte: a buffer would swallow lines that ``communicate`` misses."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(descriptor, 1)
+        if not byte:
+            break
+        line += byte
+    return line
 
 
 def finish(process: Worker) -> Lines:
