@@ -55,7 +55,7 @@ def finetune_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
     print_rows([_model_row(model) for model in result.models], arguments.format)
     for model in result.models:
         for note in model.notes:
-            print(f"{model.manifest.backbone}: {note}", file=sys.stderr)
+            print(f"{model.backbone}: {note}", file=sys.stderr)
     if result.regret == result.regret:
         print(
             f"The board's first choice gives away {result.regret:.4f} validation F1 after fine-tuning.",
@@ -105,7 +105,7 @@ def _finetune_job(arguments: argparse.Namespace) -> FinetuneJob:
 
 def _model_row(model: FineTuned) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "backbone": model.manifest.backbone,
+        "backbone": model.backbone,
         "recipe": model.manifest.recipe,
         "kept": model.kept_phase,
     }

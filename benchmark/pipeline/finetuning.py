@@ -147,7 +147,7 @@ def _table(result: FinetuneResult) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {
             "rank": rank,
-            "backbone": model.manifest.backbone,
+            "backbone": model.backbone,
             "val_f1": model.val_f1,
             "test_f1": model.manifest.metrics.get("test", {}).get("f1"),
             "kept_phase": model.kept_phase,
