@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         log_me,
     )
     from benchmark.ranking.board import (
+        BOARD_COLUMNS,
         BoardOptions,
         build_leaderboard,
         chance_f1,
@@ -114,6 +115,7 @@ _HOMES = {
         "log_me",
     ),
     "board": (
+        "BOARD_COLUMNS",
         "BoardOptions",
         "build_leaderboard",
         "chance_f1",
@@ -179,6 +181,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BOARD_COLUMNS",
     "BoardOptions",
     "Candidate",
     "Comparison",

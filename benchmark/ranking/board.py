@@ -18,7 +18,7 @@ from benchmark.ranking.statements import Findings, notes_of, statements_of
 from benchmark.ranking.ties import Comparison, TieGroup, above, compare, tie_groups
 from benchmark.records import Average, Float64, Int64, Leaderboard, Outcome, Status, Task, Truth
 
-COLUMNS = (
+BOARD_COLUMNS = (
     "rank",
     "backbone",
     "family",
@@ -144,7 +144,7 @@ def build_leaderboard(
     rest = [each for each in ordered if not (each.status is Status.SCORED and each.predictions is not None)]
     average = default_average(truth.task, options.average)
     ungrouped = {each.backbone: _own_f1(each, truth, average) for each in options.ungrouped}
-    columns = COLUMNS + EXTRA_COLUMNS + ((UNGROUPED_COLUMN,) if ungrouped else ())
+    columns = BOARD_COLUMNS + EXTRA_COLUMNS + ((UNGROUPED_COLUMN,) if ungrouped else ())
     ranked = _score(scored, truth, options) if scored else None
     rows = [] if ranked is None else _scored_rows(ranked, truth, average)
     rows += [_unscored_row(outcome) for outcome in rest]

@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.reporting.board_files import BOARD_COLUMNS, read_board
+    from benchmark.ranking import BOARD_COLUMNS
+    from benchmark.reporting.board_files import read_board
     from benchmark.reporting.class_table import class_scores
     from benchmark.reporting.compare import (
         Change,

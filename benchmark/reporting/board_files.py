@@ -12,36 +12,10 @@ from typing import Any
 
 from benchmark.cells import unguarded
 from benchmark.errors import DataError
+from benchmark.ranking import BOARD_COLUMNS
 from benchmark.records import Leaderboard
 from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, safe_cell, text
 
-BOARD_COLUMNS = (
-    "rank",
-    "backbone",
-    "family",
-    "source",
-    "status",
-    "tie_group",
-    "val_f1",
-    "val_f1_low",
-    "val_f1_high",
-    "test_f1",
-    "test_accuracy",
-    "test_precision",
-    "test_recall",
-    "threshold",
-    "size_bytes",
-    "params",
-    "embedding_dim",
-    "input_size",
-    "images_per_second",
-    "latency_ms",
-    "embed_seconds",
-    "head_seconds",
-    "weights",
-    "weights_sha256",
-    "reason",
-)
 _WHOLE = {"rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size"}
 _TEXT = {"backbone", "family", "source", "status", "weights", "weights_sha256", "reason"}
 _MARKDOWN_COLUMNS = (
