@@ -356,8 +356,9 @@ class HeadProtocol:
         dropout: rate on the embedding before the dense layer.
         epochs: upper bound; cv and holdout choose the epoch inside the training part.
         batch_size: images per update.
-        learning_rates: grid of Adam learning rates.
-        weight_decays: grid of decoupled weight decays (multiplied by the learning rate, as in AdamW).
+        learning_rates: grid of Adam learning rates; the last is taken unless another is clearly better.
+        weight_decays: grid of decoupled weight decays (multiplied by the learning rate, as in AdamW); the
+            last is preferred as well.
         folds: cross-validation folds.
         repeats: cross-validation repeats.
         threshold: decision rule of sigmoid heads.

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from benchmark.data.audit_signatures import Signatures
 
 FOLDS = 5
-# A section of a sequence holds at most a tenth of any class, a group at most an eighth: whatever is
-# joined, five folds can be filled evenly.
-_SECTION_SHARE = 10
-_GROUP_SHARE = 8
+# A section of a sequence holds at most a twentieth of any class, a group at most a sixteenth: whatever is
+# joined, five folds can be filled evenly, and resampling has about twenty groups of a class to draw from.
+# In small classes ten images, or twelve, may stay together as long as they are a tenth, or an eighth.
+_SECTION = (20, 10, 10)
+_GROUP = (16, 8, 12)
 _SHORTEST_SECTION = 5
 _SHORTEST_SEQUENCE = 10
 # Neighbours in a sequence must be at least this much closer than strangers (mean squared distance).
@@ -124,15 +125,11 @@ def _notes(images: ImageSet, groups: Int64, counts: _Counts) -> Iterator[str]:
     if counts.refused:
         yield (
             f"{counts.refused} near-duplicate pairs stay apart: a group would hold more than one "
-            f"{_ordinal(_GROUP_SHARE)} of a class, too much for {FOLDS} folds."
+            f"{_GROUP[0]}th of a class, too much for {FOLDS} folds."
         )
     for name, total, own in _groups_per_class(images, groups):
         if own < FOLDS:
             yield f"Class {name!r} has {total} images in {own} groups, fewer than the {FOLDS} folds."
-
-
-def _ordinal(number: int) -> str:
-    return {8: "eighth", 10: "tenth"}.get(number, f"{number}th")
 
 
 def _groups_per_class(images: ImageSet, groups: Int64) -> Iterator[tuple[str, int, int]]:
@@ -316,7 +313,13 @@ def _best_cut(sums: Float64, span: tuple[int, int], cuts: Bool, too_large: bool)
 
 def _most_in_section(images: ImageSet) -> Int64:
     """How many images of each class a section may hold, int64 (C,)."""
-    return np.maximum(_class_counts(images, np.arange(len(images))) // _SECTION_SHARE, 1)
+    return np.array([_most(int(total), _SECTION) for total in _class_counts(images, np.arange(len(images)))])
+
+
+def _most(total: int, limit: tuple[int, int, int]) -> int:
+    """How many of a class's images may stand together under a limit (share, small share, small number)."""
+    share, small_share, small = limit
+    return max(total // share, min(total // small_share, small), 1)
 
 
 def _class_counts(images: ImageSet, rows: Int64) -> Int64:
@@ -372,7 +375,7 @@ class _Union:
         self.parent = list(range(len(self.images)))
         self.held = {}
         totals = [int(_members(self.images, position).sum()) for position in range(len(self.images.classes))]
-        self.caps = [max(total // _GROUP_SHARE, 2 if total >= 2 * FOLDS else 1) for total in totals]
+        self.caps = [max(_most(total, _GROUP), 2 if total >= 2 * FOLDS else 1) for total in totals]
 
     def root(self, row: int) -> int:
         while self.parent[row] != row:

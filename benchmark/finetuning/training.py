@@ -419,5 +419,8 @@ def choose(progress: Progress) -> Trained:
             )
         return Trained(kept="phase1", threshold=first["threshold"], note=note)
     note = f"Phase 2's model is kept ({_best_text(progress, 'phase2')}"
-    note += f"; phase 1: {_best_text(progress, 'phase1')})." if first else ")."
+    if first:
+        note += f"; phase 1: {_best_text(progress, 'phase1')}"
+        note += "; the lower loss decided" if first["f1"] == second["f1"] else ""
+    note += ")."
     return Trained(kept="phase2", threshold=second["threshold"], note=note)

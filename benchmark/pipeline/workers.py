@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -51,6 +52,9 @@ def run_tasks(
 def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
     import joblib
 
+    # A worker that holds on to memory is replaced by the pool, as it should be. The pool warns of it in a
+    # thread that would die if warnings were errors, and everybody would wait for ever.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
     parallel = joblib.Parallel(
         n_jobs=workers, return_as="generator_unordered", pre_dispatch=workers, batch_size=1
     )

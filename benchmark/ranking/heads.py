@@ -111,6 +111,7 @@ class _Lesson:
 
     features: Float32
     targets: Float32
+    groups: Int64 | None
     task: Task
     plan: Plan
     protocol: HeadProtocol
@@ -139,6 +140,7 @@ def _lesson(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtocol)
     return _Lesson(
         features=ready,
         targets=targets,
+        groups=truth.groups,
         task=truth.task,
         plan=plan,
         protocol=protocol,
@@ -153,7 +155,7 @@ def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32]:
         Job(label=stage.label, train=stage.inner, rates=plan.rates, decays=plan.decays, epochs=epochs)
         for stage in plan.stages
     ]
-    chooser = Chooser(plan, lesson.targets, lesson.task, lesson.protocol)
+    chooser = Chooser(plan, lesson.targets, lesson.task, lesson.protocol, lesson.groups)
 
     def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
         rows = [plan.stages[number].choose for number in numbers]

@@ -11,8 +11,6 @@ from benchmark.ranking.metrics import best_threshold, count, decide, default_ave
 from benchmark.ranking.protocols import Plan
 from benchmark.records import Float32, Float64, HeadProtocol, Int64, ProtocolName, Task, ThresholdKind
 
-_SMALLEST = 1e-7
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -37,21 +35,25 @@ class Chooser:
     """Scores heads after each epoch on the images that choose, and picks.
 
     Of the heads whose F1 (under the protocol's threshold rule) lies within one standard error of the best,
-    the one with the lowest cross-entropy wins: F1 of a few dozen images takes few values and its maximum over
-    the grid is mostly luck, while cross-entropy alone would forget the threshold that decisions are made at.
-    The one-standard-error rule is that of Breiman et al., "Classification and regression trees", 1984; equals
-    go to the earlier epoch, then to the place in the grid. The reference protocol takes the first best F1.
+    the last in the grid wins, then the latest epoch: F1 of a few dozen images takes few values, its maximum
+    over the grid is mostly luck, and luck picks heads that have hardly been trained. So a protocol's grid
+    ends with what it prefers, and the images that choose must speak clearly to leave it. The
+    one-standard-error rule is that of Breiman et al., "Classification and regression trees", 1984; the error
+    is that of as many independent observations as there are images or, where there are groups, groups. The
+    reference protocol takes the first best F1.
     """
 
-    def __init__(self, plan: Plan, targets: Float32, task: Task, protocol: HeadProtocol) -> None:
+    def __init__(
+        self, plan: Plan, targets: Float32, task: Task, protocol: HeadProtocol, groups: Int64 | None = None
+    ) -> None:
         self._plan = plan
+        self._groups = groups
         self._targets = targets
         self._task = task
         self._protocol = protocol
         self._average = default_average(task, protocol.average)
         shape = (protocol.epochs, len(plan.stages), len(plan.rates))
         self._f1 = np.zeros(shape)
-        self._loss = np.full(shape, np.inf)
         self._threshold = np.full(shape, 0.5)
 
     def see(self, epoch: int, stages: Sequence[int], probabilities: Sequence[Float32]) -> None:
@@ -68,7 +70,6 @@ class Chooser:
             self._threshold[cell] = self._thresholds(values, rows)
             decided = decide(values, self._threshold[cell][:, None], self._task)
             self._f1[cell] = f1_of_counts(count(decided, self._targets[rows]), self._average)
-            self._loss[cell] = _cross_entropy(values, self._targets[rows], self._task)
 
     def _thresholds(self, values: Float32, rows: Int64) -> Float64:
         """One threshold per grid point, float64 (G,), of probabilities (G, V, C)."""
@@ -95,11 +96,17 @@ class Chooser:
         )
 
     def _best(self, stage: int) -> tuple[int, int]:
-        f1, loss = self._f1[:, stage].ravel(), self._loss[:, stage].ravel()
+        f1 = self._f1[:, stage]
         if self._protocol.name is ProtocolName.REFERENCE:
             return divmod(int(f1.argmax()), len(self._plan.rates))
-        near = f1 >= f1.max() - _standard_error(float(f1.max()), len(self._plan.stages[stage].choose))
-        return divmod(int(np.where(near, loss, np.inf).argmin()), len(self._plan.rates))
+        near = f1 >= f1.max() - _standard_error(float(f1.max()), self._observations(stage))
+        point = int(np.flatnonzero(near.any(0))[-1])
+        return int(np.flatnonzero(near[:, point])[-1]), point
+
+    def _observations(self, stage: int) -> int:
+        """Independent observations among the images that choose."""
+        rows = self._plan.stages[stage].choose
+        return len(rows) if self._groups is None else len(np.unique(self._groups[rows]))
 
     def history(self) -> Float32:
         """Mean F1 after each epoch at each stage's grid point, float32 (E,); the final head is not in it."""
@@ -108,16 +115,7 @@ class Chooser:
         return np.asarray(np.mean(curves, 0), np.float32)
 
 
-def _standard_error(share: float, images: int) -> float:
-    """Of a share of that many images, with one success and one failure added, so that 1 has an error too."""
-    smoothed = (share * images + 1) / (images + 2)
-    return float(np.sqrt(smoothed * (1 - smoothed) / (images + 2)))
-
-
-def _cross_entropy(values: Float32, targets: Float32, task: Task) -> Float64:
-    """Mean cross-entropy of probabilities (G, V, C) against (V, C), float64 (G,)."""
-    likely = np.clip(values.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
-    right = targets * np.log(likely)
-    if task is not Task.MULTICLASS:
-        right = right + (1 - targets) * np.log1p(-likely)
-    return np.asarray(-right.sum(-1).mean(-1))
+def _standard_error(share: float, observations: int) -> float:
+    """Of a share of so many observations; a success and a failure are added, so that 1 has an error too."""
+    smoothed = (share * observations + 1) / (observations + 2)
+    return float(np.sqrt(smoothed * (1 - smoothed) / (observations + 2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,18 @@ def test_a_poller_looks_once_more_at_the_end() -> None:
     with Poller(lambda: seen.append(1)):
         pass
     assert seen
+
+
+def hoard(megabytes: int) -> dict[str, Any]:
+    """Keep memory, slowly enough for the pool's look at it (once a second)."""
+    # This module travels anew with every call; one that the worker imported stays.
+    vars(time).setdefault("hoard", []).append(b"x" * (megabytes << 20))
+    time.sleep(1.1)
+    return {"pid": os.getpid()}
+
+
+def test_a_worker_that_keeps_memory_is_replaced_and_nothing_waits() -> None:
+    # Warnings are errors here, and one of the pool's would end the thread that everybody waits for.
+    results = dict(run_tasks(hoard, [1, 1, 400, 400, 1, 1], 2))
+    assert len({result["pid"] for result in results.values() if result}) > 2
+    assert sorted(results) == list(range(6))
