@@ -45,6 +45,7 @@ class EngineRequest:
         precision: None means auto.
         threads: processor threads to use.
         cache: folder of converted models and remembered digests.
+        batch_size: images in a batch; None means the engine's own. Smaller where memory is short.
     """
 
     backbone: Backbone
@@ -54,6 +55,7 @@ class EngineRequest:
     precision: Precision | None
     threads: int
     cache: Path
+    batch_size: int | None = None
 
 
 class Latency(NamedTuple):

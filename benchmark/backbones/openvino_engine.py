@@ -60,13 +60,15 @@ class OpenVINOBackbone(FrozenBackbone):
     ) -> None:
         self.precision = precision
         self.weights_sha256 = weights_sha256
-        self.batch_size = BATCH_SIZE
+        self.batch_size = request.batch_size or BATCH_SIZE
         self.embedding_dim = request.backbone.embedding_dim
         self._folder = folder
         self._size = request.input_size
         self._threads = max(1, request.threads)
         small = scaled_flops(request.backbone, request.input_size) < _SMALL_FLOPS
-        self._images = _SMALL_NETWORK_IMAGES if small else 1
+        # A batch of another size than a multiple of that many would end with requests of another shape.
+        together = small and self.batch_size % _SMALL_NETWORK_IMAGES == 0
+        self._images = _SMALL_NETWORK_IMAGES if together else 1
         self._model = self._compiled(self._images, self._threads)
         # One request more than streams: the next one waits inside OpenVINO while this side copies.
         self._requests = [self._model.create_infer_request() for _ in range(self._threads + 1)]
@@ -286,9 +288,10 @@ def _agreement(
 
 
 def _embed_few(backbone: OpenVINOBackbone, images: UInt8) -> Float32:
-    """Embed fewer images than a batch: the batch is filled up with copies."""
-    batch = np.resize(images, (backbone.batch_size, *images.shape[1:]))
-    return next(iter(backbone.embed([batch])))[: len(images)]
+    """Embed a few images; the last batch is filled up with copies."""
+    batches = -(-len(images) // backbone.batch_size)
+    padded = np.resize(images, (batches, backbone.batch_size, *images.shape[1:]))
+    return np.concatenate([*backbone.embed(padded)])[: len(images)]
 
 
 def _disagreement(precision: Precision, agreement: Agreement) -> str:

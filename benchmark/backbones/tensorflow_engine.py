@@ -36,7 +36,7 @@ class TensorFlowBackbone(FrozenBackbone):
 
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
         self.precision = precision
-        self.batch_size = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self.batch_size = request.batch_size or (_GPU_BATCH if on_gpu else _CPU_BATCH)
         frozen = build_frozen(request, precision, None)
         self.weights_sha256 = frozen.weights.sha256
         self.embedding_dim = request.backbone.embedding_dim

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def embed_task(task: EmbedTask) -> dict[str, Any]:
 def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
     started = time.perf_counter()
     scratch = Scratch.attach(task.scratch)
-    sample = scratch.rows(0, min(_SAMPLE_IMAGES, len(scratch.image_ids)))
+    sample = _sample(scratch)
     with closing(open_engine(task.engine, sample=sample)) as frozen:
         key = _key(task, frozen)
         store = EmbeddingStore(task.engine.cache)
@@ -110,17 +110,32 @@ def _extract_missing(
             writer,
             lambda done: table.update(task.row, Stage.WORKING, done),
             positions=positions,
+            reopen=lambda size: _smaller(task, frozen, scratch, size),
         )
+
+
+def _smaller(task: EmbedTask, frozen: FrozenBackbone, scratch: Scratch, size: int) -> FrozenBackbone:
+    """The same backbone in the same engine and arithmetic with smaller batches; gives back the large one."""
+    frozen.close()
+    engine = replace(task.engine, engine=frozen.engine, precision=frozen.precision, batch_size=size)
+    return open_engine(engine, sample=_sample(scratch))
+
+
+def _sample(scratch: Scratch) -> UInt8:
+    return scratch.rows(0, min(_SAMPLE_IMAGES, len(scratch.image_ids)))
 
 
 def _measure(
     task: EmbedTask, frozen: FrozenBackbone, sample: UInt8, report: ExtractReport, seconds: float
 ) -> None:
-    """Remember what this cost; once per key the latency of a single image is measured, too."""
+    """Remember what this cost; once per key the latency of a single image is measured, too.
+
+    Not where memory ran out: the backbone is closed then, and what is short of memory is not timed.
+    """
     key = _key(task, frozen)
     known = load_measurement(task.engine.cache, key)
     latency = (known.latency_ms, known.latency_p95_ms)
-    if math.isnan(known.latency_ms):
+    if math.isnan(known.latency_ms) and not report.notes:
         latency = frozen.latency_ms(sample[0], _LATENCY_REPEATS)
     speed = report.images / report.seconds if report.images and report.seconds else known.images_per_second
     new = Measurement(

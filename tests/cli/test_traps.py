@@ -114,10 +114,11 @@ def test_ten_classes(backbones: Run, place: Place) -> None:
         (data / str(label)).mkdir(parents=True, exist_ok=True)
         image = Image.fromarray((pixels * 15).astype(np.uint8)).resize((32, 32))
         image.save(data / str(label) / f"{number}.png")
-    answer = backbones("rank", data, *SMALL, *place.folders, "--quiet")
+    words = ("--weights", "random", "--backbones", "MobileNetV3Small", "--size", "64", "--jobs", "1")
+    answer = backbones("rank", data, *words, *place.folders, "--quiet")
     assert answer.status == 0, answer.err
     (row,) = board(place, data).to_dict("records")
-    assert row["val_f1"] > 0.5, "ten classes at chance would be 0.1"
+    assert row["val_f1"] > 0.8, "ten classes at chance would be 0.1"
 
 
 @pytest.mark.slow

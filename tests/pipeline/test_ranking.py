@@ -195,3 +195,28 @@ def test_a_scratch_smaller_than_the_data_streams(
     ranked = rank_backbones(replace(request, embed=small))
     assert ranked.images_embedded == 60
     assert not list((request.embed.cache / "scratch").glob("*/pixels*")), "the scratch is gone"
+
+
+def test_memory_that_runs_out_halves_the_batch_and_the_board_says_so(
+    photos: Path, request_for: Make, pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.backbones.tensorflow_engine import TensorFlowBackbone
+
+    embed = TensorFlowBackbone.embed
+
+    def short_of_memory(self: TensorFlowBackbone, batches: Any) -> Any:  # noqa: ANN401
+        for number, rows in enumerate(embed(self, batches)):
+            if self.batch_size > 4 and number == 1:
+                raise MemoryError
+            yield rows
+
+    request = request_for(photos, pair[0])
+    request = replace(request, embed=replace(request.embed, engine=Engine.TENSORFLOW))
+    undisturbed = rank_backbones(replace(request, results=request.results / "undisturbed"))
+    shutil.rmtree(request.embed.cache)
+    monkeypatch.setattr(TensorFlowBackbone, "embed", short_of_memory)
+    ranked = rank_backbones(request)
+    (row,) = ranked.board.rows
+    assert "memory ran out at batch 16: went on with 8" in row["notes"]
+    assert "memory ran out at batch 8: went on with 4" in row["notes"]
+    assert row["val_f1"] == undisturbed.board.rows[0]["val_f1"]
