@@ -22,7 +22,8 @@ CHOICE  = --backbones "$(BACKBONES)" $(WEIGHED) --size "$(SIZE)"
 DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,MobileNet_0.25,MobileNet_0.5,EfficientNetB0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo embeddings rank finetune report test test-all check check-addons bench torture clean
+.PHONY: help setup demo embeddings rank finetune report test test-all check check-addons check-dependencies \
+	bench torture clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -63,6 +64,9 @@ check: $(STAMP) ## lint, format, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+check-dependencies: $(STAMP) ## known vulnerabilities of the pinned versions, where a database can be reached
+	@$(BIN)/python -m pytest -m slow -rs tests/test_dependencies.py
 
 check-addons: ## compare our F1 with TensorFlow Addons in an environment of its own
 	@sh tests/addons/run.sh "$(PYTHON)"

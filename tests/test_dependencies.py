@@ -13,18 +13,20 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # package -> the first version without the vulnerabilities that docs/security.md lists
-FIXED = {"keras": "3.15.1", "pillow": "12.2", "jinja2": "3.1.6"}
+FIXED = {"keras": "3.15.1", "pillow": "12.2", "jinja2": "3.1.6", "filelock": "3.20.3", "onnx": "1.21"}
 
 
 def requirements() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    found = [Requirement(line) for line in project["dependencies"]]
-    return {requirement.name.lower(): requirement for requirement in found}
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    found = [Requirement(line) for line in (*project["dependencies"], *extras)]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
 
 
 @pytest.mark.parametrize(("name", "fixed"), FIXED.items())
@@ -40,11 +42,9 @@ def test_the_documented_versions_are_the_checked_ones() -> None:
 
 
 def test_constraints_satisfy_the_requirements() -> None:
-    pinned = dict(
-        line.lower().split("==")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line and not line.startswith("#")
-    )
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    pinned = {canonicalize_name(name): version for name, version in pairs}
     for name, requirement in requirements().items():
         assert pinned[name] in requirement.specifier, name
 
