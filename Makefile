@@ -75,7 +75,7 @@ bench: $(STAMP) ## measure against the straightforward way; tables go to RESULTS
 	@$(BIN)/python -m tests.perf --results "$(RESULTS)/bench" $(ARGS)
 
 torture: $(STAMP) ## inject faults into real runs and print one table
-	@$(BIN)/python -m pytest -m torture --timeout 3600 $(ARGS)
+	@$(BIN)/python -m pytest -m 'torture or faults' --timeout 3600 $(ARGS)
 
 clean: ## remove build files and caches of tools; embeddings and results stay
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -2,8 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).resolve().parent / "torture"))
+from torture_table import TABLE_VARIABLE, add_row, format_table, load_rows
 
 # Examples may take as long as a busy machine makes them: no test has a clock.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Faults are counted in the file that TORTURE_TABLE names, else in one of this run."""
+    if TABLE_VARIABLE not in os.environ:
+        descriptor, name = tempfile.mkstemp(prefix="torture-", suffix=".jsonl")
+        os.close(descriptor)
+        os.environ[TABLE_VARIABLE] = name
+        config.add_cleanup(lambda: _forget(name))
+
+
+def _forget(name: str) -> None:
+    os.environ.pop(TABLE_VARIABLE, None)
+    Path(name).unlink(missing_ok=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test marked ``faults`` is one injected fault; drivers that inject many add rows of their own."""
+    report = yield
+    mark = item.get_closest_marker("faults")
+    if mark and report.when == "call" and not report.skipped:
+        add_row(mark.args[0], injected=1, survived=int(report.passed))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = load_rows(Path(os.environ.get(TABLE_VARIABLE, os.devnull)))
+    if rows:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(format_table(rows))

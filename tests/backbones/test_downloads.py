@@ -19,6 +19,8 @@ import pytest
 from benchmark.backbones import Downloads
 from benchmark.errors import WeightsError
 
+pytestmark = pytest.mark.faults("downloads that fail, hang or lie")
+
 CONTENT = bytes(range(256)) * 4000
 
 

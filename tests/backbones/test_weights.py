@@ -204,6 +204,7 @@ CHANGES: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
 
 
 @pytest.mark.parametrize("fault", CHANGES)
+@pytest.mark.faults("foreign and damaged weights")
 def test_a_wrong_file_is_refused_with_the_reason(
     fault: str, tiny: Backbone, saved: Path, tmp_path: Path
 ) -> None:
@@ -213,12 +214,14 @@ def test_a_wrong_file_is_refused_with_the_reason(
         load(tiny, path, tmp_path)
 
 
+@pytest.mark.faults("foreign and damaged weights")
 def test_another_backbones_weights_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"not the weights of MobileNet_0\.5|more bytes"):
         load(select("MobileNet_0.5")[0], saved, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x89HDF\r\n\x1a\n" + b"\x00" * 500])
+@pytest.mark.faults("foreign and damaged weights")
 def test_what_is_not_hdf5_is_refused(content: bytes, tiny: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "bad.weights.h5"
     path.write_bytes(content)
@@ -226,6 +229,7 @@ def test_what_is_not_hdf5_is_refused(content: bytes, tiny: Backbone, tmp_path: P
         load(tiny, path, tmp_path)
 
 
+@pytest.mark.faults("foreign and damaged weights")
 def test_truncated_files_are_refused(tiny: Backbone, saved: Path, tmp_path: Path) -> None:
     content = saved.read_bytes()
     path = tmp_path / "short.weights.h5"
@@ -235,6 +239,7 @@ def test_truncated_files_are_refused(tiny: Backbone, saved: Path, tmp_path: Path
             load(tiny, path, tmp_path)
 
 
+@pytest.mark.faults("foreign and damaged weights")
 def test_a_file_that_differs_from_the_checksum_beside_it_is_refused(
     tiny: Backbone, saved: Path, tmp_path: Path
 ) -> None:
@@ -245,6 +250,7 @@ def test_a_file_that_differs_from_the_checksum_beside_it_is_refused(
         load(tiny, path, tmp_path)
 
 
+@pytest.mark.faults("foreign and damaged weights")
 def test_a_reader_that_hangs_or_dies_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not a usable weights file"):
         inspect_file(tmp_path / "absent.weights.h5", 1000)

@@ -91,6 +91,7 @@ def parts_of(cache: Path) -> list[Path]:
     [(signal.SIGINT, 130, "Interrupted", 2), (signal.SIGTERM, 143, "Terminated", 1)],
     ids=["Ctrl-C", "SIGTERM"],
 )
+@pytest.mark.faults("Ctrl-C and SIGTERM")
 def test_a_signal_ends_a_run_orderly(
     place: Place, spawn: Spawn, backbones: Run, number: signal.Signals, status: int, word: str, jobs: int
 ) -> None:
@@ -154,6 +155,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.faults("read-only folders")
 def test_read_only_results_are_one_line_that_says_what_to_do(
     read_only: Path, ranked: Place, backbones: Run
 ) -> None:
@@ -163,6 +165,7 @@ def test_read_only_results_are_one_line_that_says_what_to_do(
     assert "--results" in answer.said
 
 
+@pytest.mark.faults("read-only folders")
 def test_a_read_only_empty_cache_is_one_line_that_says_what_to_do(
     read_only: Path, place: Place, backbones: Run
 ) -> None:

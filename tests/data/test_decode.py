@@ -354,6 +354,7 @@ def test_the_corpus_is_large_enough() -> None:
     assert len({case.name for case in (*GOOD, *BAD)}) == len(GOOD) + len(BAD)
 
 
+@pytest.mark.faults("odd images, decoded as a viewer shows them")
 @pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
 def test_decodes_as_a_viewer_shows_it(case: Good) -> None:
     pixels = decode(case.build())
@@ -363,6 +364,7 @@ def test_decodes_as_a_viewer_shows_it(case: Good) -> None:
         assert np.abs(pixels[row, column].astype(int) - colour).max() <= case.slack, (row, column)
 
 
+@pytest.mark.faults("bad images, left out with a reason")
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case.name)
 def test_leaves_out_with_a_reason(case: Bad) -> None:
     with pytest.raises(DataError) as caught:

@@ -15,6 +15,8 @@ from benchmark.data import DataOptions, load_images, load_pixels
 from benchmark.data.files import read_regular
 from benchmark.errors import DataError
 
+pytestmark = pytest.mark.faults("odd files, links and names")
+
 Picture = Callable[[int], bytes]
 
 

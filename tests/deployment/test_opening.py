@@ -15,6 +15,8 @@ from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
 from benchmark.finetuning import write_manifest
 from benchmark.storage import sha256_file
 
+pytestmark = pytest.mark.faults("foreign and damaged models")
+
 
 def copy_of(exported: dict[Target, ExportResult], target: Target, tmp_path: Path) -> Path:
     folder = exported[target].folder

@@ -2,7 +2,8 @@
 
 A driver calls ``add_row`` (or takes the ``torture_row`` fixture) once per fault; rows of one fault add up.
 They go as JSON lines to the file that the environment variable ``TORTURE_TABLE`` names, so that drivers in
-other processes can add theirs; ``conftest.py`` prints the table when the tests end.
+other processes can add theirs; ``tests/conftest.py`` adds the tests that are marked ``faults`` and prints the
+table when the tests end.
 
 Lost: a row that was finished before the fault and cannot be had after it, not even by running again.
 Wrong: a row that was handed out with other bits than an undisturbed run gives.
