@@ -552,6 +552,8 @@ class Manifest:
         metrics: part name (val, test) -> metric name -> value of the kept model.
         versions: package name -> version.
         files: file name -> SHA-256 of the model files beside the manifest.
+        average: of F1, precision and recall in ``metrics``; None in a manifest that does not say it, where it
+            was the task's default.
     """
 
     schema: int
@@ -573,6 +575,7 @@ class Manifest:
     metrics: Mapping[str, Mapping[str, float]]
     versions: Mapping[str, str]
     files: Mapping[str, str]
+    average: Average | None = None
 
 
 class Observer(Protocol):

@@ -337,4 +337,5 @@ class _Run:
             metrics={part: values for part, values in measured.items() if values is not None},
             versions={"backbone-benchmark": __version__, **versions()},
             files={name: sha256_file(request.out / name) for name in (MODEL_FILE, LABELS_FILE)},
+            average=self._scoring.average,
         )

@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.errors import ManifestError
 from benchmark.finetuning import load_manifest, write_manifest
-from benchmark.records import Manifest, PreprocessingMode, Resize, Task
+from benchmark.records import Average, Manifest, PreprocessingMode, Resize, Task
 from benchmark.storage import sha256_bytes
 
 GOOD = Manifest(
@@ -33,6 +33,7 @@ GOOD = Manifest(
     metrics={"val": {"f1": 0.9}},
     versions={"keras": "3"},
     files={"model.keras": sha256_bytes(b"model")},
+    average=Average.MICRO,
 )
 
 
@@ -66,6 +67,7 @@ def change(path: Path, edit: Callable[[dict], object]) -> None:
         (lambda c: c.update(threshold=float("nan")), "threshold"),
         (lambda c: c.update(extra=1), "unknown keys.*extra"),
         (lambda c: c.update(task="detect"), "task"),
+        (lambda c: c.update(average="median"), "average.*'binary'"),
         (lambda c: c.update(classes=["a", "a"]), "classes"),
         (lambda c: c.update(classes=[]), "classes"),
         (lambda c: c.update(positive=None), "positive"),
@@ -92,6 +94,11 @@ def test_content_that_is_no_manifest(folder: Path, content: bytes) -> None:
     (folder / "manifest.json").write_bytes(content)
     with pytest.raises(ManifestError):
         load_manifest(folder)
+
+
+def test_a_manifest_that_does_not_name_the_average_is_good(folder: Path) -> None:
+    change(folder / "manifest.json", lambda content: content.pop("average"))
+    assert load_manifest(folder) == replace(GOOD, average=None)
 
 
 def test_no_model_directory(tmp_path: Path) -> None:
