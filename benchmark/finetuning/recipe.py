@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from benchmark.errors import RecipeError
 
 DEFAULT_RECIPE = "two-phase-f1"
 _FOLDER = Path(__file__).parent / "recipes"
+_UNKNOWN = "extra_forbidden"  # pydantic's name for a key that a table does not have
+_BARE_KEY = re.compile(r"[\w-]+", re.ASCII)
 
 
 class Pooling(StrEnum):
@@ -324,14 +327,16 @@ def _checked(content: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        # The first mistake is enough for one message; the next run shows the next one.
-        raise _recipe_error(error.errors()[0], where) from error
+        # One mistake is enough for one message; the next run shows the next one. An unknown key comes first:
+        # a mistyped one is missing, too, and only the mistyped name shows what to mend.
+        raise _recipe_error(min(error.errors(), key=lambda each: each["type"] != _UNKNOWN), where) from error
 
 
 def _recipe_error(mistake: Mapping[str, Any], where: str) -> RecipeError:
+    if mistake["type"] == _UNKNOWN:
+        return _unknown_key([str(part) for part in mistake["loc"]], where)
+    # Where a key takes numbers or names, pydantic adds the type that it tried.
     key = ".".join(str(part) for part in mistake["loc"] if part not in ("int", "str"))
-    if mistake["type"] == "extra_forbidden":
-        return _unknown_key(key, where)
     if mistake["type"] == "missing":
         return RecipeError(f"the key {key} is missing", where=where, next_step="Add it.")
     place = f"{where}: {key}" if key else where
@@ -345,12 +350,13 @@ def _expected(message: str) -> str:
     return text if text.startswith("'") else text[:1].lower() + text[1:]
 
 
-def _unknown_key(key: str, where: str) -> RecipeError:
-    *tables, last = key.split(".")
+def _unknown_key(parts: Sequence[str], where: str) -> RecipeError:
+    *tables, last = parts
     table: Any = Recipe
     for name in tables:
         table = table.model_fields[name].annotation
     known = [name for name in table.model_fields if (tables or name != "name")]
     close = difflib.get_close_matches(last, known, n=1)
     hint = f"Did you mean {close[0]}?" if close else "Remove it."
+    key = ".".join([*tables, last if _BARE_KEY.fullmatch(last) else json.dumps(last, ensure_ascii=False)])
     return RecipeError(f"unknown key {key}", where=where, expected=", ".join(known), next_step=hint)
