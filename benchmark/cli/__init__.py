@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) left. Python would complain again while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:  # noqa: BLE001 - one short line, whatever it is; --debug shows the rest
+        return _explain(_unforeseen(error), 1, words)
 
 
 def _run(words: list[str]) -> int:
@@ -84,6 +86,17 @@ def _explain(error: BenchmarkError, status: int, words: Sequence[str]) -> int:
         traceback.print_exception(error)
     print(f"backbones: {_one_line(str(error))}", file=sys.stderr)
     return status
+
+
+def _unforeseen(error: Exception) -> BenchmarkError:
+    """What nobody foresaw, in one line like everything else: the machine, or a mistake of ours."""
+    if isinstance(error, MemoryError):
+        got, next_step = "not enough memory", "Use fewer --jobs, a smaller --size or --limit."
+    else:
+        got, next_step = f"{type(error).__name__}: {error}", "Run again with --debug to see where."
+    wrapped = BenchmarkError("the command could not go on", got=got, next_step=next_step)
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _one_line(message: str) -> str:

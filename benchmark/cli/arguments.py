@@ -373,6 +373,14 @@ def _number(kind: Callable[[str], _Number], text: str, least: float, wanted: str
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = _number(float, text, 0.0, "a number from 0 to 1")
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1; got {text!r}")
+    return value
+
+
 def share_below_one(text: str) -> float:
     """A number from 0 up to, not including, 1."""
     value = _number(float, text, 0.0, "a number from 0 up to 1")

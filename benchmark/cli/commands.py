@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones import parse_weights, select
@@ -224,7 +223,7 @@ def _embedded_row(done: Embedded, plan: Plan) -> dict[str, Any]:
     name = plan.backbone.name
     return {
         "backbone": name,
-        "status": "failed" if plan.stopped else "embedded",
+        "status": plan.stopped.status.value if plan.stopped else "embedded",
         "computed": done.images_embedded.get(name, 0),
         "engine": plan.engine.value if plan.engine else "",
         "precision": plan.precision.value if plan.precision else "",
@@ -238,7 +237,9 @@ def rank_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from benchmark.pipeline import rank_backbones
 
     if arguments.from_run is not None:
-        arguments, words = _stored_run(arguments, words)
+        from benchmark.cli.repeating import stored_run
+
+        arguments, words = stored_run(arguments, words)
     if arguments.data is None:
         raise ArgumentError("DATA or --from is needed", next_step="See 'backbones rank --help'.")
     with make_observer(quiet=arguments.quiet) as observer:
@@ -284,6 +285,7 @@ def _audit_request(arguments: argparse.Namespace) -> RankRequest:
 
 
 def _rank_request(arguments: argparse.Namespace, words: Sequence[str]) -> RankRequest:
+    from benchmark.cli.repeating import portable
     from benchmark.pipeline import RankRequest, Search
 
     return RankRequest(
@@ -296,27 +298,5 @@ def _rank_request(arguments: argparse.Namespace, words: Sequence[str]) -> RankRe
         max_loss=arguments.max_loss,
         search=Search(arguments.search),
         audit_search=arguments.audit_search,
-        arguments=_portable(arguments, words),
+        arguments=portable(arguments, words),
     )
-
-
-def _portable(arguments: argparse.Namespace, words: Sequence[str]) -> tuple[str, ...]:
-    """The command line with the data and weights folders absolute, so that it works from any folder."""
-    places = {str(arguments.data), arguments.weights}
-    return tuple(
-        str(Path(word).resolve()) if word in places and Path(word).exists() else word for word in words
-    )
-
-
-def _stored_run(
-    arguments: argparse.Namespace, words: Sequence[str]
-) -> tuple[argparse.Namespace, Sequence[str]]:
-    """The command line of a stored run; options given beside --from come after, and so win."""
-    from benchmark.cli.parser import make_parser
-    from benchmark.reporting import read_run_record
-
-    stored = list(read_run_record(arguments.from_run).arguments)
-    place = list(words).index("--from") if "--from" in words else -1
-    extra = [*words[1:place], *words[place + 2 :]] if place > 0 else []
-    again = [*stored, *extra]
-    return make_parser().parse_args(again), again

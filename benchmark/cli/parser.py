@@ -79,7 +79,7 @@ def _rank(commands: _Commands) -> None:
     group = parser.add_argument_group("board")
     group.add_argument(
         "--max-loss",
-        type=add.positive_float,
+        type=add.share,
         metavar="F1",
         help="most F1 that the winner may give away to the best",
     )

@@ -59,6 +59,20 @@ class Ranked:
         return baseline_rows(job, outcomes, val_f1)
 
 
+def board_options(request: RankRequest, ungrouped: Sequence[Outcome] = ()) -> BoardOptions:
+    """How the board of a request is computed.
+
+    Raises:
+        ArgumentError: the tolerated loss is not between 0 and 1.
+    """
+    return BoardOptions(
+        average=request.protocol.average,
+        max_loss=request.max_loss,
+        seed=request.protocol.seed,
+        ungrouped=ungrouped,
+    )
+
+
 def assemble_board(
     request: RankRequest,
     images: ImageSet,
@@ -75,13 +89,7 @@ def assemble_board(
         ungrouped: the same backbones scored without regard to groups; empty when there are no groups.
         remarks: of audit and search.
     """
-    options = BoardOptions(
-        average=request.protocol.average,
-        max_loss=request.max_loss,
-        seed=request.protocol.seed,
-        ungrouped=ungrouped,
-    )
-    board = build_leaderboard(outcomes, Truth.of(images), options)
+    board = build_leaderboard(outcomes, Truth.of(images), board_options(request, ungrouped))
     return replace(
         board,
         notes=(*remarks.notes, *board.notes),

@@ -98,7 +98,7 @@ def embed_images(request: EmbedRequest, images: ImageSet, observer: Observer | N
         StorageFull: the scratch cannot be written.
     """
     watch = OneAtATime(observer or Silent())
-    request, banner = _with_fallback(request, watch)
+    request, banner = with_fallback(request, watch)
     store = EmbeddingStore(request.cache, observer=watch)
     plans = [make_plan(request, backbone, images.image_ids, store) for backbone in request.backbones]
     work = _Work(request=request, images=images, store=store, plans=plans, observer=watch)
@@ -114,10 +114,15 @@ def embed_images(request: EmbedRequest, images: ImageSet, observer: Observer | N
     )
 
 
-def _with_fallback(request: EmbedRequest, observer: Observer) -> tuple[EmbedRequest, str]:
-    """Random weights for all backbones or none, when ImageNet's cannot be had and the caller allows it."""
+def with_fallback(request: EmbedRequest, observer: Observer) -> tuple[EmbedRequest, str]:
+    """Random weights for all backbones or none, when ImageNet's cannot be had and the caller allows it.
+
+    Returns:
+        The request with its weights decided, and a banner for the reader where they became random.
+    """
     if not request.fallback_random or request.weights.kind is not WeightsKind.IMAGENET:
         return request, ""
+    decided = replace(request, fallback_random=False)
     try:
         for backbone in request.backbones:
             weights_file(backbone, request.weights)
@@ -125,8 +130,8 @@ def _with_fallback(request: EmbedRequest, observer: Observer) -> tuple[EmbedRequ
         banner = "ImageNet weights could not be downloaded: ALL backbones run with RANDOM weights instead."
         observer.message(banner)
         source = WeightsSource(kind=WeightsKind.RANDOM, seed=request.options.seed)
-        return replace(request, weights=source), banner
-    return request, ""
+        return replace(decided, weights=source), banner
+    return decided, ""
 
 
 @dataclass(kw_only=True)

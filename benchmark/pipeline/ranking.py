@@ -8,18 +8,17 @@ from dataclasses import replace
 from benchmark.data import Severity, load_images
 from benchmark.errors import NothingScored
 from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrained
-from benchmark.pipeline.boards import Ranked, Remarks, assemble_board
-from benchmark.pipeline.embedding import Embedded, embed_images
+from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
+from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.heads import HeadJob, train_all
-from benchmark.pipeline.measurements import load_measurement
+from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.outputs import write_outputs
-from benchmark.pipeline.planning import Plan, stopped_outcome
 from benchmark.pipeline.progress import OneAtATime, Silent
 from benchmark.pipeline.requests import RankRequest, Search
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.ranking import check_protocol
-from benchmark.records import ImageSet, Observer, Outcome, Status, Truth
+from benchmark.records import ImageSet, Observer, Outcome, Truth
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -30,11 +29,13 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         observer: told of the progress.
 
     Raises:
+        ArgumentError: a limit is out of range.
         DataError: the images cannot be used.
         NothingScored: no backbone got a score; the board is written all the same.
         StorageFull: a folder cannot be written.
     """
     started = time.time()
+    board_options(request)  # a limit that makes no sense is refused before hours of work
     watch = OneAtATime(observer or Silent())
     images = load_images(
         request.embed.data, cache=request.embed.cache, options=request.embed.options, observer=watch
@@ -75,7 +76,9 @@ class _Ranking:
     """One ranking while it runs."""
 
     def __init__(self, request: RankRequest, run: Run, observer: Observer) -> None:
-        self._request = request
+        # Decided once: a later call for fewer backbones could decide otherwise.
+        embed, self._banner = with_fallback(request.embed, observer)
+        self._request = replace(request, embed=embed)
         self._run = run
         self._observer = observer
 
@@ -88,7 +91,7 @@ class _Ranking:
         searched = self._search(embedded, job)
         outcomes = (*searched.pruned, *self._score(searched.embedded, job))
         ungrouped = self._score_ungrouped(searched.embedded, audited, job)
-        remarks = _remarks(audited, searched, self._replay(outcomes, job))
+        remarks = self._remarks(audited, searched, self._replay(outcomes, job))
         ranked = Ranked(
             board=assemble_board(self._request, audited.images, outcomes, ungrouped, remarks),
             outcomes=outcomes,
@@ -107,40 +110,27 @@ class _Ranking:
         embed = self._request.embed
         if self._request.search is Search.HALVING:
             cheapest = cheapest_pretrained(self._request)
-            embed = replace(embed, backbones=(cheapest,) if cheapest and not embed.fallback_random else ())
+            embed = replace(embed, backbones=(cheapest,) if cheapest else ())
         return embed_images(embed, images, self._observer)
 
     def _search(self, embedded: Embedded, job: HeadJob) -> Searched:
         if self._request.search is Search.HALVING:
-            return search_by_halving(self._request.embed, job, self._observer)
+            return search_by_halving(self._request, job, self._observer)
         return Searched(embedded=embedded)
 
     def _replay(self, outcomes: tuple[Outcome, ...], job: HeadJob) -> tuple[str, ...]:
         if not self._request.audit_search or self._request.search is Search.HALVING:
             return ()
-        return replay_halving(self._request.embed, job, outcomes, self._observer)
+        return replay_halving(self._request, job, outcomes, self._observer)
 
     def _score(self, embedded: Embedded, job: HeadJob) -> tuple[Outcome, ...]:
         """Outcomes of every backbone that was to be embedded."""
-        slow = {plan.backbone.name: reason for plan in embedded.embedded if (reason := self._too_slow(plan))}
-        fit = [plan for plan in embedded.embedded if plan.backbone.name not in slow]
-        skipped = [
-            stopped_outcome(plan, Status.SKIPPED, slow[plan.backbone.name])
-            for plan in embedded.embedded
-            if plan.backbone.name in slow
-        ]
+        skipped, fit = too_slow(self._request, embedded.embedded)
         trained = [
             replace(outcome, notes=embedded.notes.get(outcome.backbone, ()), images_embedded=len(job.images))
             for outcome in train_all(job, fit, self._observer)
         ]
         return (*embedded.stopped, *skipped, *trained)
-
-    def _too_slow(self, plan: Plan) -> str:
-        limit = self._request.max_latency_ms
-        if limit is None or plan.key is None:
-            return ""
-        latency = load_measurement(self._request.embed.cache, plan.key).latency_ms
-        return f"{latency:.1f} ms an image is more than --max-latency-ms {limit:g}" if latency > limit else ""
 
     def _score_ungrouped(self, embedded: Embedded, audited: Audited, job: HeadJob) -> tuple[Outcome, ...]:
         """The same backbones when related images may stand on both sides of a fold."""
@@ -148,8 +138,8 @@ class _Ranking:
             return ()
         return train_all(replace(job, images=audited.ungrouped), embedded.embedded, self._observer)
 
-
-def _remarks(audited: Audited, searched: Searched, replayed: tuple[str, ...]) -> Remarks:
-    banner = (searched.embedded.banner,) if searched.embedded.banner else ()
-    alarms = tuple(finding.text for finding in audited.report.of(Severity.ERROR))
-    return Remarks(notes=(*banner, *alarms), statements=(*audited.notes, *searched.statements, *replayed))
+    def _remarks(self, audited: Audited, searched: Searched, replayed: tuple[str, ...]) -> Remarks:
+        banner = (self._banner,) if self._banner else ()
+        alarms = tuple(finding.text for finding in audited.report.of(Severity.ERROR))
+        statements = (*audited.notes, *searched.statements, *replayed)
+        return Remarks(notes=(*banner, *alarms), statements=statements)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from benchmark.embeddings import EmbeddingStore
+from benchmark.pipeline.boards import board_options
 from benchmark.pipeline.embedding import Embedded, embed_images
 from benchmark.pipeline.heads import HeadJob, train_all
+from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.planning import Plan, make_plan, scaled_flops, stopped_outcome
-from benchmark.pipeline.requests import EmbedRequest
+from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.subsets import take_rows
 from benchmark.ranking import (
     Candidate,
@@ -31,7 +33,7 @@ class Searched:
 
     Attributes:
         embedded: the backbones that are fully embedded, or stopped.
-        pruned: outcomes of the backbones that were dropped on the way.
+        pruned: outcomes of the backbones that were dropped on the way, or skipped because they are too slow.
         statements: what was spent, in whole sentences.
     """
 
@@ -40,41 +42,43 @@ class Searched:
     statements: tuple[str, ...] = ()
 
 
-def search_by_halving(request: EmbedRequest, job: HeadJob, observer: Observer) -> Searched:
+def search_by_halving(request: RankRequest, job: HeadJob, observer: Observer) -> Searched:
     """Embed and score on growing subsets, dropping backbones that are unlikely to win.
 
     Args:
-        request: all backbones.
+        request: all backbones, and what limits the winner.
         job: the heads, on all images.
         observer: told of the progress.
     """
-    store = EmbeddingStore(request.cache, observer=observer)
+    embed = request.embed
+    store = EmbeddingStore(embed.cache, observer=observer)
     plans = {
-        backbone.name: make_plan(request, backbone, job.images.image_ids, store)
-        for backbone in request.backbones
+        backbone.name: make_plan(embed, backbone, job.images.image_ids, store) for backbone in embed.backbones
     }
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    truth, options = Truth.of(job.images), _options(job)
+    truth, options = Truth.of(job.images), _options(request)
     candidates = [_candidate(plan, truth) for plan in plans.values() if plan.stopped is None]
     subsets = search_subsets(truth, scorer.rows, options)
     report = run_search(candidates, scorer.score, truth, subsets, options, prepare=scorer.prepare)
-    dropped = {one.backbone for one in report.dropped}
-    kept = tuple(backbone for backbone in request.backbones if backbone.name not in dropped)
+    slow = [outcome for outcome in report.unfinished.values() if outcome.status is Status.SKIPPED]
+    gone = {one.backbone for one in report.dropped} | {outcome.backbone for outcome in slow}
+    kept = tuple(backbone for backbone in embed.backbones if backbone.name not in gone)
     return Searched(
-        embedded=embed_images(replace(request, backbones=kept), job.images, observer),
-        pruned=_pruned(report, plans),
+        embedded=embed_images(replace(embed, backbones=kept), job.images, observer),
+        pruned=(*_pruned(report, plans), *slow),
         statements=(_spent(report, len(candidates)),),
     )
 
 
 def replay_halving(
-    request: EmbedRequest, job: HeadJob, outcomes: Sequence[Outcome], observer: Observer
+    request: RankRequest, job: HeadJob, outcomes: Sequence[Outcome], observer: Observer
 ) -> tuple[str, ...]:
     """What halving would have done where everything was computed, in whole sentences."""
     if not any(outcome.status is Status.SCORED for outcome in outcomes):
         return ()
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    audit = audit_search(outcomes, scorer.score, Truth.of(job.images), _options(job))
+    truth, options = Truth.of(job.images), _options(request)
+    audit = audit_search(outcomes, scorer.score, truth, options, board_options(request))
     return (_audited(audit), _spent(audit.report, len(audit.report.finished) + len(audit.report.unfinished)))
 
 
@@ -83,12 +87,12 @@ class SubsetScorer:
     """Scores backbones on parts of the images.
 
     Attributes:
-        request: all backbones, weights, cache.
+        request: all backbones, weights, cache, limits.
         job: the heads, on all images.
         observer: told of the progress.
     """
 
-    request: EmbedRequest
+    request: RankRequest
     job: HeadJob
     observer: Observer
     _known: dict[tuple[str, int], Outcome] = field(default_factory=dict)
@@ -103,9 +107,10 @@ class SubsetScorer:
         """Embed and score several backbones on the same rows together."""
         images, positions = self._images(rows)
         chosen = tuple(self._backbone(name) for name in names)
-        embedded = embed_images(replace(self.request, backbones=chosen), images, self.observer)
+        embedded = embed_images(replace(self.request.embed, backbones=chosen), images, self.observer)
         job = replace(self.job, images=images)
-        outcomes = [*embedded.stopped, *train_all(job, embedded.embedded, self.observer)]
+        slow, fit = too_slow(self.request, embedded.embedded)
+        outcomes = [*embedded.stopped, *slow, *train_all(job, fit, self.observer)]
         for outcome in outcomes:
             self._known[outcome.backbone, len(rows)] = _in_all(outcome, positions)
 
@@ -123,7 +128,7 @@ class SubsetScorer:
         return take_rows(everything, rows), np.asarray(rows)
 
     def _backbone(self, name: str) -> Backbone:
-        return next(backbone for backbone in self.request.backbones if backbone.name == name)
+        return next(backbone for backbone in self.request.embed.backbones if backbone.name == name)
 
 
 def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
@@ -134,8 +139,11 @@ def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
     return replace(outcome, predictions=moved)
 
 
-def _options(job: HeadJob) -> SearchOptions:
-    return SearchOptions(average=job.protocol.average, seed=job.protocol.seed)
+def _options(request: RankRequest) -> SearchOptions:
+    protocol = request.protocol
+    # A limit on the loss can make a larger backbone the winner.
+    spare_larger = request.max_loss is None
+    return SearchOptions(average=protocol.average, seed=protocol.seed, spare_larger=spare_larger)
 
 
 def _candidate(plan: Plan, truth: Truth) -> Candidate:

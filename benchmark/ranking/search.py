@@ -54,6 +54,8 @@ class SearchOptions:
         growth: factor from one subset to the next.
         error: chance of dropping, over all rounds and backbones, one that would have been in the first tie
             group.
+        spare_larger: drop backbones that are too large to win. Right only while the winner is the smallest
+            of the first tie group, whatever that choice costs.
         average: of F1 over classes; None means the task's own.
         seed: of the subsets.
     """
@@ -62,6 +64,7 @@ class SearchOptions:
     fewest_per_class: int = 20
     growth: float = 2.0
     error: float = 0.05
+    spare_larger: bool = True
     average: Average | None = None
     seed: int = 0
 
@@ -293,7 +296,7 @@ def _behind_reason(evidence: Evidence, position: int) -> str:
 
 
 def _too_large(standing: Standing, gone: set[str], truth: Truth, options: SearchOptions) -> list[Dropped]:
-    safe = _smallest_safe(standing, gone, truth, options)
+    safe = _smallest_safe(standing, gone, truth, options) if options.spare_larger else None
     if safe is None:
         return []
     reason = f"larger than {safe.backbone}, which ties with the best F1 that larger ones may still reach"

@@ -213,6 +213,21 @@ def test_a_run_can_be_repeated_from_its_record(
     pd.testing.assert_frame_equal(board(ranked.board), before)
 
 
+def test_options_beside_the_record_win(
+    backbones: Run, ranked: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ranked.board / "run.json"
+    other = tmp_path / "moved" / ranked.data.name
+    shutil.copytree(ranked.data, other)
+    monkeypatch.chdir(tmp_path / "moved")
+    words = ("rank", f"{ranked.data.name}/", f"--from={record}", *ranked.folders, "--seed", 7, "--quiet")
+    assert backbones(*words).status == 0
+    stored = json.loads(record.read_text())["arguments"]
+    assert stored[1] == str(other.resolve())
+    assert str(ranked.data) not in stored
+    assert stored[-2:] == ["7", "--quiet"]
+
+
 def test_report_rebuilds_every_file_without_the_cache(backbones: Run, ranked: Place) -> None:
     before = board(ranked.board)
     shutil.rmtree(ranked.cache)

@@ -40,7 +40,8 @@ def test_a_mistyped_backbone_gets_close_matches(backbones: Run, place: Place, co
         (("rank", "{data}", "--threshold", "2"), "(0, 1]"),
         (("rank", "{data}", "--threshold", "recall=x"), "recall=R"),
         (("rank", "{data}", "--limit", "-3"), "from 1 up"),
-        (("rank", "{data}", "--max-loss", "nan"), "above 0"),
+        (("rank", "{data}", "--max-loss", "nan"), "from 0 to 1"),
+        (("rank", "{data}", "--max-loss", "5"), "from 0 to 1"),
         (("rank", "{data}", "--engine", "abacus"), "auto, tensorflow, openvino"),
         (("rank", "{data}", "--weights", "{data}/nowhere"), "nowhere"),
         (("rank", "{data}", "--positive", "Mouldy", "--backbones", "VGG16"), "Mouldy"),
@@ -129,3 +130,21 @@ def test_a_file_instead_of_a_folder(backbones: Run, place: Place, tmp_path: Path
     assert answer.status in {1, 2}
     assert "Traceback" not in answer.err
     assert "in-the-way" in answer.said
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [(RuntimeError("what\nnobody foresaw"), "--debug"), (MemoryError(), "not enough memory")],
+)
+def test_what_nobody_foresaw_is_one_line_too(
+    backbones: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, part: str
+) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("benchmark.cli.commands.list_command", fail)
+    answer = backbones("list")
+    assert answer.status == 1
+    assert "Traceback" not in answer.err
+    assert part in answer.said
+    assert "Traceback" in backbones("list", "--debug").err

@@ -150,6 +150,14 @@ def test_larger_ones_are_not_run_once_a_perfect_small_one_finished() -> None:
     assert report.share == pytest.approx(10 * IMAGES / (510 * IMAGES))
 
 
+def test_larger_ones_are_run_where_they_may_win() -> None:
+    truth = truth_of()
+    zoo = Zoo(truth, {"Small": 0.0, "Large": 0.01})
+    options = SearchOptions(spare_larger=False)
+    report = run_search(zoo.candidates(), zoo.score, truth, (np.arange(SEARCHED),), options)
+    assert set(report.finished) == {"Small", "Large"}
+
+
 def test_a_smaller_backbone_is_never_dropped_for_size() -> None:
     truth = truth_of()
     zoo = Zoo(truth, {"Small": 0.02, "Large": 0.0})

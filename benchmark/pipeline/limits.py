@@ -1,0 +1,40 @@
+"""What the device cannot run: backbones that take too long for one image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from benchmark.pipeline.measurements import load_measurement
+from benchmark.pipeline.planning import Plan, stopped_outcome
+from benchmark.pipeline.requests import RankRequest
+from benchmark.records import Outcome, Status
+
+
+def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Outcome], list[Plan]]:
+    """Tell embedded backbones that take longer than the latency limit from the others.
+
+    Args:
+        request: the limit, and the cache that remembers measurements.
+        plans: embedded backbones.
+
+    Returns:
+        Outcomes of the slow ones, ``skipped`` with the reason, and the plans of those that fit.
+    """
+    reasons = [_reason(request, plan) for plan in plans]
+    slow = [
+        stopped_outcome(plan, Status.SKIPPED, reason)
+        for plan, reason in zip(plans, reasons, strict=True)
+        if reason
+    ]
+    return slow, [plan for plan, reason in zip(plans, reasons, strict=True) if not reason]
+
+
+def _reason(request: RankRequest, plan: Plan) -> str:
+    limit = request.max_latency_ms
+    if limit is None or plan.key is None:
+        return ""
+    latency = load_measurement(request.embed.cache, plan.key).latency_ms
+    if math.isnan(latency):
+        return f"its latency is not known, and --max-latency-ms {limit:g} was asked for"
+    return f"{latency:.1f} ms an image is more than --max-latency-ms {limit:g}" if latency > limit else ""

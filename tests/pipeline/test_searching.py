@@ -1,0 +1,100 @@
+"""Halving on real pixels: it finds what an exhaustive search finds, and keeps to the same limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from benchmark.pipeline import RankRequest, rank_backbones
+from benchmark.pipeline.measurements import Measurement
+from benchmark.pipeline.requests import Search
+from benchmark.ranking import SearchOptions, SearchReport, run_search
+from benchmark.records import Backbone, WeightsKind, WeightsSource
+
+Make = Callable[..., RankRequest]
+
+
+@pytest.fixture(scope="module")
+def many(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 cracked and 120 sound drawings."""
+    folder: Path = tiny.draw_photos(tmp_path_factory.mktemp("many") / "walls", 120)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def field(tiny: ModuleType) -> tuple[Backbone, ...]:
+    return tuple(tiny.tiny_backbone(f"Tiny{filters}", filters) for filters in (2, 8, 16))
+
+
+def halving(request: RankRequest, **changes: Any) -> RankRequest:  # noqa: ANN401
+    return replace(request, search=Search.HALVING, **changes)
+
+
+def by_name(request: RankRequest) -> dict[str, dict[str, Any]]:
+    return {row["backbone"]: row for row in rank_backbones(request).board.rows}
+
+
+def test_halving_finds_what_everything_finds(
+    many: Path, request_for: Make, field: tuple[Backbone, ...]
+) -> None:
+    request = request_for(many, *field)
+    everything = rank_backbones(replace(request, audit_search=True))
+    assert any("the same winner" in line for line in everything.board.statements)
+    found = rank_backbones(halving(request, results=request.results / "halving"))
+    assert found.board.winner == everything.board.winner
+    assert any("images x FLOPs" in line for line in found.board.statements)
+
+
+def test_a_backbone_that_is_too_slow_leaves_before_it_can_prune_others(
+    many: Path, request_for: Make, field: tuple[Backbone, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_at_two(cache: Path, key: Any) -> Measurement:  # noqa: ANN401
+        return replace(Measurement(), latency_ms=50.0 if "2" in key.backbone else 1.0)
+
+    monkeypatch.setattr("benchmark.pipeline.limits.load_measurement", slow_at_two)
+    rows = by_name(halving(request_for(many, *field), max_latency_ms=10.0))
+    assert rows["Tiny2"]["status"] == "skipped"
+    assert "50.0 ms" in rows["Tiny2"]["reason"]
+    assert "Tiny2" not in " ".join(row["reason"] for name, row in rows.items() if name != "Tiny2")
+    assert "scored" in {row["status"] for row in rows.values()}
+
+
+def test_a_limit_on_the_loss_spares_nobody_for_size(
+    many: Path, request_for: Make, field: tuple[Backbone, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[SearchOptions] = []
+
+    def look(*arguments: Any, **named: Any) -> SearchReport:  # noqa: ANN401
+        seen.append(arguments[4])
+        return run_search(*arguments, **named)
+
+    monkeypatch.setattr("benchmark.pipeline.searching.run_search", look)
+    by_name(halving(request_for(many, *field)))
+    by_name(halving(request_for(many, *field), max_loss=0.005))
+    assert [options.spare_larger for options in seen] == [True, False]
+
+
+def test_the_fallback_is_decided_once_for_all(
+    many: Path, request_for: Make, field: tuple[Backbone, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.errors import WeightsError
+
+    asked: list[str] = []
+
+    def absent(backbone: Backbone, source: WeightsSource) -> Path:
+        asked.append(backbone.name)
+        raise WeightsError("no network")
+
+    monkeypatch.setattr("benchmark.pipeline.embedding.weights_file", absent)
+    request = request_for(many, *field)
+    imagenet = WeightsSource(kind=WeightsKind.IMAGENET)
+    embed = replace(request.embed, weights=imagenet, fallback_random=True)
+    ranked = rank_backbones(halving(request, embed=embed))
+    assert {row["weights"] for row in ranked.board.rows} == {"random"}
+    assert "RANDOM" in ranked.board.notes[0]
+    assert len(asked) == 1
