@@ -58,6 +58,7 @@ class Scratch:
         self.image_ids = image_ids
         self.size = size
         self.patience_seconds = _PATIENCE_SECONDS
+        self._stop = threading.Event()
         # Taken around every access to a row's state: orders it against the row's pixels on any processor.
         self._order = threading.Lock()
         self._pixels = _mapped(folder / _PIXELS, (len(image_ids), size, size, 3))
@@ -143,6 +144,7 @@ class Scratch:
 
         Raises:
             DataError: an image changed or cannot be decoded; waiting readers get the same error.
+            JobError: ``stop`` was called meanwhile; waiting readers are told.
         """
         chunks = [
             range(at, min(at + _ROWS_PER_TASK, len(paths))) for at in range(0, len(paths), _ROWS_PER_TASK)
@@ -150,6 +152,8 @@ class Scratch:
 
         def fill_rows(rows: range) -> int:
             for row in rows:
+                if self._stop.is_set():
+                    raise JobError("decoding was stopped", where=self.folder, next_step="Run again.")
                 self._put(row, _verified(paths[row], self.image_ids[row], max_pixels), resize)
             return rows.stop
 
@@ -176,6 +180,10 @@ class Scratch:
         view = self._pixels[start:stop].view()
         view.flags.writeable = False
         return view
+
+    def stop(self) -> None:
+        """Ask ``fill``, which runs in another thread, to end after the images that are being decoded."""
+        self._stop.set()
 
     def remove(self) -> None:
         """Delete the folder. Views of rows stay valid until they are dropped."""
@@ -221,8 +229,10 @@ class Scratch:
             self._state[-2] = (self._pulse + 1) % 256
 
     def _fail(self, error: BaseException) -> None:
-        with suppress(BenchmarkError):  # readers still see the phase where the reason cannot be written
-            write_whole(self.folder / _FAILURE, json.dumps(_described(error)).encode())
+        # Readers still see the phase where the reason cannot be written. A plain write, which makes no folder:
+        # this one may have been removed. Nobody reads the reason before the phase says that there is one.
+        with suppress(OSError):
+            (self.folder / _FAILURE).write_text(json.dumps(_described(error)))
         self._state[-1] = _FAILED
 
 

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,3 +214,57 @@ def test_filling_overlaps_with_reading(images: ImageSet, tmp_path: Path) -> None
         scratch.fill(paths_of(images), Resize.BILINEAR, 1)
     reader.join(timeout=10)
     assert len(seen) == 20
+
+
+def slow_decoder(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
+    """Make every image take some time; the times at which one was begun."""
+    from benchmark.data import scratch
+
+    begun: list[float] = []
+    decode = scratch.decode
+
+    def slowly(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        begun.append(time.monotonic())
+        time.sleep(seconds)
+        return decode(*arguments, **named)
+
+    monkeypatch.setattr(scratch, "decode", slowly)
+    return begun
+
+
+def test_a_stopped_filler_ends_after_the_image_at_hand(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = slow_decoder(monkeypatch, 0.1)
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    caught: list[BaseException] = []
+
+    def fill() -> None:
+        try:
+            scratch.fill(paths_of(images), Resize.BILINEAR, 2)
+        except BenchmarkError as error:
+            caught.append(error)
+
+    filler = threading.Thread(target=fill)
+    filler.start()
+    scratch.rows(0, 1)
+    scratch.stop()
+    seen = len(begun)
+    filler.join(timeout=2)
+    assert not filler.is_alive()
+    assert len(begun) <= seen + 2, "at most the image that each thread was about to begin"
+    assert [type(error) for error in caught] == [JobError]
+    with pytest.raises(JobError, match="decoding was stopped"):
+        Scratch.attach(tmp_path / "s").rows(29, 30)
+
+
+def test_a_failure_makes_no_folder_anew(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_decoder(monkeypatch, 0.1)
+    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    paths_of(images)[9].unlink()
+    threading.Timer(0.15, scratch.remove).start()
+    with pytest.raises(DataError, match="no such file"):
+        scratch.fill(paths_of(images), Resize.BILINEAR, 1)
+    assert not (tmp_path / "s").exists()
