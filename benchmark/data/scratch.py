@@ -229,7 +229,7 @@ class Scratch:
             self._state[-2] = (self._pulse + 1) % 256
 
     def _fail(self, error: BaseException) -> None:
-        # Readers still see the phase where the reason cannot be written. A plain write, which makes no folder:
+        # Readers see the phase even where the reason cannot be written. A plain write, which makes no folder:
         # this one may have been removed. Nobody reads the reason before the phase says that there is one.
         with suppress(OSError):
             (self.folder / _FAILURE).write_text(json.dumps(_described(error)))
