@@ -14,9 +14,10 @@ from benchmark.data.audit_output import audit_table, write_audit
 from benchmark.data.contact_sheet import draw_groups
 from benchmark.data.decode import decode, decoder_name
 from benchmark.data.demo import write_demo
+from benchmark.data.files import read_regular
 from benchmark.data.groups import Grouping, auto_groups, group_related
 from benchmark.data.loading import dataset_name, load_images, regroup
-from benchmark.data.options import DataOptions
+from benchmark.data.options import DataOptions, KnownLabels
 from benchmark.data.resize import load_pixels, resize_pixels
 from benchmark.data.scratch import Scratch
 from benchmark.data.split import split_images
@@ -28,6 +29,7 @@ __all__ = [
     "DataOptions",
     "Finding",
     "Grouping",
+    "KnownLabels",
     "PairKind",
     "Scratch",
     "Severity",
@@ -41,6 +43,7 @@ __all__ = [
     "group_related",
     "load_images",
     "load_pixels",
+    "read_regular",
     "regroup",
     "resize_pixels",
     "row_label",

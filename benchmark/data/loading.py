@@ -16,8 +16,8 @@ from benchmark.data.decode import decoder_name
 from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
-from benchmark.data.listing import Entry, Listing, Part
-from benchmark.data.options import DataOptions
+from benchmark.data.listing import PART_NAMES, Entry, Listing, Part
+from benchmark.data.options import DataOptions, KnownLabels
 from benchmark.data.scan import Scanner
 from benchmark.data.split import check_enough, order_key, split_images
 from benchmark.data.tables import list_table
@@ -32,7 +32,12 @@ POSITIVE_NAMES: Final = frozenset(
 
 
 def load_images(
-    source: Path, *, cache: Path, options: DataOptions = _DEFAULTS, observer: Observer | None = None
+    source: Path,
+    *,
+    cache: Path,
+    options: DataOptions = _DEFAULTS,
+    known: KnownLabels | None = None,
+    observer: Observer | None = None,
 ) -> ImageSet:
     """Find, read, check, label, group and split the images of a folder or CSV.
 
@@ -41,18 +46,23 @@ def load_images(
             ``path,label[,split][,group]``.
         cache: folder whose ``index`` remembers ids and decodability by path, size, times and inode.
         options: how.
+        known: labels of a model that shall be scored on these images. They then decide classes, task and
+            positive class; the images need not show every class and are not split: all are test images.
         observer: told how far the scan is.
 
     Returns:
         The images, one row per distinct content, sorted by image id.
 
     Raises:
-        DataError: no usable images, one class only, a class too small to split, an unreadable CSV, or
-            (``strict``) any rejected file.
+        DataError: no usable images, one class only, a class too small to split, an unreadable CSV, a label
+            that is not ``known``, or (``strict``) any rejected file.
         ArgumentError: ``options.positive`` or ``options.groups`` names nothing.
     """
     resolved = _existing(source)
     listing = _listing(resolved, options)
+    if known is not None:
+        listing = _parts_of_folders(listing, known) if resolved.is_dir() else listing
+        _check_known(listing, known)
     listing = dataclasses.replace(listing, entries=name_groups(listing, options.groups))
     index = Index.load(cache / "index", str(resolved), f"{decoder_name()}|{options.max_pixels}")
     paths = sorted({entry.path for entry in listing.entries})
@@ -68,7 +78,7 @@ def load_images(
     for entry in sorted(listing.entries, key=lambda entry: (entry.part or Part.TRAIN, entry.path)):
         finding = findings[entry.path]
         merged.add(entry, finding.image_id, finding.reason)
-    return _assemble(listing, merged, options)
+    return _assemble(listing, merged, options, known)
 
 
 def regroup(images: ImageSet, groups: Int64, *, seed: int) -> ImageSet:
@@ -146,6 +156,53 @@ def _listing(source: Path, options: DataOptions) -> Listing:
     )
 
 
+def _check_known(listing: Listing, known: KnownLabels) -> None:
+    """See that a model can be scored on these labels.
+
+    Raises:
+        DataError: other labels than the model's, or several of one image where the model decides for one.
+    """
+    found = {label for entry in listing.entries for label in entry.labels}
+    unknown = sorted(found - set(known.classes))
+    if unknown:
+        raise DataError(
+            "a label that the model does not know",
+            where=listing.root,
+            expected=_some(known.classes),
+            got=_some(unknown),
+            next_step=_nested_hint(listing.root, unknown)
+            or "Name the class folders (or the labels of the CSV) as the model does, or leave them out.",
+        )
+    crowded = next((entry for entry in listing.entries if len(entry.labels) > 1), None)
+    if crowded is not None and known.task is not Task.MULTILABEL:
+        raise DataError(
+            "an image with several labels, where the model decides for one class",
+            where=listing.root / crowded.path,
+            got=_text(crowded.labels),
+        )
+
+
+def _parts_of_folders(listing: Listing, known: KnownLabels) -> Listing:
+    """``DATA/test/<class>/*`` without a train part, which was listed with ``test`` as the class."""
+    labels = {label for entry in listing.entries for label in entry.labels if entry.part is None}
+    if not labels or {label.lower() for label in labels} - set(PART_NAMES) or labels & set(known.classes):
+        return listing
+    entries, rejected = [], list(listing.rejected)
+    for entry in listing.entries:
+        part, *folders, _ = entry.path.split("/")
+        if folders:
+            entries.append(Entry(entry.path, (folders[0],), PART_NAMES[part.lower()]))
+        else:
+            rejected.append(Rejected(path=entry.path, reason="outside of any class folder"))
+    return dataclasses.replace(listing, entries=tuple(entries), rejected=tuple(rejected))
+
+
+def _some(names: Sequence[str], most: int = 20) -> str:
+    """Names for an error, which stays readable."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 @dataclass(slots=True)
 class _Merge:
     """Entries brought together by content."""
@@ -183,23 +240,28 @@ def _text(labels: Sequence[str]) -> str:
     return ";".join(labels) or "(none)"
 
 
-def _assemble(listing: Listing, merged: _Merge, options: DataOptions) -> ImageSet:
+def _assemble(listing: Listing, merged: _Merge, options: DataOptions, known: KnownLabels | None) -> ImageSet:
+    labels = known or _own_labels(listing)
+    several = labels.task is Task.MULTILABEL
     merged.drop_conflicts()
-    several = any(len(entry.labels) > 1 for entry in listing.entries)
     if not several:
         merged.drop_unlabelled()
     rejected = tuple(sorted((*listing.rejected, *merged.rejected), key=lambda item: (item.path, item.reason)))
-    classes = tuple(sorted({label for entry in listing.entries for label in entry.labels}))
-    _check(listing, len(merged.files), rejected, classes, options)
+    classes = labels.classes
+    _check(listing, len(merged.files), rejected, options)
+    if known is None:
+        _check_several_classes(listing, len(merged.files), classes)
     files = _limited(merged.files, options)
     image_ids = tuple(sorted(files))
     kept = [files[image_id][0] for image_id in image_ids]
     targets = _targets(kept, classes, several=several)
-    task = Task.MULTILABEL if several else Task.BINARY if len(classes) == 2 else Task.MULTICLASS
     groups = _groups([files[image_id] for image_id in image_ids])
-    parts = None if kept[0].part is None else [entry.part or Part.TRAIN for entry in kept]
-    parts = None if parts is None or set(parts) == {Part.TRAIN} else parts
-    check_enough(classes, targets, groups, parts)
+    if known is None:
+        parts = _parts(kept)
+        check_enough(classes, targets, groups, parts)
+        split = split_images(image_ids, targets, groups=groups, parts=parts, seed=options.seed)
+    else:
+        split = _unsplit(len(kept))
     return ImageSet(
         name=listing.name,
         root=listing.root,
@@ -207,19 +269,37 @@ def _assemble(listing: Listing, merged: _Merge, options: DataOptions) -> ImageSe
         image_ids=image_ids,
         targets=targets,
         classes=classes,
-        task=task,
-        positive=_positive(classes, options.positive, task),
+        task=labels.task,
+        positive=known.positive if known else _positive(classes, options.positive, labels.task),
         groups=groups,
-        split=split_images(image_ids, targets, groups=groups, parts=parts, seed=options.seed),
+        split=split,
         rejected=rejected,
         duplicates=tuple(_duplicates(files.values())),
         crossings=tuple(_crossings(files.values())),
     )
 
 
-def _check(
-    listing: Listing, files: int, rejected: Sequence[Rejected], classes: Sequence[str], options: DataOptions
-) -> None:
+def _own_labels(listing: Listing) -> KnownLabels:
+    """What the images themselves say; the positive class is found later."""
+    classes = tuple(sorted({label for entry in listing.entries for label in entry.labels}))
+    several = any(len(entry.labels) > 1 for entry in listing.entries)
+    task = Task.MULTILABEL if several else Task.BINARY if len(classes) == 2 else Task.MULTICLASS
+    return KnownLabels(classes=classes, task=task, positive=None)
+
+
+def _parts(kept: Sequence[Entry]) -> list[Part] | None:
+    """The parts that the user gave; train alone is no split."""
+    parts = [entry.part or Part.TRAIN for entry in kept]
+    return None if kept[0].part is None or set(parts) == {Part.TRAIN} else parts
+
+
+def _unsplit(count: int) -> Split:
+    """Everything is there to be tested on."""
+    none = np.zeros(0, np.int64)
+    return Split(train=none, val=none, test=np.arange(count, dtype=np.int64), given=True)
+
+
+def _check(listing: Listing, files: int, rejected: Sequence[Rejected], options: DataOptions) -> None:
     if options.strict and rejected:
         first = rejected[0]
         raise DataError(
@@ -229,13 +309,16 @@ def _check(
         )
     if not files:
         raise DataError("no usable images", where=listing.root, got=_reasons(rejected) or "none")
+
+
+def _check_several_classes(listing: Listing, files: int, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise DataError(
             "only one class of images",
             where=listing.root,
             expected="at least two classes, each a sub-folder (or a label of the CSV)",
             got=f"{', '.join(classes) or 'none'} ({files} images)",
-            next_step=_one_class_hint(listing.root, classes),
+            next_step=_nested_hint(listing.root, classes) or "Add images that belong to the other class.",
         )
 
 
@@ -245,13 +328,14 @@ def _reasons(rejected: Iterable[Rejected]) -> str:
     return "; ".join(f"{count} rejected: {reason}" for reason, count in counted)
 
 
-def _one_class_hint(root: Path, classes: Sequence[str]) -> str:
-    inner = root / classes[0] if classes else root
+def _nested_hint(root: Path, labels: Sequence[str]) -> str:
+    """A hint where the folder of a label holds several folders itself; else nothing."""
+    inner = root / labels[0] if labels else root
     try:
         nested = sum(path.is_dir() for path in inner.iterdir())
     except OSError:
         nested = 0
-    return f"Did you mean {inner}?" if nested > 1 else "Add images that belong to the other class."
+    return f"Did you mean {inner}?" if nested > 1 else ""
 
 
 def _limited(files: dict[str, list[Entry]], options: DataOptions) -> dict[str, list[Entry]]:

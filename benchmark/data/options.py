@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from benchmark.data.decode import MAX_PIXELS
 from benchmark.errors import ArgumentError
+from benchmark.records import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +41,18 @@ class DataOptions:
             raise ArgumentError("must be at least 1", where="max_pixels", got=self.max_pixels)
         if self.jobs < 0:
             raise ArgumentError("must be 0 (all cores) or more", where="--jobs", got=self.jobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLabels:
+    """What a finished model decides between; images are then labelled for it instead of split for training.
+
+    Attributes:
+        classes: class names in the model's order; images need not show every one.
+        task: binary, multiclass or multilabel.
+        positive: position of the positive class for BINARY, else None.
+    """
+
+    classes: tuple[str, ...]
+    task: Task
+    positive: int | None

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from benchmark.deployment.description import Deployment, check_files
 from benchmark.deployment.heatmap import overlay_png
-from benchmark.deployment.opening import description_of
+from benchmark.deployment.opening import find_model, model_dir_of
 from benchmark.deployment.prediction import predictions_of
 from benchmark.deployment.runtimes import load_keras_model
 from benchmark.deployment.targets import Target
@@ -88,22 +88,35 @@ class Explainer:
 
 
 def open_explainer(path: Path) -> Explainer:
-    """Open a model folder, or its ``keras`` export, for Grad-CAM.
+    """Open a model for Grad-CAM.
+
+    Args:
+        path: as for ``open_model``. An export in another format is explained through the ``model.keras`` of
+            the model folder that it lies in.
 
     Raises:
-        ManifestError: no such folder, or files that are not what they were when written.
-        ArgumentError: another format, or a network without a feature map or a dense layer.
+        ManifestError: no such model, or files that are not what they were when written.
+        ArgumentError: another format without a Keras model beside it, or a network without a feature map or a
+            dense layer.
     """
-    description = description_of(path)
+    folder, description = find_model(path)
     if description.target is not Target.KERAS:
+        folder, description = _keras_model_of(folder, description)
+    check_files(folder, description.files)
+    return make_explainer(load_keras_model(folder / description.model), description)
+
+
+def _keras_model_of(export: Path, description: Deployment) -> tuple[Path, Deployment]:
+    model_dir = model_dir_of(export)
+    if model_dir is None:
         raise ArgumentError(
             "only the Keras model can be explained",
-            where=path,
-            expected="a folder with model.keras",
-            got=description.target,
+            where=export,
+            expected="an export inside its model folder, or that folder itself",
+            got=f"{description.target} alone",
+            next_step="Give the folder with model.keras, or ask for no heatmaps.",
         )
-    check_files(path, description.files)
-    return make_explainer(load_keras_model(path / description.model), description)
+    return find_model(model_dir)
 
 
 def make_explainer(model: Any, description: Deployment) -> Explainer:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from benchmark.data import KnownLabels
 from benchmark.deployment.targets import Target
 from benchmark.errors import ManifestError
-from benchmark.records import Manifest, Resize, Task
+from benchmark.records import Average, Manifest, Resize, Task
 from benchmark.storage import sha256_file
 
 DESCRIPTION = "deployment.json"
 SCHEMA = 1
+MODEL = "model.keras"
+LABELS = "labels.txt"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,9 @@ class Deployment:
         output_dtype: dtype of the probabilities.
         notes: how the conversion departs from the plain one, for the reader.
         files: file name relative to the description -> SHA-256.
+        recipe: name of the fine-tuning recipe; empty in descriptions that do not say.
+        average: of F1 over classes, as fine-tuning used it; None takes the task's usual one.
+        source_sha256: of the ``model.keras`` that was exported; empty in descriptions that do not say.
     """
 
     schema: int
@@ -61,6 +70,23 @@ class Deployment:
     output_dtype: str
     notes: tuple[str, ...]
     files: Mapping[str, str]
+    recipe: str = ""
+    average: Average | None = None
+    source_sha256: str = ""
+
+    @property
+    def known_labels(self) -> KnownLabels:
+        """What labelled images must be, to score this model on them."""
+        positive = None if self.positive is None else self.labels.index(self.positive)
+        return KnownLabels(classes=self.labels, task=self.task, positive=positive)
+
+    @property
+    def model_sha256(self) -> str:
+        """SHA-256 of the model file; of the names and digests of its files where it has several."""
+        files = {name: digest for name, digest in self.files.items() if name != LABELS}
+        if set(files) == {self.model}:
+            return files[self.model]
+        return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
     @property
     def outputs(self) -> int:
@@ -103,6 +129,9 @@ def describe(
         output_dtype="float32",
         notes=notes,
         files={},
+        recipe=manifest.recipe,
+        average=manifest.average,
+        source_sha256=manifest.files[MODEL],
     )
 
 
@@ -143,6 +172,9 @@ def _from_fields(fields: dict[str, Any]) -> Deployment:
             "input_range": (low, high),
             "notes": tuple(fields["notes"]),
             "files": {str(name): str(digest) for name, digest in fields["files"].items()},
+            "recipe": str(fields.get("recipe", "")),
+            "average": None if fields.get("average") is None else Average(fields["average"]),
+            "source_sha256": str(fields.get("source_sha256", "")),
         }
     )
 
@@ -157,6 +189,8 @@ def _check_fields(description: Deployment, path: Path) -> None:
         "positive": (description.task is Task.BINARY) != (description.positive in description.labels),
         "threshold": not (math.isfinite(description.threshold) and 0.0 <= description.threshold <= 1.0),
         "input_dtype": description.input_dtype != "uint8",
+        "average": (description.average is Average.BINARY) and description.task is not Task.BINARY,
+        "source_sha256": bool(description.source_sha256) and not _SHA256.fullmatch(description.source_sha256),
         "files": not description.files or not all(map(_stays_inside, description.files)),
         "model": not _stays_inside(description.model),
     }

@@ -11,8 +11,16 @@ from benchmark.deployment.description import Deployment
 from benchmark.deployment.prediction import Prediction, PredictOptions, predict
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import DataError
-from benchmark.ranking import class_f1, class_precision, class_recall, count, default_average, scores
-from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Task
+from benchmark.ranking import (
+    accuracy,
+    class_f1,
+    class_precision,
+    class_recall,
+    count,
+    default_average,
+    scores,
+)
+from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +28,14 @@ class Evaluation:
     """Scores of a model on labelled images.
 
     Attributes:
-        metrics: f1, accuracy, precision, recall (BINARY: of the positive class; else macro), over ``images``.
-        images: images that could be read.
+        metrics: f1, accuracy, precision, recall, over ``images``. A macro average is over the classes that
+            occur or are decided.
+        images: images that could be read and were scored.
+        unreadable: images of the set that could not be read when it came to them.
+        rejected: files that were left out before.
+        absent: classes of the model that no scored image has.
+        threshold: of sigmoid outputs, as used.
+        average: of f1, precision and recall over classes (BINARY: the positive class alone).
         per_class: one row per class: class, precision, recall, f1, support.
         confusion: int64 (C, C), rows the truth, columns the decision; None for MULTILABEL.
         labels: class names, in the order of the rows and columns.
@@ -31,6 +45,11 @@ class Evaluation:
 
     metrics: Mapping[str, float]
     images: int
+    unreadable: int
+    rejected: tuple[Rejected, ...]
+    absent: tuple[str, ...]
+    threshold: float
+    average: Average
     per_class: tuple[Mapping[str, float | int | str], ...]
     confusion: Int64 | None
     labels: tuple[str, ...]
@@ -49,12 +68,13 @@ def evaluate(
 
     Args:
         predictor: an opened model of any format.
-        images: labelled images whose classes are the model's.
+        images: labelled images whose classes are the model's, or some of them.
         options: how images are read, and the threshold.
         observer: hears of every batch.
 
     Raises:
-        DataError: other classes than the model's, or no image that can be read.
+        DataError: a class that the model does not know, several labels of an image where the model decides
+            for one, or no image that can be read.
         ExportError: the model fails.
     """
     description = predictor.description
@@ -63,38 +83,58 @@ def evaluate(
     readable = np.array([not row.error for row in rows])
     if not readable.any():
         raise DataError("no image can be read", where=images.root, got=rows[0].error)
-    truth = _truth(images, description.labels)
+    everything = _truth(images, description.labels)
+    truth, labels = everything[readable], description.labels
     decided = np.array([row.decided for row in rows if not row.error], bool)
     return Evaluation(
-        metrics=_metrics(decided, truth[readable], description),
-        images=int(readable.sum()),
-        per_class=_per_class(decided, truth[readable], description.labels),
-        confusion=_confusion(decided, truth[readable]) if description.task is not Task.MULTILABEL else None,
-        labels=description.labels,
+        metrics=_metrics(decided, truth, description),
+        images=len(truth),
+        unreadable=len(rows) - len(truth),
+        rejected=images.rejected,
+        absent=tuple(label for label, found in zip(labels, truth.any(0), strict=True) if not found),
+        threshold=_threshold(options, description),
+        average=default_average(description.task, description.average),
+        per_class=_per_class(decided, truth, labels),
+        confusion=_confusion(decided, truth) if description.task is not Task.MULTILABEL else None,
+        labels=labels,
         rows=rows,
-        truth=tuple(_names(row, description.labels) for row in truth),
+        truth=tuple(_names(row, labels) for row in everything),
     )
 
 
+def _threshold(options: PredictOptions | None, description: Deployment) -> float:
+    given = options.threshold if options else None
+    return description.threshold if given is None else given
+
+
 def _check_classes(description: Deployment, images: ImageSet) -> None:
-    one_label = description.task is not Task.MULTILABEL
-    if set(images.classes) != set(description.labels) or one_label == (images.task is Task.MULTILABEL):
+    unknown = [name for name in images.classes if name not in description.labels]
+    if unknown:
         raise DataError(
-            "other classes than the model's",
+            "a label that the model does not know",
             where=images.root,
-            expected=f"{description.task}: {', '.join(description.labels)}",
-            got=f"{images.task}: {', '.join(images.classes)}",
+            expected=", ".join(description.labels),
+            got=", ".join(unknown),
             next_step="Name the class folders (or the labels of the CSV) as the model does.",
+        )
+    if images.task is Task.MULTILABEL and description.task is not Task.MULTILABEL:
+        raise DataError(
+            "images with several labels, where the model decides for one class",
+            where=images.root,
+            expected=description.task,
+            got=images.task,
         )
 
 
 def _truth(images: ImageSet, labels: tuple[str, ...]) -> Float32:
     """Truth float32 (N, C) of 0 and 1, in the order of the model's labels."""
-    order = [images.classes.index(label) for label in labels]
+    columns = [labels.index(name) for name in images.classes]
+    truth = np.zeros((len(images), len(labels)), np.float32)
     if images.task is Task.MULTILABEL:
-        return images.targets[:, order].astype(np.float32)
-    one_hot: Float32 = np.eye(len(images.classes), dtype=np.float32)[images.targets]
-    return one_hot[:, order]
+        truth[:, columns] = images.targets
+    else:
+        truth[np.arange(len(images)), np.array(columns)[images.targets]] = 1
+    return truth
 
 
 def _names(row: Float32, labels: tuple[str, ...]) -> str:
@@ -102,10 +142,26 @@ def _names(row: Float32, labels: tuple[str, ...]) -> str:
 
 
 def _metrics(decided: Bool, truth: Float32, description: Deployment) -> dict[str, float]:
-    if description.positive is not None:
-        column = [description.labels.index(description.positive)]
-        decided, truth = decided[:, column], truth[:, column]
-    return scores(decided, truth, default_average(description.task))
+    average = default_average(description.task, description.average)
+    columns = _scored_columns(decided, truth, description, average)
+    if columns.sum() == 1:  # one class has no mean
+        average = Average.BINARY
+    found = scores(decided[:, columns], truth[:, columns], average)
+    return found | {"accuracy": float(accuracy(decided, truth))}
+
+
+def _scored_columns(decided: Bool, truth: Float32, description: Deployment, average: Average) -> Bool:
+    """Bool (C,): the positive class alone, or all; for a macro average those that occur or are decided.
+
+    A class with nothing to find and nothing found would count there with an F1 of 0.
+    """
+    labels = np.array(description.labels)
+    if average is Average.BINARY:
+        return np.asarray(labels == description.positive)
+    if average is Average.MACRO:
+        found = np.asarray((truth > 0).any(0) | decided.any(0))
+        return found if found.any() else ~found
+    return np.ones(len(labels), bool)
 
 
 def _per_class(

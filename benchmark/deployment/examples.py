@@ -65,7 +65,11 @@ from PIL import Image, ImageOps
 
 here = pathlib.Path(__file__).parent
 info = json.loads((here / "deployment.json").read_text(encoding="utf-8"))
-photo = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+photo = ImageOps.exif_transpose(Image.open(sys.argv[1]))
+if photo.mode.startswith("I;16"):  # 16-bit grey to 8 bits
+    photo = Image.fromarray(((np.asarray(photo) + 128.0) // 257).astype(np.uint8))
+layer = photo.convert("RGBA")  # what is transparent shows a white page
+photo = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 side = info["input_size"]
 pixels = np.asarray({resized})[None]
 '''

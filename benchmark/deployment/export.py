@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.description import DESCRIPTION, describe
+from benchmark.deployment.description import DESCRIPTION, LABELS, MODEL, describe
 from benchmark.deployment.examples import example_script
-from benchmark.deployment.opening import MODEL
+from benchmark.deployment.opening import EXPORT
 from benchmark.deployment.parity import Parity, compare, verdict
-from benchmark.deployment.samples import load_images, read_split, stratified, targets_of
+from benchmark.deployment.samples import read_split, stratified, targets_of, write_images
 from benchmark.deployment.targets import ExportOptions, Target, require_packages
 from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ArgumentError, ExportError
@@ -26,7 +26,7 @@ from benchmark.finetuning import load_manifest
 from benchmark.records import Float32, Manifest, Observer
 from benchmark.storage import TEMPORARY_PREFIX, sha256_file, storage_error, write_whole
 
-EXPORT = "export"
+_TABLES = {".csv", ".tsv"}
 _TASK = "export"
 _KERAS_NAME = "reference"
 
@@ -125,7 +125,7 @@ def export_model(
         model_dir: a folder that fine-tuning wrote.
         targets: formats; repeats are dropped.
         options: how to export and judge.
-        data: the folder of images, when it is no longer where the manifest says.
+        data: the folder or CSV of images, when it is no longer where the manifest says.
         observer: hears of each target.
 
     Returns:
@@ -147,7 +147,8 @@ def export_model(
         observer.started(_TASK, len(wanted))
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
-            truth = _prepare(model_dir, manifest, options, Path(scratch), data or _data_root(manifest))
+            root = _data_root(data or Path(manifest.data))
+            truth = _prepare(model_dir, manifest, options, Path(scratch), root)
             bench = _Bench(
                 model_dir=model_dir, manifest=manifest, options=options, scratch=Path(scratch), targets=truth
             )
@@ -159,9 +160,10 @@ def export_model(
     return results
 
 
-def _data_root(manifest: Manifest) -> Path:
-    path = Path(manifest.data)
-    return path.parent if path.suffix.lower() == ".csv" else path
+def _data_root(data: Path) -> Path:
+    """The folder that the split's paths start from: that of a CSV of images, or the data folder itself."""
+    table = data.suffix.lower() in _TABLES and not data.is_dir()
+    return data.parent if table else data
 
 
 def _prepare(
@@ -179,8 +181,8 @@ def _prepare(
         )
     calibration = stratified(train, options.calibration_images, options.seed)
     compared = stratified(val, options.parity_images, options.seed)
-    np.save(scratch / "calibration.npy", load_images(calibration, root, manifest))
-    np.save(scratch / "validation.npy", load_images(compared, root, manifest))
+    write_images(calibration, root, manifest, scratch / "calibration.npy")
+    write_images(compared, root, manifest, scratch / "validation.npy")
     return targets_of(compared, manifest)
 
 
@@ -260,9 +262,9 @@ def _furnish(bench: _Bench, target: Target, folder: Path, notes: tuple[str, ...]
     """Write what a developer needs beside the converted model."""
     batch = 1 if target in _SINGLE else 0
     description = describe(bench.manifest, target, model=_MODEL_NAMES[target], batch=batch, notes=notes)
-    write_whole(folder / "labels.txt", "".join(f"{label}\n" for label in description.labels).encode())
+    write_whole(folder / LABELS, "".join(f"{label}\n" for label in description.labels).encode())
     write_whole(folder / "example.py", example_script(description).encode())
-    kept = [*_model_files(folder, description.model), folder / "labels.txt"]
+    kept = [*_model_files(folder, description.model), folder / LABELS]
     files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in kept}
     write_whole(folder / DESCRIPTION, replace(description, files=files).to_json())
 
@@ -313,7 +315,7 @@ def _judged(
         return replace(result, reason=str(answer))
     after = _probabilities(bench, _measurement(bench, target.value, folder))
     manifest = bench.manifest
-    parity = compare(before, after, bench.targets, manifest.task, manifest.threshold)
+    parity = compare(before, after, bench.targets, manifest.task, manifest.threshold, manifest.average)
     reason = verdict(parity, bench.options.tolerance(target))
     return replace(
         result,

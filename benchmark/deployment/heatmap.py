@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +14,13 @@ from benchmark.records import Float32, UInt8
 _STOPS = ((13, 8, 80), (120, 28, 109), (205, 60, 70), (248, 140, 30), (252, 245, 140))
 _STRIP = 44
 _NARROWEST = 320
+_LONGEST_NAME = 60  # characters of up to four bytes, of the 255 bytes that file systems allow
+
+
+def picture_name(number: int, path: Path) -> str:
+    """The file name of an image's map: its number, so that equal names stay apart, and its own name."""
+    plain = (letter if letter.isalnum() or letter in "-_." else "_" for letter in path.stem[:_LONGEST_NAME])
+    return f"{number:04d}-{''.join(plain)}.png"
 
 
 def colours(values: Float32) -> UInt8:

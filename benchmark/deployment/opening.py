@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
-from benchmark.deployment.description import DESCRIPTION, Deployment, check_files, describe, read_description
+from benchmark.deployment.description import (
+    DESCRIPTION,
+    LABELS,
+    MODEL,
+    Deployment,
+    check_files,
+    describe,
+    read_description,
+)
 from benchmark.deployment.runtimes import Predictor, load
 from benchmark.deployment.targets import Target
 from benchmark.errors import ManifestError
+from benchmark.storage import sha256_file
 
+EXPORT = "export"
 MANIFEST = "manifest.json"
-MODEL = "model.keras"
 _LEGACY = (".h5", ".hdf5", ".pb", ".pkl", ".joblib", ".pt", ".pth")
 
 
@@ -20,20 +31,62 @@ def open_model(path: Path, *, threads: int = 0) -> Predictor:
 
     Every file is compared with its recorded SHA-256 first. A SavedModel without its ``deployment.json`` is
     refused: calling a foreign one can write files. ``.keras`` files load in safe mode, legacy ``.h5`` never.
+    An export that stands beside another ``model.keras`` than it was made from is refused, too.
 
     Args:
         path: a model folder (``manifest.json``, ``model.keras``), an export folder (``deployment.json``), or
-            a file inside either.
+            a file of the model inside either.
         threads: of the runtime; 0 uses all cores.
 
     Raises:
-        ManifestError: no such folder, or files that are not what they were when written.
+        ManifestError: nothing there, no such folder, or files that are not what they were when written.
         ExportError: the runtime is not installed or refuses the model.
     """
-    folder = _folder_of(Path(path))
-    description = description_of(folder)
+    folder, description = find_model(Path(path))
     check_files(folder, description.files)
     return load(folder, description, threads=threads)
+
+
+def find_model(path: Path) -> tuple[Path, Deployment]:
+    """The folder and the description of what a path names; only the description is read.
+
+    Raises:
+        ManifestError: nothing there, no model, or an export of another model than the one beside it.
+    """
+    folder = _folder_of(path)
+    description = description_of(folder)
+    if path.is_file() and path.name not in {DESCRIPTION, MANIFEST, LABELS, *description.files}:
+        raise ManifestError(
+            "is no file of the model in its folder",
+            where=path,
+            expected=f"{folder} or {folder / description.model}",
+        )
+    _check_source(folder, description)
+    return folder, description
+
+
+def model_dir_of(export: Path) -> Path | None:
+    """The model folder that an export folder lies in, or None where it was moved away."""
+    folder = export.resolve()
+    if folder.parent.name == EXPORT and (folder.parents[1] / MODEL).is_file():
+        return folder.parents[1]
+    return None
+
+
+def _check_source(folder: Path, description: Deployment) -> None:
+    """See that an export was made from the model that it lies beside."""
+    model_dir = model_dir_of(folder)
+    if model_dir is None or not description.source_sha256:
+        return
+    got = sha256_file(model_dir / MODEL)
+    if got != description.source_sha256:
+        raise ManifestError(
+            "this export was made from another model than the one beside it",
+            where=folder,
+            expected=f"{model_dir / MODEL} with SHA-256 {description.source_sha256[:16]}...",
+            got=f"{got[:16]}...",
+            next_step=f"Export again: backbones export {model_dir} --to {description.target}.",
+        )
 
 
 def description_of(folder: Path) -> Deployment:
@@ -55,31 +108,51 @@ def description_of(folder: Path) -> Deployment:
 
 
 def _folder_of(path: Path) -> Path:
-    if path.is_dir():
-        folder = path
-    elif path.suffix.lower() in _LEGACY and not (path.parent / DESCRIPTION).is_file():
+    if not path.exists():
+        raise ManifestError(
+            "no such file or folder",
+            where=path,
+            expected=f"a folder with {MANIFEST} or {DESCRIPTION}, or its model file",
+            next_step=_alternatives(path),
+        )
+    folder = path if path.is_dir() else path.parent
+    if path.suffix.lower() in _LEGACY and not path.is_dir() and not (folder / DESCRIPTION).is_file():
         raise ManifestError(
             "is a model file of a kind that can run code when it is loaded",
             where=path,
             expected="a model folder with manifest.json, or an export folder with deployment.json",
             next_step="Save it as .keras where it came from.",
         )
-    else:
-        folder = path.parent
     if not any((folder / name).is_file() for name in (DESCRIPTION, MANIFEST)):
         raise ManifestError(
             "is no model folder",
             where=path,
             expected=f"a folder with {MANIFEST} or {DESCRIPTION}",
             got=_what_is_there(folder),
-            next_step="Give the folder that 'backbones finetune' or 'backbones export' wrote.",
+            next_step=_alternatives(path)
+            or "Give the folder that 'backbones finetune' or 'backbones export' wrote.",
         )
     return folder
 
 
+def _alternatives(path: Path) -> str:
+    """What may have been meant: the models in the nearest folder above that exists, likely ones first."""
+    nearest = next((folder for folder in (path, *path.parents) if folder.is_dir()), Path())
+    models = list(_models_in(nearest))
+    near = get_close_matches(path.name, [model.name for model in models], n=1)
+    models.sort(key=lambda model: model.name not in near)
+    return f"Did you mean {' or '.join(map(str, models))}?" if models else ""
+
+
+def _models_in(folder: Path) -> Iterator[Path]:
+    """The exports in a model folder (or in its folder of exports), then the model folder itself."""
+    for exports in (folder, folder / EXPORT):
+        yield from sorted(path.parent for path in exports.glob(f"[!.]*/{DESCRIPTION}"))
+    if (folder / MANIFEST).is_file():
+        yield folder
+
+
 def _what_is_there(folder: Path) -> str:
-    if not folder.exists():
-        return "nothing"
     if (folder / "saved_model.pb").is_file():
         return "a SavedModel without its deployment.json, which could write files when called"
     return "a folder without either"

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.deployment.targets import Tolerance
 from benchmark.ranking import decide, default_average, f1
-from benchmark.records import Float32, Task
+from benchmark.records import Average, Float32, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Parity:
         max_difference: largest absolute probability difference.
         mean_difference: mean absolute probability difference.
         label_agreement: share of images with the same decision.
-        f1_before: of the Keras model (BINARY: positive class; else macro).
+        f1_before: of the Keras model, averaged as in fine-tuning.
         f1_after: of the export.
     """
 
@@ -37,7 +37,14 @@ class Parity:
         return asdict(self)
 
 
-def compare(before: Float32, after: Float32, targets: Float32, task: Task, threshold: float) -> Parity:
+def compare(
+    before: Float32,
+    after: Float32,
+    targets: Float32,
+    task: Task,
+    threshold: float,
+    average: Average | None = None,
+) -> Parity:
     """Compare the probabilities of two models.
 
     Args:
@@ -46,10 +53,11 @@ def compare(before: Float32, after: Float32, targets: Float32, task: Task, thres
         targets: float32 (N, C) of 0 and 1.
         task: how decisions are made.
         threshold: of sigmoid outputs.
+        average: of F1 over classes; None takes the task's usual one.
     """
     difference = np.abs(before.astype(np.float64) - after)
     decided_before, decided_after = (decide(p, threshold, task) for p in (before, after))
-    average = default_average(task)
+    average = default_average(task, average)
     return Parity(
         images=len(before),
         max_difference=float(difference.max()),

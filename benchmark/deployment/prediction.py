@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cells import guarded, printable
-from benchmark.data import load_pixels
+from benchmark.data import DataOptions, load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import ArgumentError, DataError
@@ -24,6 +24,8 @@ from benchmark.storage import write_whole
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _TASK = "predict"
+MOST_PIXELS = DataOptions().max_pixels
+"""Pixels of an image unless the caller allows more: what training allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +55,13 @@ class PredictOptions:
         batch_size: images held at once.
         threads: that decode; 0 uses all cores.
         threshold: of sigmoid outputs; None takes the model's own.
+        max_pixels: images whose header declares more are refused before decoding.
     """
 
     batch_size: int = 64
     threads: int = 0
     threshold: float | None = None
+    max_pixels: int = MOST_PIXELS
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -66,6 +70,8 @@ class PredictOptions:
             raise ArgumentError("must be 0 (all cores) or more", where="threads", got=self.threads)
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise ArgumentError("must be 0 to 1", where="threshold", got=self.threshold)
+        if self.max_pixels < 1:
+            raise ArgumentError("must be at least 1", where="max_pixels", got=self.max_pixels)
 
 
 def list_images(sources: Sequence[Path]) -> tuple[Path, ...]:
@@ -138,7 +144,7 @@ def _predict_batch(
     predictor: Predictor, paths: Sequence[Path], options: PredictOptions, pool: ThreadPoolExecutor
 ) -> list[Prediction]:
     description = predictor.description
-    loaded = list(pool.map(lambda path: _load(path, description), paths))
+    loaded = list(pool.map(lambda path: _load(path, description, options.max_pixels), paths))
     images = [image for image in loaded if not isinstance(image, str)]
     rows = iter(
         predictions_of(predictor.predict(np.stack(images)), description, options.threshold) if images else ()
@@ -153,10 +159,10 @@ def _named(row: Prediction, path: Path) -> Prediction:
     return Prediction(path=str(path), label=row.label, probabilities=row.probabilities, decided=row.decided)
 
 
-def _load(path: Path, description: Deployment) -> UInt8 | str:
+def _load(path: Path, description: Deployment, max_pixels: int) -> UInt8 | str:
     """The image, or why there is none."""
     try:
-        return load_pixels(path, description.input_size, description.resize)
+        return load_pixels(path, description.input_size, description.resize, max_pixels=max_pixels)
     except DataError as error:
         return f"{error.what}: {error.got}" if error.got else error.what
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import load_pixels
+from benchmark.data import decode, read_regular, resize_pixels
 from benchmark.errors import DataError, ExportError, ManifestError
 from benchmark.records import Float32, Manifest, Task, UInt8
-from benchmark.storage import sha256_file
+from benchmark.storage import sha256_bytes
 
 SPLIT = "split.csv"
 _LABEL_SEPARATOR = ";"
@@ -100,24 +101,29 @@ def targets_of(rows: tuple[Listed, ...], manifest: Manifest) -> Float32:
     return targets[:, [manifest.positive]] if manifest.positive is not None else targets
 
 
-def load_images(rows: tuple[Listed, ...], root: Path, manifest: Manifest) -> UInt8:
-    """The images of rows, uint8 (N, S, S, 3).
+def write_images(rows: tuple[Listed, ...], root: Path, manifest: Manifest, path: Path) -> None:
+    """Write the images of rows to a ``.npy`` file of uint8 (N, S, S, 3), one after the other.
 
     Raises:
         ExportError: an image is missing or is another one than it was.
     """
-    size = manifest.input_size
-    images = np.zeros((len(rows), size, size, 3), np.uint8)
+    shape = (len(rows), manifest.input_size, manifest.input_size, 3)
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     for number, row in enumerate(rows):
-        path = _as_written(root, row.path)
-        try:
-            same = sha256_file(path) == row.image_id
-            images[number] = load_pixels(path, size, manifest.resize)
-        except (OSError, DataError) as error:
-            raise _not_there(path, str(error)) from error
-        if not same:
-            raise _not_there(path, "an image with other bytes than it was trained with")
-    return images
+        images[number] = _pixels(row, root, manifest)
+    images.flush()
+
+
+def _pixels(row: Listed, root: Path, manifest: Manifest) -> UInt8:
+    path = _as_written(root, row.path)
+    try:
+        content = read_regular(path)
+        if sha256_bytes(content) != row.image_id:
+            raise DataError("an image with other bytes than it was trained with")
+        # However large: training accepted these very bytes.
+        return resize_pixels(decode(content, max_pixels=sys.maxsize), manifest.input_size, manifest.resize)
+    except DataError as error:
+        raise _not_there(path, str(error)) from error
 
 
 def _as_written(root: Path, cell: str) -> Path:
@@ -136,5 +142,5 @@ def _not_there(path: Path, reason: str) -> ExportError:
         "an image of the model's data cannot be used",
         where=path,
         got=reason,
-        next_step="Say where the data are now (the argument 'data'), or fine-tune again on what is there.",
+        next_step="Say where the data are now (--data), or fine-tune again on what is there.",
     )

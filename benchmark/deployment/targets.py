@@ -99,7 +99,7 @@ class ExportOptions:
 
     calibration_images: int = 200
     integer_only: bool = False
-    parity_images: int = 0
+    parity_images: int = 2000
     latency_repeats: int = 30
     timeout_seconds: float = 900.0
     threads: int = 0

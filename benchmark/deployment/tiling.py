@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import decode, resize_pixels
+from benchmark.data import decode, read_regular, resize_pixels
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.heatmap import overlay_png
-from benchmark.deployment.prediction import Prediction, list_images, per_class, predictions_of
+from benchmark.deployment.heatmap import overlay_png, picture_name
+from benchmark.deployment.prediction import MOST_PIXELS, Prediction, list_images, per_class, predictions_of
 from benchmark.deployment.runtimes import Predictor
-from benchmark.errors import ArgumentError, DataError
+from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.records import Float32, Float64, Int64, Observer, Task, UInt8
 from benchmark.storage import write_whole
 
 _TASK = "predict tiles"
-_BATCH = 32
 _LONGEST_SIDE = 1600
 
 
@@ -46,20 +45,25 @@ class TileOptions:
             lies on the border of one window lies well inside another.
         merge: None takes MAX for two classes and several labels, MEAN for exclusive classes.
         threshold: of sigmoid outputs; None takes the model's own.
-        max_pixels: larger photographs are refused before decoding.
+        max_pixels: larger photographs are refused before decoding; four times what is usual for images that
+            are scaled down.
+        batch_size: windows held at once.
     """
 
     size: int = 0
     overlap: float = 0.5
     merge: Merge | None = None
     threshold: float | None = None
-    max_pixels: int = 200_000_000
+    max_pixels: int = 4 * MOST_PIXELS
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
         if self.size < 0:
             raise ArgumentError("must be 1 or more", where="--tiles", got=self.size)
         if not 0.0 <= self.overlap <= 0.95:
             raise ArgumentError("is out of range", where="--overlap", expected="0 to 0.95", got=self.overlap)
+        if self.batch_size < 1:
+            raise ArgumentError("must be at least 1", where="batch_size", got=self.batch_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +75,14 @@ class TiledPrediction:
         windows: int64 (W, 4): top, left, height, width in pixels of the photograph.
         probabilities: float32 (W, C) per window, one column per label of the model.
         overlay: the heatmap file, or None.
+        overlay_error: why a heatmap that was asked for could not be written, else empty.
     """
 
     prediction: Prediction
     windows: Int64
     probabilities: Float32
     overlay: Path | None = None
+    overlay_error: str = ""
 
 
 def windows_of(height: int, width: int, size: int, overlap: float) -> Int64:
@@ -159,12 +165,12 @@ def predict_tiles(
         observer: hears of every photograph.
 
     Returns:
-        One per file, in the order of ``list_images``; unreadable files carry their reason.
+        One per file, in the order of ``list_images``; unreadable files, and overlays that could not be
+        written, carry their reason.
 
     Raises:
         ArgumentError: no images, or MAX for exclusive classes.
         ExportError: the model fails.
-        StorageFull: no room for the overlays.
     """
     options = options or TileOptions()
     merge = _merge_for(options, predictor.description.task)
@@ -173,17 +179,13 @@ def predict_tiles(
         observer.started(_TASK, len(paths))
     results = []
     for number, path in enumerate(paths):
-        target = overlays / f"{number:04d}-{_printable(path.stem)}.png" if overlays else None
+        target = overlays / picture_name(number, path) if overlays else None
         results.append(_predict_one(predictor, path, replace(options, merge=merge), target))
         if observer:
             observer.advanced(_TASK, number + 1)
     if observer:
         observer.finished(_TASK)
     return tuple(results)
-
-
-def _printable(name: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_." else "_" for character in name)[:80]
 
 
 def _merge_for(options: TileOptions, task: Task) -> Merge:
@@ -203,7 +205,7 @@ def _predict_one(
     predictor: Predictor, path: Path, options: TileOptions, target: Path | None
 ) -> TiledPrediction:
     try:
-        photo = decode(_read(path), max_pixels=options.max_pixels)
+        photo = decode(read_regular(path), max_pixels=options.max_pixels)
     except DataError as error:
         reason = f"{error.what}: {error.got}" if error.got else error.what
         empty = np.zeros((0, len(predictor.description.labels)), np.float32)
@@ -213,17 +215,14 @@ def _predict_one(
             probabilities=empty,
         )
     result = predict_photo(predictor, photo, options)
-    verdict = replace(result.prediction, path=str(path))
-    if target is not None:
-        write_whole(target, _overlay(photo, replace(result, prediction=verdict), predictor.description))
-    return replace(result, prediction=verdict, overlay=target)
-
-
-def _read(path: Path) -> bytes:
+    result = replace(result, prediction=replace(result.prediction, path=str(path)))
+    if target is None:
+        return result
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError("cannot be read", where=path, got=error.strerror or type(error).__name__) from error
+        write_whole(target, _overlay(photo, result, predictor.description))
+    except StorageFull as error:
+        return replace(result, overlay_error=str(error))
+    return replace(result, overlay=target)
 
 
 def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> TiledPrediction:
@@ -238,7 +237,7 @@ def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> T
     size = options.size or description.input_size
     windows = windows_of(photo.shape[0], photo.shape[1], size, options.overlap)
     answers = np.concatenate(
-        [predictor.predict(batch) for batch in _crops(photo, windows, size, description)]
+        [predictor.predict(batch) for batch in _crops(photo, windows, options, description)]
     )
     verdict = merged(answers, _merge_for(options, description.task))
     (prediction,) = predictions_of(verdict[None], description, options.threshold)
@@ -247,11 +246,12 @@ def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> T
     )
 
 
-def _crops(photo: UInt8, windows: Int64, size: int, description: Deployment) -> Iterator[UInt8]:
+def _crops(photo: UInt8, windows: Int64, options: TileOptions, description: Deployment) -> Iterator[UInt8]:
     """Batches of windows as the model takes them; a window that is no square is mirrored to one."""
-    for start in range(0, len(windows), _BATCH):
+    size = options.size or description.input_size
+    for start in range(0, len(windows), options.batch_size):
         crops = []
-        for top, left, height, width in windows[start : start + _BATCH]:
+        for top, left, height, width in windows[start : start + options.batch_size]:
             crop = photo[top : top + height, left : left + width]
             square = np.pad(crop, ((0, size - height), (0, size - width), (0, 0)), mode="symmetric")
             crops.append(resize_pixels(square, description.input_size, description.resize))

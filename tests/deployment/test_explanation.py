@@ -1,6 +1,7 @@
 # ruff: noqa: ANN401 - fixtures of conftest.py, whose types test files cannot import
 from __future__ import annotations
 
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,16 @@ def test_the_other_class_gets_another_map(trained: Any) -> None:
         explainer.explain(cracked, "dent")
 
 
-def test_only_keras_models_are_explained(exported: dict[Target, ExportResult]) -> None:
+def test_exports_are_explained_through_the_keras_model_beside_them(
+    exported: dict[Target, ExportResult], tmp_path: Path
+) -> None:
     folder = exported[Target.KERAS].folder
     assert folder is not None
     assert open_explainer(folder).description.target is Target.KERAS
+    assert open_explainer(folder.parent / "onnx").description.target is Target.KERAS
+    moved = shutil.copytree(folder.parent / "onnx", tmp_path / "device")
     with pytest.raises(ArgumentError, match="only the Keras model"):
-        open_explainer(folder.parent / "onnx")
+        open_explainer(moved)
 
 
 def test_a_network_without_a_feature_map_is_refused(trained: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ from benchmark.deployment import (
     export_model,
     open_model,
     parse_targets,
+    read_description,
 )
+from benchmark.deployment.parity import compare
 from benchmark.errors import ArgumentError, ExportError, ManifestError
+from benchmark.finetuning import write_manifest
+from benchmark.records import Average, Task
 
 CLASSES, SIDE = ("crack", "plain"), 32
 LIGHT = [t for t in Target if t not in (Target.KERAS, Target.SAVEDMODEL)]
@@ -131,7 +136,7 @@ def test_examples_run_as_they_stand(
         assert float(probability) > 0.5
         text = (copied / "export" / target / "example.py").read_text()
         assert "benchmark" not in text
-        assert len([line for line in text.splitlines() if line.strip()]) <= 22
+        assert len([line for line in text.splitlines() if line.strip()]) <= 24
 
 
 def test_light_formats_predict_without_tensorflow(exported: dict[Target, ExportResult]) -> None:
@@ -146,9 +151,14 @@ def test_light_formats_predict_without_tensorflow(exported: dict[Target, ExportR
     assert done.stdout.strip() == "[]"
 
 
+def without_exports(trained: Any, tmp_path: Path) -> Path:
+    """A copy of the model folder that may be changed."""
+    ignored = shutil.ignore_patterns("export")
+    return Path(shutil.copytree(trained.model_dir, tmp_path / "model", ignore=ignored))
+
+
 def test_an_export_outside_its_tolerance_is_kept_and_marked(trained: Any, tmp_path: Path) -> None:
-    model_dir = tmp_path / "model"
-    shutil.copytree(trained.model_dir, model_dir, ignore=shutil.ignore_patterns("export"))
+    model_dir = without_exports(trained, tmp_path)
     strict = {Target.TFLITE_DYNAMIC: Tolerance(max_difference=0.0)}
     options = ExportOptions(parity_images=20, latency_repeats=1, tolerances=strict)
     (result,) = export_model(model_dir, [Target.TFLITE_DYNAMIC], options)
@@ -183,6 +193,74 @@ def test_missing_and_changed_images_are_named(trained: Any, tmp_path: Path) -> N
         shutil.copy(copied / "plain" / "0001.png", path)
     with pytest.raises(ExportError, match="other bytes"):
         export_model(trained.model_dir, [Target.ONNX], data=copied)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_the_csv_that_a_model_was_trained_on_names_its_folder(
+    trained: Any, tmp_path: Path, suffix: str
+) -> None:
+    options = ExportOptions(parity_images=4, calibration_images=2, latency_repeats=1)
+    model_dir = without_exports(trained, tmp_path)
+    table = (trained.data / "photos").with_suffix(suffix)
+    (result,) = export_model(model_dir, [Target.KERAS], options, data=table)
+    assert result.passed, result.reason
+    with pytest.raises(ExportError, match="--data"):
+        export_model(model_dir, [Target.KERAS], options, data=tmp_path / "photos.csv")
+
+
+def test_the_images_are_written_one_by_one(trained: Any, tmp_path: Path) -> None:
+    """However many images are compared, one is held at a time; each is decoded as in training."""
+    import tracemalloc
+
+    from benchmark.deployment.samples import read_split, write_images
+
+    rows = read_split(trained.model_dir)
+    tracemalloc.start()
+    try:
+        write_images(rows, trained.data, trained.manifest, tmp_path / "images.npy")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    written = np.load(tmp_path / "images.npy", mmap_mode="r")
+    np.testing.assert_array_equal(written, trained.pixels)
+    assert peak < written.nbytes / 2
+
+
+def test_a_pipe_in_the_place_of_an_image_is_no_wait(trained: Any, tmp_path: Path) -> None:
+    copied = shutil.copytree(trained.data, tmp_path / "data")
+    for path in (copied / "crack").iterdir():
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(ExportError, match="not a regular file"):
+        export_model(trained.model_dir, [Target.ONNX], data=copied)
+
+
+def test_at_most_two_thousand_images_are_compared_unless_asked(trained: Any) -> None:
+    from benchmark.deployment.samples import Listed, stratified
+
+    assert ExportOptions().parity_images == 2000
+    rows = tuple(
+        Listed(path=f"{n}.png", image_id=f"{n}", label="a" if n % 10 else "b", part="val")
+        for n in range(5000)
+    )
+    chosen = stratified(rows, ExportOptions().parity_images, 0)
+    assert len(chosen) == 2000
+    assert sum(row.label == "b" for row in chosen) == 200
+
+
+def test_the_model_says_how_f1_is_averaged(trained: Any, tmp_path: Path) -> None:
+    model_dir = without_exports(trained, tmp_path)
+    write_manifest(model_dir, replace(trained.manifest, average=Average.MACRO))
+    options = ExportOptions(parity_images=60, calibration_images=2, latency_repeats=1)
+    (result,) = export_model(model_dir, [Target.KERAS], options)
+    assert result.parity is not None
+    assert result.folder is not None
+    description = read_description(result.folder)
+    assert (description.average, description.recipe) == (Average.MACRO, "two-phase-f1")
+    before, after = np.array([[0.9], [0.9], [0.1], [0.1]]), np.array([[0.9], [0.1], [0.1], [0.1]])
+    truth = np.array([[1.0], [0.0], [0.0], [0.0]])
+    parity = compare(before, after, truth, Task.BINARY, 0.5, Average.MACRO)
+    assert (parity.f1_before, parity.f1_after) == (pytest.approx((2 / 3 + 4 / 5) / 2), 1.0)
 
 
 def test_targets_are_parsed() -> None:

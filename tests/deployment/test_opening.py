@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.deployment import ExportResult, Target, open_model, read_description
+from benchmark.deployment import ExportResult, Target, open_explainer, open_model, read_description
 from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
 from benchmark.finetuning import write_manifest
 from benchmark.storage import sha256_file
@@ -101,8 +101,63 @@ def test_lambda_layers_are_refused(trained: Any, tools: Any, tmp_path: Path) -> 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no model folder"):
         open_model(tmp_path)
-    with pytest.raises(ManifestError, match="got nothing"):
+    with pytest.raises(ManifestError, match="no such file or folder"):
         open_model(tmp_path / "absent" / "below")
+
+
+@pytest.mark.parametrize("opener", [open_model, open_explainer])
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [
+        ("export/onx", "export/onnx"),
+        ("onnx", "export/onnx"),
+        ("export/nothing/at/all", "export/keras"),
+        ("export", "export/keras"),
+        ("tflite-int8/model.tflite", "export/tflite-int8"),
+    ],
+)
+def test_a_mistyped_path_never_opens_another_model(
+    exported: dict[Target, ExportResult], trained: Any, mistyped: str, meant: str, opener: Any
+) -> None:
+    folder = trained.model_dir
+    with pytest.raises(ManifestError) as caught:
+        opener(folder / mistyped)
+    assert caught.value.where == str(folder / mistyped)
+    suggested = caught.value.next_step.removeprefix("Did you mean ").removesuffix("?").split(" or ")
+    if Path(mistyped).name in {"onx", "onnx"}:
+        assert suggested[0] == str(folder / meant)
+    assert str(folder / meant) in suggested
+    assert len(exported) == len([path for path in suggested if "/export/" in path])
+
+
+def test_a_file_beside_the_model_is_no_model(trained: Any, tmp_path: Path) -> None:
+    """A foreign file in a model folder does not stand for the folder's own model."""
+    copied = Path(shutil.copytree(trained.model_dir, tmp_path / "m", ignore=shutil.ignore_patterns("export")))
+    (copied / "model.tflite").write_bytes(b"TFL3")
+    with pytest.raises(ManifestError, match=r"no file of the model.*model\.keras"):
+        open_model(copied / "model.tflite")
+
+
+def test_an_export_of_another_model_is_refused(
+    exported: dict[Target, ExportResult], trained: Any, tools: Any, tmp_path: Path
+) -> None:
+    model_dir = Path(shutil.copytree(trained.model_dir, tmp_path / "m"))
+    onnx = model_dir / "export" / "onnx"
+    assert read_description(onnx).source_sha256 == sha256_file(model_dir / "model.keras")
+    open_model(onnx)
+    tools.save_keras(tools.network(), model_dir / "model.keras")
+    files = {"model.keras": sha256_file(model_dir / "model.keras")}
+    write_manifest(model_dir, replace(trained.manifest, files=files))
+    for path in (onnx, onnx / "model.onnx"):
+        with pytest.raises(ManifestError, match=r"made from another model.*export .* --to onnx"):
+            open_model(path)
+    moved = shutil.copytree(onnx, tmp_path / "device")
+    open_model(moved)
+    fields = json.loads((onnx / "deployment.json").read_text())
+    for name in ("source_sha256", "recipe", "average"):
+        del fields[name]
+    (onnx / "deployment.json").write_text(json.dumps(fields))
+    open_model(onnx)  # an older description does not say what it was made from
 
 
 @pytest.mark.parametrize(
@@ -122,6 +177,9 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         {"files": {"/etc/hostname": "0" * 64}},
         {"model": "../model.onnx"},
         {"surprise": 1},
+        {"source_sha256": "abc"},
+        {"source_sha256": "G" * 64},
+        {"average": "mean"},
         {"input_shape": [1, 2]},
     ],
 )

@@ -11,14 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.data import load_images
 from benchmark.deployment import (
     Deployment,
     Prediction,
     PredictOptions,
     Predictor,
     Target,
-    evaluate,
     list_images,
     predict,
     predictions_csv,
@@ -26,7 +24,7 @@ from benchmark.deployment import (
     write_predictions_csv,
     write_predictions_json,
 )
-from benchmark.errors import ArgumentError, DataError, ExportError
+from benchmark.errors import ArgumentError, ExportError
 from benchmark.records import Float32, Resize, Task, UInt8
 
 
@@ -176,49 +174,3 @@ def test_no_text_cell_starts_a_formula(text: str) -> None:
     row = list(csv.reader(io.StringIO(line, newline="")))[-1]
     for cell in (row[0], row[1], row[-1]):
         assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r")
-
-
-def _photos(root: Path, names: dict[str, int]) -> Path:
-    for label, level in names.items():
-        for number in range(6):
-            save(root / label / f"{number}.png", (level + number, number, 3))
-    return root
-
-
-def test_evaluate_counts_right_and_wrong(tmp_path: Path) -> None:
-    root = _photos(tmp_path / "data", {"bright": 200, "dark": 20})
-    save(root / "dark" / "0.png", (250, 1, 1))  # looks bright
-    images = load_images(root, cache=tmp_path / "cache")
-    result = evaluate(BRIGHT, images)
-    assert result.labels == ("bright", "dark")
-    assert result.confusion is not None
-    assert result.confusion.tolist() == [[6, 0], [1, 5]]
-    assert result.metrics["f1"] == pytest.approx(12 / 13)
-    assert result.metrics["accuracy"] == pytest.approx(11 / 12)
-    assert [row["support"] for row in result.per_class] == [6, 6]
-    assert result.per_class[1]["recall"] == pytest.approx(5 / 6)
-    assert {row.label for row, truth in zip(result.rows, result.truth, strict=True) if truth == "bright"} == {
-        "bright"
-    }
-
-
-def test_evaluate_uses_the_models_positive_class(tmp_path: Path) -> None:
-    root = _photos(tmp_path / "data", {"bright": 200, "dark": 20})
-    images = load_images(root, cache=tmp_path / "cache")
-    assert images.classes[images.positive or 0] == "dark"  # the data set's own rule says otherwise
-    assert evaluate(BRIGHT, images).metrics["f1"] == 1.0
-
-
-def test_evaluate_goes_on_past_files_that_vanished(tmp_path: Path) -> None:
-    root = _photos(tmp_path / "data", {"bright": 200, "dark": 20})
-    images = load_images(root, cache=tmp_path / "cache")
-    (root / "bright" / "3.png").unlink()
-    result = evaluate(BRIGHT, images)
-    assert result.images == 11
-    assert sum(bool(row.error) for row in result.rows) == 1
-
-
-def test_evaluate_refuses_other_classes(tmp_path: Path) -> None:
-    images = load_images(_photos(tmp_path / "data", {"bright": 200, "dim": 20}), cache=tmp_path / "cache")
-    with pytest.raises(DataError, match=r"expected binary: bright, dark; got binary: bright, dim"):
-        evaluate(BRIGHT, images)

@@ -1,6 +1,7 @@
 # ruff: noqa: ANN401 - fixtures of conftest.py, whose types test files cannot import
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,43 @@ def test_photographs_of_any_shape_and_overlays(
         with Image.open(result.overlay) as picture:
             assert picture.width >= 200
     assert sorted(path.name for path in (tmp_path / "maps").iterdir())[0] == "0000-0__photo.png"
+
+
+def test_a_pipe_is_listed_and_not_waited_for(exported: dict[Target, ExportResult], tmp_path: Path) -> None:
+    folder = exported[Target.ONNX].folder
+    assert folder is not None
+    os.mkfifo(tmp_path / "pipe.png")
+    (result,) = predict_tiles(open_model(folder, threads=1), [tmp_path / "pipe.png"])
+    assert result.prediction.error == "not a regular file"
+
+
+def test_a_picture_that_cannot_be_written_costs_no_prediction(
+    exported: dict[Target, ExportResult], tools: Any, tmp_path: Path
+) -> None:
+    folder = exported[Target.ONNX].folder
+    assert folder is not None
+    Image.fromarray(tools.as_photo(tools.plaster(np.random.default_rng(0), 64, 64))).save(tmp_path / "a.png")
+    (tmp_path / "maps").write_text("a file in the way")
+    (result,) = predict_tiles(open_model(folder, threads=1), [tmp_path / "a.png"], overlays=tmp_path / "maps")
+    assert result.prediction.label
+    assert result.overlay is None
+    assert "maps" in result.overlay_error
+
+
+def test_windows_come_in_the_batches_asked_for(exported: dict[Target, ExportResult]) -> None:
+    folder = exported[Target.ONNX].folder
+    assert folder is not None
+    sizes: list[int] = []
+
+    def watched(images: np.ndarray) -> np.ndarray:
+        sizes.append(len(images))
+        return np.zeros((len(images), 1), np.float32)
+
+    predictor = Predictor(open_model(folder).description, watched, batch=100)
+    predict_photo(predictor, np.zeros((160, 32, 3), np.uint8), TileOptions(overlap=0.0, batch_size=2))
+    assert sizes == [2, 2, 1]
+    with pytest.raises(ArgumentError, match="batch_size"):
+        TileOptions(batch_size=0)
 
 
 def test_windows_of_another_size_are_resized(exported: dict[Target, ExportResult], tools: Any) -> None:

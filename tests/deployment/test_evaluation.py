@@ -1,0 +1,231 @@
+"""A model on other labelled images, whatever classes and parts they come in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data import DataOptions, load_images
+from benchmark.deployment import Deployment, PredictOptions, Predictor, Target, evaluate
+from benchmark.errors import DataError, ManifestError
+from benchmark.records import Average, Float32, ImageSet, Resize, Task, UInt8
+
+
+def described(task: Task, labels: tuple[str, ...], positive: str | None = None) -> Deployment:
+    return Deployment(
+        schema=1,
+        target=Target.ONNX,
+        model="model.onnx",
+        backbone="Tiny",
+        task=task,
+        labels=labels,
+        positive=positive,
+        threshold=0.5,
+        input_size=4,
+        input_shape=(0, 4, 4, 3),
+        input_dtype="uint8",
+        input_range=(0.0, 255.0),
+        channels="RGB",
+        resize=Resize.BILINEAR,
+        output_dtype="float32",
+        notes=(),
+        files={"model.onnx": "0" * 64},
+    )
+
+
+def brightness(images: UInt8) -> Float32:
+    """Probability of the positive class: the red channel's brightness."""
+    return (images[..., 0].mean((1, 2)) / 255).astype(np.float32)[:, None]
+
+
+def channels(images: UInt8) -> Float32:
+    return (images.mean((1, 2)) / 255).astype(np.float32)
+
+
+NAMES = ("blue", "green", "red")
+BRIGHT = Predictor(described(Task.BINARY, ("bright", "dark"), "bright"), brightness)
+COLOUR = Predictor(described(Task.MULTICLASS, NAMES), lambda images: channels(images)[:, ::-1])
+SEVERAL = Predictor(described(Task.MULTILABEL, NAMES), lambda images: channels(images)[:, ::-1])
+
+
+def save(path: Path, colour: tuple[int, int, int]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 7), colour).save(path)
+    return path
+
+
+def photos(root: Path, counts: dict[str, tuple[int, int]]) -> Path:
+    """``{class: (level, count)}`` as folders."""
+    for label, (level, count) in counts.items():
+        for number in range(count):
+            save(root / label / f"{number}.png", (level + number, number, 3))
+    return root
+
+
+def loaded(predictor: Predictor, source: Path, options: DataOptions | None = None) -> ImageSet:
+    return load_images(
+        source,
+        cache=source.parent / "cache",
+        options=options or DataOptions(),
+        known=predictor.description.known_labels,
+    )
+
+
+def test_a_class_may_be_too_small_to_split(tmp_path: Path) -> None:
+    images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (200, 2), "dark": (20, 40)}))
+    assert len(images) == 42
+    assert images.split.test.tolist() == list(range(42))
+    assert evaluate(BRIGHT, images).metrics["f1"] == 1.0
+
+
+def test_one_class_is_enough(tmp_path: Path) -> None:
+    images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (200, 5)}))
+    result = evaluate(BRIGHT, images)
+    assert result.metrics == {"f1": 1.0, "accuracy": 1.0, "precision": 1.0, "recall": 1.0}
+    assert result.absent == ("dark",)
+    assert [row["support"] for row in result.per_class] == [5, 0]
+
+
+def test_a_test_part_alone_is_a_data_set(tmp_path: Path) -> None:
+    photos(tmp_path / "d" / "test", {"bright": (200, 2), "dark": (20, 3)})
+    save(tmp_path / "d" / "test" / "stray.png", (9, 9, 9))
+    images = loaded(BRIGHT, tmp_path / "d")
+    assert len(images) == 5
+    assert [(file.path, file.reason) for file in images.rejected] == [
+        ("test/stray.png", "outside of any class folder")
+    ]
+    assert evaluate(BRIGHT, images).metrics["f1"] == 1.0
+
+
+def test_all_parts_are_scored(tmp_path: Path) -> None:
+    for part, shift in (("train", 0), ("val", 10), ("test", 20)):
+        photos(tmp_path / "d" / part, {"bright": (180 + shift, 4), "dark": (20 + shift, 4)})
+    assert evaluate(BRIGHT, loaded(BRIGHT, tmp_path / "d")).images == 24
+
+
+def test_a_class_that_does_not_occur_takes_nothing_from_the_mean(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for number in range(3):
+        save(root / "red" / f"{number}.png", (200 + number, 0, 0))
+        save(root / "blue" / f"{number}.png", (0, 0, 200 + number))
+    result = evaluate(COLOUR, loaded(COLOUR, root))
+    assert result.absent == ("green",)
+    assert result.metrics["f1"] == 1.0
+    assert result.confusion is not None
+    assert result.confusion.tolist() == [[3, 0, 0], [0, 0, 0], [0, 0, 3]]
+    # One red image that looks green: green is decided and wrong, so it counts again.
+    save(root / "red" / "0.png", (0, 200, 0))
+    result = evaluate(COLOUR, loaded(COLOUR, root))
+    assert result.metrics["f1"] == pytest.approx((1 + 0 + 0.8) / 3)
+
+
+def test_a_single_class_decided_throughout_is_perfect(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for number in range(3):
+        save(root / "red" / f"{number}.png", (200 + number, 0, 0))
+    assert evaluate(COLOUR, loaded(COLOUR, root)).metrics["f1"] == 1.0
+
+
+def test_several_labels_are_the_models_business(tmp_path: Path) -> None:
+    """No row carries two labels, one carries none: the model's task decides how they are read."""
+    root = tmp_path / "d"
+    save(root / "a.png", (200, 0, 0))
+    save(root / "b.png", (0, 0, 200))
+    save(root / "c.png", (0, 1, 0))
+    (root / "labels.csv").write_text("path,label\na.png,red\nb.png,blue\nc.png,\n")
+    images = loaded(SEVERAL, root / "labels.csv")
+    assert images.task is Task.MULTILABEL
+    assert images.classes == NAMES
+    assert len(images) == 3
+    assert evaluate(SEVERAL, images).metrics["accuracy"] == 1.0
+    with pytest.raises(DataError, match="no label"):
+        loaded(COLOUR, root / "labels.csv", DataOptions(strict=True))
+    (root / "labels.csv").write_text("path,label\na.png,red;blue\n")
+    with pytest.raises(DataError, match="several labels"):
+        loaded(COLOUR, root / "labels.csv")
+
+
+def test_unknown_classes_are_named_with_the_models(tmp_path: Path) -> None:
+    root = photos(tmp_path / "d", {"bright": (200, 2), "dim": (20, 2)})
+    with pytest.raises(DataError, match=r"does not know.*expected bright, dark; got dim"):
+        loaded(BRIGHT, root)
+    plain = load_images(
+        photos(tmp_path / "e", {"bright": (200, 6), "dim": (20, 6)}), cache=tmp_path / "cache"
+    )
+    with pytest.raises(DataError, match=r"does not know.*expected bright, dark; got dim"):
+        evaluate(BRIGHT, plain)
+    photos(tmp_path / "f" / "walls", {"bright": (200, 2), "dark": (20, 2)})
+    with pytest.raises(DataError, match=r"Did you mean .*f/walls"):
+        loaded(BRIGHT, tmp_path / "f")
+
+
+def test_what_could_not_be_scored_is_counted(tmp_path: Path) -> None:
+    root = photos(tmp_path / "d", {"bright": (200, 4), "dark": (20, 4)})
+    (root / "dark" / "page.jpg").write_text("<html>")
+    images = loaded(BRIGHT, root)
+    (root / "bright" / "3.png").unlink()
+    result = evaluate(BRIGHT, images)
+    assert (result.images, result.unreadable) == (7, 1)
+    assert [file.path for file in result.rejected] == ["dark/page.jpg"]
+
+
+def test_a_larger_limit_of_pixels_reaches_the_decoder(tmp_path: Path) -> None:
+    root = photos(tmp_path / "d", {"bright": (200, 2)})
+    images = loaded(BRIGHT, root)
+    assert evaluate(BRIGHT, images, PredictOptions(max_pixels=63)).images == 2
+    with pytest.raises(DataError, match="too many pixels"):
+        evaluate(BRIGHT, images, PredictOptions(max_pixels=62))
+
+
+def test_the_models_average_is_used(tmp_path: Path) -> None:
+    root = photos(tmp_path / "d", {"bright": (200, 4), "dark": (20, 4)})
+    save(root / "dark" / "0.png", (250, 1, 1))
+    images = loaded(BRIGHT, root)
+    assert evaluate(BRIGHT, images).metrics["f1"] == pytest.approx(8 / 9)
+    macro = Predictor(replace(BRIGHT.description, average=Average.MACRO), brightness)
+    result = evaluate(macro, images)
+    assert result.average is Average.MACRO
+    assert result.metrics["f1"] == pytest.approx((8 / 9 + 6 / 7) / 2)
+
+
+def test_the_threshold_may_be_another(tmp_path: Path) -> None:
+    images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (100, 4), "dark": (20, 4)}))
+    assert evaluate(BRIGHT, images).threshold == 0.5
+    result = evaluate(BRIGHT, images, PredictOptions(threshold=0.3))
+    assert (result.threshold, result.metrics["f1"]) == (0.3, 1.0)
+
+
+def test_a_binary_average_of_many_classes_is_impossible(tmp_path: Path) -> None:
+    from benchmark.deployment import read_description
+
+    wrong = replace(described(Task.MULTICLASS, NAMES), average=Average.BINARY)
+    (tmp_path / "deployment.json").write_bytes(wrong.to_json())
+    with pytest.raises(ManifestError, match="average"):
+        read_description(tmp_path)
+
+
+def test_right_and_wrong_are_counted(tmp_path: Path) -> None:
+    root = photos(tmp_path / "data", {"bright": (200, 6), "dark": (20, 6)})
+    save(root / "dark" / "0.png", (250, 1, 1))  # looks bright
+    result = evaluate(BRIGHT, loaded(BRIGHT, root))
+    assert result.labels == ("bright", "dark")
+    assert result.confusion is not None
+    assert result.confusion.tolist() == [[6, 0], [1, 5]]
+    assert result.metrics["f1"] == pytest.approx(12 / 13)
+    assert result.metrics["accuracy"] == pytest.approx(11 / 12)
+    assert [row["support"] for row in result.per_class] == [6, 6]
+    assert result.per_class[1]["recall"] == pytest.approx(5 / 6)
+    assert {row.label for row, truth in zip(result.rows, result.truth, strict=True) if truth == "bright"} == {
+        "bright"
+    }
+
+
+def test_sets_that_were_split_are_scored_with_the_models_positive_class(tmp_path: Path) -> None:
+    root = photos(tmp_path / "data", {"bright": (200, 6), "dark": (20, 6)})
+    images = load_images(root, cache=tmp_path / "cache")
+    assert images.classes[images.positive or 0] == "dark"  # the data set's own rule says otherwise
+    assert evaluate(BRIGHT, images).metrics["f1"] == 1.0
