@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmark.data.audit_pairs import MAX_RADIUS, cosine_pairs, hamming_pairs
+from benchmark.data.audit_pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.data.audit_signatures import Signatures, signatures
 from benchmark.data.groups import FOLDS, sequence_folders
-from benchmark.records import Float32, ImageSet, Int64, Observer, Rejected, Task
+from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 
 # Centred embeddings this close show the same texture, usually pieces of one photograph.
 LOOK_ALIKE_COSINE = 0.95
@@ -24,7 +23,6 @@ _SAME_COLOUR = 0.12
 _MEAN_COLUMNS = [0, 2, 3]
 _IMBALANCE = 10.0
 _FEW_IMAGES = 100
-_MOST_PAIRS = 200_000
 
 
 class Severity(StrEnum):
@@ -140,12 +138,14 @@ class _Near:
         distances: int64 (P,).
         cosines: float32 (P,), nan without features.
         same: bool (P,) near-duplicate rather than look-alike.
+        complete: False where there are more than were looked for.
     """
 
     rows: Int64
     distances: Int64
     cosines: Float32
-    same: npt.NDArray[np.bool_]
+    same: Bool
+    complete: bool
 
 
 def audit(
@@ -160,7 +160,6 @@ def audit(
         observer: told about progress.
 
     Raises:
-        StorageFull: the cache cannot be written.
         ValueError: features of another number of rows.
     """
     if features is not None and len(features) != len(images):
@@ -171,6 +170,7 @@ def audit(
     findings = [
         *_file_findings(images, signed),
         *_pair_findings(images, pairs),
+        *_cap_findings(near),
         *_class_findings(images),
         *_sequence_findings(images, signed),
     ]
@@ -203,31 +203,42 @@ def _badness(pair: AuditPair) -> tuple[Any, ...]:
 
 
 def _near_pairs(signed: Signatures, features: Float32 | None) -> _Near:
-    readable = np.flatnonzero(signed.readable)
-    rows = readable[hamming_pairs(signed.phash[readable], MAX_RADIUS)[0]].reshape(-1, 2)
-    means = signed.colours[:, _MEAN_COLUMNS]
-    rows = rows[(np.abs(means[rows[:, 0]] - means[rows[:, 1]]) <= _SAME_COLOUR).all(1)]
-    hashed = len(rows)
-    cosines = np.full(hashed, np.nan, np.float32)
+    hashed, complete = _hashed_pairs(signed)
+    rows, cosines = hashed, np.full(len(hashed), np.nan, np.float32)
     if features is not None:
-        rows, cosines = _with_look_alikes(rows, features)
+        alike = cosine_pairs(features, LOOK_ALIKE_COSINE)
+        new = ~np.isin(_numbers(alike.rows, len(features)), _numbers(hashed, len(features)))
+        rows = np.concatenate([hashed, alike.rows[new]])
+        cosines = np.concatenate([pair_cosines(features, hashed), alike.measures[new].astype(np.float32)])
+        complete &= alike.complete
     distances = np.bitwise_count(signed.phash[rows[:, 0]] ^ signed.phash[rows[:, 1]]).astype(np.int64)
-    by_hash = (np.arange(len(rows)) < hashed) & (distances <= MAX_RADIUS)
+    by_hash = np.arange(len(rows)) < len(hashed)
     same = by_hash | (np.nan_to_num(cosines) >= NEAR_DUPLICATE_COSINE)
-    order = np.lexsort((rows[:, 1], rows[:, 0], -np.nan_to_num(cosines), distances, ~same))[:_MOST_PAIRS]
-    return _Near(rows=rows[order], distances=distances[order], cosines=cosines[order], same=same[order])
+    order = np.lexsort((rows[:, 1], rows[:, 0], -np.nan_to_num(cosines), distances, ~same))[:MOST_PAIRS]
+    return _Near(
+        rows=rows[order],
+        distances=distances[order],
+        cosines=cosines[order],
+        same=same[order],
+        complete=complete and len(rows) <= MOST_PAIRS,
+    )
 
 
-def _with_look_alikes(rows: Int64, features: Float32) -> tuple[Int64, Float32]:
-    """The hashed pairs first, then those that only the embeddings find; cosines of both."""
-    alike, cosines = cosine_pairs(features, LOOK_ALIKE_COSINE)
-    known = {(first, second) for first, second in rows.tolist()}
-    new = np.array([(first, second) not in known for first, second in alike.tolist()], bool)
-    centred = features - features.mean(0)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    own = np.einsum("nd,nd->n", unit[rows[:, 0]], unit[rows[:, 1]])
-    together = np.concatenate([rows, alike[new]]).astype(np.int64)
-    return together, np.concatenate([own, cosines[new]]).astype(np.float32)
+def _hashed_pairs(signed: Signatures) -> tuple[Int64, bool]:
+    """Row pairs int64 (P, 2) with nearly the same structure and colour, and whether these are all."""
+    readable = np.flatnonzero(signed.readable)
+    means = signed.colours[readable][:, _MEAN_COLUMNS]
+
+    def share_colour(pairs: Int64) -> Bool:
+        return np.asarray((np.abs(means[pairs[:, 0]] - means[pairs[:, 1]]) <= _SAME_COLOUR).all(1))
+
+    found = hamming_pairs(signed.phash[readable], accept=share_colour)
+    return readable[found.rows], found.complete
+
+
+def _numbers(rows: Int64, count: int) -> Int64:
+    """One number for each pair of ``count`` rows."""
+    return rows[:, 0] * count + rows[:, 1]
 
 
 def _described(images: ImageSet, near: _Near) -> Iterator[AuditPair]:
@@ -331,6 +342,18 @@ def _pair_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding
         )
     yield from _conflict_findings(near)
     yield from _leak_findings(images, [*identical, *near])
+
+
+def _cap_findings(near: _Near) -> Iterator[Finding]:
+    if not near.complete:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="more-pairs",
+            count=len(near.rows),
+            text=f"So many images look alike that not every pair is listed: {len(near.rows)} of the nearest "
+            "are, and counts of near-duplicates, conflicts and leaks are lower bounds.",
+            next_step="Name the origin of the images with --groups COLUMN or REGEX.",
+        )
 
 
 def _conflict_findings(near: list[AuditPair]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from benchmark.cells import guarded
 from benchmark.data.audit import AuditReport, Severity, class_sizes
 from benchmark.data.contact_sheet import draw_pairs
 from benchmark.records import ImageSet
-from benchmark.storage import write_whole
+from benchmark.storage import storage_error, write_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,6 +33,8 @@ _PAIR_COLUMNS = (
     "straddles_parts",
 )
 SHEET_PAIRS = 24
+AUDIT_FILES = ("audit_summary.csv", "audit_pairs.csv", "audit_pairs.png")
+"""Everything that ``write_audit`` may write."""
 
 
 def audit_table(report: AuditReport) -> RenderableType:
@@ -56,6 +58,8 @@ def audit_table(report: AuditReport) -> RenderableType:
 
 def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Path, ...]:
     """Write ``audit_summary.csv``, ``audit_pairs.csv`` and, where there are pairs, ``audit_pairs.png``.
+
+    The picture of an earlier audit goes where this one found no pairs.
 
     Returns:
         The files written.
@@ -84,15 +88,22 @@ def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Pa
         )
         for pair in report.pairs
     ]
-    written = {
-        folder / "audit_summary.csv": _csv(_SUMMARY_COLUMNS, summary),
-        folder / "audit_pairs.csv": _csv(_PAIR_COLUMNS, pairs),
-    }
+    summary_file, pairs_file, sheet_file = (folder / name for name in AUDIT_FILES)
+    written = {summary_file: _csv(_SUMMARY_COLUMNS, summary), pairs_file: _csv(_PAIR_COLUMNS, pairs)}
     if report.pairs:
-        written[folder / "audit_pairs.png"] = draw_pairs(report.pairs[:SHEET_PAIRS], images.root)
+        written[sheet_file] = draw_pairs(report.pairs[:SHEET_PAIRS], images.root)
     for path, content in written.items():
         write_whole(path, content)
+    if not report.pairs:
+        _remove(sheet_file)
     return tuple(written)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def _csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:

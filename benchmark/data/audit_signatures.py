@@ -1,4 +1,4 @@
-"""What the audit remembers of each image: a perceptual hash, its colours and texture, its capture time.
+"""What is remembered of each image after one look: a perceptual hash, colours and texture, its capture time.
 
 Remembered by image id under ``<cache>/audit``, so that an image is looked at once, whatever it is called
 and whichever data sets it stands in. Labels and file names are not remembered.
@@ -7,9 +7,8 @@ and whichever data sets it stands in. Labels and file names are not remembered.
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -19,24 +18,34 @@ from typing import Any
 import imagehash
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-from benchmark.data.decode import decode
+from benchmark.data.decode import NO_LIMIT, glance
 from benchmark.data.files import read_regular
-from benchmark.errors import DataError
-from benchmark.records import Bool, Float32, Float64, ImageSet, Observer
+from benchmark.data.workers import map_in_order
+from benchmark.errors import DataError, StorageFull
+from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer
 from benchmark.storage import sha256_bytes, write_whole
 
 # Part of the folder name: a change of anything below that changes a stored value needs a new number.
-SCHEMA = 1
+SCHEMA = 2
 COLOUR_DIM = 16
+HISTOGRAM_DIM = 48
+_TASK = "looking for duplicates"
 _THUMBNAIL = 64
+_LOOK_SIDE = 4 * _THUMBNAIL
+_ROWS_PER_MESSAGE = 256
 _ROWS_PER_PART = 20_000
 _PARTS_BEFORE_MERGE = 32
 _RECORD = np.dtype(
-    [("image_id", "S64"), ("phash", "<u8"), ("colours", "<f4", (COLOUR_DIM,)), ("captured", "<f8")]
+    [
+        ("image_id", "S64"),
+        ("phash", "<u8"),
+        ("colours", "<f4", (COLOUR_DIM,)),
+        ("captured", "<f8"),
+        ("histogram", "<f2", (HISTOGRAM_DIM,)),
+    ]
 )
-_UNREADABLE = (DataError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 Records = npt.NDArray[np.void]
 
@@ -58,92 +67,114 @@ class Signatures:
     readable: Bool
 
 
-def signatures(images: ImageSet, *, cache: Path, observer: Observer | None = None) -> Signatures:
-    """Signatures of all images, computing only those that the cache does not hold.
+def signatures(
+    images: ImageSet, *, cache: Path, rows: Int64 | None = None, observer: Observer | None = None
+) -> Signatures:
+    """Signatures of images, computing only those that the cache does not hold.
 
-    Raises:
-        StorageFull: the cache cannot be written.
+    A cache that cannot be written costs time, not the run: ``observer`` is told.
+
+    Args:
+        images: the data set.
+        cache: where signatures are remembered.
+        rows: int64 (n,) which of its rows; None means all.
+        observer: told about progress.
     """
-    folder = cache / "audit" / f"signatures-{SCHEMA}"
-    known = _read_parts(folder)
-    wanted = np.array(images.image_ids, dtype="S64")
-    missing = np.flatnonzero(~np.isin(wanted, known["image_id"]))
-    if len(missing):
-        fresh = [part for part in _compute_parts(images, missing, folder, observer) if len(part)]
-        known = np.concatenate([known, *fresh])
-        _merge_parts(folder)
+    known, wanted = _records(images, cache, rows, observer)
     return _in_order(known, wanted)
 
 
+def colour_histograms(
+    images: ImageSet, rows: Int64, *, cache: Path, observer: Observer | None = None
+) -> Float32:
+    """Colour histograms of some images, remembered with their signatures.
+
+    Args:
+        images: the data set.
+        rows: int64 (n,) which of its rows.
+        cache: where signatures are remembered.
+        observer: told about progress, where something has to be looked at.
+
+    Returns:
+        float32 (n, 48): for red, green and blue the shares of pixels in 16 equal bins; nan for images that
+        cannot be read any more.
+    """
+    known, wanted = _records(images, cache, rows, observer)
+    found, place = _places(known, wanted)
+    histograms = np.full((len(wanted), HISTOGRAM_DIM), np.nan, np.float32)
+    histograms[found] = known["histogram"][place]
+    return histograms
+
+
+def _records(
+    images: ImageSet, cache: Path, rows: Int64 | None, observer: Observer | None
+) -> tuple[Records, npt.NDArray[np.bytes_]]:
+    """Everything that is known, that of the wanted rows included, and the wanted image ids."""
+    folder = cache / "audit" / f"signatures-{SCHEMA}"
+    chosen = np.arange(len(images)) if rows is None else rows
+    known = _read_parts(folder)
+    wanted = np.array([images.image_ids[row] for row in chosen], dtype="S64")
+    missing = chosen[~np.isin(wanted, known["image_id"])]
+    if len(missing):
+        known = np.concatenate([known, *_compute_parts(images, missing, folder, observer)])
+        _merge_parts(folder)
+    return known, wanted
+
+
 def _compute_parts(
-    images: ImageSet, rows: npt.NDArray[np.int64], folder: Path, observer: Observer | None
+    images: ImageSet, rows: Int64, folder: Path, observer: Observer | None
 ) -> Iterator[Records]:
-    """Records of the given rows, part by part; each part is on the disk before it is handed out."""
-    task = "looking for duplicates"
+    """Records of the given rows, part by part; each part is remembered before it is handed out."""
     if observer is not None:
-        observer.started(task, len(rows))
+        observer.started(_TASK, len(rows))
     done = 0
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for part_rows in _chunks(rows.tolist(), _ROWS_PER_PART):
-            records: list[Records | None] = []
-            # Threads take a bounded number of images at a time, so that progress is seen and memory flat.
-            for some in _chunks(part_rows, 256):
-                records += pool.map(lambda row: _record(images, row), some)
-                done += len(some)
-                if observer is not None:
-                    observer.advanced(task, done)
-            found = [record for record in records if record is not None]
-            part = np.concatenate(found) if found else np.zeros(0, _RECORD)
-            if len(part):
-                _write_part(folder, part)
-            yield part
+    with closing(map_in_order(lambda row: _record(images, row), rows.tolist(), 0)) as looks:
+        for count in _part_sizes(len(rows)):
+            found = []
+            for record in islice(looks, count):
+                done += 1
+                found += [record] if record is not None else []
+                if observer is not None and done % _ROWS_PER_MESSAGE == 0:
+                    observer.advanced(_TASK, done)
+            if found:
+                part = np.concatenate(found)
+                _remember(folder, part, observer)
+                yield part
     if observer is not None:
-        observer.finished(task)
+        observer.finished(_TASK)
 
 
-def _chunks(items: Iterable[int], size: int) -> Iterator[list[int]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _part_sizes(count: int) -> Iterator[int]:
+    return (min(_ROWS_PER_PART, count - start) for start in range(0, count, _ROWS_PER_PART))
+
+
+def _remember(folder: Path, part: Records, observer: Observer | None) -> None:
+    """Write a part; where that fails the audit is still right, only the next one will be slow."""
+    try:
+        _write_part(folder, part)
+    except StorageFull as error:
+        if observer is not None:
+            observer.message(f"What the audit saw cannot be remembered: {error}")
 
 
 def _record(images: ImageSet, row: int) -> Records | None:
-    """The record of one image, shape (1,), or None when the file cannot be read any more."""
+    """The record of one image, shape (1,), or None when the file cannot be read any more or was replaced."""
     try:
-        thumbnail, captured = _look_at(images.root / images.paths[row])
-    except _UNREADABLE:
+        content = read_regular(images.root / images.paths[row])
+        if sha256_bytes(content) != images.image_ids[row]:
+            return None
+        seen = glance(content, _LOOK_SIDE, max_pixels=NO_LIMIT)
+    except DataError:
         return None
+    small = Image.fromarray(seen.pixels)
+    small.thumbnail((_LOOK_SIDE, _LOOK_SIDE))
     record = np.zeros(1, _RECORD)
     record["image_id"] = images.image_ids[row].encode()
-    record["phash"] = perceptual_hash(thumbnail)
-    record["colours"] = colour_statistics(np.asarray(thumbnail.resize((_THUMBNAIL, _THUMBNAIL))))
-    record["captured"] = captured
+    record["phash"] = perceptual_hash(small)
+    record["colours"] = colour_statistics(np.asarray(small.resize((_THUMBNAIL, _THUMBNAIL))))
+    record["captured"] = parse_capture_time(seen.captured)
+    record["histogram"] = colour_histogram(small)
     return record
-
-
-def _look_at(path: Path) -> tuple[Image.Image, float]:
-    """A small upright RGB picture of the image file, and its capture time in seconds or nan.
-
-    JPEG files are decoded at a fraction of their size: a hash and mean colours need no more, and large
-    photographs open several times faster. Everything else goes through the one decoder.
-    """
-    content = read_regular(path)
-    with Image.open(io.BytesIO(content)) as image:
-        captured = _capture_time(image)
-        if image.format == "JPEG":
-            image.draft("RGB", (4 * _THUMBNAIL, 4 * _THUMBNAIL))
-            rgb = ImageOps.exif_transpose(image).convert("RGB")
-        else:
-            # The data set was loaded under the limit that its user chose.
-            rgb = Image.fromarray(decode(content, max_pixels=image.width * image.height))
-    rgb.thumbnail((4 * _THUMBNAIL, 4 * _THUMBNAIL))
-    return rgb, captured
-
-
-def _capture_time(image: Image.Image) -> float:
-    exif = image.getexif()
-    text = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal) if exif else None
-    return parse_capture_time(text)
 
 
 def parse_capture_time(text: object) -> float:
@@ -188,6 +219,12 @@ def colour_statistics(image: npt.NDArray[np.uint8]) -> Float32:
     return np.concatenate([moments, quantiles, *halves, energy]).astype(np.float32)
 
 
+def colour_histogram(image: Image.Image) -> Float32:
+    """For red, green and blue the shares of pixels in 16 equal bins, float32 (48,)."""
+    counts = np.array(image.histogram(), np.float32).reshape(HISTOGRAM_DIM, -1).sum(1)
+    return np.asarray(counts / (image.width * image.height), np.float32)
+
+
 def _gradient(luma: Float32) -> float:
     return float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())
 
@@ -208,15 +245,25 @@ def _read_parts(folder: Path) -> Records:
 
 
 def _read_part(path: Path) -> Records | None:
+    """The records of a part; None for one that another run has just merged, or that is of no use."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:  # Another run has just merged it into a larger part.
+    except OSError:
         return None
     if path.stem != f"part-{sha256_bytes(content)[:16]}":
-        path.unlink(missing_ok=True)
+        _remove(path)
         return None
-    part: Any = np.load(io.BytesIO(content), allow_pickle=False)
-    return part if part.dtype == _RECORD else None
+    try:
+        part: Any = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError):
+        return None
+    return part if isinstance(part, np.ndarray) and part.dtype == _RECORD and part.ndim == 1 else None
+
+
+def _remove(path: Path) -> None:
+    """Remove a part that is of no use; in a cache of others it may have to stay."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _merge_parts(folder: Path) -> None:
@@ -224,20 +271,27 @@ def _merge_parts(folder: Path) -> None:
     paths = sorted(folder.glob("part-*.npy"))
     if len(paths) <= _PARTS_BEFORE_MERGE:
         return
-    merged = _write_part(folder, np.unique(_read_parts(folder)))
+    try:
+        merged = _write_part(folder, np.unique(_read_parts(folder)))
+    except StorageFull:
+        return
     for path in paths:
         if path != merged:
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _places(known: Records, wanted: npt.NDArray[np.bytes_]) -> tuple[Bool, Int64]:
+    """Which of the wanted images are known, bool (n,), and the records of those, int64."""
+    order = np.argsort(known["image_id"], kind="stable")
+    position = np.searchsorted(known["image_id"], wanted, sorter=order)
+    found = np.zeros(len(wanted), bool)
+    inside = position < len(known)
+    found[inside] = known["image_id"][order[position[inside]]] == wanted[inside]
+    return found, order[position[found]]
 
 
 def _in_order(known: Records, wanted: npt.NDArray[np.bytes_]) -> Signatures:
-    order = np.argsort(known["image_id"], kind="stable")
-    position = np.searchsorted(known["image_id"], wanted, sorter=order)
-    readable = np.zeros(len(wanted), bool)
-    inside = position < len(known)
-    chosen = order[position[inside]]
-    readable[inside] = known["image_id"][chosen] == wanted[inside]
-    rows = order[position[readable]]
+    readable, rows = _places(known, wanted)
     phash = np.zeros(len(wanted), np.uint64)
     colours = np.full((len(wanted), COLOUR_DIM), np.nan, np.float32)
     captured = np.full(len(wanted), np.nan)

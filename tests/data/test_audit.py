@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import struct
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +22,19 @@ from benchmark.data import (
     PairKind,
     Severity,
     audit,
+    audit_pairs,
+    audit_signatures,
     audit_table,
     draw_groups,
     load_images,
     write_audit,
 )
-from benchmark.data.audit_pairs import cosine_pairs, hamming_pairs
-from benchmark.data.audit_signatures import parse_capture_time, signatures
+from benchmark.data.audit_pairs import cosine_pairs, hamming_pairs, pair_cosines
+from benchmark.data.audit_signatures import colour_histograms, parse_capture_time, signatures
+from benchmark.data.contact_sheet import thumbnail
+from benchmark.errors import StorageFull
 from benchmark.records import ImageSet
+from benchmark.storage import sha256_bytes
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 BRICKS = SHARED / "data" / "brick_cracks"
@@ -181,6 +190,153 @@ def test_files_and_table_are_written(clean: Path, tmp_path: Path) -> None:
     assert draw_groups(images, np.arange(len(images)) % 3).startswith(b"\x89PNG")
 
 
+def jpeg_with_exif(entries: list[tuple[int, int, int]], seed: int = 50) -> bytes:
+    """A JPEG whose EXIF block holds entries (tag, type, value) of count 1, 4 bytes each."""
+    directory = struct.pack("<H", len(entries))
+    directory += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory + struct.pack("<I", 0)
+    file = io.BytesIO()
+    picture(seed).save(file, "JPEG", quality=95)
+    return file.getvalue()[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + file.getvalue()[2:]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [(0x0102, 4, 70_000), (0x0112, 3, 6)],
+        [(0x0112, 3, 6), (0x8769, 4, 2**31)],
+        [(0x0112, 3, 6), (0x8769, 2, 5)],
+        [(0x0112, 5, 2**32 - 1)],
+    ],
+    ids=["bits per sample too large", "a block outside the file", "a block of text", "a ratio outside"],
+)
+def test_odd_exif_ends_neither_audit_nor_contact_sheet(
+    clean: Path, tmp_path: Path, entries: list[tuple[int, int, int]]
+) -> None:
+    (clean / "sound" / "odd.jpg").write_bytes(jpeg_with_exif(entries))
+    images, report = report_of(clean, tmp_path / "cache")
+    assert report.signatures.readable.all()
+    write_audit(report, images, tmp_path / "out")
+    assert thumbnail(clean / "sound" / "odd.jpg", 40).size == (40, 40)
+    draw_groups(images, np.zeros(len(images), np.int64))
+
+
+def test_only_the_six_codecs_open(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "look.png", "PPM")
+    cross = thumbnail(tmp_path / "look.png", 40)
+    assert cross.getpixel((20, 20)) == (200, 30, 40)
+
+
+def test_a_file_replaced_meanwhile_leaves_no_signature(clean: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    images = load_images(clean, cache=cache)
+    content = (clean / images.paths[0]).read_bytes()
+    (clean / images.paths[0]).write_bytes((clean / images.paths[1]).read_bytes())
+    assert not signatures(images, cache=cache).readable[0]
+    (clean / images.paths[0]).write_bytes(content)
+    mended = signatures(images, cache=cache)
+    assert mended.readable.all()
+    np.testing.assert_array_equal(mended.colours, signatures(images, cache=tmp_path / "other").colours)
+
+
+def test_parts_that_cannot_be_read_or_removed_end_nothing(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    images, first = report_of(clean, cache)
+    (part,) = (cache / "audit").rglob("part-*.npy")
+    (part.parent / "part-0123456789abcdef.npy").mkdir()
+    no_array = b"no array"
+    (part.parent / f"part-{sha256_bytes(no_array)[:16]}.npy").write_bytes(no_array)
+    part.write_bytes(part.read_bytes()[:-1])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(audit_signatures, "write_whole", refuse_to_write)
+    watch = Messages()
+    again = signatures(images, cache=cache, observer=watch)
+    np.testing.assert_array_equal(again.colours, first.signatures.colours)
+    assert "cannot be remembered" in " ".join(watch.messages)
+
+
+def refuse_to_write(path: Path, content: bytes) -> None:
+    raise StorageFull("cannot be written", where=path)
+
+
+class Messages:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.calls: list[str] = []
+
+    def started(self, task: str, total: int) -> None:
+        self.calls.append(f"started {task} {total}")
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        self.calls.append(f"advanced {task} {done}")
+
+    def finished(self, task: str, note: str = "") -> None:
+        self.calls.append(f"finished {task}")
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def test_colour_histograms_count_pixels(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "data", {"a": range(11), "b": range(20, 31)})
+    half = np.zeros((8, 8, 3), np.uint8)
+    half[:4] = (17, 0, 250)
+    Image.fromarray(half).save(root / "a" / "half.png")
+    images = load_images(root, cache=tmp_path / "cache")
+    row = images.paths.index("a/half.png")
+    rows = np.array([row, 0, 1])
+    (root / images.paths[1 if row != 1 else 2]).unlink()
+    rows[2] = 1 if row != 1 else 2
+    found = colour_histograms(images, rows, cache=tmp_path / "cache")
+    assert found.shape == (3, 48)
+    assert found[0, [0, 1, 16, 32, 47]].tolist() == [0.5, 0.5, 1, 0.5, 0.5]
+    np.testing.assert_allclose(found[:2].reshape(2, 3, 16).sum(-1), 1, atol=2e-3)
+    assert np.isnan(found[2]).all()
+
+
+def test_colours_seen_by_the_audit_are_not_looked_at_again(clean: Path, tmp_path: Path) -> None:
+    images, _ = report_of(clean, tmp_path / "cache")
+    elsewhere = replace(images, root=tmp_path / "gone")
+    found = colour_histograms(elsewhere, np.arange(len(images)), cache=tmp_path / "cache")
+    assert np.isfinite(found).all()
+
+
+def test_too_many_look_alikes_are_said(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        picture(3).save(clean / "sound" / f"again{number}.jpg", quality=70 + 4 * number)
+    images, report = report_of(clean, tmp_path / "cache")
+    assert "more-pairs" not in codes_of(report)
+    monkeypatch.setitem(audit.__globals__, "MOST_PAIRS", 2)
+    capped = audit(images, cache=tmp_path / "cache")
+    assert codes_of(capped)["more-pairs"] is Severity.WARNING
+    nearest = sorted(pair.distance for pair in report.pairs)[:2]
+    assert sorted(pair.distance for pair in capped.pairs) == nearest
+
+
+def test_a_later_audit_without_pairs_leaves_no_picture_behind(clean: Path, tmp_path: Path) -> None:
+    picture(3).save(clean / "sound" / "again.jpg", quality=80)
+    images, report = report_of(clean, tmp_path / "cache")
+    write_audit(report, images, tmp_path / "out")
+    own = tmp_path / "out" / "mine.png"
+    own.write_bytes(b"mine")
+    (clean / "sound" / "again.jpg").unlink()
+    images, report = report_of(clean, tmp_path / "cache")
+    write_audit(report, images, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "audit_pairs.csv",
+        "audit_summary.csv",
+        "mine.png",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "known"),
     [("2021:06:30 12:00:59", True), ("2021:06:30 12:00:59\0", True), ("", False), (None, False)],
@@ -221,19 +377,73 @@ def test_hamming_pairs_finds_exactly_the_near_ones(data: st.DataObject, radius: 
     flips = st.lists(st.integers(0, 63), max_size=9).map(lambda bits: sum({1 << bit for bit in bits}))
     made = data.draw(st.lists(st.tuples(st.sampled_from(centres), flips), min_size=1, max_size=30))
     codes = np.unique(np.array([centre ^ flip for centre, flip in made], np.uint64))
-    pairs, distances = hamming_pairs(codes, radius)
-    assert set(map(tuple, pairs.tolist())) == slow_pairs(codes, radius)
+    found = hamming_pairs(codes, radius)
+    assert found.complete
+    assert set(map(tuple, found.rows.tolist())) == slow_pairs(codes, radius)
     assert all(
         int(codes[one] ^ codes[two]).bit_count() == distance
-        for (one, two), distance in zip(pairs.tolist(), distances.tolist(), strict=True)
+        for (one, two), distance in zip(found.rows.tolist(), found.measures.tolist(), strict=True)
     )
+    near = hamming_pairs(codes, radius, most=3)
+    order = np.lexsort((found.rows[:, 1], found.rows[:, 0], found.measures))[:3]
+    assert set(map(tuple, near.rows.tolist())) == set(map(tuple, found.rows[order].tolist()))
+    assert near.complete == (len(found.rows) <= 3)
 
 
 def test_a_thousand_equal_codes_make_a_star() -> None:
-    pairs, distances = hamming_pairs(np.zeros(1000, np.uint64))
-    assert pairs.shape == (999, 2)
-    assert set(pairs[:, 0].tolist()) == {0}
-    assert not distances.any()
+    found = hamming_pairs(np.zeros(1000, np.uint64))
+    assert found.rows.shape == (999, 2)
+    assert set(found.rows[:, 0].tolist()) == {0}
+    assert not found.measures.any()
+
+
+def ball(count: int, flips: int) -> np.ndarray:
+    """Different codes within ``flips`` bits of each other's centre."""
+    random = np.random.default_rng(5)
+    codes = np.full(4 * count, 2**63 + 12345, np.uint64)
+    for _ in range(flips):
+        codes ^= np.uint64(1) << random.integers(0, 64, len(codes)).astype(np.uint64)
+    return random.permutation(np.unique(codes))[:count]
+
+
+def test_where_everything_looks_alike_only_the_nearest_pairs_are_kept() -> None:
+    codes = ball(600, 3)
+    everything = hamming_pairs(codes)
+    assert everything.complete
+    assert len(everything.rows) > 100_000
+    for most in (1, 100, 5000):
+        found = hamming_pairs(codes, most=most)
+        order = np.lexsort((everything.rows[:, 1], everything.rows[:, 0], everything.measures))[:most]
+        wanted = everything.rows[np.sort(order)]
+        np.testing.assert_array_equal(found.rows, wanted)
+        assert not found.complete
+
+
+def test_look_alikes_cost_no_more_memory_than_a_fixed_number_of_pairs() -> None:
+    codes = ball(5000, 3)
+    tracemalloc.start()
+    found = hamming_pairs(codes, most=10_000)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.rows) == 10_000
+    assert not found.complete
+    assert peak_bytes < 150e6, "all 12 million pairs three times over would take 600 MB"
+
+
+def test_too_many_candidates_are_cut_evenly_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = ball(400, 3)
+    monkeypatch.setattr(audit_pairs, "_CANDIDATES_PER_PROBE", 4000)
+    found = hamming_pairs(codes)
+    assert not found.complete
+    assert set(map(tuple, found.rows.tolist())) <= slow_pairs(codes, 7)
+    assert len(np.unique(found.rows)) == len(codes), "every row still meets some others"
+
+
+def test_pairs_that_do_not_count_take_no_place() -> None:
+    codes = ball(300, 3)
+    odd = hamming_pairs(codes, most=50, accept=lambda rows: (rows % 2 == 1).all(1))
+    assert len(odd.rows) == 50
+    assert (odd.rows % 2 == 1).all()
 
 
 def test_a_large_radius_is_refused() -> None:
@@ -249,8 +459,15 @@ def test_cosine_pairs_agrees_with_every_pair_even_for_tiny_features() -> None:
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     wanted = set(zip(*np.nonzero(np.triu(unit @ unit.T >= 0.95, 1)), strict=True))
     for scale in (1.0, 1e-18):
-        pairs, _ = cosine_pairs((features * scale + scale).astype(np.float32), 0.95)
-        assert set(map(tuple, pairs.tolist())) == wanted
+        scaled = (features * scale + scale).astype(np.float32)
+        found = cosine_pairs(scaled, 0.95)
+        assert set(map(tuple, found.rows.tolist())) == wanted
+        assert found.complete
+        near = cosine_pairs(scaled, 0.95, most=9)
+        best = np.argsort(-found.measures)[:9]
+        np.testing.assert_array_equal(near.rows, found.rows[np.sort(best)])
+        assert not near.complete
+        np.testing.assert_allclose(pair_cosines(scaled, near.rows), near.measures, atol=1e-5)
     assert len(wanted) > 20
 
 
@@ -258,10 +475,10 @@ def test_large_sets_take_the_projected_road() -> None:
     random = np.random.default_rng(2)
     features = random.normal(size=(20_500, 32)).astype(np.float32)
     features[:200] = features[200:400] + 0.1 * features[:200]
-    pairs, cosines = cosine_pairs(features, 0.95)
-    found = set(map(tuple, pairs.tolist()))
+    pairs = cosine_pairs(features, 0.95)
+    found = set(map(tuple, pairs.rows.tolist()))
     assert len(found & {(row, row + 200) for row in range(200)}) >= 195
-    assert cosines.min() >= 0.95
+    assert pairs.measures.min() >= 0.95
 
 
 # --- real photographs -----------------------------------------------------------------------------------
