@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchmark.finetuning.comparing import BoardScore, Comparison
     from benchmark.finetuning.manifest import (
         LABELS_FILE,
         MANIFEST_FILE,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from benchmark.finetuning.running import finetune
 
 _HOMES = {
+    "comparing": ("BoardScore", "Comparison"),
     "manifest": ("LABELS_FILE", "MANIFEST_FILE", "MODEL_FILE", "load_manifest", "write_manifest"),
     "recipe": (
         "DEFAULT_RECIPE",
@@ -49,6 +51,8 @@ __all__ = [
     "LABELS_FILE",
     "MANIFEST_FILE",
     "MODEL_FILE",
+    "BoardScore",
+    "Comparison",
     "FineTuned",
     "FinetuneRequest",
     "Recipe",

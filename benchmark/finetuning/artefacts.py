@@ -35,6 +35,7 @@ from benchmark.finetuning.untyped import Layer, Model, Variable
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
 from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder, write_whole
 
+METRICS_FILE = "metrics.json"
 _DATA_COLUMNS, _MOST_CLASS_ROWS = 8, 8
 _AUGMENTED_IMAGES, _AUGMENTED_VIEWS = 4, 7
 _PREDICTION_COLUMNS, _MOST_PREDICTIONS = 6, 24
@@ -123,7 +124,7 @@ def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:
     yield "split.csv", split_csv(images)
     yield "predictions.csv", predictions_csv(images, story.scoring, story.trained.threshold, story.found)
     yield "history.csv", history_csv(progress.history)
-    yield "metrics.json", as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})
+    yield METRICS_FILE, as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})
     yield "architecture.txt", architecture(network)
     yield "classification_report.txt", classification_report(images, story.rows, story.decided)
     yield "confusion_matrix.png", _confusion(story)

@@ -41,7 +41,7 @@ class DecodedPixels:
 
         Args:
             images: the data set.
-            request: input size, resizing method and threads.
+            request: input size, resizing method, threads and most pixels.
         """
         self._images = images
         self._request = request
@@ -55,7 +55,8 @@ class DecodedPixels:
 
     def _read(self, row: int) -> UInt8:
         path = self._images.root / self._images.paths[row]
-        return load_pixels(path, self._request.recipe.image_size, self._request.resize)
+        asked = self._request
+        return load_pixels(path, asked.recipe.image_size, asked.resize, max_pixels=asked.max_pixels)
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def open_pixels(
     """Pixels for as long as a run lasts.
 
     Args:
-        request: input size, resizing method, threads and ``scratch_bytes``.
+        request: input size, resizing method, threads, most pixels and ``scratch_bytes``.
         images: the data set.
         folder: of this run alone; gone afterwards.
         observer: told how many images are decoded.
@@ -82,7 +83,7 @@ def open_pixels(
     scratch = Scratch.create(folder, images.image_ids, size)
     try:
         paths = [images.root / path for path in images.paths]
-        scratch.fill(paths, request.resize, request.jobs, observer=observer)
+        scratch.fill(paths, request.resize, request.jobs, max_pixels=request.max_pixels, observer=observer)
         yield ScratchPixels(scratch)
     finally:
         scratch.remove()

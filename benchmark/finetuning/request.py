@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmark.data import DataOptions
+from benchmark.finetuning.comparing import BoardScore, Comparison
 from benchmark.finetuning.recipe import Recipe
 from benchmark.ranking import default_average
 from benchmark.records import (
@@ -18,6 +20,7 @@ from benchmark.records import (
     ImageSet,
     Manifest,
     Resize,
+    Task,
     ThresholdRule,
     WeightsKind,
     WeightsSource,
@@ -25,6 +28,7 @@ from benchmark.records import (
 
 SCRATCH_BYTES = 4 * 2**30
 _STATE_SCHEMA = 1
+_MAX_PIXELS = DataOptions().max_pixels
 _UNSAFE = re.compile(r"[^\w.@+-]+")
 
 
@@ -47,7 +51,9 @@ class FinetuneRequest:
         force: repeat a finished run, and forget an interrupted one.
         jobs: threads that decode; 0 uses all cores.
         resize: how images get the input size.
+        max_pixels: images whose header declares more are refused.
         scratch_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
+        board: what the board says of this backbone, to compare with; changes nothing else.
     """
 
     backbone: Backbone
@@ -63,7 +69,9 @@ class FinetuneRequest:
     force: bool = False
     jobs: int = 0
     resize: Resize = Resize.BILINEAR
+    max_pixels: int = _MAX_PIXELS
     scratch_bytes: int = SCRATCH_BYTES
+    board: BoardScore | None = None
 
     @property
     def source(self) -> WeightsSource:
@@ -72,22 +80,29 @@ class FinetuneRequest:
 
     def digest(self, images: ImageSet, weights_sha256: str) -> str:
         """SHA-256 of everything that changes the result; where it is and how fast it is do not enter."""
+        parts = self._decisive(images.task, weights_sha256)
+        parts |= {"schema": _STATE_SCHEMA, "data": images.fingerprint(), "versions": versions()}
+        return _sha256(parts)
+
+    def kinship(self, images: ImageSet, weights_sha256: str) -> str:
+        """SHA-256 of the same without groups and parts: runs that share it differ in their split alone."""
+        parts = self._decisive(images.task, weights_sha256)
+        parts |= {"images": images.image_ids, "classes": images.classes, "targets": images.targets.tolist()}
+        return _sha256(parts)
+
+    def _decisive(self, task: Task, weights_sha256: str) -> dict[str, object]:
         backbone = self.backbone
-        parts = {
-            "schema": _STATE_SCHEMA,
+        return {
             "backbone": [backbone.architecture, sorted(backbone.arguments.items()), backbone.preprocessing],
             "weights": weights_sha256,
             "recipe": self.recipe.model_dump(mode="json"),
-            "data": images.fingerprint(),
             "seed": self.seed,
             "threshold": [self.threshold.kind, self.threshold.value],
             "balanced": self.balanced,
-            "average": default_average(images.task, self.average),
+            "average": default_average(task, self.average),
             "cached_views": self.cached_views,
             "resize": self.resize,
-            "versions": versions(),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +118,7 @@ class FineTuned:
         kept_phase: ``phase1`` or ``phase2``: whose best checkpoint the model is.
         repeated: False when a finished run of the same request was found and nothing was trained.
         notes: remarks for the reader.
+        comparison: the test F1 beside that of another split, and beside the board.
     """
 
     backbone: str
@@ -112,11 +128,16 @@ class FineTuned:
     kept_phase: str
     repeated: bool
     notes: tuple[str, ...]
+    comparison: Comparison
 
     @property
     def val_f1(self) -> float:
         """Validation F1 of the kept model."""
         return float(self.manifest.metrics["val"]["f1"])
+
+
+def _sha256(parts: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

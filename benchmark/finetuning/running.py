@@ -7,10 +7,10 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import filelock
 import keras
 import numpy as np
 import tensorflow as tf
@@ -18,12 +18,12 @@ import tensorflow as tf
 from benchmark import __version__
 from benchmark.backbones import known_weights_sha256, load_weights
 from benchmark.errors import DataError, ManifestError, RecipeError, TrainingError
-from benchmark.finetuning.artefacts import Story, save_model, write_artefacts
+from benchmark.finetuning.artefacts import METRICS_FILE, Story, save_model, write_artefacts
+from benchmark.finetuning.comparing import Comparison, Grouping, keeps_together, other_test_f1
 from benchmark.finetuning.events import EventLog
 from benchmark.finetuning.feed import Inference, Pixels
 from benchmark.finetuning.manifest import (
     LABELS_FILE,
-    MANIFEST_FILE,
     MANIFEST_SCHEMA,
     MODEL_FILE,
     load_manifest,
@@ -37,12 +37,11 @@ from benchmark.finetuning.scoring import Scoring, loss_weights
 from benchmark.finetuning.tables import whole_text
 from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
+from benchmark.finetuning.workbench import RUN_FILE, Workbench, read_run
 from benchmark.ranking import default_average
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Task
-from benchmark.storage import TEMPORARY_PREFIX, sha256_file, storage_error, write_whole
+from benchmark.storage import TEMPORARY_PREFIX, sha256_file, write_whole
 
-RUN_FILE = "run.json"
-_LOCK_FILE = ".lock"
 _CHECKED_IMAGES = 8
 _CHECKED_DIFFERENCE = 1e-4
 
@@ -66,6 +65,9 @@ class _Silent:
 def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | None = None) -> FineTuned:
     """Fine-tune one backbone, or take up, or find, an earlier run of the same request.
 
+    A finished model of another run that stands in ``request.out`` is moved, whole, to
+    ``<out>.<first digits of its digest>`` when the new one is ready.
+
     Args:
         request: what, how, and where to.
         images: the labelled images, split.
@@ -83,12 +85,13 @@ def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | No
     """
     watch = observer or _Silent()
     _check_request(request, images)
-    with _alone(request.out):
+    bench = Workbench(request.out)
+    with bench.alone():
         known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
-        done = _finished(request, request.digest(images, known)) if known else None
+        done = _found(request, bench, request.digest(images, known)) if known else None
         if done is None:
-            done = _Run(request, images, watch).run()
-    return done
+            done = _Run(request, images, watch, bench).run()
+        return _compared(done, request, images, bench)
 
 
 def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
@@ -110,46 +113,88 @@ def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
         )
 
 
-@contextmanager
-def _alone(model_dir: Path) -> Iterator[None]:
-    """Keep other processes out of a model directory for as long as this one writes there."""
-    try:
-        model_dir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(model_dir / _LOCK_FILE, timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise TrainingError(
-            "another process is fine-tuning into this folder",
-            where=model_dir,
-            next_step="Wait for it, or choose another results folder.",
-        ) from error
-    except OSError as error:
-        raise storage_error(error, model_dir) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _found(request: FinetuneRequest, bench: Workbench, digest: str) -> FineTuned | None:
+    """An earlier, whole result of the same request; None when there is none, or it shall be repeated.
 
-
-def _finished(request: FinetuneRequest, digest: str) -> FineTuned | None:
-    """An earlier, whole result of the same request; None when there is none, or it shall be repeated."""
+    It is the latest model, or one that was finished and not yet published when its process was killed, or one
+    that stands aside; those two become the latest.
+    """
     if request.force:
         return None
+    for place in (bench.out, bench.new, bench.kept_beside(digest)):
+        done = _finished(place, request.backbone.name, digest)
+        if done is not None:
+            moved = None if place == bench.out else bench.publish(place, digest)
+            bench.finish(digest)
+            return replace(done, model_dir=bench.out, notes=(*done.notes, *_moved_note(moved)))
+    return None
+
+
+def _finished(model_dir: Path, backbone: str, digest: str) -> FineTuned | None:
+    """A whole result of the run with this digest; None when there is none in this directory."""
     try:
-        run = json.loads((request.out / RUN_FILE).read_bytes())
+        run = read_run(model_dir)
         if run["digest"] != digest:
             return None
         return FineTuned(
-            backbone=request.backbone.name,
-            model_dir=request.out,
-            manifest=load_manifest(request.out),
+            backbone=backbone,
+            model_dir=model_dir,
+            manifest=load_manifest(model_dir),
             phases=run["phases"],
             kept_phase=run["kept"],
             repeated=False,
             notes=("Already done: nothing was trained (--force repeats it).", *run["notes"]),
+            comparison=Comparison(),
         )
     except (OSError, ValueError, KeyError, TypeError, ManifestError):
         return None
+
+
+def _moved_note(moved: Path | None) -> tuple[str, ...]:
+    if moved is None:
+        return ()
+    return (
+        f"The model of an earlier, different run stood here; it is in {moved.name} now, exports included.",
+    )
+
+
+def _compared(done: FineTuned, request: FinetuneRequest, images: ImageSet, bench: Workbench) -> FineTuned:
+    """Put the test F1 beside what is known by now of another split and of the board, here and on disk."""
+    grouping = Grouping.of(images)
+    test = done.manifest.metrics.get("test")
+    board = request.board
+    if board is not None and board.weights_sha256 != done.manifest.weights_sha256:
+        board = None
+    kinship = request.kinship(images, done.manifest.weights_sha256)
+    comparison = Comparison(
+        grouping=grouping,
+        test_f1=None if test is None else test["f1"],
+        other_test_f1=other_test_f1(_runs(bench), kinship, grouped=keeps_together(grouping)),
+        board=board,
+    )
+    _record_comparison(bench.out / METRICS_FILE, comparison)
+    return replace(done, comparison=comparison, notes=(*done.notes, *comparison.sentences()))
+
+
+def _runs(bench: Workbench) -> Iterator[dict[str, Any]]:
+    """The records of all runs of this backbone and recipe, the newest first."""
+    found = []
+    for folder in bench.relatives():
+        try:
+            found.append(((folder / RUN_FILE).stat().st_mtime_ns, read_run(folder)))
+        except (OSError, ValueError):
+            continue
+    yield from (run for _, run in sorted(found, key=lambda each: -each[0]))
+
+
+def _record_comparison(path: Path, comparison: Comparison) -> None:
+    try:
+        metrics = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # not a file of the model itself: one that its owner removed is not missed
+        return
+    wanted = {**metrics, "comparison": comparison.record()}
+    if wanted != metrics:
+        write_whole(path, as_json(wanted))
 
 
 def _make_deterministic(seed: int) -> None:
@@ -165,8 +210,11 @@ def _make_deterministic(seed: int) -> None:
 class _Run:
     """The state of one run."""
 
-    def __init__(self, request: FinetuneRequest, images: ImageSet, observer: Observer) -> None:
+    def __init__(
+        self, request: FinetuneRequest, images: ImageSet, observer: Observer, bench: Workbench
+    ) -> None:
         self._request = request
+        self._bench = bench
         self._images = images
         self._observer = observer
         self._notes: list[str] = []
@@ -179,10 +227,11 @@ class _Run:
         request, images = self._request, self._images
         start = self._start()
         digest = request.digest(images, start.weights_sha256)
-        done = _finished(request, digest)
+        done = _found(request, self._bench, digest)
         if done is not None:
             return done
-        state = request.out / f".state-{digest[:16]}.npz"
+        self._bench.begin()
+        state = self._bench.state(digest)
         # The name of a temporary, so that cleaning the cache removes it when this process is killed.
         scratch = request.cache / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
         with open_pixels(request, images, scratch, self._observer) as pixels:
@@ -198,7 +247,7 @@ class _Run:
                 progress=progress,
                 found=found,
             )
-            write_artefacts(story, start.network, request.out)
+            write_artefacts(story, start.network, self._bench.new)
         return self._finish(start, trained, progress, digest)
 
     def _start(self) -> Start:
@@ -240,12 +289,10 @@ class _Run:
             views=views,
         )
         trainer = Trainer(start.network, lesson, state, self._observer)
-        with EventLog(request.out / "tensorboard", progress.history, time.time()) as events:
+        with EventLog(self._bench.new / "tensorboard", progress.history, time.time()) as events:
             trained = trainer.run(progress, events)
         self._say(trained.note)
-        # An earlier model is good until here; from here on nothing is whole until the manifest is written.
-        (request.out / MANIFEST_FILE).unlink(missing_ok=True)
-        save_model(start.network.model, request.out)
+        save_model(start.network.model, self._bench.new)
         parts = [part for part in ("val", "test") if len(getattr(self._images.split, part))]
         return trained, progress, {part: trainer.probabilities(part) for part in parts}
 
@@ -271,7 +318,7 @@ class _Run:
     def _check_saved(self, start: Start, pixels: Pixels) -> None:
         """Open ``model.keras`` as a user would, and compare it with the network in memory."""
         rows = self._images.split.val[:_CHECKED_IMAGES]
-        path = self._request.out / MODEL_FILE
+        path = self._bench.new / MODEL_FILE
         reopened = keras.saving.load_model(path)
         batch = min(PREDICTION_BATCH, len(rows))
         found = Inference(reopened, pixels, batch)(rows)
@@ -287,11 +334,13 @@ class _Run:
             )
 
     def _finish(self, start: Start, trained: Trained, progress: Progress, digest: str) -> FineTuned:
-        """Write what says that the run is whole, then forget how it got there."""
-        request = self._request
+        """Write what says that the run is whole, make it the latest, forget how it got there."""
+        request, bench = self._request, self._bench
         manifest = self._manifest(start, trained, progress)
         run = {
             "digest": digest,
+            "kinship": request.kinship(self._images, start.weights_sha256),
+            "grouped": keeps_together(Grouping.of(self._images)),
             "kept": trained.kept,
             "phases": progress.metrics,
             "notes": self._notes,
@@ -299,19 +348,21 @@ class _Run:
             "cached_views": request.cached_views,
             "train_seconds": sum(row["seconds"] for row in progress.history),
         }
-        write_whole(request.out / RUN_FILE, as_json(run))
-        write_manifest(request.out, manifest)
-        for pattern in (".state-*.npz", f"{TEMPORARY_PREFIX}*"):  # of this run, and of killed ones
-            for path in request.out.glob(pattern):
-                path.unlink(missing_ok=True)
+        write_whole(bench.new / RUN_FILE, as_json(run))
+        write_manifest(bench.new, manifest)
+        moved = bench.publish(bench.new, digest)
+        bench.finish(digest)
+        for note in _moved_note(moved):
+            self._say(note)
         return FineTuned(
             backbone=request.backbone.name,
-            model_dir=request.out,
+            model_dir=bench.out,
             manifest=manifest,
             phases=progress.metrics,
             kept_phase=trained.kept,
             repeated=True,
             notes=tuple(self._notes),
+            comparison=Comparison(),
         )
 
     def _manifest(self, start: Start, trained: Trained, progress: Progress) -> Manifest:
@@ -336,6 +387,6 @@ class _Run:
             seed=request.seed,
             metrics={part: values for part, values in measured.items() if values is not None},
             versions={"backbone-benchmark": __version__, **versions()},
-            files={name: sha256_file(request.out / name) for name in (MODEL_FILE, LABELS_FILE)},
+            files={name: sha256_file(self._bench.new / name) for name in (MODEL_FILE, LABELS_FILE)},
             average=self._scoring.average,
         )

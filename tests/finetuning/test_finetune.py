@@ -16,6 +16,7 @@ from benchmark.errors import DataError, RecipeError, StorageFull, TrainingError
 from benchmark.finetuning import FineTuned, FinetuneRequest, finetune, load_manifest, recipe_names
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.scoring import METRICS
+from benchmark.finetuning.workbench import Workbench
 from benchmark.records import Average, ImageSet, ThresholdKind, ThresholdRule
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Witness:
 
 def check_artefacts(done: FineTuned, images: ImageSet) -> None:
     folder = done.model_dir
-    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == ARTEFACTS
-    assert not list(folder.glob(".state*"))
+    assert {path.name for path in folder.iterdir()} == ARTEFACTS
+    assert [path.name for path in folder.with_name(f".{folder.name}").iterdir()] == ["lock"]
     for name in PICTURES:
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 100
@@ -357,8 +358,9 @@ def test_two_processes_do_not_share_a_model_directory(binary: ImageSet, request_
     import filelock
 
     request = request_for()
-    request.out.mkdir(parents=True)
-    with filelock.FileLock(request.out / ".lock"), pytest.raises(TrainingError, match="another process"):
+    bench = Workbench(request.out)
+    bench.folder.mkdir(parents=True)
+    with filelock.FileLock(bench.folder / "lock"), pytest.raises(TrainingError, match="another process"):
         finetune(request, binary)
 
 

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.errors import StorageFull
-from benchmark.finetuning import FineTuned, FinetuneRequest, finetune, load_manifest
+from benchmark.finetuning import FineTuned, FinetuneRequest, finetune
 from benchmark.finetuning.progress import Progress
 from benchmark.records import ImageSet
 
@@ -52,6 +51,11 @@ class StopAfter:
         self.messages.append(text)
 
 
+def states(out: Path) -> list[Path]:
+    """What interrupted runs left beside a model directory."""
+    return list(out.with_name(f".{out.name}").glob("state-*.npz"))
+
+
 def numbers(done: FineTuned) -> list[list[str]]:
     """history.csv without its clock columns."""
     rows = [line.split(",") for line in (done.model_dir / "history.csv").read_text().splitlines()]
@@ -77,16 +81,13 @@ def test_an_interruption_changes_nothing(binary: ImageSet, request_for: Request,
     for epochs in (1, 2):  # in the middle of phase 1, then of phase 2
         with pytest.raises(Stop):
             finetune(request, binary, StopAfter(epochs))
-        assert not (request.out / "manifest.json").exists()
+        assert not request.out.exists()
     watch = StopAfter(100)
     done = finetune(request, binary, watch)
     same(undisturbed, done)
     assert "goes on after epoch 5" in " ".join(watch.messages)
     (events,) = (request.out / "tensorboard" / "train").iterdir()
     assert events.read_bytes().count(b"epoch_loss") == 6
-    with pytest.raises(Stop):
-        finetune(replace(request, seed=9), binary, StopAfter(0))
-    assert load_manifest(request.out) == done.manifest  # until the next model is ready, this one is good
 
 
 @pytest.mark.slow
@@ -95,7 +96,7 @@ def test_a_damaged_state_begins_again(binary: ImageSet, request_for: Request, tm
     request = request_for(overrides=EPOCHS)
     with pytest.raises(Stop):
         finetune(request, binary, StopAfter(2))
-    (state,) = request.out.glob(".state-*.npz")
+    (state,) = states(request.out)
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
@@ -184,7 +185,7 @@ def run_driver(folder: Path, name: str) -> subprocess.Popen[bytes]:
 
 
 def history(out: Path) -> list[dict]:
-    (state,) = out.glob(".state-*.npz")
+    (state,) = states(out)
     progress = Progress.load(state)
     assert progress is not None, "a state is whole or absent"
     return progress.history
@@ -193,7 +194,7 @@ def history(out: Path) -> list[dict]:
 def kill_after(process: subprocess.Popen[bytes], out: Path, epochs: int) -> None:
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline and process.poll() is None:
-        if list(out.glob(".state-*.npz")) and len(history(out)) >= epochs:
+        if states(out) and len(history(out)) >= epochs:
             process.kill()
             break
         time.sleep(0.01)
@@ -209,7 +210,7 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(
     assert run_driver(tmp_path, "undisturbed").wait(timeout=900) == 0
     for epochs in (2, 5, 8, 10):
         kill_after(run_driver(tmp_path, "killed"), tmp_path / "killed", epochs)
-        assert not (tmp_path / "killed" / "manifest.json").exists()
+        assert not (tmp_path / "killed").exists()
     assert run_driver(tmp_path, "killed").wait(timeout=900) == 0
     one, other = (
         json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("undisturbed", "killed")

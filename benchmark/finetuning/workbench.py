@@ -1,0 +1,181 @@
+"""Where a run works, and how what it made becomes the latest model.
+
+A run writes everything into a hidden folder beside the model directory. Only when all of it is there do
+directories change their names: whoever is interrupted, at whatever moment, leaves every finished model whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from benchmark.errors import TrainingError
+from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder
+
+RUN_FILE = "run.json"
+_SHORT, _LONG = 8, 32
+
+
+class Workbench:
+    """The hidden folder ``.<name>`` beside a model directory ``<name>``.
+
+    Attributes:
+        out: the model directory; the latest model stands there.
+        folder: the hidden folder.
+        new: what the run in progress has written of its model directory.
+    """
+
+    def __init__(self, out: Path) -> None:
+        """Touch nothing yet.
+
+        Args:
+            out: the model directory, whether it is there or not.
+        """
+        self.out = out
+        self.folder = out.with_name(f".{out.name}")
+        self.new = self.folder / "new"
+        self._old = self.folder / "old"
+        self._waste = self.folder / "waste"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out for as long as this one works here.
+
+        Raises:
+            TrainingError: another process is here.
+            StorageFull: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.folder / "lock", timeout=0)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise TrainingError(
+                "another process is fine-tuning into this folder",
+                where=self.out,
+                next_step="Wait for it, or choose another results folder.",
+            ) from error
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
+        try:
+            self._recover()
+            yield
+        finally:
+            lock.release()
+
+    def _recover(self) -> None:
+        """Put a model back that was about to be replaced when its process was killed."""
+        if self._old.exists() and not self.out.exists():
+            self._rename(self._old, self.out)
+
+    def state(self, digest: str) -> Path:
+        """The file that keeps the progress of a run."""
+        return self.folder / f"state-{digest[:16]}.npz"
+
+    def begin(self) -> None:
+        """Forget what a killed run wrote of its model directory; its state stays."""
+        shutil.rmtree(self.new, ignore_errors=True)
+
+    def finish(self, digest: str) -> None:
+        """Forget how a run got to its model."""
+        self.state(digest).unlink(missing_ok=True)
+        for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # of killed runs
+            path.unlink(missing_ok=True)
+
+    def kept_beside(self, digest: str) -> Path:
+        """Where the model of a run stands, or would stand, when another one is the latest."""
+        short = self._beside(digest[:_SHORT])
+        taken = short.exists() and digest_of(short) != digest
+        return self._beside(digest[:_LONG]) if taken else short
+
+    def relatives(self) -> list[Path]:
+        """The latest model and those that stand beside it."""
+        beside = self.out.parent.iterdir()
+        return [self.out, *sorted(path for path in beside if path.name.startswith(f"{self.out.name}."))]
+
+    def publish(self, source: Path, digest: str) -> Path | None:
+        """Make a finished directory the latest model.
+
+        A model of the same run is replaced. Any other directory, with all that is in it, is moved aside:
+        nothing of it, such as an export, shall stand beside a model that it was not made from.
+
+        Args:
+            source: ``new``, or a directory beside the latest.
+            digest: of the run that made it.
+
+        Returns:
+            Where an earlier model of another run stands now; None where there was none.
+
+        Raises:
+            StorageFull: a folder cannot be renamed.
+        """
+        shutil.rmtree(self._old, ignore_errors=True)
+        moved = self._make_room(digest)
+        self._rename(source, self.out)
+        shutil.rmtree(self._old, ignore_errors=True)
+        self._discard(self.kept_beside(digest))
+        return moved
+
+    def _make_room(self, digest: str) -> Path | None:
+        if not self.out.exists():
+            return None
+        there = digest_of(self.out)
+        if there == digest:
+            self._rename(self.out, self._old)
+            return None
+        aside = self._free_name() if there is None else self.kept_beside(there)
+        self._discard(aside)
+        self._rename(self.out, aside)
+        return aside
+
+    def _discard(self, superseded: Path) -> None:
+        """Delete an earlier model of a run that has made a newer one; in one step for whoever looks."""
+        shutil.rmtree(self._waste, ignore_errors=True)
+        if superseded.exists():
+            self._rename(superseded, self._waste)
+            shutil.rmtree(self._waste, ignore_errors=True)
+
+    def _free_name(self) -> Path:
+        """A name for a directory that does not say which run made it."""
+        count = 1
+        while (path := self._beside(f"earlier-{count}")).exists():
+            count += 1
+        return path
+
+    def _beside(self, ending: str) -> Path:
+        return self.out.with_name(f"{self.out.name}.{ending}")
+
+    def _rename(self, source: Path, target: Path) -> None:
+        try:
+            source.rename(target)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise storage_error(error, target) from error
+
+
+def digest_of(model_dir: Path) -> str | None:
+    """The digest of the run that made a model directory; None when it does not say."""
+    try:
+        digest = read_run(model_dir)["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return digest if isinstance(digest, str) and digest.isalnum() else None
+
+
+def read_run(model_dir: Path) -> dict[str, Any]:
+    """The content of ``run.json``.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it cannot be understood.
+    """
+    content = json.loads((model_dir / RUN_FILE).read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError("not a run's record")
+    return content
