@@ -9,9 +9,12 @@ from itertools import product
 from benchmark.backbones import EngineRequest, embedding_key, known_weights_sha256, plan_engine, weights_file
 from benchmark.data import decoder_name
 from benchmark.embeddings import EmbeddingStore
-from benchmark.errors import BenchmarkError
+from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.records import Backbone, EmbeddingKey, Engine, Outcome, Precision, Status, WeightsSource
+
+# An image costs an engine up to this many times what it costs the one that suits the job best.
+_SLOWER = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +48,24 @@ class Plan:
 
 
 def make_plan(
-    request: EmbedRequest, backbone: Backbone, image_ids: Sequence[str], store: EmbeddingStore
+    request: EmbedRequest,
+    backbone: Backbone,
+    image_ids: Sequence[str],
+    store: EmbeddingStore,
+    planned_images: int | None = None,
 ) -> Plan:
     """Plan one backbone.
 
-    "auto" first reuses what the cache already holds for these images, then picks what finishes sooner.
+    "auto" picks what finishes the whole job sooner: the engine that suits its size best, or another one for
+    which the cache already holds so many of the images that the rest takes less time.
+
+    Args:
+        request: backbones, weights, engine, cache.
+        backbone: which.
+        image_ids: N ids of the images to embed now.
+        store: what is held already.
+        planned_images: of the whole job, where these are a part of it (the least are N); None when they are
+            all. The other images are taken to be held as often as these.
     """
     source, size = request.source_of(backbone), request.size_of(backbone)
     bare = Plan(backbone=backbone, weights=source, input_size=size)
@@ -62,7 +78,15 @@ def make_plan(
         digest = known_weights_sha256(backbone, source, cache=request.cache)
     except BenchmarkError as error:
         return replace(bare, stopped=stopped_outcome(bare, Status.FAILED, str(error)))
-    return _with_engine(request, bare, digest, image_ids, store)
+    images = max(len(image_ids), planned_images or 0)
+    if digest is None:
+        return replace(_fresh(request, bare, images), missing=tuple(image_ids))
+    held = [_with_key(request, plan, digest, image_ids, store) for plan in _admissible(request, bare)]
+    whole = next((plan for plan in held if plan.is_cached), None)
+    if whole:
+        return whole
+    fresh = _with_key(request, _fresh(request, bare, images), digest, image_ids, store)
+    return _soonest(request, fresh, held, images)
 
 
 def stopped_outcome(plan: Plan, status: Status, reason: str) -> Outcome:
@@ -127,29 +151,40 @@ def _why_unfit(request: EmbedRequest, backbone: Backbone, size: int) -> str:
     return ""
 
 
-def _with_engine(
-    request: EmbedRequest, bare: Plan, digest: str | None, image_ids: Sequence[str], store: EmbeddingStore
-) -> Plan:
-    if digest is not None:
-        held = _best_held(request, bare, digest, image_ids, store)
-        if held is not None:
-            return held
-    engine, precision = plan_engine(engine_request(request, bare, 1), len(image_ids))
-    chosen = replace(bare, engine=engine, precision=precision, missing=tuple(image_ids))
-    return chosen if digest is None else replace(chosen, key=plan_key(request, chosen, digest))
+def _fresh(request: EmbedRequest, bare: Plan, images: int) -> Plan:
+    """The engine and precision that suit a job of which nothing is held."""
+    engine, precision = plan_engine(engine_request(request, bare, 1), images)
+    return replace(bare, engine=engine, precision=precision)
 
 
-def _best_held(
-    request: EmbedRequest, bare: Plan, digest: str, image_ids: Sequence[str], store: EmbeddingStore
-) -> Plan | None:
-    """The admissible engine and precision for which the cache already holds the most of these images."""
+def _admissible(request: EmbedRequest, bare: Plan) -> list[Plan]:
+    """Every engine and precision that the request allows."""
     engines = [request.engine] if request.engine else list(Engine)
     precisions = [request.precision] if request.precision else list(Precision)
-    best: Plan | None = None
-    for engine, precision in product(engines, precisions):
-        plan = replace(bare, engine=engine, precision=precision)
-        key = plan_key(request, plan, digest)
-        plan = replace(plan, key=key, missing=store.missing(key, image_ids))
-        if len(plan.missing) < len(best.missing if best else image_ids):
-            best = plan
-    return best
+    return [
+        replace(bare, engine=engine, precision=precision)
+        for engine, precision in product(engines, precisions)
+    ]
+
+
+def _with_key(
+    request: EmbedRequest, plan: Plan, digest: str, image_ids: Sequence[str], store: EmbeddingStore
+) -> Plan:
+    """A plan with its key, and with what the cache lacks of these images."""
+    key = plan_key(request, plan, digest)
+    return replace(plan, key=key, missing=store.missing(key, image_ids))
+
+
+def _soonest(request: EmbedRequest, fresh: Plan, held: Sequence[Plan], images: int) -> Plan:
+    """The fresh plan, or one that lacks so much less that it is finished before it."""
+    able = [plan for plan in held if _can_run(request, plan, images)]
+    other = min(able, key=lambda plan: len(plan.missing), default=fresh)
+    return other if _SLOWER * len(other.missing) < len(fresh.missing) else fresh
+
+
+def _can_run(request: EmbedRequest, plan: Plan, images: int) -> bool:
+    """Whether this machine computes with exactly this engine and precision, as far as is known."""
+    try:
+        return plan_engine(engine_request(request, plan, 1), images) == (plan.engine, plan.precision)
+    except ArgumentError:
+        return False
