@@ -1,16 +1,20 @@
 """What embedding with a key cost, remembered beside the cache, so that a cached run can still show it.
 
-A measurement decides nothing: a missing or damaged file reads as "not measured".
+A measurement decides nothing about vectors: where there is no file, or a damaged one, or one of another
+machine (caches are copied), it reads as "not measured".
 """
 
 from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.errors import StorageFull
+from benchmark.pipeline.requests import cores, processor_name
 from benchmark.records import EmbeddingKey
 from benchmark.storage import write_whole
 
@@ -25,6 +29,7 @@ class Measurement:
         images_per_second: throughput of inference alone in the latest run, all threads of its process.
         latency_ms: p50 of a single image.
         latency_p95_ms: p95 of a single image.
+        threads: of the process in the latest run; 0 when unknown.
     """
 
     images: int = 0
@@ -32,28 +37,53 @@ class Measurement:
     images_per_second: float = math.nan
     latency_ms: float = math.nan
     latency_p95_ms: float = math.nan
+    threads: int = 0
 
 
 def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
-    """The measurement of a key, or an empty one."""
+    """The measurement of a key on this machine, or an empty one."""
     try:
         fields: dict[str, Any] = json.loads(_path(cache, key).read_text())
-        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in fields.items()}
-        return Measurement(**known)
-    except (OSError, ValueError, TypeError, AttributeError):
+        return _parsed(fields) if _is_ours(fields) else Measurement()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Measurement()
 
 
 def add_measurement(cache: Path, key: EmbeddingKey, new: Measurement) -> None:
     """Remember a measurement: images and seconds add up, speeds are the latest.
 
-    Raises:
-        StorageFull: no room, or no permission.
+    A cache that cannot be written to remembers nothing: what was embedded is not worth less for that.
     """
     old = load_measurement(cache, key)
     total = {**asdict(new), "images": old.images + new.images, "seconds": old.seconds + new.seconds}
-    fields = {name: None if math.isnan(value) else value for name, value in total.items()}
-    write_whole(_path(cache, key), json.dumps(fields, indent=1).encode())
+    known = {name: None if math.isnan(value) else value for name, value in total.items()}
+    with suppress(StorageFull):
+        write_whole(_path(cache, key), json.dumps({**_machine(), **known}, indent=1).encode())
+
+
+def _parsed(fields: dict[str, Any]) -> Measurement:
+    """A measurement from a file's fields; those of later versions are passed over."""
+    return Measurement(
+        images=int(fields["images"]),
+        seconds=float(fields["seconds"]),
+        images_per_second=_speed(fields["images_per_second"]),
+        latency_ms=_speed(fields["latency_ms"]),
+        latency_p95_ms=_speed(fields["latency_p95_ms"]),
+        threads=int(fields.get("threads", 0)),
+    )
+
+
+def _speed(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _machine() -> dict[str, Any]:
+    return {"processor": processor_name(), "cores": cores()}
+
+
+def _is_ours(fields: dict[str, Any]) -> bool:
+    """Whether this machine measured; files of earlier versions do not say, and count as its own."""
+    return all(fields.get(name, value) == value for name, value in _machine().items())
 
 
 def _path(cache: Path, key: EmbeddingKey) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from dataclasses import dataclass, field
+import platform
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -46,9 +48,10 @@ class EmbedRequest:
         options: how the images are read and split.
         jobs: worker processes; 0 picks, 1 works in this process.
         max_size_mb: backbones whose float32 parameters exceed this are skipped (1 MB = 10**6 bytes).
-        scratch_bytes: most bytes of decoded pixels kept on disk at once.
+        scratch_bytes: most bytes of decoded pixels kept on disk at once; fewer where there is little room.
         cache_limit_bytes: the least recently used embeddings go beyond this size; None keeps everything.
         fallback_random: use random weights for all backbones when ImageNet weights cannot be had.
+        measure_latency: also time single images where everything is cached and nobody has timed them here.
     """
 
     data: Path
@@ -65,6 +68,7 @@ class EmbedRequest:
     scratch_bytes: int = SCRATCH_BYTES
     cache_limit_bytes: int | None = None
     fallback_random: bool = False
+    measure_latency: bool = False
 
     def source_of(self, backbone: Backbone) -> WeightsSource:
         """The weights that a backbone gets."""
@@ -85,7 +89,7 @@ class RankRequest:
         protocol: how heads are trained.
         protocol_given: whether the user chose the protocol's name; else ``protocol_name`` does.
         auto_groups: find groups of related images and keep each on one side of every split.
-        max_latency_ms: backbones slower than this on one image (p50) are skipped.
+        max_latency_ms: backbones slower than this on one image (p50) are skipped; ``embed`` then measures.
         max_loss: most F1 that the winner may give away.
         search: everything, or successive halving.
         audit_search: replay halving on the full results and report whether it would have agreed.
@@ -103,6 +107,11 @@ class RankRequest:
     audit_search: bool = False
     arguments: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """A limit on the latency needs every backbone's."""
+        if self.max_latency_ms is not None and not self.embed.measure_latency:
+            object.__setattr__(self, "embed", replace(self.embed, measure_latency=True))
+
     def protocol_name(self, *, parts_given: bool) -> ProtocolName:
         """The user's choice, else holdout when the user gave the parts, else cv."""
         if self.protocol_given or not parts_given:
@@ -117,6 +126,17 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache
+def processor_name() -> str:
+    """What this machine's processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
 def worker_count(jobs: int, tasks: int) -> int:
     """Worker processes for some tasks.
 
@@ -125,3 +145,11 @@ def worker_count(jobs: int, tasks: int) -> int:
     """
     wanted = jobs or min(max(cores(), 2), _MAX_WORKERS)
     return max(1, min(wanted, tasks)) if jobs else max(2, min(wanted, tasks))
+
+
+def thread_count(jobs: int, tasks: int) -> int:
+    """Processor threads for each of some tasks, so that those that run side by side share all cores.
+
+    A single task still runs in a worker process of its own, with all of them.
+    """
+    return max(1, cores() // min(worker_count(jobs, tasks), max(1, tasks)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import EngineRequest, FrozenBackbone, embedding_key, open_engine
+from benchmark.backbones import EngineRequest, FrozenBackbone, Latency, embedding_key, open_engine
 from benchmark.data import Scratch, decoder_name
 from benchmark.embeddings import EmbeddingStore, ExtractReport, extract
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
@@ -36,6 +36,7 @@ class EmbedTask:
         progress: file of the progress table.
         row: this task's row in it.
         wait: wait for another run that computes the same, instead of coming back as busy.
+        only_measure: embed nothing; time single images, if nobody has yet.
     """
 
     engine: EngineRequest
@@ -44,6 +45,7 @@ class EmbedTask:
     progress: Path
     row: int
     wait: bool = False
+    only_measure: bool = False
 
 
 def embed_task(task: EmbedTask) -> dict[str, Any]:
@@ -68,15 +70,25 @@ def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
     scratch = Scratch.attach(task.scratch)
     sample = _sample(scratch)
     with closing(open_engine(task.engine, sample=sample)) as frozen:
-        key = _key(task, frozen)
-        store = EmbeddingStore(task.engine.cache)
-        with store.claim(key, timeout=_PATIENCE_SECONDS if task.wait else 0.0) as mine:
-            if not mine and not task.wait:
-                return {"busy": True}
-            report = _extract_missing(task, scratch, frozen, store, table)
+        report = _report(task, scratch, frozen, table)
+        if report is None:
+            return {"busy": True}
         notes = (*frozen.notes, *report.notes)
-        _measure(task, frozen, sample, report, time.perf_counter() - started)
-    return {"key": key, "images": report.images, "notes": notes}
+        notes += _measure(task, frozen, sample, report, time.perf_counter() - started)
+    return {"key": _key(task, frozen), "images": report.images, "notes": notes}
+
+
+def _report(
+    task: EmbedTask, scratch: Scratch, frozen: FrozenBackbone, table: ProgressTable
+) -> ExtractReport | None:
+    """What embedding the task's images came to; None while another run is busy with the same."""
+    if task.only_measure:
+        return ExtractReport(images=0, seconds=0.0)
+    store = EmbeddingStore(task.engine.cache)
+    with store.claim(_key(task, frozen), timeout=_PATIENCE_SECONDS if task.wait else 0.0) as mine:
+        if not mine and not task.wait:
+            return None
+        return _extract_missing(task, scratch, frozen, store, table)
 
 
 def _key(task: EmbedTask, frozen: FrozenBackbone) -> EmbeddingKey:
@@ -127,22 +139,36 @@ def _sample(scratch: Scratch) -> UInt8:
 
 def _measure(
     task: EmbedTask, frozen: FrozenBackbone, sample: UInt8, report: ExtractReport, seconds: float
-) -> None:
-    """Remember what this cost; once per key the latency of a single image is measured, too.
+) -> tuple[str, ...]:
+    """Remember what this cost; once per key and machine the latency of a single image is measured, too.
 
     Not where memory ran out: the backbone is closed then, and what is short of memory is not timed.
+
+    Returns:
+        Remarks for the reader. Embeddings are not lost because they could not be timed.
     """
     key = _key(task, frozen)
     known = load_measurement(task.engine.cache, key)
-    latency = (known.latency_ms, known.latency_p95_ms)
+    latency = Latency(known.latency_ms, known.latency_p95_ms)
+    notes: tuple[str, ...] = ()
     if math.isnan(known.latency_ms) and not report.notes:
-        latency = frozen.latency_ms(sample[0], _LATENCY_REPEATS)
+        latency, notes = _latency(frozen, sample)
     speed = report.images / report.seconds if report.images and report.seconds else known.images_per_second
     new = Measurement(
         images=report.images,
         seconds=seconds if report.images else 0.0,
         images_per_second=speed,
-        latency_ms=latency[0],
-        latency_p95_ms=latency[1],
+        latency_ms=latency.p50,
+        latency_p95_ms=latency.p95,
+        threads=task.engine.threads,
     )
     add_measurement(task.engine.cache, key, new)
+    return notes
+
+
+def _latency(frozen: FrozenBackbone, sample: UInt8) -> tuple[Latency, tuple[str, ...]]:
+    """The latency of one image; where it cannot be had, a remark that says why."""
+    try:
+        return frozen.latency_ms(sample[0], _LATENCY_REPEATS), ()
+    except Exception as error:
+        return Latency(math.nan, math.nan), (f"its latency could not be measured: {error}",)
