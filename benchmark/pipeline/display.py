@@ -14,38 +14,84 @@ _PREPARE_FLOPS = 200e9
 BOARD = "all backbones"
 
 
+class Board:
+    """How far a whole job is, counted in arithmetic; a job has one window of images after the other.
+
+    Args:
+        observer: is told.
+        cost: of the whole job, the sum of ``cost_of`` over backbones and windows.
+    """
+
+    def __init__(self, observer: Observer, cost: float) -> None:
+        self._observer = observer
+        self._ahead = cost
+        self._behind = 0.0
+        self._begun = time.perf_counter()
+        observer.started(BOARD, 100)
+
+    def advanced(self, spent: float) -> None:
+        """Tell what is spent, this much of it on the present window."""
+        total = self._behind + self._ahead
+        share = min(1.0, (self._behind + spent) / total) if total else 1.0
+        elapsed = time.perf_counter() - self._begun
+        left = f"about {_clock(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
+        self._observer.advanced(BOARD, round(100 * share), left)
+
+    def window_done(self, cost: float) -> None:
+        """Count a window as done that was expected to cost this much, whatever became of its backbones."""
+        self._behind += cost
+        self._ahead = max(0.0, self._ahead - cost)
+
+    def finished(self) -> None:
+        """The job is done."""
+        self._observer.finished(BOARD)
+
+
+def cost_of(plan: Plan, images: int) -> float:
+    """What a backbone costs on some images of one window, in floating-point operations."""
+    return _PREPARE_FLOPS + images * scaled_flops(plan.backbone, plan.input_size)
+
+
 class EmbeddingDisplay:
-    """Reads a progress table and tells an observer what changed.
+    """Reads the progress table of one window and tells an observer what changed.
 
     Args:
         observer: is told.
         plans: one per row of the table.
+        images: how many images of the window each of them lacks.
         table: what the workers write.
+        board: of the whole job.
     """
 
-    def __init__(self, observer: Observer, plans: Sequence[Plan], table: ProgressTable) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        plans: Sequence[Plan],
+        images: Sequence[int],
+        table: ProgressTable,
+        board: Board,
+    ) -> None:
         self._observer = observer
         self._plans = plans
+        self._images = images
         self._table = table
-        self._begun = time.perf_counter()
+        self._board = board
         self._stages = [Stage.WAITING] * len(plans)
         self._working_since = [0.0] * len(plans)
-        observer.started(BOARD, 100)
 
     def poll(self) -> None:
         """Look once."""
         rows = self._table.read()
         for position, (stage, done) in enumerate(rows):
             self._tell(position, stage, done)
-        self._tell_board(rows)
+        self._board.advanced(sum(self._spent(position, *row) for position, row in enumerate(rows)))
 
     def _tell(self, position: int, stage: Stage, done: int) -> None:
-        plan = self._plans[position]
-        name, known = plan.backbone.name, self._stages[position]
+        name, known = self._plans[position].backbone.name, self._stages[position]
         if stage is Stage.WAITING or known is Stage.DONE:
             return
         if known is Stage.WAITING:
-            self._observer.started(name, len(plan.missing))
+            self._observer.started(name, self._images[position])
         if stage is Stage.WORKING and known is not Stage.WORKING:
             self._working_since[position] = time.perf_counter()
         self._stages[position] = stage
@@ -60,24 +106,10 @@ class EmbeddingDisplay:
         seconds = time.perf_counter() - self._working_since[position]
         return f"{done / seconds:.0f} images/s" if done and seconds > 0.2 else ""
 
-    def _tell_board(self, rows: Sequence[tuple[Stage, int]]) -> None:
-        total = sum(self._cost(plan, len(plan.missing)) for plan in self._plans)
-        spent = sum(self._spent(plan, *row) for plan, row in zip(self._plans, rows, strict=True))
-        if all(stage is Stage.DONE for stage, _ in rows):
-            self._observer.finished(BOARD)
-            return
-        share = spent / total if total else 1.0
-        elapsed = time.perf_counter() - self._begun
-        eta = f"about {_clock(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
-        self._observer.advanced(BOARD, round(100 * share), eta)
-
-    def _cost(self, plan: Plan, images: int) -> float:
-        return _PREPARE_FLOPS + images * scaled_flops(plan.backbone, plan.input_size)
-
-    def _spent(self, plan: Plan, stage: Stage, done: int) -> float:
+    def _spent(self, position: int, stage: Stage, done: int) -> float:
         if stage is Stage.DONE:
-            return self._cost(plan, len(plan.missing))
-        return self._cost(plan, done) if stage is Stage.WORKING else 0.0
+            return cost_of(self._plans[position], self._images[position])
+        return cost_of(self._plans[position], done) if stage is Stage.WORKING else 0.0
 
 
 def _clock(seconds: float) -> str:

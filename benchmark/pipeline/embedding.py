@@ -7,25 +7,46 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import compress, groupby
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmark.backbones import weights_file
 from benchmark.data import Scratch, load_images
 from benchmark.embeddings import EmbeddingStore, equal_matrices
-from benchmark.errors import BenchmarkError, WeightsError
-from benchmark.pipeline.display import EmbeddingDisplay
+from benchmark.errors import CacheError, StorageFull, WeightsError
+from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
+from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable, Silent
-from benchmark.pipeline.requests import EmbedRequest, cores, worker_count
-from benchmark.pipeline.runs import LoggingObserver, Run
+from benchmark.pipeline.requests import EmbedRequest, thread_count, worker_count
+from benchmark.pipeline.runs import LoggingObserver, Run, free_bytes
 from benchmark.pipeline.tasks import EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
-from benchmark.records import ImageSet, Observer, Outcome, Status, WeightsKind, WeightsSource
+from benchmark.records import (
+    Bool,
+    EmbeddingKey,
+    ImageSet,
+    Int64,
+    Observer,
+    Outcome,
+    Status,
+    WeightsKind,
+    WeightsSource,
+)
 
 _DIED = "its process died each time that it was tried; it may need more memory than there is"
+_CHANGING = "its engine computed in another arithmetic each time, so that its embeddings are not complete"
 _GUARD_IMAGES = 64
+_GUARD_ATTEMPTS = 3
+# An engine may only find out while it is opened that it has to compute otherwise than planned.
+_PASSES = 3
+# Of the free space, so that embeddings and converted models find room beside the decoded pixels.
+_SCRATCH_SHARE = 4
+_LEAST_SCRATCH_BYTES = 64 * 2**20
+_MEASURED_IMAGES = 32
 SCRATCH_FOLDER = "scratch"
 
 
@@ -76,20 +97,40 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
     """
     watch = OneAtATime(observer or Silent())
     images = load_images(request.data, cache=request.cache, options=request.options, observer=watch)
-    run = Run(request.cache)
+    with _run_log(request.cache, watch) as logging:
+        return embed_images(request, images, logging)
+
+
+@contextmanager
+def _run_log(cache: Path, watch: Observer) -> Iterator[Observer]:
+    """An observer that also keeps the log of a run; a cache that cannot be written to has no room for one."""
     try:
-        return embed_images(request, images, LoggingObserver(run, watch))
+        run = Run(cache)
+    except StorageFull as error:
+        watch.message(f"This run keeps no log: {error}")
+        yield watch
+        return
+    try:
+        yield LoggingObserver(run, watch)
     finally:
         run.close()
 
 
-def embed_images(request: EmbedRequest, images: ImageSet, observer: Observer | None = None) -> Embedded:
+def embed_images(
+    request: EmbedRequest,
+    images: ImageSet,
+    observer: Observer | None = None,
+    *,
+    planned_images: int | None = None,
+) -> Embedded:
     """Embed what is missing of some images under some backbones.
 
     Args:
         request: backbones, weights, sizes, engine, cache.
         images: the images; labels play no part.
         observer: told of the progress.
+        planned_images: images of the whole job that this call is a step of: engines are chosen for so many,
+            and the limit of the cache is left to the job's last call. None when this is the whole job.
 
     Returns:
         The plans as carried out. One backbone's failure is its own.
@@ -100,11 +141,16 @@ def embed_images(request: EmbedRequest, images: ImageSet, observer: Observer | N
     watch = OneAtATime(observer or Silent())
     request, banner = with_fallback(request, watch)
     store = EmbeddingStore(request.cache, observer=watch)
-    plans = [make_plan(request, backbone, images.image_ids, store) for backbone in request.backbones]
+    plans = [
+        make_plan(request, backbone, images.image_ids, store, planned_images)
+        for backbone in request.backbones
+    ]
     work = _Work(request=request, images=images, store=store, plans=plans, observer=watch)
     work.run()
-    _stop_equal_matrices(work)
-    _keep_within_limit(request, store, work.plans)
+    work.measure()
+    work.stop_equal_matrices()
+    if planned_images is None:
+        _keep_within_limit(request, store, work.plans, watch)
     return Embedded(
         plans=tuple(work.plans),
         images_embedded=work.images_embedded,
@@ -134,82 +180,261 @@ def with_fallback(request: EmbedRequest, observer: Observer) -> tuple[EmbedReque
     return decided, ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """Images that are decoded together, as many as the scratch holds.
+
+    Attributes:
+        size: side in pixels.
+        rows: int64 (n,), which images.
+        positions: of the plans of this size.
+        cost: what all that is expected to cost.
+    """
+
+    size: int
+    rows: Int64
+    positions: tuple[int, ...]
+    cost: float = 0.0
+
+
 @dataclass(kw_only=True)
 class _Work:
-    """The state of one embedding job."""
+    """The state of one embedding job.
+
+    Attributes:
+        lacking: bool (N,) per plan that is being carried out: which images have no embedding yet.
+    """
 
     request: EmbedRequest
     images: ImageSet
     store: EmbeddingStore
     plans: list[Plan]
     observer: Observer
+    lacking: dict[int, Bool] = field(default_factory=dict)
     images_embedded: dict[str, int] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    # Embedding ------------------------------------------------------------------------------------
+
     def run(self) -> None:
-        waiting = [
-            position for position, plan in enumerate(self.plans) if not plan.stopped and not plan.is_cached
+        """Embed what is missing, and what turns out to be missing under the key that an engine really has."""
+        for _ in range(_PASSES):
+            windows = self._windows(self._unfinished())
+            if not windows:
+                return
+            board = Board(self.observer, sum(window.cost for window in windows))
+            for window in windows:
+                self._embed_window(window, board)
+            board.finished()
+        for position in self._unfinished():
+            self._stop(position, _CHANGING)
+
+    def _unfinished(self) -> list[int]:
+        return [row for row, plan in enumerate(self.plans) if not plan.stopped and not plan.is_cached]
+
+    def _windows(self, unfinished: Sequence[int]) -> list[_Window]:
+        """What is missing, cheap backbones first, in portions that find room."""
+        self.lacking = {position: self._mask(self.plans[position].missing) for position in unfinished}
+        ordered = sorted(unfinished, key=lambda one: (self._size(one), self.plans[one].backbone.flops))
+        room = _scratch_bytes(self.request)
+        windows = []
+        for size, group in groupby(ordered, key=self._size):
+            positions = tuple(group)
+            rows = np.flatnonzero(np.logical_or.reduce([self.lacking[one] for one in positions]))
+            step = max(1, room // max(1, Scratch.bytes_needed(1, size)))
+            windows += [
+                self._window(size, rows[at : at + step], positions) for at in range(0, len(rows), step)
+            ]
+        return windows
+
+    def _window(self, size: int, rows: Int64, positions: tuple[int, ...]) -> _Window:
+        counts = {one: int(self.lacking[one][rows].sum()) for one in positions}
+        cost = sum(cost_of(self.plans[one], count) for one, count in counts.items() if count)
+        return _Window(size=size, rows=rows, positions=positions, cost=cost)
+
+    def _size(self, position: int) -> int:
+        return self.plans[position].input_size
+
+    def _mask(self, missing: Sequence[str]) -> Bool:
+        """Which images are among the missing ones, bool (N,)."""
+        wanted = set(missing)
+        return np.fromiter((one in wanted for one in self.images.image_ids), bool, len(self.images))
+
+    def _embed_window(self, window: _Window, board: Board) -> None:
+        concerned = [
+            position
+            for position in window.positions
+            if not self.plans[position].stopped and self.lacking[position][window.rows].any()
         ]
-        waiting.sort(
-            key=lambda position: (self.plans[position].input_size, self.plans[position].backbone.flops)
-        )
-        for size, positions in groupby(waiting, key=lambda position: self.plans[position].input_size):
-            self._run_size(size, list(positions))
+        if concerned:
+            with _scratch(self.request, self.images, window.rows, window.size) as scratch:
+                self._embed_from(scratch, window.rows, concerned, board)
+        board.window_done(window.cost)
 
-    def _run_size(self, size: int, positions: list[int]) -> None:
-        wanted: set[str] = set().union(*(self.plans[position].missing for position in positions))
-        rows = [row for row, image_id in enumerate(self.images.image_ids) if image_id in wanted]
-        window = max(1, self.request.scratch_bytes // max(1, Scratch.bytes_needed(1, size)))
-        for start in range(0, len(rows), window):
-            alive = [position for position in positions if not self.plans[position].stopped]
-            self._run_window(size, rows[start : start + window], alive)
+    def _embed_from(self, scratch: Scratch, rows: Int64, positions: list[int], board: Board) -> None:
+        table = ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
+        plans = [self.plans[position] for position in positions]
+        images = [int(self.lacking[position][rows].sum()) for position in positions]
+        with Poller(EmbeddingDisplay(self.observer, plans, images, table, board).poll):
+            busy = self._run_tasks(scratch, rows, positions, list(range(len(positions))), wait=False)
+            self._run_tasks(scratch, rows, positions, busy, wait=True)
 
-    def _run_window(self, size: int, rows: list[int], positions: list[int]) -> None:
-        with _scratch(self.request, self.images, rows, size) as scratch:
-            table = ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
-            display = EmbeddingDisplay(self.observer, [self.plans[one] for one in positions], table)
-            with Poller(display.poll):
-                busy = self._run_tasks(scratch, positions, list(range(len(positions))), wait=False)
-                self._run_tasks(scratch, positions, busy, wait=True)
-
-    def _run_tasks(self, scratch: Scratch, positions: list[int], rows: list[int], *, wait: bool) -> list[int]:
-        """Run the tasks of some rows; rows that another run is busy with come back."""
-        workers = worker_count(self.request.jobs, len(rows))
-        tasks = [replace(self._task(scratch, row, positions[row], workers), wait=wait) for row in rows]
+    def _run_tasks(
+        self, scratch: Scratch, rows: Int64, positions: list[int], chosen: list[int], *, wait: bool
+    ) -> list[int]:
+        """Run the tasks of some places in the table; places that another run is busy with come back."""
+        workers = worker_count(self.request.jobs, len(chosen))
+        threads = thread_count(self.request.jobs, len(chosen))
+        tasks = [
+            replace(self._task(scratch, place, positions[place], threads), wait=wait) for place in chosen
+        ]
         busy = []
         for number, result in run_tasks(embed_task, tasks, workers):
             if result and result.get("busy"):
-                busy.append(rows[number])
+                busy.append(chosen[number])
             else:
-                self._take(positions[rows[number]], {"error": _DIED} if result is None else result)
+                self._take(positions[chosen[number]], rows, {"error": _DIED} if result is None else result)
         return busy
 
-    def _task(self, scratch: Scratch, row: int, position: int, workers: int) -> EmbedTask:
+    def _task(self, scratch: Scratch, place: int, position: int, threads: int) -> EmbedTask:
         return EmbedTask(
-            engine=engine_request(self.request, self.plans[position], max(1, cores() // workers)),
+            engine=engine_request(self.request, self.plans[position], threads),
             resize=self.request.resize,
             scratch=scratch.folder,
             progress=scratch.folder / PROGRESS_FILE,
-            row=row,
+            row=place,
         )
 
-    def _take(self, position: int, result: dict[str, Any]) -> None:
-        plan = self.plans[position]
-        name = plan.backbone.name
+    def _take(self, position: int, rows: Int64, result: dict[str, Any]) -> None:
+        """Note what a task has done: these rows are there now, under the key that it came to."""
         if "error" in result:
-            self.observer.message(f"{name} failed: {result['error']}")
-            self.plans[position] = replace(
-                plan, stopped=stopped_outcome(plan, Status.FAILED, str(result["error"]))
-            )
+            self._stop(position, str(result["error"]))
             return
-        key = result["key"]
-        self.plans[position] = replace(plan, key=key, engine=key.engine, precision=key.precision, missing=())
+        plan, key = self.plans[position], result["key"]
+        if plan.key in {None, key}:
+            self.lacking[position][rows] = False
+        else:  # under another key than planned, other rows may be missing
+            self.lacking[position] = self._mask(self.store.missing(key, self.images.image_ids))
+        self.plans[position] = replace(
+            plan,
+            key=key,
+            engine=key.engine,
+            precision=key.precision,
+            missing=tuple(compress(self.images.image_ids, self.lacking[position])),
+        )
+        name = plan.backbone.name
         self.images_embedded[name] = self.images_embedded.get(name, 0) + result["images"]
-        self.notes[name] = tuple(result["notes"])
+        self._note(position, result["notes"])
+
+    def _stop(self, position: int, reason: str) -> None:
+        plan = self.plans[position]
+        self.observer.message(f"{plan.backbone.name} failed: {reason}")
+        self.plans[position] = replace(plan, stopped=stopped_outcome(plan, Status.FAILED, reason))
+
+    def _note(self, position: int, remarks: Sequence[str]) -> None:
+        """Add remarks to those of earlier windows, each once."""
+        name = self.plans[position].backbone.name
+        self.notes[name] = tuple(dict.fromkeys((*self.notes.get(name, ()), *remarks)))
+
+    # Measuring ------------------------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Time single images of the backbones that nobody has timed here, where the request wants to know."""
+        unknown = self._unmeasured()
+        sample = np.arange(min(_MEASURED_IMAGES, len(self.images)), dtype=np.int64)
+        try:
+            for size, group in groupby(sorted(unknown, key=self._size), key=self._size):
+                with _scratch(self.request, self.images, sample, size) as scratch:
+                    self._measure_from(scratch, list(group))
+        except StorageFull as error:
+            self.observer.message(f"Latencies cannot be measured: {error}")
+        for position in self._unmeasured():
+            self._note(position, ["the latency of a single image is not known"])
+
+    def _unmeasured(self) -> list[int]:
+        if not self.request.measure_latency:
+            return []
+        return [
+            position
+            for position, plan in enumerate(self.plans)
+            if plan.key
+            and not plan.stopped
+            and np.isnan(load_measurement(self.store.root, plan.key).latency_ms)
+        ]
+
+    def _measure_from(self, scratch: Scratch, positions: list[int]) -> None:
+        ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
+        threads = thread_count(self.request.jobs, len(positions))
+        tasks = [
+            replace(self._task(scratch, place, position, threads), only_measure=True)
+            for place, position in enumerate(positions)
+        ]
+        for place, result in run_tasks(embed_task, tasks, worker_count(self.request.jobs, len(tasks))):
+            told = {"error": _DIED} if result is None else result
+            self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
+
+    # Guarding -------------------------------------------------------------------------------------
+
+    def stop_equal_matrices(self) -> None:
+        """Backbones with different weights never yield the same matrix: where they do, both have failed."""
+        sample = self.images.image_ids[:: max(1, len(self.images) // _GUARD_IMAGES)]
+        pairs = self._equal_pairs(sample)
+        held = self._held()
+        for pair in pairs:
+            for key, other in (pair, pair[::-1]):
+                for position in held[key]:
+                    self._stop(position, _equal_reason(self.plans[held[other][0]].backbone.name))
+
+    def _equal_pairs(self, sample: Sequence[str]) -> tuple[tuple[EmbeddingKey, EmbeddingKey], ...]:
+        """Keys of equal matrices; backbones whose embeddings went away meanwhile have failed."""
+        for attempt in range(1, _GUARD_ATTEMPTS + 1):
+            try:
+                return equal_matrices(self.store, list(self._held()), sample)
+            except CacheError:
+                if not self._stop_unreadable(sample) and attempt == _GUARD_ATTEMPTS:
+                    raise
+        return ()
+
+    def _stop_unreadable(self, sample: Sequence[str]) -> bool:
+        """Stop the backbones whose embeddings cannot be read; whether there are any."""
+        found = False
+        for key, positions in self._held().items():
+            try:
+                self.store.read(key, sample)
+            except CacheError as error:
+                found = True
+                for position in positions:
+                    self._stop(position, f"its embeddings went away after they were computed: {error}")
+        return found
+
+    def _held(self) -> dict[EmbeddingKey, list[int]]:
+        """Plans by key, of the backbones that are embedded."""
+        held: dict[EmbeddingKey, list[int]] = {}
+        for position, plan in enumerate(self.plans):
+            if plan.key and not plan.stopped:
+                held.setdefault(plan.key, []).append(position)
+        return held
+
+
+def _equal_reason(twin: str) -> str:
+    return (
+        f"its embeddings equal those of {twin}, which has different weights: one of them did not run "
+        "what its name says. Remove both from the cache ('backbones cache clean --backbones NAME') "
+        "and check the weights."
+    )
+
+
+def _scratch_bytes(request: EmbedRequest) -> int:
+    """Bytes of decoded pixels to keep at once: a part of what is free, so that a small disk is not filled."""
+    try:
+        free = free_bytes(request.cache)
+    except OSError:
+        return request.scratch_bytes
+    return min(request.scratch_bytes, max(_LEAST_SCRATCH_BYTES, free // _SCRATCH_SHARE))
 
 
 @contextmanager
-def _scratch(request: EmbedRequest, images: ImageSet, rows: Sequence[int], size: int) -> Iterator[Scratch]:
+def _scratch(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> Iterator[Scratch]:
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
     folder = request.cache / SCRATCH_FOLDER / secrets.token_hex(8)
     Scratch.remove_abandoned(folder.parent)
@@ -220,31 +445,26 @@ def _scratch(request: EmbedRequest, images: ImageSet, rows: Sequence[int], size:
     try:
         yield scratch
     finally:
-        scratch.remove()
+        scratch.stop()
+        try:
+            filler.join()
+        finally:  # a second Ctrl-C
+            scratch.remove()
 
 
 def _fill(scratch: Scratch, paths: Sequence[Path], request: EmbedRequest) -> None:
     """Decode into a scratch; what goes wrong reaches the readers of its rows."""
-    with suppress(BenchmarkError, OSError):
+    with suppress(Exception):
         scratch.fill(paths, request.resize, request.options.jobs, max_pixels=request.options.max_pixels)
 
 
-def _stop_equal_matrices(work: _Work) -> None:
-    """Two backbones with different weights never yield the same matrix: where they do, both have failed."""
-    keys = {plan.key: position for position, plan in enumerate(work.plans) if plan.key and not plan.stopped}
-    sample = work.images.image_ids[:: max(1, len(work.images) // _GUARD_IMAGES)]
-    for pair in equal_matrices(work.store, list(keys), sample):
-        for key, other in (pair, pair[::-1]):
-            plan = work.plans[keys[key]]
-            twin = work.plans[keys[other]].backbone.name
-            reason = (
-                f"its embeddings equal those of {twin}, which has different weights: one of them did not run "
-                "what its name says. Remove both from the cache ('backbones cache clean --backbones NAME') "
-                "and check the weights."
-            )
-            work.plans[keys[key]] = replace(plan, stopped=stopped_outcome(plan, Status.FAILED, reason))
-
-
-def _keep_within_limit(request: EmbedRequest, store: EmbeddingStore, plans: Sequence[Plan]) -> None:
-    if request.cache_limit_bytes is not None:
+def _keep_within_limit(
+    request: EmbedRequest, store: EmbeddingStore, plans: Sequence[Plan], observer: Observer
+) -> None:
+    """Make room once a job is done; where that is not possible, its embeddings are still there."""
+    if request.cache_limit_bytes is None:
+        return
+    try:
         store.enforce_limit(request.cache_limit_bytes, keep=[plan.key for plan in plans if plan.key])
+    except StorageFull as error:
+        observer.message(f"The limit of the cache cannot be kept: {error}")

@@ -101,6 +101,10 @@ class LoggingObserver:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space on the file system that will hold a folder, which need not exist yet."""
+    """Free space on the file system that will hold a folder, which need not exist yet.
+
+    Raises:
+        OSError: the file system does not say.
+    """
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     return shutil.disk_usage(existing).free

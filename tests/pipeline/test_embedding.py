@@ -1,0 +1,373 @@
+"""Filling the cache: what other runs, engines, small disks and Ctrl-C do to it, with tiny real networks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.data import load_images
+from benchmark.embeddings import EmbeddingStore
+from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, embed_images, tasks
+from benchmark.pipeline import embedding as module
+from benchmark.pipeline.display import BOARD
+from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
+from benchmark.pipeline.planning import plan_key
+from benchmark.pipeline.progress import Silent
+from benchmark.pipeline.requests import cores, thread_count, worker_count
+from benchmark.pipeline.subsets import take_rows
+from benchmark.records import Engine, ImageSet, Precision
+
+Make = Callable[..., RankRequest]
+FIRST_WINDOW = 25
+
+
+class Notebook(Silent):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.totals: list[tuple[str, int]] = []
+        self.shares: list[int] = []
+        self.finishes: list[str] = []
+        self.messages: list[str] = []
+
+    def started(self, task: str, total: int) -> None:
+        self.totals.append((task, total))
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        if task == BOARD:
+            self.shares.append(done)
+
+    def finished(self, task: str, note: str = "") -> None:
+        self.finishes.append(task)
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+@pytest.fixture(scope="module")
+def pair(tiny: ModuleType) -> tuple[Any, Any]:
+    return tiny.tiny_backbone("Tiny8", 8), tiny.tiny_backbone("Tiny16", 16)
+
+
+@pytest.fixture
+def request_of(request_for: Make, photos: Path) -> Callable[..., EmbedRequest]:
+    """A request for some backbones that runs in this process, in TensorFlow."""
+
+    def make(*backbones: Any, **changes: Any) -> EmbedRequest:  # noqa: ANN401
+        return replace(request_for(photos, *backbones).embed, engine=Engine.TENSORFLOW, **changes)
+
+    return make
+
+
+def images_of(request: EmbedRequest) -> ImageSet:
+    return load_images(request.data, cache=request.cache, options=request.options)
+
+
+def folder_of(request: EmbedRequest, plan: Plan) -> Path:
+    assert plan.key is not None
+    return EmbeddingStore(request.cache).folder(plan.key)
+
+
+def lacking(request: EmbedRequest, done: Embedded) -> list[int]:
+    """How many rows each plan's key really lacks."""
+    ids, store = images_of(request).image_ids, EmbeddingStore(request.cache)
+    return [len(store.missing(plan.key, ids)) for plan in done.plans if plan.key]
+
+
+# Rows that went away, keys that became others ------------------------------------------------------
+
+
+def test_embeddings_that_another_run_removed_fail_their_backbone_alone(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any]
+) -> None:
+    request = request_of(*pair)
+
+    class Evicting(Silent):
+        """A run beside this one, whose limit of the cache takes a finished key away."""
+
+        def finished(self, task: str, note: str = "") -> None:
+            if task == BOARD:
+                (folder,) = request.cache.glob("Tiny8-*")
+                shutil.rmtree(folder)
+
+    done = embed_images(request, images_of(request), Evicting())
+    assert [plan.backbone.name for plan in done.embedded] == ["Tiny16"]
+    (stopped,) = done.stopped
+    assert stopped.backbone == "Tiny8"
+    assert "went away" in stopped.reason
+    assert "rows are missing" in stopped.reason
+
+
+def test_where_the_precision_falls_back_the_rest_is_embedded_too(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(pair[0])
+    images = images_of(request)
+    (plan,) = embed_images(request, images).plans
+    assert plan.key is not None
+    hold_in_bfloat16(request, plan, images.image_ids[10:])
+    shutil.rmtree(folder_of(request, plan))
+    opened = tasks.open_engine
+
+    def disagreeing(wanted: Any, *, sample: Any) -> Any:  # noqa: ANN401
+        return opened(replace(wanted, precision=Precision.FLOAT32), sample=sample)
+
+    monkeypatch.setattr(tasks, "open_engine", disagreeing)
+    done = embed_images(request, images)
+    assert done.plans[0].precision is Precision.FLOAT32
+    assert done.plans[0].is_cached
+    assert lacking(request, done) == [0]
+    assert done.images_embedded == {"Tiny8": 60}
+
+
+def hold_in_bfloat16(request: EmbedRequest, plan: Plan, ids: tuple[str, ...]) -> None:
+    """Put some rows under the bfloat16 key of a plan."""
+    assert plan.key is not None
+    key = plan_key(request, replace(plan, precision=Precision.BFLOAT16), plan.key.weights_sha256)
+    with EmbeddingStore(request.cache).writer(key, 8) as writer:
+        writer.add(np.array([one.encode() for one in ids], "S64"), np.ones((len(ids), 8), np.float32))
+
+
+def test_an_engine_that_never_keeps_its_word_fails_its_backbone(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(pair[0])
+    images = images_of(request)
+    (plan,) = embed_images(request, images).plans
+    assert plan.key is not None
+    hold_in_bfloat16(request, plan, images.image_ids[10:])
+    shutil.rmtree(folder_of(request, plan))
+    precisions = itertools.cycle([Precision.FLOAT32, Precision.BFLOAT16])
+
+    def fickle(task: Any) -> dict[str, Any]:  # noqa: ANN401
+        return {"key": replace(plan.key, precision=next(precisions)), "images": 0, "notes": ()}
+
+    monkeypatch.setattr(module, "embed_task", fickle)
+    (stopped,) = embed_images(request, images).stopped
+    assert "another arithmetic each time" in stopped.reason
+
+
+def test_the_limit_of_the_cache_is_left_to_the_last_call_of_a_job(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any]
+) -> None:
+    request = request_of(*pair, cache_limit_bytes=1)
+    images = images_of(request)
+    first = embed_images(replace(request, backbones=pair[:1]), images, planned_images=60)
+    embed_images(replace(request, backbones=pair[1:]), images, planned_images=60)
+    assert lacking(request, first) == [0]
+    both = embed_images(request, images)
+    assert both.images_embedded == {}
+    assert lacking(request, both) == [0, 0]
+    embed_images(replace(request, backbones=pair[1:]), images)
+    assert lacking(request, both) == [60, 0]
+
+
+# Windows of images ---------------------------------------------------------------------------------
+
+
+def test_every_window_counts_its_own_images(
+    request_of: Callable[..., EmbedRequest],
+    pair: tuple[Any, Any],
+    tiny: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = tasks.open_engine
+
+    def remarking(wanted: Any, *, sample: Any) -> Any:  # noqa: ANN401
+        frozen = opened(wanted, sample=sample)
+        frozen.notes = ("a remark", *frozen.notes)
+        return frozen
+
+    monkeypatch.setattr(tasks, "open_engine", remarking)
+    request = request_of(*pair, scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    images, told = images_of(request), Notebook()
+    done = embed_images(request, images, told)
+    assert [total for task, total in told.totals if task == "Tiny8"] == [25, 25, 10]
+    assert [total for task, total in told.totals if task == "Tiny16"] == [25, 25, 10]
+    assert [total for task, total in told.totals if task == BOARD] == [100]
+    assert told.finishes.count(BOARD) == 1
+    assert told.shares == sorted(told.shares)
+    assert told.shares[-1] == 100
+    assert done.images_embedded == {"Tiny8": 60, "Tiny16": 60}
+    assert done.notes == {"Tiny8": ("a remark",), "Tiny16": ("a remark",)}
+    assert lacking(request, done) == [0, 0]
+
+
+def test_windows_that_concern_a_backbone_not_at_all_do_not_open_it(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], tiny: ModuleType
+) -> None:
+    request = request_of(pair[0])
+    images = images_of(request)
+    embed_images(request, take_rows(images, range(30)))
+    both = replace(request, backbones=pair, scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    told = Notebook()
+    done = embed_images(both, images, told)
+    assert [total for task, total in told.totals if task == "Tiny8"] == [20, 10]
+    assert [total for task, total in told.totals if task == "Tiny16"] == [25, 25, 10]
+    assert done.images_embedded == {"Tiny8": 30, "Tiny16": 60}
+
+
+def test_windows_after_every_backbone_has_failed_are_left_out(
+    request_of: Callable[..., EmbedRequest], tiny: ModuleType
+) -> None:
+    broken = tiny.tiny_backbone("Broken", build=tiny.explode)
+    request = request_of(broken, scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    told = Notebook()
+    (stopped,) = embed_images(request, images_of(request), told).stopped
+    assert "no such architecture" in stopped.reason
+    assert told.totals == [(BOARD, 100), ("Broken", 25)]
+    assert told.finishes[-1] == BOARD
+
+
+def test_little_room_makes_a_small_scratch(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(*pair)
+    rooms = {8 * 2**30: 2 * 2**30, 10**15: request.scratch_bytes, 0: 64 * 2**20}
+    for free, wanted in rooms.items():
+        monkeypatch.setattr(module, "free_bytes", lambda folder, free=free: free)
+        assert module._scratch_bytes(request) == wanted
+    assert module._scratch_bytes(replace(request, scratch_bytes=7)) == 7
+
+
+# Stopping ------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_stops_its_decoder(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.data import scratch as decoding
+
+    begun: list[float] = []
+    decode = decoding.decode
+
+    def slowly(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        begun.append(time.monotonic())
+        time.sleep(0.1)
+        return decode(*arguments, **named)
+
+    request = request_of(*pair)
+    images = images_of(request)
+    monkeypatch.setattr(decoding, "decode", slowly)
+    everything = np.arange(len(images), dtype=np.int64)
+    held = module._scratch(request, images, everything, 24)
+    scratch = held.__enter__()
+    scratch.rows(0, 1)
+    assert not held.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    seen = len(begun)
+    assert seen < 10
+    assert not [one for one in threading.enumerate() if one.name.startswith(("decode", "images"))]
+    time.sleep(0.3)
+    assert len(begun) == seen
+    assert not scratch.folder.exists()
+
+
+# Threads and measurements --------------------------------------------------------------------------
+
+
+def test_a_single_backbone_gets_the_whole_machine() -> None:
+    assert worker_count(0, 1) == 2, "in a process of its own, which may be killed"
+    assert thread_count(0, 1) == cores()
+    assert thread_count(1, 9) == cores()
+    assert thread_count(0, 2) == max(1, cores() // 2)
+    assert thread_count(0, 99) == max(1, cores() // worker_count(0, 99))
+
+
+def test_a_measurement_that_cannot_be_kept_costs_no_embedding(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any]
+) -> None:
+    request = request_of(pair[0])
+    images = images_of(request)
+    (request.cache / "measured").write_text("no folder")
+    done = embed_images(replace(request, measure_latency=True), images)
+    assert not done.stopped
+    assert lacking(request, done) == [0]
+    assert "latency" in done.notes["Tiny8"][-1]
+
+
+def test_a_latency_that_failed_to_be_measured_costs_no_embedding(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.backbones import FrozenBackbone
+
+    def broken(self: FrozenBackbone, image: Any, repeats: int) -> Any:  # noqa: ANN401
+        raise RuntimeError("no batch of one")
+
+    monkeypatch.setattr(FrozenBackbone, "latency_ms", broken)
+    request = request_of(pair[0])
+    done = embed_images(request, images_of(request))
+    assert not done.stopped
+    assert done.notes["Tiny8"] == ("its latency could not be measured: no batch of one",)
+
+
+def test_what_was_never_timed_is_timed_for_a_latency_limit_only(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any]
+) -> None:
+    request = request_of(pair[0])
+    images = images_of(request)
+    (plan,) = embed_images(request, images).plans
+    assert plan.key is not None
+    shutil.rmtree(request.cache / "measured")  # as where the process was killed just before
+    embed_images(request, images)
+    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
+    done = embed_images(replace(request, measure_latency=True), images)
+    assert done.images_embedded == {}
+    assert done.plans == (plan,)
+    assert load_measurement(request.cache, plan.key).latency_ms > 0
+    assert not list((request.cache / "scratch").glob("*"))
+
+
+def test_a_latency_limit_asks_for_latencies(request_for: Make, photos: Path, pair: tuple[Any, Any]) -> None:
+    assert request_for(photos, *pair, max_latency_ms=9.0).embed.measure_latency
+    assert not request_for(photos, *pair).embed.measure_latency
+
+
+def test_times_of_another_machine_are_unknown_here(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any]
+) -> None:
+    request = request_of(pair[0])
+    (plan,) = embed_images(request, images_of(request)).plans
+    assert plan.key is not None
+    known = load_measurement(request.cache, plan.key)
+    assert known.images == 60
+    assert known.threads == cores()
+    (file,) = (request.cache / "measured").glob("*.json")
+    fields = json.loads(file.read_text())
+    file.write_text(json.dumps({**fields, "processor": "Abacus 9000"}))
+    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
+    assert load_measurement(request.cache, plan.key).images == 0
+    old = {name: value for name, value in fields.items() if name not in {"processor", "cores", "threads"}}
+    file.write_text(json.dumps({**old, "of_a_later_version": 1}))
+    assert load_measurement(request.cache, plan.key) == replace(known, threads=0)
+    file.write_text(json.dumps({**old, "latency_ms": "fast"}))
+    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
+    add_measurement(request.cache, plan.key, Measurement(latency_ms=3.0))
+    assert load_measurement(request.cache, plan.key).latency_ms == 3.0
+
+
+# A cache that cannot be written to -----------------------------------------------------------------
+
+
+def test_a_complete_cache_that_takes_no_log_is_success(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any]
+) -> None:
+    request = request_of(*pair)
+    embed(request)
+    shutil.rmtree(request.cache / "runs")
+    (request.cache / "runs").write_text("no folder")
+    told = Notebook()
+    done = embed(request, told)
+    assert len(done.embedded) == 2
+    assert done.images_embedded == {}
+    assert [text.startswith("This run keeps no log") for text in told.messages] == [True]
