@@ -23,7 +23,7 @@ from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable, Silent
 from benchmark.pipeline.requests import EmbedRequest, thread_count, worker_count
 from benchmark.pipeline.runs import LoggingObserver, Run, free_bytes
-from benchmark.pipeline.tasks import EmbedTask, embed_task
+from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
     Bool,
@@ -46,7 +46,6 @@ _PASSES = 3
 # Of the free space, so that embeddings and converted models find room beside the decoded pixels.
 _SCRATCH_SHARE = 4
 _LEAST_SCRATCH_BYTES = 64 * 2**20
-_MEASURED_IMAGES = 32
 SCRATCH_FOLDER = "scratch"
 
 
@@ -107,7 +106,7 @@ def _run_log(cache: Path, watch: Observer) -> Iterator[Observer]:
     try:
         run = Run(cache)
     except StorageFull as error:
-        watch.message(f"This run keeps no log: {error}")
+        watch.message(f"This run keeps no log: {error.where} {error.what} ({error.got}).")
         yield watch
         return
     try:
@@ -341,7 +340,7 @@ class _Work:
     def measure(self) -> None:
         """Time single images of the backbones that nobody has timed here, where the request wants to know."""
         unknown = self._unmeasured()
-        sample = np.arange(min(_MEASURED_IMAGES, len(self.images)), dtype=np.int64)
+        sample = np.arange(min(SAMPLE_IMAGES, len(self.images)), dtype=np.int64)
         try:
             for size, group in groupby(sorted(unknown, key=self._size), key=self._size):
                 with _scratch(self.request, self.images, sample, size) as scratch:

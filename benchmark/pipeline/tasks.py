@@ -19,7 +19,7 @@ from benchmark.pipeline.progress import ProgressTable, Stage
 from benchmark.pipeline.workers import failure, quiet_environment
 from benchmark.records import EmbeddingKey, Resize, UInt8
 
-_SAMPLE_IMAGES = 32
+SAMPLE_IMAGES = 32
 _LATENCY_REPEATS = 20
 # How long another run may take over one backbone before this one computes the same rows beside it.
 _PATIENCE_SECONDS = 1800.0
@@ -134,7 +134,7 @@ def _smaller(task: EmbedTask, frozen: FrozenBackbone, scratch: Scratch, size: in
 
 
 def _sample(scratch: Scratch) -> UInt8:
-    return scratch.rows(0, min(_SAMPLE_IMAGES, len(scratch.image_ids)))
+    return scratch.rows(0, min(SAMPLE_IMAGES, len(scratch.image_ids)))
 
 
 def _measure(
