@@ -78,7 +78,7 @@ def assemble(backbone: Model, mode: PreprocessingMode, head: Head, outputs: Outp
         RecipeError: a pooling that this backbone does not allow.
     """
     base, pooled = _split_pooling(backbone, head.pooling)
-    inputs = keras.Input(tuple(base.input.shape[1:]), name="image")
+    inputs = keras.Input(tuple(base.inputs[0].shape[1:]), name="image")
     features = base(_preprocessed(inputs, mode))
     for layer in pooled:
         features = layer(features)
@@ -139,7 +139,7 @@ def _split_pooling(backbone: Model, pooling: Pooling) -> tuple[Model, list[Layer
             next_step="Use --head avg.",
         )
     pool, *behind = backbone.layers[position:]
-    base = keras.Model(backbone.input, pool.input, name=backbone.name)
+    base = keras.Model(backbone.inputs[0], pool.input, name=backbone.name)
     if pooling is Pooling.FLATTEN:
         return base, [*behind, keras.layers.Flatten(name="flatten")]
     kind = keras.layers.GlobalAveragePooling2D if pooling is Pooling.AVG else keras.layers.GlobalMaxPooling2D

@@ -164,7 +164,7 @@ def _compared(done: FineTuned, request: FinetuneRequest, images: ImageSet, bench
     test = done.manifest.metrics.get("test")
     board = request.board
     if board is not None and board.weights_sha256 != done.manifest.weights_sha256:
-        board = None
+        board = None  # its backbone is another one, of the same name
     kinship = request.kinship(images, done.manifest.weights_sha256)
     comparison = Comparison(
         grouping=grouping,

@@ -1,0 +1,274 @@
+"""From a board to fine-tuned models, with networks of two layers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from benchmark.data import DataOptions
+from benchmark.errors import ArgumentError, NothingScored
+from benchmark.finetuning import Recipe, RecipeOverrides, load_recipe, override_recipe
+from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
+from benchmark.records import Average, Backbone, WeightsKind, WeightsSource
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras converts variables without NumPy 2's copy keyword.
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
+Make = Callable[..., FinetuneJob]
+BOTH_SIDES = r"(\d+)\.png"  # a group of each number: one cracked wall, one sound wall
+
+
+class Witness:
+    """An observer that writes messages down."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def started(self, task: str, total: int) -> None: ...
+
+    def advanced(self, task: str, done: int, note: str = "") -> None: ...
+
+    def finished(self, task: str, note: str = "") -> None: ...
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+@pytest.fixture(scope="module")
+def pair(tiny: ModuleType) -> tuple[Backbone, Backbone]:
+    return tiny.tiny_backbone("Tiny8", 8), tiny.tiny_backbone("Tiny16", 16)
+
+
+@pytest.fixture
+def recipe(tiny: ModuleType) -> Recipe:
+    changes = RecipeOverrides(image_size=tiny.SIZE, batch_size=16, epochs=(1, 0))
+    return override_recipe(load_recipe(), changes)
+
+
+@pytest.fixture
+def job_for(tmp_path: Path, photos: Path, recipe: Recipe) -> Make:
+    def make(*backbones: Backbone, **changes: object) -> FinetuneJob:
+        job = FinetuneJob(
+            data=photos,
+            recipe=recipe,
+            weights=WeightsSource(kind=WeightsKind.RANDOM),
+            cache=tmp_path / "cache",
+            results=tmp_path / "results",
+            options=DataOptions(jobs=1),
+            known=backbones,
+        )
+        return replace(job, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def ranked(request_for: Callable[..., RankRequest], photos: Path, pair: tuple[Backbone, Backbone]) -> Path:
+    """The folder of a board of both backbones, where the job will look for it."""
+    return rank_backbones(request_for(photos, *pair)).folder
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def metrics(model_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((model_dir / "metrics.json").read_text())
+    return found
+
+
+def on_the_board(folder: Path, name: str) -> dict[str, str]:
+    return next(row for row in table(folder / "leaderboard.csv") if row["backbone"] == name)
+
+
+def test_one_backbone_and_what_the_board_says_of_it(
+    job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path
+) -> None:
+    result = finetune_backbones(job_for(*pair, winner="auto"))
+    (model,) = result.models
+    assert (result.failed, result.remarks) == ((), ())
+    assert math.isnan(result.regret), "there is nothing to compare it with"
+    row = on_the_board(ranked, model.backbone)
+    assert row["rank"] == "1"
+    low, high = float(row["val_f1_low"]), float(row["val_f1_high"])
+    test_f1 = model.manifest.metrics["test"]["f1"]
+    place = "below" if test_f1 < low else "above" if test_f1 > high else "inside"
+    sentence = f"Test F1 {test_f1:.3f} lies {place} the board's cross-validation interval"
+    assert f"{sentence} [{low:.3f}, {high:.3f}]." in model.notes
+    recorded = metrics(model.model_dir)["comparison"]
+    assert recorded["board"] == {
+        "val_f1_low": low,
+        "val_f1_high": high,
+        "same_data": True,
+        "test_f1_is": place,
+    }
+    assert not (ranked / "finetune" / "top.csv").exists()
+    assert not (model.model_dir / "rejected.csv").exists()
+
+
+def test_an_interval_of_something_else_is_not_compared(
+    job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path
+) -> None:
+    other = WeightsSource(kind=WeightsKind.RANDOM, seed=7)
+    for job in (
+        job_for(*pair, winner="Tiny8", weights=other),
+        job_for(*pair, winner="Tiny8", average=Average.MICRO),
+    ):
+        (model,) = finetune_backbones(job).models
+        assert metrics(model.model_dir)["comparison"]["board"] is None
+        assert "interval" not in " ".join(model.notes)
+
+
+def test_the_first_two_of_the_board(job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path) -> None:
+    result = finetune_backbones(job_for(*pair, top=2))
+    assert {model.backbone for model in result.models} == {"Tiny8", "Tiny16"}
+    first, second = result.models
+    assert first.val_f1 >= second.val_f1
+    rows = table(ranked / "finetune" / "top.csv")
+    assert [row["backbone"] for row in rows] == [first.backbone, second.backbone]
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    for row in rows:
+        assert row["board_rank"] == on_the_board(ranked, row["backbone"])["rank"]
+    chosen = next(row for row in rows if row["board_rank"] == "1")
+    assert float(chosen["regret"]) == result.regret == first.val_f1 - float(chosen["val_f1"])
+    assert float(rows[0]["regret"]) == 0.0
+    assert f"gives away {result.regret:.4f} validation F1" in result.remarks[0]
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_one_of_two_fails(
+    rank: int, tiny: ModuleType, job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path
+) -> None:
+    """Whatever it is: the other one is fine-tuned, and both stand in the table."""
+    name = next(one.name for one in pair if on_the_board(ranked, one.name)["rank"] == str(rank))
+    broken = tiny.tiny_backbone(name, build=tiny.explode)
+    watch = Witness()
+    result = finetune_backbones(job_for(broken, *pair, top=2), watch)
+    (model,) = result.models
+    ((failed, reason),) = result.failed
+    assert failed == name
+    assert "no such architecture" in reason
+    assert any(name in text and "no such architecture" in text for text in watch.messages)
+    good, bad = table(ranked / "finetune" / "top.csv")
+    assert (good["backbone"], good["rank"], good["reason"]) == (model.backbone, "1", "")
+    assert (bad["backbone"], bad["rank"], bad["val_f1"], bad["regret"]) == (name, "", "", "")
+    assert "no such architecture" in bad["reason"]
+    if rank == 1:
+        assert math.isnan(result.regret)
+        assert f"is not known: {name} failed" in result.remarks[0]
+    else:
+        assert result.regret == 0.0
+        assert "the best of the 1 that could be fine-tuned" in result.remarks[0]
+
+
+def test_all_fail(tiny: ModuleType, job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path) -> None:
+    broken = [tiny.tiny_backbone(one.name, build=tiny.explode) for one in pair]
+    with pytest.raises(NothingScored, match="no such architecture"):
+        finetune_backbones(job_for(*broken, top=2))
+    assert len(table(ranked / "finetune" / "top.csv")) == 2
+    with pytest.raises(RuntimeError, match="no such architecture"):
+        finetune_backbones(job_for(*broken, winner="Tiny8"))
+
+
+class Interrupt(Witness):
+    """Ctrl-C when the second backbone is built."""
+
+    def message(self, text: str) -> None:
+        super().message(text)
+        if sum("Building" in each for each in self.messages) == 2:
+            raise KeyboardInterrupt
+
+
+def test_what_was_fine_tuned_before_an_interruption_stands_in_the_table(
+    job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        finetune_backbones(job_for(*pair, top=2), Interrupt())
+    done, waiting = table(ranked / "finetune" / "top.csv")
+    assert (done["rank"], done["board_rank"], done["reason"]) == ("1", "1", "")
+    assert (waiting["rank"], waiting["board_rank"], waiting["reason"]) == ("", "2", "not yet")
+
+
+def test_a_winner_beside_top_is_refused(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
+    with pytest.raises(ArgumentError, match="--winner Tiny8"):
+        finetune_backbones(job_for(*pair, winner="Tiny8", top=2))
+
+
+def test_plain_and_grouped_test_f1_stand_side_by_side(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
+    plain_job = job_for(*pair, winner="Tiny8")
+    grouped_job = replace(plain_job, options=DataOptions(jobs=1, groups=BOTH_SIDES))
+
+    (plain,) = finetune_backbones(plain_job).models
+    assert metrics(plain.model_dir)["comparison"]["groups"] is None
+    assert plain.comparison.test_f1_by_split == {}
+
+    (grouped,) = finetune_backbones(grouped_job).models
+    wanted = {
+        "plain": plain.manifest.metrics["test"]["f1"],
+        "grouped": grouped.manifest.metrics["test"]["f1"],
+    }
+    assert grouped.comparison.test_f1_by_split == wanted
+    recorded = metrics(grouped.model_dir)["comparison"]
+    assert (recorded["groups"], recorded["torn_groups"]) == (30, 0)
+    assert recorded["test_f1_by_split"] == wanted
+    assert "The split keeps 30 groups of related images together." in grouped.notes
+    assert f"Test F1 {wanted['plain']:.3f} on a plain split, {wanted['grouped']:.3f}" in " ".join(
+        grouped.notes
+    )
+
+    # The other way round, although nothing is trained any more.
+    (again,) = finetune_backbones(plain_job).models
+    assert not again.repeated
+    assert again.comparison.test_f1_by_split == wanted
+    assert metrics(again.model_dir)["comparison"]["test_f1_by_split"] == wanted
+
+    # A run that differs in more than the split says nothing about the split.
+    (other,) = finetune_backbones(replace(plain_job, balanced=True)).models
+    assert other.comparison.test_f1_by_split == {}
+
+
+def test_parts_that_tear_groups_apart_are_said_to(
+    job_for: Make, pair: tuple[Backbone, Backbone], photos: Path, tmp_path: Path
+) -> None:
+    """The user gave the parts: each wall's two pictures lie in different ones."""
+    rows = ["path,label,split,group"]
+    for number in range(30):
+        parts = ("train", "test") if number % 2 else ("val", "train")
+        for label, part in zip(("cracked", "sound"), parts, strict=True):
+            rows.append(f"{photos}/{label}/0-{number:03}.png,{label},{part},{number}")
+    listing = tmp_path / "walls.csv"
+    listing.write_text("\n".join(rows))
+    options = DataOptions(jobs=1, follow_links=True)
+    (model,) = finetune_backbones(job_for(*pair, winner="Tiny8", data=listing, options=options)).models
+    assert model.comparison.grouping is not None
+    assert model.comparison.grouping.torn == 30
+    assert "30 of 30 groups" in " ".join(model.notes)
+
+
+def test_rejected_files_are_listed_beside_the_model(
+    job_for: Make, pair: tuple[Backbone, Backbone], tiny: ModuleType, tmp_path: Path
+) -> None:
+    data = tiny.draw_photos(tmp_path / "walls", count=12)
+    page = data / "sound" / "page.png"
+    page.write_text("<html>")
+    job = job_for(*pair, winner="Tiny8", data=data)
+    result = finetune_backbones(job)
+    (model,) = result.models
+    (row,) = table(model.model_dir / "rejected.csv")
+    assert row["path"] == "sound/page.png"
+    assert row["reason"]
+    assert "1 file was left out" in result.remarks[0]
+    page.unlink()
+    result = finetune_backbones(job)
+    assert not result.models[0].repeated
+    assert result.remarks == ()
+    assert not (model.model_dir / "rejected.csv").exists()
