@@ -10,7 +10,8 @@ from benchmark.data.audit import (
     row_label,
     row_parts,
 )
-from benchmark.data.audit_output import audit_table, write_audit
+from benchmark.data.audit_output import AUDIT_FILES, audit_table, write_audit
+from benchmark.data.audit_signatures import colour_histograms
 from benchmark.data.contact_sheet import draw_groups
 from benchmark.data.decode import decode, decoder_name
 from benchmark.data.demo import write_demo
@@ -24,6 +25,7 @@ from benchmark.data.split import split_images
 
 # ``audit`` names a module and a function of this room: importing both here, at once, lets the function win.
 __all__ = [
+    "AUDIT_FILES",
     "AuditPair",
     "AuditReport",
     "DataOptions",
@@ -36,6 +38,7 @@ __all__ = [
     "audit",
     "audit_table",
     "auto_groups",
+    "colour_histograms",
     "dataset_name",
     "decode",
     "decoder_name",

@@ -20,8 +20,10 @@ from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime, Silent
 from benchmark.pipeline.requests import RankRequest
 from benchmark.records import Backbone, Float32, ImageSet, Observer, WeightsKind
-from benchmark.reporting import write_rejected
+from benchmark.reporting import remove_files, write_rejected
 from benchmark.storage import write_whole
+
+_GROUPS_FILE = "groups.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +65,17 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
     audited = audit_images(request, images, [plan for plan in plans if plan.is_cached], watch)
     folder = request.results / images.name / "audit"
     write_audit(audited.report, audited.images, folder)
-    if audited.images.groups is not None:
-        write_whole(folder / "groups.png", draw_groups(audited.images, audited.images.groups))
-    if audited.images.rejected:
-        write_rejected(audited.images.rejected, folder)
+    _write_beside(audited.images, folder)
     return audited, folder
+
+
+def _write_beside(images: ImageSet, folder: Path) -> None:
+    """Pictures of the groups and the list of rejected files; without them, none of an earlier audit stays."""
+    if images.groups is not None:
+        write_whole(folder / _GROUPS_FILE, draw_groups(images, images.groups))
+    else:
+        remove_files(folder, [_GROUPS_FILE])
+    write_rejected(images.rejected, folder)
 
 
 def cheapest_pretrained(request: RankRequest) -> Backbone | None:

@@ -4,48 +4,78 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmark.data import load_pixels
-from benchmark.errors import BenchmarkError, DataError
+import numpy as np
+
+from benchmark.data import colour_histograms
+from benchmark.errors import BenchmarkError
 from benchmark.finetuning import load_manifest
 from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, setting_of
-from benchmark.pipeline.workers import quiet_environment, run_tasks
+from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
     SanityRow,
     SelectionScores,
     Yardstick,
     baselines_table,
-    colour_histograms,
     sanity_rows,
+    scores_table,
 )
-from benchmark.records import ImageSet, Outcome, Status, UInt8
+from benchmark.records import Float32, Int64, Outcome, Status
 from benchmark.storage import write_whole
 
-_THUMBNAIL_SIDE = 64
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Raised whenever a change of the code changes a sanity row; older stored ones are not reused.
+_SANITY_VERSION = 2
+_DIED = "the process that computed it died; it may need more memory than there is"
 
 
-def baseline_rows(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineTables:
+    """What stands beside a board.
+
+    Attributes:
+        methods: rows of ``baselines.csv``, one per baseline.
+        backbones: rows of ``baseline_scores.csv``, one per scored backbone, in the order of the board.
+    """
+
+    methods: list[dict[str, Any]]
+    backbones: list[dict[str, Any]]
+
+
+def baseline_tables(
     job: HeadJob, outcomes: Mapping[str, Outcome], val_f1: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """Rows of ``baselines.csv``.
+) -> BaselineTables:
+    """The baselines beside a board. What cannot be computed is told in the tables and raises nothing.
 
     Args:
         job: images, protocol and the folder of stored outcomes.
         outcomes: by backbone; only scored ones take part.
-        val_f1: the board's validation F1 by backbone.
+        val_f1: the board's validation F1 by backbone, in its order.
     """
-    scored = {name: outcome for name, outcome in outcomes.items() if outcome.status is Status.SCORED}
-    scores = [SelectionScores(backbone=name, **outcome.baselines) for name, outcome in scored.items()]
-    known = Yardstick(val_f1=val_f1, fine_tuned=_fine_tuned(job))
-    rows = baselines_table(scores, _sanity(job), known).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+    scores = [
+        SelectionScores(backbone=name, **outcomes[name].baselines)
+        for name in val_f1
+        if outcomes[name].status is Status.SCORED
+    ]
+    known = Yardstick(val_f1=val_f1, fine_tuned=fine_tuned(job))
+    return BaselineTables(
+        methods=_plain_rows(baselines_table(scores, _sanity(job), known)),
+        backbones=_plain_rows(scores_table(scores, known)),
+    )
 
 
-def _fine_tuned(job: HeadJob) -> dict[str, float]:
+def _plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def fine_tuned(job: HeadJob) -> dict[str, float]:
     """Validation F1 of the models that were fine-tuned on these very images."""
     found: dict[str, float] = {}
     for path in sorted((job.folder.parent / "finetune").glob("*/*/manifest.json")):
@@ -59,35 +89,50 @@ def _fine_tuned(job: HeadJob) -> dict[str, float]:
     return found
 
 
+def are_settled(job: HeadJob) -> bool:
+    """Whether what the baselines need of pixels is stored, so that the same run gives the same rows."""
+    return _read_sanity(_sanity_path(job)) is not None
+
+
 def _sanity(job: HeadJob) -> tuple[SanityRow, ...]:
     """From their file, else computed in a worker, which imports scikit-learn."""
     path = _sanity_path(job)
     stored = _read_sanity(path)
-    if stored is None:
-        for _, result in run_tasks(_sanity_task, [job], 2):
-            if not result or "rows" not in result:
-                return ()
-            write_whole(path, json.dumps(result["rows"], indent=1).encode())
-            stored = _read_sanity(path)
-    return stored or ()
+    if stored is not None:
+        return stored
+    ((_, result),) = run_tasks(_sanity_task, [job], 2)
+    if result is None or "error" in result:
+        note = result["error"] if result else _DIED
+        return (*sanity_rows(setting_of(job.images, job.protocol)), _unknown_colours(note))
+    if result["settled"]:
+        write_whole(path, json.dumps(result["rows"], indent=1).encode())
+    return tuple(SanityRow(**row) for row in result["rows"])
+
+
+def _unknown_colours(note: str) -> SanityRow:
+    return SanityRow(baseline="colour_histogram", val_f1=math.nan, test_f1=math.nan, note=note)
 
 
 def _sanity_task(job: HeadJob) -> dict[str, Any]:
+    """Sanity rows, and whether they may be kept: not where an image was away for the moment."""
     quiet_environment(1)
+    complete = True
+
+    def histograms(rows: Int64) -> Float32:
+        nonlocal complete
+        found = colour_histograms(job.images, rows, cache=job.cache)
+        complete = bool(np.isfinite(found).all())
+        return found
+
     try:
-        histograms = colour_histograms(_thumbnails(job.images))
-    except (DataError, OSError):  # an image went away since it was listed
-        histograms = None
-    return {"rows": [asdict(row) for row in sanity_rows(setting_of(job.images, job.protocol), histograms)]}
-
-
-def _thumbnails(images: ImageSet) -> Iterator[UInt8]:
-    for path in images.paths:
-        yield load_pixels(images.root / path, _THUMBNAIL_SIDE)[None]
+        rows = sanity_rows(setting_of(job.images, job.protocol), histograms)
+    except Exception as error:
+        return failure(error)
+    return {"rows": [asdict(row) for row in rows], "settled": complete}
 
 
 def _sanity_path(job: HeadJob) -> Path:
-    parts = [job.images.fingerprint(), asdict(job.protocol), HEAD_VERSION]
+    parts = [job.images.fingerprint(), asdict(job.protocol), HEAD_VERSION, _SANITY_VERSION]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return job.folder / f"sanity-{digest[:16]}.json"
 

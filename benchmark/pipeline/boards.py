@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from benchmark.data import AuditReport
-from benchmark.pipeline.baselines import baseline_rows
+from benchmark.pipeline.baselines import BaselineTables, baseline_tables
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.requests import RankRequest
 from benchmark.ranking import BoardOptions, build_leaderboard
@@ -52,11 +51,11 @@ class Ranked:
     run: Path
     images_embedded: int = 0
 
-    def baselines(self, job: HeadJob) -> list[dict[str, Any]]:
-        """Rows of ``baselines.csv``."""
+    def baselines(self, job: HeadJob) -> BaselineTables:
+        """The baselines beside the board."""
         outcomes = {outcome.backbone: outcome for outcome in self.outcomes}
         val_f1 = {row["backbone"]: row["val_f1"] for row in self.board.rows if row["rank"]}
-        return baseline_rows(job, outcomes, val_f1)
+        return baseline_tables(job, outcomes, val_f1)
 
 
 def board_options(request: RankRequest, ungrouped: Sequence[Outcome] = ()) -> BoardOptions:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
@@ -15,18 +16,21 @@ from typing import Any
 
 from benchmark import __version__
 from benchmark.backbones import keras_version
-from benchmark.data import write_audit
+from benchmark.data import AUDIT_FILES, write_audit
 from benchmark.errors import DataError
+from benchmark.pipeline.baselines import are_settled, fine_tuned
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.requests import RankRequest, cores
 from benchmark.pipeline.runs import Run
 from benchmark.records import Outcome, Truth
 from benchmark.reporting import (
+    BOARD_FILES,
     BackboneRecord,
     DataRecord,
     RunRecord,
     read_run_record,
+    remove_files,
     write_board,
     write_image_list,
     write_run_record,
@@ -52,43 +56,54 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
     """Write a board and all that belongs to it into the run's folder, then make the run the latest.
 
     Where nothing that a reader sees has changed since the latest run, its pages and plots are taken over.
+    What an earlier run left at the top level and this one does not have, a list of rejected files for
+    example, goes.
 
     Raises:
         StorageFull: no room, or no permission.
     """
-    digest = board_digest(ranked)
-    if not _take_over(run, digest):
+    digest = board_digest(ranked, job)
+    if not (are_settled(job) and _take_over(run, digest)):
         _write_pages(run, ranked, job)
     record = _record(run, request, ranked, started)
     write_run_record(replace(record, options={**record.options, "board_digest": digest}), run.path)
     run.publish()
+    absent = [name for name in (*BOARD_FILES, *AUDIT_FILES) if not (run.path / name).exists()]
+    remove_files(run.folder, absent)
 
 
 def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> None:
     images = ranked.images
+    baselines = ranked.baselines(job)
     write_board(
         ranked.board,
         ranked.outcomes,
         Truth.of(images),
         run.path,
         title=images.name,
-        baselines=ranked.baselines(job),
+        baselines=baselines.methods,
+        baseline_scores=baselines.backbones,
         rejected=images.rejected,
     )
     if ranked.report is not None:
         write_audit(ranked.report, images, run.path)
+    else:  # a stored board of the same images: their audit still holds
+        _link_all(run.folder, run.path, [name for name in AUDIT_FILES if (run.folder / name).is_file()])
     write_image_list(images, run.path)
 
 
-def board_digest(ranked: Ranked) -> str:
-    """SHA-256 over everything on the board but its timings, and over the data."""
-    board, images = ranked.board, ranked.images
+def board_digest(ranked: Ranked, job: HeadJob) -> str:
+    """SHA-256 over everything on the board but its timings, over the data, and over what stands beside it."""
+    board, images, report = ranked.board, ranked.images, ranked.report
     rows = [{name: str(value) for name, value in row.items() if name not in _VOLATILE} for row in board.rows]
-    audited = ranked.report is not None
     parts = [
         __version__,
-        audited,
+        None if report is None else [asdict(finding) for finding in report.findings],
         images.fingerprint(),
+        images.paths,
+        images.duplicates,
+        [asdict(file) for file in images.rejected],
+        fine_tuned(job),
         rows,
         board.statements,
         board.notes,
@@ -106,10 +121,18 @@ def _take_over(run: Run, digest: str) -> bool:
     source = run.folder / "runs" / latest.identifier
     if latest.options.get("board_digest") != digest or not (source / "leaderboard.html").exists():
         return False
-    for file in sorted(source.rglob("*")):
-        if file.is_file() and file.name not in {"run.log", "run.json"}:
-            _link(file, run.path / file.relative_to(source))
+    shown = [
+        str(file.relative_to(source))
+        for file in sorted(source.rglob("*"))
+        if file.is_file() and file.name not in {"run.log", "run.json"}
+    ]
+    _link_all(source, run.path, shown)
     return True
+
+
+def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        _link(source / name, target / name)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
         selection_scores,
         weighted_tau,
     )
-    from benchmark.ranking.baselines_simple import (
-        colour_histograms,
-    )
     from benchmark.ranking.baselines_transfer import (
         h_score,
         log_me,
@@ -109,7 +106,6 @@ _HOMES = {
         "selection_scores",
         "weighted_tau",
     ),
-    "baselines_simple": ("colour_histograms",),
     "baselines_transfer": (
         "h_score",
         "log_me",
@@ -212,7 +208,6 @@ __all__ = [
     "class_f1",
     "class_precision",
     "class_recall",
-    "colour_histograms",
     "compare",
     "count",
     "decide",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark.ranking.baselines_simple import (
     NEIGHBOURS,
+    Classifier,
     cross_predict,
     f1_of,
     logistic_regression,
@@ -37,10 +38,17 @@ COLUMNS = (
     "first_choice",
     "regret",
     "source",
+    "note",
 )
-# The cost of LogME, H-score and nearest neighbours grows with the square of the images.
+# The cost of LogME, H-score and nearest neighbours grows with the square of the images; what a histogram can
+# tell does not grow with them either.
 MOST_IMAGES = 4000
+# Of every class in every part at least as many as two folds' worth, however rare it is.
+_FROM_EACH = 10
 _NAN = float("nan")
+
+Histograms = Callable[[Int64], Float32]
+"""(n rows) -> float32 (n, K), nan for images that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +81,13 @@ class SanityRow:
         baseline: ``majority`` or ``colour_histogram``.
         val_f1: as the board's ``val_f1``.
         test_f1: nan without a test part.
+        note: what a reader must know: a sample, images left out, why there is no score.
     """
 
     baseline: str
     val_f1: float
     test_f1: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +145,7 @@ def selection_scores(
         setting: labels, parts and folds.
         params: parameters without the top.
     """
-    rows = _sample(setting)
+    rows = _sample(setting, np.concatenate([setting.split.train, setting.split.val]))
     part, features = _limited(setting, rows), embeddings.features[rows]
     targets = part.truth.targets
     if part.truth.task is Task.BINARY:
@@ -153,46 +163,76 @@ def selection_scores(
     )
 
 
-def sanity_rows(setting: Setting, histograms: Float32 | None = None) -> tuple[SanityRow, ...]:
-    """Majority class and, where histograms are given, logistic regression on them.
+def sanity_rows(setting: Setting, histograms: Histograms | None = None) -> tuple[SanityRow, ...]:
+    """Majority class and, where histograms can be had, logistic regression on them.
 
     Args:
         setting: labels, parts and folds.
-        histograms: float32 (N, K) of ``colour_histograms``, row i for image i.
+        histograms: colour histograms of some of the images; of at most ``MOST_IMAGES`` they are asked for.
     """
-    truth = setting.truth
-    classifiers = {"majority": majority(truth)}
+    rows = [_sanity_row("majority", majority(setting.truth), setting)]
     if histograms is not None:
-        classifiers["colour_histogram"] = logistic_regression(histograms, truth)
-    plan = make_plan(truth, setting.split, setting.protocol, setting.image_ids)
-    rows = []
-    for name, classifier in classifiers.items():
-        predictions = cross_predict(classifier, plan, truth, setting.split)
-        val, test = f1_of(predictions, truth, setting.protocol.average)
-        rows.append(SanityRow(baseline=name, val_f1=val, test_f1=test))
+        rows.append(_colour_row(setting, histograms))
     return tuple(rows)
 
 
-def _sample(setting: Setting) -> Int64:
-    """Rows of train + validation, at most ``MOST_IMAGES`` of them, chosen by hashed image id."""
-    pool = np.sort(np.concatenate([setting.split.train, setting.split.val]))
-    if len(pool) <= MOST_IMAGES:
-        return pool
-    keys = hash_keys([setting.image_ids[row] for row in pool], setting.protocol.seed)
-    return np.sort(pool[salted_order(keys, "baselines")[:MOST_IMAGES]])
+def _colour_row(setting: Setting, histograms: Histograms) -> SanityRow:
+    everything = np.concatenate([setting.split.train, setting.split.val, setting.split.test])
+    rows = _sample(setting, everything)
+    found = histograms(rows)
+    known = np.isfinite(found).all(1)
+    part = _limited(setting, rows[known])
+    row = _sanity_row("colour_histogram", logistic_regression(found[known], part.truth), part)
+    missing = int((~known).sum())
+    gone = f"{missing} image{'s' * (missing > 1)} could not be read again" if missing else ""
+    sample = f"{len(rows)} of {len(everything)} images" if len(rows) < len(everything) else ""
+    return replace(row, note="; ".join(filter(None, [sample, gone])))
+
+
+def _sanity_row(name: str, classifier: Classifier, setting: Setting) -> SanityRow:
+    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
+    predictions = cross_predict(classifier, plan, setting.truth, setting.split)
+    val, test = f1_of(predictions, setting.truth, setting.protocol.average)
+    return SanityRow(baseline=name, val_f1=val, test_f1=test)
+
+
+def _sample(setting: Setting, rows: Int64) -> Int64:
+    """At most ``MOST_IMAGES`` of the rows, ascending: classes and parts in proportion, by hashed image id."""
+    rows = np.sort(rows)
+    if len(rows) <= MOST_IMAGES:
+        return rows
+    order = salted_order(
+        hash_keys([setting.image_ids[row] for row in rows], setting.protocol.seed), "baselines"
+    )
+    _, stratum, sizes = np.unique(_strata(setting)[rows[order]], return_inverse=True, return_counts=True)
+    by_stratum = np.argsort(stratum, kind="stable")
+    place = np.empty(len(rows), np.int64)
+    place[by_stratum] = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    share = (place + 0.5) / sizes[stratum]
+    first = np.lexsort((share, np.minimum(place, _FROM_EACH)))[:MOST_IMAGES]
+    return np.sort(rows[order[first]])
+
+
+def _strata(setting: Setting) -> Int64:
+    """What is kept in proportion, int64 (N,): a number for the labels and the part of each row."""
+    labels = np.packbits(setting.truth.targets > 0.5, axis=1)
+    number = np.unique(labels, axis=0, return_inverse=True)[1].ravel() * 3
+    for part, rows in enumerate((setting.split.train, setting.split.val, setting.split.test)):
+        number[rows] += part
+    return np.asarray(number, np.int64)
 
 
 def _limited(setting: Setting, rows: Int64) -> Setting:
-    """The setting of some rows, without a test part."""
+    """The setting of some rows, ascending."""
     truth, split = setting.truth, setting.split
-    train, val = (np.flatnonzero(np.isin(rows, part)) for part in (split.train, split.val))
+    train, val, test = (np.flatnonzero(np.isin(rows, part)) for part in (split.train, split.val, split.test))
     return Setting(
         truth=replace(
             truth,
             targets=truth.targets[rows],
             groups=None if truth.groups is None else truth.groups[rows],
         ),
-        split=Split(train=train, val=val, test=np.zeros(0, np.int64), given=split.given),
+        split=Split(train=train, val=val, test=test, given=split.given),
         protocol=setting.protocol,
         image_ids=[setting.image_ids[row] for row in rows],
     )
@@ -282,6 +322,7 @@ def _sanity(row: SanityRow) -> dict[str, object]:
         "val_f1": row.val_f1,
         "test_f1": row.test_f1,
         "source": source.get(row.baseline, ""),
+        "note": row.note,
     }
 
 
@@ -296,4 +337,5 @@ def _method(name: str, values: Mapping[str, float], yardstick: Yardstick, source
         "first_choice": max(known, key=values.__getitem__) if known else "",
         "regret": regret(values, yardstick.fine_tuned),
         "source": source,
+        "note": "",
     }

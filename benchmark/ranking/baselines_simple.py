@@ -5,16 +5,15 @@ They use the folds of the protocol, so that their scores stand beside the heads'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
 from benchmark.ranking.metrics import decide, default_average, f1
 from benchmark.ranking.protocols import Plan
-from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Task, Truth, UInt8
+from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Task, Truth
 
 NEIGHBOURS = 5
-_BINS = 16
 _ROWS_AT_ONCE = 1024
 
 Classifier = Callable[[Int64, Int64], Float64]
@@ -101,26 +100,6 @@ def _directions(features: Float32, mean: Float64) -> Float64:
     centred = features.astype(np.float64) - mean
     length = np.sqrt((centred**2).sum(1, keepdims=True))
     return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
-
-
-def colour_histograms(batches: Iterable[UInt8]) -> Float32:
-    """Colour histograms of images.
-
-    Args:
-        batches: uint8 (n, S, S, 3) arrays.
-
-    Returns:
-        float32 (N, 48): for red, green and blue the shares of pixels in 16 equal bins.
-    """
-    return np.concatenate([_histograms(batch) for batch in batches])
-
-
-def _histograms(batch: UInt8) -> Float32:
-    images, channels = len(batch), batch.shape[-1]
-    bins = (batch.reshape(images, -1, channels) // (256 // _BINS)).astype(np.int64)
-    place = bins + _BINS * np.arange(channels) + _BINS * channels * np.arange(images)[:, None, None]
-    counts = np.bincount(place.ravel(), minlength=images * channels * _BINS)
-    return (counts.reshape(images, -1) / bins.shape[1]).astype(np.float32)
 
 
 def logistic_regression(features: Float32, truth: Truth) -> Classifier:

@@ -39,12 +39,14 @@ class Extras:
     Attributes:
         title: heading, for example the data set's name.
         baselines: rows of ``baselines.csv``.
+        has_baseline_scores: whether ``baseline_scores.csv`` lies beside the page.
         rejected: files that were left out.
         plots: pictures.
     """
 
     title: str = "Leaderboard"
     baselines: Sequence[Mapping[str, Any]] = ()
+    has_baseline_scores: bool = False
     rejected: Sequence[Rejected] = ()
     plots: Sequence[Plot] = ()
 
@@ -79,6 +81,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         baselines=[
             [_plain(row.get(key)) for key in columns_of(extras.baselines)] for row in extras.baselines
         ],
+        has_baseline_scores=extras.has_baseline_scores,
         rejected=[(text(file.path), text(file.reason)) for file in extras.rejected[:_REJECTED_SHOWN]],
         rejected_more=max(len(extras.rejected) - _REJECTED_SHOWN, 0),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,24 @@ from benchmark.reporting.board_files import columns_of, csv_bytes, json_bytes, m
 from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
 from benchmark.reporting.page import Extras, html_bytes
 from benchmark.reporting.plots import draw_plots
-from benchmark.storage import write_whole
+from benchmark.storage import storage_error, write_whole
+
+BOARD_FILES = (
+    "leaderboard.csv",
+    "leaderboard.json",
+    "leaderboard.md",
+    "leaderboard.html",
+    "per_class_f1.csv",
+    "baselines.csv",
+    "baseline_scores.csv",
+    "rejected.csv",
+    "plots/f1_vs_size.png",
+    "plots/ranks.png",
+    "plots/val_f1_per_epoch_all.png",
+    "plots/val_f1_per_epoch_top10.png",
+    "plots/per_class_f1.png",
+)
+"""Everything that ``write_board`` may write."""
 
 
 def write_board(
@@ -22,12 +39,14 @@ def write_board(
     *,
     title: str = "Leaderboard",
     baselines: Sequence[Mapping[str, Any]] = (),
+    baseline_scores: Sequence[Mapping[str, Any]] = (),
     rejected: Sequence[Rejected] = (),
 ) -> tuple[Path, ...]:
     """Write the board for people and programs, each file whole or not at all.
 
-    ``leaderboard.csv``, ``.json``, ``.md``, ``.html``; ``per_class_f1.csv``; ``baselines.csv`` and
-    ``rejected.csv`` where there is something to tell; ``plots/*.png``.
+    ``leaderboard.csv``, ``.json``, ``.md``, ``.html``; ``per_class_f1.csv``; ``baselines.csv``,
+    ``baseline_scores.csv`` and ``rejected.csv`` where there is something to tell; ``plots/*.png``. What an
+    earlier board left in the folder and this one does not have goes.
 
     Args:
         board: the ranked board.
@@ -36,6 +55,7 @@ def write_board(
         folder: ``results/<dataset>`` or a run's folder.
         title: heading of the page, the data set's name.
         baselines: rows of ``baselines.csv``; their keys are its columns.
+        baseline_scores: rows of ``baseline_scores.csv``, what each cheap method says of each backbone.
         rejected: files that were left out.
 
     Returns:
@@ -46,7 +66,13 @@ def write_board(
     """
     per_class = class_scores(outcomes, truth)
     plots = draw_plots(board, outcomes, per_class)
-    extras = Extras(title=title, baselines=baselines, rejected=rejected, plots=plots)
+    extras = Extras(
+        title=title,
+        baselines=baselines,
+        has_baseline_scores=bool(baseline_scores),
+        rejected=rejected,
+        plots=plots,
+    )
     files = {
         "leaderboard.csv": csv_bytes(board.columns, board.rows),
         "leaderboard.json": json_bytes(board),
@@ -57,10 +83,13 @@ def write_board(
     }
     if baselines:
         files["baselines.csv"] = csv_bytes(columns_of(baselines), baselines)
+    if baseline_scores:
+        files["baseline_scores.csv"] = csv_bytes(columns_of(baseline_scores), baseline_scores)
     if rejected:
         files["rejected.csv"] = rejected_bytes(rejected)
     for name, content in files.items():
         write_whole(folder / name, content)
+    remove_files(folder, [name for name in BOARD_FILES if name not in files])
     return tuple(folder / name for name in files)
 
 
@@ -69,14 +98,30 @@ def rejected_bytes(rejected: Sequence[Rejected]) -> bytes:
     return csv_bytes(("path", "reason"), [{"path": file.path, "reason": file.reason} for file in rejected])
 
 
-def write_rejected(rejected: Sequence[Rejected], folder: Path) -> Path:
-    """Write ``rejected.csv``.
+def write_rejected(rejected: Sequence[Rejected], folder: Path) -> None:
+    """Write ``rejected.csv``; where nothing was rejected, remove that of an earlier time.
 
     Raises:
         StorageFull: the folder cannot be written.
     """
-    write_whole(folder / "rejected.csv", rejected_bytes(rejected))
-    return folder / "rejected.csv"
+    if rejected:
+        write_whole(folder / "rejected.csv", rejected_bytes(rejected))
+    else:
+        remove_files(folder, ["rejected.csv"])
+
+
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove files of these names from a folder, where there are any; folders of such names stay.
+
+    Raises:
+        StorageFull: no permission to.
+    """
+    for path in (folder / name for name in names):
+        try:
+            if path.is_file() or path.is_symlink():
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, path) from error
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
+from benchmark.ranking import baselines
 from benchmark.ranking.baselines import (
     COLUMNS,
     SelectionScores,
@@ -26,7 +27,6 @@ from benchmark.ranking.baselines import (
     weighted_tau,
 )
 from benchmark.ranking.baselines_simple import (
-    colour_histograms,
     cross_predict,
     f1_of,
     majority,
@@ -170,26 +170,47 @@ def test_majority_never_finds_the_rarer_class() -> None:
     assert f1_of(found, setting.truth, None) == (0.0, 0.0)
 
 
-def test_colour_histograms_count_pixels() -> None:
-    images = np.zeros((3, 2, 2, 3), np.uint8)
-    images[1] = 255
-    images[2, 0, 0] = (17, 0, 250)
-    found = colour_histograms(iter([images[:2], images[2:]]))
-    assert found.shape == (3, 48)
-    assert found[0, [0, 16, 32]].tolist() == [1, 1, 1]
-    assert found[1, [15, 31, 47]].tolist() == [1, 1, 1]
-    assert found[2, [0, 1, 16, 32, 47]].tolist() == [0.75, 0.25, 1, 0.75, 0.25]
-    np.testing.assert_allclose(found.reshape(3, 3, 16).sum(-1), 1)
-
-
 def test_sanity_rows_learn_colours() -> None:
     setting, features = setting_of()
     shift = np.clip(features - features.min(), 0, None)
-    rows = {row.baseline: row for row in sanity_rows(setting, shift)}
+    rows = {row.baseline: row for row in sanity_rows(setting, shift.__getitem__)}
     assert set(rows) == {"majority", "colour_histogram"}
     assert rows["colour_histogram"].val_f1 > 0.9
     assert rows["colour_histogram"].test_f1 > 0.8
     assert [row.baseline for row in sanity_rows(setting)] == ["majority"]
+
+
+def test_a_large_set_is_sampled_with_every_class_and_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MOST_IMAGES", 120)
+    setting, features = setting_of(600)
+    rare = np.zeros((600, 1), np.float32)
+    rare[setting.split.train[:8]] = rare[setting.split.test[:3]] = 1
+    setting = replace(setting, truth=replace(setting.truth, targets=rare))
+    asked: list[np.ndarray] = []
+
+    def histograms(rows: np.ndarray) -> Float32:
+        asked.append(rows)
+        return features[rows]
+
+    row = sanity_rows(setting, histograms)[1]
+    (rows,) = asked
+    assert row.note == "120 of 600 images"
+    assert len(rows) == 120
+    assert rare[rows].sum() == 11, "a rare class is taken whole"
+    shares = [np.isin(part, rows).sum() for part in (setting.split.train, setting.split.val)]
+    assert shares[0] == pytest.approx(3 * shares[1], abs=8)
+    assert np.isfinite([row.val_f1, row.test_f1]).all()
+    shuffled = replace(setting, image_ids=setting.image_ids[::-1])
+    sanity_rows(shuffled, histograms)
+    assert not np.array_equal(asked[1], rows), "contents decide, not places"
+
+
+def test_images_that_went_away_are_left_out_and_counted() -> None:
+    setting, features = setting_of()
+    features[[3, 5]] = np.nan
+    row = sanity_rows(setting, features.__getitem__)[1]
+    assert row.note == "2 images could not be read again"
+    assert row.val_f1 > 0.8
 
 
 @pytest.mark.parametrize("task", [Task.MULTICLASS, Task.MULTILABEL])
@@ -205,7 +226,7 @@ def test_baselines_for_every_task(task: Task) -> None:
     scores = selection_scores("ResNet50", embeddings, setting, params=7)
     assert scores.knn_f1 > 0.5
     assert np.isfinite([scores.logme, scores.h_score]).all()
-    assert len(sanity_rows(setting, features.astype(np.float32))) == 2
+    assert len(sanity_rows(setting, features.astype(np.float32).__getitem__)) == 2
 
 
 def test_no_test_image_reaches_a_selection_score() -> None:
@@ -250,7 +271,7 @@ def test_the_table_holds_every_baseline_once() -> None:
     yardstick = Yardstick(
         val_f1={"VGG16": 0.9, "ResNet50": 0.8, "Xception": 0.7}, fine_tuned={"VGG16": 0.8, "Xception": 0.9}
     )
-    frame = baselines_table(scores, sanity_rows(setting, features), yardstick)
+    frame = baselines_table(scores, sanity_rows(setting, features.__getitem__), yardstick)
     assert tuple(frame.columns) == COLUMNS
     wanted = ["majority", "colour_histogram", "heads", "params", "imagenet_top1", "knn", "logme", "h_score"]
     assert frame["baseline"].tolist() == wanted

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from benchmark.cells import unguarded
 from benchmark.errors import DataError
 from benchmark.records import Leaderboard, Outcome, Rejected, Truth
-from benchmark.reporting import BOARD_COLUMNS, class_scores, read_board, write_board
+from benchmark.reporting import (
+    BOARD_COLUMNS,
+    BOARD_FILES,
+    class_scores,
+    read_board,
+    remove_files,
+    write_board,
+    write_rejected,
+)
 from benchmark.reporting.board_files import csv_bytes
 from benchmark.reporting.formats import count, megabytes, safe_cell, seconds
 
@@ -36,6 +44,7 @@ def written(results: Results, tmp_path: Path) -> Path:
         tmp_path,
         title="walls <1>",
         baselines=[{"baseline": "kNN", "val_f1": 0.5}],
+        baseline_scores=[{"backbone": "=A", "logme": 0.5}],
         rejected=rejected,
     )
     return tmp_path
@@ -50,6 +59,7 @@ def test_every_file_of_a_board_is_written(written: Path) -> None:
         "leaderboard.html",
         "per_class_f1.csv",
         "baselines.csv",
+        "baseline_scores.csv",
         "rejected.csv",
         "plots/f1_vs_size.png",
         "plots/ranks.png",
@@ -57,6 +67,35 @@ def test_every_file_of_a_board_is_written(written: Path) -> None:
         "plots/val_f1_per_epoch_top10.png",
         "plots/per_class_f1.png",
     }
+    assert set(BOARD_FILES) == names
+
+
+def test_a_later_board_leaves_nothing_of_an_earlier_one_but_users_files(
+    written: Path, results: Results
+) -> None:
+    own = {"notes.csv", "plots/mine.png"}
+    for name in own:
+        (written / name).write_text("mine")
+    write_board(*results, written)
+    left = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    assert own <= left
+    assert left - own == set(BOARD_FILES) - {"baselines.csv", "baseline_scores.csv", "rejected.csv"}
+    assert "baseline_scores.csv" not in (written / "leaderboard.html").read_text()
+
+
+def test_files_are_removed_and_folders_of_such_a_name_are_not(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "c").symlink_to(tmp_path / "nowhere")
+    remove_files(tmp_path, ["a", "b", "c", "d"])
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_list_of_rejected_files_goes_with_the_last_of_them(tmp_path: Path) -> None:
+    write_rejected([Rejected(path="a.jpg", reason="an empty file")], tmp_path)
+    assert (tmp_path / "rejected.csv").read_text() == "path,reason\na.jpg,an empty file\n"
+    write_rejected([], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_csv_has_the_contract_columns_first_and_reads_back_whole(written: Path, results: Results) -> None:
@@ -118,11 +157,12 @@ def test_page_is_self_contained_and_escaped(written: Path) -> None:
     assert "<random>" in page.text
     assert "<b>no weights</b>" in page.text
     assert "walls <1>" in page.text
+    assert [attrs["href"] for tag, attrs in page.seen if tag == "a"] == ["baseline_scores.csv"]
     assert not [tag for tag, _ in page.seen if tag == "random"]
 
 
 def test_formulas_never_start_a_cell(written: Path) -> None:
-    for name in ("leaderboard.csv", "rejected.csv"):
+    for name in ("leaderboard.csv", "rejected.csv", "baseline_scores.csv"):
         for line in csv.reader(io.StringIO((written / name).read_text())):
             assert not [cell for cell in line if cell.startswith(("=", "@", "\t", "\r"))]
 

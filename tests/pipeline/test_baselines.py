@@ -1,0 +1,118 @@
+"""The baselines beside a board: pixels are looked at once, what fails is told in the table."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmark.data import audit, load_images
+from benchmark.pipeline import Ranked, RankRequest, baselines, rank_backbones, rebuild_report
+from benchmark.pipeline.baselines import are_settled, baseline_tables
+from benchmark.pipeline.heads import HeadJob
+from benchmark.records import HeadProtocol, ImageSet
+
+Make = Callable[..., RankRequest]
+
+
+@pytest.fixture
+def job(photos: Path, tmp_path: Path) -> HeadJob:
+    cache = tmp_path / "cache"
+    images = load_images(photos, cache=cache)
+    audit(images, cache=cache)
+    return HeadJob(images=images, protocol=HeadProtocol(repeats=1), cache=cache, folder=tmp_path / "outcomes")
+
+
+@pytest.fixture(autouse=True)
+def tasks_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test changes in this process must hold for the task."""
+    run_tasks = baselines.run_tasks
+    monkeypatch.setattr(baselines, "run_tasks", lambda task, tasks, _: run_tasks(task, tasks, 1))
+
+
+def colour_row(job: HeadJob) -> dict[str, Any]:
+    (row,) = [row for row in baseline_tables(job, {}, {}).methods if row["baseline"] == "colour_histogram"]
+    return row
+
+
+def moved(images: ImageSet, root: Path) -> ImageSet:
+    return replace(images, root=root)
+
+
+def test_colours_that_the_audit_saw_are_enough_for_any_seed_and_protocol(
+    job: HeadJob, tmp_path: Path
+) -> None:
+    gone = replace(job, images=moved(job.images, tmp_path / "gone"))
+    first = colour_row(gone)
+    assert math.isfinite(first["val_f1"])
+    assert first["note"] == ""
+    other = replace(gone, protocol=replace(gone.protocol, seed=3, repeats=2))
+    assert math.isfinite(colour_row(other)["val_f1"])
+    assert str(colour_row(gone)) == str(first)
+
+
+def test_what_is_stored_is_not_computed_again(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not are_settled(job)
+    first = colour_row(job)
+    assert are_settled(job)
+    monkeypatch.setattr(baselines, "run_tasks", None)
+    assert str(colour_row(job)) == str(first)
+
+
+def test_images_that_went_away_are_counted_and_asked_for_again(job: HeadJob, tmp_path: Path) -> None:
+    shutil.rmtree(job.cache / "audit")
+    copy = Path(shutil.copytree(job.images.root, tmp_path / "copy"))
+    images = moved(job.images, copy)
+    (copy / images.paths[0]).rename(tmp_path / "away.png")
+    partly = colour_row(replace(job, images=images))
+    assert partly["note"] == "1 image could not be read again"
+    assert math.isfinite(partly["val_f1"])
+    assert not are_settled(job), "next time it may be there"
+    (tmp_path / "away.png").rename(copy / images.paths[0])
+    assert colour_row(replace(job, images=images))["note"] == ""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("odd\nimage"), OSError(5, "input/output")])
+def test_no_error_of_the_histograms_ends_the_run(
+    job: HeadJob, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(baselines, "colour_histograms", fail)
+    rows = {row["baseline"]: row for row in baseline_tables(job, {}, {}).methods}
+    assert type(error).__name__ in rows["colour_histogram"]["note"]
+    assert "\n" not in rows["colour_histogram"]["note"]
+    assert math.isnan(rows["colour_histogram"]["val_f1"])
+    assert math.isfinite(rows["majority"]["val_f1"])
+    assert not are_settled(job)
+
+
+def test_a_process_that_dies_is_a_note(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "run_tasks", lambda *_: iter([(0, None)]))
+    assert "died" in colour_row(job)["note"]
+
+
+def test_every_backbone_has_its_scores_beside_the_board(
+    photos: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    backbones = [tiny.tiny_backbone("Tiny8", 8), tiny.tiny_backbone("Tiny16", 16)]
+    request = request_for(photos, *backbones, tiny.tiny_backbone("Broken", build=tiny.explode))
+    ranked: Ranked = rank_backbones(request)
+    table = pd.read_csv(ranked.folder / "baseline_scores.csv")
+    scored = ranked.board.frame.query("status == 'scored'")
+    assert table.backbone.tolist() == scored.backbone.tolist(), "in the order of the board"
+    assert table.val_f1.tolist() == scored.val_f1.tolist()
+    assert table[["params", "knn_f1", "logme", "h_score"]].notna().all(axis=None)
+    assert "baseline_scores.csv" in (ranked.folder / "leaderboard.html").read_text()
+    names = ("baselines.csv", "baseline_scores.csv")
+    first = {name: (ranked.folder / name).read_bytes() for name in names}
+    again = rebuild_report(request, ranked.images.name)
+    assert {name: (again.run / name).read_bytes() for name in names} == first

@@ -1,0 +1,95 @@
+"""The top level of a data set's results is the latest run, and nothing of an earlier one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from benchmark.pipeline import RankRequest, audit_data, rank_backbones, rebuild_report
+
+Make = Callable[..., RankRequest]
+
+
+@pytest.fixture
+def faulty(photos: Path, tmp_path: Path) -> Path:
+    """Photographs with a broken file and one that was saved twice."""
+    data = Path(shutil.copytree(photos, tmp_path / "walls"))
+    (data / "sound" / "broken.png").write_bytes(b"no image")
+    with Image.open(data / "sound" / "0-003.png") as image:
+        image.save(data / "sound" / "again.bmp")
+    return data
+
+
+def mend(data: Path) -> None:
+    (data / "sound" / "broken.png").unlink()
+    (data / "sound" / "again.bmp").unlink()
+
+
+def test_what_was_mended_is_not_listed_any_more(faulty: Path, request_for: Make, tiny: ModuleType) -> None:
+    request = request_for(faulty, tiny.tiny_backbone("Tiny8", 8))
+    first = rank_backbones(request)
+    assert (first.folder / "rejected.csv").exists()
+    assert (first.folder / "audit_pairs.png").exists()
+    own = first.folder / "plots" / "mine.png"
+    own.write_bytes(b"mine")
+    mend(faulty)
+    second = rank_backbones(request)
+    assert not (second.folder / "rejected.csv").exists()
+    assert not (second.folder / "audit_pairs.png").exists()
+    assert own.read_bytes() == b"mine"
+    assert (second.folder / "outcomes").is_dir()
+    assert (first.run / "rejected.csv").exists(), "an earlier run keeps its own"
+
+
+def test_a_broken_file_that_goes_changes_the_pages_though_not_the_board(
+    faulty: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    request = request_for(faulty, tiny.tiny_backbone("Tiny8", 8))
+    assert "broken.png" in (rank_backbones(request).folder / "leaderboard.html").read_text()
+    (faulty / "sound" / "broken.png").unlink()
+    second = rank_backbones(request)
+    assert "broken.png" not in (second.folder / "leaderboard.html").read_text()
+    assert not (second.folder / "rejected.csv").exists()
+    assert "rejected" not in pd.read_csv(second.folder / "audit_summary.csv").code.tolist()
+
+
+def test_an_identical_run_leaves_identical_files(photos: Path, request_for: Make, tiny: ModuleType) -> None:
+    request = request_for(photos, tiny.tiny_backbone("Tiny8", 8))
+    first, second = rank_backbones(request), rank_backbones(request)
+    volatile = {"run.log", "run.json"}
+    content = [
+        {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        for run in (first.run, second.run)
+    ]
+    assert content[0].keys() == content[1].keys()
+    assert all(content[0][name] == content[1][name] for name in content[0].keys() - volatile)
+
+
+def test_a_rebuilt_board_keeps_the_audit(faulty: Path, request_for: Make, tiny: ModuleType) -> None:
+    request = request_for(faulty, tiny.tiny_backbone("Tiny8", 8))
+    first = rank_backbones(request)
+    rebuilt = rebuild_report(request, first.images.name)
+    for name in ("audit_summary.csv", "audit_pairs.csv", "audit_pairs.png"):
+        assert (rebuilt.run / name).read_bytes() == (first.run / name).read_bytes()
+        assert (rebuilt.folder / name).exists()
+
+
+def test_a_later_audit_leaves_nothing_of_an_earlier_one(
+    faulty: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    request = request_for(faulty, tiny.tiny_backbone("Tiny8", 8))
+    _, folder = audit_data(replace(request, auto_groups=True))
+    (folder / "mine.txt").write_text("mine")
+    names = {"audit_summary.csv", "audit_pairs.csv", "mine.txt"}
+    gone = {"audit_pairs.png", "groups.png", "rejected.csv"}
+    assert {path.name for path in folder.iterdir()} == names | gone
+    mend(faulty)
+    audit_data(request)
+    assert {path.name for path in folder.iterdir()} == names
