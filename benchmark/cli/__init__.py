@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ def entry() -> int:
     """The console script: ``main`` without the chatter that native libraries write to stderr."""
     if "--debug" not in sys.argv:
         _mute_native_stderr()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no UTF-8
     return main()
 
 

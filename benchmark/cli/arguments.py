@@ -39,8 +39,8 @@ def add_rank_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="from_run", type=Path, metavar="RUN_JSON", help="repeat a stored run")
 
 
-def add_data(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """DATA and how it is read."""
+def add_data(parser: argparse.ArgumentParser, *, optional: bool = False, split: bool = True) -> None:
+    """DATA and how it is read; ``split`` says whether it is divided for training."""
     parser.add_argument(
         "data",
         nargs="?" if optional else None,
@@ -49,14 +49,10 @@ def add_data(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         help="folder of labelled images, or a CSV with path,label[,split][,group]",
     )
     group = parser.add_argument_group("data")
-    group.add_argument(
-        "--positive",
-        metavar="CLASS",
-        help="positive class of two (default: the one named like positive/defect/crack, else the second)",
-    )
-    group.add_argument(
-        "--groups", metavar="COLUMN|REGEX|auto", help="keep related images on the same side of every split"
-    )
+    if split:
+        _add_splitting(group)
+    else:
+        parser.set_defaults(positive=None, groups=None)
     group.add_argument("--strict", action="store_true", help="a file that cannot be decoded ends the run")
     group.add_argument("--follow-links", action="store_true", help="allow links that leave DATA")
     group.add_argument(
@@ -69,6 +65,27 @@ def add_data(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
     group.add_argument("--limit", type=positive_int, metavar="N", help="use N images, stratified")
     group.add_argument(
         "--seed", type=int, default=0, help="of splits, folds, heads and random weights (default 0)"
+    )
+
+
+def _add_splitting(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--positive",
+        metavar="CLASS",
+        help="positive class of two (default: the one named like positive/defect/crack, else the second)",
+    )
+    group.add_argument(
+        "--groups", metavar="COLUMN|REGEX|auto", help="keep related images on the same side of every split"
+    )
+
+
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """--threshold of a finished model."""
+    parser.add_argument(
+        "--threshold",
+        type=probability,
+        metavar="P",
+        help="decision threshold of sigmoid outputs (default: the model's own)",
     )
 
 
@@ -343,6 +360,24 @@ def size(text: str) -> int | None:
         if text == "native"
         else _number(int, text, 16, "'native' or a whole number of pixels from 16 up")
     )
+
+
+def pixels(text: str) -> int:
+    """A side of images."""
+    return _number(int, text, 16, "a whole number of pixels from 16 up")
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1."""
+    value = _number(float, text, 0.0, "a number from 0 to 1")
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1; got {text!r}")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """A whole number from 0 up."""
+    return _number(int, text, 0, "a whole number from 0 up")
 
 
 def positive_int(text: str) -> int:

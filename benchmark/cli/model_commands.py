@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones import parse_weights
+from benchmark.cells import printable
 from benchmark.cli import arguments as read
 from benchmark.cli.observer import make_observer
-from benchmark.cli.printing import print_rows
-from benchmark.errors import ArgumentError
+from benchmark.cli.printing import print_rows, rows_text
+from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.storage import write_whole
 
 if TYPE_CHECKING:
-    from benchmark.deployment import Evaluation, Prediction, Predictor, TiledPrediction
+    from benchmark.deployment import Evaluation, Explainer, Prediction, Predictor, TileOptions
     from benchmark.finetuning import FineTuned, Recipe
     from benchmark.pipeline import FinetuneJob
     from benchmark.records import Observer
 
 _ROUNDED = 4
+_MOST_LINES = 20
+_HEATMAPS = "heatmaps"
 
 
 def recipes_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -118,12 +122,20 @@ def _model_row(model: FineTuned) -> dict[str, Any]:
 
 def export_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones export``."""
-    from benchmark.deployment import export_model, parse_targets
+    from benchmark.deployment import ExportOptions, Target, export_model, parse_targets
 
-    with make_observer(quiet=arguments.quiet) as observer:
-        results = export_model(
-            arguments.model, parse_targets(arguments.to), data=arguments.data, observer=observer
+    targets = parse_targets(arguments.to)
+    if arguments.integer_only and Target.TFLITE_INT8 not in targets:
+        raise ArgumentError(
+            "says nothing about these targets", where="--integer-only", expected="tflite-int8"
         )
+    options = ExportOptions(
+        integer_only=arguments.integer_only,
+        parity_images=arguments.parity_images,
+        timeout_seconds=arguments.timeout,
+    )
+    with make_observer(quiet=arguments.quiet) as observer:
+        results = export_model(arguments.model, targets, options, data=arguments.data, observer=observer)
     print_rows([_rounded(result.row()) for result in results], arguments.format)
     return 0 if all(result.passed for result in results) else 1
 
@@ -134,50 +146,142 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def predict_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones predict``."""
-    from benchmark.deployment import open_model
+    from benchmark.deployment import open_explainer, open_model
 
+    _check_predict(arguments)
+    wants_maps = arguments.heatmaps is not None
+    explainer = open_explainer(arguments.model) if wants_maps and arguments.tiles is None else None
     predictor = open_model(arguments.model)
+    _check_threshold(arguments.threshold, predictor)
     with make_observer(quiet=arguments.quiet) as observer:
-        found = _predictions(arguments, predictor, observer)
+        found, failures = _predictions(arguments, predictor, observer)
     labels = predictor.description.labels
-    print_rows([_prediction_row(prediction, labels) for prediction in found], arguments.format)
-    unread = [prediction for prediction in found if prediction.error]
-    if unread:
-        print(
-            f"{len(unread)} of {len(found)} files could not be read; see the error column.", file=sys.stderr
+    _show([_prediction_row(prediction, labels) for prediction in found], arguments)
+    if explainer is not None:
+        # Only now: nothing that goes wrong with a picture costs a prediction.
+        with make_observer(quiet=arguments.quiet) as observer:
+            failures = _explain(arguments, explainer, found, observer)
+    unread = sum(bool(prediction.error) for prediction in found)
+    _say_lines([f"{unread} of {len(found)} files could not be read; see the error column."] * bool(unread))
+    _say_lines([f"No heatmap of {failure}" for failure in failures])
+    return 1 if failures or unread == len(found) else 0
+
+
+def _check_predict(arguments: argparse.Namespace) -> None:
+    """Refuse before any work what would be ignored or could not be written."""
+    for name in ("overlap", "merge"):
+        if arguments.tiles is None and getattr(arguments, name) is not None:
+            raise ArgumentError("says how windows are laid and merged", where=f"--{name}", expected="--tiles")
+    if arguments.output is not None and _style_of(arguments.output) not in ("csv", "json"):
+        raise ArgumentError(
+            "neither CSV nor JSON",
+            where="--output",
+            expected="a name that ends in .csv or .json",
+            got=arguments.output,
         )
-    return 1 if len(unread) == len(found) else 0
 
 
-def _predictions(arguments: argparse.Namespace, predictor: Predictor, observer: Observer) -> list[Prediction]:
-    from benchmark.deployment import PredictOptions, TileOptions, predict, predict_tiles
+def _check_threshold(threshold: float | None, predictor: Predictor) -> None:
+    if threshold is not None and predictor.description.task == "multiclass":
+        raise ArgumentError(
+            "exclusive classes have no threshold: the most probable one is taken",
+            where="--threshold",
+            next_step="Leave it out.",
+        )
+
+
+def _style_of(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
+
+
+def _show(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Print rows, or write them to ``--output``; where that fails they are printed after all."""
+    if arguments.output is None:
+        print_rows(rows, arguments.format)
+        sys.stdout.flush()
+        return
+    text = rows_text(rows, _style_of(arguments.output))
+    try:
+        write_whole(arguments.output, text.encode())
+    except StorageFull:
+        print(text, end="")
+        raise
+    print(f"Written to {arguments.output}", file=sys.stderr)
+
+
+def _say_lines(lines: Sequence[str]) -> None:
+    """Lines on stderr, of which there may be as many as files."""
+    for line in lines[:_MOST_LINES]:
+        print(printable(line), file=sys.stderr)
+    if len(lines) > _MOST_LINES:
+        print(f"... and {len(lines) - _MOST_LINES} more", file=sys.stderr)
+
+
+def _predictions(
+    arguments: argparse.Namespace, predictor: Predictor, observer: Observer
+) -> tuple[Sequence[Prediction], list[str]]:
+    """Predictions, and what became of no heatmap."""
+    from benchmark.deployment import PredictOptions, predict, predict_tiles
 
     if arguments.tiles is not None:
-        options = TileOptions(size=arguments.tiles, overlap=arguments.overlap)
-        tiled: Sequence[TiledPrediction] = predict_tiles(
-            predictor, arguments.images, options, overlays=arguments.heatmaps, observer=observer
+        tiled = predict_tiles(
+            predictor,
+            arguments.images,
+            _tile_options(arguments),
+            overlays=arguments.heatmaps,
+            observer=observer,
         )
-        return [one.prediction for one in tiled]
-    found = list(
-        predict(
-            predictor, arguments.images, PredictOptions(batch_size=arguments.batch_size), observer=observer
-        )
+        failures = [f"{one.prediction.path}: {one.overlay_error}" for one in tiled if one.overlay_error]
+        return [one.prediction for one in tiled], failures
+    plain = PredictOptions(batch_size=arguments.batch_size, threshold=arguments.threshold)
+    options = replace(plain, max_pixels=arguments.max_pixels or plain.max_pixels)
+    return predict(predictor, arguments.images, options, observer=observer), []
+
+
+def _tile_options(arguments: argparse.Namespace) -> TileOptions:
+    from benchmark.deployment import Merge, TileOptions
+
+    plain = TileOptions(
+        size=arguments.tiles,
+        merge=None if arguments.merge is None else Merge(arguments.merge),
+        threshold=arguments.threshold,
+        batch_size=arguments.batch_size,
     )
-    if arguments.heatmaps is not None:
-        _explain(arguments, [Path(one.path) for one in found if not one.error])
-    return found
+    return replace(
+        plain,
+        overlap=plain.overlap if arguments.overlap is None else arguments.overlap,
+        max_pixels=arguments.max_pixels or plain.max_pixels,
+    )
 
 
-def _explain(arguments: argparse.Namespace, paths: Sequence[Path]) -> None:
-    """Write a Grad-CAM overlay of each image."""
-    from benchmark.data import load_pixels
-    from benchmark.deployment import explain_png, open_explainer
+def _explain(
+    arguments: argparse.Namespace, explainer: Explainer, found: Sequence[Prediction], observer: Observer
+) -> list[str]:
+    """Write a Grad-CAM overlay of each image that could be read; what became of none."""
+    from benchmark.deployment import picture_name
 
-    explainer = open_explainer(arguments.model)
+    readable = [Path(one.path) for one in found if not one.error]
+    failures = []
+    observer.started(_HEATMAPS, len(readable))
+    for number, path in enumerate(readable):
+        try:
+            png = _explained(arguments, explainer, path)
+            write_whole(arguments.heatmaps / picture_name(number, path), png)
+        except (DataError, StorageFull) as error:
+            failures.append(f"{path}: {error}")
+        observer.advanced(_HEATMAPS, number + 1)
+    observer.finished(_HEATMAPS, f"{len(failures)} failed" if failures else "")
+    return failures
+
+
+def _explained(arguments: argparse.Namespace, explainer: Explainer, path: Path) -> bytes:
+    from benchmark.data import DataOptions, load_pixels
+    from benchmark.deployment import explain_png
+
     description = explainer.description
-    for number, path in enumerate(paths):
-        pixels = load_pixels(path, description.input_size, description.resize)
-        write_whole(arguments.heatmaps / f"{number:05}-{path.stem[:80]}.png", explain_png(explainer, pixels))
+    most = arguments.max_pixels or DataOptions().max_pixels
+    pixels = load_pixels(path, description.input_size, description.resize, max_pixels=most)
+    return explain_png(explainer, pixels)
 
 
 def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
@@ -189,40 +293,47 @@ def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, 
 def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones evaluate``."""
     from benchmark.data import load_images
-    from benchmark.deployment import evaluate, open_model
-    from benchmark.reporting import write_evaluation
+    from benchmark.deployment import PredictOptions, evaluate, open_model
+    from benchmark.reporting import evaluation_folder, write_evaluation
 
     predictor = open_model(arguments.model)
-    if arguments.groups == "auto":
-        raise ArgumentError("evaluate splits nothing", where="--groups auto", next_step="Leave it out.")
+    _check_threshold(arguments.threshold, predictor)
     with make_observer(quiet=arguments.quiet) as observer:
         images = load_images(
-            arguments.data, cache=arguments.cache, options=read.data_options(arguments), observer=observer
+            arguments.data,
+            cache=arguments.cache,
+            options=read.data_options(arguments),
+            known=predictor.description.known_labels,
+            observer=observer,
         )
-        evaluation = evaluate(predictor, images, observer=observer)
-    folder = arguments.results / images.name / "evaluate" / predictor.description.backbone
-    write_evaluation(evaluation, folder)
+        options = PredictOptions(threshold=arguments.threshold, max_pixels=arguments.max_pixels)
+        evaluation = evaluate(predictor, images, options, observer=observer)
+    folder = evaluation_folder(evaluation, arguments.results / images.name)
+    write_evaluation(evaluation, folder, model=arguments.model, data=arguments.data)
     print_rows(_evaluation_rows(evaluation), arguments.format)
-    print(f"Written to {folder}", file=sys.stderr)
+    _say_lines([*_left_out(evaluation), f"Written to {folder}"])
     return 0
+
+
+def _left_out(evaluation: Evaluation) -> Iterator[str]:
+    """What the scores are not about."""
+    if evaluation.rejected:
+        yield f"{len(evaluation.rejected)} files were left out; see rejected.csv."
+    if evaluation.unreadable:
+        yield f"{evaluation.unreadable} images could not be read; see the error column of predictions.csv."
+    if evaluation.absent:
+        names = ", ".join(evaluation.absent)
+        yield f"No image of {names}: these images say nothing about how well that is found."
 
 
 def _evaluation_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     whole = {name: round(value, _ROUNDED) for name, value in evaluation.metrics.items()}
-    rows: list[dict[str, Any]] = [
-        {"class": "all", "images": evaluation.images, "f1": whole["f1"], "accuracy": whole["accuracy"]}
-        | {name: whole[name] for name in ("precision", "recall")}
-    ]
+    scored: dict[str, Any] = {"class": "all", "images": evaluation.images}
+    left_out = {"unreadable": evaluation.unreadable, "rejected": len(evaluation.rejected)}
+    rows = [scored | {name: whole[name] for name in ("f1", "accuracy", "precision", "recall")} | left_out]
     for per_class in evaluation.per_class:
-        facts = {name: per_class[name] for name in ("f1", "precision", "recall")}
-        rows.append(
-            {
-                "class": per_class["class"],
-                "images": per_class["support"],
-                "f1": round(float(facts["f1"]), _ROUNDED),
-                "accuracy": float("nan"),
-                "precision": round(float(facts["precision"]), _ROUNDED),
-                "recall": round(float(facts["recall"]), _ROUNDED),
-            }
-        )
+        facts = {name: round(float(per_class[name]), _ROUNDED) for name in ("f1", "precision", "recall")}
+        unknown = dict.fromkeys(("accuracy", *left_out), float("nan"))
+        row = {"class": per_class["class"], "images": per_class["support"], **facts, **unknown}
+        rows.append({name: row[name] for name in rows[0]})
     return rows

@@ -140,6 +140,25 @@ def _export(commands: _Commands) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="the images it was trained on, where they have moved"
     )
+    parser.add_argument(
+        "--parity-images",
+        type=add.whole_number,
+        default=2000,
+        metavar="N",
+        help="compare on at most N validation images, stratified; 0 takes all (default 2000)",
+    )
+    parser.add_argument(
+        "--integer-only",
+        action="store_true",
+        help="tflite-int8 keeps no operator in float, whatever that costs",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=add.positive_float,
+        default=900.0,
+        metavar="SECONDS",
+        help="for one conversion or one comparison (default 900)",
+    )
     add.add_output(parser)
 
 
@@ -156,17 +175,33 @@ def _predict(commands: _Commands) -> None:
         help="slide windows over large photographs (default side 224)",
     )
     parser.add_argument(
-        "--overlap", type=add.share_below_one, default=0.5, help="of neighbouring windows (default 0.5)"
+        "--overlap", type=add.share_below_one, help="with --tiles: of neighbouring windows (default 0.5)"
     )
+    parser.add_argument(
+        "--merge",
+        choices=["max", "mean"],
+        help="with --tiles: how windows are merged (default max; mean for exclusive classes)",
+    )
+    add.add_threshold(parser)
     parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="write overlay pictures that show where")
     parser.add_argument("--batch-size", type=add.positive_int, default=32, help="default 32")
+    parser.add_argument(
+        "--max-pixels",
+        type=add.positive_int,
+        metavar="N",
+        help="refuse larger images (default 50,000,000; with --tiles 200,000,000)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write to FILE.csv or FILE.json instead of printing"
+    )
     add.add_output(parser)
 
 
 def _evaluate(commands: _Commands) -> None:
     parser = _command(commands, "evaluate", "metrics of a model on other labelled images")
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a fine-tuned or exported model")
-    add.add_data(parser)
+    add.add_data(parser, split=False)
+    add.add_threshold(parser)
     add.add_folders(parser)
     add.add_output(parser)
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmark.cells import guarded, printable
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -20,13 +22,27 @@ _Rows = Sequence[Mapping[str, Any]]
 
 
 def print_rows(rows: _Rows, style: str) -> None:
-    """Print rows of one shape as a table, CSV or JSON."""
-    if style == "json":
-        print(json.dumps([_strict(row) for row in rows], indent=1))
-    elif style == "csv":
-        print(_csv(rows), end="")
-    else:
+    """Print rows as a table, CSV or JSON; their keys are the columns."""
+    if style == "table":
         _print_table(rows)
+    else:
+        print(rows_text(rows, style), end="")
+
+
+def rows_text(rows: _Rows, style: str) -> str:
+    """What ``print_rows`` prints as ``csv`` or ``json``."""
+    if style == "json":
+        return json.dumps([_strict(row) for row in rows], indent=1) + "\n"
+    columns = _columns(rows)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([_cell(column) for column in columns])
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return buffer.getvalue()
+
+
+def _columns(rows: _Rows) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for row in rows for name in row))
 
 
 def _strict(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,12 +53,17 @@ def _strict(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _csv(rows: _Rows) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+def _unknown(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _cell(value: object) -> object:
+    """A CSV cell: numbers as they are, what is not known empty, text on one line that no spreadsheet runs."""
+    if _unknown(value):
+        return ""
+    if isinstance(value, int | float):
+        return value
+    return guarded(printable(str(value)), raw=str(value))
 
 
 def _print_table(rows: _Rows) -> None:
@@ -50,16 +71,25 @@ def _print_table(rows: _Rows) -> None:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0] if rows else ():
-        numeric = all(isinstance(row[name], int | float) for row in rows)
+    columns = _columns(rows)
+    for name in columns:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(
-            name, justify="right" if numeric else "left", no_wrap=numeric or name == "name", overflow="fold"
+            Text(printable(name)),
+            justify="right" if numeric else "left",
+            no_wrap=numeric or name == "name",
+            overflow="fold",
         )
     for row in rows:
-        table.add_row(
-            *(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row.values())
-        )
+        table.add_row(*(Text(_shown(row.get(name))) for name in columns))
     console().print(table)
+
+
+def _shown(value: object) -> str:
+    """A cell of a table: names of files can neither break a line nor write to the terminal."""
+    if _unknown(value):
+        return ""
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 def console() -> Console:

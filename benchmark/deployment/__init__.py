@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmark.deployment.description import Deployment, read_description
     from benchmark.deployment.evaluation import Evaluation, evaluate
     from benchmark.deployment.export import ExportResult, export_model
-    from benchmark.deployment.heatmap import overlay_png
+    from benchmark.deployment.heatmap import overlay_png, picture_name
     from benchmark.deployment.opening import open_model
     from benchmark.deployment.parity import Parity
     from benchmark.deployment.prediction import (
@@ -48,7 +48,7 @@ _HOMES = {
     "description": ("Deployment", "read_description"),
     "evaluation": ("Evaluation", "evaluate"),
     "export": ("ExportResult", "export_model"),
-    "heatmap": ("overlay_png",),
+    "heatmap": ("overlay_png", "picture_name"),
     "opening": ("open_model",),
     "parity": ("Parity",),
     "prediction": (
@@ -91,6 +91,7 @@ __all__ = [
     "open_model",
     "overlay_png",
     "parse_targets",
+    "picture_name",
     "predict",
     "predict_photo",
     "predict_tiles",

@@ -28,6 +28,8 @@ class Evaluation:
     """Scores of a model on labelled images.
 
     Attributes:
+        model: that was scored.
+        data_fingerprint: ``ImageSet.fingerprint()`` of the images.
         metrics: f1, accuracy, precision, recall, over ``images``. A macro average is over the classes that
             occur or are decided.
         images: images that could be read and were scored.
@@ -43,6 +45,8 @@ class Evaluation:
         truth: per image its label, several joined by ``;``.
     """
 
+    model: Deployment
+    data_fingerprint: str
     metrics: Mapping[str, float]
     images: int
     unreadable: int
@@ -87,6 +91,8 @@ def evaluate(
     truth, labels = everything[readable], description.labels
     decided = np.array([row.decided for row in rows if not row.error], bool)
     return Evaluation(
+        model=description,
+        data_fingerprint=images.fingerprint(),
         metrics=_metrics(decided, truth, description),
         images=len(truth),
         unreadable=len(rows) - len(truth),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         compare_runs,
         comparison_table,
     )
-    from benchmark.reporting.evaluation_files import write_evaluation
+    from benchmark.reporting.evaluation_files import evaluation_folder, write_evaluation
     from benchmark.reporting.plots import Plot, draw_plots
     from benchmark.reporting.run_record import (
         BackboneRecord,
@@ -38,7 +38,7 @@ _HOMES = {
     "board_files": ("BOARD_COLUMNS", "read_board"),
     "class_table": ("class_scores",),
     "compare": ("Change", "ChangeKind", "Comparison", "ScoreChange", "compare_runs", "comparison_table"),
-    "evaluation_files": ("write_evaluation",),
+    "evaluation_files": ("evaluation_folder", "write_evaluation"),
     "plots": ("Plot", "draw_plots"),
     "run_record": (
         "BackboneRecord",
@@ -69,6 +69,7 @@ __all__ = [
     "compare_runs",
     "comparison_table",
     "draw_plots",
+    "evaluation_folder",
     "read_board",
     "read_image_list",
     "read_run_record",

@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 from benchmark.deployment import Evaluation
 from benchmark.reporting.board_files import columns_of, csv_bytes
+from benchmark.reporting.write import rejected_bytes
 from benchmark.storage import write_whole
 
+_REJECTED = "rejected.csv"
+_UNSAFE = re.compile(r"[^\w.@+-]+", re.ASCII)
+_LONGEST_PART = 60
+_DIGEST_DIGITS = 8
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, ...]:
+
+def evaluation_folder(evaluation: Evaluation, results: Path) -> Path:
+    """Where an evaluation belongs: other models, and other thresholds of one model, have other folders.
+
+    Args:
+        evaluation: what is to be written.
+        results: of the data set, ``results/<dataset>``.
+
+    Returns:
+        ``results/<dataset>/evaluate/<backbone>-<recipe>-<target>-<digest>[-threshold-T]``.
+    """
+    model = evaluation.model
+    names = [model.backbone, model.recipe, model.target.value, model.model_sha256[:_DIGEST_DIGITS]]
+    if evaluation.threshold != model.threshold:
+        names += ["threshold", repr(evaluation.threshold)]
+    safe = (_UNSAFE.sub("_", name)[-_LONGEST_PART:] for name in names if name)
+    return results / "evaluate" / "-".join(safe)
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data: Path) -> tuple[Path, ...]:
     """Write an evaluation's metrics, its rows per class, its predictions and its confusion matrix.
 
-    ``metrics.json``, ``per_class.csv``, ``predictions.csv``; ``confusion_matrix.csv`` for exclusive classes.
+    ``metrics.json`` (with what was evaluated), ``per_class.csv``, ``predictions.csv``;
+    ``confusion_matrix.csv`` for exclusive classes, ``rejected.csv`` where files were left out.
+
+    Args:
+        evaluation: what to write.
+        folder: where; see ``evaluation_folder``.
+        model: of the model, as given.
+        data: of the images, as given.
 
     Returns:
         The files written.
@@ -21,28 +54,64 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, ...]:
     Raises:
         StorageFull: the folder cannot be written.
     """
-    predictions = [
-        {
-            "path": row.path,
-            "truth": truth,
-            "label": row.label,
-            "probability": max(row.probabilities, default=None),
-            "error": row.error,
-        }
-        for row, truth in zip(evaluation.rows, evaluation.truth, strict=True)
-    ]
-    metrics = {"images": evaluation.images, **evaluation.metrics}
+    predictions = _predictions(evaluation)
     files = {
-        "metrics.json": (json.dumps(metrics, indent=1) + "\n").encode(),
+        "metrics.json": (json.dumps(_metrics(evaluation, model, data), indent=1) + "\n").encode(),
         "per_class.csv": csv_bytes(columns_of(evaluation.per_class), evaluation.per_class),
         "predictions.csv": csv_bytes(columns_of(predictions), predictions),
     }
     if evaluation.confusion is not None:
-        rows = [
-            {"truth": label, **dict(zip(evaluation.labels, counts.tolist(), strict=True))}
-            for label, counts in zip(evaluation.labels, evaluation.confusion, strict=True)
-        ]
-        files["confusion_matrix.csv"] = csv_bytes(("truth", *evaluation.labels), rows)
+        files["confusion_matrix.csv"] = _confusion(evaluation)
+    if evaluation.rejected:
+        files[_REJECTED] = rejected_bytes(evaluation.rejected)
+    else:
+        (folder / _REJECTED).unlink(missing_ok=True)  # of an earlier evaluation
     for name, content in files.items():
         write_whole(folder / name, content)
     return tuple(folder / name for name in files)
+
+
+def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:
+    described = evaluation.model
+    return {
+        "model": {
+            "path": str(model),
+            "backbone": described.backbone,
+            "recipe": described.recipe,
+            "target": described.target.value,
+            "sha256": described.model_sha256,
+        },
+        "data": str(data),
+        "data_fingerprint": evaluation.data_fingerprint,
+        "threshold": evaluation.threshold,
+        "average": evaluation.average.value,
+        "images": evaluation.images,
+        "unreadable": evaluation.unreadable,
+        "rejected": len(evaluation.rejected),
+        "absent_classes": list(evaluation.absent),
+        **evaluation.metrics,
+    }
+
+
+def _predictions(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One row per image: path, truth, label, ``p_<class>`` and error."""
+    columns = [f"p_{label}" for label in evaluation.labels]
+    return [
+        {
+            "path": row.path,
+            "truth": truth,
+            "label": row.label,
+            **dict(zip(columns, row.probabilities or [None] * len(columns), strict=True)),
+            "error": row.error,
+        }
+        for row, truth in zip(evaluation.rows, evaluation.truth, strict=True)
+    ]
+
+
+def _confusion(evaluation: Evaluation) -> bytes:
+    assert evaluation.confusion is not None
+    rows = [
+        {"truth": label, **dict(zip(evaluation.labels, counts.tolist(), strict=True))}
+        for label, counts in zip(evaluation.labels, evaluation.confusion, strict=True)
+    ]
+    return csv_bytes(("truth", *evaluation.labels), rows)
