@@ -32,7 +32,13 @@ if TYPE_CHECKING:
         write_run_record,
     )
     from benchmark.reporting.terminal import board_table
-    from benchmark.reporting.write import write_board, write_rejected, write_table
+    from benchmark.reporting.write import (
+        BOARD_FILES,
+        remove_files,
+        write_board,
+        write_rejected,
+        write_table,
+    )
 
 _HOMES = {
     "board_files": ("BOARD_COLUMNS", "read_board"),
@@ -50,12 +56,13 @@ _HOMES = {
         "write_run_record",
     ),
     "terminal": ("board_table",),
-    "write": ("write_table", "write_board", "write_rejected"),
+    "write": ("BOARD_FILES", "remove_files", "write_table", "write_board", "write_rejected"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BOARD_COLUMNS",
+    "BOARD_FILES",
     "BackboneRecord",
     "Change",
     "ChangeKind",
@@ -73,6 +80,7 @@ __all__ = [
     "read_board",
     "read_image_list",
     "read_run_record",
+    "remove_files",
     "write_board",
     "write_evaluation",
     "write_image_list",
