@@ -258,7 +258,7 @@ def add_finetuning(parser: argparse.ArgumentParser) -> None:
         "--hidden", type=positive_int, metavar="UNITS", help="a ReLU layer before the output"
     )
     changes.add_argument("--dropout", type=share_below_one)
-    changes.add_argument("--optimizer", choices=["adam", "rmsprop", "sgd"])
+    changes.add_argument("--optimizer", choices=["adam", "adamw", "rmsprop", "sgd"])
     changes.add_argument("--learning-rates", type=two_rates, metavar="P1,P2")
     changes.add_argument("--schedule", choices=["constant", "cosine", "exponential"])
     changes.add_argument(
@@ -267,7 +267,7 @@ def add_finetuning(parser: argparse.ArgumentParser) -> None:
         metavar="PATIENCE",
         help="epochs without a better validation F1",
     )
-    changes.add_argument("--image-size", type=size, metavar="N")
+    changes.add_argument("--image-size", type=pixels, metavar="N", help="input side in pixels")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

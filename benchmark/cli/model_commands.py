@@ -60,11 +60,8 @@ def finetune_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
     for model in result.models:
         for note in model.notes:
             print(f"{model.backbone}: {note}", file=sys.stderr)
-    if result.regret == result.regret:
-        print(
-            f"The board's first choice gives away {result.regret:.4f} validation F1 after fine-tuning.",
-            file=sys.stderr,
-        )
+    for remark in result.remarks:
+        print(remark, file=sys.stderr)
     for model in result.models:
         print(f"Written to {model.model_dir}", file=sys.stderr)
     return 1 if result.failed else 0
@@ -94,7 +91,7 @@ def _finetune_job(arguments: argparse.Namespace) -> FinetuneJob:
         winner=arguments.winner,
         top=arguments.top,
         weights=None if weights is None else parse_weights(weights, seed=arguments.seed),
-        options=read.data_options(arguments),
+        options=replace(read.data_options(arguments), jobs=arguments.jobs),
         auto_groups=read.wants_auto_groups(arguments),
         cache=arguments.cache,
         results=arguments.results,
@@ -117,6 +114,8 @@ def _model_row(model: FineTuned) -> dict[str, Any]:
         for part, metrics in (parts or {}).items():
             if metrics is not None:
                 row[f"{part}_f1_{moment}"] = round(metrics["f1"], _ROUNDED)
+    for kind, f1 in model.comparison.test_f1_by_split.items():
+        row[f"test_f1_{kind}_split"] = round(f1, _ROUNDED)
     return row
 
 
@@ -318,9 +317,9 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
 def _left_out(evaluation: Evaluation) -> Iterator[str]:
     """What the scores are not about."""
     if evaluation.rejected:
-        yield f"{len(evaluation.rejected)} files were left out; see rejected.csv."
+        yield f"Files left out: {len(evaluation.rejected)}; see rejected.csv."
     if evaluation.unreadable:
-        yield f"{evaluation.unreadable} images could not be read; see the error column of predictions.csv."
+        yield f"Images not readable any more: {evaluation.unreadable}; see predictions.csv."
     if evaluation.absent:
         names = ", ".join(evaluation.absent)
         yield f"No image of {names}: these images say nothing about how well that is found."

@@ -308,6 +308,20 @@ def test_decoding_on_the_way_gives_the_pixels_of_the_scratch(
     assert not (tmp_path / "scratch").exists()
 
 
+@pytest.mark.parametrize("limit", [0, 2**30], ids=["decoded anew", "scratch"])
+def test_an_image_with_too_many_pixels_is_refused(
+    limit: int, binary: ImageSet, request_for: Request, tmp_path: Path
+) -> None:
+    from benchmark.finetuning.pixels import open_pixels
+
+    asked = request_for(scratch_bytes=limit, max_pixels=40 * 40 - 1)
+    with (
+        pytest.raises(DataError, match="at most 1,599"),
+        open_pixels(asked, binary, tmp_path / "scratch", Witness()) as pixels,
+    ):
+        next(pixels(np.array([0])))
+
+
 def event_payloads(path: Path) -> list[bytes]:
     """Records of an event file: length, its checksum, bytes, their checksum."""
     content, payloads = path.read_bytes(), []
