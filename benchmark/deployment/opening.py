@@ -136,20 +136,21 @@ def _folder_of(path: Path) -> Path:
 
 
 def _alternatives(path: Path) -> str:
-    """What may have been meant: the models in the nearest folder above that exists, likely ones first."""
+    """What may have been meant: the models in the nearest folder above that exists."""
     nearest = next((folder for folder in (path, *path.parents) if folder.is_dir()), Path())
-    models = list(_models_in(nearest))
-    near = get_close_matches(path.name, [model.name for model in models], n=1)
-    models.sort(key=lambda model: model.name not in near)
-    return f"Did you mean {' or '.join(map(str, models))}?" if models else ""
+    models = {model.name: model for model in _models_in(nearest)}
+    near = get_close_matches(path.name, list(models), n=1)
+    meant = f"Did you mean {models[near[0]]}? " if near else ""
+    listed = ", ".join(str(model.relative_to(nearest)) for model in models.values())
+    return f"{meant}There are in {nearest}: {listed}." if models else ""
 
 
 def _models_in(folder: Path) -> Iterator[Path]:
-    """The exports in a model folder (or in its folder of exports), then the model folder itself."""
+    """The model of a model folder, and the exports in it or in its folder of exports."""
+    if (folder / MANIFEST).is_file():
+        yield folder / MODEL
     for exports in (folder, folder / EXPORT):
         yield from sorted(path.parent for path in exports.glob(f"[!.]*/{DESCRIPTION}"))
-    if (folder / MANIFEST).is_file():
-        yield folder
 
 
 def _what_is_there(folder: Path) -> str:

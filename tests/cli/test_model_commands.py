@@ -180,7 +180,7 @@ def test_what_was_left_out_is_counted_and_listed(
     whole, bright, dark = answer.rows
     assert (whole["images"], whole["rejected"], whole["unreadable"]) == (2, 1, 0)
     assert (bright["images"], dark["images"]) == (2, 0)
-    assert "1 files were left out; see rejected.csv" in answer.err
+    assert "Files left out: 1; see rejected.csv" in answer.err
     assert "No image of dark" in answer.err
     folder = the_folder(answer)
     assert "bright/page.jpg" in (folder / "rejected.csv").read_text()
@@ -333,7 +333,7 @@ def test_a_name_that_is_no_utf8_ends_nothing(
 def test_a_mistyped_export_is_no_other_model(backbones: Run, shelf: Path, command: str) -> None:
     answer = backbones(command, shelf / "model" / "onnx", shelf / "photos", "--quiet")
     assert (answer.status, answer.out) == (2, "")
-    assert f"Did you mean {shelf / 'model' / 'export' / 'onnx'} or" in answer.said
+    assert f"Did you mean {shelf / 'model' / 'export' / 'onnx'}?" in answer.said
 
 
 def test_an_export_of_an_earlier_model_is_refused(backbones: Run, model: Path, shelf: Path) -> None:

@@ -107,27 +107,25 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opener", [open_model, open_explainer])
 @pytest.mark.parametrize(
-    ("mistyped", "meant"),
+    ("mistyped", "meant", "listed"),
     [
-        ("export/onx", "export/onnx"),
-        ("onnx", "export/onnx"),
-        ("export/nothing/at/all", "export/keras"),
-        ("export", "export/keras"),
-        ("tflite-int8/model.tflite", "export/tflite-int8"),
+        ("export/onx", "Did you mean {}/export/onnx? ", "keras, onnx, openvino"),
+        ("onnx", "Did you mean {}/export/onnx? ", "model.keras, export/keras, export/onnx"),
+        ("model.kera", "Did you mean {}/model.keras? ", "model.keras, export/keras, export/onnx"),
+        ("export/nothing/at/all", "", "keras, onnx, openvino"),
+        ("export", "", "keras, onnx, openvino"),
     ],
 )
 def test_a_mistyped_path_never_opens_another_model(
-    exported: dict[Target, ExportResult], trained: Any, mistyped: str, meant: str, opener: Any
+    exported: dict[Target, ExportResult], trained: Any, mistyped: str, meant: str, listed: str, opener: Any
 ) -> None:
     folder = trained.model_dir
+    assert len(exported) == len(Target)
     with pytest.raises(ManifestError) as caught:
         opener(folder / mistyped)
     assert caught.value.where == str(folder / mistyped)
-    suggested = caught.value.next_step.removeprefix("Did you mean ").removesuffix("?").split(" or ")
-    if Path(mistyped).name in {"onx", "onnx"}:
-        assert suggested[0] == str(folder / meant)
-    assert str(folder / meant) in suggested
-    assert len(exported) == len([path for path in suggested if "/export/" in path])
+    above = folder / "export" if mistyped.startswith("export") else folder
+    assert caught.value.next_step.startswith(f"{meant.format(folder)}There are in {above}: {listed}")
 
 
 def test_a_file_beside_the_model_is_no_model(trained: Any, tmp_path: Path) -> None:
