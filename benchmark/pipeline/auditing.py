@@ -16,6 +16,7 @@ from benchmark.data import (
     write_audit,
 )
 from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import CacheError
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime, Silent
 from benchmark.pipeline.requests import RankRequest
@@ -96,7 +97,7 @@ def audit_images(
         plans: embedded backbones; the cheapest pretrained one lends its eyes.
         observer: told about progress.
     """
-    features = _features(request, images, plans)
+    features = _features(request, images, plans, observer)
     report = audit(images, cache=request.embed.cache, features=features, observer=observer)
     notes: tuple[str, ...] = ()
     if request.auto_groups:
@@ -123,7 +124,9 @@ def with_auto_groups(
     return regroup(images, grouping.groups, seed=seed), grouping.notes
 
 
-def _features(request: RankRequest, images: ImageSet, plans: Sequence[Plan]) -> Float32 | None:
+def _features(
+    request: RankRequest, images: ImageSet, plans: Sequence[Plan], observer: Observer
+) -> Float32 | None:
     """Embeddings of the cheapest pretrained backbone that is embedded; None without one."""
     seeing = [
         plan
@@ -135,4 +138,8 @@ def _features(request: RankRequest, images: ImageSet, plans: Sequence[Plan]) -> 
     plan = min(seeing, key=lambda one: (one.backbone.flops, one.backbone.name))
     if plan.key is None:
         return None
-    return EmbeddingStore(request.embed.cache).read(plan.key, images.image_ids).features
+    try:
+        return EmbeddingStore(request.embed.cache).read(plan.key, images.image_ids).features
+    except CacheError as error:  # another run's size limit took them meanwhile
+        observer.message(f"The audit looks at colours and hashes alone: {error}")
+        return None

@@ -98,7 +98,7 @@ def board_digest(ranked: Ranked, job: HeadJob) -> str:
     rows = [{name: str(value) for name, value in row.items() if name not in _VOLATILE} for row in board.rows]
     parts = [
         __version__,
-        None if report is None else [asdict(finding) for finding in report.findings],
+        None if report is None else [str(one) for one in (*report.findings, *report.pairs)],
         images.fingerprint(),
         images.paths,
         images.duplicates,

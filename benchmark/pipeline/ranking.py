@@ -108,10 +108,11 @@ class _Ranking:
     def _first_embeddings(self, images: ImageSet) -> Embedded:
         """Everything, or for halving the cheapest pretrained backbone, which the audit sees through."""
         embed = self._request.embed
-        if self._request.search is Search.HALVING:
-            cheapest = cheapest_pretrained(self._request)
-            embed = replace(embed, backbones=(cheapest,) if cheapest else ())
-        return embed_images(embed, images, self._observer)
+        if self._request.search is not Search.HALVING:
+            return embed_images(embed, images, self._observer)
+        cheapest = cheapest_pretrained(self._request)
+        embed = replace(embed, backbones=(cheapest,) if cheapest else ())
+        return embed_images(embed, images, self._observer, planned_images=len(images))
 
     def _search(self, embedded: Embedded, job: HeadJob) -> Searched:
         if self._request.search is Search.HALVING:

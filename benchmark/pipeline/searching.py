@@ -107,7 +107,12 @@ class SubsetScorer:
         """Embed and score several backbones on the same rows together."""
         images, positions = self._images(rows)
         chosen = tuple(self._backbone(name) for name in names)
-        embedded = embed_images(replace(self.request.embed, backbones=chosen), images, self.observer)
+        embedded = embed_images(
+            replace(self.request.embed, backbones=chosen),
+            images,
+            self.observer,
+            planned_images=len(self.job.images),
+        )
         job = replace(self.job, images=images)
         slow, fit = too_slow(self.request, embedded.embedded)
         outcomes = [*embedded.stopped, *slow, *train_all(job, fit, self.observer)]
