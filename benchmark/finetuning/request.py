@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from benchmark.data import DataOptions
 from benchmark.finetuning.comparing import BoardScore, Comparison
 from benchmark.finetuning.recipe import Recipe
@@ -87,7 +89,9 @@ class FinetuneRequest:
     def kinship(self, images: ImageSet, weights_sha256: str) -> str:
         """SHA-256 of the same without groups and parts: runs that share it differ in their split alone."""
         parts = self._decisive(images.task, weights_sha256)
-        parts |= {"images": images.image_ids, "classes": images.classes, "targets": images.targets.tolist()}
+        content = hashlib.sha256("".join(images.image_ids).encode())
+        content.update(np.ascontiguousarray(images.targets, "<i8").tobytes())
+        parts |= {"images": content.hexdigest(), "classes": images.classes, "positive": images.positive}
         return _sha256(parts)
 
     def _decisive(self, task: Task, weights_sha256: str) -> dict[str, object]:

@@ -135,10 +135,10 @@ def embed_views(
         StorageFull: the cache cannot be written.
     """
     work = _ViewWork(request, images, pixels, start)
-    missing = [work.missing(view) for view in range(request.cached_views)]
+    missing = [work.missing(view) for view in range(work.count)]
     if any(len(positions) for positions in missing):
         work.compute(missing, observer)
-    return Views(count=request.cached_views, read=work.read)
+    return Views(count=work.count, read=work.read)
 
 
 class _ViewWork:
@@ -151,6 +151,8 @@ class _ViewWork:
         self._train = images.split.train
         self._ids = [images.image_ids[row] for row in images.split.train]
         self._recipe = request.recipe
+        # Without augmentation all views are the picture itself.
+        self.count = 1 if request.recipe.augmentation.changes_nothing else request.cached_views
         self._store = EmbeddingStore(request.cache)
         self._key = self._embedding_key()
 
@@ -205,8 +207,7 @@ class _ViewWork:
         pooling = self._recipe.head.pooling
         engine = Engine.TENSORFLOW
         if pooling is Pooling.AVG:
-            views = self._request.cached_views * len(self._ids)
-            engine, _ = plan_engine(self._engine_request(None), views)
+            engine, _ = plan_engine(self._engine_request(None), self.count * len(self._ids))
         key = embedding_key(
             self._request.backbone,
             self._start.weights_sha256,

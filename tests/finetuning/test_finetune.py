@@ -272,6 +272,16 @@ def test_kept_views_are_computed_once(head: str, binary: ImageSet, request_for: 
     assert repeated.phases == first.phases
 
 
+def test_views_of_a_recipe_without_augmentation_are_one(binary: ImageSet, request_for: Request) -> None:
+    asked = request_for("mobilenetv2-plain", {"epochs": (3, 0), "unfreeze_from": 4}, cached_views=3)
+    watch = Witness()
+    kept = finetune(asked, binary, watch)
+    assert ("started", "embed views", len(binary.split.train)) in watch.events
+    plain = finetune(replace(asked, cached_views=0, out=asked.out / "plain"), binary)
+    for part in ("val", "test"):
+        assert kept.phases["phase1"][part] == pytest.approx(plain.phases["phase1"][part], abs=1e-4)
+
+
 @pytest.mark.slow
 def test_kept_views_learn_what_running_the_network_learns(binary: ImageSet, request_for: Request) -> None:
     """With as many views as epochs both ways see the same pictures in the same order."""
