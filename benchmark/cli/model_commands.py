@@ -15,6 +15,7 @@ from benchmark.cli import arguments as read
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_rows, rows_text
 from benchmark.errors import ArgumentError, DataError, StorageFull
+from benchmark.records import Task
 from benchmark.storage import write_whole
 
 if TYPE_CHECKING:
@@ -148,8 +149,8 @@ def predict_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from benchmark.deployment import open_explainer, open_model
 
     _check_predict(arguments)
-    wants_maps = arguments.heatmaps is not None
-    explainer = open_explainer(arguments.model) if wants_maps and arguments.tiles is None else None
+    wants_maps = arguments.heatmaps is not None and arguments.tiles is None
+    explainer = open_explainer(arguments.model) if wants_maps else None
     predictor = open_model(arguments.model)
     _check_threshold(arguments.threshold, predictor)
     with make_observer(quiet=arguments.quiet) as observer:
@@ -181,7 +182,7 @@ def _check_predict(arguments: argparse.Namespace) -> None:
 
 
 def _check_threshold(threshold: float | None, predictor: Predictor) -> None:
-    if threshold is not None and predictor.description.task == "multiclass":
+    if threshold is not None and predictor.description.task is Task.MULTICLASS:
         raise ArgumentError(
             "exclusive classes have no threshold: the most probable one is taken",
             where="--threshold",
@@ -280,7 +281,7 @@ def _explained(arguments: argparse.Namespace, explainer: Explainer, path: Path) 
     description = explainer.description
     most = arguments.max_pixels or DataOptions().max_pixels
     pixels = load_pixels(path, description.input_size, description.resize, max_pixels=most)
-    return explain_png(explainer, pixels)
+    return explain_png(explainer, pixels, threshold=arguments.threshold)
 
 
 def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:

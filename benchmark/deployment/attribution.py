@@ -187,16 +187,19 @@ def _through(layer: Any, arguments: Sequence[Any], found: _Exposed) -> Any:
     return results[0]
 
 
-def explain_png(explainer: Explainer, image: UInt8, label: str | None = None) -> bytes:
+def explain_png(
+    explainer: Explainer, image: UInt8, label: str | None = None, *, threshold: float | None = None
+) -> bytes:
     """An overlay of one image's map, as a PNG.
 
     Args:
         explainer: an opened model.
         image: uint8 (S, S, 3), of the model's input size.
         label: the class to explain; None takes the positive class, else the most probable one.
+        threshold: of sigmoid outputs, for the decision in the caption; None takes the model's own.
     """
     maps, probabilities = explainer.explain(image[None], label)
-    (row,) = predictions_of(probabilities, explainer.description)
+    (row,) = predictions_of(probabilities, explainer.description, threshold)
     labels = explainer.description.labels
     shown = label or explainer.description.positive or labels[int(np.argmax(row.probabilities))]
     caption = f"{row.label or 'nothing decided'} ({shown}: {row.probabilities[labels.index(shown)]:.3f})"

@@ -138,6 +138,8 @@ def _folder_of(path: Path) -> Path:
 def _alternatives(path: Path) -> str:
     """What may have been meant: the models in the nearest folder above that exists."""
     nearest = next((folder for folder in (path, *path.parents) if folder.is_dir()), Path())
+    if (nearest / DESCRIPTION).is_file():  # inside an export: its neighbours
+        nearest = nearest.parent
     models = {model.name: model for model in _models_in(nearest)}
     near = get_close_matches(path.name, list(models), n=1)
     meant = f"Did you mean {models[near[0]]}? " if near else ""

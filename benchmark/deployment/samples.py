@@ -104,14 +104,19 @@ def targets_of(rows: tuple[Listed, ...], manifest: Manifest) -> Float32:
 def write_images(rows: tuple[Listed, ...], root: Path, manifest: Manifest, path: Path) -> None:
     """Write the images of rows to a ``.npy`` file of uint8 (N, S, S, 3), one after the other.
 
+    As a plain file: where a disk is full, writing to a mapped array ends the process instead of failing.
+
     Raises:
         ExportError: an image is missing or is another one than it was.
+        OSError: the file cannot be written.
     """
     shape = (len(rows), manifest.input_size, manifest.input_size, 3)
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    for number, row in enumerate(rows):
-        images[number] = _pixels(row, root, manifest)
-    images.flush()
+    descr = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
+    with path.open("wb") as file:
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for row in rows:
+            file.write(_pixels(row, root, manifest).tobytes())
 
 
 def _pixels(row: Listed, root: Path, manifest: Manifest) -> UInt8:

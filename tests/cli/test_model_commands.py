@@ -309,7 +309,7 @@ def test_an_image_that_vanishes_costs_its_own_heatmap_alone(shelf: Path, tmp_pat
     """Between its prediction and its picture."""
     photo = save(tmp_path / "here.png", 20)
     found = [Prediction(path=str(tmp_path / "gone.png"), label="dark"), Prediction(path=str(photo))]
-    arguments = argparse.Namespace(heatmaps=tmp_path / "maps", max_pixels=None)
+    arguments = argparse.Namespace(heatmaps=tmp_path / "maps", max_pixels=None, threshold=None)
     with make_observer(quiet=True) as observer:
         (failure,) = _explain(arguments, open_explainer(shelf / "model"), found, observer)
     assert "gone.png" in failure

@@ -226,6 +226,15 @@ def test_the_images_are_written_one_by_one(trained: Any, tmp_path: Path) -> None
     assert peak < written.nbytes / 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error_and_no_crash(trained: Any) -> None:
+    from benchmark.deployment.samples import read_split, write_images
+
+    rows = read_split(trained.model_dir)[:20]
+    with pytest.raises(OSError, match="No space left"):
+        write_images(rows, trained.data, trained.manifest, Path("/dev/full"))
+
+
 def test_a_pipe_in_the_place_of_an_image_is_no_wait(trained: Any, tmp_path: Path) -> None:
     copied = shutil.copytree(trained.data, tmp_path / "data")
     for path in (copied / "crack").iterdir():

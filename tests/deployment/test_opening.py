@@ -114,6 +114,7 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         ("model.kera", "Did you mean {}/model.keras? ", "model.keras, export/keras, export/onnx"),
         ("export/nothing/at/all", "", "keras, onnx, openvino"),
         ("export", "", "keras, onnx, openvino"),
+        ("export/onnx/model.onx", "", "keras, onnx, openvino"),
     ],
 )
 def test_a_mistyped_path_never_opens_another_model(
