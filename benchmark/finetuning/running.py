@@ -352,8 +352,6 @@ class _Run:
         write_manifest(bench.new, manifest)
         moved = bench.publish(bench.new, digest)
         bench.finish(digest)
-        for note in _moved_note(moved):
-            self._say(note)
         return FineTuned(
             backbone=request.backbone.name,
             model_dir=bench.out,
@@ -361,7 +359,7 @@ class _Run:
             phases=progress.metrics,
             kept_phase=trained.kept,
             repeated=True,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *_moved_note(moved)),
             comparison=Comparison(),
         )
 

@@ -188,6 +188,8 @@ class _FinetuneAll:
             self._failed[name] = told["error"]
         else:
             self._models[name] = model
+            for note in model.notes:
+                self._run.log(f"{name}: {note}")
 
     def _best_first(self) -> tuple[FineTuned, ...]:
         return tuple(sorted(self._models.values(), key=lambda model: -model.val_f1))
