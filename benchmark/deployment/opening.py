@@ -83,8 +83,8 @@ def _check_source(folder: Path, description: Deployment) -> None:
         raise ManifestError(
             "this export was made from another model than the one beside it",
             where=folder,
-            expected=f"{model_dir / MODEL} with SHA-256 {description.source_sha256[:16]}...",
-            got=f"{got[:16]}...",
+            expected=f"{model_dir / MODEL} with SHA-256 {description.source_sha256[:16]}",
+            got=got[:16],
             next_step=f"Export again: backbones export {model_dir} --to {description.target}.",
         )
 
