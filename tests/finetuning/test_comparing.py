@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmark.finetuning import BoardScore, Comparison, FinetuneRequest
+from benchmark.finetuning.comparing import Grouping, keeps_together, other_test_f1
+from benchmark.records import ImageSet
+
+Request = Callable[..., FinetuneRequest]
+BOARD = BoardScore(low=0.967, high=0.992, kind="cross-validation", same_data=True, weights_sha256="0")
+
+
+@pytest.mark.parametrize(
+    ("f1", "place"),
+    [(0.98, "inside"), (0.967, "inside"), (0.992, "inside"), (0.9669, "below"), (0.9921, "above")],
+)
+def test_where_a_test_f1_lies(f1: float, place: str) -> None:
+    (sentence,) = Comparison(test_f1=f1, board=BOARD).sentences()
+    assert sentence.endswith(f"lies {place} the board's cross-validation interval [0.967, 0.992].")
+    assert Comparison(test_f1=f1, board=BOARD).record()["board"]["test_f1_is"] == place
+
+
+def test_a_board_of_other_data_says_so() -> None:
+    (sentence,) = Comparison(test_f1=0.98, board=replace(BOARD, same_data=False)).sentences()
+    assert sentence.endswith("[0.967, 0.992] of other images, groups or parts.")
+
+
+def test_nothing_is_compared_without_a_test_part() -> None:
+    nothing = Comparison(board=BOARD, other_test_f1=0.9)
+    assert nothing.sentences() == ()
+    assert set(nothing.record().values()) == {None}
+
+
+def test_the_two_kinds_of_split_are_told_apart() -> None:
+    grouped = Comparison(grouping=Grouping(groups=9, torn=0), test_f1=0.8, other_test_f1=0.9)
+    assert grouped.test_f1_by_split == {"plain": 0.9, "grouped": 0.8}
+    plain = Comparison(test_f1=0.9, other_test_f1=0.8)
+    assert plain.test_f1_by_split == grouped.test_f1_by_split
+    torn = Comparison(grouping=Grouping(groups=9, torn=2), test_f1=0.9, other_test_f1=0.8)
+    assert torn.test_f1_by_split == grouped.test_f1_by_split, "parts that tear groups apart are a plain split"
+    assert "2 of 9 groups" in torn.sentences()[0]
+
+
+def test_groups_are_counted(binary: ImageSet) -> None:
+    assert Grouping.of(binary) is None
+    assert not keeps_together(None)
+    together = np.zeros(len(binary), np.int64)
+    for number, rows in enumerate((binary.split.train, binary.split.val, binary.split.test)):
+        together[rows] = number
+    assert Grouping.of(replace(binary, groups=together)) == Grouping(groups=3, torn=0)
+    together[binary.split.val[0]] = 0
+    assert Grouping.of(replace(binary, groups=together)) == Grouping(groups=3, torn=1)
+
+
+def run(f1: float | None, *, grouped: bool, kinship: str = "k") -> dict:
+    phase = {"val": {"f1": 0.1}, "test": None if f1 is None else {"f1": f1}}
+    return {"kinship": kinship, "grouped": grouped, "kept": "phase1", "phases": {"phase1": phase}}
+
+
+def test_the_newest_run_of_the_other_kind_counts() -> None:
+    runs = [
+        {},
+        run(0.5, grouped=True),
+        run(0.6, grouped=False, kinship="other"),
+        run(0.7, grouped=False),
+        run(0.8, grouped=False),
+    ]
+    assert other_test_f1(runs, "k", grouped=True) == 0.7
+    assert other_test_f1(runs, "k", grouped=False) == 0.5
+    assert other_test_f1(runs, "nobody's", grouped=False) is None
+    assert other_test_f1([run(None, grouped=False)], "k", grouped=True) is None
+
+
+def test_runs_that_differ_in_their_split_alone_are_kin(binary: ImageSet, request_for: Request) -> None:
+    asked = request_for()
+    kin = asked.kinship(binary, "0")
+    split = replace(binary.split, train=binary.split.val, val=binary.split.train)
+    grouped = replace(binary, groups=np.arange(len(binary)) // 2, split=split)
+    assert asked.kinship(grouped, "0") == kin
+    assert asked.digest(grouped, "0") != asked.digest(binary, "0")
+    relabelled = replace(binary, targets=1 - binary.targets)
+    others = [
+        asked.kinship(replace(binary, positive=1 - (binary.positive or 0)), "0"),
+        asked.kinship(relabelled, "0"),
+        asked.kinship(binary, "1"),
+        replace(asked, seed=5).kinship(binary, "0"),
+        replace(asked, balanced=True).kinship(binary, "0"),
+        request_for(overrides={"epochs": (3, 2)}).kinship(binary, "0"),
+    ]
+    assert len({kin, *others}) == 1 + len(others)
