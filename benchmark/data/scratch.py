@@ -7,7 +7,9 @@ A reader waits for its rows; where the filler failed or died, it gets an error i
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -79,14 +81,17 @@ class Scratch:
         """
         if _exists(folder):
             _remove_abandoned(folder)
+        making = _name_of_the_making(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _own(folder, size)
+            making.mkdir(parents=True)
+            _own(making, size)
+            making.rename(folder)
             _allocate(folder / _IDS, 0).write_bytes(b"".join(map(bytes.fromhex, image_ids)))
             _allocate(folder / _STATE, len(image_ids) + 2)
             _allocate(folder / _PIXELS, cls.bytes_needed(len(image_ids), size))
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(making)
+            _delete(folder)
             raise storage_error(error, folder) from error
         return cls(folder, tuple(image_ids), size)
 
@@ -113,15 +118,16 @@ class Scratch:
     def remove_abandoned(parent: Path) -> tuple[Path, ...]:
         """Delete the scratches directly below a folder whose processes are gone.
 
-        One without an owner was killed while it was made or removed, unless it is quite new.
+        One without an owner was being made or deleted when its process was killed; its name tells which
+        process that was. Folders of other people have neither an owner nor such a name.
 
         Returns:
             What was deleted.
         """
         made = sorted(path for path in parent.glob("*") if path.is_dir())
-        dead = tuple(folder for folder in made if not _alive(folder) and not _in_the_making(folder))
+        dead = tuple(folder for folder in made if _is_ours(folder) and not _alive(folder))
         for folder in dead:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder)
         return dead
 
     def fill(
@@ -187,7 +193,7 @@ class Scratch:
 
     def remove(self) -> None:
         """Delete the folder. Views of rows stay valid until they are dropped."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _delete(self.folder)
 
     def _put(self, row: int, image: UInt8, resize: Resize) -> None:
         self._pixels[row] = resize_pixels(image, self.size, resize)
@@ -353,10 +359,27 @@ def _owner(folder: Path) -> dict[str, Any]:
     return owner
 
 
+def _is_ours(folder: Path) -> bool:
+    return (folder / _OWNER).exists() or _maker(folder) is not None
+
+
+def _maker(folder: Path) -> tuple[str, int] | None:
+    """Host and process that a folder's name tells, None where it tells none."""
+    _, _, maker = folder.name.partition(".")
+    host, _, number = maker.partition(".")
+    return (host, int(number)) if number.isdecimal() else None
+
+
 def _alive(folder: Path) -> bool:
-    """Whether the process that owns a scratch lives; taken for granted where it runs on another machine."""
+    """Whether the process that owns, makes or deletes a scratch lives.
+
+    Taken for granted where it runs on another machine, of a maker for a while.
+    """
     import psutil
 
+    maker = _maker(folder)
+    if maker is not None:
+        return bool(psutil.pid_exists(maker[1])) if maker[0] == _this_host() else _is_new(folder)
     try:
         owner = _owner(folder)
         if owner["host"] != socket.gethostname():
@@ -368,13 +391,29 @@ def _alive(folder: Path) -> bool:
         return False
 
 
-def _in_the_making(folder: Path) -> bool:
-    """Whether a scratch has no owner yet, because its folder was made just now."""
+def _name_of_the_making(folder: Path) -> Path:
+    """Where a scratch is made and deleted: while it has no owner, the name tells who is at it."""
+    name = folder.name.partition(".")[0]
+    return folder.with_name(f"{name}.{_this_host()}.{os.getpid()}")
+
+
+def _delete(folder: Path) -> None:
+    going = _name_of_the_making(folder)
+    with contextlib.suppress(OSError):
+        folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _this_host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_new(folder: Path) -> bool:
     try:
-        age = time.time() - folder.stat().st_mtime
+        return time.time() - folder.stat().st_mtime < _MAKING_SECONDS
     except OSError:
         return True
-    return age < _MAKING_SECONDS and not (folder / _OWNER).exists()
 
 
 def _exists(folder: Path) -> bool:
@@ -386,4 +425,4 @@ def _remove_abandoned(folder: Path) -> None:
         raise CacheError(
             "a folder that is in use", where=folder, expected="a new folder", next_step="Choose another one."
         )
-    shutil.rmtree(folder)
+    _delete(folder)

@@ -134,6 +134,26 @@ def test_what_the_dead_left_is_removed(images: ImageSet, tmp_path: Path) -> None
     assert (tmp_path / "foreign").exists()
 
 
+@pytest.mark.parametrize(
+    "moment", ["pathlib.Path.rename", "benchmark.data.scratch._allocate", "shutil.rmtree"]
+)
+def test_a_kill_at_any_moment_leaves_nothing_that_cannot_be_removed(
+    images: ImageSet, tmp_path: Path, moment: str
+) -> None:
+    """While it is made, while it has an owner, while it is deleted."""
+    code = (
+        "import os, sys; from pathlib import Path; from unittest import mock\n"
+        "from benchmark.data import Scratch\n"
+        f"with mock.patch({moment!r}, lambda *_, **__: os.kill(os.getpid(), 9)):\n"
+        "    Scratch.create(Path(sys.argv[1]), sys.argv[2:], 6).remove()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s"), *images.image_ids], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob("s*")
+    assert Scratch.remove_abandoned(tmp_path) == (left,)
+    assert not list(tmp_path.glob("s*"))
+
+
 def test_a_filler_without_a_pulse_is_given_up(images: ImageSet, tmp_path: Path) -> None:
     scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
     scratch.patience_seconds = 0.1

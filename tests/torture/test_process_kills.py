@@ -253,7 +253,7 @@ def model_of(place: Path) -> tuple[object, ...]:
     """Everything that an undisturbed run decides: metrics, history, predictions."""
     folder = place / "results" / "walls" / "finetune" / "MobileNet_0.25" / "two-phase-f1"
     history = pd.read_csv(folder / "history.csv")
-    kept = history[[name for name in history.columns if "second" not in name]]
+    kept = history.drop(columns=["finished_at", "seconds"])
     return (
         json.loads((folder / "metrics.json").read_text()),
         kept.to_csv(),
