@@ -50,7 +50,8 @@ def list_folder(root: Path, *, follow_links: bool) -> Listing:
         entries = walk.classes("", None)
     if not entries and not walk.rejected:
         raise DataError("no images", where=root, expected=_NO_FOLDERS, next_step=_nested_hint(walk, top))
-    return Listing(name=root.name or "data", root=root, entries=tuple(entries), rejected=tuple(walk.rejected))
+    name = root.name or "data"
+    return Listing(name=name, source=root, root=root, entries=tuple(entries), rejected=tuple(walk.rejected))
 
 
 def _part_folders(walk: _Walk, top: list[str]) -> dict[str, Part]:

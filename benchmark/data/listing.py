@@ -49,6 +49,7 @@ class Listing:
 
     Attributes:
         name: of the data set.
+        source: the folder or CSV.
         root: absolute folder of the entries' paths.
         entries: in the order found, which decides nothing.
         rejected: files that were left out without opening them.
@@ -56,6 +57,7 @@ class Listing:
     """
 
     name: str
+    source: Path
     root: Path
     entries: tuple[Entry, ...]
     rejected: tuple[Rejected, ...]

@@ -308,7 +308,10 @@ def _check(listing: Listing, files: int, rejected: Sequence[Rejected], options: 
             next_step="Mend or remove them, or run without --strict to leave them out.",
         )
     if not files:
-        raise DataError("no usable images", where=listing.root, got=_reasons(rejected) or "none")
+        example = f", for example {rejected[0].path}" if rejected else ""
+        raise DataError(
+            "no usable images", where=listing.source, got=f"{_reasons(rejected) or 'none'}{example}"
+        )
 
 
 def _check_several_classes(listing: Listing, files: int, classes: Sequence[str]) -> None:

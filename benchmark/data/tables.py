@@ -44,6 +44,7 @@ def list_table(path: Path, *, group_column: str | None, follow_links: bool) -> L
     _check_parts(path, entries)
     return Listing(
         name=path.stem or "data",
+        source=path,
         root=path.parent,
         entries=tuple(entries),
         rejected=tuple(table.rejected),

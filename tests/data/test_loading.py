@@ -376,6 +376,14 @@ def test_no_images(tmp_path: Path, cache: Path) -> None:
         load_images(tmp_path / "d", cache=cache)
 
 
+def test_a_csv_whose_files_are_elsewhere_is_named(tmp_path: Path, cache: Path) -> None:
+    write(tmp_path / "photos.csv", "path,label\nold/1.jpg,a\nold/2.jpg,b\n")
+    with pytest.raises(
+        DataError, match=r"photos.csv: no usable images; .*no such file, for example old/1.jpg"
+    ):
+        load_images(tmp_path / "photos.csv", cache=cache)
+
+
 def test_images_without_class_folders(tmp_path: Path, cache: Path, picture: Picture) -> None:
     write(tmp_path / "d" / "x.png", picture(0))
     with pytest.raises(DataError, match="no usable images; got 1 rejected: outside of any class folder"):
