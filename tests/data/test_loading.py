@@ -378,9 +378,7 @@ def test_no_images(tmp_path: Path, cache: Path) -> None:
 
 def test_a_csv_whose_files_are_elsewhere_is_named(tmp_path: Path, cache: Path) -> None:
     write(tmp_path / "photos.csv", "path,label\nold/1.jpg,a\nold/2.jpg,b\n")
-    with pytest.raises(
-        DataError, match=r"photos.csv: no usable images; .*no such file, for example old/1.jpg"
-    ):
+    with pytest.raises(DataError, match=r"photos.csv: no usable images; .* example old/1.jpg"):
         load_images(tmp_path / "photos.csv", cache=cache)
 
 
