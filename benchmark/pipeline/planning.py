@@ -152,8 +152,9 @@ def _why_unfit(request: EmbedRequest, backbone: Backbone, size: int) -> str:
 
 
 def _fresh(request: EmbedRequest, bare: Plan, images: int) -> Plan:
-    """The engine and precision that suit a job of which nothing is held."""
-    engine, precision = plan_engine(engine_request(request, bare, 1), images)
+    """What was asked for, or else the engine and precision that suit a job of which nothing is held."""
+    wanted = replace(bare, engine=request.engine, precision=request.precision)
+    engine, precision = plan_engine(engine_request(request, wanted, 1), images)
     return replace(bare, engine=engine, precision=precision)
 
 

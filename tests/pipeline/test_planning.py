@@ -121,3 +121,17 @@ def test_arithmetic_that_is_known_to_disagree_is_not_continued(
     monkeypatch.setattr(planning, "plan_engine", lambda *_: (Engine.OPENVINO, Precision.FLOAT32))
     hold(request_here, FAST, 999)
     assert way_of(plan_for(request_here)) == (Engine.OPENVINO, Precision.FLOAT32)
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("digest", [None, DIGEST])
+def test_what_was_asked_for_is_taken(
+    request_here: EmbedRequest, monkeypatch: pytest.MonkeyPatch, engine: Engine, digest: str | None
+) -> None:
+    """Whatever suits the job, and whether or not the weights were ever loaded."""
+    monkeypatch.setattr(planning, "known_weights_sha256", lambda *_, **__: digest)
+    for count in (10, 1000):
+        plan = plan_for(replace(request_here, engine=engine), IMAGES[:count])
+        assert plan.engine is engine
+        plan = plan_for(replace(request_here, engine=engine, precision=Precision.BFLOAT16), IMAGES[:count])
+        assert plan.precision is Precision.BFLOAT16
