@@ -592,3 +592,19 @@ class Observer(Protocol):
 
     def message(self, text: str) -> None:
         """Something a user should read now."""
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def started(self, task: str, total: int) -> None:
+        """Ignore."""
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        """Ignore."""
+
+    def finished(self, task: str, note: str = "") -> None:
+        """Ignore."""
+
+    def message(self, text: str) -> None:
+        """Ignore."""

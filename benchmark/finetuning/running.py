@@ -39,27 +39,11 @@ from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Tra
 from benchmark.finetuning.views import Start, embed_views
 from benchmark.finetuning.workbench import RUN_FILE, Workbench, read_run
 from benchmark.ranking import default_average
-from benchmark.records import Float32, ImageSet, Manifest, Observer, Task
+from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
 from benchmark.storage import TEMPORARY_PREFIX, sha256_file, write_whole
 
 _CHECKED_IMAGES = 8
 _CHECKED_DIFFERENCE = 1e-4
-
-
-class _Silent:
-    """An observer that looks away."""
-
-    def started(self, task: str, total: int) -> None:
-        """Nothing."""
-
-    def advanced(self, task: str, done: int, note: str = "") -> None:
-        """Nothing."""
-
-    def finished(self, task: str, note: str = "") -> None:
-        """Nothing."""
-
-    def message(self, text: str) -> None:
-        """Nothing."""
 
 
 def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | None = None) -> FineTuned:
@@ -83,7 +67,7 @@ def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | No
         TrainingError: the loss became NaN, or another process fine-tunes into this folder.
         StorageFull: no room left; finished epochs are kept.
     """
-    watch = observer or _Silent()
+    watch = observer or Silent()
     _check_request(request, images)
     bench = Workbench(request.out)
     with bench.alone():

@@ -18,9 +18,9 @@ from benchmark.data import (
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheError
 from benchmark.pipeline.planning import Plan, make_plan
-from benchmark.pipeline.progress import OneAtATime, Silent
+from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest
-from benchmark.records import Backbone, Float32, ImageSet, Observer, WeightsKind
+from benchmark.records import Backbone, Float32, ImageSet, Observer, Silent, WeightsKind
 from benchmark.reporting import remove_files, write_rejected
 from benchmark.storage import write_whole
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmark.backbones import BundleState, bundle_weights, fetch_weights, verify_bundle
 from benchmark.errors import BenchmarkError
-from benchmark.pipeline.progress import OneAtATime, Silent
-from benchmark.records import Backbone, Observer
+from benchmark.pipeline.progress import OneAtATime
+from benchmark.records import Backbone, Observer, Silent
 
 _TASK = "weights"
 

@@ -20,7 +20,7 @@ from benchmark.errors import CacheError, StorageFull, WeightsError
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
-from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable, Silent
+from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
 from benchmark.pipeline.requests import EmbedRequest, thread_count, worker_count
 from benchmark.pipeline.runs import LoggingObserver, Run, free_bytes
 from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
@@ -32,6 +32,7 @@ from benchmark.records import (
     Int64,
     Observer,
     Outcome,
+    Silent,
     Status,
     WeightsKind,
     WeightsSource,

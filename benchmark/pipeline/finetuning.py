@@ -20,7 +20,7 @@ from benchmark.finetuning import (
     model_folder,
 )
 from benchmark.pipeline.auditing import with_auto_groups
-from benchmark.pipeline.progress import OneAtATime, Silent
+from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.workers import failure
 from benchmark.ranking import default_average
@@ -32,6 +32,7 @@ from benchmark.records import (
     Observer,
     ProtocolName,
     Resize,
+    Silent,
     ThresholdRule,
     WeightsKind,
     WeightsSource,

@@ -13,7 +13,7 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheDamaged
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, stopped_outcome
-from benchmark.pipeline.progress import OneAtATime, Silent
+from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import worker_count
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
@@ -30,6 +30,7 @@ from benchmark.records import (
     ImageSet,
     Observer,
     Outcome,
+    Silent,
     Status,
     Truth,
     WeightsKind,

@@ -79,22 +79,6 @@ class Poller:
             self._poll()
 
 
-class Silent:
-    """An observer that says nothing."""
-
-    def started(self, task: str, total: int) -> None:
-        """Ignore."""
-
-    def advanced(self, task: str, done: int, note: str = "") -> None:
-        """Ignore."""
-
-    def finished(self, task: str, note: str = "") -> None:
-        """Ignore."""
-
-    def message(self, text: str) -> None:
-        """Ignore."""
-
-
 class OneAtATime:
     """Hands calls on to an observer one by one, whatever thread they come from."""
 

@@ -13,12 +13,12 @@ from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.heads import HeadJob, train_all
 from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.outputs import write_outputs
-from benchmark.pipeline.progress import OneAtATime, Silent
+from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest, Search
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.ranking import check_protocol
-from benchmark.records import ImageSet, Observer, Outcome, Truth
+from benchmark.records import ImageSet, Observer, Outcome, Silent, Truth
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:

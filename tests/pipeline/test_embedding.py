@@ -23,10 +23,9 @@ from benchmark.pipeline import embedding as module
 from benchmark.pipeline.display import BOARD
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.planning import plan_key
-from benchmark.pipeline.progress import Silent
 from benchmark.pipeline.requests import cores, thread_count, worker_count
 from benchmark.pipeline.subsets import take_rows
-from benchmark.records import Engine, ImageSet, Precision
+from benchmark.records import Engine, ImageSet, Precision, Silent
 
 Make = Callable[..., RankRequest]
 FIRST_WINDOW = 25
