@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Ids = npt.NDArray[np.bytes_]
 
-ROWS_PER_PART = 4096
+# While a part is built, its rows are in memory several times over.
+ROWS_PER_PART = 2048
 SECONDS_PER_PART = 30.0
 MAX_PART_BYTES = 512 * 2**20  # no writer of this program makes one of more than an eighth of this
 PART_NAME = re.compile(r"part-(?P<sha16>[0-9a-f]{16})\.h5")
@@ -111,15 +112,17 @@ def build_part(key: EmbeddingKey, image_ids: Ids, features: Float32, *, generati
     """
     import h5py
 
-    order = np.argsort(image_ids, kind="stable")
+    if (image_ids[1:] < image_ids[:-1]).any():
+        order = np.argsort(image_ids, kind="stable")
+        image_ids, features = image_ids[order], features[order]
     memory = io.BytesIO()
     with h5py.File(_new_hdf5(memory)) as file:
         file.attrs["key"] = np.bytes_(key.to_json().encode())
         file.attrs["schema"] = np.int64(key.schema)
         file.attrs["versions"] = np.bytes_(_versions().encode())
         file.attrs["generation"] = np.bytes_(generation.encode() or b"-")
-        file.create_dataset("image_ids", data=image_ids[order])
-        file.create_dataset("features", data=features[order].astype(_FEATURE_TYPE, copy=False))
+        file.create_dataset("image_ids", data=image_ids)
+        file.create_dataset("features", data=features.astype(_FEATURE_TYPE, copy=False))
     return memory.getvalue()
 
 

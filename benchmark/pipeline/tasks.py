@@ -111,8 +111,11 @@ def _extract_missing(
     missing = store.missing(key, scratch.image_ids)
     if not missing:
         return ExtractReport(images=0, seconds=0.0)
-    row_of = {image_id: row for row, image_id in enumerate(scratch.image_ids)}
-    positions = np.array([row_of[image_id] for image_id in missing], np.int64)
+    wanted = set(missing)
+    positions = np.flatnonzero([image_id in wanted for image_id in scratch.image_ids])
+    # Names in the order of their rows: the engine is fed front to back.
+    missing = tuple(scratch.image_ids[row] for row in positions)
+    del wanted
     table.update(task.row, Stage.WORKING)
     with store.writer(key, frozen.embedding_dim) as writer:
         return extract(
