@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from process_runs import (
     NETWORKS,
@@ -84,7 +86,7 @@ class Toll:
     survived: int = 0
     lost: int = 0
     wrong: int = 0
-    orphans: int = 0
+    orphans: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def after_kill(self, before: Vectors, after: Vectors, reference: Vectors) -> None:
@@ -93,12 +95,13 @@ class Toll:
         self.survived += not gone + bad
         self.lost, self.wrong = self.lost + gone, self.wrong + bad
 
-    def settle(self, command: Command) -> None:
+    def settle(self, command: Command, target: Target) -> None:
         """Nobody of a killed command is left after a while."""
-        left = command.orphans()
-        self.orphans += len(left)
-        for one in left:
-            one.kill()
+        for one in command.orphans():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                said = f"after SIGKILL of the {target}: {' '.join(one.cmdline())[-160:]} ({one.status()})"
+                one.kill()
+                self.orphans.append(said)
 
 
 def litter(*roots: Path) -> list[Path]:
@@ -109,7 +112,7 @@ def check(toll: Toll, kills: int, torture_row: Callable[..., None], fault: str) 
     torture_row(
         fault, injected=toll.injected, survived=toll.survived, rows_lost=toll.lost, rows_wrong=toll.wrong
     )
-    assert (toll.lost, toll.wrong, toll.orphans, toll.problems) == (0, 0, 0, [])
+    assert (toll.lost, toll.wrong, toll.orphans, toll.problems) == (0, 0, [], [])
     assert toll.survived == toll.injected >= kills
 
 
@@ -130,7 +133,7 @@ def test_killed_embeds(tmp_path: Path, undisturbed: Undisturbed, torture_row: Ca
             if target is Target.WORKER and command.wait() != 0:
                 toll.problems.append(f"a killed worker ended the run: {command.errors[-300:]}")
             command.wait()
-            toll.settle(command)
+            toll.settle(command, target)
             if not killed:
                 seconds = time.monotonic() - command.began
                 break
@@ -210,7 +213,7 @@ def test_killed_rankings(tmp_path: Path, undisturbed: Undisturbed, torture_row: 
             if target is Target.WORKER and command.wait() != 0:
                 toll.problems.append(f"a killed worker ended the run: {command.errors[-300:]}")
             command.wait()
-            toll.settle(command)
+            toll.settle(command, target)
             if not killed:
                 seconds[full] = time.monotonic() - command.began
                 break
@@ -281,7 +284,7 @@ def test_killed_finetunings(
             command = begin(*finetuning(undisturbed, place), folder=tmp_path)
             killed = kill_at_random(command, Target.GROUP, seconds, chance)
             command.wait()
-            toll.settle(command)
+            toll.settle(command, Target.GROUP)
             if not killed:
                 break
             toll.after_kill({}, {}, {})
