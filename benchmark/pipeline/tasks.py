@@ -111,11 +111,12 @@ def _extract_missing(
     missing = store.missing(key, scratch.image_ids)
     if not missing:
         return ExtractReport(images=0, seconds=0.0)
-    wanted = set(missing)
-    positions = np.flatnonzero([image_id in wanted for image_id in scratch.image_ids])
-    # Names in the order of their rows: the engine is fed front to back.
-    missing = tuple(scratch.image_ids[row] for row in positions)
-    del wanted
+    positions = None  # everything, as mostly
+    if len(missing) < len(scratch.image_ids):
+        wanted = set(missing)
+        positions = np.flatnonzero([image_id in wanted for image_id in scratch.image_ids])
+        # Names in the order of their rows: the engine is fed front to back.
+        missing = tuple(scratch.image_ids[row] for row in positions)
     table.update(task.row, Stage.WORKING)
     with store.writer(key, frozen.embedding_dim) as writer:
         return extract(
