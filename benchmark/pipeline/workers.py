@@ -19,6 +19,7 @@ from typing import Any
 from benchmark.errors import BenchmarkError
 
 _ROUNDS_TOGETHER = 2
+_WATCH = "parent-watch"
 Task = Callable[[Any], dict[str, Any]]
 
 
@@ -56,7 +57,12 @@ def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[
     # thread that would die if warnings were errors, and everybody would wait for ever.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
     parallel = joblib.Parallel(
-        n_jobs=workers, return_as="generator_unordered", pre_dispatch=workers, batch_size=1
+        n_jobs=workers,
+        return_as="generator_unordered",
+        pre_dispatch=workers,
+        batch_size=1,
+        initializer=_start_watching,
+        initargs=(os.getpid(),),
     )
     calls = (
         joblib.delayed(_call)(task, position, argument, os.getpid())
@@ -94,8 +100,13 @@ def _become_worker(parent: int) -> None:
     if os.getpid() == parent or threading.current_thread() is not threading.main_thread():
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not any(thread.name == "parent-watch" for thread in threading.enumerate()):
-        threading.Thread(target=_watch, args=(os.getppid(),), name="parent-watch", daemon=True).start()
+    if not any(thread.name == _WATCH for thread in threading.enumerate()):
+        threading.Thread(target=_watch, args=(os.getppid(),), name=_WATCH, daemon=True).start()
+
+
+def _start_watching(parent: int) -> None:
+    """End with the parent from the start: a worker without a task would wait for one for minutes."""
+    threading.Thread(target=_watch, args=(parent,), name=_WATCH, daemon=True).start()
 
 
 def _watch(parent: int) -> None:

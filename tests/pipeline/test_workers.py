@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import psutil
 
 from benchmark.errors import WeightsError
 from benchmark.pipeline.progress import Poller, ProgressTable, Stage
@@ -88,3 +90,19 @@ def test_a_worker_that_keeps_memory_is_replaced_and_nothing_waits() -> None:
     results = dict(run_tasks(hoard, [1, 1, 400, 400, 1, 1], 2))
     assert len({result["pid"] for result in results.values() if result}) > 2
     assert sorted(results) == list(range(6))
+
+
+def test_workers_that_never_had_a_task_end_with_their_parent() -> None:
+    code = (
+        "import psutil, time; from benchmark.pipeline.workers import run_tasks\n"
+        "if __name__ == '__main__':\n"
+        "    list(run_tasks(dict, [[]], 2))\n"
+        "    print(*(one.pid for one in psutil.Process().children()), flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(children) >= 2
+    _, left = psutil.wait_procs(children, timeout=20)
+    assert left == []
