@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from types import FrameType
@@ -17,6 +18,7 @@ __all__ = ["entry", "main"]
 
 _INTERRUPTED = 130
 _TERMINATED = 143
+_AGAIN_SECONDS = 1.0
 
 
 class _Terminated(BaseException):
@@ -62,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted. Everything finished so far is kept; run the same command again.", file=sys.stderr)
         return _INTERRUPTED
     except _Terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("Terminated. Everything finished so far is kept; run the same command again.", file=sys.stderr)
         return _TERMINATED
     except BrokenPipeError:
@@ -110,5 +113,16 @@ def _one_line(message: str) -> str:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
+    """End in order; once more in a second, should a bare ``except`` of some library have swallowed it."""
+    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+    if not _is_ending(sys.exc_info()[1]):
+        raise _Terminated
+
+
+def _is_ending(error: BaseException | None) -> bool:
+    """Whether things are being closed because of the signal: nothing interrupts that."""
+    while error is not None and not isinstance(error, _Terminated):
+        error = error.__context__
+    return error is not None

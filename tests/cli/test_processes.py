@@ -182,3 +182,21 @@ def test_a_reader_that_leaves_early_is_no_error(spawn: Spawn, tmp_path: Path) ->
         process.stdout.close()
         errors = process.stderr.read()
     assert errors == ""
+
+
+def test_sigterm_that_a_library_swallows_comes_again(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time; from unittest import mock; from benchmark.cli import main\n"
+        "def swallow(*_):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)\n"
+        "    except BaseException: pass\n"
+        "    try: time.sleep(60)\n"
+        "    finally: time.sleep(1.5); print('closed in order')\n"
+        "with mock.patch('benchmark.cli.commands.list_command', swallow): sys.exit(main(['list']))"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 143, done.stderr
+    assert "closed in order" in done.stdout
+    assert "Terminated" in done.stderr
