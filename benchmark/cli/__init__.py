@@ -7,22 +7,16 @@ import io
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 
+from benchmark.cli.signals import Terminated, arriving_signals
 from benchmark.errors import ArgumentError, BenchmarkError
 
 __all__ = ["entry", "main"]
 
 _INTERRUPTED = 130
 _TERMINATED = 143
-_AGAIN_SECONDS = 1.0
-
-
-class _Terminated(BaseException):
-    """SIGTERM as an exception, so that everything on the way out is closed in order."""
 
 
 def entry() -> int:
@@ -31,7 +25,20 @@ def entry() -> int:
         _mute_native_stderr()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no UTF-8
-    return main()
+    status = main()
+    _leave()
+    return status
+
+
+def _leave() -> None:
+    """What is done is done: idle workers go at once, and signals are the system's business again."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if "benchmark.pipeline" in sys.modules:
+        from benchmark.pipeline import end_workers
+
+        end_workers()
 
 
 def _mute_native_stderr() -> None:
@@ -55,16 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 1 the job failed; 2 bad arguments or bad input; 130 Ctrl-C; 143 SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _run(words)
+        with arriving_signals():
+            return _run(words)
     except BenchmarkError as error:
         return _explain(error, error.exit_status, words)
     except KeyboardInterrupt:
         print("Interrupted. Everything finished so far is kept; run the same command again.", file=sys.stderr)
         return _INTERRUPTED
-    except _Terminated:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except Terminated:
         print("Terminated. Everything finished so far is kept; run the same command again.", file=sys.stderr)
         return _TERMINATED
     except BrokenPipeError:
@@ -110,19 +116,3 @@ def _one_line(message: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in message
     )
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """End in order; once more in a second, should a bare ``except`` of some library have swallowed it."""
-    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
-    if not _is_ending(sys.exc_info()[1]):
-        raise _Terminated
-
-
-def _is_ending(error: BaseException | None) -> bool:
-    """Whether things are being closed because of the signal: nothing interrupts that."""
-    while error is not None and not isinstance(error, _Terminated):
-        error = error.__context__
-    return error is not None

@@ -10,6 +10,7 @@ from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report
 from benchmark.pipeline.requests import EmbedRequest, RankRequest, Search
+from benchmark.pipeline.workers import end_workers
 
 __all__ = [
     "Audited",
@@ -27,6 +28,7 @@ __all__ = [
     "clean_scratch",
     "embed",
     "embed_images",
+    "end_workers",
     "fetch_backbones",
     "finetune_backbones",
     "rank",

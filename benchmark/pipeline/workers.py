@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -44,7 +45,7 @@ def run_tasks(
         try:
             yield from _round(task, waiting, workers)
         except BrokenProcessPool:  # joblib's TerminatedWorkerError is one
-            _forget_broken_pool()
+            end_workers()  # a broken pool that is still ending would be used again
             continue
         return
     yield from _one_by_one(task, waiting)
@@ -79,15 +80,19 @@ def _one_by_one(task: Task, waiting: dict[int, Any]) -> Iterator[tuple[int, dict
         try:
             yield from _round(task, {position: argument}, 2)
         except BrokenProcessPool:
-            _forget_broken_pool()
+            end_workers()
             yield position, None
 
 
-def _forget_broken_pool() -> None:
-    """See that the next round gets new processes: a broken pool that is still ending would be used again."""
-    from joblib.externals.loky import get_reusable_executor
+def end_workers() -> None:
+    """End the worker processes of this process now; the next tasks get new ones.
 
-    get_reusable_executor(max_workers=1).shutdown(wait=True, kill_workers=True)
+    Idle workers take a second to leave by themselves, and wait ten for work before that.
+    """
+    if "joblib.externals.loky" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
 def _call(task: Task, position: int, argument: Any, parent: int) -> tuple[int, dict[str, Any]]:  # noqa: ANN401

@@ -184,19 +184,63 @@ def test_a_reader_that_leaves_early_is_no_error(spawn: Spawn, tmp_path: Path) ->
     assert errors == ""
 
 
-def test_sigterm_that_a_library_swallows_comes_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "status", "word"), [("SIGTERM", 143, "Terminated"), ("SIGINT", 130, "Interrupted")]
+)
+def test_a_signal_that_a_library_swallows_comes_again(name: str, status: int, word: str) -> None:
+    """Once it is on its way out, no repetition disturbs what is being closed."""
     code = (
         "import os, signal, sys, time; from unittest import mock; from benchmark.cli import main\n"
         "def swallow(*_):\n"
         "    try:\n"
-        "        os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)\n"
+        f"        os.kill(os.getpid(), signal.{name}); time.sleep(5)\n"
         "    except BaseException: pass\n"
         "    try: time.sleep(60)\n"
-        "    finally: time.sleep(1.5); print('closed in order')\n"
-        "with mock.patch('benchmark.cli.commands.list_command', swallow): sys.exit(main(['list']))"
+        "    finally: time.sleep(2.5); print('closed in order')\n"
+        "with mock.patch('benchmark.cli.commands.list_command', swallow): status = main(['list'])\n"
+        "time.sleep(1.5)  # nothing comes after the end\n"
+        "sys.exit(status)"
     )
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 143, done.stderr
+    assert done.returncode == status, done.stderr
     assert "closed in order" in done.stdout
-    assert "Terminated" in done.stderr
+    assert word in done.stderr
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_closing() -> None:
+    code = (
+        "import os, signal, sys, time; from unittest import mock; from benchmark.cli import main\n"
+        "def closes_slowly(*_):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
+        "    finally: os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+        "with mock.patch('benchmark.cli.commands.list_command', closes_slowly): sys.exit(main(['list']))"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 130, done.stderr
+
+
+def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    """As under ``nohup``, or in the background of a script."""
+    code = (
+        "import os, signal, sys; from unittest import mock; from benchmark.cli import main\n"
+        "def goes_on(*_): os.kill(os.getpid(), signal.SIGINT); return 0\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "with mock.patch('benchmark.cli.commands.list_command', goes_on): sys.exit(main(['list']))"
+    )
+    words = [sys.executable, "-c", code]
+    assert subprocess.run(words, capture_output=True, text=True, timeout=30, check=False).returncode == 0
+
+
+def test_idle_workers_do_not_hold_up_the_end(place: Place, spawn: Spawn) -> None:
+    """Ctrl-C after the last word prints no traceback: there is nothing left to interrupt."""
+    names = "MobileNet_0.25,MobileNet_0.5"
+    options = ["--weights", "random", "--size", "32", "--cache", place.cache, "--jobs", 2, "--format", "json"]
+    process = spawn("embed", place.data, "--backbones", names, *options, cwd=place.root)
+    assert process.stdout is not None
+    while not process.stdout.readline().rstrip().endswith("]"):
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors
