@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from benchmark.memory import Texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +163,7 @@ class ImageSet:
         name: the data set's name, used for ``results/<name>``.
         root: absolute folder that ``paths`` are relative to.
         paths: N relative paths (POSIX, surrogate-escaped where not UTF-8); one per distinct image.
-        image_ids: N hexadecimal SHA-256 digests of the file bytes, ascending.
+        image_ids: N hexadecimal SHA-256 digests of the file bytes, ascending; packed, like the paths.
         targets: int64 (N,) class positions; for MULTILABEL int64 (N, C) of 0 and 1.
         classes: C class names, ascending.
         task: binary, multiclass or multilabel.
@@ -177,8 +179,8 @@ class ImageSet:
 
     name: str
     root: Path
-    paths: tuple[str, ...]
-    image_ids: tuple[str, ...]
+    paths: Sequence[str]
+    image_ids: Sequence[str]
     targets: Int64
     classes: tuple[str, ...]
     task: Task
@@ -188,6 +190,10 @@ class ImageSet:
     rejected: tuple[Rejected, ...] = ()
     duplicates: tuple[tuple[str, str], ...] = ()
     crossings: tuple[tuple[str, str, str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", Texts.of(self.paths))
+        object.__setattr__(self, "image_ids", Texts.of(self.image_ids))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -343,7 +349,7 @@ class Embeddings:
         features: float32 (N, D); row i belongs to ``image_ids[i]``.
     """
 
-    image_ids: tuple[str, ...]
+    image_ids: Sequence[str]
     features: Float32
 
 

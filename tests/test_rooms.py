@@ -12,6 +12,7 @@ import benchmark
 PACKAGE = Path(benchmark.__file__).parent
 ROOMS = [
     "errors",
+    "memory",
     "records",
     "storage",
     "cells",

@@ -61,7 +61,7 @@ class Index:
         self._keys = np.ascontiguousarray(self._rows["path"])
         self._by_id = np.argsort(self._rows["id"], kind="stable")
         self._ids = self._rows["id"][self._by_id]
-        self._fresh: dict[int, tuple[Stamp, bytes, int]] = {}
+        self._fresh = bytearray()  # rows, packed like those that were loaded; the last of a path counts
 
     @classmethod
     def load(cls, folder: Path, source: str, conditions: str) -> Index:
@@ -109,7 +109,9 @@ class Index:
         number = self._reason_numbers.setdefault(finding.reason, len(self._reasons))
         if number == len(self._reasons):
             self._reasons.append(finding.reason)
-        self._fresh[_path_key(path)] = (stamp, bytes.fromhex(finding.image_id), number)
+        numbers = (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
+        row = (_path_key(path), *numbers, bytes.fromhex(finding.image_id), number)
+        self._fresh += np.array(row, _ROW).tobytes()
 
     def save(self, paths: Iterable[str]) -> None:
         """Write the index whole, with the files among ``paths`` only, so that it forgets those that are gone.
@@ -117,10 +119,8 @@ class Index:
         Raises:
             StorageFull: it cannot be written.
         """
-        fresh = np.zeros(len(self._fresh), _ROW)
-        for position, (path, (stamp, image_id, reason)) in enumerate(self._fresh.items()):
-            numbers = (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
-            fresh[position] = (path, *numbers, image_id, reason)
+        latest = np.frombuffer(bytes(self._fresh), _ROW)[::-1]
+        fresh = latest[np.unique(latest["path"], return_index=True)[1]]
         wanted = np.fromiter((_path_key(path) for path in paths), np.uint64)
         kept = self._rows[np.isin(self._keys, wanted) & ~np.isin(self._keys, fresh["path"])]
         body = json.dumps(self._reasons).encode() + b"\n" + kept.tobytes() + fresh.tobytes()

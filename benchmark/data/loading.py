@@ -22,6 +22,7 @@ from benchmark.data.scan import Scanner
 from benchmark.data.split import check_enough, order_key, split_images
 from benchmark.data.tables import list_table
 from benchmark.errors import ArgumentError, DataError
+from benchmark.memory import give_back_memory
 from benchmark.records import ImageSet, Int64, Observer, Rejected, Split, Task
 
 _DEFAULTS = DataOptions()
@@ -65,6 +66,15 @@ def load_images(
         _check_known(listing, known)
     listing = dataclasses.replace(listing, entries=name_groups(listing, options.groups))
     index = Index.load(cache / "index", str(resolved), f"{decoder_name()}|{options.max_pixels}")
+    merged = _merged(listing, index, options, observer)
+    images = _assemble(listing, merged, options, known)
+    del listing, merged, index
+    give_back_memory()
+    return images
+
+
+def _merged(listing: Listing, index: Index, options: DataOptions, observer: Observer | None) -> _Merge:
+    """Every file looked at, and those of equal content brought together."""
     paths = sorted({entry.path for entry in listing.entries})
     scanner = Scanner(
         root=str(listing.root),
@@ -78,7 +88,7 @@ def load_images(
     for entry in sorted(listing.entries, key=lambda entry: (entry.part or Part.TRAIN, entry.path)):
         finding = findings[entry.path]
         merged.add(entry, finding.image_id, finding.reason)
-    return _assemble(listing, merged, options, known)
+    return merged
 
 
 def regroup(images: ImageSet, groups: Int64, *, seed: int) -> ImageSet:

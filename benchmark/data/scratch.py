@@ -1,7 +1,9 @@
 """Decoded pixels on disk, written once and read by any number of threads and processes at the same time.
 
-``pixels.u8`` holds uint8 (N, S, S, 3). ``state.u1`` holds one byte per row (0 not yet, 1 ready), then the
-filler's pulse and phase. Both are memory-mapped: they live in the page cache, not in a process's own memory.
+``pixels.u8`` holds uint8 (N, S, S, 3), ``images.ids`` the 64 hexadecimal digits of each image's id.
+``state.u1`` holds one byte per row (0 not yet, 1 ready), then the filler's pulse and phase. All are
+memory-mapped: they live in the page cache, not in a process's own memory.
+
 A reader waits for its rows; where the filler failed or died, it gets an error instead of waiting for ever.
 """
 
@@ -28,11 +30,12 @@ from benchmark.data.files import read_regular
 from benchmark.data.resize import resize_pixels
 from benchmark.data.workers import map_in_order
 from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
+from benchmark.memory import Texts
 from benchmark.records import Observer, Resize, UInt8
 from benchmark.storage import sha256_bytes, storage_error, write_whole
 
 TASK: Final = "decode"
-_PIXELS, _STATE, _IDS, _OWNER, _FAILURE = "pixels.u8", "state.u1", "images.bin", "owner.json", "failure.json"
+_PIXELS, _STATE, _IDS, _OWNER, _FAILURE = "pixels.u8", "state.u1", "images.ids", "owner.json", "failure.json"
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 _READY = 1
 _FILLING, _FILLED, _FAILED = 1, 2, 3
@@ -43,6 +46,8 @@ _MAKING_SECONDS = 60.0
 _LONGEST_NAP_SECONDS = 0.02
 _BLOCK_BYTES = 1 << 20
 _ROWS_PER_TASK = 8
+_ID_BYTES = 64
+_HERE: Final = Path()
 
 
 class Scratch:
@@ -55,16 +60,16 @@ class Scratch:
         patience_seconds: how long a reader waits for a filler that shows no pulse.
     """
 
-    def __init__(self, folder: Path, image_ids: tuple[str, ...], size: int) -> None:
+    def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
-        self.image_ids = image_ids
+        self.image_ids = Texts.of_width(np.memmap(folder / _IDS, np.uint8, "r"), _ID_BYTES)
         self.size = size
         self.patience_seconds = _PATIENCE_SECONDS
         self._stop = threading.Event()
         # Taken around every access to a row's state: orders it against the row's pixels on any processor.
         self._order = threading.Lock()
-        self._pixels = _mapped(folder / _PIXELS, (len(image_ids), size, size, 3))
-        self._state = _mapped(folder / _STATE, (len(image_ids) + 2,))
+        self._pixels = _mapped(folder / _PIXELS, (len(self.image_ids), size, size, 3))
+        self._state = _mapped(folder / _STATE, (len(self.image_ids) + 2,))
 
     @classmethod
     def create(cls, folder: Path, image_ids: Sequence[str], size: int) -> Scratch:
@@ -86,14 +91,14 @@ class Scratch:
             making.mkdir(parents=True)
             _own(making, size)
             making.rename(folder)
-            _allocate(folder / _IDS, 0).write_bytes(b"".join(map(bytes.fromhex, image_ids)))
+            _allocate(folder / _IDS, 0).write_bytes("".join(image_ids).encode())
             _allocate(folder / _STATE, len(image_ids) + 2)
             _allocate(folder / _PIXELS, cls.bytes_needed(len(image_ids), size))
         except OSError as error:
             _delete(making)
             _delete(folder)
             raise storage_error(error, folder) from error
-        return cls(folder, tuple(image_ids), size)
+        return cls(folder, size)
 
     @classmethod
     def attach(cls, folder: Path) -> Scratch:
@@ -103,9 +108,7 @@ class Scratch:
             CacheError: there is none.
         """
         try:
-            size = int(_owner(folder)["size"])
-            ids = (folder / _IDS).read_bytes()
-            return cls(folder, tuple(ids[at : at + 32].hex() for at in range(0, len(ids), 32)), size)
+            return cls(folder, int(_owner(folder)["size"]))
         except (OSError, ValueError, KeyError) as error:
             raise CacheError("no decoded pixels here", where=folder, got=error) from error
 
@@ -132,19 +135,21 @@ class Scratch:
 
     def fill(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         resize: Resize = Resize.BILINEAR,
         jobs: int = 0,
         *,
+        root: Path = _HERE,
         max_pixels: int = MAX_PIXELS,
         observer: Observer | None = None,
     ) -> None:
         """Decode and resize every image into its row, in order, on threads.
 
         Args:
-            paths: N absolute paths; row i must still hold the bytes that ``image_ids[i]`` names.
+            paths: N paths; row i must still hold the bytes that ``image_ids[i]`` names.
             resize: how.
             jobs: threads; 0 uses all cores.
+            root: folder that relative paths start from.
             max_pixels: images whose header declares more are refused before decoding.
             observer: told how many rows are ready.
 
@@ -152,15 +157,15 @@ class Scratch:
             DataError: an image changed or cannot be decoded; waiting readers get the same error.
             JobError: ``stop`` was called meanwhile; waiting readers are told.
         """
-        chunks = [
+        chunks = (
             range(at, min(at + _ROWS_PER_TASK, len(paths))) for at in range(0, len(paths), _ROWS_PER_TASK)
-        ]
+        )
 
         def fill_rows(rows: range) -> int:
             for row in rows:
                 if self._stop.is_set():
                     raise JobError("decoding was stopped", where=self.folder, next_step="Run again.")
-                self._put(row, _verified(paths[row], self.image_ids[row], max_pixels), resize)
+                self._put(row, _verified(root / paths[row], self.image_ids[row], max_pixels), resize)
             return rows.stop
 
         with self._filling(), closing(map_in_order(fill_rows, chunks, jobs)) as filled:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from benchmark.embeddings.keys import MAX_KEY_BYTES, parse_key
 from benchmark.errors import CacheDamaged, EmbeddingError
+from benchmark.memory import Texts
 from benchmark.records import EmbeddingKey, Float32
 from benchmark.storage import sha256_bytes
 
@@ -35,8 +36,9 @@ SECONDS_PER_PART = 30.0
 MAX_PART_BYTES = 512 * 2**20  # no writer of this program makes one of more than an eighth of this
 PART_NAME = re.compile(r"part-(?P<sha16>[0-9a-f]{16})\.h5")
 
-_ID_BYTES = 64
-_ID_TYPE = np.dtype(f"S{_ID_BYTES}")
+ID_BYTES = 64
+_ID_TYPE = np.dtype(f"S{ID_BYTES}")
+_BLOCK_BYTES = 1 << 18  # looked at together: a million ids would take several times their size otherwise
 _FEATURE_TYPE = np.dtype("<f4")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Only the versions whose metadata blocks each carry a checksum: older ones can lead HDF5 in circles.
@@ -74,8 +76,12 @@ def as_ids(image_ids: object) -> Ids:
     """
     if isinstance(image_ids, np.ndarray) and image_ids.dtype == _ID_TYPE:
         return image_ids
+    if isinstance(image_ids, Texts):
+        packed = image_ids.as_bytes(ID_BYTES)
+        if packed is not None and _hexadecimal(packed):
+            return packed
     texts = list(image_ids)  # type: ignore[call-overload]
-    bad = next((text for text in texts if not isinstance(text, str) or len(text) != _ID_BYTES), None)
+    bad = next((text for text in texts if not isinstance(text, str) or len(text) != ID_BYTES), None)
     try:
         ids = np.array(texts, dtype=_ID_TYPE)
     except (UnicodeEncodeError, ValueError, TypeError) as error:
@@ -93,7 +99,10 @@ def _not_an_id(bad: object) -> EmbeddingError:
 
 def _hexadecimal(ids: Ids) -> bool:
     digits = np.ascontiguousarray(ids).view(np.uint8)
-    return bool((((digits >= 48) & (digits <= 57)) | ((digits >= 97) & (digits <= 102))).all())
+    blocks = (digits[at : at + _BLOCK_BYTES] for at in range(0, len(digits), _BLOCK_BYTES))
+    return all(
+        bool((((block >= 48) & (block <= 57)) | ((block >= 97) & (block <= 102))).all()) for block in blocks
+    )
 
 
 def part_name(content: bytes) -> str:

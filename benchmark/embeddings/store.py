@@ -21,6 +21,7 @@ from benchmark.embeddings.parts import Ids, Part, as_ids, open_part
 from benchmark.embeddings.upkeep import CacheEntry, Removed, VerifyReport
 from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError
+from benchmark.memory import Texts
 from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Observer
 
 _FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
@@ -43,7 +44,7 @@ class EmbeddingStore:
         self._damage = DamageLog(root, observer)
         self._known: OrderedDict[Path, dict[PartFile, Ids]] = OrderedDict()
         self._used: set[str] = set()
-        self._asked: tuple[tuple[str, ...], Asked] | None = None
+        self._asked: tuple[tuple[str, ...] | Texts, Asked] | None = None
 
     @property
     def damages(self) -> tuple[Damage, ...]:
@@ -70,6 +71,15 @@ class EmbeddingStore:
             CacheError: the cache cannot be read.
         """
         asked = self._ask(image_ids)
+        return tuple(image_ids[row] for row in np.sort(asked.first[self._absent(key, asked)]).tolist())
+
+    def lacking(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Bool:
+        """Which of N images have no vector yet, bool (N,); otherwise as ``missing``."""
+        asked = self._ask(image_ids)
+        return self._absent(key, asked)[asked.inverse]
+
+    def _absent(self, key: EmbeddingKey, asked: Asked) -> Bool:
+        """Which of the distinct ids asked for have no vector yet, bool (U,)."""
         absent = np.ones(len(asked.wanted), dtype=bool)
         for _ in range(_ATTEMPTS):
             files = self.parts(key)
@@ -79,7 +89,7 @@ class EmbeddingStore:
             # A part that went away between listing and reading was compacted: its rows are in a newer one.
             if len(held) == len(files) or files == self.parts(key):
                 break
-        return tuple(image_ids[row] for row in np.sort(asked.first[absent]).tolist())
+        return absent
 
     def read(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Embeddings:
         """Vectors in the order asked for.
@@ -99,7 +109,8 @@ class EmbeddingStore:
         for _ in range(_ATTEMPTS):
             features, absent = self._gather(key, asked)
             if features is not None and not absent:
-                return Embeddings(image_ids=tuple(image_ids), features=features)
+                kept = image_ids if isinstance(image_ids, Texts) else tuple(image_ids)
+                return Embeddings(image_ids=kept, features=features)
         raise CacheError(
             "rows are missing",
             where=self.folder(key),
@@ -188,10 +199,10 @@ class EmbeddingStore:
         return upkeep.enforce_limit(self, max_bytes, self._used | {folder_name(key) for key in keep})
 
     def _ask(self, image_ids: Sequence[str]) -> Asked:
-        """Ids sorted once, however many keys are asked for the same tuple of them."""
+        """Ids sorted once, however many keys are asked for the same sequence of them, if it cannot change."""
         if self._asked is None or self._asked[0] is not image_ids:
             asked = Asked.of(as_ids(image_ids))
-            if not isinstance(image_ids, tuple):
+            if not isinstance(image_ids, tuple | Texts):
                 return asked
             self._asked = (image_ids, asked)
         return self._asked[1]

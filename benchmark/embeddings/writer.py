@@ -13,8 +13,17 @@ import numpy as np
 
 from benchmark.embeddings.files import check_folder, read_file
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name
-from benchmark.embeddings.parts import ROWS_PER_PART, SECONDS_PER_PART, Ids, as_ids, build_part, part_name
+from benchmark.embeddings.parts import (
+    ID_BYTES,
+    ROWS_PER_PART,
+    SECONDS_PER_PART,
+    Ids,
+    as_ids,
+    build_part,
+    part_name,
+)
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageFull
+from benchmark.memory import give_back_memory
 from benchmark.records import Bool, EmbeddingKey, Float32
 from benchmark.storage import storage_error, sync_folder, write_whole
 
@@ -55,8 +64,7 @@ class PartWriter:
         self._dim = dim
         self._size = size or PartSize()
         self._clock = clock
-        self._ids: list[Ids] = []
-        self._features: list[Float32] = []
+        self._buffer: _Buffer | None = None
         self._since = clock()
         self.rows_written = 0
         self.parts_written = 0
@@ -81,7 +89,7 @@ class PartWriter:
     @property
     def rows_buffered(self) -> int:
         """Rows that are not on the disk yet."""
-        return sum(map(len, self._ids))
+        return self._buffer.count if self._buffer else 0
 
     def add(self, image_ids: Sequence[str] | Ids, features: Float32) -> None:
         """Take rows, and write a part when enough have come together.
@@ -96,7 +104,7 @@ class PartWriter:
         """
         ids = as_ids(image_ids)
         self._check(ids, features)
-        if not self._ids:
+        if not self.rows_buffered:
             self._since = self._clock()
         for start in range(0, len(ids), self._size.rows):
             self._take(ids[start : start + self._size.rows], features[start : start + self._size.rows])
@@ -104,8 +112,9 @@ class PartWriter:
     def _take(self, ids: Ids, features: Float32) -> None:
         if self.rows_buffered + len(ids) > self._size.rows:
             self.flush()
-        self._ids.append(ids.copy())
-        self._features.append(np.array(features, dtype=np.float32, copy=True))
+        if self._buffer is None:
+            self._buffer = _Buffer(self._size.rows, self._dim)
+        self._buffer.add(ids, features)
         if self.rows_buffered >= self._size.rows or self._clock() - self._since >= self._size.seconds:
             self.flush()
 
@@ -133,12 +142,12 @@ class PartWriter:
         Raises:
             StorageFull: it cannot be written; the rows stay buffered, the cache is as it was.
         """
-        if not self._ids:
+        if self._buffer is None or not self._buffer.count:
             return
-        ids, first = np.unique(np.concatenate(self._ids), return_index=True)
-        features = np.concatenate(self._features)[first]
+        ids, features = self._buffer.distinct()
         self._write(build_part(self._key, ids, features))
-        self._ids, self._features, self._since = [], [], self._clock()
+        give_back_memory()
+        self._buffer.count, self._since = 0, self._clock()
         self.rows_written += len(ids)
         self.parts_written += 1
 
@@ -152,6 +161,30 @@ class PartWriter:
                     continue
                 raise
             return
+
+
+class _Buffer:
+    """Room for the rows of one part, made once: a part is in memory here and as a file, not more often."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        self.count = 0
+        self._ids = np.zeros(rows, dtype=f"S{ID_BYTES}")
+        self._features = np.zeros((rows, dim), np.float32)
+
+    def add(self, ids: Ids, features: Float32) -> None:
+        """Copy rows, for which there is room."""
+        stop = self.count + len(ids)
+        self._ids[self.count : stop] = ids
+        self._features[self.count : stop] = features
+        self.count = stop
+
+    def distinct(self) -> tuple[Ids, Float32]:
+        """The rows by ascending id, each once; without a copy where they came like that."""
+        ids, features = self._ids[: self.count], self._features[: self.count]
+        if (ids[1:] > ids[:-1]).all():
+            return ids, features
+        ids, first = np.unique(ids, return_index=True)
+        return ids, features[first]
 
 
 def make_folder(folder: Path) -> None:

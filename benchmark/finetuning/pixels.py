@@ -82,8 +82,14 @@ def open_pixels(
         return
     scratch = Scratch.create(folder, images.image_ids, size)
     try:
-        paths = [images.root / path for path in images.paths]
-        scratch.fill(paths, request.resize, request.jobs, max_pixels=request.max_pixels, observer=observer)
+        scratch.fill(
+            images.paths,
+            request.resize,
+            request.jobs,
+            root=images.root,
+            max_pixels=request.max_pixels,
+            observer=observer,
+        )
         yield ScratchPixels(scratch)
     finally:
         scratch.remove()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import compress, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from benchmark.backbones import weights_file
 from benchmark.data import Scratch, load_images
 from benchmark.embeddings import EmbeddingStore, equal_matrices
 from benchmark.errors import CacheError, StorageFull, WeightsError
+from benchmark.memory import Texts
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
@@ -26,7 +27,6 @@ from benchmark.pipeline.runs import LoggingObserver, Run, free_bytes
 from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
-    Bool,
     EmbeddingKey,
     ImageSet,
     Int64,
@@ -199,18 +199,13 @@ class _Window:
 
 @dataclass(kw_only=True)
 class _Work:
-    """The state of one embedding job.
-
-    Attributes:
-        lacking: bool (N,) per plan that is being carried out: which images have no embedding yet.
-    """
+    """The state of one embedding job."""
 
     request: EmbedRequest
     images: ImageSet
     store: EmbeddingStore
     plans: list[Plan]
     observer: Observer
-    lacking: dict[int, Bool] = field(default_factory=dict)
     images_embedded: dict[str, int] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -234,13 +229,12 @@ class _Work:
 
     def _windows(self, unfinished: Sequence[int]) -> list[_Window]:
         """What is missing, cheap backbones first, in portions that find room."""
-        self.lacking = {position: self._mask(self.plans[position].missing) for position in unfinished}
         ordered = sorted(unfinished, key=lambda one: (self._size(one), self.plans[one].backbone.flops))
         room = _scratch_bytes(self.request)
         windows = []
         for size, group in groupby(ordered, key=self._size):
             positions = tuple(group)
-            rows = np.flatnonzero(np.logical_or.reduce([self.lacking[one] for one in positions]))
+            rows = np.flatnonzero(np.logical_or.reduce([self.plans[one].lacking for one in positions]))
             step = max(1, room // max(1, Scratch.bytes_needed(1, size)))
             windows += [
                 self._window(size, rows[at : at + step], positions) for at in range(0, len(rows), step)
@@ -248,23 +242,22 @@ class _Work:
         return windows
 
     def _window(self, size: int, rows: Int64, positions: tuple[int, ...]) -> _Window:
-        counts = {one: int(self.lacking[one][rows].sum()) for one in positions}
+        counts = {one: self._count(one, rows) for one in positions}
         cost = sum(cost_of(self.plans[one], count) for one, count in counts.items() if count)
         return _Window(size=size, rows=rows, positions=positions, cost=cost)
 
     def _size(self, position: int) -> int:
         return self.plans[position].input_size
 
-    def _mask(self, missing: Sequence[str]) -> Bool:
-        """Which images are among the missing ones, bool (N,)."""
-        wanted = set(missing)
-        return np.fromiter((one in wanted for one in self.images.image_ids), bool, len(self.images))
+    def _count(self, position: int, rows: Int64) -> int:
+        """How many of some images a backbone lacks."""
+        return int(self.plans[position].lacking[rows].sum())
 
     def _embed_window(self, window: _Window, board: Board) -> None:
         concerned = [
             position
             for position in window.positions
-            if not self.plans[position].stopped and self.lacking[position][window.rows].any()
+            if not self.plans[position].stopped and self._count(position, window.rows)
         ]
         if concerned:
             with _scratch(self.request, self.images, window.rows, window.size) as scratch:
@@ -274,7 +267,7 @@ class _Work:
     def _embed_from(self, scratch: Scratch, rows: Int64, positions: list[int], board: Board) -> None:
         table = ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
         plans = [self.plans[position] for position in positions]
-        images = [int(self.lacking[position][rows].sum()) for position in positions]
+        images = [self._count(position, rows) for position in positions]
         with Poller(EmbeddingDisplay(self.observer, plans, images, table, board).poll):
             busy = self._run_tasks(scratch, rows, positions, list(range(len(positions))), wait=False)
             self._run_tasks(scratch, rows, positions, busy, wait=True)
@@ -312,15 +305,16 @@ class _Work:
             return
         plan, key = self.plans[position], result["key"]
         if plan.key in {None, key}:
-            self.lacking[position][rows] = False
+            lacking = plan.lacking.copy()
+            lacking[rows] = False
         else:  # under another key than planned, other rows may be missing
-            self.lacking[position] = self._mask(self.store.missing(key, self.images.image_ids))
+            lacking = self.store.lacking(key, self.images.image_ids)
         self.plans[position] = replace(
             plan,
             key=key,
             engine=key.engine,
             precision=key.precision,
-            missing=tuple(compress(self.images.image_ids, self.lacking[position])),
+            lacking=lacking,
         )
         name = plan.backbone.name
         self.images_embedded[name] = self.images_embedded.get(name, 0) + result["images"]
@@ -438,9 +432,11 @@ def _scratch(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) ->
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
     folder = request.cache / SCRATCH_FOLDER / secrets.token_hex(8)
     Scratch.remove_abandoned(folder.parent)
-    scratch = Scratch.create(folder, tuple(images.image_ids[row] for row in rows), size)
-    paths = [images.root / images.paths[row] for row in rows]
-    filler = threading.Thread(target=_fill, args=(scratch, paths, request), name="decode", daemon=True)
+    scratch = Scratch.create(folder, Texts.of(images.image_ids).take(rows), size)
+    paths = Texts.of(images.paths).take(rows)
+    filler = threading.Thread(
+        target=_fill, args=(scratch, images.root, paths, request), name="decode", daemon=True
+    )
     filler.start()
     try:
         yield scratch
@@ -452,10 +448,11 @@ def _scratch(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) ->
             scratch.remove()
 
 
-def _fill(scratch: Scratch, paths: Sequence[Path], request: EmbedRequest) -> None:
+def _fill(scratch: Scratch, root: Path, paths: Sequence[str], request: EmbedRequest) -> None:
     """Decode into a scratch; what goes wrong reaches the readers of its rows."""
     with suppress(Exception):
-        scratch.fill(paths, request.resize, request.options.jobs, max_pixels=request.options.max_pixels)
+        options = request.options
+        scratch.fill(paths, request.resize, options.jobs, root=root, max_pixels=options.max_pixels)
 
 
 def _keep_within_limit(

@@ -100,7 +100,7 @@ def board_digest(ranked: Ranked, job: HeadJob) -> str:
         __version__,
         None if report is None else [str(one) for one in (*report.findings, *report.pairs)],
         images.fingerprint(),
-        images.paths,
+        list(images.paths),
         images.duplicates,
         [asdict(file) for file in images.rejected],
         fine_tuned(job),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
+
+import numpy as np
 
 from benchmark.backbones import EngineRequest, embedding_key, known_weights_sha256, plan_engine, weights_file
 from benchmark.data import decoder_name
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.pipeline.requests import EmbedRequest
-from benchmark.records import Backbone, EmbeddingKey, Engine, Outcome, Precision, Status, WeightsSource
+from benchmark.records import Backbone, Bool, EmbeddingKey, Engine, Outcome, Precision, Status, WeightsSource
 
 # An image costs an engine up to this many times what it costs the one that suits the job best.
 _SLOWER = 2.5
@@ -28,7 +30,7 @@ class Plan:
         engine: what will execute it.
         precision: wanted arithmetic; the engine may have to fall back to float32.
         key: of its embeddings; None while the weights are unknown.
-        missing: image ids without a cached embedding.
+        lacking: bool (N,), which of the images have no cached embedding; plays no part in equality.
         stopped: the outcome of a backbone that will not run at all; None otherwise.
     """
 
@@ -38,13 +40,13 @@ class Plan:
     engine: Engine | None = None
     precision: Precision | None = None
     key: EmbeddingKey | None = None
-    missing: tuple[str, ...] = ()
+    lacking: Bool = field(default_factory=lambda: np.zeros(0, bool), compare=False)
     stopped: Outcome | None = None
 
     @property
     def is_cached(self) -> bool:
         """Whether every image has its embedding."""
-        return self.key is not None and not self.missing
+        return self.key is not None and not self.lacking.any()
 
 
 def make_plan(
@@ -80,7 +82,7 @@ def make_plan(
         return replace(bare, stopped=stopped_outcome(bare, Status.FAILED, str(error)))
     images = max(len(image_ids), planned_images or 0)
     if digest is None:
-        return replace(_fresh(request, bare, images), missing=tuple(image_ids))
+        return replace(_fresh(request, bare, images), lacking=np.ones(len(image_ids), bool))
     held = [_with_key(request, plan, digest, image_ids, store) for plan in _admissible(request, bare)]
     whole = next((plan for plan in held if plan.is_cached), None)
     if whole:
@@ -173,14 +175,14 @@ def _with_key(
 ) -> Plan:
     """A plan with its key, and with what the cache lacks of these images."""
     key = plan_key(request, plan, digest)
-    return replace(plan, key=key, missing=store.missing(key, image_ids))
+    return replace(plan, key=key, lacking=store.lacking(key, image_ids))
 
 
 def _soonest(request: EmbedRequest, fresh: Plan, held: Sequence[Plan], images: int) -> Plan:
     """The fresh plan, or one that lacks so much less that it is finished before it."""
     able = [plan for plan in held if _can_run(request, plan, images)]
-    other = min(able, key=lambda plan: len(plan.missing), default=fresh)
-    return other if _SLOWER * len(other.missing) < len(fresh.missing) else fresh
+    other = min(able, key=lambda plan: plan.lacking.sum(), default=fresh)
+    return other if _SLOWER * other.lacking.sum() < fresh.lacking.sum() else fresh
 
 
 def _can_run(request: EmbedRequest, plan: Plan, images: int) -> bool:

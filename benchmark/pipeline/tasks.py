@@ -108,24 +108,18 @@ def _extract_missing(
 ) -> ExtractReport:
     """Embed what the cache still lacks; another run may have filled a part of it meanwhile."""
     key = _key(task, frozen)
-    missing = store.missing(key, scratch.image_ids)
-    if not missing:
+    rows = np.flatnonzero(store.lacking(key, scratch.image_ids))
+    if not len(rows):
         return ExtractReport(images=0, seconds=0.0)
-    positions = None  # everything, as mostly
-    if len(missing) < len(scratch.image_ids):
-        wanted = set(missing)
-        positions = np.flatnonzero([image_id in wanted for image_id in scratch.image_ids])
-        # Names in the order of their rows: the engine is fed front to back.
-        missing = tuple(scratch.image_ids[row] for row in positions)
     table.update(task.row, Stage.WORKING)
     with store.writer(key, frozen.embedding_dim) as writer:
         return extract(
             frozen,
             scratch,
-            missing,
+            scratch.image_ids.take(rows),
             writer,
             lambda done: table.update(task.row, Stage.WORKING, done),
-            positions=positions,
+            positions=rows,
             reopen=lambda size: _smaller(task, frozen, scratch, size),
         )
 

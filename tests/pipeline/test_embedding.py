@@ -323,6 +323,7 @@ def test_what_was_never_timed_is_timed_for_a_latency_limit_only(
     done = embed_images(replace(request, measure_latency=True), images)
     assert done.images_embedded == {}
     assert done.plans == (plan,)
+    assert done.plans[0].is_cached
     assert load_measurement(request.cache, plan.key).latency_ms > 0
     assert not list((request.cache / "scratch").glob("*"))
 
