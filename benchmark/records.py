@@ -211,7 +211,7 @@ class ImageSet:
             "given": self.split.given,
         }
         digest.update(json.dumps(header, sort_keys=True).encode())
-        digest.update("".join(self.image_ids).encode())
+        digest.update(Texts.of(self.image_ids).letters)
         groups = np.arange(len(self), dtype=np.int64) if self.groups is None else self.groups
         for array in (self.targets, groups, self.split.train, self.split.val, self.split.test):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes() + b"|")

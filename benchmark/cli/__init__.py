@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from benchmark.cli.signals import Terminated, arriving_signals
 from benchmark.errors import ArgumentError, BenchmarkError
@@ -25,20 +26,16 @@ def entry() -> int:
         _mute_native_stderr()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no UTF-8
-    status = main()
-    _leave()
-    return status
-
-
-def _leave() -> None:
-    """What is done is done: idle workers go at once, and signals are the system's business again."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Once a command is done there is nothing to interrupt in order: no traceback while Python leaves.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    status = main()
     if "benchmark.pipeline" in sys.modules:
         from benchmark.pipeline import end_workers
 
-        end_workers()
+        with suppress(Exception):  # what is done is done
+            end_workers()
+    return status
 
 
 def _mute_native_stderr() -> None:

@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 _AGAIN_SECONDS = 1.0
@@ -19,6 +20,9 @@ _AGAIN_SECONDS = 1.0
 
 class Terminated(BaseException):
     """SIGTERM as an exception."""
+
+
+_ERRORS: dict[int, type[BaseException]] = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
 
 
 @contextmanager
@@ -31,60 +35,75 @@ def arriving_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = [_Arriving(signal.SIGTERM, Terminated)]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        wanted.append(_Arriving(signal.SIGINT, KeyboardInterrupt))
-    former = [signal.signal(one.number, one.receive) for one in wanted]
+    arrival = _Arrival()
+    wanted = [number for number in _ERRORS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, arrival.receive) for number in wanted}
     try:
-        yield
+        try:
+            yield
+        finally:
+            arrival.over()
     finally:
-        for one, handler in zip(wanted, former, strict=True):
-            one.end()
-            signal.signal(one.number, handler or signal.SIG_DFL)
+        arrival.over()  # once more, should a signal have come just there
+        for number, handler in former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
-class _Arriving:
-    """One signal, and the exception that it becomes."""
+class _Arrival:
+    """The signals of one run: raised, and sent again by a thread until it is over."""
 
-    def __init__(self, number: signal.Signals, error: type[BaseException]) -> None:
-        self.number = number
-        self._error = error
+    def __init__(self) -> None:
+        self._is_over = False
         self._repeated = False
-        self._over = False
-        self._lock = threading.Lock()
+        self._received: SimpleQueue[int | None] = SimpleQueue()  # may be filled from inside a signal handler
+        with suppress(RuntimeError):  # without room for a thread, nothing comes again
+            threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Raise the exception.
 
         A repetition never does so into what is being closed because of it; a second Ctrl-C of the user does.
         """
+        if self._is_over:
+            return
         repeated, self._repeated = self._repeated, False
-        again = threading.Timer(_AGAIN_SECONDS, self._repeat)
-        again.daemon = True
-        again.start()
-        if not (repeated or self.number == signal.SIGTERM) or not self._is_closing(sys.exc_info()[1]):
-            raise self._error
+        self._received.put(number)
+        patient = repeated or number == signal.SIGTERM
+        if not (patient and _is_closing(sys.exc_info()[1])):
+            raise _ERRORS[number]
 
-    def end(self) -> None:
-        """Nothing comes again."""
-        with self._lock:
-            self._over = True
+    def over(self) -> None:
+        """Nothing is raised and nothing comes again."""
+        self._is_over = True
+        self._received.put(None)
 
-    def _repeat(self) -> None:
-        with self._lock:
-            if not self._over:
-                self._repeated = True
-                _send(self.number)
+    def _watch(self) -> None:
+        number = self._received.get()
+        while number is not None:
+            number = self._next_after(number)
 
-    def _is_closing(self, error: BaseException | None) -> bool:
-        while error is not None and not isinstance(error, self._error):
-            error = error.__context__
-        return error is not None
+    def _next_after(self, number: int) -> int | None:
+        """What comes after a signal that was raised: its repetition, another one, or None, the end."""
+        try:
+            return self._received.get(timeout=_AGAIN_SECONDS)
+        except Empty:
+            if self._is_over:
+                return None
+        self._repeated = True
+        _send(number)
+        return self._received.get()
 
 
-def _send(number: signal.Signals) -> None:
-    """Send a signal to the main thread, also where it waits in a system call."""
+def _is_closing(error: BaseException | None) -> bool:
+    """Whether things are being closed because of a signal."""
+    while error is not None and not isinstance(error, tuple(_ERRORS.values())):
+        error = error.__context__
+    return error is not None
+
+
+def _send(number: int) -> None:
+    """Send a signal to the main thread; on POSIX also where it waits in a system call."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))

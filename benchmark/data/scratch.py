@@ -84,6 +84,9 @@ class Scratch:
             StorageFull: no room left, or no permission; nothing is left behind.
             CacheError: another living process uses this folder.
         """
+        ids = Texts.of(image_ids)
+        if ids.as_bytes(_ID_BYTES) is None:
+            raise ValueError(f"image ids of another length than {_ID_BYTES}")
         if _exists(folder):
             _remove_abandoned(folder)
         making = _name_of_the_making(folder)
@@ -91,7 +94,7 @@ class Scratch:
             making.mkdir(parents=True)
             _own(making, size)
             making.rename(folder)
-            _allocate(folder / _IDS, 0).write_bytes("".join(image_ids).encode())
+            _allocate(folder / _IDS, 0).write_bytes(ids.letters)
             _allocate(folder / _STATE, len(image_ids) + 2)
             _allocate(folder / _PIXELS, cls.bytes_needed(len(image_ids), size))
         except OSError as error:

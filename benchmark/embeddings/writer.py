@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmark.embeddings.files import check_folder, read_file
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name
@@ -164,16 +165,25 @@ class PartWriter:
 
 
 class _Buffer:
-    """Room for the rows of one part, made once: a part is in memory here and as a file, not more often."""
+    """The rows of one part, and then of the next: a part is in memory here and as a file, not more often.
+
+    Args:
+        rows: most that it will hold.
+        dim: length of a vector.
+    """
 
     def __init__(self, rows: int, dim: int) -> None:
         self.count = 0
-        self._ids = np.zeros(rows, dtype=f"S{ID_BYTES}")
-        self._features = np.zeros((rows, dim), np.float32)
+        self._most = rows
+        self._ids = np.zeros(0, dtype=f"S{ID_BYTES}")
+        self._features = np.zeros((0, dim), np.float32)
 
     def add(self, ids: Ids, features: Float32) -> None:
         """Copy rows, for which there is room."""
         stop = self.count + len(ids)
+        if stop > len(self._ids):
+            room = min(self._most, max(stop, 2 * len(self._ids)))
+            self._ids, self._features = _longer(self._ids, room), _longer(self._features, room)
         self._ids[self.count : stop] = ids
         self._features[self.count : stop] = features
         self.count = stop
@@ -185,6 +195,12 @@ class _Buffer:
             return ids, features
         ids, first = np.unique(ids, return_index=True)
         return ids, features[first]
+
+
+def _longer(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    made = np.zeros((rows, *array.shape[1:]), array.dtype)
+    made[: len(array)] = array
+    return made
 
 
 def make_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -282,11 +282,13 @@ class _Work:
             replace(self._task(scratch, place, positions[place], threads), wait=wait) for place in chosen
         ]
         busy = []
-        for number, result in run_tasks(embed_task, tasks, workers):
-            if result and result.get("busy"):
-                busy.append(chosen[number])
-            else:
-                self._take(positions[chosen[number]], rows, {"error": _DIED} if result is None else result)
+        with closing(run_tasks(embed_task, tasks, workers)) as results:
+            for number, result in results:
+                if result and result.get("busy"):
+                    busy.append(chosen[number])
+                else:
+                    told = {"error": _DIED} if result is None else result
+                    self._take(positions[chosen[number]], rows, told)
         return busy
 
     def _task(self, scratch: Scratch, place: int, position: int, threads: int) -> EmbedTask:
@@ -363,9 +365,11 @@ class _Work:
             replace(self._task(scratch, place, position, threads), only_measure=True)
             for place, position in enumerate(positions)
         ]
-        for place, result in run_tasks(embed_task, tasks, worker_count(self.request.jobs, len(tasks))):
-            told = {"error": _DIED} if result is None else result
-            self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
+        workers = worker_count(self.request.jobs, len(tasks))
+        with closing(run_tasks(embed_task, tasks, workers)) as results:
+            for place, result in results:
+                told = {"error": _DIED} if result is None else result
+                self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
 
     # Guarding -------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,10 @@ def train_all(job: HeadJob, plans: Sequence[Plan], observer: Observer | None = N
     if waiting:
         watch.started(HEADS, len(waiting))
         chosen = [tasks[position] for position in waiting]
-        results = run_tasks(head_task, chosen, worker_count(job.jobs, len(chosen)))
-        for done, (row, result) in enumerate(results, start=1):
-            outcomes[waiting[row]] = _taken(chosen[row], {"error": _DIED} if result is None else result)
-            watch.advanced(HEADS, done, chosen[row].plan.backbone.name)
+        with closing(run_tasks(head_task, chosen, worker_count(job.jobs, len(chosen)))) as results:
+            for done, (row, result) in enumerate(results, start=1):
+                outcomes[waiting[row]] = _taken(chosen[row], {"error": _DIED} if result is None else result)
+                watch.advanced(HEADS, done, chosen[row].plan.backbone.name)
         watch.finished(HEADS)
     return tuple(
         _with_costs(job, plan, outcome) for plan, outcome in zip(plans, outcomes, strict=True) if outcome

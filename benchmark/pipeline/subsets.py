@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmark.memory import Texts
 from benchmark.records import ImageSet, Int64, Split
 
 
@@ -20,8 +21,8 @@ def take_rows(images: ImageSet, rows: Sequence[int] | Int64) -> ImageSet:
     kept = np.unique(np.asarray(rows, np.int64))
     return replace(
         images,
-        paths=tuple(images.paths[row] for row in kept),
-        image_ids=tuple(images.image_ids[row] for row in kept),
+        paths=Texts.of(images.paths).take(kept),
+        image_ids=Texts.of(images.image_ids).take(kept),
         targets=images.targets[kept],
         groups=None if images.groups is None else images.groups[kept],
         split=Split(

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from typing import Any
 
 from benchmark.errors import BenchmarkError
 
 _ROUNDS_TOGETHER = 2
 _WATCH = "parent-watch"
+_pool_begun = threading.Event()
 Task = Callable[[Any], dict[str, Any]]
 
 
 def run_tasks(
     task: Task, arguments: Sequence[Any], workers: int
-) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Run ``task`` on every argument.
+) -> Generator[tuple[int, dict[str, Any] | None]]:
+    """Run ``task`` on every argument. Use it in ``with closing(...)``, so that Ctrl-C ends it in order.
 
     Args:
         task: module-level function of one picklable argument.
@@ -54,9 +55,12 @@ def run_tasks(
 def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
     import joblib
 
+    _pool_begun.set()
     # A worker that holds on to memory is replaced by the pool, as it should be. The pool warns of it in a
     # thread that would die if warnings were errors, and everybody would wait for ever.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
+    # Who leaves early (Ctrl-C) knows it.
+    warnings.filterwarnings("ignore", message=r"\d+ tasks (have been|which were)", category=UserWarning)
     parallel = joblib.Parallel(
         n_jobs=workers,
         return_as="generator_unordered",
@@ -69,9 +73,10 @@ def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[
         joblib.delayed(_call)(task, position, argument, os.getpid())
         for position, argument in [*waiting.items()]
     )
-    for position, result in parallel(calls):
-        del waiting[position]
-        yield position, result
+    with closing(parallel(calls)) as results:
+        for position, result in results:
+            del waiting[position]
+            yield position, result
 
 
 def _one_by_one(task: Task, waiting: dict[int, Any]) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -85,12 +90,14 @@ def _one_by_one(task: Task, waiting: dict[int, Any]) -> Iterator[tuple[int, dict
 
 
 def end_workers() -> None:
-    """End the worker processes of this process now; the next tasks get new ones.
+    """End the worker processes of this process now, if it has any; the next tasks get new ones.
 
-    Idle workers take a second to leave by themselves, and wait ten for work before that.
+    Idle workers take a second to leave by themselves.
     """
-    if "joblib.externals.loky" in sys.modules:
+    if _pool_begun.is_set():
         from joblib.externals.loky import get_reusable_executor
+
+        _pool_begun.clear()
 
         get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 

@@ -233,8 +233,8 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
     assert subprocess.run(words, capture_output=True, text=True, timeout=30, check=False).returncode == 0
 
 
-def test_idle_workers_do_not_hold_up_the_end(place: Place, spawn: Spawn) -> None:
-    """Ctrl-C after the last word prints no traceback: there is nothing left to interrupt."""
+def test_ctrl_c_after_the_last_word_prints_no_traceback(place: Place, spawn: Spawn) -> None:
+    """There is nothing left to interrupt in order."""
     names = "MobileNet_0.25,MobileNet_0.5"
     options = ["--weights", "random", "--size", "32", "--cache", place.cache, "--jobs", 2, "--format", "json"]
     process = spawn("embed", place.data, "--backbones", names, *options, cwd=place.root)
@@ -244,3 +244,22 @@ def test_idle_workers_do_not_hold_up_the_end(place: Place, spawn: Spawn) -> None
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert "Traceback" not in errors
+
+
+def test_a_command_leaves_no_workers_to_wait_for() -> None:
+    """Left to themselves, idle workers hold up the end by a second."""
+    code = (
+        "import sys; from unittest import mock; from benchmark.cli import entry\n"
+        "from benchmark.pipeline.workers import run_tasks\n"
+        "import psutil\n"
+        "def work(*_): list(run_tasks(dict, [[], []], 2)); return 0\n"
+        "with mock.patch('benchmark.cli.commands.list_command', work):\n"
+        "    sys.argv = ['backbones', 'list', '--debug']\n"
+        "    status = entry()\n"
+        "names = [' '.join(one.cmdline()) for one in psutil.Process().children(recursive=True)]\n"
+        "print(status, sum('LokyProcess' in name for name in names))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["0", "0"], done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from store_shelves import Shelf, fill, make_features, make_ids
+from store_shelves import KEY, Shelf, fill, make_features, make_ids
 
 from benchmark.embeddings import EmbeddingStore, PartSize
 from benchmark.errors import CacheError, EmbeddingError
+from benchmark.memory import Texts
 from benchmark.records import EmbeddingKey, Engine, Float32, Precision, PreprocessingMode, Resize
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=True)
@@ -97,6 +99,28 @@ def test_only_missing_rows_are_named_in_order_and_once(shelf: Shelf) -> None:
         new[0],
         shelf.ids[5],
     )
+
+
+@given(rows=st.lists(st.integers(0, 9), max_size=12), kind=st.sampled_from([list, tuple, Texts.of]))
+@settings(max_examples=40, deadline=None)
+def test_what_is_lacking_is_told_row_by_row(
+    rows: list[int], kind: Callable[[list[str]], Sequence[str]]
+) -> None:
+    with TemporaryDirectory() as folder:
+        store = EmbeddingStore(Path(folder))
+        with store.writer(KEY, 1) as writer:
+            writer.add([digest(row) for row in range(5)], np.ones((5, 1), np.float32))
+        lacking = store.lacking(KEY, kind([digest(row) for row in rows]))
+    assert lacking.tolist() == [row >= 5 for row in rows]
+
+
+def test_of_an_image_added_twice_the_first_vector_counts(tmp_path: Path, key: EmbeddingKey) -> None:
+    store = EmbeddingStore(tmp_path)
+    with store.writer(key, 1) as writer:
+        for row, value in ((3, 1.0), (1, 2.0), (3, 9.0), (2, 3.0)):
+            writer.add([digest(row)], np.full((1, 1), value, np.float32))
+    assert writer.rows_written == 3
+    assert store.read(key, [digest(3), digest(1), digest(2)]).features.tolist() == [[1.0], [2.0], [3.0]]
 
 
 def test_one_row_may_be_asked_for_twice(shelf: Shelf) -> None:

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import psutil
+import pytest
 
 from benchmark.errors import WeightsError
 from benchmark.pipeline.progress import Poller, ProgressTable, Stage
-from benchmark.pipeline.workers import failure, run_tasks
+from benchmark.pipeline.workers import end_workers, failure, run_tasks
 
 # Worker processes cannot import test modules; their functions travel whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -44,6 +46,32 @@ def test_more_workers_are_other_processes() -> None:
     results = dict(run_tasks(double, [1, 2, 3], 2))
     assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
     assert os.getpid() not in {result["pid"] for result in results.values() if result}
+
+
+def test_workers_end_when_told_and_new_ones_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pids() -> set[int]:
+        return {result["pid"] for _, result in run_tasks(double, [1, 2], 2) if result}
+
+    first = pids()
+    end_workers()
+    assert not any(psutil.pid_exists(pid) for pid in first)
+    assert pids().isdisjoint(first)
+    end_workers()
+    monkeypatch.setattr("joblib.externals.loky.get_reusable_executor", None)
+    end_workers()  # no workers, nothing to end and nothing begun for it
+
+
+def test_a_caller_who_leaves_early_is_not_lectured() -> None:
+    """Warnings are errors here; after a Ctrl-C one would take the place of the exception."""
+
+    def interrupted() -> None:
+        with closing(run_tasks(double, list(range(20)), 2)) as results:
+            for _ in results:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(dict(run_tasks(double, [1, 2, 3], 2))) == 3
 
 
 def test_a_killed_worker_costs_a_retry_only(tmp_path: Path) -> None:
