@@ -4,8 +4,9 @@ from benchmark.pipeline.auditing import Audited, audit_data
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
 from benchmark.pipeline.calls import rank
-from benchmark.pipeline.embedding import Embedded, clean_scratch, embed, embed_images
+from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.finetuning import FinetuneJob, FinetuneResult, finetune_backbones
+from benchmark.pipeline.pixels import clean_scratch
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,15 +13,16 @@ import numpy as np
 
 from benchmark.backbones import weights_file
 from benchmark.data import Scratch, load_images
-from benchmark.embeddings import EmbeddingStore, equal_matrices
-from benchmark.errors import CacheError, StorageFull, WeightsError
-from benchmark.memory import Texts
+from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import StorageFull, WeightsError
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
+from benchmark.pipeline.guarding import unusable_embeddings
 from benchmark.pipeline.measurements import load_measurement
+from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
 from benchmark.pipeline.requests import EmbedRequest, thread_count, worker_count
-from benchmark.pipeline.runs import LoggingObserver, Run, free_bytes
+from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
@@ -40,14 +39,8 @@ from benchmark.records import (
 
 _DIED = "its process died each time that it was tried; it may need more memory than there is"
 _CHANGING = "its engine computed in another arithmetic each time, so that its embeddings are not complete"
-_GUARD_IMAGES = 64
-_GUARD_ATTEMPTS = 3
 # An engine may only find out while it is opened that it has to compute otherwise than planned.
 _PASSES = 3
-# Of the free space, so that embeddings and converted models find room beside the decoded pixels.
-_SCRATCH_SHARE = 4
-_LEAST_SCRATCH_BYTES = 64 * 2**20
-SCRATCH_FOLDER = "scratch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +70,6 @@ class Embedded:
     def embedded(self) -> tuple[Plan, ...]:
         """Plans of the backbones whose embeddings are complete."""
         return tuple(plan for plan in self.plans if plan.stopped is None)
-
-
-def clean_scratch(cache: Path) -> tuple[Path, ...]:
-    """Remove the decoded pixels that killed runs left in a cache; what was removed."""
-    return Scratch.remove_abandoned(cache / SCRATCH_FOLDER)
 
 
 def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
@@ -230,7 +218,7 @@ class _Work:
     def _windows(self, unfinished: Sequence[int]) -> list[_Window]:
         """What is missing, cheap backbones first, in portions that find room."""
         ordered = sorted(unfinished, key=lambda one: (self._size(one), self.plans[one].backbone.flops))
-        room = _scratch_bytes(self.request)
+        room = scratch_bytes(self.request)
         windows = []
         for size, group in groupby(ordered, key=self._size):
             positions = tuple(group)
@@ -260,7 +248,7 @@ class _Work:
             if not self.plans[position].stopped and self._count(position, window.rows)
         ]
         if concerned:
-            with _scratch(self.request, self.images, window.rows, window.size) as scratch:
+            with decoded(self.request, self.images, window.rows, window.size) as scratch:
                 self._embed_from(scratch, window.rows, concerned, board)
         board.window_done(window.cost)
 
@@ -340,7 +328,7 @@ class _Work:
         sample = np.arange(min(SAMPLE_IMAGES, len(self.images)), dtype=np.int64)
         try:
             for size, group in groupby(sorted(unknown, key=self._size), key=self._size):
-                with _scratch(self.request, self.images, sample, size) as scratch:
+                with decoded(self.request, self.images, sample, size) as scratch:
                     self._measure_from(scratch, list(group))
         except StorageFull as error:
             self.observer.message(f"Latencies cannot be measured: {error}")
@@ -375,88 +363,14 @@ class _Work:
 
     def stop_equal_matrices(self) -> None:
         """Backbones with different weights never yield the same matrix: where they do, both have failed."""
-        sample = self.images.image_ids[:: max(1, len(self.images) // _GUARD_IMAGES)]
-        pairs = self._equal_pairs(sample)
-        held = self._held()
-        for pair in pairs:
-            for key, other in (pair, pair[::-1]):
-                for position in held[key]:
-                    self._stop(position, _equal_reason(self.plans[held[other][0]].backbone.name))
-
-    def _equal_pairs(self, sample: Sequence[str]) -> tuple[tuple[EmbeddingKey, EmbeddingKey], ...]:
-        """Keys of equal matrices; backbones whose embeddings went away meanwhile have failed."""
-        for attempt in range(1, _GUARD_ATTEMPTS + 1):
-            try:
-                return equal_matrices(self.store, list(self._held()), sample)
-            except CacheError:
-                if not self._stop_unreadable(sample) and attempt == _GUARD_ATTEMPTS:
-                    raise
-        return ()
-
-    def _stop_unreadable(self, sample: Sequence[str]) -> bool:
-        """Stop the backbones whose embeddings cannot be read; whether there are any."""
-        found = False
-        for key, positions in self._held().items():
-            try:
-                self.store.read(key, sample)
-            except CacheError as error:
-                found = True
-                for position in positions:
-                    self._stop(position, f"its embeddings went away after they were computed: {error}")
-        return found
-
-    def _held(self) -> dict[EmbeddingKey, list[int]]:
-        """Plans by key, of the backbones that are embedded."""
         held: dict[EmbeddingKey, list[int]] = {}
         for position, plan in enumerate(self.plans):
             if plan.key and not plan.stopped:
                 held.setdefault(plan.key, []).append(position)
-        return held
-
-
-def _equal_reason(twin: str) -> str:
-    return (
-        f"its embeddings equal those of {twin}, which has different weights: one of them did not run "
-        "what its name says. Remove both from the cache ('backbones cache clean --backbones NAME') "
-        "and check the weights."
-    )
-
-
-def _scratch_bytes(request: EmbedRequest) -> int:
-    """Bytes of decoded pixels to keep at once: a part of what is free, so that a small disk is not filled."""
-    try:
-        free = free_bytes(request.cache)
-    except OSError:
-        return request.scratch_bytes
-    return min(request.scratch_bytes, max(_LEAST_SCRATCH_BYTES, free // _SCRATCH_SHARE))
-
-
-@contextmanager
-def _scratch(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> Iterator[Scratch]:
-    """Decoded pixels of some images, filled by threads of this process while workers already read."""
-    folder = request.cache / SCRATCH_FOLDER / secrets.token_hex(8)
-    Scratch.remove_abandoned(folder.parent)
-    scratch = Scratch.create(folder, Texts.of(images.image_ids).take(rows), size)
-    paths = Texts.of(images.paths).take(rows)
-    filler = threading.Thread(
-        target=_fill, args=(scratch, images.root, paths, request), name="decode", daemon=True
-    )
-    filler.start()
-    try:
-        yield scratch
-    finally:
-        scratch.stop()
-        try:
-            filler.join()
-        finally:  # a second Ctrl-C
-            scratch.remove()
-
-
-def _fill(scratch: Scratch, root: Path, paths: Sequence[str], request: EmbedRequest) -> None:
-    """Decode into a scratch; what goes wrong reaches the readers of its rows."""
-    with suppress(Exception):
-        options = request.options
-        scratch.fill(paths, request.resize, options.jobs, root=root, max_pixels=options.max_pixels)
+        names = {key: self.plans[positions[0]].backbone.name for key, positions in held.items()}
+        for key, reason in unusable_embeddings(self.store, names, self.images.image_ids):
+            for position in held[key]:
+                self._stop(position, reason)
 
 
 def _keep_within_limit(

@@ -18,8 +18,7 @@ import pytest
 
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
-from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, embed_images, tasks
-from benchmark.pipeline import embedding as module
+from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, embed_images, pixels, tasks
 from benchmark.pipeline.display import BOARD
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.planning import plan_key
@@ -152,7 +151,7 @@ def test_an_engine_that_never_keeps_its_word_fails_its_backbone(
     def fickle(task: Any) -> dict[str, Any]:  # noqa: ANN401
         return {"key": replace(plan.key, precision=next(precisions)), "images": 0, "notes": ()}
 
-    monkeypatch.setattr(module, "embed_task", fickle)
+    monkeypatch.setattr("benchmark.pipeline.embedding.embed_task", fickle)
     (stopped,) = embed_images(request, images).stopped
     assert "another arithmetic each time" in stopped.reason
 
@@ -235,9 +234,9 @@ def test_little_room_makes_a_small_scratch(
     request = request_of(*pair)
     rooms = {8 * 2**30: 2 * 2**30, 10**15: request.scratch_bytes, 0: 64 * 2**20}
     for free, wanted in rooms.items():
-        monkeypatch.setattr(module, "free_bytes", lambda folder, free=free: free)
-        assert module._scratch_bytes(request) == wanted
-    assert module._scratch_bytes(replace(request, scratch_bytes=7)) == 7
+        monkeypatch.setattr(pixels, "free_bytes", lambda folder, free=free: free)
+        assert pixels.scratch_bytes(request) == wanted
+    assert pixels.scratch_bytes(replace(request, scratch_bytes=7)) == 7
 
 
 # Stopping ------------------------------------------------------------------------------------------
@@ -260,7 +259,7 @@ def test_an_interrupted_run_stops_its_decoder(
     images = images_of(request)
     monkeypatch.setattr(decoding, "decode", slowly)
     everything = np.arange(len(images), dtype=np.int64)
-    held = module._scratch(request, images, everything, 24)
+    held = pixels.decoded(request, images, everything, 24)
     scratch = held.__enter__()
     scratch.rows(0, 1)
     assert not held.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)

@@ -1,0 +1,62 @@
+"""The decoded pixels of a job: on disk, filled by threads of this process while workers already read."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from benchmark.data import Scratch
+from benchmark.memory import Texts
+from benchmark.pipeline.requests import EmbedRequest
+from benchmark.pipeline.runs import free_bytes
+from benchmark.records import ImageSet, Int64
+
+# Of the free space, so that embeddings and converted models find room beside the decoded pixels.
+_SHARE = 4
+_LEAST_BYTES = 64 * 2**20
+_FOLDER = "scratch"
+
+
+def clean_scratch(cache: Path) -> tuple[Path, ...]:
+    """Remove the decoded pixels that killed runs left in a cache; what was removed."""
+    return Scratch.remove_abandoned(cache / _FOLDER)
+
+
+def scratch_bytes(request: EmbedRequest) -> int:
+    """Bytes of decoded pixels to keep at once: a part of what is free, so that a small disk is not filled."""
+    try:
+        free = free_bytes(request.cache)
+    except OSError:
+        return request.scratch_bytes
+    return min(request.scratch_bytes, max(_LEAST_BYTES, free // _SHARE))
+
+
+@contextmanager
+def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> Iterator[Scratch]:
+    """Decoded pixels of some images, filled by threads of this process while workers already read."""
+    folder = request.cache / _FOLDER / secrets.token_hex(8)
+    Scratch.remove_abandoned(folder.parent)
+    scratch = Scratch.create(folder, Texts.of(images.image_ids).take(rows), size)
+    paths = Texts.of(images.paths).take(rows)
+    filler = threading.Thread(
+        target=_fill, args=(scratch, images.root, paths, request), name="decode", daemon=True
+    )
+    filler.start()
+    try:
+        yield scratch
+    finally:
+        scratch.stop()
+        try:
+            filler.join()
+        finally:  # a second Ctrl-C
+            scratch.remove()
+
+
+def _fill(scratch: Scratch, root: Path, paths: Sequence[str], request: EmbedRequest) -> None:
+    """Decode into a scratch; what goes wrong reaches the readers of its rows."""
+    with suppress(Exception):
+        options = request.options
+        scratch.fill(paths, request.resize, options.jobs, root=root, max_pixels=options.max_pixels)
