@@ -275,7 +275,7 @@ class _Run:
         trainer = Trainer(start.network, lesson, state, self._observer)
         with EventLog(self._bench.new / "tensorboard", progress.history, time.time()) as events:
             trained = trainer.run(progress, events)
-        self._say(trained.note)
+        self._notes.append(trained.note)
         save_model(start.network.model, self._bench.new)
         parts = [part for part in ("val", "test") if len(getattr(self._images.split, part))]
         return trained, progress, {part: trainer.probabilities(part) for part in parts}
