@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Generator
@@ -21,6 +22,9 @@ settings.load_profile("unhurried")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Faults are counted in the file that TORTURE_TABLE names, else in one of this run."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Under nohup or in a script's background: the commands that tests interrupt would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if TABLE_VARIABLE not in os.environ:
         descriptor, name = tempfile.mkstemp(prefix="torture-", suffix=".jsonl")
         os.close(descriptor)
