@@ -42,9 +42,9 @@ InferRequest: TypeAlias = Any
 
 BATCH_SIZE = 32
 _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
-# Small networks spend much of their time between operations: several images share that.
-_SMALL_FLOPS = 1_000_000_000
-_SMALL_NETWORK_IMAGES = 4
+# Small networks spend much of their time between operations: several images share that, as many as still
+# fit into a core's cache. (floating-point operations per image, images per request)
+_TOGETHER = ((300_000_000, 8), (2_000_000_000, 2))
 # The comparison with TensorFlow costs a few of the slowest inferences there are; this bounds it.
 _COMPARED_FLOPS = 60_000_000_000
 _COMPARED_IMAGES = (4, 16)
@@ -65,10 +65,8 @@ class OpenVINOBackbone(FrozenBackbone):
         self._folder = folder
         self._size = request.input_size
         self._threads = max(1, request.threads)
-        small = scaled_flops(request.backbone, request.input_size) < _SMALL_FLOPS
-        # A batch of another size than a multiple of that many would end with requests of another shape.
-        together = small and self.batch_size % _SMALL_NETWORK_IMAGES == 0
-        self._images = _SMALL_NETWORK_IMAGES if together else 1
+        flops = scaled_flops(request.backbone, request.input_size)
+        self._images = _images_per_request(flops, self.batch_size)
         self._model = self._compiled(self._images, self._threads)
         # One request more than streams: the next one waits inside OpenVINO while this side copies.
         self._requests = [self._model.create_infer_request() for _ in range(self._threads + 1)]
@@ -127,6 +125,12 @@ class OpenVINOBackbone(FrozenBackbone):
         self._requests.clear()
         self._model = self._single = None
         gc.collect()
+
+
+def _images_per_request(flops: int, batch_size: int) -> int:
+    images = next((images for most, images in _TOGETHER if flops < most), 1)
+    # A batch of another size than a multiple of that many would end with requests of another shape.
+    return images if batch_size % images == 0 else 1
 
 
 class _Job:
