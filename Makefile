@@ -52,7 +52,7 @@ finetune: $(STAMP) ## fine-tune WINNER (a name, or auto for the board's winner) 
 	@$(BIN)/backbones finetune "$(DATA)" $(if $(WINNER),--winner "$(WINNER)") --recipe "$(RECIPE)" $(WEIGHED) $(COMMON)
 
 report: $(STAMP) ## rebuild tables and plots of DATA from stored outcomes
-	@$(BIN)/backbones report "$(DATA)" --results "$(RESULTS)" $(ARGS)
+	@$(BIN)/backbones report "$(DATA)" $(COMMON)
 
 test: $(STAMP) ## the test suite
 	@$(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(ARGS)

@@ -118,7 +118,7 @@ def add_embedding(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=0,
         metavar="N",
-        help="worker processes (default: one a core, at most 4)",
+        help="worker processes (default: one a core, at least 2, at most 4)",
     )
     group.add_argument(
         "--max-size-mb",
@@ -141,12 +141,12 @@ def add_backbones(parser: argparse.ArgumentParser) -> None:
         "--backbones",
         default="all",
         metavar="NAMES",
-        help="names, comma-separated; * wildcards; family:NAME; NAME@random; all (default)",
+        help="names, comma-separated; * wildcards; family:NAME; NAME@random; NAME@FILE; all (default)",
     )
     group.add_argument(
         "--weights",
         default="imagenet",
-        metavar="imagenet|random|DIR",
+        metavar="imagenet|random|DIR|FILE",
         help="where weights come from; DIR holds <backbone>.weights.h5 (default imagenet)",
     )
 

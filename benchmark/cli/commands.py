@@ -205,8 +205,12 @@ def weights_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones weights fetch|verify|bundle``."""
     from benchmark.pipeline import bundle_backbones, check_bundle, fetch_backbones
 
-    if arguments.action != "fetch" and arguments.folder is None:
-        raise ArgumentError(f"'weights {arguments.action}' needs a folder", expected="DIR")
+    if (arguments.action == "fetch") != (arguments.folder is None):
+        needs = "takes no" if arguments.action == "fetch" else "needs a"
+        raise ArgumentError(
+            f"'weights {arguments.action}' {needs} folder",
+            expected="'fetch' (into Keras's own folder), 'bundle DIR' or 'verify DIR'",
+        )
     with make_observer(quiet=arguments.quiet) as observer:
         if arguments.action == "verify":
             rows = check_bundle(arguments.folder)

@@ -214,7 +214,11 @@ def _recipes(commands: _Commands) -> None:
 
 def _cache(commands: _Commands) -> None:
     parser = _command(commands, "cache", "look after the embedding cache")
-    parser.add_argument("action", choices=["list", "verify", "clean"])
+    parser.add_argument(
+        "action",
+        choices=["list", "verify", "clean"],
+        help="clean: remove litter and damaged files, and join small parts",
+    )
     parser.add_argument(
         "--backbones", metavar="NAMES", help="clean: remove the embeddings of these backbones too"
     )
@@ -235,8 +239,10 @@ def _weights(commands: _Commands) -> None:
         choices=["fetch", "verify", "bundle"],
         help="fetch: into Keras's cache; bundle: into DIR; verify: check DIR",
     )
-    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR")
-    parser.add_argument("--backbones", default="all", metavar="NAMES")
+    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="of bundle and verify")
+    parser.add_argument(
+        "--backbones", default="all", metavar="NAMES", help="to fetch or bundle (default all)"
+    )
     add.add_folders(parser, results=False)
     add.add_output(parser)
 

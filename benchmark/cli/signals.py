@@ -62,7 +62,8 @@ class _Arrival:
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Raise the exception.
 
-        A repetition never does so into what is being closed because of it; a second Ctrl-C of the user does.
+        Neither a repetition nor a SIGTERM does so into what is being closed because of the first; a second
+        Ctrl-C of the user does.
         """
         if self._is_over:
             return

@@ -11,14 +11,12 @@ import numpy as np
 
 from benchmark.embeddings.files import PartFile
 from benchmark.embeddings.lookup import Asked
-from benchmark.embeddings.parts import Ids, build_part, part_name
+from benchmark.embeddings.parts import Ids, build_part, most_rows, part_name
 from benchmark.records import Bool, EmbeddingKey, Float32
 from benchmark.storage import storage_error, write_whole
 
 if TYPE_CHECKING:
     from benchmark.embeddings.store import EmbeddingStore
-
-COMPACT_PART_BYTES = 64 * 2**20
 
 
 def compact(store: EmbeddingStore, key: EmbeddingKey) -> int:
@@ -27,7 +25,7 @@ def compact(store: EmbeddingStore, key: EmbeddingKey) -> int:
     held = {file: ids for file in files if (ids := store.ids_of(file, key)) is not None}
     if len(held) < 2:
         return 0
-    rows_per_part = max(1, COMPACT_PART_BYTES // (64 + 4 * (store.dim(key) or 1)))
+    rows_per_part = most_rows(store.dim(key) or 1)
     wins = _winners(list(held.values()))
     if -(-sum(map(np.count_nonzero, wins)) // rows_per_part) >= len(held):
         return 0

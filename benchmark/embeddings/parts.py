@@ -33,7 +33,8 @@ Ids = npt.NDArray[np.bytes_]
 # While a part is built, its rows are in memory several times over.
 ROWS_PER_PART = 2048
 SECONDS_PER_PART = 30.0
-MAX_PART_BYTES = 512 * 2**20  # no writer of this program makes one of more than an eighth of this
+BYTES_PER_PART = 64 * 2**20
+MAX_PART_BYTES = 512 * 2**20  # no writer of this program makes one of much more than an eighth of this
 PART_NAME = re.compile(r"part-(?P<sha16>[0-9a-f]{16})\.h5")
 
 ID_BYTES = 64
@@ -60,6 +61,11 @@ class Part:
     key: EmbeddingKey
     image_ids: Ids
     features: Float32
+
+
+def most_rows(dim: int) -> int:
+    """How many rows with vectors of length ``dim`` make a part of 64 MiB, at least one."""
+    return max(1, BYTES_PER_PART // (ID_BYTES + 4 * dim))
 
 
 def as_ids(image_ids: object) -> Ids:

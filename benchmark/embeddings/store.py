@@ -125,7 +125,7 @@ class EmbeddingStore:
         Args:
             key: whose vectors.
             dim: length D of a vector.
-            size: when a part is full; by default 4096 rows or 30 s.
+            size: when a part is full; by default as ``PartSize`` says.
 
         Raises:
             EmbeddingError: the cache holds vectors of another length under this key.

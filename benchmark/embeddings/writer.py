@@ -21,6 +21,7 @@ from benchmark.embeddings.parts import (
     Ids,
     as_ids,
     build_part,
+    most_rows,
     part_name,
 )
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageFull
@@ -36,7 +37,7 @@ class PartSize:
     """When a part is full.
 
     Attributes:
-        rows: at most so many rows in a part.
+        rows: at most so many rows in a part, and at most 64 MiB.
         seconds: rows older than this are written at the next addition.
     """
 
@@ -64,6 +65,7 @@ class PartWriter:
         self._key = key
         self._dim = dim
         self._size = size or PartSize()
+        self._most = min(self._size.rows, most_rows(dim))
         self._clock = clock
         self._buffer: _Buffer | None = None
         self._since = clock()
@@ -107,16 +109,16 @@ class PartWriter:
         self._check(ids, features)
         if not self.rows_buffered:
             self._since = self._clock()
-        for start in range(0, len(ids), self._size.rows):
-            self._take(ids[start : start + self._size.rows], features[start : start + self._size.rows])
+        for start in range(0, len(ids), self._most):
+            self._take(ids[start : start + self._most], features[start : start + self._most])
 
     def _take(self, ids: Ids, features: Float32) -> None:
-        if self.rows_buffered + len(ids) > self._size.rows:
+        if self.rows_buffered + len(ids) > self._most:
             self.flush()
         if self._buffer is None:
-            self._buffer = _Buffer(self._size.rows, self._dim)
+            self._buffer = _Buffer(self._most, self._dim)
         self._buffer.add(ids, features)
-        if self.rows_buffered >= self._size.rows or self._clock() - self._since >= self._size.seconds:
+        if self.rows_buffered >= self._most or self._clock() - self._since >= self._size.seconds:
             self.flush()
 
     def _check(self, ids: Ids, features: Float32) -> None:

@@ -150,6 +150,6 @@ def worker_count(jobs: int, tasks: int) -> int:
 def thread_count(jobs: int, tasks: int) -> int:
     """Processor threads for each of some tasks, so that those that run side by side share all cores.
 
-    A single task still runs in a worker process of its own, with all of them.
+    A single task has all of them, in a worker process of its own unless ``jobs`` is 1.
     """
     return max(1, cores() // min(worker_count(jobs, tasks), max(1, tasks)))

@@ -60,6 +60,7 @@ def test_a_mistyped_backbone_gets_close_matches(backbones: Run, place: Place, co
         (("report", "--compare", "{data}", "{data}"), "run.json"),
         (("cache", "burn"), "list"),
         (("weights", "verify"), "folder"),
+        (("weights", "fetch", "{data}"), "takes no folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

@@ -114,6 +114,18 @@ def test_what_is_lacking_is_told_row_by_row(
     assert lacking.tolist() == [row >= 5 for row in rows]
 
 
+def test_long_vectors_make_parts_of_few_rows(tmp_path: Path, key: EmbeddingKey) -> None:
+    """A part above what a reader accepts would be computed again and again."""
+    dim, rows = 4 * 2**20, 9
+    store = EmbeddingStore(tmp_path)
+    with store.writer(key, dim) as writer:
+        for row in range(rows):
+            writer.add([digest(row)], np.full((1, dim), row, np.float32))
+    assert writer.parts_written == 3
+    assert all(file.path.stat().st_size < 65 * 2**20 for file in store.parts(key))
+    assert store.missing(key, [digest(row) for row in range(rows)]) == ()
+
+
 def test_of_an_image_added_twice_the_first_vector_counts(tmp_path: Path, key: EmbeddingKey) -> None:
     store = EmbeddingStore(tmp_path)
     with store.writer(key, 1) as writer:

@@ -141,15 +141,15 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def mean_of_figures(names: tuple[str, str], figures: Sequence[Figure], target: Target | None) -> Figure:
-    """The geometric mean over figures: of ours, of theirs, and of the ratios of each round of pairs."""
-    rounds = zip(*(figure.ratios for figure in figures), strict=True)
+    """The geometric mean over figures: of ours, of theirs, and of the medians, least and largest ratios."""
+    sides = (min, median, max)
     return Figure(
         work=names[0],
         against=names[1],
         unit=figures[0].unit,
         ours=geometric_mean(figure.ours for figure in figures),
         theirs=geometric_mean(figure.theirs for figure in figures),
-        ratios=tuple(geometric_mean(ratios) for ratios in rounds),
+        ratios=tuple(geometric_mean(side(figure.ratios) for figure in figures) for side in sides),
         target=target,
         note=f"geometric mean over {len(figures)}",
     )

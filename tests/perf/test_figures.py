@@ -75,10 +75,12 @@ def test_a_target_reads_as_it_is_checked() -> None:
     assert Target(at_most=0.3, of_ours=True).text(Unit.SHARE) == "<= 30.0%"
 
 
-def test_geometric_mean_of_figures_keeps_rounds_apart() -> None:
-    mean = mean_of_figures(("all", "predict"), [speeds((8, 1), (2, 1)), speeds((2, 1), (8, 1))], None)
-    assert mean.ratios == pytest.approx((4, 4))
-    assert mean.ratio == pytest.approx(4)
+def test_the_mean_of_figures_is_that_of_the_ratios_that_are_shown() -> None:
+    few, many = speeds((8, 1), (2, 1), (3, 1)), speeds((12, 1), (27, 1), (48, 1))
+    mean = mean_of_figures(("all", "predict"), [few, many], None)
+    assert mean.ratio == pytest.approx((few.ratio * many.ratio) ** 0.5)
+    assert mean.ratio == pytest.approx(9)
+    assert (min(mean.ratios), max(mean.ratios)) == pytest.approx(((2 * 12) ** 0.5, (8 * 48) ** 0.5))
     assert geometric_mean([1, 100]) == pytest.approx(10)
 
 
