@@ -64,7 +64,10 @@ def add_data(parser: argparse.ArgumentParser, *, optional: bool = False, split: 
     )
     group.add_argument("--limit", type=positive_int, metavar="N", help="use N images, stratified")
     group.add_argument(
-        "--seed", type=int, default=0, help="of splits, folds, heads and random weights (default 0)"
+        "--seed",
+        type=int,
+        default=0,
+        help=f"of {'splits, folds, heads and random weights' if split else '--limit'} (default 0)",
     )
 
 
@@ -134,9 +137,9 @@ def add_embedding(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_backbones(parser: argparse.ArgumentParser) -> None:
-    """--backbones and --weights."""
-    group = parser.add_argument_group("backbones")
+def add_backbones(parser: argparse.ArgumentParser, *, about: str | None = None) -> None:
+    """--backbones and --weights; ``about`` says what they are for, where they are not run."""
+    group = parser.add_argument_group("backbones", about)
     group.add_argument(
         "--backbones",
         default="all",

@@ -147,11 +147,13 @@ def _cache_clean(arguments: argparse.Namespace) -> int:
     if arguments.cache_limit_gb is not None:
         removed.append(store.enforce_limit(round(arguments.cache_limit_gb * 1e9)))
     joined = sum(store.compact(entry.key) for entry in store.entries() if entry.key and entry.parts > 1)
-    if joined:
-        print(f"joined parts: {joined} fewer")
     freed = sum(one.size_bytes for one in removed)
     gone = sum(len(one.paths) for one in removed) + len(clean_scratch(arguments.cache))
-    print(f"removed {gone} files and folders, {freed:,} bytes")
+    if arguments.format == "table":
+        print(f"joined parts: {joined} fewer\n" if joined else "", end="")
+        print(f"removed {gone} files and folders, {freed:,} bytes")
+    else:
+        print_rows([{"removed": gone, "size_bytes": freed, "parts_fewer": joined}], arguments.format)
     return 0
 
 

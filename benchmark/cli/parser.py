@@ -58,7 +58,7 @@ def _list(commands: _Commands) -> None:
 def _audit(commands: _Commands) -> None:
     parser = _command(commands, "audit", "find corrupt, duplicate and leaking images")
     add.add_data(parser)
-    add.add_backbones(parser)
+    add.add_backbones(parser, about="whose cached embeddings help to find look-alikes; nothing is embedded")
     add.add_folders(parser)
     add.add_output(parser)
 

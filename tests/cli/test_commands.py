@@ -111,7 +111,10 @@ def test_embed_fills_the_cache_and_the_cache_can_be_looked_after(backbones: Run,
 
     assert backbones("cache", "clean", "--cache", place.cache, "--backbones", "VGG16").status == 0
     assert len(backbones("cache", "list", "--cache", place.cache, "--format", "json").rows) == 1
-    assert backbones("cache", "clean", "--cache", place.cache, "--backbones", "MobileNet_0.25").status == 0
+    words = ("cache", "clean", "--cache", place.cache, "--backbones", "MobileNet_0.25", "--format", "json")
+    (removed,) = backbones(*words).rows
+    assert removed["removed"] > 0
+    assert removed["size_bytes"] > 0
     assert backbones("cache", "list", "--cache", place.cache, "--format", "json").rows == []
     assert not list(place.cache.rglob(".tmp-*"))
 
