@@ -32,6 +32,12 @@ print(json.dumps([status, [name for name in {HEAVY!r} if name in sys.modules]]),
 """
 
 
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own."""
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+
 def spied(*words: object) -> tuple[int, set[str]]:
     """Exit status of a command, and the heavy packages that it imported."""
     done = subprocess.run(
@@ -201,8 +207,7 @@ def test_a_signal_that_a_library_swallows_comes_again(name: str, status: int, wo
         "time.sleep(1.5)  # nothing comes after the end\n"
         "sys.exit(status)"
     )
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    done = run_code(code)
     assert done.returncode == status, done.stderr
     assert "closed in order" in done.stdout
     assert word in done.stderr
@@ -216,8 +221,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_closing() -> None:
         "    finally: os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
         "with mock.patch('benchmark.cli.commands.list_command', closes_slowly): sys.exit(main(['list']))"
     )
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    done = run_code(code)
     assert done.returncode == 130, done.stderr
 
 
@@ -229,8 +233,7 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "with mock.patch('benchmark.cli.commands.list_command', goes_on): sys.exit(main(['list']))"
     )
-    words = [sys.executable, "-c", code]
-    assert subprocess.run(words, capture_output=True, text=True, timeout=30, check=False).returncode == 0
+    assert run_code(code).returncode == 0
 
 
 def test_ctrl_c_after_the_last_word_prints_no_traceback(place: Place, spawn: Spawn) -> None:
@@ -259,7 +262,5 @@ def test_a_command_leaves_no_workers_to_wait_for() -> None:
         "names = [' '.join(one.cmdline()) for one in psutil.Process().children(recursive=True)]\n"
         "print(status, sum('LokyProcess' in name for name in names))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = run_code(code)
     assert done.stdout.split() == ["0", "0"], done.stderr
