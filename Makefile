@@ -23,7 +23,7 @@ DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,Mobile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo embeddings rank finetune report test test-all check check-addons check-dependencies \
-	bench torture clean
+	bench simulate torture clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -73,6 +73,9 @@ check-addons: ## compare our F1 with TensorFlow Addons in an environment of its 
 
 bench: $(STAMP) ## measure against the straightforward way; tables go to RESULTS/bench
 	@$(BIN)/python -m tests.perf --results "$(RESULTS)/bench" $(ARGS)
+
+simulate: $(STAMP) ## the tables of docs/statistics.md: backbones of known quality, drawn again and again
+	@$(BIN)/python tests/ranking/print_simulations.py $(ARGS)
 
 torture: $(STAMP) ## inject faults into real runs and print one table
 	@$(BIN)/python -m pytest -m 'torture or faults' --timeout 3600 $(ARGS)

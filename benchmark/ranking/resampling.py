@@ -1,15 +1,19 @@
-"""How far a validation F1 can be trusted: a paired, stratified, smoothed bootstrap over images or groups.
+"""How far a validation F1 can be trusted: a paired, smoothed bootstrap over images or groups.
 
 The resample is Rubin's Bayesian bootstrap (The Bayesian Bootstrap, Annals of Statistics 1981): every unit, an
-image or a whole group, gets an exponential weight, the same for all backbones (paired). It is stratified: per
-class, the weighted numbers of true and of other images are scaled back to the real ones. It is smoothed:
-every class side gets one more image, partly wrong and partly right, the same for all backbones. The low
-end of an interval takes that image as wrong to 3/4, the high end as right to 3/4. For one proportion these
-are the Beta(x + 3/4, n - x + 1/4) and mirrored quantiles, half way between Jeffreys' interval, which
-covers 92 % where one error is expected, and Clopper and Pearson's, which covers 98 to 99 %; combining
-several proportions this way follows Fay, Proschan and Brittain (Combining one-sample confidence
+image or a whole group, gets an exponential weight, the same for all backbones (paired). It is not stratified:
+how many images of a class there are is as random as which ones, and F1 depends on it. It is smoothed:
+every class side gets a share of one more image, partly wrong and partly right, the same for all backbones;
+the shares of all classes make one image, or the mean over many classes would hold many images that nobody
+saw. The low end of an interval takes that image as wrong to 3/4, the high end as right to 3/4. For one
+proportion these are the Beta(x + 3/4, n - x + 1/4) and mirrored quantiles, half way between Jeffreys'
+interval, which covers 92 % where one error is expected, and Clopper and Pearson's, which covers 98 to 99 %;
+combining several proportions this way follows Fay, Proschan and Brittain (Combining one-sample confidence
 procedures, Biometrics 2015). So a perfect sample has an interval, and equal backbones have equal ones.
-docs/statistics.md has the simulations.
+
+F1 of few images is biased (a ratio), and resamples of a biased estimate are biased once more: twice the bias
+that the resamples show is taken off both ends (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+chapters 10 and 14). docs/statistics.md has the simulations.
 """
 
 from __future__ import annotations
@@ -28,8 +32,7 @@ from benchmark.records import Average, Bool, Float64, Int64
 
 _UNITS_PER_BLOCK = 2048
 _ACCUMULATOR_BYTES = 256 * 2**20
-# The extra image of a class side, in Gamma shapes: wrong at both ends, wrong at the low end only, never
-# wrong.
+# The extra image of a side, in Gamma shapes: wrong at both ends, wrong at the low end only, never wrong.
 _ALWAYS_WRONG, _LOW_WRONG, _ALWAYS_RIGHT = 0.25, 0.5, 0.25
 
 
@@ -147,16 +150,18 @@ class Resampled:
     Attributes:
         low: float64 (B, K) with the extra images mostly wrong: read lower ends from it.
         high: float64 (B, K) with the extra images mostly right: read upper ends from it.
+        bias: float64 (K,) mean of the resamples without extra images, less the F1 of the sample itself.
     """
 
     low: Float64
     high: Float64
+    bias: Float64
 
     def intervals(self, level: float = 0.95) -> Float64:
-        """Central intervals, float64 (K, 2)."""
+        """Central intervals, float64 (K, 2), within 0 and 1."""
         tail = (1 - level) / 2
         low, high = np.quantile(self.low, tail, axis=0), np.quantile(self.high, 1 - tail, axis=0)
-        return np.stack([low, high], -1)
+        return np.clip(np.stack([low, high], -1) - 2 * self.bias[:, None], 0.0, 1.0)
 
 
 def resample(
@@ -177,12 +182,14 @@ def resample(
     """
     weights = _Weights(sample, resamples, seed)
     low, high = np.zeros((resamples, len(mistakes))), np.zeros((resamples, len(mistakes)))
+    bias = np.zeros(len(mistakes))
     for batch in _batches(mistakes, resamples):
         totals, *sums = weights.sums([mistakes[k].by_unit for k in batch])
         for k, summed in zip(batch, sums, strict=True):
             by_repeat = summed.reshape(resamples, 2, mistakes[k].repeats, -1)
-            low[:, k], high[:, k] = weights.f1(by_repeat, totals)
-    return Resampled(low=low, high=high)
+            low[:, k], high[:, k], plain = weights.f1(by_repeat, totals)
+            bias[k] = plain.mean() - mistakes[k].f1(sample).mean()
+    return Resampled(low=low, high=high, bias=bias)
 
 
 def _batches(mistakes: Sequence[Mistakes], resamples: int) -> Iterator[range]:
@@ -206,6 +213,7 @@ class _Weights:
         # The extra image of a class side weighs as much as an average unit that has such images.
         sizes = np.concatenate([sample.positives, sample.negatives])
         self._extra_size = sizes / np.maximum(sample.side_units, 1.0)
+        self._classes = max(1, int(np.count_nonzero(sample.positives)))
 
     def sums(self, matrices: Sequence[Any]) -> list[Float64]:
         """Weighted sums over units.
@@ -227,8 +235,8 @@ class _Weights:
         true, images, *rest = (total.T for total in sums)
         return [np.hstack([true, images - true]), *rest]
 
-    def f1(self, sums: Float64, totals: Float64) -> tuple[Float64, Float64]:
-        """Mean F1 over repeats, float64 (B,), with the extra images mostly wrong and mostly right.
+    def f1(self, sums: Float64, totals: Float64) -> tuple[Float64, Float64, Float64]:
+        """Mean F1 over repeats, float64 (B,): extra images mostly wrong, mostly right, and without them.
 
         Args:
             sums: float64 (B, 2, R, C) weighted mistakes.
@@ -238,12 +246,19 @@ class _Weights:
         shape = (self._resamples, 2, 1, sums.shape[-1])
         extra_size = self._extra_size.reshape(1, 2, 1, -1)
         wrong, low_wrong, right = (
-            extra_size * generator.gamma(alpha, size=shape)
+            extra_size * generator.gamma(alpha / self._classes, size=shape)
             for alpha in (_ALWAYS_WRONG, _LOW_WRONG, _ALWAYS_RIGHT)
         )
-        drawn = totals.reshape(shape) + wrong + low_wrong + right
-        sizes = np.stack([self._sample.positives, self._sample.negatives])[None, :, None, :]
-        scale = np.divide(sizes, drawn, out=np.zeros(shape), where=drawn > 0)
-        low, high = (sums + wrong + low_wrong) * scale, (sums + wrong) * scale
-        f1 = self._sample.f1
-        return f1(low[:, 0], low[:, 1]).mean(-1), f1(high[:, 0], high[:, 1]).mean(-1)
+        drawn = totals.reshape(shape)
+        sides = drawn + wrong + low_wrong + right
+        return (
+            self._mean_f1(sums + wrong + low_wrong, sides),
+            self._mean_f1(sums + wrong, sides),
+            self._mean_f1(sums, drawn),
+        )
+
+    def _mean_f1(self, mistakes: Float64, sides: Float64) -> Float64:
+        """Mean F1 over repeats of weighted mistakes (B, 2, R, C) among weighted images (B, 2, 1, C)."""
+        right = np.maximum(sides - mistakes, 0.0)  # rounding can take a sum of weights below nothing
+        counts = Counts(tp=right[:, 0], fp=mistakes[:, 1], fn=mistakes[:, 0], tn=right[:, 1])
+        return np.asarray(f1_of_counts(counts, self._sample.average).mean(-1))

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.ranking.resampling import Mistakes, Sample, resample
 from benchmark.ranking.ties import compare, tie_groups
-from benchmark.records import Average, Bool, Float64, Int64
+from benchmark.records import Average, Float64, Int64
 
 _REPEATS_AGREE = 0.9
 
@@ -25,11 +25,11 @@ class World:
     """A data set to draw again and again.
 
     Attributes:
-        images: V.
-        errors: error rate of each of K backbones, the same for both classes.
+        images: V. Which class each is of is drawn, too.
+        errors: error rate of each of K backbones, the same for all classes; wrong answers fall on the others.
         repeats: R.
         correlation: how much of what makes an image hard is common to all backbones, 0 to 1.
-        positive_share: of the images.
+        shares: of the classes; the last of two is the positive one. F1 is binary for two, macro for more.
         group_size: images of one class that belong together; 1 means no groups.
         group_correlation: how much of what makes an image hard is common to its group, 0 to 1.
     """
@@ -38,35 +38,35 @@ class World:
     errors: tuple[float, ...]
     repeats: int = 1
     correlation: float = 0.0
-    positive_share: float = 0.5
+    shares: tuple[float, ...] = (0.5, 0.5)
     group_size: int = 1
     group_correlation: float = 0.0
 
     @property
-    def targets(self) -> Bool:
-        """Bool (V, 1)."""
-        return np.arange(self.images)[:, None] < round(self.images * self.positive_share)
-
-    @property
-    def groups(self) -> Int64 | None:
-        """int64 (V,), or None when every image stands alone."""
-        if self.group_size == 1:
-            return None
-        return np.arange(self.images) // self.group_size * 2 + self.targets[:, 0]
+    def average(self) -> Average:
+        """Of F1 over classes."""
+        return Average.BINARY if len(self.shares) == 2 else Average.MACRO
 
     @property
     def true_f1(self) -> Float64:
         """F1 of each backbone on endless images of these class shares, float64 (K,)."""
-        errors = np.array(self.errors)
-        positives = float(self.targets.sum())
-        hit, alarms = positives * (1 - errors), (self.images - positives) * errors
-        return np.asarray(2 * hit / (hit + alarms + positives))
+        wrong = np.array(self.errors)[:, None]
+        shares = np.array(self.shares)
+        alarms = (1 - shares) * wrong / (len(shares) - 1)
+        hit = shares * (1 - wrong)
+        by_class = 2 * hit / (hit + alarms + shares)
+        return np.asarray(by_class[:, -1] if len(shares) == 2 else by_class.mean(1))
 
     def draw(self, generator: np.random.Generator) -> tuple[Sample, list[Mistakes]]:
         """One data set: the sample, and what each backbone got wrong on it."""
-        sample = Sample.of(self.targets, Average.BINARY, self.groups)
-        wrong = self._difficulty(generator, sample.units) < self._cuts()
-        decided = wrong[..., None] ^ self.targets
+        units = np.arange(self.images) // self.group_size
+        classes = len(self.shares)
+        true = generator.choice(classes, units[-1] + 1, p=np.array(self.shares))[units]
+        wrong = self._difficulty(generator, units) < self._cuts()
+        others = (true + generator.integers(1, classes, wrong.shape)) % classes
+        names = np.arange(classes) if classes > 2 else np.array([1])
+        sample = Sample.of(true[:, None] == names, self.average, None if self.group_size == 1 else units)
+        decided = np.where(wrong, others, true)[..., None] == names
         return sample, [Mistakes.of(each, sample) for each in decided]
 
     def _cuts(self) -> Float64:
@@ -94,12 +94,16 @@ class IntervalsSeen:
 
     Attributes:
         coverage: share that held the true F1.
+        above: share of misses above the upper end, of all intervals.
         width: mean.
+        spread: 95 % range of the F1 themselves: no interval that knows nothing else can be much narrower.
         trials: intervals seen.
     """
 
     coverage: float
+    above: float
     width: float
+    spread: float
     trials: int
 
 
@@ -130,13 +134,18 @@ def _data_sets(world: World, trials: int, seed: int) -> Iterator[tuple[int, Samp
 
 def watch_intervals(world: World, *, trials: int, seed: int = 0) -> IntervalsSeen:
     """Intervals of every backbone in ``trials`` data sets."""
-    held, widths = [], []
+    found, seen = [], []
     for trial, sample, mistakes in _data_sets(world, trials, seed):
-        low, high = resample(sample, mistakes, seed=trial).intervals().T
-        held.append((low <= world.true_f1) & (world.true_f1 <= high))
-        widths.append(high - low)
+        found.append(resample(sample, mistakes, seed=trial).intervals())
+        seen.append([each.f1(sample).mean() for each in mistakes])
+    low, high = np.moveaxis(np.array(found), -1, 0)
+    truth = world.true_f1
     return IntervalsSeen(
-        coverage=float(np.mean(held)), width=float(np.mean(widths)), trials=trials * len(world.errors)
+        coverage=float(np.mean((low <= truth) & (truth <= high))),
+        above=float(np.mean(truth > high)),
+        width=float(np.mean(high - low)),
+        spread=float(np.subtract(*np.quantile(np.array(seen) - truth, [0.975, 0.025]))),
+        trials=trials * len(world.errors),
     )
 
 

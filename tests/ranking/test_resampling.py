@@ -33,10 +33,10 @@ def test_intervals_cover_at_the_stated_rate(images: int, error: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("images", [100, 400, 2000])
 @pytest.mark.parametrize("error", [0.01, 0.02, 0.03, 0.05, 0.1, 0.2])
-@pytest.mark.parametrize("share", [0.2, 0.5])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_intervals_cover_on_the_broad_grid(images: int, error: float, share: float, repeats: int) -> None:
-    world = World(images=images, errors=(error,) * 40, repeats=repeats, positive_share=share)
+    world = World(images=images, errors=(error,) * 40, repeats=repeats, shares=(1 - share, share))
     seen = watch_intervals(world, trials=50, seed=1)
     assert seen.coverage >= enough(seen.trials)
 
@@ -110,13 +110,30 @@ def test_several_classes(average: Average) -> None:
     assert 0.02 < high - low < 0.2
 
 
-def test_a_resample_keeps_the_class_sizes() -> None:
-    """Everything called positive: F1 depends on the class sizes alone, and these do not move."""
+def test_how_many_images_a_class_has_is_random_too() -> None:
+    """Everything called positive: F1 is 2p / (1 + p), as uncertain as the share p of positive images."""
     sample = two_classes(40)
     everything = Mistakes.of(np.ones((1, 80, 1), bool), sample)
-    drawn = resample(sample, [everything])
-    assert drawn.high.std() < 0.01
-    assert drawn.high.mean() == pytest.approx(2 / 3, abs=0.01)
+    low, high = resample(sample, [everything]).intervals()[0]
+    share = np.array([0.39, 0.61])  # 1/2 -+ 1.96 standard deviations of a share of 80 images
+    assert [low, high] == pytest.approx(2 * share / (1 + share), abs=0.02)
+
+
+@pytest.mark.parametrize(("error", "share"), [(0.05, 0.1), (0.2, 0.1), (0.2, 0.2)])
+def test_intervals_cover_where_one_class_is_rare(error: float, share: float) -> None:
+    world = World(images=400, errors=(error,) * 40, shares=(1 - share, share))
+    seen = watch_intervals(world, trials=25)
+    assert seen.coverage >= enough(seen.trials)
+
+
+@pytest.mark.parametrize(("classes", "images"), [(10, 200), (20, 400)])
+@pytest.mark.parametrize("error", [0.01, 0.05])
+def test_intervals_cover_the_mean_over_classes(classes: int, images: int, error: float) -> None:
+    """Many classes do not add up to many images that nobody saw."""
+    world = World(images=images, errors=(error,) * 20, shares=(1 / classes,) * classes)
+    seen = watch_intervals(world, trials=15)
+    assert seen.coverage >= enough(seen.trials)
+    assert seen.width < 1.3 * seen.spread
 
 
 def test_decisions_that_do_not_fit_are_refused() -> None:

@@ -194,7 +194,7 @@ def test_several_classes_are_compared(average: Average) -> None:
 
 
 def test_the_variance_of_f1_is_what_simulation_says() -> None:
-    world = World(images=1000, errors=(0.1, 0.1), repeats=1, correlation=0.5, positive_share=0.3)
+    world = World(images=1000, errors=(0.1, 0.1), repeats=1, correlation=0.5, shares=(0.7, 0.3))
     f1, deviations = [], []
     for seed in range(150):
         comparison = compare(*world.draw(np.random.default_rng(seed)))
