@@ -129,10 +129,12 @@ class Rejected:
     Attributes:
         path: as found, relative to the data folder where possible.
         reason: one clause.
+        labels: the classes that it was listed under; empty where that is not known.
     """
 
     path: str
     reason: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,12 @@ class Split:
     given: bool
     val_drawn: bool = False
 
+    def part_numbers(self, count: int) -> Int64:
+        """The part of each of N rows, int64 (N,): 0 train, 1 val, 2 test."""
+        parts = np.zeros(count, np.int64)
+        parts[self.val], parts[self.test] = 1, 2
+        return parts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
@@ -174,7 +182,9 @@ class ImageSet:
         duplicates: (kept path, duplicate path) pairs of byte-identical files with one label.
         crossings: the pairs among those whose files the user gave to different parts, each path followed by
             its part's name: (kept path, part, duplicate path, part). The first part of train, val, test keeps
-            the image.
+            the image. A file that is listed in two parts stands here with itself.
+        files: distinct files that were found, those left out included; 0 where that is not known.
+        notes: facts about how the data was read, one line per kind.
     """
 
     name: str
@@ -190,6 +200,8 @@ class ImageSet:
     rejected: tuple[Rejected, ...] = ()
     duplicates: tuple[tuple[str, str], ...] = ()
     crossings: tuple[tuple[str, str, str, str], ...] = ()
+    files: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", Texts.of(self.paths))
@@ -513,10 +525,11 @@ class Leaderboard:
     Attributes:
         columns: column names, the contract's first, extra ones after.
         rows: one mapping per backbone, in rank order; not-scored backbones come last and have no rank.
-        winner: name of the rank-1 backbone; None when nothing was scored.
+        winner: name of the rank-1 backbone; None when nothing was scored or scores are at chance.
         loss_bound: upper 95 % bound of the F1 that the winner may give away; nan without a winner.
         statements: what the data can and cannot tell, in whole sentences.
         notes: warnings a reader must see first (random weights, tiny sample, chance-level scores).
+        summary: one line on what was read: images, classes, parts, files left out.
     """
 
     columns: tuple[str, ...]
@@ -525,6 +538,7 @@ class Leaderboard:
     loss_bound: float
     statements: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    summary: str = ""
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -292,7 +292,7 @@ def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, 
 
 def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones evaluate``."""
-    from benchmark.data import load_images
+    from benchmark.data import load_images, tell_reading
     from benchmark.deployment import PredictOptions, evaluate, open_model
     from benchmark.reporting import evaluation_folder, write_evaluation
 
@@ -306,6 +306,7 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
             known=predictor.description.known_labels,
             observer=observer,
         )
+        tell_reading(images, observer)
         options = PredictOptions(threshold=arguments.threshold, max_pixels=arguments.max_pixels)
         evaluation = evaluate(predictor, images, options, observer=observer)
     folder = evaluation_folder(evaluation, arguments.results / images.name)
@@ -317,8 +318,6 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
 
 def _left_out(evaluation: Evaluation) -> Iterator[str]:
     """What the scores are not about."""
-    if evaluation.rejected:
-        yield f"Files left out: {len(evaluation.rejected)}; see rejected.csv."
     if evaluation.unreadable:
         yield f"Images not readable any more: {evaluation.unreadable}; see predictions.csv."
     if evaluation.absent:

@@ -9,6 +9,7 @@ from benchmark.data.audit import (
     audit,
     row_label,
     row_parts,
+    torn_group_findings,
 )
 from benchmark.data.audit_output import AUDIT_FILES, audit_table, write_audit
 from benchmark.data.audit_signatures import colour_histograms
@@ -19,6 +20,7 @@ from benchmark.data.files import read_regular
 from benchmark.data.groups import Grouping, auto_groups, group_related
 from benchmark.data.loading import dataset_name, load_images, regroup
 from benchmark.data.options import DataOptions, KnownLabels
+from benchmark.data.reading import reading_notes, reading_summary, tell_reading
 from benchmark.data.resize import load_pixels, resize_pixels
 from benchmark.data.scratch import Scratch
 from benchmark.data.split import split_images
@@ -47,11 +49,15 @@ __all__ = [
     "load_images",
     "load_pixels",
     "read_regular",
+    "reading_notes",
+    "reading_summary",
     "regroup",
     "resize_pixels",
     "row_label",
     "row_parts",
     "split_images",
+    "tell_reading",
+    "torn_group_findings",
     "write_audit",
     "write_demo",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 from benchmark.data.audit_pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.data.audit_signatures import Signatures, signatures
 from benchmark.data.groups import FOLDS, sequence_folders
+from benchmark.data.reading import abridged, class_sizes, left_out, lost_classes, unlearnable, untested
 from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 
 # Centred embeddings this close show the same texture, usually pieces of one photograph.
@@ -58,6 +59,11 @@ class Finding:
     count: int
     text: str
     next_step: str = ""
+
+    @property
+    def is_about_reading(self) -> bool:
+        """Whether ``reading_notes`` say it, too: whoever shows both leaves one out."""
+        return self.code in {"rejected", "lost-class", "reading"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,18 +178,22 @@ def audit(
         *_pair_findings(images, pairs),
         *_cap_findings(near),
         *_class_findings(images),
+        *torn_group_findings(images),
         *_sequence_findings(images, signed),
     ]
-    order = {severity: position for position, severity in enumerate(Severity)}
     return AuditReport(
         name=images.name,
         images=len(images),
-        findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])),
+        findings=tuple(sorted(findings, key=_gravity)),
         rejected=images.rejected,
         pairs=tuple(sorted(pairs, key=_badness)),
         near_rows=near.rows[near.same],
         signatures=signed,
     )
+
+
+def _gravity(finding: Finding) -> int:
+    return list(Severity).index(finding.severity)
 
 
 def _badness(pair: AuditPair) -> tuple[Any, ...]:
@@ -261,7 +271,7 @@ def _identical_pairs(images: ImageSet) -> Iterator[AuditPair]:
     parts = row_parts(images)
     rows = {path: row for row, path in enumerate(images.paths)}
     crossings = {(kept, copy): (own, other) for kept, own, copy, other in images.crossings}
-    for kept, copy in images.duplicates:
+    for kept, copy in dict.fromkeys((*images.duplicates, *crossings)):  # a file may cross with itself
         label = row_label(images, rows[kept]) if kept in rows else ""
         part = parts[rows[kept]] if kept in rows else ""
         yield AuditPair(
@@ -295,16 +305,34 @@ def row_label(images: ImageSet, row: int) -> str:
 
 
 def _file_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
-    conflicts = [file for file in images.rejected if "different labels" in file.reason]
-    broken = [file for file in images.rejected if "different labels" not in file.reason]
+    listed = [file for file in images.rejected if file.reason.startswith("one file listed twice")]
+    conflicts = [file for file in images.rejected if file.reason.startswith("byte-identical files carry")]
+    broken = [file for file in images.rejected if file not in listed and file not in conflicts]
+    lost = lost_classes(images)
+    if lost:
+        yield Finding(
+            severity=Severity.ERROR,
+            code="lost-class",
+            count=len(images.rejected),
+            text=lost,
+            next_step="Mend or convert the files that rejected.csv lists.",
+        )
     if broken:
         yield Finding(
             severity=Severity.WARNING,
             code="rejected",
             count=len(broken),
-            text=f"{len(broken)} {_plural(len(broken), 'file')} cannot be used, "
-            f"for example {broken[0].path}: {broken[0].reason}.",
+            text=f"{left_out(images, broken).rstrip('.')}, for example {broken[0].path}.",
             next_step="See rejected.csv; mend or delete them.",
+        )
+    if listed:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="listed-with-two-labels",
+            count=len(listed),
+            text=f"{len(listed)} {_plural(len(listed), 'file is', 'files are')} listed twice with different "
+            f"labels and {_plural(len(listed), 'was', 'were')} left out, for example {listed[0].path}.",
+            next_step="Decide which label is right and delete the other line.",
         )
     if conflicts:
         yield Finding(
@@ -315,6 +343,8 @@ def _file_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
             f"labels and were left out, for example {conflicts[0].path}.",
             next_step="Decide which label is right and delete the other copy.",
         )
+    for note in filter(None, (unlearnable(images), untested(images), *images.notes)):
+        yield Finding(severity=Severity.WARNING, code="reading", count=1, text=note)
     gone = int((~signed.readable).sum())
     if gone:
         yield Finding(
@@ -327,7 +357,7 @@ def _file_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
 
 
 def _pair_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding]:
-    identical = [pair for pair in pairs if pair.kind is PairKind.IDENTICAL]
+    identical = [pair for pair in pairs if pair.kind is PairKind.IDENTICAL and pair.first != pair.second]
     near = [pair for pair in pairs if pair.kind is PairKind.NEAR_DUPLICATE]
     alike = [pair for pair in pairs if pair.kind is PairKind.LOOK_ALIKE]
     if identical:
@@ -341,7 +371,7 @@ def _pair_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding
             Severity.INFO, "look-alike", alike, "very similar", "often pieces of one photograph", ""
         )
     yield from _conflict_findings(near)
-    yield from _leak_findings(images, [*identical, *near])
+    yield from _leak_findings(images, [pair for pair in pairs if pair.kind is not PairKind.LOOK_ALIKE])
 
 
 def _cap_findings(near: _Near) -> Iterator[Finding]:
@@ -430,23 +460,30 @@ def _of_pairs(
     verb = _plural(len(pairs), "is", "are")
     text = (
         f"{len(pairs)} {_plural(len(pairs), 'pair')} of files {verb} {adjective}, "
-        f"{clause}: for example {worst.first} and {worst.second}."
+        f"{clause}: for example {_example(worst)}."
     )
     return Finding(severity=severity, code=code, count=len(pairs), text=text, next_step="".join(next_step))
 
 
+def _example(pair: AuditPair) -> str:
+    if pair.first == pair.second:
+        return f"{pair.first}, one file that is listed in {pair.parts[0]} and in {pair.parts[1]}"
+    return f"{pair.first} and {pair.second}"
+
+
 def _class_findings(images: ImageSet) -> Iterator[Finding]:
     sizes = class_sizes(images)
-    for name, size in sizes.items():
-        if size < 2 * FOLDS:
-            yield Finding(
-                severity=Severity.ERROR if size < FOLDS else Severity.WARNING,
-                code="small-class",
-                count=size,
-                text=f"Class {name!r} has {size} {_plural(size, 'image')}: too few for {FOLDS} folds and a "
-                "test part, its scores are anecdotes.",
-                next_step="Collect more images of it, or leave the class out.",
-            )
+    small = sorted((size, name) for name, size in sizes.items() if size < 2 * FOLDS)
+    if small:
+        yield Finding(
+            severity=Severity.ERROR if small[0][0] < FOLDS else Severity.WARNING,
+            code="small-class",
+            count=len(small),
+            text=f"{len(small)} of {len(sizes)} classes {_plural(len(small), 'has', 'have')} fewer than "
+            f"{2 * FOLDS} images ({abridged([f'{name} {size}' for size, name in small])}): too few for "
+            f"{FOLDS} folds and a test part, such scores are anecdotes.",
+            next_step="Collect more images of them, or leave them out.",
+        )
     most, least = max(sizes, key=lambda name: sizes[name]), min(sizes, key=lambda name: sizes[name])
     if sizes[least] and sizes[most] / sizes[least] >= _IMBALANCE:
         ratio = sizes[most] / sizes[least]
@@ -467,20 +504,54 @@ def _class_findings(images: ImageSet) -> Iterator[Finding]:
         )
 
 
-def class_sizes(images: ImageSet) -> dict[str, int]:
-    """Number of images per class, in class order."""
-    if images.task is Task.MULTILABEL:
-        counts = images.targets.sum(0)
-    else:
-        counts = np.bincount(images.targets, minlength=len(images.classes))
-    return dict(zip(images.classes, counts.tolist(), strict=True))
+def torn_group_findings(images: ImageSet) -> Iterator[Finding]:
+    """Groups that given parts tear apart: whatever a protocol does, its scores see their siblings."""
+    if images.groups is None or not images.split.given:
+        return
+    groups = images.groups
+    torn = _torn_groups(images, groups)
+    if len(torn):
+        rows = int(np.isin(groups, torn).sum())
+        first = images.paths[int(np.flatnonzero(groups == torn[0])[0])]
+        yield Finding(
+            severity=Severity.ERROR,
+            code="torn-groups",
+            count=len(torn),
+            text=f"{len(torn)} of {len(np.unique(groups))} groups ({rows} of {len(images)} images) "
+            f"stand in several of the parts that were given, for example that of {first}: scores see "
+            "relatives of the images that heads learned from.",
+            next_step="Give parts that keep each group whole, or give no parts.",
+        )
+
+
+def _torn_groups(images: ImageSet, groups: Int64) -> Int64:
+    """Numbers of the groups that stand in several given parts; a val part that we drew counts as train."""
+    parts = images.split.part_numbers(len(images))
+    if images.split.val_drawn:
+        parts = np.where(parts == 1, 0, parts)
+    names, numbers = np.unique(groups, return_inverse=True)
+    first, last = np.full(len(names), 3), np.full(len(names), -1)
+    np.minimum.at(first, numbers, parts)
+    np.maximum.at(last, numbers, parts)
+    torn: Int64 = names[first != last]
+    return torn
 
 
 def _sequence_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
-    if images.groups is not None or images.split.given:
+    if images.groups is not None:
         return
     folders = sequence_folders(images, signed)
-    if folders:
+    if folders and images.split.given:
+        yield Finding(
+            severity=Severity.WARNING,
+            code="sequences",
+            count=len(folders),
+            text=f"In {len(folders)} {_plural(len(folders), 'folder')} (for example {folders[0]}) "
+            "neighbouring file names show related pictures, and the parts that were given separate them: "
+            "every score is flattered.",
+            next_step="Give parts that keep related pictures together, or give no parts and use groups.",
+        )
+    elif folders:
         yield Finding(
             severity=Severity.WARNING,
             code="sequences",

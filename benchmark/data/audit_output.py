@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.cells import guarded
-from benchmark.data.audit import AuditReport, Severity, class_sizes
+from benchmark.data.audit import AuditReport, Severity
 from benchmark.data.contact_sheet import draw_pairs
+from benchmark.data.reading import class_sizes
 from benchmark.records import ImageSet
 from benchmark.storage import storage_error, write_whole
 

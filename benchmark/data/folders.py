@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from benchmark.data.decode import HEADER_BYTES, sniff
 from benchmark.data.files import reason_of
 from benchmark.data.listing import PART_NAMES, Entry, Listing, Part
+from benchmark.data.reading import ignored_files
 from benchmark.errors import DataError
 from benchmark.records import Rejected
 
@@ -19,10 +21,11 @@ IMAGE_SUFFIXES: Final = frozenset(
 _OTHER_IMAGE_SUFFIXES = frozenset(
     {".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".ico", ".ppm", ".pgm", ".pbm"}
     | {".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".pdf"}
+    | {".dcm", ".dicom", ".nii", ".npy", ".npz"}
 )
 # Companions of images that are known not to be images: not worth opening.
 _OTHER_SUFFIXES = frozenset(
-    {".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".db", ".ini", ".zip", ".npy"}
+    {".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".db", ".ini", ".zip"}
 )
 _PLUMBING = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
 _NO_FOLDERS = "a folder with one sub-folder of images per class, train/val/test folders of those, or a CSV"
@@ -48,10 +51,23 @@ def list_folder(root: Path, *, follow_links: bool) -> Listing:
         entries = [entry for name, part in parts.items() for entry in walk.classes(name, part)]
     else:
         entries = walk.classes("", None)
+    ignored = ignored_files(walk.ignored)
     if not entries and not walk.rejected:
-        raise DataError("no images", where=root, expected=_NO_FOLDERS, next_step=_nested_hint(walk, top))
-    name = root.name or "data"
-    return Listing(name=name, source=root, root=root, entries=tuple(entries), rejected=tuple(walk.rejected))
+        raise DataError(
+            "no images",
+            where=root,
+            expected=_NO_FOLDERS,
+            got=ignored.rstrip("."),
+            next_step=_nested_hint(walk, top),
+        )
+    return Listing(
+        name=root.name or "data",
+        source=root,
+        root=root,
+        entries=tuple(entries),
+        rejected=tuple(walk.rejected),
+        notes=(ignored,) if ignored else (),
+    )
 
 
 def _part_folders(walk: _Walk, top: list[str]) -> dict[str, Part]:
@@ -75,6 +91,7 @@ class _Walk:
     root: str
     follow_links: bool
     rejected: list[Rejected] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
 
     def folders(self, folder: str) -> list[str]:
         """Names of the visible, acceptable folders in ``folder`` (relative to the root), sorted."""
@@ -91,7 +108,9 @@ class _Walk:
             path = _join(base, item.name)
             if self._is_folder(item):
                 labels = (item.name,)
+                before = len(self.rejected)
                 entries += [Entry(found, labels, part) for found in self._images(path)]
+                self.rejected[before:] = [replace(file, labels=labels) for file in self.rejected[before:]]
             elif self._refused_link(item, path):
                 continue
             elif _suffix(item.name) in IMAGE_SUFFIXES:
@@ -129,9 +148,12 @@ class _Walk:
         if suffix in IMAGE_SUFFIXES:
             return True
         if suffix in _OTHER_IMAGE_SUFFIXES:
-            self._reject(path, f"a format that is not accepted: {suffix}")
+            self._reject(path, f"not a supported format: {suffix}")
             return False
-        return suffix not in _OTHER_SUFFIXES and _looks_like_image(item)
+        if suffix not in _OTHER_SUFFIXES and _looks_like_image(item):
+            return True
+        self.ignored[suffix] += 1
+        return False
 
     def _scan(self, folder: str, *, quiet: bool = False) -> list[os.DirEntry[str]]:
         try:

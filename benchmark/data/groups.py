@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.data.listing import PART_NAMES
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _SHORTEST_SEQUENCE = 10
 # Neighbours in a sequence must be at least this much closer than strangers (mean squared distance).
 _SEQUENCE_EVIDENCE = 0.85
 _SHUFFLES = 200
+_TORN_NEIGHBOURS = 0.1
 _BURST_SECONDS = 30.0
 # Two sections look the same when their means are closer than this share of the spread inside sections.
 _ALIKE = 0.6
@@ -154,9 +156,17 @@ def _labels(images: ImageSet, row: int) -> tuple[int, ...]:
 
 
 def sequence_folders(images: ImageSet, signatures: Signatures) -> tuple[str, ...]:
-    """Folders in which neighbouring file names show related pictures."""
+    """Folders in which neighbouring file names show related pictures that the parts do not keep together.
+
+    Parts that we draw separate any neighbours. Given parts may be whole runs of a sequence; they count where
+    more than a tenth of the neighbours stand in different ones.
+    """
     look = _appearance(signatures, None)
-    return tuple(_folder(images.paths[rows[0]]) for rows, _ in _sequences(images, look))
+    found = [rows for rows, _ in _sequences(images, look)]
+    if images.split.given:
+        parts = images.split.part_numbers(len(images))
+        found = [rows for rows in found if np.mean(np.diff(parts[rows]) != 0) > _TORN_NEIGHBOURS]
+    return tuple(_folder(images.paths[rows[0]]) for rows in found)
 
 
 def _appearance(signatures: Signatures, features: Float32 | None) -> Float64:
@@ -196,7 +206,10 @@ def _sequences(images: ImageSet, look: Float64) -> Iterator[tuple[Int64, Bool]]:
     """
     folders: dict[str, list[int]] = {}
     for row, path in enumerate(images.paths):
-        folders.setdefault(_folder(path), []).append(row)
+        # train/crack and test/crack are one sequence that was dealt out to two parts.
+        top, _, rest = path.partition("/")
+        inner = rest if images.split.given and top.lower() in PART_NAMES else path
+        folders.setdefault(_folder(inner), []).append(row)
     for folder in sorted(folders):
         rows = np.array(sorted(folders[folder], key=lambda row: natural_key(images.paths[row])), np.int64)
         if len(rows) >= _SHORTEST_SEQUENCE and _neighbours_are_alike(look[rows]):

@@ -54,6 +54,7 @@ class Listing:
         entries: in the order found, which decides nothing.
         rejected: files that were left out without opening them.
         columns: CSV column names beyond path and label; empty for folders.
+        notes: facts about how the source was read, one line per kind.
     """
 
     name: str
@@ -62,3 +63,4 @@ class Listing:
     entries: tuple[Entry, ...]
     rejected: tuple[Rejected, ...]
     columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
 from benchmark.data.listing import PART_NAMES, Entry, Listing, Part
 from benchmark.data.options import DataOptions, KnownLabels
+from benchmark.data.reading import lost_by_label, reasons_of
 from benchmark.data.scan import Scanner
 from benchmark.data.split import check_enough, order_key, split_images
 from benchmark.data.tables import list_table
@@ -204,6 +204,7 @@ def _parts_of_folders(listing: Listing, known: KnownLabels) -> Listing:
             entries.append(Entry(entry.path, (folders[0],), PART_NAMES[part.lower()]))
         else:
             rejected.append(Rejected(path=entry.path, reason="outside of any class folder"))
+    rejected = [dataclasses.replace(file, labels=tuple(file.path.split("/")[1:-1][:1])) for file in rejected]
     return dataclasses.replace(listing, entries=tuple(entries), rejected=tuple(rejected))
 
 
@@ -219,14 +220,17 @@ class _Merge:
 
     files: dict[str, list[Entry]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
+    repeats: int = 0
 
     def add(self, entry: Entry, image_id: str, reason: str) -> None:
         """Take in one entry."""
         if reason:
-            self.rejected.append(Rejected(path=entry.path, reason=reason))
+            self.rejected.append(Rejected(path=entry.path, reason=reason, labels=entry.labels))
         else:
             known = self.files.setdefault(image_id, [])
-            if entry not in known:  # a CSV may name a file twice
+            if entry in known:  # a CSV may name a file twice
+                self.repeats += 1
+            else:
                 known.append(entry)
 
     def drop_conflicts(self) -> None:
@@ -234,8 +238,12 @@ class _Merge:
         for image_id, entries in list(self.files.items()):
             labels = sorted({_text(entry.labels) for entry in entries})
             if len(labels) > 1:
-                reason = f"byte-identical files carry different labels: {', '.join(labels)}"
-                self.rejected += [Rejected(path=entry.path, reason=reason) for entry in entries]
+                once = len({entry.path for entry in entries}) == 1
+                what = "one file listed twice with" if once else "byte-identical files carry"
+                reason = f"{what} different labels: {', '.join(labels)}"
+                self.rejected += [
+                    Rejected(path=entry.path, reason=reason, labels=entry.labels) for entry in entries
+                ]
                 del self.files[image_id]
 
     def drop_unlabelled(self) -> None:
@@ -256,11 +264,12 @@ def _assemble(listing: Listing, merged: _Merge, options: DataOptions, known: Kno
     merged.drop_conflicts()
     if not several:
         merged.drop_unlabelled()
-    rejected = tuple(sorted((*listing.rejected, *merged.rejected), key=lambda item: (item.path, item.reason)))
+    rejected = _each_once((*listing.rejected, *merged.rejected))
     classes = labels.classes
     _check(listing, len(merged.files), rejected, options)
     if known is None:
-        _check_several_classes(listing, len(merged.files), classes)
+        _check_several_classes(listing, len(merged.files), classes, rejected)
+        _check_none_lost(listing, merged.files.values(), classes, rejected)
     files = _limited(merged.files, options)
     image_ids = tuple(sorted(files))
     kept = [files[image_id][0] for image_id in image_ids]
@@ -268,7 +277,7 @@ def _assemble(listing: Listing, merged: _Merge, options: DataOptions, known: Kno
     groups = _groups([files[image_id] for image_id in image_ids])
     if known is None:
         parts = _parts(kept)
-        check_enough(classes, targets, groups, parts)
+        check_enough(classes, targets, groups, parts, lost_by_label(rejected))
         split = split_images(image_ids, targets, groups=groups, parts=parts, seed=options.seed)
     else:
         split = _unsplit(len(kept))
@@ -286,12 +295,34 @@ def _assemble(listing: Listing, merged: _Merge, options: DataOptions, known: Kno
         rejected=rejected,
         duplicates=tuple(_duplicates(files.values())),
         crossings=tuple(_crossings(files.values())),
+        files=len({each.path for each in listing.entries} | {each.path for each in listing.rejected}),
+        notes=(*listing.notes, *_repeats_note(merged.repeats)),
     )
+
+
+def _each_once(rejected: Iterable[Rejected]) -> tuple[Rejected, ...]:
+    """Each path and reason once, with all labels that it was listed under, sorted."""
+    labels: dict[tuple[str, str], set[str]] = {}
+    for file in rejected:
+        labels.setdefault((file.path, file.reason), set()).update(file.labels)
+    return tuple(
+        Rejected(path=path, reason=reason, labels=tuple(sorted(labels[path, reason])))
+        for path, reason in sorted(labels)
+    )
+
+
+def _repeats_note(repeats: int) -> tuple[str, ...]:
+    if not repeats:
+        return ()
+    said = "1 line of the CSV says" if repeats == 1 else f"{repeats:,} lines of the CSV say"
+    return (f"{said} again what others say.",)
 
 
 def _own_labels(listing: Listing) -> KnownLabels:
     """What the images themselves say; the positive class is found later."""
-    classes = tuple(sorted({label for entry in listing.entries for label in entry.labels}))
+    # A class of which every file was refused is still a class: its loss must be said, not hidden.
+    refused = {label for file in listing.rejected for label in file.labels}
+    classes = tuple(sorted({label for entry in listing.entries for label in entry.labels} | refused))
     several = any(len(entry.labels) > 1 for entry in listing.entries)
     task = Task.MULTILABEL if several else Task.BINARY if len(classes) == 2 else Task.MULTICLASS
     return KnownLabels(classes=classes, task=task, positive=None)
@@ -318,27 +349,52 @@ def _check(listing: Listing, files: int, rejected: Sequence[Rejected], options: 
             next_step="Mend or remove them, or run without --strict to leave them out.",
         )
     if not files:
-        example = f", for example {rejected[0].path}" if rejected else ""
         raise DataError(
-            "no usable images", where=listing.source, got=f"{_reasons(rejected) or 'none'}{example}"
+            "no usable images",
+            where=listing.source,
+            got=f"{_left_out(rejected)}, for example {rejected[0].path}" if rejected else "none",
         )
 
 
-def _check_several_classes(listing: Listing, files: int, classes: Sequence[str]) -> None:
+def _check_none_lost(
+    listing: Listing, files: Iterable[Sequence[Entry]], classes: Sequence[str], rejected: Sequence[Rejected]
+) -> None:
+    """See that no class lost all of its files.
+
+    Raises:
+        DataError: names the class and why its files were left out.
+    """
+    left = {label for entries in files for label in entries[0].labels}
+    lost = lost_by_label(rejected)
+    gone = [name for name in classes if name not in left]
+    if gone:
+        raise DataError(
+            "every file of a class was left out",
+            where=listing.root,
+            expected=f"usable images of {'class' if len(gone) == 1 else 'classes'} {_some(gone)}",
+            got=_left_out([file for name in gone for file in lost.get(name, ())]),
+            next_step="Convert or mend these files, or remove the class.",
+        )
+
+
+def _left_out(rejected: Sequence[Rejected]) -> str:
+    """How many files were left out and why, for an error."""
+    count = len({file.path for file in rejected})
+    return f"{count:,} {'file' if count == 1 else 'files'} left out ({reasons_of(rejected)})"
+
+
+def _check_several_classes(
+    listing: Listing, files: int, classes: Sequence[str], rejected: Sequence[Rejected]
+) -> None:
     if len(classes) < 2:
+        left_out = f"; {_left_out(rejected)}" if rejected else ""
         raise DataError(
             "only one class of images",
             where=listing.root,
             expected="at least two classes, each a sub-folder (or a label of the CSV)",
-            got=f"{', '.join(classes) or 'none'} ({files} images)",
+            got=f"{', '.join(classes) or 'none'} ({files} images{left_out})",
             next_step=_nested_hint(listing.root, classes) or "Add images that belong to the other class.",
         )
-
-
-def _reasons(rejected: Iterable[Rejected]) -> str:
-    """The most frequent reasons of rejection, for an error."""
-    counted = Counter(item.reason for item in rejected).most_common(3)
-    return "; ".join(f"{count} rejected: {reason}" for reason, count in counted)
 
 
 def _nested_hint(root: Path, labels: Sequence[str]) -> str:
@@ -405,7 +461,14 @@ def _groups(files: Sequence[Sequence[Entry]]) -> Int64 | None:
 
 
 def _duplicates(files: Iterable[Sequence[Entry]]) -> list[tuple[str, str]]:
-    return sorted((entries[0].path, other.path) for entries in files for other in entries[1:])
+    return sorted(
+        {
+            (entries[0].path, other.path)
+            for entries in files
+            for other in entries[1:]
+            if other.path != entries[0].path
+        }
+    )
 
 
 def _crossings(files: Iterable[Sequence[Entry]]) -> list[tuple[str, str, str, str]]:

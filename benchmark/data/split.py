@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from benchmark.data.listing import Part
+from benchmark.data.reading import reasons_of
 from benchmark.errors import DataError
-from benchmark.records import Bool, Float64, Int64, Split
+from benchmark.records import Bool, Float64, Int64, Rejected, Split
 
 SHARES = {Part.TRAIN: 0.6, Part.VAL: 0.2, Part.TEST: 0.2}
 
@@ -89,14 +90,26 @@ def _draw(
 
 
 def check_enough(
-    classes: Sequence[str], targets: Int64, groups: Int64 | None, parts: Sequence[Part] | None
+    classes: Sequence[str],
+    targets: Int64,
+    groups: Int64 | None,
+    parts: Sequence[Part] | None,
+    lost: Mapping[str, Sequence[Rejected]] | None = None,
 ) -> None:
     """See that every class has an image (a group, where there are groups) for every part that will be drawn.
+
+    Args:
+        classes: C names.
+        targets: int64 (N,) class positions, or (N, C) of 0 and 1.
+        groups: int64 (N,) group numbers, or None.
+        parts: N given parts, or None.
+        lost: files that were left out, by class name, for the error.
 
     Raises:
         DataError: names the first class that has too few. Classes of multi-label sets need a single image.
     """
     membership = _membership(targets)
+    everywhere = membership
     if targets.ndim == 2:
         wanted = 1
     elif parts is None:
@@ -109,16 +122,39 @@ def check_enough(
         rows = membership[:, column] if column < membership.shape[1] else np.zeros(0, bool)
         count = int(rows.sum()) if groups is None else len(np.unique(groups[rows]))
         if count < wanted:
-            raise _too_few(name, count, wanted, groups is not None)
+            elsewhere = _other_parts(everywhere, column, parts)
+            if not count and elsewhere:
+                raise _only_in(name, elsewhere)
+            raise _too_few(name, count, wanted, groups is not None, (lost or {}).get(name, ()))
 
 
-def _too_few(name: str, count: int, wanted: int, grouped: bool) -> DataError:
+def _other_parts(membership: Bool, column: int, parts: Sequence[Part] | None) -> dict[str, int]:
+    """Images of a class in the given parts that are not train, by name of the part."""
+    if parts is None or column >= membership.shape[1]:
+        return {}
+    given = np.asarray(parts)
+    counts = {part.name.lower(): int(membership[given == part, column].sum()) for part in Part}
+    return {name: count for name, count in counts.items() if count and name != "train"}
+
+
+def _only_in(name: str, elsewhere: Mapping[str, int]) -> DataError:
+    return DataError(
+        f"a class stands only in {' and '.join(elsewhere)}: nothing can be learned of it",
+        where=f"class {name!r}",
+        expected="images of it in train",
+        got=", ".join(f"{count} in {part}" for part, count in {"train": 0, **elsewhere}.items()),
+        next_step="Move some of its images to train, or leave the class out.",
+    )
+
+
+def _too_few(name: str, count: int, wanted: int, grouped: bool, lost: Sequence[Rejected]) -> DataError:
+    left_out = f" ({len(lost)} left out: {reasons_of(lost)})" if lost else ""
     unit = "groups of images" if grouped else "images"
     return DataError(
         f"a class has too few {unit} to split",
         where=f"class {name!r}",
         expected=f"at least {wanted}",
-        got=count,
+        got=f"{count}{left_out}",
         next_step="Add images of this class, leave the class out, or give the parts yourself.",
     )
 

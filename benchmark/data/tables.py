@@ -109,14 +109,14 @@ class _Table:
         name = cell["path"]
         if not name:
             raise DataError("a row without a path", where=f"{self.path}, line {line}", expected=_EXPECTED)
+        labels = tuple(sorted({label.strip() for label in cell["label"].split(LABEL_SEPARATOR)} - {""}))
         relative = _normal(name)
         reason = self._refusal(relative)
         if reason:
-            self.rejected.append(Rejected(path=relative, reason=reason))
+            self.rejected.append(Rejected(path=relative, reason=reason, labels=labels))
             return None
-        labels = {label.strip() for label in cell["label"].split(LABEL_SEPARATOR)} - {""}
         group = cell.get((self.group_column or GROUP_COLUMN).lower()) or None
-        return Entry(relative, tuple(sorted(labels)), self._part(line, cell.get("split", "")), group)
+        return Entry(relative, labels, self._part(line, cell.get("split", "")), group)
 
     def _part(self, line: int, text: str) -> Part | None:
         if not text:

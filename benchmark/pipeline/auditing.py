@@ -13,6 +13,8 @@ from benchmark.data import (
     group_related,
     load_images,
     regroup,
+    tell_reading,
+    torn_group_findings,
     write_audit,
 )
 from benchmark.embeddings import EmbeddingStore
@@ -61,6 +63,7 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
     watch = OneAtATime(observer or Silent())
     embed = request.embed
     images = load_images(embed.data, cache=embed.cache, options=embed.options, observer=watch)
+    tell_reading(images, watch)
     store = EmbeddingStore(embed.cache, observer=watch)
     plans = [make_plan(embed, backbone, images.image_ids, store) for backbone in embed.backbones]
     audited = audit_images(request, images, [plan for plan in plans if plan.is_cached], watch)
@@ -103,6 +106,7 @@ def audit_images(
     if request.auto_groups:
         seed = request.embed.options.seed
         images, notes = with_auto_groups(images, cache=request.embed.cache, seed=seed, observer=observer)
+        report = replace(report, findings=(*torn_group_findings(images), *report.findings))
     ungrouped = None if images.groups is None else replace(images, groups=None)
     return Audited(images=images, ungrouped=ungrouped, report=report, notes=notes)
 

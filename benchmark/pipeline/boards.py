@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.data import AuditReport
+from benchmark.data import AuditReport, reading_notes, reading_summary
 from benchmark.pipeline.baselines import BaselineTables, baseline_tables
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.requests import RankRequest
@@ -91,6 +91,7 @@ def assemble_board(
     board = build_leaderboard(outcomes, Truth.of(images), board_options(request, ungrouped))
     return replace(
         board,
-        notes=(*remarks.notes, *board.notes),
+        summary=reading_summary(images),
+        notes=(*remarks.notes, *reading_notes(images), *board.notes),
         statements=(*board.statements, *remarks.statements),
     )

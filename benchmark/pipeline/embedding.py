@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.backbones import weights_file
-from benchmark.data import Scratch, load_images
+from benchmark.data import Scratch, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import StorageFull, WeightsError
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
@@ -86,6 +86,7 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
     watch = OneAtATime(observer or Silent())
     images = load_images(request.data, cache=request.cache, options=request.options, observer=watch)
     with _run_log(request.cache, watch) as logging:
+        tell_reading(images, logging)
         return embed_images(request, images, logging)
 
 

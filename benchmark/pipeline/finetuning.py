@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.backbones import parse_weights, select
-from benchmark.data import DataOptions, load_images
+from benchmark.data import DataOptions, load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.finetuning import (
     DEFAULT_RECIPE,
@@ -125,6 +125,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     run = Run(job.results / images.name)
     logged = LoggingObserver(run, watch)
     try:
+        tell_reading(images, logged)
         if job.auto_groups:
             seed = job.options.seed
             images, notes = with_auto_groups(images, cache=job.cache, seed=seed, observer=logged)
@@ -334,8 +335,7 @@ def _ranked_rows(folder: Path) -> list[dict[str, Any]]:
         )
     board: Leaderboard = read_board(path)
     rows = [dict(row) for row in board.rows if row["status"] == "scored"]
-    if not rows:
-        raise ArgumentError(
-            "nothing on the board was scored", where=path, next_step="Name one with --winner."
-        )
+    if board.winner is None:
+        what = "the scores of the board are at chance level" if rows else "nothing on the board was scored"
+        raise ArgumentError(what, where=path, next_step="Name a backbone with --winner.")
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from benchmark.data import Severity, load_images
+from benchmark.data import Severity, load_images, tell_reading
 from benchmark.errors import NothingScored
 from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrained
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
@@ -18,7 +18,7 @@ from benchmark.pipeline.requests import RankRequest, Search
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.ranking import check_protocol
-from benchmark.records import ImageSet, Observer, Outcome, Silent, Truth
+from benchmark.records import ImageSet, Observer, Outcome, Silent, Status, Truth
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -41,11 +41,13 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         request.embed.data, cache=request.embed.cache, options=request.embed.options, observer=watch
     )
     run = Run(request.results / images.name)
+    logged = LoggingObserver(run, watch)
     try:
-        ranked = _Ranking(request, run, LoggingObserver(run, watch)).carry_out(images, started)
+        tell_reading(images, logged)
+        ranked = _Ranking(request, run, logged).carry_out(images, started)
     finally:
         run.close()
-    if ranked.board.winner is None:
+    if not any(outcome.status is Status.SCORED for outcome in ranked.outcomes):
         raise _nothing_scored(ranked)
     return ranked
 
@@ -141,6 +143,10 @@ class _Ranking:
 
     def _remarks(self, audited: Audited, searched: Searched, replayed: tuple[str, ...]) -> Remarks:
         banner = (self._banner,) if self._banner else ()
-        alarms = tuple(finding.text for finding in audited.report.of(Severity.ERROR))
+        alarms = tuple(
+            f"{finding.text} {finding.next_step}".rstrip()
+            for finding in audited.report.findings
+            if finding.severity is not Severity.INFO and not finding.is_about_reading
+        )
         statements = (*audited.notes, *searched.statements, *replayed)
         return Remarks(notes=(*banner, *alarms), statements=statements)

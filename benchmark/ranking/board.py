@@ -14,7 +14,7 @@ import numpy as np
 from benchmark.errors import ArgumentError
 from benchmark.ranking.metrics import Counts, decide, default_average, f1_of_counts, scores
 from benchmark.ranking.resampling import Mistakes, Sample, resample
-from benchmark.ranking.statements import Findings, notes_of, statements_of
+from benchmark.ranking.statements import Findings, at_chance, notes_of, statements_of
 from benchmark.ranking.ties import Comparison, TieGroup, above, compare, tie_groups
 from benchmark.records import Average, Float64, Int64, Leaderboard, Outcome, Status, Task, Truth
 
@@ -152,11 +152,12 @@ def build_leaderboard(
         if ungrouped:
             row[UNGROUPED_COLUMN] = ungrouped.get(row["backbone"], _NAN)
     findings = _findings(ranked, rest, rows, truth, options)
+    picked = bool(findings.names) and not at_chance(findings)
     return Leaderboard(
         columns=columns,
         rows=tuple({column: row[column] for column in columns} for row in rows),
-        winner=findings.names[0] if findings.names else None,
-        loss_bound=findings.loss_bound,
+        winner=findings.names[0] if picked else None,
+        loss_bound=findings.loss_bound if picked else _NAN,
         statements=statements_of(findings),
         notes=notes_of(findings),
     )

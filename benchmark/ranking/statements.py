@@ -13,7 +13,8 @@ from benchmark.ranking.ties import images_needed
 from benchmark.records import Average, Float64, Status, Task, Truth, WeightsKind
 
 FEWEST_PER_CLASS = 20
-_RARE_SHARE = 0.05
+# A class is rare below this part of the share that it would have if all classes were equally frequent.
+_RARE_PART = 0.1
 _MOST_NAMES = 5
 _MOST_TIMES = 100
 _UNGROUPED_DIFFERS = 0.005
@@ -73,10 +74,12 @@ def statements_of(findings: Findings) -> tuple[str, ...]:
         return ("No backbone was scored: there is nothing to rank.", *_not_scored(findings))
     if _too_few(findings):
         first = _too_few_statement(findings)
-    elif not findings.any_better_than_chance:
-        first = [_chance_statement(findings), _tie_statement(findings)]
+    elif at_chance(findings):
+        first = [_chance_statement(findings), _equal_statement(findings)]
     else:
         first = [_tie_statement(findings), *_separation(findings), *_clearly_behind(findings)]
+    if at_chance(findings):
+        return (*first, *_not_scored(findings))
     return (
         *first,
         *_price(findings),
@@ -91,9 +94,18 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     if findings.sample is None:
         return ()
     notes = [*_few_notes(findings), *_rare_notes(findings)]
-    if not findings.any_better_than_chance:
+    if at_chance(findings):
         notes.append("Chance-level scores: do not choose a backbone from this board.")
+    elif not findings.any_better_than_chance:
+        notes.append("Too few images to show that any backbone beats guessing.")
     return (*notes, *_random_notes(findings))
+
+
+def at_chance(findings: Findings) -> bool:
+    """Whether the scores are those of guessing, rather than too few to show that they are not."""
+    if findings.sample is None or findings.any_better_than_chance:
+        return False
+    return not _too_few(findings) or float(findings.f1.max()) <= findings.chance
 
 
 def _plural(count: int, word: str) -> str:
@@ -132,12 +144,12 @@ def _too_few_statement(findings: Findings) -> list[str]:
 
 
 def _few_notes(findings: Findings) -> list[str]:
-    unit = "image" if findings.truth.groups is None else "group"
-    return [
-        f"Tiny sample: {_plural(count, unit)} of class {name} validated, fewer than {FEWEST_PER_CLASS}."
-        for name, count in _class_units(findings)
-        if count < FEWEST_PER_CLASS
-    ]
+    unit = "images" if findings.truth.groups is None else "groups"
+    few = sorted((count, name) for name, count in _class_units(findings) if count < FEWEST_PER_CLASS)
+    if not few:
+        return []
+    named = _listed([f"{name} {count}" for count, name in few])
+    return [f"Tiny sample: fewer than {FEWEST_PER_CLASS} validated {unit} of {_classes(len(few))}: {named}."]
 
 
 def _rare_notes(findings: Findings) -> list[str]:
@@ -147,11 +159,16 @@ def _rare_notes(findings: Findings) -> list[str]:
     if findings.truth.task is Task.BINARY:
         positive = findings.truth.positive or 0
         names, shares = [names[positive], names[1 - positive]], np.append(shares, 1 - shares)
-    return [
-        f"Imbalance: class {name} makes up {share:.1%} of the images; its scores rest on few of them."
-        for name, share in zip(names, shares.tolist(), strict=True)
-        if share < _RARE_SHARE
-    ]
+    limit = _RARE_PART / len(names)
+    rare = sorted((share, name) for name, share in zip(names, shares.tolist(), strict=True) if share < limit)
+    if not rare:
+        return []
+    named = _listed([f"{name} {share:.1%}" for share, name in rare])
+    return [f"Imbalance: {_classes(len(rare))} with few of the images ({named}); such scores rest on few."]
+
+
+def _classes(count: int) -> str:
+    return f"{count} class" if count == 1 else f"{count} classes"
 
 
 def _random_notes(findings: Findings) -> list[str]:
@@ -172,6 +189,10 @@ def _chance_statement(findings: Findings) -> str:
         f"The labels look unrelated to the images: no backbone is shown to be better than {_guess(findings)} "
         f"(F1 {findings.chance:.3f}); the best reaches {findings.f1.max():.3f}."
     )
+
+
+def _equal_statement(findings: Findings) -> str:
+    return f"No winner is named: {_plural(findings.first_group, 'backbone')} of the first group guess alike."
 
 
 def _guess(findings: Findings) -> str:

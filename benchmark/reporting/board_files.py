@@ -55,6 +55,7 @@ def json_bytes(board: Leaderboard) -> bytes:
         "schema": _SCHEMA,
         "winner": board.winner,
         "loss_bound": json_value(board.loss_bound),
+        "summary": text(board.summary),
         "statements": [text(line) for line in board.statements],
         "notes": [text(line) for line in board.notes],
         "columns": list(board.columns),
@@ -82,6 +83,8 @@ def json_value(value: object) -> Any:  # noqa: ANN401 - any JSON value
 def markdown_bytes(board: Leaderboard) -> bytes:
     """The board as a Markdown page: notes first, the table, what was not scored, what the data can tell."""
     lines = ["# Leaderboard", ""]
+    if board.summary:
+        lines += [_escaped(board.summary), ""]
     lines += [f"> **Note:** {_escaped(note)}\n" for note in board.notes]
     scored = [row for row in board.rows if not missing(row.get("rank"))]
     columns = [column for column in _MARKDOWN_COLUMNS if any(display(row, column) for row in scored)]
@@ -140,6 +143,7 @@ def _from_json(content: str) -> Leaderboard:
         loss_bound=math.nan if stored["loss_bound"] is None else float(stored["loss_bound"]),
         statements=tuple(stored["statements"]),
         notes=tuple(stored["notes"]),
+        summary=str(stored.get("summary", "")),
     )
 
 

@@ -67,6 +67,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
     page = environment.get_template("board.html.jinja").render(
         title=text(extras.title),
         winner=_winner(board, scored),
+        summary=text(board.summary),
         notes=[text(note) for note in board.notes],
         statements=[text(statement) for statement in board.statements],
         columns=[(column, COLUMN_TITLES[column], numeric(column)) for column in columns],

@@ -67,6 +67,9 @@ class BoardTable:
         from rich.padding import Padding
         from rich.text import Text
 
+        if self.board.summary:
+            yield Text(text(self.board.summary))
+            yield Text()
         for note in self.board.notes:
             yield Text.assemble((" NOTE ", "bold black on yellow"), " ", text(note))
         if self.board.notes:

@@ -180,7 +180,7 @@ def test_what_was_left_out_is_counted_and_listed(
     whole, bright, dark = answer.rows
     assert (whole["images"], whole["rejected"], whole["unreadable"]) == (2, 1, 0)
     assert (bright["images"], dark["images"]) == (2, 0)
-    assert "Files left out: 1; see rejected.csv" in answer.err
+    assert "1 of 3 files left out (1 .jpg: not a JPEG" in answer.err
     assert "No image of dark" in answer.err
     folder = the_folder(answer)
     assert "bright/page.jpg" in (folder / "rejected.csv").read_text()

@@ -58,6 +58,49 @@ def test_a_folder_becomes_a_board_with_all_its_files(
     assert again.val_f1.tolist() == frame.val_f1.tolist(), "CSV keeps every digit"
 
 
+def test_what_the_audit_knows_stands_on_the_board(
+    tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType
+) -> None:
+    """Whoever runs ``rank`` alone learns what was read, what was left out, and that groups are torn."""
+    walls = tiny.draw_photos(tmp_path / "walls", count=20)
+    names = sorted(str(path.relative_to(walls)) for path in walls.rglob("*.png"))
+    rows = [
+        f"{name},{name.split('/')[0]},{'test' if number % 4 == 0 else 'train'},wall{number // 4}"
+        for number, name in enumerate(names)
+    ]
+    (walls / "torn.jpg").write_bytes(b"no picture")
+    rows.append("torn.jpg,sound,train,wall99")
+    table = walls / "walls.csv"
+    table.write_text("\n".join(["path,label,split,group", *rows]) + "\n")
+    ranked = rank_backbones(request_for(table, pair[0]))
+    stored = json.loads((ranked.folder / "leaderboard.json").read_text())
+    page = (ranked.folder / "leaderboard.html").read_text()
+    markdown = (ranked.folder / "leaderboard.md").read_text()
+    log = (ranked.run / "run.log").read_text()
+    assert stored["summary"].startswith("40 images read, 2 classes: cracked 20 (positive), sound 20")
+    for where in (page, markdown, log):
+        assert "40 images read, 2 classes: cracked 20" in where
+    for said in ("10 of 10 groups (40 of 40 images)", "1 of 41 files left out (1 .jpg: not a JPEG"):
+        assert any(said in note for note in stored["notes"])
+        assert said in page
+        assert said in markdown.replace("\\", "")
+
+
+def test_a_board_at_chance_crowns_nobody(
+    tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType
+) -> None:
+    random = np.random.default_rng(5)
+    for number in range(80):
+        path = tmp_path / "noise" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tiny.drawing(random, cracked=False)).save(path)
+    ranked = rank_backbones(request_for(tmp_path / "noise", *pair))
+    assert ranked.board.winner is None
+    page = (ranked.folder / "leaderboard.html").read_text()
+    assert "No winner: these scores are at chance level" in page
+    assert "Chance-level scores" in page
+
+
 def test_the_second_run_computes_nothing_and_one_new_image_costs_one_embedding_each(
     photos: Path, tmp_path: Path, request_for: Make, tiny: ModuleType, pair: tuple[Any, Any]
 ) -> None:

@@ -197,9 +197,12 @@ def test_shuffled_labels_tie_at_chance_and_the_board_says_so(seed: int) -> None:
     assert "labels look unrelated to the images" in said(board)
     assert "calling every image crack (F1 0.667)" in said(board)
     assert "clearly behind" not in said(board)
+    assert board.winner is None, "guesses have no winner"
+    assert math.isnan(board.loss_bound)
     macro = build_leaderboard(outcomes, truth, BoardOptions(average=Average.MACRO))
     assert {row["tie_group"] for row in macro.rows} == {1}
     assert "guessing without looking" in said(macro)
+    assert macro.winner is None
 
 
 def test_a_useful_board_does_not_speak_of_chance() -> None:
@@ -215,9 +218,25 @@ def test_six_images_never_give_a_confident_table() -> None:
     assert board.rows[0]["val_f1_low"] < 0.7
 
 
+def test_a_perfect_board_of_few_images_is_not_called_chance() -> None:
+    board = board_of(truth_of(2, 198), [0.0, 0.0])
+    assert "Chance-level" not in said(board)
+    assert "Too few images to show that any backbone beats guessing" in said(board)
+
+
+def test_forty_small_classes_make_one_note_of_each_kind() -> None:
+    classes = tuple(f"class{number}" for number in range(40))
+    targets = np.repeat(np.eye(40, dtype=np.float32), 4, axis=0)
+    truth = Truth(targets=targets, classes=classes, task=Task.MULTICLASS)
+    board = build_leaderboard([outcome("Backbone0", (targets > 0.5)[None])], truth)
+    kinds = [note.split()[0] for note in board.notes]
+    assert len(kinds) == len(set(kinds))
+    assert "Imbalance" not in said(board), "2.5 % each is what forty equal classes have"
+
+
 def test_ninety_nine_to_one_is_called_so() -> None:
     board = board_of(truth_of(5, 495), [0.0, 0.01, 0.02])
-    assert "Imbalance: class crack makes up 1.0% of the images" in said(board)
+    assert "Imbalance: 1 class with few of the images (crack 1.0%)" in said(board)
     assert "only 5 images of class crack" in said(board)
     larger = board_of(truth_of(30, 2970), [0.001, 0.002])
     assert "Imbalance" in said(larger)
