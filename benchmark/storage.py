@@ -1,10 +1,14 @@
-"""Files that are whole or absent: written beside, flushed to the disk, then renamed."""
+"""Files that are whole or absent, and never outside of the folder that they belong to.
+
+A file is written beside its target, flushed to the disk, then renamed.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -16,16 +20,73 @@ _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 
-def write_whole(path: Path, content: bytes) -> None:
+# What some system reads as a separator, a wildcard or a device.
+_UNSAFE = re.compile(r'[<>:"/\\|?*]')
+_DEVICE = re.compile(r"^(con|prn|aux|nul|(com|lpt)\d)(?=\.|$)", re.IGNORECASE)
+_LONGEST_PART_BYTES = 150
+_DIGEST_DIGITS = 8
+
+
+def path_part(text: str) -> str:
+    """The one name of a file or folder that stands for a text: of a data set, class, backbone or run.
+
+    A text that is a harmless name stays as it is. Any other becomes a readable name that ends in digits of
+    its SHA-256, so that two texts never share a name: no part of a path leads elsewhere, is hidden, holds
+    what a terminal acts on, or is longer than file systems allow.
+    """
+    plain = "".join(letter if letter.isprintable() else "_" for letter in _UNSAFE.sub("_", text))
+    plain = _DEVICE.sub(r"_\g<0>", plain.strip().lstrip(".").rstrip(". "))
+    if plain == text and 0 < len(text.encode()) <= _LONGEST_PART_BYTES:
+        return text
+    readable = plain.encode()[: _LONGEST_PART_BYTES - _DIGEST_DIGITS - 1].decode(errors="ignore")
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
+    return f"{readable or 'unnamed'}-{digest}"
+
+
+def place(root: Path, *names: str) -> Path:
+    """A path below a folder, each of its parts made from a text (see ``path_part``).
+
+    Raises:
+        StorageFull: links lead it out of the folder.
+    """
+    path = root.joinpath(*map(path_part, names))
+    check_inside(path, root)
+    return path
+
+
+def check_inside(path: Path, root: Path) -> None:
+    """Assert that what is written to a path stays in a folder. The last part is replaced, not followed.
+
+    Raises:
+        StorageFull: it lies elsewhere, or a link leads it there.
+    """
+    try:
+        inside = path.name and path.name != ".." and path.parent.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        inside = False
+    if not inside:
+        raise StorageFull(
+            "leads out of the folder that it belongs to",
+            where=path,
+            expected=f"a place in {root}",
+            got=path.parent.resolve() if path.parent.exists() else path.parent,
+            next_step="Remove the link, or give the folder that it leads to instead.",
+        )
+
+
+def write_whole(path: Path, content: bytes, *, root: Path) -> None:
     """Write a file so that a reader finds the old content, the new content, or nothing; never a part.
 
     Args:
         path: target; its folder is created where missing.
         content: the bytes.
+        root: the folder that the target must lie in, links followed.
 
     Raises:
-        StorageFull: no room left, or no permission to write there; nothing is left behind.
+        StorageFull: no room left, no permission to write there, or a target outside of its root; nothing is
+            left behind.
     """
+    check_inside(path, root)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_and_rename(path, content)

@@ -10,13 +10,21 @@ import pytest
 
 from benchmark.cells import guarded, printable, unguarded
 from benchmark.errors import StorageFull
-from benchmark.storage import sha256_bytes, sha256_file, storage_error, write_whole
+from benchmark.storage import (
+    check_inside,
+    path_part,
+    place,
+    sha256_bytes,
+    sha256_file,
+    storage_error,
+    write_whole,
+)
 
 
 def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file"
-    write_whole(target, b"one")
-    write_whole(target, b"two")
+    write_whole(target, b"one", root=tmp_path)
+    write_whole(target, b"two", root=tmp_path)
     assert target.read_bytes() == b"two"
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     assert sha256_file(target) == sha256_bytes(b"two")
@@ -26,7 +34,7 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     (target / "inside").mkdir(parents=True)
     with pytest.raises(StorageFull, match="cannot be written"):
-        write_whole(target, b"a file cannot replace a folder")
+        write_whole(target, b"a file cannot replace a folder", root=tmp_path)
     assert (target / "inside").is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -56,3 +64,79 @@ def test_guarded_cells_come_back(text: str) -> None:
 def test_control_characters_are_escaped() -> None:
     assert printable("a\nb") == "a\\nb"
     assert guarded(printable("\t=x"), raw="\t=x").startswith("'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["brick_cracks", "MobileNet_0.25", "Risse 2024 (neu)", "r\u00e9sum\u00e9", "MobileNetV2@random", "a..b"],
+)
+def test_a_harmless_name_stays_as_it_is(text: str) -> None:
+    assert path_part(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            ".",
+            "..",
+            "...",
+            " ",
+            ".hidden",
+            "ends.",
+            "../../etc",
+            "/etc/passwd",
+            "a/b",
+            "a\\b",
+            "C:x",
+            "a\0b",
+        ),
+        *(
+            "a\nb",
+            "\x1b[31m",
+            "\u202egpj",
+            "\udcff",
+            "nul",
+            "COM1.txt",
+            "x" * 5000,
+            "\u4e2d" * 90,
+            "a\u2028b",
+        ),
+    ],
+)
+def test_any_text_becomes_one_plain_name(text: str, tmp_path: Path) -> None:
+    name = path_part(text)
+    assert name.isprintable()
+    assert not set(name) & set('<>:"/\\|?*')
+    assert not name.startswith(".")
+    assert path_part(name) == name
+    assert name not in {path_part(text + "x"), path_part("x" + text)}
+    target = place(tmp_path, text, "inside")
+    write_whole(target, b"x", root=tmp_path)
+    assert target.parent.parent == tmp_path
+
+
+@pytest.mark.parametrize("path", ["../out", "a/../../out", "link/out", "link/deep/out", "circle/out", "a/.."])
+def test_nothing_is_written_outside_of_its_root(path: str, tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "elsewhere"
+    outside.mkdir()
+    (root / "a").mkdir(parents=True)
+    (root / "link").symlink_to(outside)
+    (root / "circle").symlink_to(root / "circle")
+    with pytest.raises(StorageFull, match="leads out of the folder"):
+        write_whole(root / path, b"x", root=root)
+    assert list(outside.iterdir()) == []
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["elsewhere", "root"]
+
+
+def test_a_root_may_be_a_link_and_a_linked_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "other").write_bytes(b"kept")
+    root = tmp_path / "root"
+    root.symlink_to(tmp_path / "disk")
+    (root / "file").symlink_to(tmp_path / "other")
+    check_inside(root / "deep" / "file", root)
+    write_whole(root / "file", b"new", root=root)
+    assert (tmp_path / "other").read_bytes() == b"kept"
+    assert (tmp_path / "disk" / "file").read_bytes() == b"new"

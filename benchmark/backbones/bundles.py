@@ -92,7 +92,7 @@ def _list(folder: Path, name: str, digest: str) -> None:
     with FileLock(folder / f"{TEMPORARY_PREFIX}{CHECKSUMS}.lock"):
         listing = {**read_checksums(folder), name: digest}
         lines = "".join(f"{listing[key]}  {key}\n" for key in sorted(listing))
-        write_whole(folder / CHECKSUMS, lines.encode())
+        write_whole(folder / CHECKSUMS, lines.encode(), root=folder)
 
 
 def verify_bundle(folder: Path) -> tuple[BundleCheck, ...]:

@@ -212,7 +212,7 @@ def generate(folder: Path) -> Path:
     entries = [describe(found) for found in walk()]
     content = {"schema": DESCRIPTION_SCHEMA, "keras": keras_version(), "backbones": entries}
     target = folder / description_name(keras_version())
-    write_whole(target, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(target, (json.dumps(content, indent=1) + "\n").encode(), root=folder)
     return target
 
 

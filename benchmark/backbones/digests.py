@@ -72,7 +72,7 @@ def file_digest(path: Path, cache: Path) -> str:
 def remember(cache: Path, name: str, digest: str) -> None:
     """Note a digest under a name; a read-only or full cache is no reason to fail."""
     try:
-        write_whole(_note(cache, name), json.dumps({"name": name, "sha256": digest}).encode())
+        write_whole(_note(cache, name), json.dumps({"name": name, "sha256": digest}).encode(), root=cache)
     except StorageFull:
         return
 

@@ -20,7 +20,15 @@ from typing import Any
 from benchmark.backbones.registry import keras_version
 from benchmark.errors import CacheDamaged
 from benchmark.records import Backbone
-from benchmark.storage import TEMPORARY_PREFIX, sha256_file, storage_error, sync_folder, write_whole
+from benchmark.storage import (
+    TEMPORARY_PREFIX,
+    check_inside,
+    path_part,
+    sha256_file,
+    storage_error,
+    sync_folder,
+    write_whole,
+)
 
 SCHEMA = 1
 XML, BIN, META, USED = "model.xml", "model.bin", "meta.json", "used"
@@ -94,7 +102,7 @@ def identity_of(backbone: Backbone, weights_sha256: str, input_size: int) -> dic
 def model_folder(cache: Path, identity: dict[str, Any]) -> Path:
     """The folder of a converted model."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return cache / "models" / f"{identity['backbone']}-{digest[:16]}"
+    return cache / "models" / f"{path_part(identity['backbone'])}-{digest[:16]}"
 
 
 def read_meta(folder: Path, identity: dict[str, Any]) -> ModelMeta | None:
@@ -169,6 +177,7 @@ def new_folder(cache: Path) -> Path:
         StorageFull: it cannot be made.
     """
     folder = cache / "models" / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+    check_inside(folder, cache)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -205,9 +214,8 @@ def write_meta(folder: Path, meta: ModelMeta) -> None:
         StorageFull: it cannot be written.
     """
     fields = asdict(meta)
-    write_whole(
-        folder / META, json.dumps({"sha256": _meta_digest(fields), "meta": fields}, indent=1).encode()
-    )
+    content = json.dumps({"sha256": _meta_digest(fields), "meta": fields}, indent=1).encode()
+    write_whole(folder / META, content, root=folder.parents[1])
 
 
 def touch(folder: Path) -> None:

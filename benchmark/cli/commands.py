@@ -14,6 +14,7 @@ from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_board, print_renderable, print_rows
 from benchmark.errors import ArgumentError
 from benchmark.records import Backbone
+from benchmark.storage import place
 
 if TYPE_CHECKING:
     from benchmark.data import Finding
@@ -178,7 +179,7 @@ def _stored_request(arguments: argparse.Namespace, dataset: str) -> RankRequest:
     from benchmark.cli.parser import make_parser
     from benchmark.reporting import read_run_record
 
-    record = read_run_record(arguments.results / dataset)
+    record = read_run_record(place(arguments.results, dataset))
     stored = make_parser().parse_args(list(record.arguments))
     stored.data, stored.results, stored.cache = arguments.data, arguments.results, arguments.cache
     return _rank_request(stored, record.arguments)

@@ -16,7 +16,7 @@ from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_rows, rows_text
 from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.records import Task
-from benchmark.storage import write_whole
+from benchmark.storage import place, write_whole
 
 if TYPE_CHECKING:
     from benchmark.deployment import Evaluation, Explainer, Prediction, Predictor, TileOptions
@@ -202,7 +202,7 @@ def _show(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None
         return
     text = rows_text(rows, _style_of(arguments.output))
     try:
-        write_whole(arguments.output, text.encode())
+        write_whole(arguments.output, text.encode(), root=arguments.output.parent)
     except StorageFull:
         print(text, end="")
         raise
@@ -266,7 +266,7 @@ def _explain(
     for number, path in enumerate(readable):
         try:
             png = _explained(arguments, explainer, path)
-            write_whole(arguments.heatmaps / picture_name(number, path), png)
+            write_whole(arguments.heatmaps / picture_name(number, path), png, root=arguments.heatmaps)
         except (DataError, StorageFull) as error:
             failures.append(f"{path}: {error}")
         observer.advanced(_HEATMAPS, number + 1)
@@ -309,7 +309,7 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
         tell_reading(images, observer)
         options = PredictOptions(threshold=arguments.threshold, max_pixels=arguments.max_pixels)
         evaluation = evaluate(predictor, images, options, observer=observer)
-    folder = evaluation_folder(evaluation, arguments.results / images.name)
+    folder = evaluation_folder(evaluation, place(arguments.results, images.name))
     write_evaluation(evaluation, folder, model=arguments.model, data=arguments.data)
     print_rows(_evaluation_rows(evaluation), arguments.format)
     _say_lines([*_left_out(evaluation), f"Written to {folder}"])

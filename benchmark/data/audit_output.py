@@ -94,7 +94,7 @@ def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Pa
     if report.pairs:
         written[sheet_file] = draw_pairs(report.pairs[:SHEET_PAIRS], images.root)
     for path, content in written.items():
-        write_whole(path, content)
+        write_whole(path, content, root=folder)
     if not report.pairs:
         _remove(sheet_file)
     return tuple(written)

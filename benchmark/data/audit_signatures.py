@@ -234,7 +234,7 @@ def _write_part(folder: Path, part: Records) -> Path:
     np.save(stream, part, allow_pickle=False)
     content = stream.getvalue()
     path = folder / f"part-{sha256_bytes(content)[:16]}.npy"
-    write_whole(path, content)
+    write_whole(path, content, root=folder.parents[1])
     return path
 
 

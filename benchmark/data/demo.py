@@ -68,7 +68,7 @@ def write_demo(folder: Path, *, count: int = 300, seed: int = 0) -> Path:
     surfaces = range(0, count, PATCHES)
     with closing(map_in_order(lambda first: _drawn(plan, cracked, first), surfaces, 0)) as drawn:
         for name, content in (file for files in drawn for file in files):
-            write_whole(folder / name, content)
+            write_whole(folder / name, content, root=folder)
     return folder
 
 
@@ -137,4 +137,4 @@ def _make_room(folder: Path, plan: _Plan) -> None:
         )
     for path in list(_own_files(folder)):
         path.unlink()
-    write_whole(folder / _MARKER, json.dumps(asdict(plan)).encode())
+    write_whole(folder / _MARKER, json.dumps(asdict(plan)).encode(), root=folder)

@@ -124,7 +124,7 @@ class Index:
         wanted = np.fromiter((_path_key(path) for path in paths), np.uint64)
         kept = self._rows[np.isin(self._keys, wanted) & ~np.isin(self._keys, fresh["path"])]
         body = json.dumps(self._reasons).encode() + b"\n" + kept.tobytes() + fresh.tobytes()
-        write_whole(self.file, hashlib.sha256(body).digest() + body)
+        write_whole(self.file, hashlib.sha256(body).digest() + body, root=self.file.parents[1])
 
 
 def _content(file: Path) -> bytes | None:

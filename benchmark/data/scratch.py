@@ -359,7 +359,7 @@ def _own(folder: Path, size: int) -> None:
 
     started = psutil.Process().create_time()
     owner = {"size": size, "pid": os.getpid(), "started": started, "host": socket.gethostname()}
-    write_whole(folder / _OWNER, json.dumps(owner).encode())
+    write_whole(folder / _OWNER, json.dumps(owner).encode(), root=folder)
 
 
 def _owner(folder: Path) -> dict[str, Any]:

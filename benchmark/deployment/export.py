@@ -24,7 +24,7 @@ from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ArgumentError, ExportError
 from benchmark.finetuning import load_manifest
 from benchmark.records import Float32, Manifest, Observer
-from benchmark.storage import TEMPORARY_PREFIX, sha256_file, storage_error, write_whole
+from benchmark.storage import TEMPORARY_PREFIX, check_inside, sha256_file, storage_error, write_whole
 
 _TABLES = {".csv", ".tsv"}
 _TASK = "export"
@@ -233,6 +233,7 @@ def _convert_all(
 
 def _staging(model_dir: Path, target: Target) -> Path:
     folder = model_dir / EXPORT / f"{TEMPORARY_PREFIX}{target}-{secrets.token_hex(6)}"
+    check_inside(folder, model_dir)
     folder.mkdir(parents=True)
     return folder
 
@@ -262,11 +263,11 @@ def _furnish(bench: _Bench, target: Target, folder: Path, notes: tuple[str, ...]
     """Write what a developer needs beside the converted model."""
     batch = 1 if target in _SINGLE else 0
     description = describe(bench.manifest, target, model=_MODEL_NAMES[target], batch=batch, notes=notes)
-    write_whole(folder / LABELS, "".join(f"{label}\n" for label in description.labels).encode())
-    write_whole(folder / "example.py", example_script(description).encode())
+    write_whole(folder / LABELS, "".join(f"{label}\n" for label in description.labels).encode(), root=folder)
+    write_whole(folder / "example.py", example_script(description).encode(), root=folder)
     kept = [*_model_files(folder, description.model), folder / LABELS]
     files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in kept}
-    write_whole(folder / DESCRIPTION, replace(description, files=files).to_json())
+    write_whole(folder / DESCRIPTION, replace(description, files=files).to_json(), root=folder)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -342,7 +343,7 @@ def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
     placed = replace(result, folder=final)
     verdict_fields = {name: value for name, value in placed.row().items() if name != "folder"}
     content = json.dumps(_finite(verdict_fields | {"tolerance": tolerance}), indent=1, ensure_ascii=False)
-    write_whole(result.folder / "parity.json", (content + "\n").encode())
+    write_whole(result.folder / "parity.json", (content + "\n").encode(), root=result.folder)
     if final.exists():
         earlier = final.with_name(f"{TEMPORARY_PREFIX}old-{secrets.token_hex(6)}")
         final.rename(earlier)

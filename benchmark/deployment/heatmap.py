@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.records import Float32, UInt8
+from benchmark.storage import path_part
 
 # Dark violet over red to yellow; its lightness rises evenly, so that it reads in grey as well.
 _STOPS = ((13, 8, 80), (120, 28, 109), (205, 60, 70), (248, 140, 30), (252, 245, 140))
@@ -19,8 +20,7 @@ _LONGEST_NAME = 60  # characters of up to four bytes, of the 255 bytes that file
 
 def picture_name(number: int, path: Path) -> str:
     """The file name of an image's map: its number, so that equal names stay apart, and its own name."""
-    plain = (letter if letter.isalnum() or letter in "-_." else "_" for letter in path.stem[:_LONGEST_NAME])
-    return f"{number:04d}-{''.join(plain)}.png"
+    return path_part(f"{number:04d}-{path.stem[:_LONGEST_NAME]}") + ".png"
 
 
 def colours(values: Float32) -> UInt8:

@@ -212,7 +212,7 @@ def write_predictions_csv(rows: Sequence[Prediction], labels: Sequence[str], pat
     Raises:
         StorageFull: no room.
     """
-    write_whole(path, predictions_csv(rows, labels).encode("utf-8", "backslashreplace"))
+    write_whole(path, predictions_csv(rows, labels).encode("utf-8", "backslashreplace"), root=path.parent)
 
 
 def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
@@ -237,7 +237,7 @@ def write_predictions_json(rows: Sequence[Prediction], labels: Sequence[str], pa
     Raises:
         StorageFull: no room.
     """
-    write_whole(path, predictions_json(rows, labels).encode("utf-8", "backslashreplace"))
+    write_whole(path, predictions_json(rows, labels).encode("utf-8", "backslashreplace"), root=path.parent)
 
 
 def predictions_json(rows: Sequence[Prediction], labels: Sequence[str]) -> str:

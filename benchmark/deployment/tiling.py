@@ -219,7 +219,7 @@ def _predict_one(
     if target is None:
         return result
     try:
-        write_whole(target, _overlay(photo, result, predictor.description))
+        write_whole(target, _overlay(photo, result, predictor.description), root=target.parent)
     except StorageFull as error:
         return replace(result, overlay_error=str(error))
     return replace(result, overlay=target)

@@ -29,9 +29,9 @@ def main(plan: Path) -> int:
         try:
             value = _action(task["action"])(task["arguments"])
         except BenchmarkError as error:
-            write_whole(answer, json.dumps({"failed": str(error)}).encode())
+            write_whole(answer, json.dumps({"failed": str(error)}).encode(), root=answer.parent)
         else:
-            write_whole(answer, json.dumps({"value": value}).encode())
+            write_whole(answer, json.dumps({"value": value}).encode(), root=answer.parent)
     return 0
 
 

@@ -95,7 +95,7 @@ class _Joined:
         self._ids, self._features = [], []
         content = build_part(self._key, ids, features, generation=self._generation)
         name = part_name(content)
-        write_whole(self._store.folder(self._key) / name, content)
+        write_whole(self._store.folder(self._key) / name, content, root=self._store.root)
         self.written.add(name)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from benchmark.errors import CacheDamaged
 from benchmark.records import EmbeddingKey, Engine, Precision, PreprocessingMode, Resize
+from benchmark.storage import path_part
 
 KEY_FILE = "key.json"
 KEY_DIGITS = 16
 MAX_KEY_BYTES = 65_536
-_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*-(?P<key16>[0-9a-f]{16})")
+_FOLDER = re.compile(r"[^./][^/]*-[0-9a-f]{16}")
 _ENUMS = {"resize": Resize, "preprocessing": PreprocessingMode, "engine": Engine, "precision": Precision}
 _INTEGERS = {"input_size", "schema"}
 
@@ -24,8 +25,7 @@ def folder_name(key: EmbeddingKey) -> str:
 
     Sixteen digits name the folder; every part inside carries the whole key, which is compared in full.
     """
-    readable = re.sub(r"[^A-Za-z0-9_.+-]", "_", key.backbone)[:80].lstrip(".+-") or "backbone"
-    return f"{readable}-{key.digest()[:KEY_DIGITS]}"
+    return f"{path_part(key.backbone)}-{key.digest()[:KEY_DIGITS]}"
 
 
 def is_folder_name(name: str) -> bool:

@@ -158,7 +158,7 @@ class PartWriter:
         for attempt in range(_ATTEMPTS):
             try:
                 ensure_key_file(self._folder, self._key)
-                write_whole(self._folder / part_name(content), content)
+                write_whole(self._folder / part_name(content), content, root=self._folder.parent)
             except StorageFull as error:
                 if attempt + 1 < _ATTEMPTS and isinstance(error.__cause__, FileNotFoundError):
                     continue
@@ -230,4 +230,4 @@ def ensure_key_file(folder: Path, key: EmbeddingKey) -> None:
     except CacheDamaged:
         present = None
     if present != wanted:
-        write_whole(folder / KEY_FILE, wanted)
+        write_whole(folder / KEY_FILE, wanted, root=folder.parent)

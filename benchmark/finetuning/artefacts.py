@@ -115,7 +115,7 @@ def write_artefacts(story: Story, network: Network, model_dir: Path) -> None:
         StorageFull: one cannot be written.
     """
     for name, content in _artefacts(story, network):
-        write_whole(model_dir / name, content)
+        write_whole(model_dir / name, content, root=model_dir)
 
 
 def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:

@@ -27,7 +27,7 @@ def write_manifest(model_dir: Path, manifest: Manifest) -> None:
     Raises:
         StorageFull: it cannot be written.
     """
-    write_whole(model_dir / MANIFEST_FILE, as_json(asdict(manifest)))
+    write_whole(model_dir / MANIFEST_FILE, as_json(asdict(manifest)), root=model_dir)
 
 
 def load_manifest(model_dir: Path, *, verify: bool = True) -> Manifest:

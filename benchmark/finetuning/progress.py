@@ -73,7 +73,7 @@ class Progress:
             arrays |= {f"{name}-{i:05d}": array for i, array in enumerate(getattr(self, name))}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
-        write_whole(path, buffer.getvalue())
+        write_whole(path, buffer.getvalue(), root=path.parent)
 
     @classmethod
     def load(cls, path: Path) -> Progress | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -28,11 +27,11 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
+from benchmark.storage import place
 
 SCRATCH_BYTES = 4 * 2**30
 _STATE_SCHEMA = 1
 _MAX_PIXELS = DataOptions().max_pixels
-_UNSAFE = re.compile(r"[^\w.@+-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,15 +153,11 @@ def model_folder(results: Path, dataset: str, backbone: str, recipe: str) -> Pat
     """The usual model directory, ``results/<dataset>/finetune/<backbone>/<recipe>``.
 
     A backbone named with its own weights file (``NAME@path``) keeps a readable, path-free name, made unique.
+
+    Raises:
+        StorageFull: links lead it out of ``results``.
     """
-    return results / dataset / "finetune" / _folder_name(backbone) / _folder_name(recipe)
-
-
-def _folder_name(text: str) -> str:
-    safe = _UNSAFE.sub("_", text).strip(".")
-    if safe == text:
-        return text
-    return f"{safe[-80:]}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return place(results, dataset, "finetune", backbone, recipe)
 
 
 def as_json(content: object) -> bytes:

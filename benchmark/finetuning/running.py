@@ -178,7 +178,7 @@ def _record_comparison(path: Path, comparison: Comparison) -> None:
         return
     wanted = {**metrics, "comparison": comparison.record()}
     if wanted != metrics:
-        write_whole(path, as_json(wanted))
+        write_whole(path, as_json(wanted), root=path.parent)
 
 
 def _make_deterministic(seed: int) -> None:
@@ -332,7 +332,7 @@ class _Run:
             "cached_views": request.cached_views,
             "train_seconds": sum(row["seconds"] for row in progress.history),
         }
-        write_whole(bench.new / RUN_FILE, as_json(run))
+        write_whole(bench.new / RUN_FILE, as_json(run), root=bench.new)
         write_manifest(bench.new, manifest)
         moved = bench.publish(bench.new, digest)
         bench.finish(digest)

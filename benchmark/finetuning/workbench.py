@@ -16,7 +16,7 @@ from typing import Any
 import filelock
 
 from benchmark.errors import TrainingError
-from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder
+from benchmark.storage import TEMPORARY_PREFIX, check_inside, storage_error, sync_folder
 
 RUN_FILE = "run.json"
 _SHORT, _LONG = 8, 32
@@ -51,6 +51,7 @@ class Workbench:
             TrainingError: another process is here.
             StorageFull: the folder cannot be written.
         """
+        check_inside(self.folder / "lock", self.out.parent)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.folder / "lock", timeout=0)
@@ -81,6 +82,7 @@ class Workbench:
     def begin(self) -> None:
         """Forget what a killed run wrote of its model directory; its state stays."""
         shutil.rmtree(self.new, ignore_errors=True)
+        check_inside(self.new / RUN_FILE, self.folder)
 
     def finish(self, digest: str) -> None:
         """Forget how a run got to its model."""

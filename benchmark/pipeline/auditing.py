@@ -24,7 +24,7 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest
 from benchmark.records import Backbone, Float32, ImageSet, Observer, Silent, WeightsKind
 from benchmark.reporting import remove_files, write_rejected
-from benchmark.storage import write_whole
+from benchmark.storage import place, write_whole
 
 _GROUPS_FILE = "groups.png"
 
@@ -67,7 +67,7 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
     store = EmbeddingStore(embed.cache, observer=watch)
     plans = [make_plan(embed, backbone, images.image_ids, store) for backbone in embed.backbones]
     audited = audit_images(request, images, [plan for plan in plans if plan.is_cached], watch)
-    folder = request.results / images.name / "audit"
+    folder = place(request.results, images.name, "audit")
     write_audit(audited.report, audited.images, folder)
     _write_beside(audited.images, folder)
     return audited, folder
@@ -76,7 +76,7 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
 def _write_beside(images: ImageSet, folder: Path) -> None:
     """Pictures of the groups and the list of rejected files; without them, none of an earlier audit stays."""
     if images.groups is not None:
-        write_whole(folder / _GROUPS_FILE, draw_groups(images, images.groups))
+        write_whole(folder / _GROUPS_FILE, draw_groups(images, images.groups), root=folder)
     else:
         remove_files(folder, [_GROUPS_FILE])
     write_rejected(images.rejected, folder)

@@ -105,7 +105,7 @@ def _sanity(job: HeadJob) -> tuple[SanityRow, ...]:
         note = result["error"] if result else _DIED
         return (*sanity_rows(setting_of(job.images, job.protocol)), _unknown_colours(note))
     if result["settled"]:
-        write_whole(path, json.dumps(result["rows"], indent=1).encode())
+        write_whole(path, json.dumps(result["rows"], indent=1).encode(), root=path.parents[1])
     return tuple(SanityRow(**row) for row in result["rows"])
 
 

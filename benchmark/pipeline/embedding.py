@@ -94,7 +94,7 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
 def _run_log(cache: Path, watch: Observer) -> Iterator[Observer]:
     """An observer that also keeps the log of a run; a cache that cannot be written to has no room for one."""
     try:
-        run = Run(cache)
+        run = Run(cache, cache)
     except StorageFull as error:
         watch.message(f"This run keeps no log: {error.where} {error.what} ({error.got}).")
         yield watch

@@ -38,6 +38,7 @@ from benchmark.records import (
     WeightsSource,
 )
 from benchmark.reporting import read_board, read_run_record, write_rejected, write_table
+from benchmark.storage import place
 
 AUTO = "auto"
 BOARD_FILE = "leaderboard.json"
@@ -121,8 +122,8 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         )
     watch = OneAtATime(observer or Silent())
     images = load_images(job.data, cache=job.cache, options=job.options, observer=watch)
-    choices = _choices(job, job.results / images.name)
-    run = Run(job.results / images.name)
+    choices = _choices(job, place(job.results, images.name))
+    run = Run(place(job.results, images.name), job.results)
     logged = LoggingObserver(run, watch)
     try:
         tell_reading(images, logged)
@@ -160,7 +161,7 @@ class _FinetuneAll:
         for choice in self._choices:
             self._try(choice)
             if len(self._choices) > 1:
-                write_table(self._table(), self._job.results / self._images.name / "finetune" / "top.csv")
+                write_table(self._table(), place(self._job.results, self._images.name, "finetune", "top.csv"))
         if not self._models:
             reasons = "; ".join(self._failed.values())
             raise NothingScored("no backbone could be fine-tuned", got=reasons)
@@ -273,7 +274,7 @@ def _about_rejected(images: ImageSet) -> tuple[str, ...]:
 
 def _board_scores(job: FinetuneJob, images: ImageSet) -> dict[str, BoardScore]:
     """Intervals of the latest board by backbone, where it averages F1 as this job does."""
-    folder = job.results / images.name
+    folder = place(job.results, images.name)
     try:
         board, record = read_board(folder / BOARD_FILE), read_run_record(folder)
     except DataError:  # nothing was ranked, or its files are gone: there is nothing to compare with

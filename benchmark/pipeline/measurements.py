@@ -16,7 +16,7 @@ from typing import Any
 from benchmark.errors import StorageFull
 from benchmark.pipeline.requests import cores, processor_name
 from benchmark.records import EmbeddingKey
-from benchmark.storage import write_whole
+from benchmark.storage import path_part, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def add_measurement(cache: Path, key: EmbeddingKey, new: Measurement) -> None:
     total = {**asdict(new), "images": old.images + new.images, "seconds": old.seconds + new.seconds}
     known = {name: None if math.isnan(value) else value for name, value in total.items()}
     with suppress(StorageFull):
-        write_whole(_path(cache, key), json.dumps({**_machine(), **known}, indent=1).encode())
+        write_whole(_path(cache, key), json.dumps({**_machine(), **known}, indent=1).encode(), root=cache)
 
 
 def _parsed(fields: dict[str, Any]) -> Measurement:
@@ -87,4 +87,4 @@ def _is_ours(fields: dict[str, Any]) -> bool:
 
 
 def _path(cache: Path, key: EmbeddingKey) -> Path:
-    return cache / "measured" / f"{key.backbone}-{key.digest()[:16]}.json"
+    return cache / "measured" / f"{path_part(key.backbone)}-{key.digest()[:16]}.json"

@@ -35,7 +35,7 @@ from benchmark.reporting import (
     write_image_list,
     write_run_record,
 )
-from benchmark.storage import write_whole
+from benchmark.storage import check_inside, place, write_whole
 
 _PACKAGES = (
     "tensorflow",
@@ -118,7 +118,7 @@ def _take_over(run: Run, digest: str) -> bool:
         latest = read_run_record(run.folder)
     except DataError:
         return False
-    source = run.folder / "runs" / latest.identifier
+    source = place(run.folder, "runs", latest.identifier)
     if latest.options.get("board_digest") != digest or not (source / "leaderboard.html").exists():
         return False
     shown = [
@@ -132,15 +132,16 @@ def _take_over(run: Run, digest: str) -> bool:
 
 def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:
     for name in names:
-        _link(source / name, target / name)
+        _link(source / name, target / name, target)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path, root: Path) -> None:
+    check_inside(target, root)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links
-        write_whole(target, source.read_bytes())
+        write_whole(target, source.read_bytes(), root=root)
 
 
 def _record(run: Run, request: RankRequest, ranked: Ranked, started: float) -> RunRecord:

@@ -19,6 +19,7 @@ from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.ranking import check_protocol
 from benchmark.records import ImageSet, Observer, Outcome, Silent, Status, Truth
+from benchmark.storage import place
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -40,7 +41,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     images = load_images(
         request.embed.data, cache=request.embed.cache, options=request.embed.options, observer=watch
     )
-    run = Run(request.results / images.name)
+    run = Run(place(request.results, images.name), request.results)
     logged = LoggingObserver(run, watch)
     try:
         tell_reading(images, logged)

@@ -21,6 +21,7 @@ from benchmark.pipeline.runs import Run
 from benchmark.ranking import load_outcome, outcome_path
 from benchmark.records import ImageSet, Outcome, Status
 from benchmark.reporting import RunRecord, read_board, read_image_list, read_run_record
+from benchmark.storage import place
 
 _COSTS = ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "images_embedded")
 _AGAIN = "Run 'backbones rank' again: what is cached is not computed twice."
@@ -38,10 +39,10 @@ def rebuild_report(request: RankRequest, dataset: str) -> Ranked:
         CacheDamaged: an outcome is gone or damaged.
     """
     started = time.time()
-    folder = request.results / dataset
+    folder = place(request.results, dataset)
     record = read_run_record(folder)
-    images = _images_of(request, record, folder / "runs" / record.identifier)
-    run = Run(folder)
+    images = _images_of(request, record, place(folder, "runs", record.identifier))
+    run = Run(folder, request.results)
     try:
         return _rebuild(request, record, images, run, started)
     finally:

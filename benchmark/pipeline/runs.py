@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmark.records import Observer
-from benchmark.storage import storage_error, write_whole
+from benchmark.storage import check_inside, storage_error, write_whole
 
 
 class Run:
@@ -21,6 +21,7 @@ class Run:
 
     Args:
         folder: ``results/<dataset>`` or the cache folder.
+        root: ``results`` or the cache folder, which no link may lead out of.
 
     Attributes:
         folder: ``results/<dataset>``.
@@ -28,16 +29,17 @@ class Run:
         path: ``<folder>/runs/<identifier>``.
 
     Raises:
-        StorageFull: the folder cannot be made.
+        StorageFull: the folder cannot be made, or a link leads it out of its root.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path) -> None:
         self.folder = folder
         self.identifier = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         self.path = folder / "runs" / self.identifier
         self._logger = logging.getLogger(f"benchmark.run.{self.identifier}")
         self._logger.propagate = False
         self._logger.setLevel(logging.INFO)
+        check_inside(self.path, root)
         try:
             self.path.mkdir(parents=True)
             handler = logging.FileHandler(self.path / "run.log", encoding="utf-8", errors="backslashreplace")
@@ -58,7 +60,7 @@ class Run:
         """
         for source in sorted(self.path.rglob("*")):
             if source.is_file() and source.name != "run.log":
-                _copy(source, self.folder / source.relative_to(self.path))
+                _copy(source, self.folder / source.relative_to(self.path), self.folder)
 
     def close(self) -> None:
         """Close the log."""
@@ -67,10 +69,10 @@ class Run:
             self._logger.removeHandler(handler)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, root: Path) -> None:
     content = source.read_bytes()
     if not target.is_file() or target.read_bytes() != content:
-        write_whole(target, content)
+        write_whole(target, content, root=root)
 
 
 class LoggingObserver:

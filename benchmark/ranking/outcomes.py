@@ -11,7 +11,6 @@ import dataclasses
 import io
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 
 from benchmark.errors import CacheDamaged
 from benchmark.records import Engine, Outcome, Precision, Predictions, Status
-from benchmark.storage import sha256_bytes, write_whole
+from benchmark.storage import path_part, sha256_bytes, write_whole
 
 _ARRAYS = ("val_rows", "val", "val_thresholds", "test_rows", "test")
 
@@ -30,11 +29,10 @@ def outcome_path(folder: Path, backbone: str, digest: str) -> Path:
 
     Args:
         folder: ``results/<dataset>/outcomes``.
-        backbone: name on the board; characters that file systems dislike are replaced.
+        backbone: name on the board, made a file name.
         digest: hexadecimal digest over everything that decides the outcome.
     """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", backbone)[:80]
-    return folder / f"{safe}-{digest[:16]}.outcome"
+    return folder / f"{path_part(backbone)}-{digest[:16]}.outcome"
 
 
 def save_outcome(path: Path, outcome: Outcome) -> None:
@@ -47,7 +45,7 @@ def save_outcome(path: Path, outcome: Outcome) -> None:
     fields = np.array(json.dumps(_fields(outcome)))
     np.savez_compressed(buffer, allow_pickle=False, fields=fields, **_arrays(outcome))
     content = buffer.getvalue()
-    write_whole(path, _seal(content) + content)
+    write_whole(path, _seal(content) + content, root=path.parents[1])
 
 
 def _seal(content: bytes) -> bytes:

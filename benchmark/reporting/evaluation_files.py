@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from benchmark.deployment import Evaluation
 from benchmark.reporting.board_files import columns_of, csv_bytes
 from benchmark.reporting.write import rejected_bytes
-from benchmark.storage import write_whole
+from benchmark.storage import place, write_whole
 
 _REJECTED = "rejected.csv"
-_UNSAFE = re.compile(r"[^\w.@+-]+", re.ASCII)
-_LONGEST_PART = 60
 _DIGEST_DIGITS = 8
 
 
@@ -32,8 +29,7 @@ def evaluation_folder(evaluation: Evaluation, results: Path) -> Path:
     names = [model.backbone, model.recipe, model.target.value, model.model_sha256[:_DIGEST_DIGITS]]
     if evaluation.threshold != model.threshold:
         names += ["threshold", repr(evaluation.threshold)]
-    safe = (_UNSAFE.sub("_", name)[-_LONGEST_PART:] for name in names if name)
-    return results / "evaluate" / "-".join(safe)
+    return place(results, "evaluate", "-".join(filter(None, names)))
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data: Path) -> tuple[Path, ...]:
@@ -67,7 +63,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data:
     else:
         (folder / _REJECTED).unlink(missing_ok=True)  # of an earlier evaluation
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_whole(folder / name, content, root=folder)
     return tuple(folder / name for name in files)
 
 

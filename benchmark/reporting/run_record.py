@@ -160,7 +160,7 @@ def write_run_record(record: RunRecord, folder: Path) -> Path:
     Raises:
         StorageFull: the folder cannot be written.
     """
-    write_whole(folder / RUN_FILE, record.to_json().encode())
+    write_whole(folder / RUN_FILE, record.to_json().encode(), root=folder)
     return folder / RUN_FILE
 
 
@@ -191,7 +191,7 @@ def write_image_list(images: ImageSet, folder: Path) -> Path:
         }
         for row, image_id in enumerate(images.image_ids)
     )
-    write_whole(folder / IMAGES_FILE, csv_bytes(_IMAGE_COLUMNS, rows))
+    write_whole(folder / IMAGES_FILE, csv_bytes(_IMAGE_COLUMNS, rows), root=folder)
     return folder / IMAGES_FILE
 
 

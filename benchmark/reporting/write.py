@@ -88,7 +88,7 @@ def write_board(
     if rejected:
         files["rejected.csv"] = rejected_bytes(rejected)
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_whole(folder / name, content, root=folder)
     remove_files(folder, [name for name in BOARD_FILES if name not in files])
     return tuple(folder / name for name in files)
 
@@ -105,7 +105,7 @@ def write_rejected(rejected: Sequence[Rejected], folder: Path) -> None:
         StorageFull: the folder cannot be written.
     """
     if rejected:
-        write_whole(folder / "rejected.csv", rejected_bytes(rejected))
+        write_whole(folder / "rejected.csv", rejected_bytes(rejected), root=folder)
     else:
         remove_files(folder, ["rejected.csv"])
 
@@ -130,5 +130,5 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     Raises:
         StorageFull: the folder cannot be written.
     """
-    write_whole(path, csv_bytes(columns_of(rows), rows))
+    write_whole(path, csv_bytes(columns_of(rows), rows), root=path.parent)
     return path

@@ -163,7 +163,7 @@ def test_photographs_of_any_shape_and_overlays(
         assert result.overlay is not None
         with Image.open(result.overlay) as picture:
             assert picture.width >= 200
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir())[0] == "0000-0__photo.png"
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir())[0] == "0000-0 =photo.png"
 
 
 def test_a_pipe_is_listed_and_not_waited_for(exported: dict[Target, ExportResult], tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(names: Sequence[str], setting: Setting, folder: Path, console: Console) -> int:
     facts = machine_facts()
-    write_whole(folder / "machine.json", json.dumps(facts, indent=1).encode())
+    write_whole(folder / "machine.json", json.dumps(facts, indent=1).encode(), root=folder)
     everything: list[Figure] = []
     failed = 0
     for name in names:

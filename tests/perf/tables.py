@@ -29,8 +29,8 @@ def screen_table(figures: Sequence[Figure]) -> Table:
 
 def write_figures(folder: Path, name: str, figures: Sequence[Figure], facts: Mapping[str, Any]) -> None:
     """Write ``<name>.csv`` (plain numbers) and ``<name>.md`` (the table and the machine)."""
-    write_whole(folder / f"{name}.csv", csv_text(figures).encode())
-    write_whole(folder / f"{name}.md", markdown(figures, facts).encode())
+    write_whole(folder / f"{name}.csv", csv_text(figures).encode(), root=folder)
+    write_whole(folder / f"{name}.md", markdown(figures, facts).encode(), root=folder)
 
 
 def csv_text(figures: Sequence[Figure]) -> str:

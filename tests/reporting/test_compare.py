@@ -73,7 +73,7 @@ def record(images: ImageSet, **changes: object) -> RunRecord:
 def write_run(results: Results, tmp_path: Path) -> Callable[..., Path]:
     def write(name: str, images: ImageSet, board: Leaderboard | None = None, **changes: object) -> Path:
         folder = tmp_path / name
-        write_whole(folder / "leaderboard.json", json_bytes(board or results[0]))
+        write_whole(folder / "leaderboard.json", json_bytes(board or results[0]), root=folder)
         write_run_record(record(images, **changes), folder)
         write_image_list(images, folder)
         return folder
