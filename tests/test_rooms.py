@@ -12,6 +12,7 @@ import benchmark
 PACKAGE = Path(benchmark.__file__).parent
 ROOMS = [
     "errors",
+    "machine",
     "memory",
     "records",
     "storage",

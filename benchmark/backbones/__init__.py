@@ -26,7 +26,7 @@ from benchmark.backbones.model_cache import (
     remove_model,
     verify_model,
 )
-from benchmark.backbones.planning import plan_engine
+from benchmark.backbones.planning import memory_bytes, plan_engine
 from benchmark.backbones.registry import keras_version, parse_weights, registry, select
 from benchmark.backbones.weights import LoadedWeights, known_weights_sha256, load_weights, weights_file
 
@@ -45,6 +45,7 @@ __all__ = [
     "keras_version",
     "known_weights_sha256",
     "load_weights",
+    "memory_bytes",
     "model_cache_entries",
     "open_engine",
     "parse_weights",

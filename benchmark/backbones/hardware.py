@@ -6,18 +6,16 @@ import functools
 import importlib.util
 from pathlib import Path
 
+from benchmark.machine import processor_flags
+
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @functools.cache
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 natively."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return _openvino_says_bfloat16()
-    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
-    return not _BFLOAT16_FLAGS.isdisjoint(next(lines, "").split())
+    flags = processor_flags()
+    return not _BFLOAT16_FLAGS.isdisjoint(flags) if flags else _openvino_says_bfloat16()
 
 
 def _openvino_says_bfloat16() -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.backbones.engines import EngineRequest, scaled_flops
+from benchmark.backbones.engines import FLOPS_SIZE, EngineRequest, scaled_flops
 from benchmark.backbones.hardware import has_bfloat16, has_gpu, has_openvino
 from benchmark.backbones.model_cache import Agreement, identity_of, model_folder, read_meta
 from benchmark.backbones.registry import description
 from benchmark.backbones.weights import known_weights_sha256
 from benchmark.errors import ArgumentError
-from benchmark.records import Engine, Precision
+from benchmark.records import Backbone, Engine, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,20 @@ _COSTS = {
     (Engine.OPENVINO, Precision.FLOAT32): _Cost(0.6, 0.002, 2.5e-3, 120e9),
     (Engine.OPENVINO, Precision.BFLOAT16): _Cost(0.7, 0.002, 1.5e-3, 240e9),
 }
+# Peak of a process that builds, converts and embeds: TensorFlow or OpenVINO itself, the weights, of which
+# conversion holds many copies at once, and the pictures inside the network at 224 pixels, which grow with its
+# arithmetic up to a point. Measured from MobileNet_0.25 (0.4 GB) to ConvNeXtXLarge (17 GB).
+_PROCESS_BYTES = 500e6
+_COPIES = 13
+_BYTES_PER_FLOP = 0.12
+_MOST_ACTIVATIONS = 600e6
+
+
+def memory_bytes(backbone: Backbone, input_size: int) -> float:
+    """Memory that a process needs at most to prepare a backbone and to embed with it, in either engine."""
+    area = (input_size / FLOPS_SIZE) ** 2
+    activations = area * min(_MOST_ACTIVATIONS, _BYTES_PER_FLOP * backbone.flops)
+    return _PROCESS_BYTES + _COPIES * backbone.float32_bytes + activations
 
 
 def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]:

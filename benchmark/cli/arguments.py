@@ -121,7 +121,7 @@ def add_embedding(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=0,
         metavar="N",
-        help="worker processes (default: one a core, at least 2, at most 4)",
+        help="worker processes (default: one a core, fewer where memory is short)",
     )
     group.add_argument(
         "--max-size-mb",

@@ -18,6 +18,7 @@ from benchmark.data import DataOptions, load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import ArgumentError, DataError
+from benchmark.machine import cores
 from benchmark.ranking import decide
 from benchmark.records import Bool, Float32, Observer, Task, UInt8
 from benchmark.storage import write_whole
@@ -128,7 +129,7 @@ def predict(
     if observer:
         observer.started(_TASK, len(paths))
     rows: list[Prediction] = []
-    with ThreadPoolExecutor(options.threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(options.threads or cores()) as pool:
         for start in range(0, len(paths), options.batch_size):
             rows += _predict_batch(predictor, paths[start : start + options.batch_size], options, pool)
             if observer:

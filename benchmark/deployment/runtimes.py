@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.targets import Target, missing_packages
 from benchmark.errors import ArgumentError, ExportError, ManifestError
+from benchmark.machine import cores
 from benchmark.records import Float32, Float64, UInt8
 
 _BATCH = 32
@@ -106,9 +106,8 @@ def load(folder: Path, description: Deployment, *, threads: int = 0) -> Predicto
     Raises:
         ExportError: the runtime's package is missing, or it refuses the file.
     """
-    cores = threads or os.cpu_count() or 1
     path = folder / description.model
-    return Predictor(description, _LOADERS[description.target](path, cores))
+    return Predictor(description, _LOADERS[description.target](path, threads or cores()))
 
 
 def load_keras_model(path: Path) -> object:

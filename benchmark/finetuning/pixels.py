@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from benchmark.data import Scratch, load_pixels
 from benchmark.finetuning.request import FinetuneRequest
+from benchmark.machine import cores
 from benchmark.records import ImageSet, Int64, Observer, UInt8
 
 _READ_AHEAD = 64
@@ -48,7 +48,7 @@ class DecodedPixels:
 
     def __call__(self, rows: Int64) -> Iterator[UInt8]:
         """uint8 (S, S, 3) for each of int64 (n,) positions, in that order."""
-        with ThreadPoolExecutor(self._request.jobs or os.cpu_count() or 1) as threads:
+        with ThreadPoolExecutor(self._request.jobs or cores()) as threads:
             todo = iter(rows)
             while chunk := list(itertools.islice(todo, _READ_AHEAD)):
                 yield from threads.map(self._read, chunk)

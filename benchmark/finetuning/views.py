@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -25,6 +24,7 @@ from benchmark.finetuning.recipe import Pooling, Recipe
 from benchmark.finetuning.request import FinetuneRequest
 from benchmark.finetuning.training import PREDICTION_BATCH, Views
 from benchmark.finetuning.untyped import Model
+from benchmark.machine import cores
 from benchmark.records import EmbeddingKey, Engine, Float32, ImageSet, Int64, Observer, Precision, UInt8
 
 _TASK = "embed views"
@@ -227,7 +227,7 @@ class _ViewWork:
             engine=engine,
             # Phase 2 and the saved model compute in float32: so do the vectors that the head learns from.
             precision=Precision.FLOAT32,
-            threads=self._request.jobs or os.cpu_count() or 1,
+            threads=self._request.jobs or cores(),
             cache=self._request.cache,
         )
 

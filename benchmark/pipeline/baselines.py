@@ -100,7 +100,7 @@ def _sanity(job: HeadJob) -> tuple[SanityRow, ...]:
     stored = _read_sanity(path)
     if stored is not None:
         return stored
-    ((_, result),) = run_tasks(_sanity_task, [job], 2)
+    ((_, result),) = run_tasks(_sanity_task, [job], 1)
     if result is None or "error" in result:
         note = result["error"] if result else _DIED
         return (*sanity_rows(setting_of(job.images, job.protocol)), _unknown_colours(note))

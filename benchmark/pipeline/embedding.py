@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import weights_file
+from benchmark.backbones import memory_bytes, weights_file
 from benchmark.data import Scratch, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import StorageFull, WeightsError
+from benchmark.machine import cores
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
 from benchmark.pipeline.guarding import unusable_embeddings
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
-from benchmark.pipeline.requests import EmbedRequest, thread_count, worker_count
+from benchmark.pipeline.requests import EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
+from benchmark.pipeline.scheduling import Shift, shifts
 from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
@@ -258,20 +260,43 @@ class _Work:
         plans = [self.plans[position] for position in positions]
         images = [self._count(position, rows) for position in positions]
         with Poller(EmbeddingDisplay(self.observer, plans, images, table, board).poll):
-            busy = self._run_tasks(scratch, rows, positions, list(range(len(positions))), wait=False)
-            self._run_tasks(scratch, rows, positions, busy, wait=True)
+            places = list(range(len(positions)))
+            for wait in (False, True):
+                busy: list[int] = []
+                for shift in self._shifts([positions[place] for place in places], rows):
+                    chosen = [places[at] for at in shift.positions]
+                    busy += self._run_shift(scratch, rows, positions, chosen, shift, wait=wait)
+                places = busy
 
-    def _run_tasks(
-        self, scratch: Scratch, rows: Int64, positions: list[int], chosen: list[int], *, wait: bool
+    def _shifts(self, positions: Sequence[int], rows: Int64) -> tuple[Shift, ...]:
+        """How some backbones share the machine for some images."""
+        plans = [self.plans[position] for position in positions]
+        return shifts(
+            self.request.jobs,
+            [memory_bytes(plan.backbone, plan.input_size) for plan in plans],
+            [
+                cost_of(plan, self._count(position, rows))
+                for plan, position in zip(plans, positions, strict=True)
+            ],
+        )
+
+    def _run_shift(
+        self,
+        scratch: Scratch,
+        rows: Int64,
+        positions: list[int],
+        chosen: list[int],
+        shift: Shift,
+        *,
+        wait: bool,
     ) -> list[int]:
         """Run the tasks of some places in the table; places that another run is busy with come back."""
-        workers = worker_count(self.request.jobs, len(chosen))
-        threads = thread_count(self.request.jobs, len(chosen))
         tasks = [
-            replace(self._task(scratch, place, positions[place], threads), wait=wait) for place in chosen
+            replace(self._task(scratch, place, positions[place], shift.threads), wait=wait)
+            for place in chosen
         ]
         busy = []
-        with closing(run_tasks(embed_task, tasks, workers)) as results:
+        with closing(run_tasks(embed_task, tasks, shift.workers)) as results:
             for number, result in results:
                 if result and result.get("busy"):
                     busy.append(chosen[number])
@@ -349,12 +374,12 @@ class _Work:
 
     def _measure_from(self, scratch: Scratch, positions: list[int]) -> None:
         ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
-        threads = thread_count(self.request.jobs, len(positions))
+        # One after the other: a neighbour at work would be measured, too.
+        workers = 0 if self.request.jobs == 1 else 1
         tasks = [
-            replace(self._task(scratch, place, position, threads), only_measure=True)
+            replace(self._task(scratch, place, position, cores()), only_measure=True)
             for place, position in enumerate(positions)
         ]
-        workers = worker_count(self.request.jobs, len(tasks))
         with closing(run_tasks(embed_task, tasks, workers)) as results:
             for place, result in results:
                 told = {"error": _DIED} if result is None else result

@@ -15,7 +15,7 @@ from benchmark.errors import CacheDamaged
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, stopped_outcome
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.requests import worker_count
+from benchmark.pipeline.scheduling import shifts
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
     Setting,
@@ -40,6 +40,8 @@ from benchmark.records import (
 # Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
 HEAD_VERSION = 2
 HEADS = "heads"
+_PROCESS_BYTES = 150e6
+_COPIES = 10
 _DIED = "the process that trained its heads died each time; it may need more memory than there is"
 
 
@@ -109,11 +111,16 @@ def train_all(job: HeadJob, plans: Sequence[Plan], observer: Observer | None = N
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
     if waiting:
         watch.started(HEADS, len(waiting))
-        chosen = [tasks[position] for position in waiting]
-        with closing(run_tasks(head_task, chosen, worker_count(job.jobs, len(chosen)))) as results:
-            for done, (row, result) in enumerate(results, start=1):
-                outcomes[waiting[row]] = _taken(chosen[row], {"error": _DIED} if result is None else result)
-                watch.advanced(HEADS, done, chosen[row].plan.backbone.name)
+        needs = [_memory_bytes(job, plans[position]) for position in waiting]
+        done = 0
+        for shift in shifts(job.jobs, needs, [0.0] * len(waiting)):
+            chosen = [tasks[waiting[at]] for at in shift.positions]
+            with closing(run_tasks(head_task, chosen, shift.workers)) as results:
+                for row, result in results:
+                    told = {"error": _DIED} if result is None else result
+                    outcomes[waiting[shift.positions[row]]] = _taken(chosen[row], told)
+                    done += 1
+                    watch.advanced(HEADS, done, chosen[row].plan.backbone.name)
         watch.finished(HEADS)
     return tuple(
         _with_costs(job, plan, outcome) for plan, outcome in zip(plans, outcomes, strict=True) if outcome
@@ -206,3 +213,8 @@ def _with_costs(job: HeadJob, plan: Plan, outcome: Outcome) -> Outcome:
         latency_p95_ms=measured.latency_p95_ms,
         embed_seconds=measured.seconds,
     )
+
+
+def _memory_bytes(job: HeadJob, plan: Plan) -> float:
+    """What training one backbone's heads takes at most, measured with up to 4,000 images."""
+    return _PROCESS_BYTES + _COPIES * 4.0 * len(job.images) * plan.backbone.embedding_dim

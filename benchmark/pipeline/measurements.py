@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import StorageFull
-from benchmark.pipeline.requests import cores, processor_name
+from benchmark.machine import cores, processor_name
 from benchmark.records import EmbeddingKey
 from benchmark.storage import path_part, write_whole
 

@@ -18,10 +18,11 @@ from benchmark import __version__
 from benchmark.backbones import keras_version
 from benchmark.data import AUDIT_FILES, write_audit
 from benchmark.errors import DataError
+from benchmark.machine import cores, processor_name
 from benchmark.pipeline.baselines import are_settled, fine_tuned
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.heads import HeadJob
-from benchmark.pipeline.requests import RankRequest, cores
+from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.records import Outcome, Truth
 from benchmark.reporting import (
@@ -215,16 +216,7 @@ def hardware() -> dict[str, Any]:
 
     return {
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

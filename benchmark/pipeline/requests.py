@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import platform
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +19,6 @@ from benchmark.records import (
 )
 
 SCRATCH_BYTES = 4 * 2**30
-_MAX_WORKERS = 4
 
 
 class Search(StrEnum):
@@ -117,39 +113,3 @@ class RankRequest:
         if self.protocol_given or not parts_given:
             return self.protocol.name
         return ProtocolName.HOLDOUT
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@functools.cache
-def processor_name() -> str:
-    """What this machine's processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def worker_count(jobs: int, tasks: int) -> int:
-    """Worker processes for some tasks.
-
-    Building and converting a backbone is single-threaded, so that one process a core (up to four) is
-    faster than one process with all the threads.
-    """
-    wanted = jobs or min(max(cores(), 2), _MAX_WORKERS)
-    return max(1, min(wanted, tasks)) if jobs else max(2, min(wanted, tasks))
-
-
-def thread_count(jobs: int, tasks: int) -> int:
-    """Processor threads for each of some tasks, so that those that run side by side share all cores.
-
-    A single task has all of them, in a worker process of its own unless ``jobs`` is 1.
-    """
-    return max(1, cores() // min(worker_count(jobs, tasks), max(1, tasks)))

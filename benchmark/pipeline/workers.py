@@ -33,12 +33,12 @@ def run_tasks(
     Args:
         task: module-level function of one picklable argument.
         arguments: one per call.
-        workers: processes at once; 1 runs in this process.
+        workers: processes at once; 0 runs in this process.
 
     Yields:
         (position, result) as they finish; the result is None for a task whose process died each time.
     """
-    if workers == 1:
+    if not workers:
         yield from ((position, task(argument)) for position, argument in enumerate(arguments))
         return
     waiting = dict(enumerate(arguments))
@@ -62,7 +62,7 @@ def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[
     # Who leaves early (Ctrl-C) knows it.
     warnings.filterwarnings("ignore", message=r"\d+ tasks (have been|which were)", category=UserWarning)
     parallel = joblib.Parallel(
-        n_jobs=workers,
+        n_jobs=max(2, workers),  # one alone would be this process
         return_as="generator_unordered",
         pre_dispatch=workers,
         batch_size=1,
@@ -83,7 +83,7 @@ def _one_by_one(task: Task, waiting: dict[int, Any]) -> Iterator[tuple[int, dict
     """The rest alone, so that the one that kills its process is told from its neighbours."""
     for position, argument in [*waiting.items()]:
         try:
-            yield from _round(task, {position: argument}, 2)
+            yield from _round(task, {position: argument}, 1)
         except BrokenProcessPool:
             end_workers()
             yield position, None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.backbones import EngineRequest, load_weights, plan_engine, select
+from benchmark.backbones import EngineRequest, load_weights, memory_bytes, plan_engine, select
 from benchmark.backbones.hardware import has_bfloat16, has_gpu
 from benchmark.backbones.model_cache import Agreement, ModelMeta, identity_of, model_folder, write_meta
 from benchmark.records import Backbone, Engine, Precision
@@ -78,3 +78,11 @@ def test_planning_imports_no_engine(tiny: Backbone, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("MobileNet_0.25", 0.40e9), ("DenseNet121", 1.16e9), ("ResNet50", 2.16e9), ("NASNetLarge", 4.04e9)],
+)
+def test_no_process_was_seen_to_take_more_memory_than_is_planned(name: str, peak: float) -> None:
+    assert peak <= memory_bytes(select(name)[0], 224) <= 1.6 * peak

@@ -34,7 +34,7 @@ def job(photos: Path, tmp_path: Path) -> HeadJob:
 def tasks_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test changes in this process must hold for the task."""
     run_tasks = baselines.run_tasks
-    monkeypatch.setattr(baselines, "run_tasks", lambda task, tasks, _: run_tasks(task, tasks, 1))
+    monkeypatch.setattr(baselines, "run_tasks", lambda task, tasks, _: run_tasks(task, tasks, 0))
 
 
 def colour_row(job: HeadJob) -> dict[str, Any]:

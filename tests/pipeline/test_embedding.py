@@ -18,11 +18,11 @@ import pytest
 
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
+from benchmark.machine import cores
 from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, embed_images, pixels, tasks
 from benchmark.pipeline.display import BOARD
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.planning import plan_key
-from benchmark.pipeline.requests import cores, thread_count, worker_count
 from benchmark.pipeline.subsets import take_rows
 from benchmark.records import Engine, ImageSet, Precision, Silent
 
@@ -272,14 +272,6 @@ def test_an_interrupted_run_stops_its_decoder(
 
 
 # Threads and measurements --------------------------------------------------------------------------
-
-
-def test_a_single_backbone_gets_the_whole_machine() -> None:
-    assert worker_count(0, 1) == 2, "in a process of its own, which may be killed"
-    assert thread_count(0, 1) == cores()
-    assert thread_count(1, 9) == cores()
-    assert thread_count(0, 2) == max(1, cores() // 2)
-    assert thread_count(0, 99) == max(1, cores() // worker_count(0, 99))
 
 
 def test_a_measurement_that_cannot_be_kept_costs_no_embedding(

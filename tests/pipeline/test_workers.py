@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -36,8 +37,8 @@ def die_once(path: str) -> dict[str, Any]:
     return {"path": path}
 
 
-def test_one_worker_is_this_process() -> None:
-    results = dict(run_tasks(double, [1, 2, 3], 1))
+def test_no_worker_is_this_process() -> None:
+    results = dict(run_tasks(double, [1, 2, 3], 0))
     assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
     assert {result["pid"] for result in results.values() if result} == {os.getpid()}
 
@@ -46,6 +47,19 @@ def test_more_workers_are_other_processes() -> None:
     results = dict(run_tasks(double, [1, 2, 3], 2))
     assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
     assert os.getpid() not in {result["pid"] for result in results.values() if result}
+
+
+def times(_: object) -> dict[str, Any]:
+    begun = time.monotonic()
+    time.sleep(0.2)
+    return {"begun": begun, "ended": time.monotonic(), "pid": os.getpid()}
+
+
+def test_one_worker_is_one_other_process_at_a_time() -> None:
+    results = sorted((result for _, result in run_tasks(times, [1, 2, 3, 4], 1) if result), key=repr)
+    assert os.getpid() not in {result["pid"] for result in results}
+    for before, after in itertools.pairwise(sorted(results, key=lambda one: float(one["begun"]))):
+        assert before["ended"] <= after["begun"]
 
 
 def test_workers_end_when_told_and_new_ones_come(monkeypatch: pytest.MonkeyPatch) -> None:

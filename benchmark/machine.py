@@ -1,0 +1,115 @@
+"""What this machine has for this process: cores, memory, the processor and what it can do."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def cores(*, groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:
+    """Processors that this process may use: those it may run on, and as many as its container has time for.
+
+    Args:
+        groups: where control groups are mounted.
+        own: says which of them this process is in.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _group_folders(groups, own):
+        quota, period = _quota(folder)
+        if quota > 0 and period > 0:
+            allowed = min(allowed, -(-quota // period))
+    return max(1, allowed)
+
+
+def available_memory(*, groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:
+    """Bytes that this process and its workers may still take, what those workers hold already included.
+
+    Args:
+        groups: where control groups are mounted.
+        own: says which of them this process is in.
+    """
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for folder in _group_folders(groups, own):
+        limit, used = _memory(folder)
+        free = min(free, max(0, limit - used)) if limit else free
+    held = 0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            held += child.memory_full_info().uss
+        except psutil.Error:  # it has just ended
+            continue
+    return free + held
+
+
+@functools.cache
+def processor_name() -> str:
+    """What this machine's processor calls itself."""
+    return _processor_line("model name") or platform.processor()
+
+
+@functools.cache
+def processor_flags() -> frozenset[str]:
+    """The abilities that the system lists for the processor; empty where it lists none."""
+    return frozenset((_processor_line("flags") or _processor_line("Features")).split())
+
+
+def _processor_line(name: str) -> str:
+    """The first value of a name in /proc/cpuinfo; empty where there is none."""
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _group_folders(groups: Path, own: Path) -> Iterator[Path]:
+    """The folders of this process's control groups, of version 1 or 2, and of those around them."""
+    try:
+        lines = own.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        base = groups / controllers if controllers else groups
+        inner = base / path.lstrip("/")
+        # Inside a container the path is that of the host, and only the base can be seen.
+        around = (folder for folder in (inner, *inner.parents) if folder.is_relative_to(base))
+        yield from (folder for folder in around if folder.is_dir())
+
+
+def _quota(folder: Path) -> tuple[int, int]:
+    """Processor time and the time it is given in, in microseconds; (0, 0) where there is no limit."""
+    quota, _, period = _text(folder / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+    return _whole(quota), _whole(period)
+
+
+def _memory(folder: Path) -> tuple[int, int]:
+    """Limit (0: none) and use in bytes; files in memory that the system would drop count as free."""
+    limit = _whole(_text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes"))
+    used = _whole(_text(folder / "memory.current") or _text(folder / "memory.usage_in_bytes"))
+    stated = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+    droppable = _whole(stated.get("total_inactive_file") or stated.get("inactive_file", ""))
+    return limit, max(0, used - droppable)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _whole(text: str) -> int:
+    """A non-negative whole number; 0 for anything else ("max", "-1", nothing)."""
+    return int(text) if text.isdecimal() else 0
