@@ -14,7 +14,6 @@ from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_board, print_renderable, print_rows
 from benchmark.errors import ArgumentError
 from benchmark.records import Backbone
-from benchmark.storage import place
 
 if TYPE_CHECKING:
     from benchmark.data import Finding
@@ -177,9 +176,10 @@ def report_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 def _stored_request(arguments: argparse.Namespace, dataset: str) -> RankRequest:
     """The request of the latest run on DATA, with the folders as given now."""
     from benchmark.cli.parser import make_parser
+    from benchmark.pipeline import stored_folders
     from benchmark.reporting import read_run_record
 
-    record = read_run_record(place(arguments.results, dataset))
+    record = read_run_record(stored_folders(arguments.results, dataset, arguments.data)[0])
     stored = make_parser().parse_args(list(record.arguments))
     stored.data, stored.results, stored.cache = arguments.data, arguments.results, arguments.cache
     return _rank_request(stored, record.arguments)
@@ -254,6 +254,8 @@ def rank_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     print_board(ranked.board, arguments.format)
     if not arguments.quiet:
         print(f"Written to {ranked.folder} (this run: {ranked.run})", file=sys.stderr)
+    if ranked.replaced:
+        print(ranked.replaced, file=sys.stderr)
     return 0
 
 

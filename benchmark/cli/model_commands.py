@@ -16,7 +16,7 @@ from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_rows, rows_text
 from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.records import Task
-from benchmark.storage import place, write_whole
+from benchmark.storage import write_whole
 
 if TYPE_CHECKING:
     from benchmark.deployment import Evaluation, Explainer, Prediction, Predictor, TileOptions
@@ -294,6 +294,7 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
     """``backbones evaluate``."""
     from benchmark.data import load_images, tell_reading
     from benchmark.deployment import PredictOptions, evaluate, open_model
+    from benchmark.pipeline import results_folder
     from benchmark.reporting import evaluation_folder, write_evaluation
 
     predictor = open_model(arguments.model)
@@ -309,7 +310,9 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
         tell_reading(images, observer)
         options = PredictOptions(threshold=arguments.threshold, max_pixels=arguments.max_pixels)
         evaluation = evaluate(predictor, images, options, observer=observer)
-    folder = evaluation_folder(evaluation, place(arguments.results, images.name))
+        results = results_folder(arguments.results, images, arguments.data)
+        results.claim(observer)
+    folder = evaluation_folder(evaluation, results.path)
     write_evaluation(evaluation, folder, model=arguments.model, data=arguments.data)
     print_rows(_evaluation_rows(evaluation), arguments.format)
     _say_lines([*_left_out(evaluation), f"Written to {folder}"])

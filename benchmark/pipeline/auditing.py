@@ -19,6 +19,7 @@ from benchmark.data import (
 )
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheError
+from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest
@@ -67,7 +68,9 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
     store = EmbeddingStore(embed.cache, observer=watch)
     plans = [make_plan(embed, backbone, images.image_ids, store) for backbone in embed.backbones]
     audited = audit_images(request, images, [plan for plan in plans if plan.is_cached], watch)
-    folder = place(request.results, images.name, "audit")
+    results = results_folder(request.results, images, embed.data)
+    results.claim(watch)
+    folder = place(results.path, "audit")
     write_audit(audited.report, audited.images, folder)
     _write_beside(audited.images, folder)
     return audited, folder

@@ -40,6 +40,8 @@ class Ranked:
         folder: ``results/<dataset>``.
         run: ``results/<dataset>/runs/<id>``.
         images_embedded: embeddings computed in this run, over all backbones.
+        replaced: where the board is kept that stood in ``folder`` and has other images, or more backbones,
+            than this one; empty where there is none.
     """
 
     board: Leaderboard
@@ -50,6 +52,7 @@ class Ranked:
     folder: Path
     run: Path
     images_embedded: int = 0
+    replaced: str = ""
 
     def baselines(self, job: HeadJob) -> BaselineTables:
         """The baselines beside the board."""

@@ -63,4 +63,7 @@ def rank(
         auto_groups=groups == _AUTO,
         arguments=("rank", str(Path(data).resolve()), *(word for pair in options.items() for word in pair)),
     )
-    return rank_backbones(request, observer).board
+    ranked = rank_backbones(request, observer)
+    if ranked.replaced and observer is not None:
+        observer.message(ranked.replaced)
+    return ranked.board

@@ -53,12 +53,15 @@ _PACKAGES = (
 _VOLATILE = {"images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "head_seconds"}
 
 
-def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, started: float) -> None:
+def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, started: float) -> Ranked:
     """Write a board and all that belongs to it into the run's folder, then make the run the latest.
 
     Where nothing that a reader sees has changed since the latest run, its pages and plots are taken over.
     What an earlier run left at the top level and this one does not have, a list of rejected files for
     example, goes.
+
+    Returns:
+        The ranking, with what became of the board that stood there.
 
     Raises:
         StorageFull: no room, or no permission.
@@ -68,9 +71,33 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
         _write_pages(run, ranked, job)
     record = _record(run, request, ranked, started)
     write_run_record(replace(record, options={**record.options, "board_digest": digest}), run.path)
+    replaced = _replaced(run, record)
     run.publish()
+    if replaced:
+        run.log(replaced)
     absent = [name for name in (*BOARD_FILES, *AUDIT_FILES) if not (run.path / name).exists()]
     remove_files(run.folder, absent)
+    return replace(ranked, replaced=replaced)
+
+
+def _replaced(run: Run, record: RunRecord) -> str:
+    """Where the latest board is kept, if this run's is of other images or lacks backbones that it has."""
+    try:
+        latest = read_run_record(run.folder)
+    except DataError:
+        return ""
+    kept = place(run.folder, "runs", latest.identifier)
+    missing = latest.backbones.keys() - record.backbones.keys()
+    if not kept.is_dir():
+        return ""
+    if latest.data.fingerprint != record.data.fingerprint:
+        return f"The board that stood here is of other images, labels, groups or parts; it is kept in {kept}."
+    if not missing:
+        return ""
+    return (
+        f"The board that stood here has {len(latest.backbones)} backbones, this one {len(record.backbones)}; "
+        f"that one is kept in {kept}."
+    )
 
 
 def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> None:

@@ -13,13 +13,13 @@ from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.heads import HeadJob, train_all
 from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.outputs import write_outputs
+from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest, Search
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.ranking import check_protocol
 from benchmark.records import ImageSet, Observer, Outcome, Silent, Status, Truth
-from benchmark.storage import place
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -41,9 +41,11 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     images = load_images(
         request.embed.data, cache=request.embed.cache, options=request.embed.options, observer=watch
     )
-    run = Run(place(request.results, images.name), request.results)
+    folder = results_folder(request.results, images, request.embed.data)
+    run = Run(folder.path, request.results)
     logged = LoggingObserver(run, watch)
     try:
+        folder.claim(logged)
         tell_reading(images, logged)
         ranked = _Ranking(request, run, logged).carry_out(images, started)
     finally:
@@ -105,8 +107,7 @@ class _Ranking:
             run=self._run.path,
             images_embedded=sum(searched.embedded.images_embedded.values()),
         )
-        write_outputs(self._run, self._request, ranked, job, started)
-        return ranked
+        return write_outputs(self._run, self._request, ranked, job, started)
 
     def _first_embeddings(self, images: ImageSet) -> Embedded:
         """Everything, or for halving the cheapest pretrained backbone, which the audit sees through."""

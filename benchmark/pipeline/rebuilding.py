@@ -15,6 +15,7 @@ from benchmark.errors import CacheDamaged, DataError
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board
 from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.outputs import write_outputs
+from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.ranking import head_job
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
@@ -39,7 +40,7 @@ def rebuild_report(request: RankRequest, dataset: str) -> Ranked:
         CacheDamaged: an outcome is gone or damaged.
     """
     started = time.time()
-    folder = place(request.results, dataset)
+    folder = stored_folders(request.results, dataset, request.embed.data)[0]
     record = read_run_record(folder)
     images = _images_of(request, record, place(folder, "runs", record.identifier))
     run = Run(folder, request.results)
@@ -72,8 +73,7 @@ def _rebuild(request: RankRequest, record: RunRecord, images: ImageSet, run: Run
         folder=run.folder,
         run=run.path,
     )
-    write_outputs(run, request, ranked, job, started)
-    return ranked
+    return write_outputs(run, request, ranked, job, started)
 
 
 def _images_of(request: RankRequest, record: RunRecord, run: Path) -> ImageSet:
