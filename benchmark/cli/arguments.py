@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from benchmark.data import DataOptions
+from benchmark.data import DataOptions, Layout
 from benchmark.errors import ArgumentError
 from benchmark.records import (
     Average,
@@ -61,6 +61,12 @@ def add_data(parser: argparse.ArgumentParser, *, optional: bool = False, split: 
         default=50_000_000,
         metavar="N",
         help="refuse larger images (default 50,000,000)",
+    )
+    group.add_argument(
+        "--layout",
+        choices=[layout.value for layout in Layout],
+        default=Layout.AUTO.value,
+        help="classes: every folder in DATA is a class, whatever it is called",
     )
     group.add_argument("--limit", type=positive_int, metavar="N", help="use N images, stratified")
     group.add_argument(
@@ -296,6 +302,7 @@ def data_options(arguments: argparse.Namespace) -> DataOptions:
         follow_links=arguments.follow_links,
         max_pixels=arguments.max_pixels,
         limit=arguments.limit,
+        layout=Layout(arguments.layout),
     )
 
 

@@ -18,6 +18,7 @@ from benchmark.data.decode import decode, decoder_name
 from benchmark.data.demo import write_demo
 from benchmark.data.files import read_regular
 from benchmark.data.groups import Grouping, auto_groups, group_related
+from benchmark.data.listing import Layout
 from benchmark.data.loading import dataset_name, load_images, regroup
 from benchmark.data.options import DataOptions, KnownLabels
 from benchmark.data.reading import reading_notes, reading_summary, tell_reading
@@ -34,6 +35,7 @@ __all__ = [
     "Finding",
     "Grouping",
     "KnownLabels",
+    "Layout",
     "PairKind",
     "Scratch",
     "Severity",

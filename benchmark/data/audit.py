@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.data.audit_pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.data.audit_signatures import Signatures, signatures
 from benchmark.data.groups import FOLDS, sequence_folders
-from benchmark.data.reading import abridged, class_sizes, left_out, lost_classes, unlearnable, untested
+from benchmark.data.reading import abridged, class_sizes, label_notes, left_out, lost_classes
 from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 
 # Centred embeddings this close show the same texture, usually pieces of one photograph.
@@ -343,7 +343,7 @@ def _file_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
             f"labels and were left out, for example {conflicts[0].path}.",
             next_step="Decide which label is right and delete the other copy.",
         )
-    for note in filter(None, (unlearnable(images), untested(images), *images.notes)):
+    for note in label_notes(images):
         yield Finding(severity=Severity.WARNING, code="reading", count=1, text=note)
     gone = int((~signed.readable).sum())
     if gone:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from benchmark.cells import printable
 from benchmark.data.decode import HEADER_BYTES, sniff
 from benchmark.data.files import reason_of
-from benchmark.data.listing import PART_NAMES, Entry, Listing, Part
-from benchmark.data.reading import ignored_files
+from benchmark.data.listing import Entry, Layout, Listing, Part, near_part, part_named
+from benchmark.data.reading import abridged, ignored_files
 from benchmark.errors import DataError
 from benchmark.records import Rejected
 
@@ -31,25 +32,31 @@ _PLUMBING = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
 _NO_FOLDERS = "a folder with one sub-folder of images per class, train/val/test folders of those, or a CSV"
 
 
-def list_folder(root: Path, *, follow_links: bool) -> Listing:
+def list_folder(root: Path, *, follow_links: bool, layout: Layout, ask: bool) -> Listing:
     """List a data folder.
 
     Args:
         root: absolute, resolved, existing folder.
         follow_links: whether links may lead outside it.
+        layout: whether top-level folders may be parts.
+        ask: stop where they could be either; not where a model knows the classes.
 
     Raises:
-        DataError: no folder of a class holds any image.
+        DataError: no folder of a class holds any image, or it is not clear which folders are classes.
     """
     walk = _Walk(root=str(root), follow_links=follow_links)
     top = walk.folders("")
-    parts = _part_folders(walk, top)
+    parts = {} if layout is Layout.CLASSES else _part_folders(walk, top)
     if parts:
-        walk.reject_all(
-            [name for name in top if name not in parts], "outside of the train, val and test folders"
-        )
+        for name in top:
+            if name not in parts:
+                near = near_part(name)
+                hint = f"; {near}?" if near else ""
+                walk.reject_all([name], f"outside of the train, val and test folders{hint}")
         entries = [entry for name, part in parts.items() for entry in walk.classes(name, part)]
     else:
+        if ask and layout is Layout.AUTO:
+            _ask_back(walk, root, top)
         entries = walk.classes("", None)
     ignored = ignored_files(walk.ignored)
     if not entries and not walk.rejected:
@@ -72,11 +79,50 @@ def list_folder(root: Path, *, follow_links: bool) -> Listing:
 
 def _part_folders(walk: _Walk, top: list[str]) -> dict[str, Part]:
     """Top-level folders that are parts: some ``train`` holds class folders, and no images itself."""
-    parts = {name: PART_NAMES[name.lower()] for name in top if name.lower() in PART_NAMES}
+    parts = {name: part for name in top if (part := part_named(name)) is not None}
     trains = [name for name, part in parts.items() if part is Part.TRAIN]
     if not trains or (len(parts) == 1 and len(top) > 1):
         return {}
-    return parts if all(walk.folders(name) and not walk.has_images(name) for name in trains) else {}
+    return parts if all(walk.holds_classes(name) for name in trains) else {}
+
+
+def _ask_back(walk: _Walk, root: Path, top: list[str]) -> None:
+    """Stop where folders taken for classes are rather parts.
+
+    Raises:
+        DataError: folders named like parts stand beside others, or every folder holds the same folders.
+    """
+    if len(top) < 2:
+        return
+    named = [name for name in top if part_named(name) is not None]
+    odd = [name for name in named if walk.holds_classes(name) or len(top) - len(named) > 1]
+    # A class may well be called train; one of pictures in folders, or val and test beside classes, hardly.
+    odd = [name for name in odd if walk.holds_classes(name) or part_named(name) is not Part.TRAIN]
+    answer = "If each folder here is a class, say so with the layout 'classes'."
+    if odd:
+        raise DataError(
+            "folders named like parts stand among class folders",
+            where=root,
+            expected="class folders only, or class folders inside of train, val and test",
+            got=f"{_listed(odd)} beside {_listed([name for name in top if name not in odd]) or 'nothing'}",
+            next_step=f"Move the class folders into train, or the parts elsewhere. {answer}",
+        )
+    inside = {name: set(walk.folders(name)) for name in top}
+    same = inside[top[0]]
+    if len(same) > 1 and all(names == same and not walk.has_images(name) for name, names in inside.items()):
+        near = {name: near_part(name) for name in top if near_part(name)}
+        typo = "".join(f" {name} looks like {part}." for name, part in near.items())
+        raise DataError(
+            f"are {_listed(top)} classes, or parts of the data?",
+            where=root,
+            expected="folders of classes that hold images, or train, val and test that hold class folders",
+            got=f"the same folders in each: {_listed(sorted(same))}",
+            next_step=f"Name parts train, val and test.{typo} {answer}",
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return abridged([printable(name) for name in names])
 
 
 def _nested_hint(walk: _Walk, top: list[str]) -> str:
@@ -101,13 +147,17 @@ class _Walk:
         """Whether a folder itself holds a file that is named like an image."""
         return any(_suffix(item.name) in IMAGE_SUFFIXES for item in self._scan(folder, quiet=True))
 
+    def holds_classes(self, folder: str) -> bool:
+        """Whether a folder holds folders, and no images itself."""
+        return bool(self.folders(folder)) and not self.has_images(folder)
+
     def classes(self, base: str, part: Part | None) -> list[Entry]:
         """Entries of ``base/<class>/**``."""
         entries: list[Entry] = []
         for item in self._scan(base):
             path = _join(base, item.name)
             if self._is_folder(item):
-                labels = (item.name,)
+                labels = (printable(item.name),)
                 before = len(self.rejected)
                 entries += [Entry(found, labels, part) for found in self._images(path)]
                 self.rejected[before:] = [replace(file, labels=labels) for file in self.rejected[before:]]

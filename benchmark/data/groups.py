@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.data.listing import PART_NAMES
+from benchmark.data.listing import part_named
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _sequences(images: ImageSet, look: Float64) -> Iterator[tuple[Int64, Bool]]:
     for row, path in enumerate(images.paths):
         # train/crack and test/crack are one sequence that was dealt out to two parts.
         top, _, rest = path.partition("/")
-        inner = rest if images.split.given and top.lower() in PART_NAMES else path
+        inner = rest if images.split.given and part_named(top) is not None else path
         folders.setdefault(_folder(inner), []).append(row)
     for folder in sorted(folders):
         rows = np.array(sorted(folders[folder], key=lambda row: natural_key(images.paths[row])), np.int64)

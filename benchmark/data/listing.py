@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from benchmark.records import Rejected
@@ -17,13 +19,33 @@ class Part(IntEnum):
     TEST = 2
 
 
-PART_NAMES = {
-    "train": Part.TRAIN,
-    "val": Part.VAL,
-    "valid": Part.VAL,
-    "validation": Part.VAL,
-    "test": Part.TEST,
+_PART_WORDS = {
+    **dict.fromkeys(("train", "training", "trainset"), Part.TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "dev", "devset"), Part.VAL),
+    **dict.fromkeys(("test", "testing", "testset", "holdout"), Part.TEST),
 }
+# Words that people put around the name of a part: seg_train, test_set, Training Images.
+_BESIDE_PARTS = frozenset(
+    {"", "set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "seg", "split"}
+)
+
+
+def part_named(name: str) -> Part | None:
+    """The part that a folder or a cell names: ``Training``, ``test_set``, ``val2017``; None for others."""
+    words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word not in _BESIDE_PARTS]
+    return _PART_WORDS.get(words[0]) if len(words) == 1 else None
+
+
+def near_part(name: str) -> str:
+    """The name of a part that ``name`` looks like with a typing error; empty where it looks like none."""
+    return next(iter(difflib.get_close_matches(name.casefold(), ("train", "val", "test"), 1, 0.7)), "")
+
+
+class Layout(StrEnum):
+    """What the top-level folders of a data folder may be."""
+
+    AUTO = "auto"
+    CLASSES = "classes"
 
 
 @dataclass(frozen=True, slots=True)

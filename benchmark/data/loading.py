@@ -11,11 +11,12 @@ from typing import Final
 
 import numpy as np
 
+from benchmark.cells import printable
 from benchmark.data.decode import decoder_name
 from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
-from benchmark.data.listing import PART_NAMES, Entry, Listing, Part
+from benchmark.data.listing import Entry, Listing, Part, part_named
 from benchmark.data.options import DataOptions, KnownLabels
 from benchmark.data.reading import lost_by_label, reasons_of
 from benchmark.data.scan import Scanner
@@ -60,7 +61,7 @@ def load_images(
         ArgumentError: ``options.positive`` or ``options.groups`` names nothing.
     """
     resolved = _existing(source)
-    listing = _listing(resolved, options)
+    listing = _listing(resolved, options, ask=known is None)
     if known is not None:
         listing = _parts_of_folders(listing, known) if resolved.is_dir() else listing
         _check_known(listing, known)
@@ -156,9 +157,9 @@ def _nearby(source: Path) -> str:
     )
 
 
-def _listing(source: Path, options: DataOptions) -> Listing:
+def _listing(source: Path, options: DataOptions, *, ask: bool) -> Listing:
     if source.is_dir():
-        return list_folder(source, follow_links=options.follow_links)
+        return list_folder(source, follow_links=options.follow_links, layout=options.layout, ask=ask)
     if source.suffix.lower() in _TABLE_SUFFIXES:
         return list_table(source, group_column=options.groups, follow_links=options.follow_links)
     raise DataError(
@@ -195,13 +196,13 @@ def _check_known(listing: Listing, known: KnownLabels) -> None:
 def _parts_of_folders(listing: Listing, known: KnownLabels) -> Listing:
     """``DATA/test/<class>/*`` without a train part, which was listed with ``test`` as the class."""
     labels = {label for entry in listing.entries for label in entry.labels if entry.part is None}
-    if not labels or {label.lower() for label in labels} - set(PART_NAMES) or labels & set(known.classes):
+    if not labels or any(part_named(label) is None for label in labels) or labels & set(known.classes):
         return listing
     entries, rejected = [], list(listing.rejected)
     for entry in listing.entries:
         part, *folders, _ = entry.path.split("/")
         if folders:
-            entries.append(Entry(entry.path, (folders[0],), PART_NAMES[part.lower()]))
+            entries.append(Entry(entry.path, (printable(folders[0]),), part_named(part)))
         else:
             rejected.append(Rejected(path=entry.path, reason="outside of any class folder"))
     rejected = [dataclasses.replace(file, labels=tuple(file.path.split("/")[1:-1][:1])) for file in rejected]

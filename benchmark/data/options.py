@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmark.data.decode import MAX_PIXELS
+from benchmark.data.listing import Layout
 from benchmark.errors import ArgumentError
 from benchmark.records import Task
 
@@ -23,6 +24,8 @@ class DataOptions:
         max_pixels: images whose header declares more are left out.
         limit: use at most this many images, stratified over parts and classes.
         jobs: threads; 0 uses all cores.
+        layout: of a folder: ``auto`` finds train, val and test and stops where folders could be parts or
+            classes; ``classes`` takes every top-level folder for a class.
     """
 
     positive: str | None = None
@@ -33,6 +36,7 @@ class DataOptions:
     max_pixels: int = MAX_PIXELS
     limit: int | None = None
     jobs: int = 0
+    layout: Layout = Layout.AUTO
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

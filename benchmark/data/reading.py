@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -15,6 +17,9 @@ _MOST_CLASSES = 6
 _MOST_REASONS = 3
 # A class that lost a larger share of its files than this is no longer the class that somebody collected.
 _LOST_SHARE = 0.5
+_MISSING = frozenset(
+    {"nan", "none", "null", "n/a", "na", "<na>", "#n/a", "missing", "unlabelled", "unlabeled"}
+)
 
 
 def reading_summary(images: ImageSet) -> str:
@@ -64,7 +69,13 @@ def class_sizes(images: ImageSet) -> dict[str, int]:
 def reading_notes(images: ImageSet) -> tuple[str, ...]:
     """What a reader of any score must know about what was read; one line per kind."""
     lost = (left_out(images, images.rejected), lost_classes(images))
-    return tuple(filter(None, (*lost, unlearnable(images), untested(images), *images.notes)))
+    return tuple(filter(None, (*lost, *label_notes(images))))
+
+
+def label_notes(images: ImageSet) -> tuple[str, ...]:
+    """What is odd about labels and parts, and about the way in which they were read."""
+    found = (_unlearnable(images), _untested(images), *_odd_names(images.classes), *images.notes)
+    return tuple(filter(None, found))
 
 
 def tell_reading(images: ImageSet, observer: Observer) -> None:
@@ -155,7 +166,7 @@ def lost_classes(images: ImageSet) -> str:
     return f"{what}: {abridged(counts)} ({why}). Scores rest on what is left."
 
 
-def unlearnable(images: ImageSet) -> str:
+def _unlearnable(images: ImageSet) -> str:
     """One line on labels that stand only in given val or test parts; empty where there are none."""
     split = images.split
     if images.task is not Task.MULTILABEL or not len(split.train):
@@ -171,7 +182,7 @@ def unlearnable(images: ImageSet) -> str:
     return f"Only in val or test, so that nothing can be learned of it: {abridged(unseen)}."
 
 
-def untested(images: ImageSet) -> str:
+def _untested(images: ImageSet) -> str:
     """One line on classes that the given test part does not show; empty where there are none."""
     split = images.split
     if not split.given or not len(split.train) or not len(split.test):
@@ -182,6 +193,28 @@ def untested(images: ImageSet) -> str:
         counts = np.bincount(images.targets[split.test], minlength=len(images.classes))
     absent = [name for name, count in zip(images.classes, counts.tolist(), strict=True) if not count]
     return f"Absent from test, so that test scores say nothing of it: {abridged(absent)}." if absent else ""
+
+
+def _odd_names(classes: Sequence[str]) -> Iterator[str]:
+    """Lines on class names that are probably missing values, or the same class written twice."""
+    missing = [name for name in classes if name.strip().casefold() in _MISSING]
+    if missing:
+        yield f"Classes named like missing values: {abridged(missing)}. Label such images or leave them out."
+    alike: dict[object, list[str]] = {}
+    for name in classes:
+        alike.setdefault(_plainly(name), []).append(name)
+    twice = [" / ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    if twice:
+        yield f"Classes whose names hardly differ: {abridged(twice)}. Are they one class?"
+
+
+def _plainly(name: str) -> object:
+    """What is left of a class name without case, accents' spelling, spaces and decimals."""
+    plain = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
+    try:
+        return float(plain)
+    except ValueError:
+        return plain
 
 
 def abridged(names: Sequence[str]) -> str:

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmark.data.dialects import EXPECTED, is_set, labels_of, read_table
 from benchmark.data.files import read_regular
 from benchmark.data.folders import link_refusal
-from benchmark.data.listing import PART_NAMES, Entry, Listing, Part
+from benchmark.data.listing import Entry, Listing, Part, part_named
 from benchmark.errors import DataError
 from benchmark.records import Rejected
 
-LABEL_SEPARATOR: Final = ";"
 GROUP_COLUMN: Final = "group"
-_EXPECTED = "columns path,label and, if wanted, split and group"
 
 
 def list_table(path: Path, *, group_column: str | None, follow_links: bool) -> Listing:
-    """List a CSV (or a tab-separated ``.tsv``) of images.
+    """List a CSV of images; separator, encoding and names of columns are found (``dialects``).
 
-    Several labels of one image are separated by ``;``. Paths are relative to the CSV's folder.
+    Several labels of one image are separated by ``;`` or ``|``, written as a list, or as columns of 0 and 1.
+    Paths are relative to the CSV's folder or absolute.
 
     Args:
-        path: absolute, resolved CSV file; UTF-8, other bytes in paths are kept as they are.
+        path: absolute, resolved CSV file.
         group_column: column that names groups; None uses ``group`` where there is one.
-        follow_links: whether paths and links may lead outside the CSV's folder.
+        follow_links: whether links and ``..`` may lead outside the CSV's folder.
 
     Raises:
         DataError: unreadable, no such columns, no rows, or a row that cannot be read.
     """
-    table = _Table(path=path, group_column=group_column, follow_links=follow_links)
-    rows = _rows(path)
-    header = _header(path, next(rows, (1, []))[1])
-    entries = [entry for line, row in rows if (entry := table.entry(line, header, row))]
+    try:
+        content = read_regular(path)
+    except DataError as error:
+        raise DataError(error.what, where=path, got=error.got) from error
+    read = read_table(path, content)
+    header = {name: position for position, name in enumerate(read.columns)}
+    table = _Table(path=path, group_column=group_column, follow_links=follow_links, one_hot=read.one_hot)
+    entries = [entry for line, row in read.rows if (entry := table.entry(line, header, row))]
     if not entries and not table.rejected:
         raise DataError("no rows", where=path, expected="one row per image below the header")
     _check_parts(path, entries)
@@ -48,39 +49,9 @@ def list_table(path: Path, *, group_column: str | None, follow_links: bool) -> L
         root=path.parent,
         entries=tuple(entries),
         rejected=tuple(table.rejected),
-        columns=tuple(name for name in header if name not in {"path", "label", "split"}),
+        columns=tuple(name for name in header if name not in {"path", "label", "split", *read.one_hot}),
+        notes=read.notes,
     )
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every row that is not empty."""
-    try:
-        text = read_regular(path).decode("utf-8-sig", "surrogateescape")
-    except DataError as error:
-        raise DataError(error.what, where=path, got=error.got) from error
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise DataError("not a readable CSV", where=f"{path}, line {reader.line_num}", got=error) from error
-
-
-def _header(path: Path, cells: list[str]) -> dict[str, int]:
-    """Column name, lower case, to position."""
-    names = [cell.strip().lower() for cell in cells]
-    missing = [name for name in ("path", "label") if name not in names]
-    if missing:
-        near = [match for name in missing for match in difflib.get_close_matches(name, names, 1)]
-        hint = f"Rename column {near[0]!r}." if near else "Name the columns in the first line."
-        got = ",".join(names)[:200] or "an empty file"
-        raise DataError(f"no column {missing[0]!r}", where=path, expected=_EXPECTED, got=got, next_step=hint)
-    doubled = next((name for name in names if name and names.count(name) > 1), None)
-    if doubled is not None:
-        raise DataError(f"column {doubled!r} stands twice", where=path, expected=_EXPECTED)
-    return {name: position for position, name in enumerate(names)}
 
 
 def _check_parts(path: Path, entries: list[Entry]) -> None:
@@ -98,6 +69,7 @@ class _Table:
     path: Path
     group_column: str | None
     follow_links: bool
+    one_hot: tuple[str, ...]
     rejected: list[Rejected] = field(default_factory=list)
     _plain_folders: set[str] = field(default_factory=set)
 
@@ -108,9 +80,10 @@ class _Table:
         }
         name = cell["path"]
         if not name:
-            raise DataError("a row without a path", where=f"{self.path}, line {line}", expected=_EXPECTED)
-        labels = tuple(sorted({label.strip() for label in cell["label"].split(LABEL_SEPARATOR)} - {""}))
-        relative = _normal(name)
+            raise DataError("a row without a path", where=f"{self.path}, line {line}", expected=EXPECTED)
+        labels = tuple(sorted(one for one in self.one_hot if is_set(cell[one])))
+        labels = labels if self.one_hot else labels_of(cell["label"])
+        relative = self._found(name)
         reason = self._refusal(relative)
         if reason:
             self.rejected.append(Rejected(path=relative, reason=reason, labels=labels))
@@ -118,19 +91,33 @@ class _Table:
         group = cell.get((self.group_column or GROUP_COLUMN).lower()) or None
         return Entry(relative, labels, self._part(line, cell.get("split", "")), group)
 
+    def _found(self, name: str) -> str:
+        """The path as this system has it: backslashes of Windows, and names in bytes that are no UTF-8."""
+        path = _normal(name)
+        if path.isascii() and "\\" not in path:
+            return path
+        candidates = [path, _normal(name.replace("\\", "/"))]
+        candidates += [_in_bytes(each) for each in candidates]
+        here = (each for each in candidates if os.path.lexists(self.path.parent / each))
+        return next(here, candidates[1] if "\\" in path else path)
+
     def _part(self, line: int, text: str) -> Part | None:
         if not text:
             return None
-        if text.lower() not in PART_NAMES:
+        part = part_named(text)
+        if part is None:
             where = f"{self.path}, line {line}, column split"
             raise DataError("an unknown part", where=where, expected="train, val or test", got=repr(text))
-        return PART_NAMES[text.lower()]
+        return part
 
     def _refusal(self, relative: str) -> str:
         """Why this path is refused; folders are looked at once, files only where they are links."""
         root = str(self.path.parent)
         full = os.path.join(root, relative)  # noqa: PTH118 - pathlib is slow for a million names
         folder = os.path.dirname(full)  # noqa: PTH120
+        if full == relative and ".." not in relative.split("/"):
+            # Who writes an absolute path into a table means that folder, wherever it lies.
+            root = os.path.realpath(folder)
         try:
             if folder not in self._plain_folders:
                 reason = link_refusal(root, folder + os.sep, follow_links=self.follow_links)
@@ -149,3 +136,11 @@ def _normal(path: str) -> str:
     absolute = "/" if path.startswith("/") else ""
     text = path if os.sep == "/" else path.replace(os.sep, "/")
     return absolute + "/".join(step for step in text.split("/") if step not in {"", "."})
+
+
+def _in_bytes(path: str) -> str:
+    """The file name whose bytes are this text in Windows-1252, as Python spells such names."""
+    try:
+        return path.encode("cp1252").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return path
