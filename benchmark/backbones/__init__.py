@@ -20,6 +20,7 @@ from benchmark.backbones.engines import (
     embedding_key,
     open_engine,
 )
+from benchmark.backbones.hardware import has_gpu
 from benchmark.backbones.model_cache import (
     ModelCacheEntry,
     model_cache_entries,
@@ -42,6 +43,7 @@ __all__ = [
     "bundle_weights",
     "embedding_key",
     "fetch_weights",
+    "has_gpu",
     "keras_version",
     "known_weights_sha256",
     "load_weights",

@@ -1,13 +1,29 @@
-"""Do an engine's embeddings say the same as TensorFlow's in float32?"""
+"""Do embeddings say the same as TensorFlow's in float32, whatever engine and arithmetic they come from?"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
 import numpy as np
 
+from benchmark.backbones.engines import EngineRequest, FrozenBackbone, scaled_flops
+from benchmark.backbones.hardware import gpu_name, has_gpu
 from benchmark.backbones.model_cache import Agreement
-from benchmark.records import Float32, Float64
+from benchmark.backbones.registry import keras_version
+from benchmark.errors import StorageFull
+from benchmark.machine import processor_flags
+from benchmark.records import Float32, Float64, Precision, UInt8
+from benchmark.storage import write_whole
 
 MIN_COSINE = 0.999
+# The comparison with TensorFlow costs a few of the slowest inferences there are; this bounds it.
+_COMPARED_FLOPS = 60_000_000_000
+_COMPARED_IMAGES = (4, 16)
 # Below this share of an embedding's length, what is left after centring is rounding noise.
 _NOISE = 1e-6
 
@@ -25,6 +41,70 @@ def compare(features: Float32, reference: Float32) -> Agreement:
         return Agreement(cosine=-1.0, images=len(reference), passed=False)
     cosine = float(np.min(_cosines(features.astype(np.float64), reference.astype(np.float64))))
     return Agreement(cosine=cosine, images=len(reference), passed=cosine >= MIN_COSINE)
+
+
+def compared(request: EngineRequest, sample: UInt8) -> UInt8:
+    """The part of a sample that is compared."""
+    fewest, most = _COMPARED_IMAGES
+    affordable = _COMPARED_FLOPS // max(1, scaled_flops(request.backbone, request.input_size))
+    return sample[: max(fewest, min(most, affordable))]
+
+
+def embed_few(backbone: FrozenBackbone, images: UInt8) -> Float32:
+    """Embed a few images; the last batch is filled up with copies."""
+    batches = -(-len(images) // backbone.batch_size)
+    padded = np.resize(images, (batches, backbone.batch_size, *images.shape[1:]))
+    return np.concatenate([*backbone.embed(padded)])[: len(images)]
+
+
+def disagreement(engine: str, precision: Precision, agreement: Agreement) -> str:
+    """Why an arithmetic is not used, for the reader of the board."""
+    if agreement.cosine < 0:
+        return f"{engine}'s {precision} embeddings are not finite; not used"
+    return (
+        f"{engine}'s {precision} agrees with TensorFlow only to cosine {agreement.cosine:.6f} "
+        f"(at least {MIN_COSINE} on {agreement.images} images); not used"
+    )
+
+
+def recall_agreement(request: EngineRequest, weights_sha256: str, precision: Precision) -> Agreement | None:
+    """How well TensorFlow in some arithmetic was found to agree on this machine; None where nobody looked."""
+    identity = _identity(request, weights_sha256, precision)
+    try:
+        stored = json.loads(_note(request.cache, identity).read_bytes())
+        return Agreement(**stored["agreement"]) if stored["identity"] == identity else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember_agreement(
+    request: EngineRequest, weights_sha256: str, precision: Precision, agreement: Agreement
+) -> None:
+    """Keep what a comparison came to; a cache that takes nothing only means to compare again."""
+    identity = _identity(request, weights_sha256, precision)
+    content = json.dumps({"identity": identity, "agreement": asdict(agreement)}, indent=1)
+    with suppress(StorageFull):
+        write_whole(_note(request.cache, identity), content.encode(), root=request.cache)
+
+
+def _identity(request: EngineRequest, weights_sha256: str, precision: Precision) -> dict[str, object]:
+    """Everything that decides how well TensorFlow agrees with itself in float32."""
+    return {
+        "backbone": request.backbone.architecture,
+        "arguments": dict(request.backbone.arguments),
+        "preprocessing": request.backbone.preprocessing.value,
+        "weights_sha256": weights_sha256,
+        "input_size": request.input_size,
+        "precision": precision.value,
+        "keras": keras_version(),
+        "tensorflow": metadata.version("tensorflow"),
+        "device": gpu_name() if has_gpu() else sorted(processor_flags()),
+    }
+
+
+def _note(cache: Path, identity: dict[str, object]) -> Path:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return cache / "agreement" / f"{digest[:32]}.json"
 
 
 def _cosines(features: Float64, reference: Float64) -> Float64:

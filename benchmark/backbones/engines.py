@@ -148,7 +148,7 @@ def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
         return openvino_engine.open_frozen(request, precision, sample)
     from benchmark.backbones import tensorflow_engine
 
-    return tensorflow_engine.open_frozen(request, precision)
+    return tensorflow_engine.open_frozen(request, precision, sample)
 
 
 def scaled_flops(backbone: Backbone, input_size: int) -> int:

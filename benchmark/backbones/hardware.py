@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from benchmark.machine import processor_flags
 
+_GPU_FACTS = Path("/proc/driver/nvidia/gpus")
+_GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/dxg"), _GPU_FACTS)
+_MULTIPLY_ON_GPU = """
+import tensorflow as tf
+tf.config.set_soft_device_placement(False)
+for gpu in tf.config.list_physical_devices("GPU"):
+    tf.config.experimental.set_memory_growth(gpu, True)
+with tf.device("/GPU:0"):
+    ones = tf.ones((8, 8))
+    raise SystemExit(float(tf.reduce_sum(ones @ ones)) != 512)
+"""
+_PATIENCE_SECONDS = 120
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
@@ -34,5 +49,34 @@ def has_openvino() -> bool:
 
 @functools.cache
 def has_gpu() -> bool:
-    """Whether there is an NVIDIA GPU with a driver."""
-    return any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
+    """Whether TensorFlow computes on a GPU here.
+
+    A device file says nothing of drivers, libraries and what the installed TensorFlow was built for. So where
+    there is one, TensorFlow is asked to multiply on it, in a process of its own.
+    """
+    if not any(path.exists() for path in _GPU_DEVICES):
+        return False
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _MULTIPLY_ON_GPU],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.returncode == 0
+
+
+def gpu_name() -> str:
+    """What the first GPU calls itself; empty where its driver does not say."""
+    for path in sorted(_GPU_FACTS.glob("*/information")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+        if names:
+            return names[0]
+    return ""

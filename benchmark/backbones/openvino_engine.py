@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmark.backbones.agreement import MIN_COSINE, compare
+from benchmark.backbones.agreement import compare, compared, disagreement, embed_few
 from benchmark.backbones.engines import EngineRequest, FrozenBackbone, scaled_flops
 from benchmark.backbones.model_cache import (
     XML,
@@ -45,9 +45,6 @@ _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
 # Small networks spend much of their time between operations: several images share that, as many as still
 # fit into a core's cache. (floating-point operations per image, images per request)
 _TOGETHER = ((300_000_000, 8), (2_000_000_000, 2))
-# The comparison with TensorFlow costs a few of the slowest inferences there are; this bounds it.
-_COMPARED_FLOPS = 60_000_000_000
-_COMPARED_IMAGES = (4, 16)
 
 
 class OpenVINOBackbone(FrozenBackbone):
@@ -217,7 +214,7 @@ def _convert(request: EngineRequest, sample: UInt8) -> _Converted:
     from benchmark.backbones.frozen_graph import build_frozen, run_once
 
     frozen = build_frozen(request, Precision.FLOAT32, None)
-    reference = run_once(frozen.definition, _compared(request, sample))
+    reference = run_once(frozen.definition, compared(request, sample))
     identity = identity_of(request.backbone, frozen.weights.sha256, request.input_size)
     folder = model_folder(request.cache, identity)
     temporary = new_folder(request.cache)
@@ -239,13 +236,6 @@ def _convert(request: EngineRequest, sample: UInt8) -> _Converted:
     return _Converted(folder=folder, meta=meta, reference=reference)
 
 
-def _compared(request: EngineRequest, sample: UInt8) -> UInt8:
-    """The part of the sample that engines are compared on."""
-    fewest, most = _COMPARED_IMAGES
-    affordable = _COMPARED_FLOPS // max(1, scaled_flops(request.backbone, request.input_size))
-    return sample[: max(fewest, min(most, affordable))]
-
-
 def _open_model(
     request: EngineRequest,
     model: _Converted,
@@ -265,10 +255,10 @@ def _open_model(
                 backbone.notes = notes
                 return backbone
             backbone.close()
-        notes = (*notes, _disagreement(candidate, agreement))
+        notes = (*notes, disagreement("OpenVINO", candidate, agreement))
     from benchmark.backbones import tensorflow_engine
 
-    fallback = tensorflow_engine.open_frozen(request, Precision.FLOAT32)
+    fallback = tensorflow_engine.open_frozen(request, Precision.FLOAT32, sample)
     fallback.notes = (*notes, "TensorFlow is used instead of OpenVINO")
     return fallback
 
@@ -277,31 +267,15 @@ def _agreement(
     request: EngineRequest, model: _Converted, backbone: OpenVINOBackbone, sample: UInt8
 ) -> Agreement:
     """Compare a freshly compiled model with TensorFlow, or with an arithmetic that agreed with TensorFlow."""
-    images = _compared(request, sample)
+    images = compared(request, sample)
     reference = model.reference
     if reference is None:
         trusted = next(Precision(name) for name, item in model.meta.agreement.items() if item.passed)
         other = OpenVINOBackbone(request, model.folder, trusted, backbone.weights_sha256)
-        reference = _embed_few(other, images)
+        reference = embed_few(other, images)
         other.close()
-    agreement = compare(_embed_few(backbone, images), reference)
+    agreement = compare(embed_few(backbone, images), reference)
     model.meta.agreement[backbone.precision] = agreement
     with contextlib.suppress(StorageFull):  # a read-only cache only means to compare again next time
         write_meta(model.folder, model.meta)
     return agreement
-
-
-def _embed_few(backbone: OpenVINOBackbone, images: UInt8) -> Float32:
-    """Embed a few images; the last batch is filled up with copies."""
-    batches = -(-len(images) // backbone.batch_size)
-    padded = np.resize(images, (batches, backbone.batch_size, *images.shape[1:]))
-    return np.concatenate([*backbone.embed(padded)])[: len(images)]
-
-
-def _disagreement(precision: Precision, agreement: Agreement) -> str:
-    if agreement.cosine < 0:
-        return f"OpenVINO's {precision} embeddings are not finite; not used"
-    return (
-        f"OpenVINO's {precision} agrees with TensorFlow only to cosine {agreement.cosine:.6f} "
-        f"(at least {MIN_COSINE} on {agreement.images} images); not used"
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmark.backbones.agreement import recall_agreement
 from benchmark.backbones.engines import FLOPS_SIZE, EngineRequest, scaled_flops
 from benchmark.backbones.hardware import has_bfloat16, has_gpu, has_openvino
 from benchmark.backbones.model_cache import Agreement, identity_of, model_folder, read_meta
@@ -85,7 +86,7 @@ def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]
     engine = request.engine or _soonest(request, images, cached)
     if engine is Engine.OPENVINO:
         return engine, _openvino_precision(request, cached)
-    return engine, request.precision or (Precision.BFLOAT16 if has_gpu() else Precision.FLOAT32)
+    return engine, _tensorflow_precision(request)
 
 
 def _soonest(request: EngineRequest, images: int, cached: dict[str, Agreement] | None) -> Engine:
@@ -105,6 +106,15 @@ def _soonest(request: EngineRequest, images: int, cached: dict[str, Agreement] |
 def _openvino_precision(request: EngineRequest, cached: dict[str, Agreement] | None) -> Precision:
     wanted = request.precision or (Precision.BFLOAT16 if has_bfloat16() else Precision.FLOAT32)
     return Precision.FLOAT32 if _failed(cached, wanted) else wanted
+
+
+def _tensorflow_precision(request: EngineRequest) -> Precision:
+    wanted = request.precision or (Precision.BFLOAT16 if has_gpu() else Precision.FLOAT32)
+    if wanted is Precision.FLOAT32:
+        return wanted
+    weights = known_weights_sha256(request.backbone, request.weights, cache=request.cache)
+    known = recall_agreement(request, weights, wanted) if weights else None
+    return wanted if known is None or known.passed else Precision.FLOAT32
 
 
 def _failed(cached: dict[str, Agreement] | None, precision: Precision) -> bool:

@@ -2,7 +2,8 @@
 
 On the processor every batch runs on one thread, and as many batches run at a time as threads were asked
 for: the bits of an embedding then depend neither on the number of threads nor on its neighbours. On a GPU
-the graph is compiled by XLA and computes in bfloat16 unless float32 was asked for.
+the graph is compiled by XLA and computes in bfloat16 unless float32 was asked for. On both, bfloat16 is used
+only where its embeddings agree with those of float32.
 """
 
 from __future__ import annotations
@@ -13,8 +14,16 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
+from benchmark.backbones.agreement import (
+    compare,
+    compared,
+    disagreement,
+    embed_few,
+    recall_agreement,
+    remember_agreement,
+)
 from benchmark.backbones.engines import EngineRequest, FrozenBackbone
-from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME, build_frozen
+from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME, build_frozen, run_once
 from benchmark.records import Engine, Float32, Precision, UInt8
 
 TensorFlowModule: TypeAlias = Any
@@ -35,6 +44,8 @@ class TensorFlowBackbone(FrozenBackbone):
         import tensorflow as tf
 
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        if on_gpu:  # else float32 products would be rounded to 10 bits there
+            tf.config.experimental.enable_tensor_float_32_execution(False)
         self.precision = precision
         self.batch_size = request.batch_size or (_GPU_BATCH if on_gpu else _CPU_BATCH)
         frozen = build_frozen(request, precision, None)
@@ -79,10 +90,29 @@ def _session_config(tf: TensorFlowModule, on_gpu: bool) -> SessionConfig:
     return config
 
 
-def open_frozen(request: EngineRequest, precision: Precision) -> FrozenBackbone:
+def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> FrozenBackbone:
     """Build, load and freeze a backbone in this process.
+
+    Args:
+        request: what to open.
+        precision: wanted arithmetic; float32 is used instead where it does not agree with float32.
+        sample: uint8 (n, S, S, 3) real images for that comparison.
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
-    return TensorFlowBackbone(request, precision)
+    backbone = TensorFlowBackbone(request, precision)
+    if precision is Precision.FLOAT32:
+        return backbone
+    agreement = recall_agreement(request, backbone.weights_sha256, precision)
+    if agreement is None:
+        images = compared(request, sample)
+        reference = run_once(build_frozen(request, Precision.FLOAT32, None).definition, images)
+        agreement = compare(embed_few(backbone, images), reference)
+        remember_agreement(request, backbone.weights_sha256, precision, agreement)
+    if agreement.passed:
+        return backbone
+    backbone.close()
+    exact = TensorFlowBackbone(request, Precision.FLOAT32)
+    exact.notes = (disagreement("TensorFlow", precision, agreement),)
+    return exact

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import memory_bytes, weights_file
+from benchmark.backbones import has_gpu, memory_bytes, weights_file
 from benchmark.data import Scratch, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import StorageFull, WeightsError
@@ -29,6 +29,7 @@ from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
     EmbeddingKey,
+    Engine,
     ImageSet,
     Int64,
     Observer,
@@ -39,6 +40,8 @@ from benchmark.records import (
     WeightsSource,
 )
 
+# Processes that prepare networks while one computes; all of them share the memory of the one GPU.
+_ON_ONE_GPU = 4
 _DIED = "its process died each time that it was tried; it may need more memory than there is"
 _CHANGING = "its engine computed in another arithmetic each time, so that its embeddings are not complete"
 # An engine may only find out while it is opened that it has to compute otherwise than planned.
@@ -271,8 +274,9 @@ class _Work:
     def _shifts(self, positions: Sequence[int], rows: Int64) -> tuple[Shift, ...]:
         """How some backbones share the machine for some images."""
         plans = [self.plans[position] for position in positions]
+        on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
         return shifts(
-            self.request.jobs,
+            self.request.jobs or (_ON_ONE_GPU if on_gpu else 0),
             [memory_bytes(plan.backbone, plan.input_size) for plan in plans],
             [
                 cost_of(plan, self._count(position, rows))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.backbones import EngineRequest, load_weights, memory_bytes, plan_engine, select
+from benchmark.backbones import EngineRequest, hardware, load_weights, memory_bytes, plan_engine, select
 from benchmark.backbones.hardware import has_bfloat16, has_gpu
 from benchmark.backbones.model_cache import Agreement, ModelMeta, identity_of, model_folder, write_meta
 from benchmark.records import Backbone, Engine, Precision
@@ -66,6 +66,38 @@ def test_a_converted_model_is_reused_and_its_agreement_respected(openvino_reques
     assert plan_engine(half, 1) == (Engine.OPENVINO, Precision.FLOAT32)
     known_model(request, {"bfloat16": FAILED, "float32": FAILED})
     assert plan_engine(request, 10_000)[0] is Engine.TENSORFLOW
+
+
+def test_a_gpu_that_tensorflow_cannot_use_is_none(
+    openvino_request: EngineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "nvidia0"
+    device.touch()
+    monkeypatch.setattr(hardware, "_GPU_DEVICES", (device,))
+    has_gpu.cache_clear()
+    try:
+        assert not has_gpu()
+        engine, precision = plan_engine(automatic(openvino_request), 1_000_000)
+        assert engine is Engine.OPENVINO
+        assert precision is (Precision.BFLOAT16 if has_bfloat16() else Precision.FLOAT32)
+        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", "raise SystemExit(0)")
+        has_gpu.cache_clear()
+        usable = plan_engine(automatic(openvino_request), 1_000_000)
+        assert usable == (Engine.TENSORFLOW, Precision.BFLOAT16)
+        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", "import time; time.sleep(60)")
+        monkeypatch.setattr(hardware, "_PATIENCE_SECONDS", 0.5)
+        has_gpu.cache_clear()
+        assert not has_gpu()
+    finally:
+        has_gpu.cache_clear()
+
+
+def test_a_gpu_has_the_name_that_its_driver_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_GPU_FACTS", tmp_path)
+    assert hardware.gpu_name() == ""
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 1\n")
+    assert hardware.gpu_name() == "NVIDIA H100 80GB HBM3"
 
 
 def test_planning_imports_no_engine(tiny: Backbone, tmp_path: Path) -> None:
