@@ -21,7 +21,7 @@ from benchmark.records import (
     ThresholdRule,
 )
 
-_AUTO = "auto"
+_AUTO, _NONE = "auto", "none"
 _BINARY_AVERAGE = [Average.MACRO, Average.MICRO, Average.WEIGHTED]
 
 
@@ -84,7 +84,9 @@ def _add_splitting(group: argparse._ArgumentGroup) -> None:
         help="positive class of two (default: the one named like positive/defect/crack, else the second)",
     )
     group.add_argument(
-        "--groups", metavar="COLUMN|REGEX|auto", help="keep related images on the same side of every split"
+        "--groups",
+        metavar="COLUMN|REGEX|auto|none",
+        help="keep related images on the same side of every split",
     )
 
 
@@ -237,7 +239,11 @@ def add_finetuning(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--force", action="store_true", help="train again although the same run is finished")
     group.add_argument("--class-weight", choices=["balanced"], help="weight classes by inverse frequency")
     group.add_argument(
-        "--average", type=Average, choices=_BINARY_AVERAGE, metavar="macro|micro|weighted", help="F1 average"
+        "--average",
+        type=Average,
+        choices=_BINARY_AVERAGE,
+        metavar="macro|micro|weighted",
+        help="F1 average (default: as on the board)",
     )
     group.add_argument(
         "--threshold",
@@ -247,7 +253,11 @@ def add_finetuning(parser: argparse.ArgumentParser) -> None:
         help="decision threshold of sigmoid heads (default 0.5)",
     )
     group.add_argument(
-        "--resize", type=Resize, choices=list(Resize), default=Resize.BILINEAR, metavar="bilinear|area"
+        "--resize",
+        type=Resize,
+        choices=list(Resize),
+        metavar="bilinear|area",
+        help="how images get their size (default: as on the board, else bilinear)",
     )
     group.add_argument(
         "--jobs", type=positive_int, default=0, metavar="N", help="decoding threads (default: all cores)"
@@ -276,7 +286,12 @@ def add_finetuning(parser: argparse.ArgumentParser) -> None:
         metavar="PATIENCE",
         help="epochs without a better validation F1",
     )
-    changes.add_argument("--image-size", type=pixels, metavar="N", help="input side in pixels")
+    changes.add_argument(
+        "--image-size",
+        type=pixels,
+        metavar="N",
+        help="input side in pixels (default: as on the board; of other recipes than two-phase-f1, their own)",
+    )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -293,11 +308,11 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def data_options(arguments: argparse.Namespace) -> DataOptions:
-    """The data options of parsed arguments; ``--groups auto`` is resolved later."""
+    """The data options of parsed arguments; ``--groups auto`` and ``none`` name no group themselves."""
     return DataOptions(
         positive=arguments.positive,
         seed=arguments.seed,
-        groups=None if arguments.groups == _AUTO else arguments.groups,
+        groups=None if arguments.groups in {_AUTO, _NONE} else arguments.groups,
         strict=arguments.strict,
         follow_links=arguments.follow_links,
         max_pixels=arguments.max_pixels,

@@ -149,15 +149,15 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
 
 
-def model_folder(results: Path, dataset: str, backbone: str, recipe: str) -> Path:
-    """The usual model directory, ``results/<dataset>/finetune/<backbone>/<recipe>``.
+def model_folder(folder: Path, backbone: str, recipe: str) -> Path:
+    """The usual model directory in a data set's results, ``results/<dataset>/finetune/<backbone>/<recipe>``.
 
     A backbone named with its own weights file (``NAME@path``) keeps a readable, path-free name, made unique.
 
     Raises:
-        StorageFull: links lead it out of ``results``.
+        StorageFull: links lead it out of the folder.
     """
-    return place(results, dataset, "finetune", backbone, recipe)
+    return place(folder, "finetune", backbone, recipe)
 
 
 def as_json(content: object) -> bytes:

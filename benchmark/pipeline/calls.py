@@ -10,7 +10,7 @@ from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.requests import EmbedRequest, RankRequest
 from benchmark.records import HeadProtocol, Leaderboard, Observer
 
-_AUTO = "auto"
+_AUTO, _NONE = "auto", "none"
 
 
 def rank(
@@ -32,7 +32,8 @@ def rank(
         data: folder of class folders, of train/val/test folders, or a CSV.
         backbones: names, ``*`` wildcards, ``family:NAME``, ``NAME@random``, comma-separated; or ``all``.
         weights: ``imagenet``, ``random``, or a folder of ``<backbone>.weights.h5``.
-        groups: keeps related images together: a CSV column, a regular expression on paths, or ``auto``.
+        groups: keeps related images together: a CSV column, a regular expression on paths, or ``auto``;
+            ``none`` finds none.
         seed: of splits, folds, heads and random weights.
         cache: folder of the embedding cache.
         results: the board and its plots go to ``results/<dataset>``.
@@ -52,7 +53,7 @@ def rank(
         backbones=select(backbones, seed=seed),
         weights=parse_weights(weights, seed=seed),
         cache=Path(cache),
-        options=DataOptions(seed=seed, groups=None if groups == _AUTO else groups),
+        options=DataOptions(seed=seed, groups=None if groups in {_AUTO, _NONE} else groups),
     )
     options = {"--backbones": backbones, "--weights": weights, "--seed": str(seed)}
     options |= {"--groups": groups} if groups is not None else {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmark.backbones import parse_weights, select
 from benchmark.data import DataOptions, load_images, tell_reading
@@ -17,9 +17,13 @@ from benchmark.finetuning import (
     FineTuned,
     FinetuneRequest,
     Recipe,
+    RecipeOverrides,
     model_folder,
+    override_recipe,
 )
+from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups
+from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.workers import failure
@@ -28,7 +32,6 @@ from benchmark.records import (
     Average,
     Backbone,
     ImageSet,
-    Leaderboard,
     Observer,
     ProtocolName,
     Resize,
@@ -37,11 +40,10 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
-from benchmark.reporting import read_board, read_run_record, write_rejected, write_table
+from benchmark.reporting import write_rejected, write_table
 from benchmark.storage import place
 
 AUTO = "auto"
-BOARD_FILE = "leaderboard.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +57,20 @@ class FinetuneJob:
             the board's winner under the default recipe.
         top: fine-tune the first so many of the board and re-rank them; None fine-tunes one.
         weights: source of the weights; None takes what the board's backbone was ranked with, else ImageNet.
-        options: how the images are read and split.
-        auto_groups: keep automatically found groups of related images on one side of every split.
+        image_size: input side in pixels; None takes what the backbone was ranked with under the default
+            recipe, and the recipe's own under any other.
+        options: how the images are read and split; groups and positive class that it leaves open are the
+            board's.
+        auto_groups: keep automatically found groups of related images on one side of every split; None does
+            so where the board did and ``options`` names no groups.
         cache: embedding cache.
         results: folder of all results.
         threshold: decision rule of sigmoid outputs.
         balanced: weight classes by inverse frequency.
-        average: of F1.
+        average: of F1; None takes the board's, else the task's default.
         cached_views: train phase 1 on embeddings of so many augmented views an image; 0 does not.
         force: repeat a finished run.
-        resize: how images get the input size.
+        resize: how images get the input size; None takes the board's, else bilinear.
         known: backbones that a name may mean before the registry is asked.
     """
 
@@ -73,8 +79,9 @@ class FinetuneJob:
     winner: str | None = None
     top: int | None = None
     weights: WeightsSource | None = None
+    image_size: int | None = None
     options: DataOptions = field(default_factory=DataOptions)
-    auto_groups: bool = False
+    auto_groups: bool | None = None
     cache: Path = Path("embeddings_cache")
     results: Path = Path("results")
     threshold: ThresholdRule = field(default_factory=ThresholdRule)
@@ -82,7 +89,7 @@ class FinetuneJob:
     average: Average | None = None
     cached_views: int = 0
     force: bool = False
-    resize: Resize = Resize.BILINEAR
+    resize: Resize | None = None
     known: tuple[Backbone, ...] = ()
 
 
@@ -95,7 +102,8 @@ class FinetuneResult:
         failed: backbone and reason of those that could not be fine-tuned.
         regret: validation F1 that the board's first choice gives away to the best after fine-tuning; nan
             unless several were asked for and the first choice is among the models.
-        remarks: what a reader must know of the whole: the regret or why it is not known, rejected files.
+        remarks: what a reader must know of the whole: what was taken from the board, the regret or why it is
+            not known, rejected files.
     """
 
     models: tuple[FineTuned, ...]
@@ -122,58 +130,162 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         )
     watch = OneAtATime(observer or Silent())
     images = load_images(job.data, cache=job.cache, options=job.options, observer=watch)
-    choices = _choices(job, place(job.results, images.name))
-    run = Run(place(job.results, images.name), job.results)
+    folder = results_folder(job.results, images, job.data)
+    stored = _board_to_go_on_from(job, folder.path, images)
+    if stored is not None:
+        job, images = _as_ranked(job, stored, images, watch)
+    choices = _choices(job, folder, stored)
+    run = Run(folder.path, job.results)
     logged = LoggingObserver(run, watch)
     try:
+        folder.claim(logged)
         tell_reading(images, logged)
         if job.auto_groups:
             seed = job.options.seed
             images, notes = with_auto_groups(images, cache=job.cache, seed=seed, observer=logged)
             for note in notes:
                 logged.message(note)
-        return _FinetuneAll(job, choices, images, run, logged).run()
+        return _FinetuneAll(job, choices, images, run, logged, stored).run()
     finally:
         run.close()
 
 
-class _Choice(NamedTuple):
+def _winner(job: FinetuneJob) -> str:
+    return job.winner or (AUTO if job.recipe.name == DEFAULT_RECIPE else job.recipe.backbone)
+
+
+def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredBoard | None:
+    """The board of these very images; None where nothing was ranked, or a recipe brings its own backbone.
+
+    Raises:
+        DataError: the board is of other images, or cannot be read.
+    """
+    if job.winner is None and job.top is None and _winner(job) != AUTO:
+        return None
+    stored = stored_board(folder, data=job.data, results=job.results, cache=job.cache)
+    if stored is not None:
+        check_same_images(stored, images, limited=job.options.limit is not None)
+    return stored
+
+
+def _as_ranked(
+    job: FinetuneJob, stored: StoredBoard, images: ImageSet, observer: Observer
+) -> tuple[FinetuneJob, ImageSet]:
+    """What the job leaves open, as the board has it; and the images read so."""
+    ranked = stored.request
+    options, auto_groups = job.options, job.auto_groups
+    if auto_groups is None and options.groups is None:
+        auto_groups = ranked.auto_groups
+        options = replace(options, groups=ranked.embed.options.groups)
+    positive = stored.record.data.positive
+    shown = "" if images.positive is None else images.classes[images.positive]
+    if options.positive is None and positive != shown:
+        options = replace(options, positive=positive or None)
+    if options != job.options:
+        images = load_images(job.data, cache=job.cache, options=options, observer=observer)
+    changed = replace(
+        job,
+        options=options,
+        auto_groups=auto_groups,
+        average=job.average or ranked.protocol.average,
+        resize=job.resize or ranked.embed.resize,
+    )
+    return changed, images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """A backbone to fine-tune.
+
+    Attributes:
+        backbone: which.
+        weights: for a backbone that carries none of its own.
+        recipe: its input size decided.
+        row: of the board; None where the board does not have it.
+    """
+
     backbone: Backbone
     weights: WeightsSource
+    recipe: Recipe
+    row: Mapping[str, Any] | None = None
+
+    @property
+    def source(self) -> str:
+        return str(self.backbone.weights or self.weights)
 
 
 class _FinetuneAll:
     """Fine-tunes the chosen backbones one after the other; a failure never stops the others."""
 
     def __init__(
-        self, job: FinetuneJob, choices: Sequence[_Choice], images: ImageSet, run: Run, observer: Observer
+        self,
+        job: FinetuneJob,
+        choices: Sequence[_Choice],
+        images: ImageSet,
+        run: Run,
+        observer: Observer,
+        stored: StoredBoard | None,
     ) -> None:
         self._job = job
         self._choices = choices
         self._images = images
         self._run = run
         self._observer = observer
-        self._board = _board_scores(job, images)
+        self._stored = stored
+        self._board = _board_scores(job, run.folder, images)
         self._models: dict[str, FineTuned] = {}
         self._failed: dict[str, str] = {}
 
     def run(self) -> FinetuneResult:
+        origins = tuple(self._about_origin(choice) for choice in self._choices) if self._asked() else ()
+        for origin in origins:
+            self._observer.message(origin)
         for choice in self._choices:
             self._try(choice)
             if len(self._choices) > 1:
-                write_table(self._table(), place(self._job.results, self._images.name, "finetune", "top.csv"))
+                write_table(self._table(), place(self._run.folder, "finetune", "top.csv"))
         if not self._models:
             reasons = "; ".join(self._failed.values())
             raise NothingScored("no backbone could be fine-tuned", got=reasons)
-        remarks = (*self._about_regret(), *_about_rejected(self._images))
-        for remark in remarks:
+        found = (*self._about_regret(), *_about_rejected(self._images))
+        for remark in found:
             self._run.log(remark)
         return FinetuneResult(
             models=self._best_first(),
             failed=tuple(self._failed.items()),
             regret=self._gives_away(self._choices[0].backbone.name),
-            remarks=remarks,
+            remarks=(*origins, *found),
         )
+
+    def _asked(self) -> bool:
+        """Whether somebody named a backbone or the board, instead of leaving all to a recipe."""
+        return self._stored is not None or self._job.winner is not None
+
+    def _about_origin(self, choice: _Choice) -> str:
+        """What this fine-tuning has in common with the board, and what not."""
+        job, stored, name = self._job, self._stored, choice.backbone.name
+        average = default_average(self._images.task, job.average)
+        own = {
+            "weights": f"{choice.source} weights",
+            "size": f"{choice.recipe.image_size} pixels",
+            "groups": f"groups {_groups(job.options, auto=job.auto_groups)}",
+            "average": f"{average} F1",
+        }
+        if stored is None:
+            return f"{name}, without a board in {self._run.folder}: {', '.join(own.values())}."
+        ranked = stored.request
+        row = choice.row or {"weights": choice.source, "input_size": choice.recipe.image_size}
+        theirs = {
+            "weights": f"{row['weights']} weights",
+            "size": f"{row['input_size']} pixels",
+            "groups": f"groups {_groups(ranked.embed.options, auto=ranked.auto_groups)}",
+            "average": f"{default_average(self._images.task, ranked.protocol.average)} F1",
+        }
+        same = [text for key, text in own.items() if text == theirs[key]]
+        other = [f"{text} instead of {theirs[key]}" for key, text in own.items() if text != theirs[key]]
+        whose = "as it was ranked" if choice.row else "not on the board itself, as the others were ranked"
+        parts = [*([", ".join(same)] if same else []), *other]
+        return f"{name}, {whose} in {stored.folder}: {'; '.join(parts)}."
 
     def _try(self, choice: _Choice) -> None:
         from benchmark.finetuning import finetune  # loads TensorFlow
@@ -239,8 +351,8 @@ class _FinetuneAll:
         job, name = self._job, choice.backbone.name
         return FinetuneRequest(
             backbone=choice.backbone,
-            recipe=job.recipe,
-            out=model_folder(job.results, self._images.name, name, job.recipe.name),
+            recipe=choice.recipe,
+            out=model_folder(self._run.folder, name, job.recipe.name),
             cache=job.cache,
             weights=choice.weights,
             seed=job.options.seed,
@@ -250,7 +362,7 @@ class _FinetuneAll:
             cached_views=job.cached_views,
             force=job.force,
             jobs=job.options.jobs,
-            resize=job.resize,
+            resize=job.resize or Resize.BILINEAR,
             max_pixels=job.options.max_pixels,
             board=self._board.get(name),
         )
@@ -272,20 +384,22 @@ def _about_rejected(images: ImageSet) -> tuple[str, ...]:
     return (f"{files} left out; rejected.csv beside the model names each with its reason.",)
 
 
-def _board_scores(job: FinetuneJob, images: ImageSet) -> dict[str, BoardScore]:
+def _groups(options: DataOptions, *, auto: bool | None) -> str:
+    return AUTO if auto else options.groups or "none"
+
+
+def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str, BoardScore]:
     """Intervals of the latest board by backbone, where it averages F1 as this job does."""
-    folder = place(job.results, images.name)
     try:
-        board, record = read_board(folder / BOARD_FILE), read_run_record(folder)
-    except DataError:  # nothing was ranked, or its files are gone: there is nothing to compare with
+        stored = stored_board(folder, data=job.data, results=job.results, cache=job.cache)
+    except DataError:  # the files of a board that nobody asked for
+        stored = None
+    if stored is None:
         return {}
-    protocol = record.options.get("protocol") or {}
-    average = protocol.get("average")
-    if default_average(images.task, Average(average) if average else None) is not default_average(
-        images.task, job.average
-    ):
+    board, record, protocol = stored.board, stored.record, stored.request.protocol
+    if default_average(images.task, protocol.average) is not default_average(images.task, job.average):
         return {}
-    crossed = protocol.get("name", ProtocolName.CV) == ProtocolName.CV
+    crossed = stored.request.protocol_name(parts_given=images.split.given) is ProtocolName.CV
     return {
         str(row["backbone"]): BoardScore(
             low=float(row["val_f1_low"]),
@@ -299,13 +413,13 @@ def _board_scores(job: FinetuneJob, images: ImageSet) -> dict[str, BoardScore]:
     }
 
 
-def _choices(job: FinetuneJob, folder: Path) -> tuple[_Choice, ...]:
-    """The backbones to fine-tune, each with its weights, in the board's order."""
-    winner = job.winner or (AUTO if job.recipe.name == DEFAULT_RECIPE else job.recipe.backbone)
+def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None) -> tuple[_Choice, ...]:
+    """The backbones to fine-tune, each with its weights and its input size, in the board's order."""
+    winner = _winner(job)
     if job.top is not None or winner == AUTO:
-        rows = _ranked_rows(folder)[: job.top or 1]
-        return tuple(_from_board(job, row) for row in rows)
-    chosen = _named(job, winner)
+        names = [str(row["backbone"]) for row in _ranked_rows(folder, stored)[: job.top or 1]]
+        return tuple(_choice(job, _named(job, name, stored)[0], stored) for name in names)
+    chosen = _named(job, winner, stored)
     if len(chosen) != 1:
         raise ArgumentError(
             "names several backbones",
@@ -313,28 +427,43 @@ def _choices(job: FinetuneJob, folder: Path) -> tuple[_Choice, ...]:
             expected="one name, or auto",
             got=", ".join(backbone.name for backbone in chosen[:5]),
         )
-    return (_Choice(chosen[0], job.weights or WeightsSource(kind=WeightsKind.IMAGENET)),)
+    return (_choice(job, chosen[0], stored),)
 
 
-def _from_board(job: FinetuneJob, row: dict[str, Any]) -> _Choice:
-    weights = job.weights or parse_weights(str(row["weights"]), seed=job.options.seed)
-    return _Choice(_named(job, str(row["backbone"]))[0], weights)
+def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) -> _Choice:
+    """A backbone as the board ranked it, or would have ranked it, where the job does not say otherwise."""
+    weights, size, row = job.weights, job.image_size, None
+    if stored is not None:
+        ranked = stored.request.embed
+        row = stored.row(backbone.name)
+        if weights is None:
+            shown = str(row["weights"]) if row else ""
+            weights = parse_weights(shown, seed=ranked.weights.seed) if shown else ranked.weights
+        if size is None and job.recipe.name == DEFAULT_RECIPE:
+            size = int(row["input_size"] or 0) if row else ranked.size_of(backbone)
+    recipe = override_recipe(job.recipe, RecipeOverrides(image_size=size or None))
+    imagenet = WeightsSource(kind=WeightsKind.IMAGENET)
+    return _Choice(backbone=backbone, weights=weights or imagenet, recipe=recipe, row=row)
 
 
-def _named(job: FinetuneJob, name: str) -> tuple[Backbone, ...]:
+def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Backbone, ...]:
     known = tuple(backbone for backbone in job.known if backbone.name == name)
-    return known or select(name, seed=job.options.seed)
+    on_board = stored is not None and stored.row(name) is not None
+    # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
+    seed = stored.request.embed.options.seed if stored and on_board else job.options.seed
+    return known or select(name, seed=seed)
 
 
-def _ranked_rows(folder: Path) -> list[dict[str, Any]]:
-    path = folder / BOARD_FILE
-    if not path.exists():
+def _ranked_rows(folder: ResultsFolder, stored: StoredBoard | None) -> list[dict[str, Any]]:
+    path = folder.path / BOARD_FILE
+    if stored is None:
         raise ArgumentError(
             "there is no board to take the winner from",
             where=path,
+            got=folder.note,
             next_step="Run 'backbones rank' on the same data first, or name a backbone with --winner NAME.",
         )
-    board: Leaderboard = read_board(path)
+    board = stored.board
     rows = [dict(row) for row in board.rows if row["status"] == "scored"]
     if board.winner is None:
         what = "the scores of the board are at chance level" if rows else "nothing on the board was scored"

@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
+from benchmark.pipeline.stored import request_options
 from benchmark.records import Outcome, Truth
 from benchmark.reporting import (
     BOARD_FILES,
@@ -177,7 +177,7 @@ def _record(run: Run, request: RankRequest, ranked: Ranked, started: float) -> R
         identifier=run.identifier,
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         arguments=request.arguments,
-        options={**_options(request), "remarks": asdict(ranked.remarks)},
+        options={**request_options(request), "remarks": asdict(ranked.remarks)},
         versions=versions(),
         hardware=hardware(),
         data=DataRecord.of(ranked.images, request.embed.data),
@@ -189,29 +189,6 @@ def _record(run: Run, request: RankRequest, ranked: Ranked, started: float) -> R
             "head_seconds": sum(outcome.head_seconds for outcome in ranked.outcomes),
         },
     )
-
-
-def _options(request: RankRequest) -> dict[str, Any]:
-    """Every option with its resolved value, as JSON knows values."""
-    embed = request.embed
-    given = {
-        **{name: getattr(request, name) for name in request.__slots__ if name not in {"embed", "arguments"}},
-        **{name: getattr(embed, name) for name in embed.__slots__ if name != "backbones"},
-        "backbones": [backbone.name for backbone in embed.backbones],
-    }
-    return {name: _plain(value) for name, value in sorted(given.items())}
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(item) for name, item in asdict(value).items()}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
 def _backbone_record(outcome: Outcome) -> BackboneRecord:

@@ -180,6 +180,11 @@ def write_image_list(images: ImageSet, folder: Path) -> Path:
     Raises:
         StorageFull: the folder cannot be written.
     """
+    write_whole(folder / IMAGES_FILE, _image_list_bytes(images), root=folder)
+    return folder / IMAGES_FILE
+
+
+def _image_list_bytes(images: ImageSet) -> bytes:
     parts = row_parts(images)
     rows = (
         {
@@ -191,8 +196,12 @@ def write_image_list(images: ImageSet, folder: Path) -> Path:
         }
         for row, image_id in enumerate(images.image_ids)
     )
-    write_whole(folder / IMAGES_FILE, csv_bytes(_IMAGE_COLUMNS, rows), root=folder)
-    return folder / IMAGES_FILE
+    return csv_bytes(_IMAGE_COLUMNS, rows)
+
+
+def image_list(images: ImageSet) -> dict[str, dict[str, str]]:
+    """What ``read_image_list`` would read of a data set, to compare with what it has read of a run."""
+    return _listed(_image_list_bytes(images).decode())
 
 
 def read_image_list(folder: Path) -> dict[str, dict[str, str]]:
@@ -201,15 +210,22 @@ def read_image_list(folder: Path) -> dict[str, dict[str, str]]:
     Raises:
         DataError: not there, or not such a list.
     """
-    lines: Sequence[dict[str, str]] = list(csv.DictReader(io.StringIO(_read(folder / IMAGES_FILE))))
-    if lines and set(lines[0]) != set(_IMAGE_COLUMNS):
+    try:
+        return _listed(_read(folder / IMAGES_FILE))
+    except ValueError as error:
         raise DataError(
             "not the image list of a run",
             where=folder / IMAGES_FILE,
             expected=f"columns {', '.join(_IMAGE_COLUMNS)}",
-            got=", ".join(map(str, lines[0])),
+            got=error,
             next_step="Give the folder of a run that this program wrote.",
-        )
+        ) from error
+
+
+def _listed(content: str) -> dict[str, dict[str, str]]:
+    lines: Sequence[dict[str, str]] = list(csv.DictReader(io.StringIO(content)))
+    if lines and set(lines[0]) != set(_IMAGE_COLUMNS):
+        raise ValueError(", ".join(map(str, lines[0])))
     return {line["id"]: {key: unguarded(line[key] or "") for key in _IMAGE_COLUMNS[1:]} for line in lines}
 
 

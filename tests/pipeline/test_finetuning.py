@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from benchmark.data import DataOptions
-from benchmark.errors import ArgumentError, NothingScored
+from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.finetuning import Recipe, RecipeOverrides, load_recipe, override_recipe
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
-from benchmark.records import Average, Backbone, WeightsKind, WeightsSource
+from benchmark.records import Average, Backbone, Resize, WeightsKind, WeightsSource
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras converts variables without NumPy 2's copy keyword.
@@ -95,7 +95,7 @@ def test_one_backbone_and_what_the_board_says_of_it(
 ) -> None:
     result = finetune_backbones(job_for(*pair, winner="auto"))
     (model,) = result.models
-    assert (result.failed, result.remarks) == ((), ())
+    assert result.failed == ()
     assert math.isnan(result.regret), "there is nothing to compare it with"
     row = on_the_board(ranked, model.backbone)
     assert row["rank"] == "1"
@@ -141,7 +141,7 @@ def test_the_first_two_of_the_board(job_for: Make, pair: tuple[Backbone, Backbon
     chosen = next(row for row in rows if row["board_rank"] == "1")
     assert float(chosen["regret"]) == result.regret == first.val_f1 - float(chosen["val_f1"])
     assert float(rows[0]["regret"]) == 0.0
-    assert f"gives away {result.regret:.4f} validation F1" in result.remarks[0]
+    assert f"gives away {result.regret:.4f} validation F1" in result.remarks[-1]
 
 
 @pytest.mark.parametrize("rank", [1, 2])
@@ -164,10 +164,10 @@ def test_one_of_two_fails(
     assert "no such architecture" in bad["reason"]
     if rank == 1:
         assert math.isnan(result.regret)
-        assert f"is not known: {name} failed" in result.remarks[0]
+        assert f"is not known: {name} failed" in result.remarks[-1]
     else:
         assert result.regret == 0.0
-        assert "the best of the 1 that could be fine-tuned" in result.remarks[0]
+        assert "the best of the 1 that could be fine-tuned" in result.remarks[-1]
 
 
 def test_all_fail(tiny: ModuleType, job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path) -> None:
@@ -201,6 +201,128 @@ def test_what_was_fine_tuned_before_an_interruption_stands_in_the_table(
 def test_a_winner_beside_top_is_refused(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
     with pytest.raises(ArgumentError, match="--winner Tiny8"):
         finetune_backbones(job_for(*pair, winner="Tiny8", top=2))
+
+
+@pytest.mark.parametrize("words", [{"winner": "Tiny8"}, {"winner": "auto"}, {"top": 1}], ids=str)
+def test_whoever_is_named_is_taken_as_the_board_has_it(
+    words: dict[str, Any],
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    photos: Path,
+    tiny: ModuleType,
+) -> None:
+    """Weights with their seed, input size, resizing, groups, average and positive class; and it is said."""
+    backbone = tiny.tiny_backbone("Tiny8", 8)
+    request = request_for(photos, backbone)
+    embed = replace(
+        request.embed,
+        size=16,
+        resize=Resize.AREA,
+        weights=WeightsSource(kind=WeightsKind.RANDOM, seed=5),
+        options=DataOptions(jobs=1, groups=BOTH_SIDES, positive="sound"),
+    )
+    protocol = replace(request.protocol, average=Average.MACRO)
+    ranked = rank_backbones(replace(request, embed=embed, protocol=protocol))
+    result = finetune_backbones(job_for(backbone, weights=None, **words))
+    (model,) = result.models
+    manifest = model.manifest
+    assert manifest.weights_sha256 == ranked.board.rows[0]["weights_sha256"]
+    assert (manifest.input_size, manifest.resize, manifest.average) == (16, Resize.AREA, Average.MACRO)
+    assert manifest.classes[manifest.positive or 0] == "sound"
+    assert manifest.data_fingerprint == ranked.images.fingerprint()
+    assert metrics(model.model_dir)["comparison"]["board"]["same_data"]
+    said = "random weights, 16 pixels, groups " + BOTH_SIDES + ", macro F1."
+    assert result.remarks[0] == f"Tiny8, as it was ranked in {ranked.folder}: {said}"
+
+
+def test_what_is_asked_for_wins_over_the_board(
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    photos: Path,
+    pair: tuple[Backbone, Backbone],
+) -> None:
+    ranked = rank_backbones(replace(request_for(photos, *pair), auto_groups=True))
+    job = job_for(*pair, winner="Tiny8", image_size=16, auto_groups=False, average=Average.MICRO)
+    result = finetune_backbones(job)
+    (model,) = result.models
+    assert (model.manifest.input_size, model.manifest.average) == (16, Average.MICRO)
+    assert model.comparison.grouping is None
+    assert result.remarks[0] == (
+        f"Tiny8, as it was ranked in {ranked.folder}: random weights; 16 pixels instead of 24 pixels; "
+        "groups none instead of groups auto; micro F1 instead of binary F1."
+    )
+
+
+def test_a_recipe_that_is_not_the_default_keeps_its_size(
+    job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path, recipe: Recipe
+) -> None:
+    own = recipe.model_copy(update={"name": "mine", "image_size": 20})
+    (model,) = finetune_backbones(job_for(*pair, winner="Tiny8", recipe=own)).models
+    assert model.manifest.input_size == 20
+
+
+def test_a_backbone_that_is_not_on_the_board_is_taken_as_the_others_were(
+    job_for: Make, request_for: Callable[..., RankRequest], photos: Path, pair: tuple[Backbone, Backbone]
+) -> None:
+    request = request_for(photos, pair[0])
+    rank_backbones(replace(request, embed=replace(request.embed, size=16)))
+    result = finetune_backbones(job_for(*pair, winner="Tiny16", weights=None))
+    (model,) = result.models
+    assert (model.manifest.input_size, model.manifest.weights) == (16, "random")
+    assert "Tiny16, not on the board itself" in result.remarks[0]
+
+
+def test_without_a_board_it_is_said_where_it_starts(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
+    job = job_for(*pair, winner="Tiny8")
+    result = finetune_backbones(job)
+    folder = job.results / "walls"
+    said = f"Tiny8, without a board in {folder}: random weights, 24 pixels, groups none, binary F1."
+    assert result.remarks == (said,)
+
+
+@pytest.mark.parametrize("winner", ["Tiny8", "auto"])
+def test_a_board_of_other_images_is_refused(
+    winner: str,
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    tiny: ModuleType,
+    tmp_path: Path,
+    pair: tuple[Backbone, Backbone],
+) -> None:
+    data = tiny.draw_photos(tmp_path / "walls")
+    rank_backbones(request_for(data, *pair))
+    job = job_for(*pair, winner=winner, data=data)
+    photo = next(iter(sorted((data / "sound").iterdir())))
+    photo.rename(data / "cracked" / photo.name)
+    with pytest.raises(DataError, match="of other images") as caught:
+        finetune_backbones(job)
+    assert "1 have other labels" in str(caught.value)
+    tiny.draw_photos(data, count=3, seed=4)
+    with pytest.raises(DataError, match="6 of these are not on the board"):
+        finetune_backbones(job)
+    assert not (job.results / "walls" / "finetune").exists()
+
+
+def test_the_board_of_a_namesake_is_no_board(
+    job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path, tiny: ModuleType, tmp_path: Path
+) -> None:
+    other = tiny.draw_photos(tmp_path / "other" / "walls", seed=1)
+    with pytest.raises(ArgumentError, match="no board") as caught:
+        finetune_backbones(job_for(*pair, winner="auto", data=other))
+    assert str(ranked) in str(caught.value)
+    (model,) = finetune_backbones(job_for(*pair, winner="Tiny8", data=other)).models
+    assert model.model_dir.parents[2].name.startswith("walls-")
+    assert not (ranked / "finetune").exists()
+
+
+def test_a_board_of_some_of_the_images_will_do(
+    job_for: Make, request_for: Callable[..., RankRequest], photos: Path, pair: tuple[Backbone, Backbone]
+) -> None:
+    request = request_for(photos, *pair)
+    limited = replace(request.embed, options=DataOptions(jobs=1, limit=40))
+    rank_backbones(replace(request, embed=limited))
+    (model,) = finetune_backbones(job_for(*pair, winner="Tiny8")).models
+    assert not metrics(model.model_dir)["comparison"]["board"]["same_data"]
 
 
 def test_plain_and_grouped_test_f1_stand_side_by_side(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
@@ -266,9 +388,9 @@ def test_rejected_files_are_listed_beside_the_model(
     (row,) = table(model.model_dir / "rejected.csv")
     assert row["path"] == "sound/page.png"
     assert row["reason"]
-    assert "1 file was left out" in result.remarks[0]
+    assert "1 file was left out" in result.remarks[-1]
     page.unlink()
     result = finetune_backbones(job)
     assert not result.models[0].repeated
-    assert result.remarks == ()
+    assert "left out" not in " ".join(result.remarks)
     assert not (model.model_dir / "rejected.csv").exists()
