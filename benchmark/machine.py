@@ -8,6 +8,12 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+# In the words of /proc/cpuinfo, on x86-64 and 64-bit Arm.
+_ARITHMETIC = (
+    *("sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16", "avx10"),
+    *("asimd", "asimdhp", "asimddp", "fphp", "sve", "sve2", "i8mm", "bf16", "svebf16", "sme"),
+)
 _CPU_INFO = Path("/proc/cpuinfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -60,6 +66,13 @@ def processor_name() -> str:
 def processor_flags() -> frozenset[str]:
     """The abilities that the system lists for the processor; empty where it lists none."""
     return frozenset((_processor_line("flags") or _processor_line("Features")).split())
+
+
+@functools.cache
+def instruction_set() -> str:
+    """What of the processor's instruction set engines choose their arithmetic by."""
+    known = [flag for flag in _ARITHMETIC if flag in processor_flags()]
+    return "+".join([platform.machine(), *known]) if known else f"{platform.machine()} {platform.processor()}"
 
 
 def _processor_line(name: str) -> str:

@@ -320,7 +320,7 @@ class EmbeddingKey:
         arguments: non-default constructor arguments as sorted (name, JSON text) pairs.
         weights_sha256: SHA-256 over variable paths, shapes and values of the weights really loaded.
         input_size: side in pixels.
-        decoder: decoder and version, for example ``pillow-12.2.0``.
+        decoder: a digest of what the decoder makes of fixed pictures, ``pixels-62d4aab0c1f3e9d7``.
         resize: resizing method.
         preprocessing: preprocessing mode.
         pooling: ``avg``.
@@ -328,6 +328,9 @@ class EmbeddingKey:
         precision: resolved arithmetic.
         keras_version: for example ``3.15.1``.
         schema: version of the cache format.
+        engine_version: for example ``2026.4.0``; empty in keys of earlier versions of this program.
+        instructions: what of the processor's instruction set engines choose their arithmetic by, or the name
+            of the GPU; empty in keys of earlier versions of this program.
     """
 
     backbone: str
@@ -342,10 +345,14 @@ class EmbeddingKey:
     precision: Precision
     keras_version: str
     schema: int = 1
+    engine_version: str = ""
+    instructions: str = ""
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, one field per line."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1)
+        """Canonical JSON: sorted keys, one field a line; what earlier versions lacked, only where filled."""
+        later = {"engine_version", "instructions"}
+        fields = {name: value for name, value in asdict(self).items() if value or name not in later}
+        return json.dumps(fields, sort_keys=True, indent=1)
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal."""

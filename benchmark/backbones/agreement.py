@@ -16,7 +16,7 @@ from benchmark.backbones.hardware import gpu_name, has_gpu
 from benchmark.backbones.model_cache import Agreement
 from benchmark.backbones.registry import keras_version
 from benchmark.errors import StorageFull
-from benchmark.machine import processor_flags
+from benchmark.machine import instruction_set
 from benchmark.records import Float32, Float64, Precision, UInt8
 from benchmark.storage import write_whole
 
@@ -98,7 +98,7 @@ def _identity(request: EngineRequest, weights_sha256: str, precision: Precision)
         "precision": precision.value,
         "keras": keras_version(),
         "tensorflow": metadata.version("tensorflow"),
-        "device": gpu_name() if has_gpu() else sorted(processor_flags()),
+        "device": gpu_name() if has_gpu() else instruction_set(),
     }
 
 

@@ -6,18 +6,22 @@ An engine is one module with ``open_frozen(request, precision, sample) -> Frozen
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.backbones.hardware import gpu_name, has_gpu
 from benchmark.backbones.registry import keras_version
 from benchmark.errors import ArgumentError
+from benchmark.machine import instruction_set
 from benchmark.records import (
     Backbone,
     EmbeddingKey,
@@ -167,6 +171,15 @@ def _check_size(request: EngineRequest) -> None:
         )
 
 
+@functools.cache
+def engine_version(engine: Engine) -> str:
+    """The installed version of an engine; ``absent`` where it is not installed."""
+    try:
+        return metadata.version(engine.value)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
 def embedding_key(
     backbone: Backbone,
     weights_sha256: str,
@@ -191,4 +204,6 @@ def embedding_key(
         engine=engine,
         precision=precision,
         keras_version=keras_version(),
+        engine_version=engine_version(engine),
+        instructions=gpu_name() if engine is Engine.TENSORFLOW and has_gpu() else instruction_set(),
     )

@@ -56,6 +56,8 @@ def has_gpu() -> bool:
     """
     if not any(path.exists() for path in _GPU_DEVICES):
         return False
+    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+        return bool(tensorflow.config.list_physical_devices("GPU"))
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         asked = subprocess.run(

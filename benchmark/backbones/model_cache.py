@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmark.backbones.registry import keras_version
 from benchmark.errors import CacheDamaged
+from benchmark.machine import instruction_set
 from benchmark.records import Backbone
 from benchmark.storage import (
     TEMPORARY_PREFIX,
@@ -96,6 +97,8 @@ def identity_of(backbone: Backbone, weights_sha256: str, input_size: int) -> dic
         "keras": keras_version(),
         "tensorflow": metadata.version("tensorflow"),
         "openvino": metadata.version("openvino"),
+        # The conversion is the same everywhere, how well it agrees is not.
+        "instructions": instruction_set(),
     }
 
 

@@ -14,9 +14,10 @@ from benchmark.data.audit import (
 from benchmark.data.audit_output import AUDIT_FILES, audit_table, write_audit
 from benchmark.data.audit_signatures import colour_histograms
 from benchmark.data.contact_sheet import draw_groups
-from benchmark.data.decode import decode, decoder_name
+from benchmark.data.decode import decode
 from benchmark.data.demo import write_demo
 from benchmark.data.files import read_regular
+from benchmark.data.fingerprint import decoder_name
 from benchmark.data.groups import Grouping, auto_groups, group_related
 from benchmark.data.listing import Layout
 from benchmark.data.loading import dataset_name, load_images, regroup

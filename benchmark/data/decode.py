@@ -128,8 +128,8 @@ _FORMATS = (
 )
 
 
-def decoder_name() -> str:
-    """Decoder and version, as they stand in embedding keys: ``pillow-<version>``."""
+def decoder_version() -> str:
+    """Decoder and version, which decide what files are accepted: ``pillow-<version>``."""
     return f"pillow-{PIL.__version__}"
 
 

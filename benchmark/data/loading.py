@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from benchmark.cells import printable
-from benchmark.data.decode import decoder_name
+from benchmark.data.decode import decoder_version
 from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
@@ -66,7 +66,7 @@ def load_images(
         listing = _parts_of_folders(listing, known) if resolved.is_dir() else listing
         _check_known(listing, known)
     listing = dataclasses.replace(listing, entries=name_groups(listing, options.groups))
-    index = Index.load(cache / "index", str(resolved), f"{decoder_name()}|{options.max_pixels}")
+    index = Index.load(cache / "index", str(resolved), f"{decoder_version()}|{options.max_pixels}")
     merged = _merged(listing, index, options, observer)
     images = _assemble(listing, merged, options, known)
     del listing, merged, index

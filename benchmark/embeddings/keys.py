@@ -17,6 +17,8 @@ KEY_DIGITS = 16
 MAX_KEY_BYTES = 65_536
 _FOLDER = re.compile(r"[^./][^/]*-[0-9a-f]{16}")
 _ENUMS = {"resize": Resize, "preprocessing": PreprocessingMode, "engine": Engine, "precision": Precision}
+# Missing in the keys of earlier versions.
+_LATER = {"engine_version", "instructions"}
 _INTEGERS = {"input_size", "schema"}
 
 
@@ -60,9 +62,10 @@ def _key_of(record: object) -> EmbeddingKey:
     if not isinstance(record, Mapping):
         raise TypeError(f"a JSON {type(record).__name__}")
     names = {field.name for field in fields(EmbeddingKey)}
-    if set(record) != names:
-        raise KeyError(", ".join(sorted(map(str, set(record) ^ names))))
-    return EmbeddingKey(**{name: _field(name, record[name]) for name in names})
+    wrong = set(record) ^ names
+    if not wrong <= _LATER:
+        raise KeyError(", ".join(sorted(map(str, wrong))))
+    return EmbeddingKey(**{name: _field(name, record[name]) for name in names & set(record)})
 
 
 def _field(name: str, value: object) -> Any:  # noqa: ANN401 - each field has its own type

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchmark.backbones import (
     EngineRequest,
     FrozenBackbone,
     embedding_key,
+    engines,
     load_weights,
     open_engine,
     plan_engine,
@@ -20,6 +22,7 @@ from benchmark.backbones import (
 )
 from benchmark.backbones.agreement import compare
 from benchmark.errors import ArgumentError
+from benchmark.machine import instruction_set
 from benchmark.records import Backbone, Engine, Float32, Precision, Resize, UInt8
 
 ENGINES = ["tensorflow_request", "openvino_request"]
@@ -188,3 +191,29 @@ def test_every_field_of_a_key_comes_from_what_was_used(tiny: Backbone) -> None:
     )
     assert (key.backbone, key.arguments, key.pooling) == ("MobileNet_0.25", (("alpha", "0.25"),), "avg")
     assert (key.engine, key.precision, key.input_size) == (Engine.OPENVINO, Precision.BFLOAT16, 64)
+    assert (key.engine_version, key.instructions) == (metadata.version("openvino"), instruction_set())
+
+
+def test_another_version_or_processor_is_another_key(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key_of(engine: Engine) -> str:
+        return embedding_key(
+            tiny,
+            "a" * 64,
+            input_size=64,
+            resize=Resize.BILINEAR,
+            decoder="pixels-1",
+            engine=engine,
+            precision=Precision.FLOAT32,
+        ).digest()
+
+    here = {engine: key_of(engine) for engine in Engine}
+    monkeypatch.setattr(engines, "instruction_set", lambda: "x86_64+avx2")
+    assert all(key_of(engine) != digest for engine, digest in here.items())
+    monkeypatch.undo()
+    monkeypatch.setattr(engines, "engine_version", lambda engine: f"{engine} 99")
+    assert all(key_of(engine) != digest for engine, digest in here.items())
+    monkeypatch.undo()
+    monkeypatch.setattr(engines, "has_gpu", lambda: True)
+    monkeypatch.setattr(engines, "gpu_name", lambda: "NVIDIA H100")
+    assert key_of(Engine.TENSORFLOW) != here[Engine.TENSORFLOW]
+    assert key_of(Engine.OPENVINO) == here[Engine.OPENVINO], "it computes on the processor"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.data import decode, decoder_name
+from benchmark.data import decode, decoder_name, fingerprint
 from benchmark.errors import DataError
+from benchmark.records import UInt8
 
 # decode.py asks for the same at import, but pytest starts every test with filters of its own.
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\..*Plugin")
@@ -386,8 +388,27 @@ def test_a_bomb_above_pillows_own_limit_gives_no_warning() -> None:
     assert not caught
 
 
-def test_the_decoder_is_named_with_its_version() -> None:
-    assert decoder_name() == f"pillow-{Image.__version__}"
+def test_the_decoder_is_named_after_its_pixels_not_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder_name.cache_clear()
+    name = decoder_name()
+    assert re.fullmatch(r"pixels-[0-9a-f]{16}", name)
+    monkeypatch.setattr("PIL.__version__", "99.0.1")
+    decoder_name.cache_clear()
+    assert decoder_name() == name
+    for one in sorted(fingerprint._PICTURES.iterdir()):
+
+        def slightly(content: bytes, changed: bytes = one.read_bytes()) -> UInt8:
+            """One level of one pixel of one picture."""
+            pixels = decode(content).copy()
+            pixels[3, 4, 1] ^= content == changed
+            return pixels
+
+        monkeypatch.setattr(fingerprint, "decode", slightly)
+        decoder_name.cache_clear()
+        assert decoder_name() != name
+    monkeypatch.undo()
+    decoder_name.cache_clear()
+    assert decoder_name() == name
 
 
 SEEDS = [case.build() for case in GOOD if "20000" not in case.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -94,6 +95,20 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert removed.size_bytes == 2 * one
     assert {entry.key for entry in store.entries()} == {keys[0], keys[2]}
     assert store.enforce_limit(2 * one).paths == ()
+
+
+def test_keys_of_earlier_versions_stay_readable(tmp_path: Path) -> None:
+    """Those had neither engine version nor instruction set; nobody asks for them, and nothing is damaged."""
+    earlier = replace(KEY, engine_version="", instructions="")
+    assert set(json.loads(earlier.to_json())).isdisjoint({"engine_version", "instructions"})
+    later = replace(KEY, engine_version="2.21.0", instructions="x86_64+avx2")
+    assert json.loads(later.to_json())["instructions"] == "x86_64+avx2"
+    for key in (earlier, later):
+        fill(tmp_path, rows=10, per_part=10, key=key)
+    store = EmbeddingStore(tmp_path)
+    assert {entry.key for entry in store.entries()} == {earlier, later}
+    report = store.verify()
+    assert (report.keys, report.rows, report.damages) == (2, 20, ())
 
 
 def test_keys_in_use_stay(tmp_path: Path) -> None:
