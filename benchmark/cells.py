@@ -1,29 +1,69 @@
-"""Text cells of CSV files that no spreadsheet runs as a formula."""
+"""Text and numbers as they are shown: on a screen, in a CSV cell, on a page.
+
+Names of files, folders and classes are foreign text. ``printable`` is the one place where what they may do to
+a terminal, a table or a line of text is taken from them; a CSV cell gives the very name back.
+"""
 
 from __future__ import annotations
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+import math
+import re
 
-
-def guarded(text: str, *, raw: str | None = None) -> str:
-    """Text with a leading apostrophe where it looks like a formula; spreadsheets hide it (OWASP's rule).
-
-    Args:
-        text: the cell as it will be shown.
-        raw: the cell before control characters were escaped, where they were.
-    """
-    looks = text.startswith(FORMULA_STARTS) or (raw is not None and raw.startswith(FORMULA_STARTS))
-    return f"'{text}" if looks else text
-
-
-def unguarded(cell: str) -> str:
-    """The text that ``guarded`` was given."""
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
+_FORMULA_STARTS = ("=", "+", "-", "@")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt]))")
+_LETTERS = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def printable(text: str) -> str:
-    """Text on one line: control characters escaped."""
+    r"""Text on one line that shows what it is: ``\n``, ``\x1b``, ``\u202e`` for what is not printable.
+
+    Control characters, marks that turn the writing direction, invisible characters and bytes that are not
+    UTF-8 (surrogates) are escaped. What was escaped already stays as it is.
+    """
+    if text.isprintable():
+        return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
+
+
+def safe_cell(text: str) -> str:
+    r"""Text as the cell of a CSV file: printable, and no spreadsheet runs it as a formula (OWASP's rule).
+
+    What looks like a formula gets a leading apostrophe, which spreadsheets hide. A backslash that could be
+    read as the beginning of an escape becomes ``\x5c``, so that ``cell_text`` finds every text again.
+    """
+    cell = printable(_ESCAPE.sub(lambda found: rf"\x5c{found[0][1:]}", text))
+    return f"'{cell}" if _looks_like_formula(cell) else cell
+
+
+def cell_text(cell: str) -> str:
+    """The text that ``safe_cell`` was given."""
+    plain = cell[1:] if cell[:1] == "'" and _looks_like_formula(cell[1:]) else cell
+    return _ESCAPE.sub(_letter, plain)
+
+
+def _letter(found: re.Match[str]) -> str:
+    digits = found[1] or found[2] or found[3]
+    return (
+        chr(int(digits, 16)) if digits and int(digits, 16) <= 0x10FFFF else _LETTERS.get(found[4], found[0])
+    )
+
+
+def _looks_like_formula(cell: str) -> bool:
+    # Apostrophes of the text itself do not count, so that one of ours is told from them.
+    return cell.lstrip("'").startswith(_FORMULA_STARTS)
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """A number as people write it: ``1,360``, ``12.5``, ``0.004``, never ``1.36e+03``; empty for nan.
+
+    Args:
+        value: any number.
+        digits: significant ones that are kept; those before the point all stay.
+    """
+    if not math.isfinite(value):
+        return "" if math.isnan(value) else str(value)
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    shown = f"{value:,.{max(0, digits - 1 - exponent)}f}"
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cells import guarded, printable, unguarded
+from benchmark.cells import cell_text, figure, printable, safe_cell
 from benchmark.errors import StorageFull
 from benchmark.storage import (
     check_inside,
@@ -54,16 +54,35 @@ def test_the_error_says_what_to_do(number: int, advice: str) -> None:
     assert error.exit_status == 1
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "'x", "plain", ""])
-def test_guarded_cells_come_back(text: str) -> None:
-    cell = guarded(text)
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1", "-1", "@x", "\tx", "'x", "'=x", "plain", "", "a\\nb", "a\nb", "\\x1b", "\udce9", "\u202e"],
+)
+def test_safe_cells_come_back(text: str) -> None:
+    cell = safe_cell(text)
     assert not cell.startswith(("=", "+", "-", "@", "\t"))
-    assert unguarded(cell) == text
+    assert cell.isprintable()
+    assert cell_text(cell) == text
 
 
 def test_control_characters_are_escaped() -> None:
     assert printable("a\nb") == "a\\nb"
-    assert guarded(printable("\t=x"), raw="\t=x").startswith("'")
+    assert printable("\x1b[31m\u202eevil") == "\\x1b[31m\\u202eevil"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1360.0, "1,360"),
+        (12.5, "12.5"),
+        (0.004, "0.004"),
+        (123456.7, "123,457"),
+        (0, "0"),
+        (1e-9, "0.000000001"),
+    ],
+)
+def test_figures_are_plain(value: float, shown: str) -> None:
+    assert figure(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
+from benchmark.cells import printable
+from benchmark.cli.printing import say
 from benchmark.cli.signals import Terminated, arriving_signals
 from benchmark.errors import ArgumentError, BenchmarkError
 
@@ -65,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         return _explain(error, error.exit_status, words)
     except KeyboardInterrupt:
-        print("Interrupted. Everything finished so far is kept; run the same command again.", file=sys.stderr)
+        say("Interrupted. Everything finished so far is kept; run the same command again.")
         return _INTERRUPTED
     except Terminated:
-        print("Terminated. Everything finished so far is kept; run the same command again.", file=sys.stderr)
+        say("Terminated. Everything finished so far is kept; run the same command again.")
         return _TERMINATED
     except BrokenPipeError:
         # The reader of a pipe (head, less) left. Python would complain again while it flushes at exit.
@@ -93,7 +95,7 @@ def _run(words: list[str]) -> int:
 def _explain(error: BenchmarkError, status: int, words: Sequence[str]) -> int:
     if "--debug" in words:
         traceback.print_exception(error)
-    print(f"backbones: {_one_line(str(error))}", file=sys.stderr)
+    say(f"backbones: {printable(str(error))}")
     return status
 
 
@@ -106,10 +108,3 @@ def _unforeseen(error: Exception) -> BenchmarkError:
     wrapped = BenchmarkError("the command could not go on", got=got, next_step=next_step)
     wrapped.__cause__ = error
     return wrapped
-
-
-def _one_line(message: str) -> str:
-    """The message with newlines and escape sequences, which a file name may hold, made visible."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in message
-    )

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones import parse_weights, select
 from benchmark.cli import arguments as read
 from benchmark.cli.observer import make_observer
-from benchmark.cli.printing import print_board, print_renderable, print_rows
+from benchmark.cli.printing import print_board, print_renderable, print_rows, put, say
 from benchmark.errors import ArgumentError
 from benchmark.records import Backbone
 
 if TYPE_CHECKING:
     from benchmark.data import Finding
     from benchmark.embeddings import CacheEntry
-    from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest
+    from benchmark.pipeline import Embedded, EmbedRequest, Plan, Ranked, RankRequest
 
 
 def list_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -51,7 +51,7 @@ def demo_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
     folder = write_demo(arguments.folder, count=arguments.count, seed=arguments.seed)
     if not arguments.quiet:
-        print(f"{arguments.count} images are in {folder}", file=sys.stderr)
+        say(f"{arguments.count} images are in {folder}")
     return 0
 
 
@@ -78,7 +78,7 @@ def audit_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             print_renderable(note)
     else:
         print_rows([_finding_row(finding) for finding in audited.report.findings], arguments.format)
-    print(f"Written to {folder}", file=sys.stderr)
+    say(f"Written to {folder}")
     return 0
 
 
@@ -126,9 +126,9 @@ def _cache_verify(arguments: argparse.Namespace) -> int:
     with make_observer(quiet=arguments.quiet) as observer:
         report = EmbeddingStore(arguments.cache).verify(observer)
     for damage in report.damages:
-        print(f"damaged: {damage}", file=sys.stderr)
+        say(f"damaged: {damage}")
     for path in report.strangers:
-        print(f"not ours: {path}", file=sys.stderr)
+        say(f"not ours: {path}")
     facts = {"keys": report.keys, "parts": report.parts, "rows": report.rows, "size_bytes": report.size_bytes}
     print_rows([{**facts, "damaged": len(report.damages)}], arguments.format)
     return 1 if report.damages else 0
@@ -150,8 +150,8 @@ def _cache_clean(arguments: argparse.Namespace) -> int:
     freed = sum(one.size_bytes for one in removed)
     gone = sum(len(one.paths) for one in removed) + len(clean_scratch(arguments.cache))
     if arguments.format == "table":
-        print(f"joined parts: {joined} fewer\n" if joined else "", end="")
-        print(f"removed {gone} files and folders, {freed:,} bytes")
+        put(f"joined parts: {joined} fewer\n" if joined else "")
+        put(f"removed {gone} files and folders, {freed:,} bytes\n")
     else:
         print_rows([{"removed": gone, "size_bytes": freed, "parts_fewer": joined}], arguments.format)
     return 0
@@ -169,7 +169,7 @@ def report_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     dataset = dataset_name(arguments.data)
     ranked = rebuild_report(_stored_request(arguments, dataset), dataset)
     print_board(ranked.board, arguments.format)
-    print(f"Written to {ranked.folder}", file=sys.stderr)
+    say(f"Written to {ranked.folder}")
     return 0
 
 
@@ -253,10 +253,35 @@ def rank_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         ranked = rank_backbones(_rank_request(arguments, words), observer)
     print_board(ranked.board, arguments.format)
     if not arguments.quiet:
-        print(f"Written to {ranked.folder} (this run: {ranked.run})", file=sys.stderr)
+        say(f"Written to {ranked.folder} (this run: {ranked.run})")
+        for line in _what_now(ranked, arguments):
+            say(line)
     if ranked.replaced:
-        print(ranked.replaced, file=sys.stderr)
+        say(ranked.replaced)
     return 0
+
+
+def _what_now(ranked: Ranked, arguments: argparse.Namespace) -> Iterator[str]:
+    """What to do with a board: the pick and why, the page to open, the next command."""
+    board = ranked.board
+    page = f"Open {ranked.folder / 'leaderboard.html'}"
+    if board.winner is None:
+        yield f"No pick: these scores are at chance level. {page}"
+        yield f"Next: {shlex.join(['backbones', 'audit', str(arguments.data), *_places(arguments)])}"
+        return
+    first = next(row for row in board.rows if row["backbone"] == board.winner)
+    yield (
+        f"Pick: {board.winner}, the smallest of the first group ({first['size_bytes'] / 1e6:.1f} MB, val F1 "
+        f"{first['val_f1']:.3f}). {page}"
+    )
+    words = ["backbones", "finetune", str(arguments.data), "--winner", board.winner, *_places(arguments)]
+    yield f"Next: {shlex.join(words)}"
+
+
+def _places(arguments: argparse.Namespace) -> list[str]:
+    """The folders of a command, where they are not the usual ones."""
+    usual = (("--cache", arguments.cache, "embeddings_cache"), ("--results", arguments.results, "results"))
+    return [word for name, path, default in usual if str(path) != default for word in (name, str(path))]
 
 
 def _embed_request(arguments: argparse.Namespace) -> EmbedRequest:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones import parse_weights
-from benchmark.cells import printable
 from benchmark.cli import arguments as read
 from benchmark.cli.observer import make_observer
-from benchmark.cli.printing import print_rows, rows_text
+from benchmark.cli.printing import print_rows, put, rows_text, say
 from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.records import Task
 from benchmark.storage import write_whole
@@ -34,7 +33,7 @@ def recipes_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from benchmark.finetuning import load_recipe, recipe_names, recipe_text
 
     if arguments.name is not None:
-        print(recipe_text(arguments.name), end="")
+        put(recipe_text(arguments.name))
         return 0
     print_rows([_recipe_row(load_recipe(name)) for name in recipe_names()], arguments.format)
     return 0
@@ -60,11 +59,11 @@ def finetune_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
     print_rows([_model_row(model) for model in result.models], arguments.format)
     for model in result.models:
         for note in model.notes:
-            print(f"{model.backbone}: {note}", file=sys.stderr)
+            say(f"{model.backbone}: {note}")
     for remark in result.remarks:
-        print(remark, file=sys.stderr)
+        say(remark)
     for model in result.models:
-        print(f"Written to {model.model_dir}", file=sys.stderr)
+        say(f"Written to {model.model_dir}")
     return 1 if result.failed else 0
 
 
@@ -205,17 +204,17 @@ def _show(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None
     try:
         write_whole(arguments.output, text.encode(), root=arguments.output.parent)
     except StorageFull:
-        print(text, end="")
+        put(text)
         raise
-    print(f"Written to {arguments.output}", file=sys.stderr)
+    say(f"Written to {arguments.output}")
 
 
 def _say_lines(lines: Sequence[str]) -> None:
     """Lines on stderr, of which there may be as many as files."""
     for line in lines[:_MOST_LINES]:
-        print(printable(line), file=sys.stderr)
+        say(line)
     if len(lines) > _MOST_LINES:
-        print(f"... and {len(lines) - _MOST_LINES} more", file=sys.stderr)
+        say(f"... and {len(lines) - _MOST_LINES} more")
 
 
 def _predictions(

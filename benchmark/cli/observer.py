@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from benchmark.cells import printable
+from benchmark.cli.printing import say
 from benchmark.records import Observer
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class Lines:
         if now - self._said.get(task, now) >= _LINE_SECONDS:
             self._said[task] = now
             total = self._totals.get(task, 0)
-            self._say(f"{task}: {done}{f'/{total}' if total else ''} {note}")
+            self._say(", ".join(filter(None, (f"{task}: {done:,}{f' of {total:,}' if total else ''}", note))))
 
     def finished(self, task: str, note: str = "") -> None:
         """Say how long it took."""
@@ -75,11 +77,11 @@ class Lines:
 
     def message(self, text: str) -> None:
         """Say it, even when quiet."""
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            print(text.rstrip(), file=sys.stderr, flush=True)
+            say(text)
 
 
 class Bars:
@@ -102,12 +104,12 @@ class Bars:
 
     def started(self, task: str, total: int) -> None:
         """Add a bar."""
-        self._tasks[task] = self._progress.add_task(task, total=total or None, note="")
+        self._tasks[task] = self._progress.add_task(printable(task), total=total or None, note="")
 
     def advanced(self, task: str, done: int, note: str = "") -> None:
         """Move the bar."""
         if task in self._tasks:
-            self._progress.update(self._tasks[task], completed=done, note=note)
+            self._progress.update(self._tasks[task], completed=done, note=printable(note))
 
     def finished(self, task: str, note: str = "") -> None:
         """Replace the bar by a line."""
@@ -116,13 +118,14 @@ class Bars:
             return
         elapsed = self._progress.tasks[self._progress.task_ids.index(bar)].elapsed or 0.0
         self._progress.remove_task(bar)
-        self._progress.console.print(
-            f"  {task}: {elapsed:.1f} s {note}".rstrip(), highlight=False, markup=False
-        )
+        self._print(f"  {task}: {elapsed:.1f} s {note}".rstrip())
 
     def message(self, text: str) -> None:
         """A line above the bars."""
-        self._progress.console.print(text, markup=False)
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        self._progress.console.print(printable(text), highlight=False, markup=False)
 
 
 def _make_progress() -> Progress:
@@ -130,11 +133,11 @@ def _make_progress() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         transient=True,
     )

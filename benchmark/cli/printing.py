@@ -10,10 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cells import guarded, printable
+from benchmark.cells import printable, safe_cell
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from benchmark.records import Leaderboard
 
@@ -21,12 +21,22 @@ _PIPED_WIDTH = 240
 _Rows = Sequence[Mapping[str, Any]]
 
 
+def say(text: object) -> None:
+    """Tell a person something, on stderr; names of files can neither break a line nor steer the terminal."""
+    print("\n".join(map(printable, str(text).split("\n"))).rstrip(), file=sys.stderr, flush=True)
+
+
+def put(text: str) -> None:
+    """Write a result to stdout, line by line as safe as ``say``."""
+    print("\n".join(map(printable, text.split("\n"))), end="")
+
+
 def print_rows(rows: _Rows, style: str) -> None:
     """Print rows as a table, CSV or JSON; their keys are the columns."""
     if style == "table":
         _print_table(rows)
     else:
-        print(rows_text(rows, style), end="")
+        put(rows_text(rows, style))
 
 
 def rows_text(rows: _Rows, style: str) -> str:
@@ -63,7 +73,7 @@ def _cell(value: object) -> object:
         return ""
     if isinstance(value, int | float):
         return value
-    return guarded(printable(str(value)), raw=str(value))
+    return safe_cell(str(value))
 
 
 def _print_table(rows: _Rows) -> None:
@@ -82,7 +92,7 @@ def _print_table(rows: _Rows) -> None:
         )
     for row in rows:
         table.add_row(*(Text(_shown(row.get(name))) for name in columns))
-    console().print(table)
+    print_renderable(table)
 
 
 def _shown(value: object) -> str:
@@ -90,13 +100,6 @@ def _shown(value: object) -> str:
     if _unknown(value):
         return ""
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
-
-
-def console() -> Console:
-    """A console for results: as wide as the terminal, or wide enough for every column when piped."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
 
 
 def print_board(board: Leaderboard, style: str) -> None:
@@ -110,5 +113,12 @@ def print_board(board: Leaderboard, style: str) -> None:
 
 
 def print_renderable(what: RenderableType) -> None:
-    """Print what rich can show; text is taken as it is, not as markup."""
-    console().print(what, markup=False, highlight=False)
+    """Print what rich can show, as wide as the terminal; piped, with every column and without padding."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        Console().print(what, markup=False, highlight=False)
+        return
+    buffer = io.StringIO()
+    Console(file=buffer, width=_PIPED_WIDTH).print(what, markup=False, highlight=False)
+    print("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))

@@ -11,7 +11,7 @@ from benchmark.data.audit import (
     row_parts,
     torn_group_findings,
 )
-from benchmark.data.audit_output import AUDIT_FILES, audit_table, write_audit
+from benchmark.data.audit_output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet
 from benchmark.data.audit_signatures import colour_histograms
 from benchmark.data.contact_sheet import draw_groups
 from benchmark.data.decode import decode
@@ -63,4 +63,5 @@ __all__ = [
     "torn_group_findings",
     "write_audit",
     "write_demo",
+    "write_pair_sheet",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cells import guarded
+from benchmark.cells import printable, safe_cell
 from benchmark.data.audit import AuditReport, Severity
 from benchmark.data.contact_sheet import draw_pairs
 from benchmark.data.reading import class_sizes
@@ -35,7 +35,7 @@ _PAIR_COLUMNS = (
 )
 SHEET_PAIRS = 24
 AUDIT_FILES = ("audit_summary.csv", "audit_pairs.csv", "audit_pairs.png")
-"""Everything that ``write_audit`` may write."""
+"""Everything that ``write_audit`` and ``write_pair_sheet`` may write, the picture last."""
 
 
 def audit_table(report: AuditReport) -> RenderableType:
@@ -43,14 +43,15 @@ def audit_table(report: AuditReport) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"Audit of {report.name}: {report.images} distinct images", title_justify="left")
+    title = Text(f"Audit of {printable(report.name)}: {report.images:,} distinct images")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("severity", no_wrap=True)
     table.add_column("count", justify="right", no_wrap=True)
     table.add_column("finding", overflow="fold", ratio=1)
     for finding in report.findings:
-        text = Text(_shown(finding.text))
+        text = Text(printable(finding.text))
         if finding.next_step:
-            text.append(f" {finding.next_step}", style="italic")
+            text.append(f" {printable(finding.next_step)}", style="italic")
         table.add_row(Text(finding.severity.value, style=_STYLES[finding.severity]), str(finding.count), text)
     if not report.findings:
         table.add_row("", "", "Nothing found.")
@@ -58,9 +59,7 @@ def audit_table(report: AuditReport) -> RenderableType:
 
 
 def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Path, ...]:
-    """Write ``audit_summary.csv``, ``audit_pairs.csv`` and, where there are pairs, ``audit_pairs.png``.
-
-    The picture of an earlier audit goes where this one found no pairs.
+    """Write ``audit_summary.csv`` and ``audit_pairs.csv``; the picture is ``write_pair_sheet``'s.
 
     Returns:
         The files written.
@@ -89,39 +88,31 @@ def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Pa
         )
         for pair in report.pairs
     ]
-    summary_file, pairs_file, sheet_file = (folder / name for name in AUDIT_FILES)
+    summary_file, pairs_file, _ = (folder / name for name in AUDIT_FILES)
     written = {summary_file: _csv(_SUMMARY_COLUMNS, summary), pairs_file: _csv(_PAIR_COLUMNS, pairs)}
-    if report.pairs:
-        written[sheet_file] = draw_pairs(report.pairs[:SHEET_PAIRS], images.root)
     for path, content in written.items():
         write_whole(path, content, root=folder)
-    if not report.pairs:
-        _remove(sheet_file)
     return tuple(written)
 
 
-def _remove(path: Path) -> None:
+def write_pair_sheet(report: AuditReport, images: ImageSet, folder: Path) -> None:
+    """Write ``audit_pairs.png``, the first pairs side by side; that of an earlier audit goes in any case.
+
+    Raises:
+        StorageFull: the folder cannot be written.
+    """
+    path = folder / AUDIT_FILES[-1]
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, path) from error
+    if report.pairs:
+        write_whole(path, draw_pairs(report.pairs[:SHEET_PAIRS], images.root), root=folder)
 
 
 def _csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([safe_cell(value) if isinstance(value, str) else value for value in row] for row in rows)
     return stream.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    """A value that no spreadsheet runs as a formula: text that looks like one gets a leading apostrophe."""
-    if not isinstance(value, str):
-        return value
-    return guarded(_shown(value))
-
-
-def _shown(text: str) -> str:
-    """Text that can be encoded: bytes of a file name that are no UTF-8 become ``?``."""
-    return text.encode("utf-8", "replace").decode()

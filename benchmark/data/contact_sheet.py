@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from benchmark.cells import printable
 from benchmark.data.decode import MAX_PIXELS, glance
 from benchmark.data.files import read_regular
 from benchmark.errors import DataError
@@ -132,7 +133,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _fit(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
     """The text, its beginning cut off until it fits: the end of a path says most."""
-    text = text.encode("utf-8", "replace").decode()
+    text = printable(text)
     if pen.textlength(text, font=_font(11)) <= width:
         return text
     while text and pen.textlength(f"…{text}", font=_font(11)) > width:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmark.cells import printable
 from benchmark.records import Float32, UInt8
 from benchmark.storage import path_part
 
@@ -87,6 +88,7 @@ def _draw_strip(canvas: Image.Image, top: int, caption: str, unit: str) -> None:
 def _fitting(
     pen: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> str:
+    text = printable(text)
     if pen.textlength(text, font=font) <= width:
         return text
     while text and pen.textlength(text + "...", font=font) > width:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.cells import guarded, printable
+from benchmark.cells import safe_cell
 from benchmark.data import DataOptions, load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.runtimes import Predictor
@@ -220,16 +220,11 @@ def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
     """The text that ``write_predictions_csv`` writes."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", *[_safe(f"p_{label}") for label in labels], "error"])
+    writer.writerow(["path", "label", *[safe_cell(f"p_{label}") for label in labels], "error"])
     for row in rows:
         numbers: list[object] = [*row.probabilities] or [""] * len(labels)
-        writer.writerow([_safe(row.path), _safe(row.label), *numbers, _safe(row.error)])
+        writer.writerow([safe_cell(row.path), safe_cell(row.label), *numbers, safe_cell(row.error)])
     return buffer.getvalue()
-
-
-def _safe(text: str) -> str:
-    """A cell on one line that no spreadsheet runs; control characters are escaped."""
-    return guarded(printable(text), raw=text)
 
 
 def write_predictions_json(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:

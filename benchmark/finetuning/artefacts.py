@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.cells import printable
 from benchmark.finetuning import pictures
 from benchmark.finetuning.augment import augment_images, view_keys
 from benchmark.finetuning.feed import Pixels
@@ -27,7 +28,6 @@ from benchmark.finetuning.tables import (
     labels_txt,
     predicted_labels,
     predictions_csv,
-    printable,
     split_csv,
 )
 from benchmark.finetuning.training import Trained

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from benchmark.finetuning.tables import printable
+from benchmark.cells import printable
 from benchmark.records import Float32, Int64, UInt8
 
 _DPI = 110

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from benchmark.cells import guarded
-from benchmark.cells import printable as escaped
+from benchmark.cells import printable, safe_cell
 from benchmark.finetuning.scoring import Scoring
 from benchmark.records import Bool, Float32, ImageSet, Int64, Task
 
@@ -19,16 +18,6 @@ PARTS = ("train", "val", "test")
 def whole_text(text: str) -> str:
     """Text that is valid UTF-8: bytes of file names that were not are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def printable(text: str) -> str:
-    """Text that every file and picture can hold: bytes that are not UTF-8 and control characters escaped."""
-    return escaped(whole_text(text))
-
-
-def safe_cell(text: str) -> str:
-    """A CSV cell that no spreadsheet takes for a formula (OWASP's rule: a leading apostrophe)."""
-    return guarded(printable(text), raw=text)
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from benchmark.data import (
@@ -16,9 +17,11 @@ from benchmark.data import (
     tell_reading,
     torn_group_findings,
     write_audit,
+    write_pair_sheet,
 )
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheError
+from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime
@@ -72,17 +75,20 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
     results.claim(watch)
     folder = place(results.path, "audit")
     write_audit(audited.report, audited.images, folder)
-    _write_beside(audited.images, folder)
+    write_rejected(audited.images.rejected, folder)
+    cosmetics = Cosmetics()
+    cosmetics.make("audit_pairs.png", partial(write_pair_sheet, audited.report, audited.images, folder))
+    cosmetics.make(_GROUPS_FILE, partial(_write_groups, audited.images, folder))
+    for note in cosmetics.notes:
+        watch.message(note)
     return audited, folder
 
 
-def _write_beside(images: ImageSet, folder: Path) -> None:
-    """Pictures of the groups and the list of rejected files; without them, none of an earlier audit stays."""
+def _write_groups(images: ImageSet, folder: Path) -> None:
+    """A picture of the groups; that of an earlier audit goes in any case."""
+    remove_files(folder, [_GROUPS_FILE])
     if images.groups is not None:
         write_whole(folder / _GROUPS_FILE, draw_groups(images, images.groups), root=folder)
-    else:
-        remove_files(folder, [_GROUPS_FILE])
-    write_rejected(images.rejected, folder)
 
 
 def cheapest_pretrained(request: RankRequest) -> Backbone | None:

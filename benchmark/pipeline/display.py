@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmark.pipeline.planning import Plan, scaled_flops
 from benchmark.pipeline.progress import ProgressTable, Stage
@@ -11,31 +11,38 @@ from benchmark.records import Observer
 
 # Preparing (building, converting) costs about as much as this much arithmetic, whatever the backbone.
 _PREPARE_FLOPS = 200e9
-BOARD = "all backbones"
+BOARD = "backbones"
 
 
 class Board:
-    """How far a whole job is, counted in arithmetic; a job has one window of images after the other.
+    """How far a whole job is: backbones that are done, and the share of the arithmetic that is spent.
 
     Args:
         observer: is told.
         cost: of the whole job, the sum of ``cost_of`` over backbones and windows.
+        portions: of each backbone, how many windows of images it takes part in.
     """
 
-    def __init__(self, observer: Observer, cost: float) -> None:
+    def __init__(self, observer: Observer, cost: float, portions: Mapping[str, int]) -> None:
         self._observer = observer
         self._ahead = cost
         self._behind = 0.0
+        self._portions = dict(portions)
         self._begun = time.perf_counter()
-        observer.started(BOARD, 100)
+        observer.started(BOARD, len(self._portions))
 
     def advanced(self, spent: float) -> None:
         """Tell what is spent, this much of it on the present window."""
         total = self._behind + self._ahead
         share = min(1.0, (self._behind + spent) / total) if total else 1.0
         elapsed = time.perf_counter() - self._begun
-        left = f"about {_clock(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
-        self._observer.advanced(BOARD, round(100 * share), left)
+        left = f", about {_spoken(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
+        done = sum(not portions for portions in self._portions.values())
+        self._observer.advanced(BOARD, done, f"{100 * share:.0f} % of the work{left}")
+
+    def backbone_done(self, name: str) -> None:
+        """Count one window of a backbone as done."""
+        self._portions[name] -= 1
 
     def window_done(self, cost: float) -> None:
         """Count a window as done that was expected to cost this much, whatever became of its backbones."""
@@ -97,6 +104,7 @@ class EmbeddingDisplay:
         self._stages[position] = stage
         if stage is Stage.DONE:
             self._observer.finished(name)
+            self._board.backbone_done(name)
         else:
             self._observer.advanced(name, done, self._note(position, stage, done))
 
@@ -112,7 +120,7 @@ class EmbeddingDisplay:
         return cost_of(self._plans[position], done) if stage is Stage.WORKING else 0.0
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _spoken(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

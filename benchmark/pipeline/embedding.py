@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -211,7 +212,13 @@ class _Work:
             windows = self._windows(self._unfinished())
             if not windows:
                 return
-            board = Board(self.observer, sum(window.cost for window in windows))
+            portions = Counter(
+                self.plans[one].backbone.name
+                for window in windows
+                for one in window.positions
+                if self._count(one, window.rows)
+            )
+            board = Board(self.observer, sum(window.cost for window in windows), portions)
             for window in windows:
                 self._embed_window(window, board)
             board.finished()

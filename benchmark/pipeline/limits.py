@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from benchmark.cells import figure
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, stopped_outcome
 from benchmark.pipeline.requests import RankRequest
@@ -36,5 +37,7 @@ def _reason(request: RankRequest, plan: Plan) -> str:
         return ""
     latency = load_measurement(request.embed.cache, plan.key).latency_ms
     if math.isnan(latency):
-        return f"its latency is not known, and --max-latency-ms {limit:g} was asked for"
-    return f"{latency:.1f} ms an image is more than --max-latency-ms {limit:g}" if latency > limit else ""
+        return f"its latency is not known, and --max-latency-ms {figure(limit)} was asked for"
+    return (
+        f"{latency:.1f} ms an image is more than --max-latency-ms {figure(limit)}" if latency > limit else ""
+    )

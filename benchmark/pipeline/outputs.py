@@ -7,33 +7,39 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmark import __version__
 from benchmark.backbones import keras_version
-from benchmark.data import AUDIT_FILES, write_audit
+from benchmark.data import AUDIT_FILES, write_audit, write_pair_sheet
 from benchmark.errors import DataError
 from benchmark.machine import cores, processor_name
 from benchmark.pipeline.baselines import are_settled, fine_tuned
 from benchmark.pipeline.boards import Ranked
+from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import request_options
-from benchmark.records import Outcome, Truth
+from benchmark.records import Leaderboard, Outcome, Truth
 from benchmark.reporting import (
     BOARD_FILES,
     BackboneRecord,
     DataRecord,
+    Extras,
     RunRecord,
+    class_scores,
+    plot_makers,
     read_run_record,
     remove_files,
     write_board,
     write_image_list,
+    write_page,
     write_run_record,
 )
 from benchmark.storage import check_inside, place, write_whole
@@ -68,7 +74,9 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
     """
     digest = board_digest(ranked, job)
     if not (are_settled(job) and _take_over(run, digest)):
-        _write_pages(run, ranked, job)
+        notes = _write_pages(run, ranked, job)
+        if notes:  # the next run shall try again
+            ranked, digest = replace(ranked, board=_with_notes(ranked.board, notes)), ""
     record = _record(run, request, ranked, started)
     write_run_record(replace(record, options={**record.options, "board_digest": digest}), run.path)
     replaced = _replaced(run, record)
@@ -100,24 +108,45 @@ def _replaced(run: Run, record: RunRecord) -> str:
     )
 
 
-def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> None:
-    images = ranked.images
+def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> list[str]:
+    """Write the board, the audit, plots and the page; returns a note for each picture that failed."""
+    images, report, truth = ranked.images, ranked.report, Truth.of(ranked.images)
+    cosmetics = Cosmetics()
+    if report is not None:
+        write_audit(report, images, run.path)
+        cosmetics.make("audit_pairs.png", partial(write_pair_sheet, report, images, run.path))
+    else:  # a stored board of the same images: their audit still holds
+        _link_all(run.folder, run.path, [name for name in AUDIT_FILES if (run.folder / name).is_file()])
+    write_image_list(images, run.path)
     baselines = ranked.baselines(job)
+    makers = plot_makers(ranked.board, ranked.outcomes, class_scores(ranked.outcomes, truth))
+    drawn = [cosmetics.make("A plot", maker) for maker in makers]
+    plots = tuple(plot for plot in drawn if plot is not None)
+    board = _with_notes(ranked.board, cosmetics.notes)
     write_board(
-        ranked.board,
+        board,
         ranked.outcomes,
-        Truth.of(images),
+        truth,
         run.path,
-        title=images.name,
+        plots=plots,
         baselines=baselines.methods,
         baseline_scores=baselines.backbones,
         rejected=images.rejected,
     )
-    if ranked.report is not None:
-        write_audit(ranked.report, images, run.path)
-    else:  # a stored board of the same images: their audit still holds
-        _link_all(run.folder, run.path, [name for name in AUDIT_FILES if (run.folder / name).is_file()])
-    write_image_list(images, run.path)
+    extras = Extras(
+        title=images.name,
+        baselines=baselines.methods,
+        has_baseline_scores=bool(baselines.backbones),
+        rejected=images.rejected,
+        plots=plots,
+    )
+    cosmetics.make("leaderboard.html", partial(write_page, board, extras, run.path))
+    return cosmetics.notes
+
+
+def _with_notes(board: Leaderboard, notes: Sequence[str]) -> Leaderboard:
+    """The board with more notes."""
+    return replace(board, notes=(*board.notes, *notes))
 
 
 def board_digest(ranked: Ranked, job: HeadJob) -> str:

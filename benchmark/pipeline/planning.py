@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 
 from benchmark.backbones import EngineRequest, embedding_key, known_weights_sha256, plan_engine, weights_file
+from benchmark.cells import figure
 from benchmark.data import decoder_name
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, BenchmarkError
@@ -149,7 +150,7 @@ def _why_unfit(request: EmbedRequest, backbone: Backbone, size: int) -> str:
         return f"needs images of at least {backbone.min_size} pixels, --size is {size}"
     megabytes = backbone.float32_bytes / 1e6
     if request.max_size_mb is not None and megabytes > request.max_size_mb:
-        return f"{megabytes:.1f} MB is more than --max-size-mb {request.max_size_mb:g}"
+        return f"{megabytes:.1f} MB is more than --max-size-mb {figure(request.max_size_mb)}"
     return ""
 
 

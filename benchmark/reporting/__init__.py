@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         comparison_table,
     )
     from benchmark.reporting.evaluation_files import evaluation_folder, write_evaluation
-    from benchmark.reporting.plots import Plot, draw_plots
+    from benchmark.reporting.page import Extras
+    from benchmark.reporting.plots import Plot, plot_makers
     from benchmark.reporting.run_record import (
         BackboneRecord,
         DataRecord,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         BOARD_FILES,
         remove_files,
         write_board,
+        write_page,
         write_rejected,
         write_table,
     )
@@ -46,7 +48,8 @@ _HOMES = {
     "class_table": ("class_scores",),
     "compare": ("Change", "ChangeKind", "Comparison", "ScoreChange", "compare_runs", "comparison_table"),
     "evaluation_files": ("evaluation_folder", "write_evaluation"),
-    "plots": ("Plot", "draw_plots"),
+    "page": ("Extras",),
+    "plots": ("Plot", "plot_makers"),
     "run_record": (
         "BackboneRecord",
         "DataRecord",
@@ -58,7 +61,7 @@ _HOMES = {
         "write_run_record",
     ),
     "terminal": ("board_table",),
-    "write": ("BOARD_FILES", "remove_files", "write_table", "write_board", "write_rejected"),
+    "write": ("BOARD_FILES", "remove_files", "write_table", "write_board", "write_page", "write_rejected"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -70,6 +73,7 @@ __all__ = [
     "ChangeKind",
     "Comparison",
     "DataRecord",
+    "Extras",
     "Plot",
     "RunRecord",
     "ScoreChange",
@@ -77,9 +81,9 @@ __all__ = [
     "class_scores",
     "compare_runs",
     "comparison_table",
-    "draw_plots",
     "evaluation_folder",
     "image_list",
+    "plot_makers",
     "read_board",
     "read_image_list",
     "read_run_record",
@@ -87,6 +91,7 @@ __all__ = [
     "write_board",
     "write_evaluation",
     "write_image_list",
+    "write_page",
     "write_rejected",
     "write_run_record",
     "write_table",

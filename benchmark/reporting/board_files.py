@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import unguarded
+from benchmark.cells import cell_text
 from benchmark.errors import DataError
 from benchmark.ranking import BOARD_COLUMNS
 from benchmark.records import Leaderboard
@@ -155,7 +155,7 @@ def _typed(column: str, value: object) -> object:
 
 def _from_csv(content: str) -> Leaderboard:
     lines = csv.reader(io.StringIO(content))
-    columns = tuple(unguarded(cell) for cell in next(lines))
+    columns = tuple(cell_text(cell) for cell in next(lines))
     if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
         raise ValueError(f"columns {', '.join(columns)}")
     rows = tuple(
@@ -167,7 +167,7 @@ def _from_csv(content: str) -> Leaderboard:
 
 def _parsed(column: str, cell: str) -> object:
     if column in _TEXT:
-        return unguarded(cell)
+        return cell_text(cell)
     if column in _WHOLE:
         return int(cell) if cell else None
     if column in BOARD_COLUMNS:
@@ -184,4 +184,4 @@ def _guessed(cell: str) -> object:
             return kind(cell)
         except ValueError:
             continue
-    return unguarded(cell) if cell else None
+    return cell_text(cell) if cell else None

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.cells import figure
 from benchmark.errors import DataError
 from benchmark.records import Leaderboard
 from benchmark.reporting.board_files import read_board
@@ -313,16 +314,16 @@ def comparison_table(comparison: Comparison, *, most: int = 40) -> RenderableTyp
     from rich.table import Table
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(comparison.statement, style="bold")]
+    parts: list[RenderableType] = [Text(text(comparison.statement), style="bold")]
     if comparison.changes:
-        table = Table("what changed", "name", "before", "after", title_justify="left")
+        table = Table("what changed", "name", "before", "after", box=None, pad_edge=False)
         for change in comparison.changes[:most]:
             values = (change.kind.value, change.name, change.before, change.after)
             table.add_row(*(Text(text(value), overflow="fold") for value in values))
         parts.append(table)
         parts += _more(len(comparison.changes) - most)
     if comparison.scores:
-        table = Table("backbone", "column", "before", "after", "difference")
+        table = Table("backbone", "column", "before", "after", "difference", box=None, pad_edge=False)
         for score in comparison.scores[:most]:
             cells = (
                 score.backbone,
@@ -331,7 +332,7 @@ def comparison_table(comparison: Comparison, *, most: int = 40) -> RenderableTyp
                 _cell(score.after),
                 _difference(score),
             )
-            table.add_row(*(Text(cell) for cell in cells))
+            table.add_row(*(Text(text(cell)) for cell in cells))
         parts.append(table)
         parts += _more(len(comparison.scores) - most)
     return Group(*parts)
@@ -342,11 +343,11 @@ def _more(count: int) -> list[RenderableType]:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) and not missing(value) else text(value)
+    return figure(value, 6) if isinstance(value, float) else text(value)
 
 
 def _difference(score: ScoreChange) -> str:
     if not isinstance(score.before, float) or not isinstance(score.after, float):
         return ""
     gap = score.after - score.before
-    return "" if math.isnan(gap) else f"{gap:+.6g}"
+    return "" if math.isnan(gap) else f"{'+' if gap >= 0 else ''}{figure(gap, 6)}"

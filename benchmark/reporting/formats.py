@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.cells import guarded
+from benchmark.cells import figure, printable
+from benchmark.cells import safe_cell as safe_text
 
 COLUMN_TITLES = {
     "rank": "rank",
@@ -47,22 +48,19 @@ def number(row: Mapping[str, Any], column: str) -> float:
 
 
 def text(value: object) -> str:
-    """Text that can be encoded: bytes of a file name that are no UTF-8 become ``?``; enums their value."""
-    return "" if missing(value) else str(value).encode("utf-8", "replace").decode()
+    """Text on one line that any screen and page can show; enums their value."""
+    return "" if missing(value) else printable(str(value))
 
 
 def safe_cell(value: object) -> object:
-    """A CSV cell at full precision that no spreadsheet runs as a formula.
-
-    Text that looks like a formula gets a leading apostrophe, which spreadsheets hide.
-    """
+    """A CSV cell: numbers at full precision, what is missing empty, text as ``benchmark.cells`` writes it."""
     if missing(value):
         return ""
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, int | float) or hasattr(value, "dtype"):
         return repr(value.item() if hasattr(value, "item") else value)
-    return guarded(text(value))
+    return safe_text(str(value))
 
 
 def megabytes(size_bytes: float) -> str:
@@ -72,7 +70,7 @@ def megabytes(size_bytes: float) -> str:
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= scale:
             value = size_bytes / scale
-            return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.3g} {unit}"
+            return f"{figure(value)} {unit}"
     return f"{size_bytes:.0f} B"
 
 
@@ -82,7 +80,7 @@ def count(value: float) -> str:
         return ""
     for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= scale:
-            return f"{value / scale:.3g}{unit}"
+            return f"{figure(value / scale)}{unit}"
     return f"{value:.0f}"
 
 
@@ -110,13 +108,9 @@ def seconds(value: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _plain(digits: str) -> Any:  # noqa: ANN401 - a formatter
-    return lambda value: "" if math.isnan(value) else format(value, digits)
-
-
 _NUMERIC = {
-    "rank": _plain(".0f"),
-    "tie_group": _plain(".0f"),
+    "rank": figure,
+    "tie_group": figure,
     "test_f1": score,
     "test_accuracy": score,
     "test_precision": score,
@@ -124,10 +118,10 @@ _NUMERIC = {
     "threshold": score,
     "size_bytes": megabytes,
     "params": count,
-    "embedding_dim": _plain(".0f"),
-    "input_size": _plain(".0f"),
-    "images_per_second": _plain(".3g"),
-    "latency_ms": _plain(".3g"),
+    "embedding_dim": figure,
+    "input_size": figure,
+    "images_per_second": figure,
+    "latency_ms": figure,
     "embed_seconds": seconds,
     "head_seconds": seconds,
 }
@@ -142,7 +136,7 @@ def display(row: Mapping[str, Any], column: str) -> str:
         return shown
     value = row.get(column)
     if isinstance(value, float) and not missing(value):
-        return f"{value:.4g}"
+        return figure(value, 4)
     return text(value)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.cells import figure
 from benchmark.records import Leaderboard, Rejected
 from benchmark.reporting.board_files import columns_of
 from benchmark.reporting.formats import COLUMN_TITLES, display, missing, number, numeric, score, text
@@ -107,9 +108,7 @@ def _winner(board: Leaderboard, scored: Sequence[Mapping[str, Any]]) -> dict[str
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, float) and not missing(value):
-        return f"{value:.4g}"
-    return text(value)
+    return figure(value, 4) if isinstance(value, float) else text(value)
 
 
 def _cells(

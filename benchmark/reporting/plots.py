@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,10 +56,10 @@ class Plot:
     png: bytes
 
 
-def draw_plots(
+def plot_makers(
     board: Leaderboard, outcomes: Sequence[Outcome], per_class: Sequence[Mapping[str, Any]] = ()
-) -> tuple[Plot, ...]:
-    """All plots that these results allow; none where nothing was scored.
+) -> tuple[Callable[[], Plot], ...]:
+    """What draws each plot that these results allow; empty where nothing was scored.
 
     Args:
         board: the ranked board.
@@ -70,15 +71,18 @@ def draw_plots(
         return ()
     curves = {outcome.backbone: outcome.val_history for outcome in outcomes if len(outcome.val_history)}
     ranked = [str(row["backbone"]) for row in rows if row["backbone"] in curves]
-    plots = [_size_plot(rows, board.winner), _interval_plot(rows, board.winner)]
+    makers: list[Callable[[], Plot]] = [
+        partial(_size_plot, rows, board.winner),
+        partial(_interval_plot, rows, board.winner),
+    ]
     if ranked:
-        plots += [
-            _all_curves_plot(ranked, curves, _first_group(rows)),
-            _top_curves_plot(ranked[:10], curves),
+        makers += [
+            partial(_all_curves_plot, ranked, curves, _first_group(rows)),
+            partial(_top_curves_plot, ranked[:10], curves),
         ]
     if per_class:
-        plots.append(_class_plot(ranked_names(rows), per_class))
-    return tuple(plots)
+        makers.append(partial(_class_plot, ranked_names(rows), per_class))
+    return tuple(makers)
 
 
 def ranked_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:

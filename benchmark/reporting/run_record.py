@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import unguarded
+from benchmark.cells import cell_text
 from benchmark.data import row_label, row_parts
 from benchmark.errors import DataError
 from benchmark.records import ImageSet
@@ -226,7 +226,7 @@ def _listed(content: str) -> dict[str, dict[str, str]]:
     lines: Sequence[dict[str, str]] = list(csv.DictReader(io.StringIO(content)))
     if lines and set(lines[0]) != set(_IMAGE_COLUMNS):
         raise ValueError(", ".join(map(str, lines[0])))
-    return {line["id"]: {key: unguarded(line[key] or "") for key in _IMAGE_COLUMNS[1:]} for line in lines}
+    return {line["id"]: {key: cell_text(line[key] or "") for key in _IMAGE_COLUMNS[1:]} for line in lines}
 
 
 def _read(path: Path) -> str:

@@ -45,7 +45,6 @@ _DROPPED_FIRST = (
     "params",
     "latency_ms",
     "images_per_second",
-    "tie_group",
     "test_f1",
 )
 _WIDEST_CELL = 34

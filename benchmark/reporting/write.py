@@ -10,7 +10,7 @@ from benchmark.records import Leaderboard, Outcome, Rejected, Truth
 from benchmark.reporting.board_files import columns_of, csv_bytes, json_bytes, markdown_bytes
 from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
 from benchmark.reporting.page import Extras, html_bytes
-from benchmark.reporting.plots import draw_plots
+from benchmark.reporting.plots import Plot
 from benchmark.storage import storage_error, write_whole
 
 BOARD_FILES = (
@@ -28,7 +28,7 @@ BOARD_FILES = (
     "plots/val_f1_per_epoch_top10.png",
     "plots/per_class_f1.png",
 )
-"""Everything that ``write_board`` may write."""
+"""Everything that ``write_board`` and ``write_page`` may write."""
 
 
 def write_board(
@@ -37,23 +37,23 @@ def write_board(
     truth: Truth,
     folder: Path,
     *,
-    title: str = "Leaderboard",
+    plots: Sequence[Plot] = (),
     baselines: Sequence[Mapping[str, Any]] = (),
     baseline_scores: Sequence[Mapping[str, Any]] = (),
     rejected: Sequence[Rejected] = (),
 ) -> tuple[Path, ...]:
-    """Write the board for people and programs, each file whole or not at all.
+    """Write the board for people and programs, each file whole or not at all; the page is ``write_page``'s.
 
-    ``leaderboard.csv``, ``.json``, ``.md``, ``.html``; ``per_class_f1.csv``; ``baselines.csv``,
-    ``baseline_scores.csv`` and ``rejected.csv`` where there is something to tell; ``plots/*.png``. What an
-    earlier board left in the folder and this one does not have goes.
+    ``leaderboard.csv``, ``.json``, ``.md``; ``per_class_f1.csv``; ``baselines.csv``, ``baseline_scores.csv``
+    and ``rejected.csv`` where there is something to tell; ``plots/*.png``. What an earlier board left in the
+    folder and this one does not have goes.
 
     Args:
         board: the ranked board.
-        outcomes: what it was built from, for curves and per-class scores.
+        outcomes: what it was built from, for per-class scores.
         truth: what the outcomes are scored against.
         folder: ``results/<dataset>`` or a run's folder.
-        title: heading of the page, the data set's name.
+        plots: pictures of the board.
         baselines: rows of ``baselines.csv``; their keys are its columns.
         baseline_scores: rows of ``baseline_scores.csv``, what each cheap method says of each backbone.
         rejected: files that were left out.
@@ -64,21 +64,11 @@ def write_board(
     Raises:
         StorageFull: the folder cannot be written.
     """
-    per_class = class_scores(outcomes, truth)
-    plots = draw_plots(board, outcomes, per_class)
-    extras = Extras(
-        title=title,
-        baselines=baselines,
-        has_baseline_scores=bool(baseline_scores),
-        rejected=rejected,
-        plots=plots,
-    )
     files = {
         "leaderboard.csv": csv_bytes(board.columns, board.rows),
         "leaderboard.json": json_bytes(board),
         "leaderboard.md": markdown_bytes(board),
-        "leaderboard.html": html_bytes(board, extras),
-        "per_class_f1.csv": csv_bytes(CLASS_SCORE_COLUMNS, per_class),
+        "per_class_f1.csv": csv_bytes(CLASS_SCORE_COLUMNS, class_scores(outcomes, truth)),
         **{f"plots/{plot.name}.png": plot.png for plot in plots},
     }
     if baselines:
@@ -91,6 +81,17 @@ def write_board(
         write_whole(folder / name, content, root=folder)
     remove_files(folder, [name for name in BOARD_FILES if name not in files])
     return tuple(folder / name for name in files)
+
+
+def write_page(board: Leaderboard, extras: Extras, folder: Path) -> Path:
+    """Write the board as a web page, ``leaderboard.html``.
+
+    Raises:
+        StorageFull: the folder cannot be written.
+    """
+    path = folder / "leaderboard.html"
+    write_whole(path, html_bytes(board, extras), root=folder)
+    return path
 
 
 def rejected_bytes(rejected: Sequence[Rejected]) -> bytes:

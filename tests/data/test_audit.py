@@ -28,6 +28,7 @@ from benchmark.data import (
     draw_groups,
     load_images,
     write_audit,
+    write_pair_sheet,
 )
 from benchmark.data.audit_pairs import cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.data.audit_signatures import colour_histograms, parse_capture_time, signatures
@@ -178,7 +179,8 @@ def test_files_and_table_are_written(clean: Path, tmp_path: Path) -> None:
     picture(3).save(clean / "sound" / "=again.jpg", quality=80)
     images, report = report_of(clean, tmp_path / "cache")
     names = [path.name for path in write_audit(report, images, tmp_path / "out")]
-    assert names == ["audit_summary.csv", "audit_pairs.csv", "audit_pairs.png"]
+    assert names == ["audit_summary.csv", "audit_pairs.csv"]
+    write_pair_sheet(report, images, tmp_path / "out")
     lines = list(csv.DictReader(io.StringIO((tmp_path / "out" / "audit_pairs.csv").read_text())))
     assert [line["kind"] for line in lines] == ["near-duplicate"]
     with Image.open(tmp_path / "out" / "audit_pairs.png") as sheet:
@@ -217,6 +219,7 @@ def test_odd_exif_ends_neither_audit_nor_contact_sheet(
     images, report = report_of(clean, tmp_path / "cache")
     assert report.signatures.readable.all()
     write_audit(report, images, tmp_path / "out")
+    write_pair_sheet(report, images, tmp_path / "out")
     assert thumbnail(clean / "sound" / "odd.jpg", 40).size == (40, 40)
     draw_groups(images, np.zeros(len(images), np.int64))
 
@@ -261,7 +264,7 @@ def test_parts_that_cannot_be_read_or_removed_end_nothing(
     assert "cannot be remembered" in " ".join(watch.messages)
 
 
-def refuse_to_write(path: Path, content: bytes) -> None:
+def refuse_to_write(path: Path, content: bytes, **_: object) -> None:
     raise StorageFull("cannot be written", where=path)
 
 
@@ -325,11 +328,13 @@ def test_a_later_audit_without_pairs_leaves_no_picture_behind(clean: Path, tmp_p
     picture(3).save(clean / "sound" / "again.jpg", quality=80)
     images, report = report_of(clean, tmp_path / "cache")
     write_audit(report, images, tmp_path / "out")
+    write_pair_sheet(report, images, tmp_path / "out")
     own = tmp_path / "out" / "mine.png"
     own.write_bytes(b"mine")
     (clean / "sound" / "again.jpg").unlink()
     images, report = report_of(clean, tmp_path / "cache")
     write_audit(report, images, tmp_path / "out")
+    write_pair_sheet(report, images, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "audit_pairs.csv",
         "audit_summary.csv",

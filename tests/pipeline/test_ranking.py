@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -99,6 +100,47 @@ def test_a_board_at_chance_crowns_nobody(
     page = (ranked.folder / "leaderboard.html").read_text()
     assert "No winner: these scores are at chance level" in page
     assert "Chance-level scores" in page
+
+
+def test_a_picture_that_fails_is_a_note_and_costs_nothing(
+    photos: Path, request_for: Make, pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.pipeline import outputs
+
+    def fails(*_: object) -> None:
+        raise ValueError("glyph \udce9 missing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "write_page", fails)
+        patch.setattr(outputs, "plot_makers", lambda *_: (fails,))
+        first = rank_backbones(request_for(photos, pair[0]))
+    stored = json.loads((first.folder / "leaderboard.json").read_text())
+    assert any("A plot could not be made (ValueError" in note for note in stored["notes"])
+    assert any("leaderboard.html could not be made" in note for note in first.board.notes)
+    assert not (first.folder / "leaderboard.html").exists()
+    again = rank_backbones(request_for(photos, pair[0]))
+    assert not any("could not be made" in note for note in again.board.notes)
+    assert (again.folder / "leaderboard.html").exists()
+    assert list((again.folder / "plots").glob("*.png"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_odd_names_of_files_and_classes_kill_neither_board_nor_pages(
+    tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType
+) -> None:
+    walls = tiny.draw_photos(tmp_path / "[red]walls", count=15)
+    (walls / "cracked").rename(walls / os.fsdecode(b"crack\xe9 \x1b[31m"))
+    (walls / "sound").rename(walls / "[bold]sound\u202e\n")
+    for place, path in enumerate(sorted(walls.rglob("*.png"))):
+        if place % 10 == 0:
+            path.rename(path.with_name(f"new\nline\x07{place}" + os.fsdecode(b"\xff.png")))
+    ranked = rank_backbones(request_for(walls, pair[0]))
+    for path in ranked.folder.rglob("*"):
+        if path.suffix in {".csv", ".md", ".html", ".json", ".log"} and path.is_file():
+            content = path.read_bytes().decode()
+            assert not set(content) & {"\x1b", "\x07", "\u202e"}, path
+    assert not any("could not be made" in note for note in ranked.board.notes)
+    assert list((ranked.folder / "plots").glob("*.png"))
 
 
 def test_the_second_run_computes_nothing_and_one_new_image_costs_one_embedding_each(

@@ -112,6 +112,6 @@ def test_the_files_say_what_was_evaluated(tmp_path: Path) -> None:
         ["a.png", "'=bright", "'=bright", "0.75", "0.25", ""],
         ["b.png", "'=bright", "", "", "", "no such file"],
     ]
-    assert (tmp_path / "rejected.csv").read_text() == "path,reason\nbad?.png,an empty file\n"
+    assert (tmp_path / "rejected.csv").read_text() == "path,reason\nbad\\udcff.png,an empty file\n"
     write_evaluation(replace(EVALUATION, rejected=()), tmp_path, model=Path("m"), data=Path("d"))
     assert not (tmp_path / "rejected.csv").exists()

@@ -1,0 +1,38 @@
+"""Pictures and pages: one that cannot be made is a note, and never costs a finished run its board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from benchmark.cells import printable
+from benchmark.errors import StorageFull
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(slots=True)
+class Cosmetics:
+    """Makes pictures and pages.
+
+    Attributes:
+        notes: one line for each that failed.
+    """
+
+    notes: list[str] = field(default_factory=list)
+
+    def make(self, what: str, make: Callable[[], _Made]) -> _Made | None:
+        """The picture or page; None where it could not be made.
+
+        Raises:
+            StorageFull: no room: then nothing else could be written either.
+        """
+        try:
+            return make()
+        except StorageFull:
+            raise
+        except Exception as error:
+            why = printable(f"{type(error).__name__}: {error}"[:200])
+            self.notes.append(f"{what} could not be made ({why}); everything else is there.")
+            return None
