@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -149,24 +150,16 @@ def _names(row: Float32, labels: tuple[str, ...]) -> str:
 
 def _metrics(decided: Bool, truth: Float32, description: Deployment) -> dict[str, float]:
     average = default_average(description.task, description.average)
-    columns = _scored_columns(decided, truth, description, average)
-    if columns.sum() == 1:  # one class has no mean
-        average = Average.BINARY
+    columns = _scored_columns(description, average)
     found = scores(decided[:, columns], truth[:, columns], average)
     return found | {"accuracy": float(accuracy(decided, truth))}
 
 
-def _scored_columns(decided: Bool, truth: Float32, description: Deployment, average: Average) -> Bool:
-    """Bool (C,): the positive class alone, or all; for a macro average those that occur or are decided.
-
-    A class with nothing to find and nothing found would count there with an F1 of 0.
-    """
+def _scored_columns(description: Deployment, average: Average) -> Bool:
+    """Bool (C,): the positive class alone, or all."""
     labels = np.array(description.labels)
     if average is Average.BINARY:
         return np.asarray(labels == description.positive)
-    if average is Average.MACRO:
-        found = np.asarray((truth > 0).any(0) | decided.any(0))
-        return found if found.any() else ~found
     return np.ones(len(labels), bool)
 
 
@@ -179,8 +172,9 @@ def _per_class(
         {
             "class": label,
             "precision": float(precision[column]),
-            "recall": float(recall[column]),
-            "f1": float(f1[column]),
+            # Without an image there is nothing to find.
+            "recall": float(recall[column]) if truth[:, column].any() else math.nan,
+            "f1": float(f1[column]) if truth[:, column].any() else math.nan,
             "support": int(truth[:, column].sum()),
         }
         for column, label in enumerate(labels)

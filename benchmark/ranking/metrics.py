@@ -4,10 +4,9 @@ A decision is a bool array (..., N, C) beside targets (N, C), as ``ImageSet.head
 One column stands for two classes (the positive class is decided or not); averages other than BINARY then
 look at both.
 
-What is 0/0 is 0, as in scikit-learn with ``zero_division=0``: the precision of a class that was never
-decided, the recall of a class that is absent, and therefore the F1 of a class with nothing to find and
-nothing found. A class of the data set that is absent from the scored images counts with F1 0 in a macro
-average (scikit-learn's behaviour when ``labels`` names every class).
+The precision of a class that was never decided is 0, as in scikit-learn with ``zero_division=0``. A class
+without a true image among the scored ones has no score: it is left out of a macro average (scikit-learn's
+with ``labels`` of the classes that occur), and ``per_class_f1`` says nan.
 """
 
 from __future__ import annotations
@@ -138,7 +137,8 @@ def averaged(score: Callable[[Counts], Float64], counts: Counts, average: Averag
     Args:
         score: class_f1, class_precision or class_recall.
         counts: arrays (..., C).
-        average: BINARY (needs one column), MACRO, MICRO or WEIGHTED (by the number of true images per class).
+        average: BINARY (needs one column), MACRO (over the classes that occur), MICRO or WEIGHTED (by the
+            number of true images per class).
 
     Returns:
         float64 (...).
@@ -156,9 +156,9 @@ def averaged(score: Callable[[Counts], Float64], counts: Counts, average: Averag
     if average is Average.MICRO:
         sums = [values.sum(-1, keepdims=True) for values in (counts.tp, counts.fp, counts.fn, counts.tn)]
         return score(Counts(tp=sums[0], fp=sums[1], fn=sums[2], tn=sums[3]))[..., 0]
-    if average is Average.MACRO:
-        return np.asarray(score(counts).mean(-1))
     support = counts.tp + counts.fn
+    if average is Average.MACRO:
+        support = (support > 0).astype(np.float64)
     return _ratio((score(counts) * support).sum(-1), support.sum(-1))
 
 
@@ -212,9 +212,13 @@ def accuracy(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayL
 
 
 def per_class_f1(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
-    """F1 of every class, float64 (..., C), named by ``scored_class_names``; one column gives two."""
+    """F1 of every class, float64 (..., C), named by ``scored_class_names``; one column gives two.
+
+    It is nan for a class without a true image.
+    """
     counts = count(decided, targets)
-    return class_f1(counts.both_classes() if counts.tp.shape[-1] == 1 else counts)
+    counts = counts.both_classes() if counts.tp.shape[-1] == 1 else counts
+    return np.where(counts.tp + counts.fn > 0, class_f1(counts), np.nan)
 
 
 def scores(decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average) -> dict[str, float]:

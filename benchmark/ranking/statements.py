@@ -93,7 +93,7 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     """Warnings that a reader must see first."""
     if findings.sample is None:
         return ()
-    notes = [*_few_notes(findings), *_rare_notes(findings)]
+    notes = [*_few_notes(findings), *_absent_notes(findings), *_rare_notes(findings)]
     if at_chance(findings):
         notes.append("Chance-level scores: do not choose a backbone from this board.")
     elif not findings.any_better_than_chance:
@@ -150,6 +150,13 @@ def _few_notes(findings: Findings) -> list[str]:
         return []
     named = _listed([f"{name} {count}" for count, name in few])
     return [f"Tiny sample: fewer than {FEWEST_PER_CLASS} validated {unit} of {_classes(len(few))}: {named}."]
+
+
+def _absent_notes(findings: Findings) -> list[str]:
+    absent = [name for name, count in _class_units(findings) if not count]
+    if not absent:
+        return []
+    return [f"No validated image of {_listed(absent)}: such classes have no score and no part in the mean."]
 
 
 def _rare_notes(findings: Findings) -> list[str]:

@@ -346,7 +346,7 @@ def _curve_axes(axes: Axes, curves: Mapping[str, Any]) -> None:
 
 def _class_plot(ranked: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Plot:
     by_pair = {(row["backbone"], row["class"]): number(row, "val_f1") for row in rows}
-    images = {str(row["class"]): int(row["images"]) for row in rows}
+    images = {str(row["class"]): int(row["images"]) for row in rows if row["images"]}
     names = [name for name in ranked if any(row["backbone"] == name for row in rows)]
     mean = {label: np.mean([by_pair[name, label] for name in names]) for label in images}
     # The hardest classes come first; beyond forty the picture shows only those.

@@ -117,10 +117,11 @@ def test_a_class_that_does_not_occur_takes_nothing_from_the_mean(tmp_path: Path)
     assert result.metrics["f1"] == 1.0
     assert result.confusion is not None
     assert result.confusion.tolist() == [[3, 0, 0], [0, 0, 0], [0, 0, 3]]
-    # One red image that looks green: green is decided and wrong, so it counts again.
+    # One red image that looks green: red misses it, and green still has no image to be scored by.
     save(root / "red" / "0.png", (0, 200, 0))
     result = evaluate(COLOUR, loaded(COLOUR, root))
-    assert result.metrics["f1"] == pytest.approx((1 + 0 + 0.8) / 3)
+    assert result.metrics["f1"] == pytest.approx((1 + 0.8) / 2)
+    assert np.isnan(next(row["f1"] for row in result.per_class if row["class"] == "green"))
 
 
 def test_a_single_class_decided_throughout_is_perfect(tmp_path: Path) -> None:

@@ -234,6 +234,14 @@ def test_forty_small_classes_make_one_note_of_each_kind() -> None:
     assert "Imbalance" not in said(board), "2.5 % each is what forty equal classes have"
 
 
+def test_a_class_that_was_not_validated_is_named_and_left_out_of_the_mean() -> None:
+    targets = np.repeat(np.eye(4, dtype=np.float32)[:3], 30, axis=0)
+    truth = Truth(targets=targets, classes=("a", "b", "c", "never"), task=Task.MULTICLASS)
+    board = build_leaderboard([outcome("Backbone0", (targets > 0.5)[None])], truth)
+    assert board.rows[0]["val_f1"] == 1.0
+    assert "No validated image of never" in said(board)
+
+
 def test_ninety_nine_to_one_is_called_so() -> None:
     board = board_of(truth_of(5, 495), [0.0, 0.01, 0.02])
     assert "Imbalance: 1 class with few of the images (crack 1.0%)" in said(board)

@@ -64,7 +64,10 @@ def test_two_classes_agree_with_sklearn(sets: tuple[np.ndarray, np.ndarray], ave
 
     decided, targets = sets
     found = metrics.scores(decided, targets, average)
-    labels = None if average is Average.BINARY else [False, True]
+    labels = {
+        Average.BINARY: None,
+        Average.MACRO: np.unique(targets),  # a class that does not occur has no score
+    }.get(average, [False, True])
     options = {"average": average.value, "zero_division": 0, "labels": labels}
     if average is Average.BINARY:
         options["pos_label"] = True
@@ -82,14 +85,17 @@ def test_multilabel_agrees_with_sklearn(sets: tuple[np.ndarray, np.ndarray], ave
 
     decided, targets = sets
     found = metrics.scores(decided, targets, average)
+    occurring = np.flatnonzero(targets.any(0))
     options = {"average": average.value, "zero_division": 0}
+    if average is Average.MACRO and len(occurring):
+        options["labels"] = occurring
     assert found["f1"] == pytest.approx(f1_score(targets, decided, **options))
     assert found["precision"] == pytest.approx(precision_score(targets, decided, **options))
     assert found["recall"] == pytest.approx(recall_score(targets, decided, **options))
     assert found["accuracy"] == pytest.approx(accuracy_score(targets, decided))
-    assert metrics.per_class_f1(decided, targets) == pytest.approx(
-        f1_score(targets, decided, average=None, zero_division=0)
-    )
+    each = f1_score(targets, decided, average=None, zero_division=0)
+    expected = np.where(targets.any(0), each, np.nan)
+    assert metrics.per_class_f1(decided, targets) == pytest.approx(expected, nan_ok=True)
 
 
 @SETS
@@ -100,7 +106,8 @@ def test_multiclass_agrees_with_sklearn(sets: tuple[np.ndarray, np.ndarray, int]
     predicted, true, classes = sets
     one_hot = np.eye(classes)
     found = float(metrics.f1(one_hot[predicted], one_hot[true], average))
-    options = {"average": average.value, "labels": list(range(classes)), "zero_division": 0}
+    labels = np.unique(true) if average is Average.MACRO else np.arange(classes)
+    options = {"average": average.value, "labels": labels, "zero_division": 0}
     assert found == pytest.approx(f1_score(true, predicted, **options))
 
 
@@ -115,6 +122,13 @@ def test_weights_count_images_several_times(sets: tuple[np.ndarray, np.ndarray],
     assert float(metrics.accuracy(decided, targets, weights)) == pytest.approx(
         float(metrics.accuracy(*repeated))
     )
+
+
+def test_an_absent_class_is_no_zero() -> None:
+    """Four classes, the last without an image: perfect decisions are perfect."""
+    targets = np.eye(4)[[0, 1, 2, 0, 1, 2]]
+    assert float(metrics.f1(targets, targets, Average.MACRO)) == 1.0
+    assert np.isnan(metrics.per_class_f1(targets, targets)[3])
 
 
 def test_leading_axes_are_kept() -> None:
