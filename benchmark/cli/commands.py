@@ -163,26 +163,15 @@ def report_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         return _compare(arguments)
     if arguments.data is None:
         raise ArgumentError("DATA or --compare is needed", next_step="See 'backbones report --help'.")
-    from benchmark.data import dataset_name
     from benchmark.pipeline import rebuild_report
 
-    dataset = dataset_name(arguments.data)
-    ranked = rebuild_report(_stored_request(arguments, dataset), dataset)
+    with make_observer(quiet=arguments.quiet) as observer:
+        ranked = rebuild_report(
+            arguments.data, results=arguments.results, cache=arguments.cache, observer=observer
+        )
     print_board(ranked.board, arguments.format)
     say(f"Written to {ranked.folder}")
     return 0
-
-
-def _stored_request(arguments: argparse.Namespace, dataset: str) -> RankRequest:
-    """The request of the latest run on DATA, with the folders as given now."""
-    from benchmark.cli.parser import make_parser
-    from benchmark.pipeline import stored_folders
-    from benchmark.reporting import read_run_record
-
-    record = read_run_record(stored_folders(arguments.results, dataset, arguments.data)[0])
-    stored = make_parser().parse_args(list(record.arguments))
-    stored.data, stored.results, stored.cache = arguments.data, arguments.results, arguments.cache
-    return _rank_request(stored, record.arguments)
 
 
 def _compare(arguments: argparse.Namespace) -> int:

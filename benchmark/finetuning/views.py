@@ -48,6 +48,14 @@ class BatchEmbedder(Protocol):
     """What embeds the views: an engine, or the run's own network."""
 
     @property
+    def engine(self) -> Engine:
+        """What really executes it."""
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic that it really uses."""
+
+    @property
     def batch_size(self) -> int:
         """Views in every batch."""
 
@@ -105,6 +113,8 @@ class ViewRows:
 class _BodyEngine:
     """The run's own network as an engine, for poolings that engines do not offer."""
 
+    engine = Engine.TENSORFLOW
+    precision = Precision.FLOAT32
     batch_size = PREDICTION_BATCH
 
     def __init__(self, body: Model) -> None:
@@ -135,9 +145,8 @@ def embed_views(
         StorageFull: the cache cannot be written.
     """
     work = _ViewWork(request, images, pixels, start)
-    missing = [work.missing(view) for view in range(work.count)]
-    if any(len(positions) for positions in missing):
-        work.compute(missing, observer)
+    if any(map(len, work.missing())):
+        work.compute(observer)
     return Views(count=work.count, read=work.read)
 
 
@@ -154,7 +163,7 @@ class _ViewWork:
         # Without augmentation all views are the picture itself.
         self.count = 1 if request.recipe.augmentation.changes_nothing else request.cached_views
         self._store = EmbeddingStore(request.cache)
-        self._key = self._embedding_key()
+        self._key = self._key_of(self._planned_engine(), Precision.FLOAT32)
 
     def names(self, view: int) -> list[str]:
         """The cache's row names of one view of every training image."""
@@ -162,8 +171,11 @@ class _ViewWork:
         seed = self._request.seed
         return [hashlib.sha256(view_key(seed, view, name) + changes).hexdigest() for name in self._ids]
 
-    def missing(self, view: int) -> Int64:
-        """Positions in the training part whose vector of this view is missing, int64 (m,)."""
+    def missing(self) -> list[Int64]:
+        """Of every view, the positions in the training part whose vector is missing, int64 (m,)."""
+        return [self._missing(view) for view in range(self.count)]
+
+    def _missing(self, view: int) -> Int64:
         names = self.names(view)
         absent = set(self._store.missing(self._key, names))
         return np.asarray([at for at, name in enumerate(names) if name in absent], np.int64)
@@ -172,23 +184,33 @@ class _ViewWork:
         """Vectors of one view, float32 (n_train, D)."""
         return self._store.read(self._key, self.names(view)).features
 
-    def compute(self, missing: list[Int64], observer: Observer) -> None:
-        """Embed the missing positions of every view."""
-        total = sum(map(len, missing))
-        observer.started(_TASK, total)
-        rows = ViewRows(self._pixels, self._recipe)
+    def compute(self, observer: Observer) -> None:
+        """Embed the missing positions of every view.
+
+        An engine may find out while it is opened that it has to compute otherwise than planned; the vectors
+        belong to what it really does, which may have been there before.
+        """
         frozen = self._engine()
-        width = math.prod(self._start.network.body.output.shape[1:])
-        done = 0
         try:
-            with self._store.writer(self._key, width) as writer:
-                for view, positions in enumerate(missing):
-                    if len(positions):
-                        sink = _Sink(frozen, rows, writer, _counting_from(done, observer))
-                        self._compute_view(view, positions, sink)
-                    done += len(positions)
+            self._key = self._key_of(frozen.engine, frozen.precision)
+            self._embed(self.missing(), frozen, observer)
         finally:
             frozen.close()
+
+    def _embed(self, missing: list[Int64], frozen: BatchEmbedder, observer: Observer) -> None:
+        total = sum(map(len, missing))
+        if not total:
+            return
+        observer.started(_TASK, total)
+        rows = ViewRows(self._pixels, self._recipe)
+        width = math.prod(self._start.network.body.output.shape[1:])
+        done = 0
+        with self._store.writer(self._key, width) as writer:
+            for view, positions in enumerate(missing):
+                if len(positions):
+                    sink = _Sink(frozen, rows, writer, _counting_from(done, observer))
+                    self._compute_view(view, positions, sink)
+                done += len(positions)
         observer.finished(_TASK)
 
     def _compute_view(self, view: int, positions: Int64, sink: _Sink) -> None:
@@ -203,11 +225,12 @@ class _ViewWork:
         sample = np.stack(list(self._pixels(self._train[:_SAMPLE_IMAGES])))
         return open_engine(self._engine_request(self._key.engine), sample=sample)
 
-    def _embedding_key(self) -> EmbeddingKey:
-        pooling = self._recipe.head.pooling
-        engine = Engine.TENSORFLOW
-        if pooling is Pooling.AVG:
-            engine, _ = plan_engine(self._engine_request(None), self.count * len(self._ids))
+    def _planned_engine(self) -> Engine:
+        if self._recipe.head.pooling is not Pooling.AVG:
+            return Engine.TENSORFLOW
+        return plan_engine(self._engine_request(None), self.count * len(self._ids))[0]
+
+    def _key_of(self, engine: Engine, precision: Precision) -> EmbeddingKey:
         key = embedding_key(
             self._request.backbone,
             self._start.weights_sha256,
@@ -215,9 +238,9 @@ class _ViewWork:
             resize=self._request.resize,
             decoder=decoder_name(),
             engine=engine,
-            precision=Precision.FLOAT32,
+            precision=precision,
         )
-        return replace(key, pooling=pooling.value)
+        return replace(key, pooling=self._recipe.head.pooling.value)
 
     def _engine_request(self, engine: Engine | None) -> EngineRequest:
         return EngineRequest(

@@ -7,7 +7,7 @@ from benchmark.pipeline.calls import rank
 from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.finetuning import FinetuneJob, FinetuneResult, finetune_backbones
 from benchmark.pipeline.pixels import clean_scratch
-from benchmark.pipeline.places import results_folder, stored_folders
+from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report
@@ -37,5 +37,4 @@ __all__ = [
     "rank_backbones",
     "rebuild_report",
     "results_folder",
-    "stored_folders",
 ]

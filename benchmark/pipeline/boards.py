@@ -36,7 +36,6 @@ class Ranked:
         outcomes: what became of each backbone, probabilities included.
         images: the labelled images as they were grouped and split.
         report: of the audit; None when a stored board was rebuilt.
-        remarks: of audit and search.
         folder: ``results/<dataset>``.
         run: ``results/<dataset>/runs/<id>``.
         images_embedded: embeddings computed in this run, over all backbones.
@@ -48,7 +47,6 @@ class Ranked:
     outcomes: tuple[Outcome, ...]
     images: ImageSet
     report: AuditReport | None
-    remarks: Remarks
     folder: Path
     run: Path
     images_embedded: int = 0

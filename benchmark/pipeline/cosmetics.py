@@ -11,6 +11,8 @@ from benchmark.errors import StorageFull
 
 _Made = TypeVar("_Made")
 
+_ENDING = "; everything else is there."
+
 
 @dataclass(slots=True)
 class Cosmetics:
@@ -34,5 +36,10 @@ class Cosmetics:
             raise
         except Exception as error:
             why = printable(f"{type(error).__name__}: {error}"[:200])
-            self.notes.append(f"{what} could not be made ({why}); everything else is there.")
+            self.notes.append(f"{what} could not be made ({why}){_ENDING}")
             return None
+
+
+def is_failure(note: str) -> bool:
+    """Whether a board's note says that a picture could not be made."""
+    return note.endswith(_ENDING)

@@ -23,6 +23,7 @@ from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
+from benchmark.pipeline.remarks import add_remarks, load_remarks
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.scheduling import Shift, shifts
@@ -142,6 +143,7 @@ def embed_images(
     ]
     work = _Work(request=request, images=images, store=store, plans=plans, observer=watch)
     work.run()
+    work.recall()
     work.measure()
     work.stop_equal_matrices()
     if planned_images is None:
@@ -345,6 +347,8 @@ class _Work:
         )
         name = plan.backbone.name
         self.images_embedded[name] = self.images_embedded.get(name, 0) + result["images"]
+        if result["images"]:
+            add_remarks(self.request, key, result["notes"])
         self._note(position, result["notes"])
 
     def _stop(self, position: int, reason: str) -> None:
@@ -356,6 +360,12 @@ class _Work:
         """Add remarks to those of earlier windows, each once."""
         name = self.plans[position].backbone.name
         self.notes[name] = tuple(dict.fromkeys((*self.notes.get(name, ()), *remarks)))
+
+    def recall(self) -> None:
+        """Say of embeddings that were there what was said when they were made."""
+        for position, plan in enumerate(self.plans):
+            if plan.key and not plan.stopped:
+                self._note(position, load_remarks(self.request, plan.key))
 
     # Measuring ------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from benchmark.errors import DataError
 from benchmark.machine import cores, processor_name
 from benchmark.pipeline.baselines import are_settled, fine_tuned
 from benchmark.pipeline.boards import Ranked
-from benchmark.pipeline.cosmetics import Cosmetics
+from benchmark.pipeline.cosmetics import Cosmetics, is_failure
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
@@ -55,6 +55,7 @@ _PACKAGES = (
     "pillow",
     "matplotlib",
 )
+PAIR_SHEET = "audit_pairs.png"
 # Timings change from run to run without changing what the board says.
 _VOLATILE = {"images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "head_seconds"}
 
@@ -80,12 +81,49 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
     record = _record(run, request, ranked, started)
     write_run_record(replace(record, options={**record.options, "board_digest": digest}), run.path)
     replaced = _replaced(run, record)
-    run.publish()
     if replaced:
         run.log(replaced)
+    _publish(run)
+    return replace(ranked, replaced=replaced)
+
+
+def publish_again(
+    run: Run, record: RunRecord, source: Path, ranked: Ranked, job: HeadJob, started: float
+) -> Ranked:
+    """Write the pages of a stored board anew, and make them the latest; its audit still holds.
+
+    Args:
+        run: takes the files.
+        record: of the run that the board was stored by.
+        source: folder of that run.
+        ranked: the stored board.
+        job: its heads.
+        started: when this began, in seconds.
+
+    Returns:
+        The ranking, its notes on pictures as they are now.
+
+    Raises:
+        StorageFull: no room, or no permission.
+    """
+    # What could not be drawn is tried again.
+    notes = tuple(note for note in ranked.board.notes if not is_failure(note) or note.startswith(PAIR_SHEET))
+    ranked = replace(ranked, board=replace(ranked.board, notes=notes))
+    failed = _write_pages(run, ranked, job)
+    _link_all(source, run.path, [name for name in AUDIT_FILES if (source / name).is_file()])
+    write_run_record(replace(record, identifier=run.identifier, started=_stamp(started)), run.path)
+    _publish(run)
+    return replace(ranked, board=_with_notes(ranked.board, failed))
+
+
+def _publish(run: Run) -> None:
+    run.publish()
     absent = [name for name in (*BOARD_FILES, *AUDIT_FILES) if not (run.path / name).exists()]
     remove_files(run.folder, absent)
-    return replace(ranked, replaced=replaced)
+
+
+def _stamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
 
 
 def _replaced(run: Run, record: RunRecord) -> str:
@@ -114,9 +152,7 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> list[str]:
     cosmetics = Cosmetics()
     if report is not None:
         write_audit(report, images, run.path)
-        cosmetics.make("audit_pairs.png", partial(write_pair_sheet, report, images, run.path))
-    else:  # a stored board of the same images: their audit still holds
-        _link_all(run.folder, run.path, [name for name in AUDIT_FILES if (run.folder / name).is_file()])
+        cosmetics.make(PAIR_SHEET, partial(write_pair_sheet, report, images, run.path))
     write_image_list(images, run.path)
     baselines = ranked.baselines(job)
     makers = plot_makers(ranked.board, ranked.outcomes, class_scores(ranked.outcomes, truth))
@@ -204,9 +240,9 @@ def _link(source: Path, target: Path, root: Path) -> None:
 def _record(run: Run, request: RankRequest, ranked: Ranked, started: float) -> RunRecord:
     return RunRecord(
         identifier=run.identifier,
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        started=_stamp(started),
         arguments=request.arguments,
-        options={**request_options(request), "remarks": asdict(ranked.remarks)},
+        options=request_options(request),
         versions=versions(),
         hardware=hardware(),
         data=DataRecord.of(ranked.images, request.embed.data),

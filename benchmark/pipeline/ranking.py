@@ -102,7 +102,6 @@ class _Ranking:
             outcomes=outcomes,
             images=audited.images,
             report=audited.report,
-            remarks=remarks,
             folder=self._run.folder,
             run=self._run.path,
             images_embedded=sum(searched.embedded.images_embedded.values()),

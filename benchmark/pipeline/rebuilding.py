@@ -1,120 +1,147 @@
-"""A board again from stored outcomes: nothing is embedded, nothing is trained."""
+"""A board's files again from what its run stored: nothing is embedded, trained or decided anew."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.data import load_images, regroup
+from benchmark.data import dataset_name, load_images, regroup
 from benchmark.errors import CacheDamaged, DataError
-from benchmark.pipeline.boards import Ranked, Remarks, assemble_board
+from benchmark.pipeline.adopting import BOARD_FILE
+from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.heads import HeadJob, outcome_digest
-from benchmark.pipeline.outputs import write_outputs
+from benchmark.pipeline.outputs import publish_again
 from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.ranking import head_job
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
-from benchmark.ranking import load_outcome, outcome_path
-from benchmark.records import ImageSet, Outcome, Status
-from benchmark.reporting import RunRecord, read_board, read_image_list, read_run_record
+from benchmark.pipeline.stored import stored_request
+from benchmark.ranking import load_outcome
+from benchmark.records import ImageSet, Observer, Outcome, Silent, Status
+from benchmark.reporting import RunRecord, read_board, read_image_list, read_rejected, read_run_record
 from benchmark.storage import place
 
 _COSTS = ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "images_embedded")
 _AGAIN = "Run 'backbones rank' again: what is cached is not computed twice."
 
 
-def rebuild_report(request: RankRequest, dataset: str) -> Ranked:
-    """Tables, pages and plots of the latest run, from its stored outcomes.
+def rebuild_report(data: Path, *, results: Path, cache: Path, observer: Observer | None = None) -> Ranked:
+    """Tables, pages and plots of the latest run on some data, as the run stored its board and its outcomes.
+
+    The board stays what it was published as, its notes, its unscored rows and its measurements included.
 
     Args:
-        request: as the run was asked for; embedding and training play no part.
-        dataset: the data set's name.
+        data: folder or CSV.
+        results: folder of all results.
+        cache: embedding cache; what it remembers of the images spares reading them.
+        observer: told of the reading.
 
     Raises:
         DataError: there is no run, or the images are not those that it saw.
         CacheDamaged: an outcome is gone or damaged.
     """
     started = time.time()
-    folder = stored_folders(request.results, dataset, request.embed.data)[0]
-    record = read_run_record(folder)
-    images = _images_of(request, record, place(folder, "runs", record.identifier))
-    run = Run(folder, request.results)
+    stored, images = _stored(data, results, cache, observer or Silent())
+    run = Run(stored.folder, results)
     try:
-        return _rebuild(request, record, images, run, started)
+        run.log(f"rebuilt from run {stored.record.identifier}")
+        return _rebuild(stored, images, run, started)
     finally:
         run.close()
 
 
-def _rebuild(request: RankRequest, record: RunRecord, images: ImageSet, run: Run, started: float) -> Ranked:
-    job = head_job(request, images, run)
-    old = {row["backbone"]: row for row in read_board(run.folder / "leaderboard.json").rows}
-    outcomes = tuple(_outcome(job, record, name, old[name]) for name in record.backbones)
-    ungrouped: tuple[Outcome, ...] = ()
-    if images.groups is not None:
-        alone = replace(job, images=replace(images, groups=None))
-        ungrouped = tuple(
-            _outcome(alone, record, one.backbone, old[one.backbone])
-            for one in outcomes
-            if one.status is Status.SCORED
-        )
-    stored = record.options.get("remarks", {})
-    remarks = Remarks(notes=tuple(stored.get("notes", ())), statements=tuple(stored.get("statements", ())))
-    ranked = Ranked(
-        board=assemble_board(request, images, outcomes, ungrouped, remarks),
-        outcomes=outcomes,
-        images=images,
-        report=None,
-        remarks=remarks,
-        folder=run.folder,
-        run=run.path,
-    )
-    return write_outputs(run, request, ranked, job, started)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StoredRun:
+    """The latest run of a data set.
+
+    Attributes:
+        folder: ``results/<dataset>``.
+        path: of the run, ``results/<dataset>/runs/<id>``; where that is gone, its copy, the folder itself.
+        record: its ``run.json``.
+        request: what it was asked for.
+    """
+
+    folder: Path
+    path: Path
+    record: RunRecord
+    request: RankRequest
 
 
-def _images_of(request: RankRequest, record: RunRecord, run: Path) -> ImageSet:
-    """The images as the run saw them, its groups included."""
-    embed = request.embed
-    images = load_images(embed.data, cache=embed.cache, options=embed.options)
-    listed = read_image_list(run)
-    if request.auto_groups and set(listed) == set(images.image_ids):
-        groups = np.array([int(listed[image_id]["group"]) for image_id in images.image_ids], np.int64)
-        images = regroup(images, groups, seed=embed.options.seed)
-    if images.fingerprint() != record.data.fingerprint:
+def _stored(data: Path, results: Path, cache: Path, observer: Observer) -> tuple[_StoredRun, ImageSet]:
+    """The latest run on these images, and the images as it saw them."""
+    refused: DataError | None = None
+    for folder in stored_folders(results, dataset_name(data), data):
+        try:
+            record = read_run_record(folder)
+            path = place(folder, "runs", record.identifier)
+            stored = _StoredRun(
+                folder=folder,
+                path=path if (path / BOARD_FILE).exists() else folder,
+                record=record,
+                request=stored_request(record, data=data, results=results, cache=cache),
+            )
+            return stored, _images_of(stored, observer)
+        except DataError as error:  # of another data set of this name, perhaps
+            refused = refused or error
+    assert refused is not None, "there is always a folder to look into"
+    raise refused
+
+
+def _images_of(stored: _StoredRun, observer: Observer) -> ImageSet:
+    """The images as the run saw them, its groups and its list of rejected files included."""
+    embed = stored.request.embed
+    images = load_images(embed.data, cache=embed.cache, options=embed.options, observer=observer)
+    if stored.request.auto_groups:
+        listed = read_image_list(stored.path)
+        if set(listed) == set(images.image_ids):
+            groups = np.array([int(listed[image_id]["group"]) for image_id in images.image_ids], np.int64)
+            images = regroup(images, groups, seed=embed.options.seed)
+    if images.fingerprint() != stored.record.data.fingerprint:
         raise DataError(
             "the images, labels or parts are not those of the latest run",
             where=embed.data,
-            expected=f"fingerprint {record.data.fingerprint[:16]}",
+            expected=f"fingerprint {stored.record.data.fingerprint[:16]}",
             got=images.fingerprint()[:16],
             next_step=_AGAIN,
         )
-    return images
+    return replace(images, rejected=read_rejected(stored.path))
+
+
+def _rebuild(stored: _StoredRun, images: ImageSet, run: Run, started: float) -> Ranked:
+    job = head_job(stored.request, images, run)
+    board = read_board(stored.path / BOARD_FILE)
+    rows = {str(row["backbone"]): row for row in board.rows}
+    outcomes = tuple(_outcome(job, stored.record, name, rows[name]) for name in stored.record.backbones)
+    ranked = Ranked(
+        board=board,
+        outcomes=outcomes,
+        images=images,
+        report=None,
+        folder=run.folder,
+        run=run.path,
+    )
+    return publish_again(run, stored.record, stored.path, ranked, job, started)
 
 
 def _outcome(job: HeadJob, record: RunRecord, name: str, row: Mapping[str, Any]) -> Outcome:
     stored = record.backbones[name]
-    if stored.status != Status.SCORED:
+    if stored.status != Status.SCORED:  # pages know it from the board
         return Outcome(
             backbone=name,
             family=str(row["family"]),
             source=str(row["source"]),
             status=Status(stored.status),
             reason=str(row["reason"]),
-            params=int(row["params"] or 0),
-            embedding_dim=int(row["embedding_dim"] or 0),
-            input_size=stored.input_size,
-            weights=stored.weights,
-            weights_sha256=stored.weights_sha256,
         )
     digest = outcome_digest(stored.key_digest, job.images, job.protocol)
-    path = outcome_path(job.folder, name.partition("@")[0], digest)
-    try:
-        outcome = load_outcome(path)
-    except FileNotFoundError as error:
-        raise CacheDamaged("a stored outcome is gone", where=path, next_step=_AGAIN) from error
+    # Its digest is the last part of its name: under which name the backbone ran plays no part.
+    path = next(iter(sorted(job.folder.glob(f"*-{digest[:16]}.outcome"))), None)
+    if path is None:
+        raise CacheDamaged("a stored outcome is gone", where=job.folder, got=name, next_step=_AGAIN)
     costs = {cost: row[cost] for cost in _COSTS if row.get(cost) is not None}
-    return replace(outcome, backbone=name, weights=stored.weights, **costs)
+    return replace(load_outcome(path), backbone=name, weights=stored.weights, **costs)

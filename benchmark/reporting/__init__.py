@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from benchmark.reporting.terminal import board_table
     from benchmark.reporting.write import (
         BOARD_FILES,
+        read_rejected,
         remove_files,
         write_board,
         write_page,
@@ -61,7 +62,15 @@ _HOMES = {
         "write_run_record",
     ),
     "terminal": ("board_table",),
-    "write": ("BOARD_FILES", "remove_files", "write_table", "write_board", "write_page", "write_rejected"),
+    "write": (
+        "BOARD_FILES",
+        "read_rejected",
+        "remove_files",
+        "write_table",
+        "write_board",
+        "write_page",
+        "write_rejected",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -86,6 +95,7 @@ __all__ = [
     "plot_makers",
     "read_board",
     "read_image_list",
+    "read_rejected",
     "read_run_record",
     "remove_files",
     "write_board",

@@ -18,6 +18,7 @@ from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric
 
 _WHOLE = {"rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size"}
 _TEXT = {"backbone", "family", "source", "status", "weights", "weights_sha256", "reason"}
+_REAL_EXTRAS = {"val_f1_spread", "loss_bound", "latency_p95_ms", "val_f1_ungrouped"}
 _MARKDOWN_COLUMNS = (
     "rank",
     "backbone",
@@ -149,7 +150,9 @@ def _from_json(content: str) -> Leaderboard:
 
 def _typed(column: str, value: object) -> object:
     """A JSON value as it stood on the board: null is nan in a column of real numbers."""
-    known_float = column in BOARD_COLUMNS and column not in _WHOLE and column not in _TEXT
+    known_float = column in _REAL_EXTRAS or (
+        column in BOARD_COLUMNS and column not in _WHOLE and column not in _TEXT
+    )
     return math.nan if value is None and known_float else value
 
 

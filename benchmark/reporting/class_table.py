@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.ranking import decide, per_class_f1, scored_class_names
-from benchmark.records import Outcome, Predictions, Truth
+from benchmark.records import Outcome, Predictions, Status, Truth
 
 CLASS_SCORE_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
 
@@ -22,8 +22,8 @@ def class_scores(outcomes: Sequence[Outcome], truth: Truth) -> tuple[dict[str, A
     names = scored_class_names(truth)
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
-        if outcome.predictions is None:
-            continue
+        if outcome.status is not Status.SCORED or outcome.predictions is None:
+            continue  # what was pruned was scored on fewer images
         val, test, images = _scores(outcome.predictions, truth)
         rows += [
             {"backbone": outcome.backbone, "class": name, "images": n, "val_f1": v, "test_f1": t}

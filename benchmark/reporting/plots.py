@@ -69,8 +69,10 @@ def plot_makers(
     rows = [row for row in board.rows if not missing(row.get("rank"))]
     if not rows:
         return ()
-    curves = {outcome.backbone: outcome.val_history for outcome in outcomes if len(outcome.val_history)}
-    ranked = [str(row["backbone"]) for row in rows if row["backbone"] in curves]
+    names = ranked_names(rows)
+    curves = {one.backbone: one.val_history for one in outcomes if len(one.val_history)}
+    curves = {name: curves[name] for name in names if name in curves}
+    ranked = list(curves)
     makers: list[Callable[[], Plot]] = [
         partial(_size_plot, rows, board.winner),
         partial(_interval_plot, rows, board.winner),
@@ -81,7 +83,7 @@ def plot_makers(
             partial(_top_curves_plot, ranked[:10], curves),
         ]
     if per_class:
-        makers.append(partial(_class_plot, ranked_names(rows), per_class))
+        makers.append(partial(_class_plot, names, per_class))
     return tuple(makers)
 
 

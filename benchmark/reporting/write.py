@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.cells import cell_text
+from benchmark.errors import DataError
 from benchmark.records import Leaderboard, Outcome, Rejected, Truth
 from benchmark.reporting.board_files import columns_of, csv_bytes, json_bytes, markdown_bytes
 from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
@@ -109,6 +113,24 @@ def write_rejected(rejected: Sequence[Rejected], folder: Path) -> None:
         write_whole(folder / "rejected.csv", rejected_bytes(rejected), root=folder)
     else:
         remove_files(folder, ["rejected.csv"])
+
+
+def read_rejected(folder: Path) -> tuple[Rejected, ...]:
+    """What ``write_rejected`` wrote; none where there is no such file.
+
+    Raises:
+        DataError: not such a list.
+    """
+    path = folder / "rejected.csv"
+    try:
+        lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        return tuple(
+            Rejected(path=cell_text(line["path"]), reason=cell_text(line["reason"])) for line in lines
+        )
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError("not a list of rejected files", where=path, got=error) from error
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:

@@ -12,6 +12,10 @@ import pandas as pd
 import pytest
 from command_places import QUICK, SMALL, Place, Run
 
+from benchmark.backbones import parse_weights, select
+from benchmark.pipeline import EmbedRequest, RankRequest, rank_backbones
+from benchmark.records import HeadProtocol
+
 TIMINGS = [
     "images_per_second",
     "latency_ms",
@@ -240,6 +244,29 @@ def test_report_rebuilds_every_file_without_the_cache(backbones: Run, ranked: Pl
     assert answer.status == 0, answer.err
     assert (ranked.board / "leaderboard.html").exists()
     pd.testing.assert_frame_equal(board(ranked.board), before)
+
+
+def test_report_rebuilds_a_board_that_was_made_from_python(
+    backbones: Run, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With options that no command line stands for, and the data named from elsewhere."""
+    embed = EmbedRequest(
+        data=place.data,
+        backbones=select("MobileNet_0.25"),
+        weights=parse_weights("random"),
+        size=32,
+        cache=place.cache,
+        jobs=1,
+    )
+    protocol = HeadProtocol(repeats=1, epochs=3, dropout=0.4)
+    ranked = rank_backbones(RankRequest(embed=embed, results=place.results, protocol=protocol))
+    published = {path.name: path.read_bytes() for path in ranked.run.glob("*.*") if path.stem not in {"run"}}
+    for name in published:
+        (ranked.folder / name).unlink()
+    monkeypatch.chdir(place.data.parent)
+    answer = backbones("report", place.data.name, *place.folders)
+    assert answer.status == 0, answer.err
+    assert {name: (ranked.folder / name).read_bytes() for name in published} == published
 
 
 def test_a_comparison_names_what_changed(backbones: Run, ranked: Place) -> None:

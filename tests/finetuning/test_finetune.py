@@ -12,12 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.backbones import EngineRequest, FrozenBackbone
+from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import DataError, RecipeError, StorageFull, TrainingError
-from benchmark.finetuning import FineTuned, FinetuneRequest, finetune, load_manifest, recipe_names
+from benchmark.finetuning import (
+    FineTuned,
+    FinetuneRequest,
+    finetune,
+    load_manifest,
+    recipe_names,
+    views,
+)
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.scoring import METRICS
 from benchmark.finetuning.workbench import Workbench
-from benchmark.records import Average, ImageSet, ThresholdKind, ThresholdRule
+from benchmark.records import Average, Engine, ImageSet, Precision, ThresholdKind, ThresholdRule, UInt8
 
 if TYPE_CHECKING:
     import keras
@@ -271,6 +280,27 @@ def test_kept_views_are_computed_once(head: str, binary: ImageSet, request_for: 
     repeated = finetune(replace(asked, force=True), binary, again)
     assert "embed views" not in again.text()
     assert repeated.phases == first.phases
+
+
+def test_views_are_kept_under_the_engine_that_made_them(
+    binary: ImageSet, request_for: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO is planned, and cannot be used when it comes to it."""
+    opened = views.open_engine
+
+    def fall_back(wanted: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
+        return opened(replace(wanted, engine=Engine.TENSORFLOW), sample=sample)
+
+    monkeypatch.setattr(views, "plan_engine", lambda *_: (Engine.OPENVINO, Precision.FLOAT32))
+    monkeypatch.setattr(views, "open_engine", fall_back)
+    asked = request_for(overrides={"epochs": (1, 0)}, cached_views=1)
+    first = finetune(asked, binary)
+    keys = [entry.key for entry in EmbeddingStore(asked.cache).entries()]
+    assert [key and key.engine for key in keys] == [Engine.TENSORFLOW]
+    watch = Witness()
+    again = finetune(replace(asked, force=True), binary, watch)
+    assert "embed views" not in watch.text(), "they are there"
+    assert again.phases == first.phases
 
 
 def test_views_of_a_recipe_without_augmentation_are_one(binary: ImageSet, request_for: Request) -> None:

@@ -114,5 +114,5 @@ def test_every_backbone_has_its_scores_beside_the_board(
     assert "baseline_scores.csv" in (ranked.folder / "leaderboard.html").read_text()
     names = ("baselines.csv", "baseline_scores.csv")
     first = {name: (ranked.folder / name).read_bytes() for name in names}
-    again = rebuild_report(request, ranked.images.name)
+    again = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
     assert {name: (again.run / name).read_bytes() for name in names} == first

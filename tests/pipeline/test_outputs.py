@@ -75,7 +75,7 @@ def test_an_identical_run_leaves_identical_files(photos: Path, request_for: Make
 def test_a_rebuilt_board_keeps_the_audit(faulty: Path, request_for: Make, tiny: ModuleType) -> None:
     request = request_for(faulty, tiny.tiny_backbone("Tiny8", 8))
     first = rank_backbones(request)
-    rebuilt = rebuild_report(request, first.images.name)
+    rebuilt = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
     for name in ("audit_summary.csv", "audit_pairs.csv", "audit_pairs.png"):
         assert (rebuilt.run / name).read_bytes() == (first.run / name).read_bytes()
         assert (rebuilt.folder / name).exists()

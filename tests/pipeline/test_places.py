@@ -59,8 +59,9 @@ def test_two_data_sets_of_one_name(photos: Path, other: Path, request_for: Make,
     assert owner["fingerprint"] == second.images.fingerprint()
     # Both stay where they are, whatever is asked of them.
     assert rank_backbones(second_request).folder == second.folder
-    assert rebuild_report(second_request, "walls").folder == second.folder
-    assert rebuild_report(request, "walls").folder == first.folder
+    for data, folder in ((other, second.folder), (photos, first.folder)):
+        rebuilt = rebuild_report(data, results=request.results, cache=request.embed.cache)
+        assert rebuilt.folder == folder
     assert audit_data(second_request)[1].parent == second.folder
 
 

@@ -223,7 +223,7 @@ def test_the_stored_board_can_be_rebuilt_and_compared(
     request = request_for(photos, *pair)
     first = rank_backbones(request)
     shutil.rmtree(request.embed.cache)
-    rebuilt = rebuild_report(request, first.images.name)
+    rebuilt = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
     assert facts(rebuilt.board) == facts(first.board)
     assert compare_runs(first.run, rebuilt.run).scores == ()
 
