@@ -126,8 +126,12 @@ class Downloads:
                 temporary.replace(target)
                 sync_folder(target.parent)
             return problem
+        except requests.Timeout:
+            return f"no answer within {self.timeout_seconds:.0f} s"
+        except requests.ConnectionError:
+            return "no connection"
         except requests.RequestException as error:
-            return f"{type(error).__name__}: {error}"
+            return type(error).__name__
         except OSError as error:
             raise storage_error(error, target) from error
         finally:
@@ -168,9 +172,9 @@ def is_intact(path: Path, digest: str) -> bool:
 
 
 def _unreachable(remote: Remote, reason: str) -> WeightsError:
+    # The same text for every file, so that fifty backbones without a network are one reason.
     return WeightsError(
         "ImageNet weights cannot be downloaded",
-        where=remote.target.name,
-        got=f"{reason[:200]} from {urlsplit(remote.url).netloc}",
+        got=f"{reason} ({urlsplit(remote.url).netloc})",
         next_step=_WAYS_OUT,
     )

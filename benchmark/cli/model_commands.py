@@ -146,11 +146,14 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def predict_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones predict``."""
-    from benchmark.deployment import open_explainer, open_model
+    from benchmark.deployment import open_model
 
     _check_predict(arguments)
-    wants_maps = arguments.heatmaps is not None and arguments.tiles is None
-    explainer = open_explainer(arguments.model) if wants_maps else None
+    explainer = None
+    if arguments.heatmaps is not None and arguments.tiles is None:
+        from benchmark.deployment import open_explainer  # loads TensorFlow
+
+        explainer = open_explainer(arguments.model)
     predictor = open_model(arguments.model)
     _check_threshold(arguments.threshold, predictor)
     with make_observer(quiet=arguments.quiet) as observer:

@@ -205,6 +205,7 @@ class _Work:
     observer: Observer
     images_embedded: dict[str, int] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
 
     # Embedding ------------------------------------------------------------------------------------
 
@@ -353,7 +354,9 @@ class _Work:
 
     def _stop(self, position: int, reason: str) -> None:
         plan = self.plans[position]
-        self.observer.message(f"{plan.backbone.name} failed: {reason}")
+        told = "the same reason" if reason in self.told else reason
+        self.told.add(reason)
+        self.observer.message(f"{plan.backbone.name} failed: {told}")
         self.plans[position] = replace(plan, stopped=stopped_outcome(plan, Status.FAILED, reason))
 
     def _note(self, position: int, remarks: Sequence[str]) -> None:
