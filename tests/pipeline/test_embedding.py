@@ -36,6 +36,7 @@ class Notebook(Silent):
     def __init__(self) -> None:
         self.totals: list[tuple[str, int]] = []
         self.shares: list[int] = []
+        self.done: list[int] = []
         self.finishes: list[str] = []
         self.messages: list[str] = []
 
@@ -44,7 +45,8 @@ class Notebook(Silent):
 
     def advanced(self, task: str, done: int, note: str = "") -> None:
         if task == BOARD:
-            self.shares.append(done)
+            self.shares.append(int(note.partition(" %")[0]))
+            self.done.append(done)
 
     def finished(self, task: str, note: str = "") -> None:
         self.finishes.append(task)
@@ -193,7 +195,9 @@ def test_every_window_counts_its_own_images(
     done = embed_images(request, images, told)
     assert [total for task, total in told.totals if task == "Tiny8"] == [25, 25, 10]
     assert [total for task, total in told.totals if task == "Tiny16"] == [25, 25, 10]
-    assert [total for task, total in told.totals if task == BOARD] == [100]
+    assert [total for task, total in told.totals if task == BOARD] == [2]
+    assert told.done == sorted(told.done)
+    assert told.done[-1] == 2
     assert told.finishes.count(BOARD) == 1
     assert told.shares == sorted(told.shares)
     assert told.shares[-1] == 100
@@ -224,7 +228,7 @@ def test_windows_after_every_backbone_has_failed_are_left_out(
     told = Notebook()
     (stopped,) = embed_images(request, images_of(request), told).stopped
     assert "no such architecture" in stopped.reason
-    assert told.totals == [(BOARD, 100), ("Broken", 25)]
+    assert told.totals == [(BOARD, 1), ("Broken", 25)]
     assert told.finishes[-1] == BOARD
 
 
