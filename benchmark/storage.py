@@ -1,20 +1,43 @@
-"""Files that are whole or absent, and never outside of the folder that they belong to.
+"""Files that are whole or absent, never outside of the folder that they belong to, and read with a limit.
 
-A file is written beside its target, flushed to the disk, then renamed.
+A file is written beside its target, flushed to the disk, then renamed. What others may have written is read
+only where it is a regular file of a size and a depth that it can have.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
+import json
+import math
 import os
 import re
 import secrets
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from benchmark.errors import StorageFull
 
 TEMPORARY_PREFIX = ".tmp-"
+MOST_SMALL_BYTES: Final = 64 * 2**20
+MOST_LIST_BYTES: Final = 2**30
+"""Of a list of all images, of which there may be millions."""
+MOST_MODEL_BYTES: Final = 5 * 2**30
+"""The largest network with the state of its optimizer takes 4.2 GB."""
+_MOST_DEPTH = 100
+# Probabilities compress little, masks and thresholds much.
+_MOST_EXPANSION, _SPARE_BYTES = 200, 16 * 2**20
+# A string (with nothing behind it where it never ends, so that the search stays linear) or a bracket.
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
@@ -142,7 +165,108 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in blocks.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read; it is no regular file, or larger than any model.
     """
-    with path.open("rb") as file:
+    with open_regular(path, most_bytes=MOST_MODEL_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def open_regular(
+    path: str | Path, *, most_bytes: int, follow_links: bool = True
+) -> Iterator[io.BufferedReader]:
+    """Open a file to read it, without waiting for a pipe, touching a device or beginning on an endless file.
+
+    Raises:
+        OSError: it cannot be opened; ``EISDIR`` a folder; ``EINVAL`` no regular file; ``EFBIG`` too large.
+    """
+    flags = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+    if not follow_links:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, os.O_RDONLY | flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.EISDIR, "a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > most_bytes:
+            raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than {most_bytes:,}")
+        yield file
+
+
+def read_small(path: Path, *, most_bytes: int = MOST_SMALL_BYTES) -> bytes:
+    """All bytes of a file that this program keeps small: a record, a list, a note.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger.
+    """
+    with open_regular(path, most_bytes=most_bytes) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:  # it grew meanwhile
+        raise OSError(errno.EFBIG, f"more than {most_bytes:,} bytes")
+    return content
+
+
+def read_json(path: Path, *, most_bytes: int = MOST_SMALL_BYTES) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The value in a small JSON file.
+
+    Raises:
+        OSError: see ``read_small``.
+        ValueError: it is no JSON in UTF-8, or nested deeper than anything that this program writes.
+    """
+    return parse_json(read_small(path, most_bytes=most_bytes))
+
+
+def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, or nested deeper than anything that this program writes.
+    """
+    text = content if isinstance(content, str) else content.decode("utf-8-sig")
+    depth = 0
+    for token in _JSON_TOKEN.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > _MOST_DEPTH:
+            raise ValueError(f"nested deeper than {_MOST_DEPTH} levels")
+    return json.loads(text)
+
+
+def read_arrays(file: io.BufferedReader | io.BytesIO) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an ``.npz`` archive; what it declares is added up before any of it is read.
+
+    Raises:
+        ValueError: no such archive, damaged, pickled objects, or far more bytes than the file can hold.
+    """
+    room = _SPARE_BYTES + _MOST_EXPANSION * file.seek(0, os.SEEK_END)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if any(one.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} for one in members):
+                raise ValueError("compressed in an unknown way")
+            if sum(one.file_size for one in members) > room:
+                raise ValueError("more bytes are declared than the file can hold")
+            return {one.filename.removesuffix(".npy"): read_array(archive.read(one)) for one in members}
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"not an archive of arrays: {error}") from error
+
+
+def read_array(content: bytes) -> npt.NDArray[Any]:
+    """The array of an ``.npy`` file in memory, which holds as many bytes as it declares.
+
+    Raises:
+        ValueError: no such file, pickled objects, or another number of bytes.
+    """
+    stream = io.BytesIO(content)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+    except (KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"not an array: {error}") from error
+    if dtype.hasobject or min(shape, default=1) < 0:
+        raise ValueError("not an array of numbers or text")
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError("an array of another size than its bytes")
+    stream.seek(0)
+    array: npt.NDArray[Any] = np.load(stream, allow_pickle=False)
+    return array

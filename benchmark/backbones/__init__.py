@@ -29,7 +29,13 @@ from benchmark.backbones.model_cache import (
 )
 from benchmark.backbones.planning import memory_bytes, plan_engine
 from benchmark.backbones.registry import keras_version, parse_weights, registry, select
-from benchmark.backbones.weights import LoadedWeights, known_weights_sha256, load_weights, weights_file
+from benchmark.backbones.weights import (
+    LoadedWeights,
+    inspect_file,
+    known_weights_sha256,
+    load_weights,
+    weights_file,
+)
 
 __all__ = [
     "BundleCheck",
@@ -44,6 +50,7 @@ __all__ = [
     "embedding_key",
     "fetch_weights",
     "has_gpu",
+    "inspect_file",
     "keras_version",
     "known_weights_sha256",
     "load_weights",

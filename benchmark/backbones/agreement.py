@@ -18,7 +18,7 @@ from benchmark.backbones.registry import keras_version
 from benchmark.errors import StorageFull
 from benchmark.machine import instruction_set
 from benchmark.records import Float32, Float64, Precision, UInt8
-from benchmark.storage import write_whole
+from benchmark.storage import read_json, write_whole
 
 MIN_COSINE = 0.999
 # The comparison with TensorFlow costs a few of the slowest inferences there are; this bounds it.
@@ -71,7 +71,7 @@ def recall_agreement(request: EngineRequest, weights_sha256: str, precision: Pre
     """How well TensorFlow in some arithmetic was found to agree on this machine; None where nobody looked."""
     identity = _identity(request, weights_sha256, precision)
     try:
-        stored = json.loads(_note(request.cache, identity).read_bytes())
+        stored = read_json(_note(request.cache, identity))
         return Agreement(**stored["agreement"]) if stored["identity"] == identity else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

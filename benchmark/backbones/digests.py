@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import StorageFull
-from benchmark.storage import sha256_file, write_whole
+from benchmark.storage import read_json, sha256_file, write_whole
 
 # Keras numbers unnamed layers per process (conv2d_94): the number says nothing about the network.
 _COUNTER = re.compile(r"_\d+(?=/|$)")
+
+_MOST_NOTE_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ def remember(cache: Path, name: str, digest: str) -> None:
 def recall(cache: Path, name: str) -> str | None:
     """The digest noted under a name; None when there is none or the note cannot be trusted."""
     try:
-        note = json.loads(_note(cache, name).read_bytes())
+        note = read_json(_note(cache, name), most_bytes=_MOST_NOTE_BYTES)
         digest = note["sha256"] if note["name"] == name else ""
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,8 +7,10 @@ only and prints it as JSON. It imports nothing of the package.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import zipfile
 from typing import Any
 
 import h5py
@@ -22,12 +24,13 @@ class Refused(Exception):
     """The reason why a file is not loaded."""
 
 
-def inspect(path: str, most_bytes: int) -> dict[str, Any]:
+def inspect(path: str, most_bytes: int, member: str = "") -> dict[str, Any]:
     """The structure of a weights file.
 
     Args:
         path: the file.
         most_bytes: most bytes that its arrays may take.
+        member: its name in a ZIP archive, where ``path`` is one.
 
     Returns:
         ``legacy``: whether it is a Keras 2 file; ``datasets``: path -> shape.
@@ -37,7 +40,12 @@ def inspect(path: str, most_bytes: int) -> dict[str, Any]:
         OSError: it is not HDF5, or damaged.
     """
     datasets: dict[str, list[int]] = {}
-    with h5py.File(path, "r") as file:
+    with contextlib.ExitStack() as opened:
+        source: Any = path
+        if member:
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            source = opened.enter_context(archive.open(member))
+        file = opened.enter_context(h5py.File(source, "r"))
         legacy = any(mark in file.attrs for mark in _MODEL_MARKS) or "model_weights" in file
         _walk(file, "", datasets, [0, most_bytes])
     return {"legacy": legacy, "datasets": datasets}
@@ -78,10 +86,18 @@ def _checked_shape(dataset: h5py.Dataset, where: str, budget: list[int]) -> list
 def main() -> int:
     """Print the structure, or the reason, as one JSON object."""
     try:
-        answer = inspect(sys.argv[1], int(sys.argv[2]))
+        answer = inspect(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
     except Refused as error:
         answer = {"refused": str(error)}
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, RecursionError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
         answer = {"refused": f"not a readable HDF5 file ({error})"}
     sys.stdout.write(json.dumps(answer))
     return 0

@@ -25,6 +25,7 @@ from benchmark.storage import (
     TEMPORARY_PREFIX,
     check_inside,
     path_part,
+    read_json,
     sha256_file,
     storage_error,
     sync_folder,
@@ -114,7 +115,7 @@ def read_meta(folder: Path, identity: dict[str, Any]) -> ModelMeta | None:
     A folder with a damaged, foreign or missing ``meta.json`` is moved aside.
     """
     try:
-        meta = _parse_meta((folder / META).read_bytes())
+        meta = _parse_meta(folder / META)
     except FileNotFoundError:
         meta = None
         if not folder.is_dir():
@@ -127,8 +128,8 @@ def read_meta(folder: Path, identity: dict[str, Any]) -> ModelMeta | None:
     return meta
 
 
-def _parse_meta(content: bytes) -> ModelMeta:
-    stored = json.loads(content)
+def _parse_meta(path: Path) -> ModelMeta:
+    stored = read_json(path)
     fields = stored["meta"]
     if _meta_digest(fields) != stored["sha256"]:
         raise ValueError("the digest does not fit")
@@ -246,9 +247,9 @@ def model_cache_entries(cache: Path) -> tuple[ModelCacheEntry, ...]:
 def _entry(folder: Path) -> ModelCacheEntry:
     states = [path.stat() for path in folder.iterdir() if path.is_file()]
     try:
-        identity = _parse_meta((folder / META).read_bytes()).identity
+        identity = _parse_meta(folder / META).identity
         backbone, input_size = str(identity["backbone"]), int(identity["input_size"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         backbone, input_size = "", 0
     return ModelCacheEntry(
         path=folder,
@@ -262,7 +263,7 @@ def _entry(folder: Path) -> ModelCacheEntry:
 def verify_model(entry: ModelCacheEntry) -> bool:
     """Whether a converted model is what its checksums say; a damaged one is moved aside."""
     try:
-        meta = read_meta(entry.path, _parse_meta((entry.path / META).read_bytes()).identity)
+        meta = read_meta(entry.path, _parse_meta(entry.path / META).identity)
         if meta is None:
             return False
         check_files(entry.path, meta)

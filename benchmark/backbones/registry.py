@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import fnmatch
 import functools
-import json
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from benchmark.backbones.keras_models import build_model, preprocess_images
 from benchmark.errors import ArgumentError
 from benchmark.records import Backbone, PreprocessingMode, WeightsKind, WeightsSource
+from benchmark.storage import read_json
 
 DESCRIPTION_SCHEMA = 1
 WEIGHTS_SUFFIX = ".weights.h5"
@@ -67,7 +67,7 @@ def description() -> dict[str, dict[str, Any]]:
 
 def _read_description(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         if content["schema"] != DESCRIPTION_SCHEMA:
             raise ValueError(f"schema {content['schema']}")
         return {entry["name"]: entry for entry in content["backbones"]}

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmark.backbones.digests import (
     file_digest,
     recall,
@@ -27,6 +29,7 @@ from benchmark.backbones.keras_models import KerasLayer, KerasModel, import_kera
 from benchmark.backbones.registry import WEIGHTS_SUFFIX, description, keras_version
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
+from benchmark.storage import read_small, sha256_file
 
 CHECKSUMS = "SHA256SUMS"
 _INSPECTION = Path(__file__).with_name("hdf5_inspection.py")
@@ -218,6 +221,8 @@ def _load_file(backbone: Backbone, model: KerasModel, path: Path, *, legacy: boo
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise _unfit(backbone, path, str(error).splitlines()[0][:300]) from error
     _check_assigned(backbone, model, path)
+    if not all(np.isfinite(item.numpy()).all() for item in model.weights):
+        raise _unfit(backbone, path, "weights that are not finite numbers (nan or inf)")
 
 
 def _unfit(backbone: Backbone, path: Path, got: str) -> WeightsError:
@@ -230,13 +235,18 @@ def _unfit(backbone: Backbone, path: Path, got: str) -> WeightsError:
     )
 
 
-def inspect_file(path: Path, most_bytes: int) -> dict[str, Any]:
+def inspect_file(path: Path, most_bytes: int, *, member: str = "") -> dict[str, Any]:
     """The structure of an HDF5 file, read by a process that may hang or crash without harm.
+
+    Args:
+        path: the file, or a ZIP archive that holds it.
+        most_bytes: most that its arrays may take.
+        member: name of the file in the archive.
 
     Raises:
         WeightsError: it is refused, damaged, or the process hung.
     """
-    command = [sys.executable, str(_INSPECTION), str(path), str(most_bytes)]
+    command = [sys.executable, str(_INSPECTION), str(path), str(most_bytes), *([member] if member else [])]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_INSPECTION_SECONDS, check=True)
         answer: dict[str, Any] = json.loads(done.stdout)
@@ -309,8 +319,7 @@ def file_sha256(path: Path) -> str:
         WeightsError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_file(path)
     except OSError as error:
         raise WeightsError("cannot be read", where=path, got=error.strerror or error) from error
 
@@ -318,7 +327,7 @@ def file_sha256(path: Path) -> str:
 def read_checksums(folder: Path) -> dict[str, str]:
     """File name -> SHA-256 of a bundle's checksum list; empty where there is none."""
     try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        lines = read_small(folder / CHECKSUMS).decode().splitlines()
     except (OSError, ValueError):
         return {}
     pairs = (line.split(maxsplit=1) for line in lines if line.strip())

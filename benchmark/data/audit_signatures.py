@@ -25,7 +25,7 @@ from benchmark.data.files import read_regular
 from benchmark.data.workers import map_in_order
 from benchmark.errors import DataError, StorageFull
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer
-from benchmark.storage import sha256_bytes, write_whole
+from benchmark.storage import MOST_LIST_BYTES, read_array, read_small, sha256_bytes, write_whole
 
 # Part of the folder name: a change of anything below that changes a stored value needs a new number.
 SCHEMA = 2
@@ -247,15 +247,15 @@ def _read_parts(folder: Path) -> Records:
 def _read_part(path: Path) -> Records | None:
     """The records of a part; None for one that another run has just merged, or that is of no use."""
     try:
-        content = path.read_bytes()
+        content = read_small(path, most_bytes=MOST_LIST_BYTES)
     except OSError:
         return None
     if path.stem != f"part-{sha256_bytes(content)[:16]}":
         _remove(path)
         return None
     try:
-        part: Any = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError):
+        part: Any = read_array(content)
+    except ValueError:
         return None
     return part if isinstance(part, np.ndarray) and part.dtype == _RECORD and part.ndim == 1 else None
 

@@ -18,7 +18,7 @@ from benchmark.data.surfaces import PATCHES, draw_surface
 from benchmark.data.workers import map_in_order
 from benchmark.errors import ArgumentError
 from benchmark.records import Bool, UInt8
-from benchmark.storage import write_whole
+from benchmark.storage import read_json, write_whole
 
 GENERATION: Final = 1
 """Raised whenever the same arguments draw other pictures."""
@@ -113,7 +113,7 @@ def _is_written(folder: Path, plan: _Plan, names: list[str]) -> bool:
 def _marked_plan(folder: Path) -> object:
     """What the marker of a demo folder says; None where there is no readable marker."""
     try:
-        return json.loads((folder / _MARKER).read_text())
+        return read_json(folder / _MARKER)
     except (OSError, ValueError):
         return None
 

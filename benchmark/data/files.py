@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from benchmark.errors import DataError
+from benchmark.storage import open_regular
 
 MAX_FILE_BYTES: Final = 1 << 30
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _REASONS = {
     errno.ENOENT: "no such file",
     errno.EACCES: "no permission to read it",
@@ -21,6 +20,8 @@ _REASONS = {
     errno.ENAMETOOLONG: "the path is too long for this system",
     errno.EISDIR: "a folder, not a file",
     errno.ENXIO: "not a regular file",
+    errno.EINVAL: "not a regular file",
+    errno.EFBIG: "too large a file",
 }
 
 
@@ -55,33 +56,20 @@ def read_stamped(path: str | Path) -> tuple[bytes, Stamp]:
         DataError: not a regular file, not readable, too large, or it changed while being read.
     """
     try:
-        descriptor = os.open(path, _FLAGS)
-        try:
-            return _read_open(descriptor)
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError) as error:
+        with open_regular(path, most_bytes=MAX_FILE_BYTES) as file:
+            before = Stamp.of(os.fstat(file.fileno()))
+            content = file.read(before.size + 1)
+            stamp = Stamp.of(os.fstat(file.fileno()))
+    except OSError as error:
+        got = error.strerror if error.errno == errno.EFBIG else ""
+        raise DataError(reason_of(error), got=got) from error
+    except ValueError as error:
         raise DataError(reason_of(error)) from error
+    if stamp != before or len(content) != stamp.size:
+        raise DataError("it changed while being read")
+    return content, stamp
 
 
 def read_regular(path: str | Path) -> bytes:
     """All bytes of a regular file; see ``read_stamped``."""
     return read_stamped(path)[0]
-
-
-def _read_open(descriptor: int) -> tuple[bytes, Stamp]:
-    before = os.fstat(descriptor)
-    if stat.S_ISDIR(before.st_mode):
-        raise DataError("a folder, not a file")
-    if not stat.S_ISREG(before.st_mode):
-        raise DataError("not a regular file")
-    if before.st_size > MAX_FILE_BYTES:
-        raise DataError(
-            "too large a file", got=f"{before.st_size:,} bytes", expected=f"{MAX_FILE_BYTES:,} at most"
-        )
-    with os.fdopen(os.dup(descriptor), "rb") as file:
-        content = file.read(before.st_size + 1)
-    stamp = Stamp.of(os.fstat(descriptor))
-    if stamp != Stamp.of(before) or len(content) != stamp.size:
-        raise DataError("it changed while being read")
-    return content, stamp

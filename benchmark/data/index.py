@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.data.files import Stamp
-from benchmark.storage import write_whole
+from benchmark.storage import MOST_LIST_BYTES, parse_json, read_small, write_whole
 
 SCHEMA: Final = 1
 _ROW = np.dtype(
@@ -76,8 +76,7 @@ class Index:
             f"{SCHEMA}|{conditions}|{source}".encode("utf-8", "surrogateescape")
         ).hexdigest()
         file = folder / f"{digest[:32]}.bin"
-        header, _, body = (_content(file) or b'[""]\n').partition(b"\n")
-        return cls(file, json.loads(header), np.frombuffer(body, _ROW))
+        return cls(file, *_stored(file))
 
     @property
     def changed(self) -> bool:
@@ -127,10 +126,23 @@ class Index:
         write_whole(self.file, hashlib.sha256(body).digest() + body, root=self.file.parents[1])
 
 
+def _stored(file: Path) -> tuple[list[str], npt.NDArray[Any]]:
+    """Reasons and rows of an index file; those of an empty index where it cannot be used."""
+    try:
+        header, _, body = (_content(file) or b"").partition(b"\n")
+        reasons, rows = parse_json(header), np.frombuffer(body, _ROW)
+    except ValueError:
+        return [""], np.zeros(0, _ROW)
+    if not isinstance(reasons, list) or not all(isinstance(reason, str) for reason in reasons):
+        return [""], np.zeros(0, _ROW)
+    known = (rows["reason"] >= 0) & (rows["reason"] < len(reasons))
+    return (reasons, rows) if known.all() else ([""], np.zeros(0, _ROW))
+
+
 def _content(file: Path) -> bytes | None:
     """The checked body of an index file; None where it cannot be used."""
     try:
-        content = file.read_bytes()
+        content = read_small(file, most_bytes=MOST_LIST_BYTES)
     except OSError:
         return None
     body = content[_DIGEST_BYTES:]

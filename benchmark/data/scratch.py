@@ -32,7 +32,7 @@ from benchmark.data.workers import map_in_order
 from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
 from benchmark.memory import Texts
 from benchmark.records import Observer, Resize, UInt8
-from benchmark.storage import sha256_bytes, storage_error, write_whole
+from benchmark.storage import read_json, sha256_bytes, storage_error, write_whole
 
 TASK: Final = "decode"
 _PIXELS, _STATE, _IDS, _OWNER, _FAILURE = "pixels.u8", "state.u1", "images.ids", "owner.json", "failure.json"
@@ -313,10 +313,10 @@ def _described(error: BaseException) -> dict[str, str]:
 def _failure(folder: Path) -> BenchmarkError:
     """The error that a filler left behind."""
     try:
-        told: dict[str, str] = json.loads((folder / _FAILURE).read_bytes())
+        told: dict[str, str] = read_json(folder / _FAILURE)
         kind = DataError if told["kind"] == "data" else JobError
         return kind(told["what"], where=told["where"] or folder, got=told["got"], next_step=told["next_step"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return JobError("decoding stopped for an unknown reason", where=folder, next_step="Run again.")
 
 
@@ -363,7 +363,7 @@ def _own(folder: Path, size: int) -> None:
 
 
 def _owner(folder: Path) -> dict[str, Any]:
-    owner: dict[str, Any] = json.loads((folder / _OWNER).read_bytes())
+    owner: dict[str, Any] = read_json(folder / _OWNER)
     return owner
 
 
@@ -395,7 +395,7 @@ def _alive(folder: Path) -> bool:
         process = psutil.Process(owner["pid"])
         same = abs(process.create_time() - owner["started"]) < 1.0
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except (OSError, ValueError, KeyError, psutil.Error):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return False
 
 

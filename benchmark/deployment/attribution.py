@@ -20,9 +20,9 @@ import tensorflow as tf
 
 from benchmark.deployment.description import Deployment, check_files
 from benchmark.deployment.heatmap import overlay_png
+from benchmark.deployment.keras_files import load_keras_model
 from benchmark.deployment.opening import find_model, model_dir_of
 from benchmark.deployment.prediction import predictions_of
-from benchmark.deployment.runtimes import load_keras_model
 from benchmark.deployment.targets import Target
 from benchmark.errors import ArgumentError
 from benchmark.records import Float32, UInt8

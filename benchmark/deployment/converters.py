@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from benchmark.deployment.keras_files import load_keras_model
 from benchmark.deployment.quantising import quantise
-from benchmark.deployment.runtimes import load_keras_model
 from benchmark.deployment.targets import Target
 from benchmark.errors import ExportError
 

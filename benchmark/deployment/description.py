@@ -15,7 +15,7 @@ from benchmark.data import KnownLabels
 from benchmark.deployment.targets import Target
 from benchmark.errors import ManifestError
 from benchmark.records import Average, Manifest, Resize, Task
-from benchmark.storage import sha256_file
+from benchmark.storage import read_json, sha256_file
 
 DESCRIPTION = "deployment.json"
 SCHEMA = 1
@@ -143,7 +143,7 @@ def read_description(folder: Path) -> Deployment:
     """
     path = folder / DESCRIPTION
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path)
         description = _from_fields(fields)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError, KeyError) as error:
         raise ManifestError(

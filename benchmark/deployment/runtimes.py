@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from benchmark.deployment.description import Deployment
+from benchmark.deployment.keras_files import load_keras_model
 from benchmark.deployment.targets import Target, missing_packages
-from benchmark.errors import ArgumentError, ExportError, ManifestError
+from benchmark.errors import ArgumentError, ExportError
 from benchmark.machine import cores
 from benchmark.records import Float32, Float64, UInt8
 
@@ -108,33 +109,6 @@ def load(folder: Path, description: Deployment, *, threads: int = 0) -> Predicto
     """
     path = folder / description.model
     return Predictor(description, _LOADERS[description.target](path, threads or cores()))
-
-
-def load_keras_model(path: Path) -> object:
-    """Load a ``.keras`` file without running code from it; a ``keras.Model``.
-
-    Raises:
-        ManifestError: a legacy file, a Lambda layer, or a damaged file.
-    """
-    if path.suffix != ".keras":
-        raise ManifestError(
-            "is a legacy model file, which can carry code and is not checked when loaded",
-            where=path,
-            expected="a .keras file",
-            got=path.suffix or "no suffix",
-            next_step="Save it again with model.save('model.keras') where it came from.",
-        )
-    import keras
-
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise ManifestError(
-            "Keras does not load this model",
-            where=path,
-            got=str(error).strip().splitlines()[0][:300],
-            next_step="Lambda layers and custom objects are refused: loading them runs their code.",
-        ) from error
 
 
 def _keras(path: Path, _threads: int) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import sys
 from collections import defaultdict
@@ -14,7 +15,7 @@ import numpy as np
 from benchmark.data import decode, read_regular, resize_pixels
 from benchmark.errors import DataError, ExportError, ManifestError
 from benchmark.records import Float32, Manifest, Task, UInt8
-from benchmark.storage import sha256_bytes
+from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes
 
 SPLIT = "split.csv"
 _LABEL_SEPARATOR = ";"
@@ -46,8 +47,8 @@ def read_split(model_dir: Path) -> tuple[Listed, ...]:
     path = model_dir / SPLIT
     try:
         # Names that are not UTF-8 were written with surrogate escapes.
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
+        text = read_small(path, most_bytes=MOST_LIST_BYTES).decode("utf-8", "surrogateescape")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         return tuple(
             Listed(**{name: row[name] for name in ("path", "image_id", "label", "part")}) for row in rows
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmark.embeddings.parts import MAX_PART_BYTES, PART_NAME
 from benchmark.errors import CacheDamaged, CacheError
+from benchmark.storage import open_regular
 
 LISTINGS = (
     8  # a folder that changes each time it is listed, more often than this, is taken as it was seen last
@@ -104,26 +105,19 @@ def read_file(path: Path, *, limit: int = MAX_PART_BYTES) -> bytes | None:
         CacheDamaged: not a regular file, larger than ``limit`` bytes, or the disk cannot read it back.
         CacheError: this process cannot read it (permission, open files, memory).
     """
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
     try:
-        descriptor = os.open(path, flags)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-                raise CacheDamaged("is not a file that this program wrote", where=path, got=_kind(status))
+        with open_regular(path, most_bytes=limit, follow_links=False) as file:
             return file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno in {errno.EISDIR, errno.EINVAL, errno.EFBIG}:
+            raise CacheDamaged(
+                "is not a file that this program wrote", where=path, got=error.strerror or ""
+            ) from error
         if error.errno in {errno.EIO, errno.ELOOP, errno.ENXIO}:
             raise CacheDamaged("cannot be read back", where=path, got=error.strerror or "") from error
         raise unreadable(error, path) from error
-
-
-def _kind(status: os.stat_result) -> str:
-    return f"{status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "no regular file"
 
 
 def unreadable(error: OSError, path: Path) -> CacheError:

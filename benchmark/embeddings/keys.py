@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,7 +9,7 @@ from typing import Any
 
 from benchmark.errors import CacheDamaged
 from benchmark.records import EmbeddingKey, Engine, Precision, PreprocessingMode, Resize
-from benchmark.storage import path_part
+from benchmark.storage import parse_json, path_part
 
 KEY_FILE = "key.json"
 KEY_DIGITS = 16
@@ -48,7 +47,7 @@ def parse_key(content: bytes, *, where: object) -> EmbeddingKey:
     try:
         if len(content) > MAX_KEY_BYTES:
             raise ValueError(f"{len(content)} bytes")
-        return _key_of(json.loads(content.decode("utf-8", "strict")))
+        return _key_of(parse_json(content))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CacheDamaged(
             "is not the description of an embedding key",

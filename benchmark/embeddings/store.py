@@ -299,7 +299,8 @@ class EmbeddingStore:
         self._used.add(name)
         stamp = self.root / name / upkeep.STAMP_FILE
         with contextlib.suppress(OSError):
-            descriptor = os.open(stamp, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+            never_wait = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            descriptor = os.open(stamp, os.O_WRONLY | os.O_CREAT | never_wait, 0o644)
             os.close(descriptor)
             os.utime(stamp)
 

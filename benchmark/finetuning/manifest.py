@@ -11,13 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from benchmark.errors import ManifestError
 from benchmark.finetuning.request import as_json
 from benchmark.records import Manifest, Task
-from benchmark.storage import sha256_file, write_whole
+from benchmark.storage import read_small, sha256_file, write_whole
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.keras"
 LABELS_FILE = "labels.txt"
 MANIFEST_SCHEMA = 1
-_MOST_BYTES = 64 * 2**20
 _AGAIN = "Run 'backbones finetune' again, or copy the whole model directory."
 
 
@@ -50,8 +49,7 @@ def load_manifest(model_dir: Path, *, verify: bool = True) -> Manifest:
 
 def _content(model_dir: Path, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        return read_small(path)
     except OSError as error:
         raise ManifestError(
             "not a finished model directory",
@@ -60,9 +58,6 @@ def _content(model_dir: Path, path: Path) -> bytes:
             got=error.strerror or "no such file",
             next_step="Give the folder that 'backbones finetune' printed.",
         ) from error
-    if len(content) > _MOST_BYTES:
-        raise ManifestError("too large for a manifest", where=path, expected=f"at most {_MOST_BYTES} bytes")
-    return content
 
 
 def _parsed(path: Path, content: bytes) -> Manifest:

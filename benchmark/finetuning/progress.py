@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
 from benchmark.finetuning.untyped import Variable
-from benchmark.storage import write_whole
+from benchmark.storage import MOST_MODEL_BYTES, open_regular, parse_json, read_arrays, write_whole
 
 Arrays = list[npt.NDArray[Any]]
 _META = "meta"
 _LISTS = ("current", "optimizer", "best1", "best2")
+_MOST_BYTES = 4 * MOST_MODEL_BYTES  # two checkpoints, the latest weights and the optimizer
+
+
+class _Meta(BaseModel):
+    """What is kept beside the arrays."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    phase: int
+    epoch: int
+    stale: int
+    weights_sha256: str
+    history: list[dict[str, float]]
+    metrics: dict[str, Any]
+    best: dict[str, dict[str, float]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,13 +94,14 @@ class Progress:
     def load(cls, path: Path) -> Progress | None:
         """Read what ``save`` wrote; None when there is nothing, or nothing that can be trusted."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            meta: dict[str, Any] = json.loads(arrays.pop(_META).tobytes())
-            meta |= {name: _collect(arrays, name) for name in _LISTS}
-            return cls(**meta)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            with open_regular(path, most_bytes=_MOST_BYTES) as file:
+                arrays = read_arrays(file)
+            meta = _Meta.model_validate(parse_json(arrays.pop(_META).tobytes()))
+            fields: dict[str, Any] = meta.model_dump()
+            progress = cls(**fields | {name: _collect(arrays, name) for name in _LISTS})
+        except (OSError, ValueError, KeyError, TypeError):
             return None
+        return progress
 
 
 def _collect(arrays: dict[str, npt.NDArray[Any]], name: str) -> Arrays:

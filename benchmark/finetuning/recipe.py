@@ -15,9 +15,11 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import RecipeError
+from benchmark.storage import read_small
 
 DEFAULT_RECIPE = "two-phase-f1"
 _FOLDER = Path(__file__).parent / "recipes"
+_MOST_BYTES = 2**20
 _UNKNOWN = "extra_forbidden"  # pydantic's name for a key that a table does not have
 _BARE_KEY = re.compile(r"[\w-]+", re.ASCII)
 
@@ -249,7 +251,7 @@ def recipe_text(name_or_path: str | Path) -> str:
     """
     path = _locate(name_or_path)
     try:
-        return path.read_text(encoding="utf-8")
+        return read_small(path, most_bytes=_MOST_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError("the recipe cannot be read", where=path, got=error) from error
 
@@ -266,7 +268,7 @@ def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE) -> Recipe:
     path = _locate(name_or_path)
     try:
         content = tomllib.loads(recipe_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(
             "the recipe is not valid TOML", where=path, got=error, next_step="Mend that line."
         ) from error

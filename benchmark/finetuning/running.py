@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -40,7 +39,7 @@ from benchmark.finetuning.views import Start, embed_views
 from benchmark.finetuning.workbench import RUN_FILE, Workbench, read_run
 from benchmark.ranking import default_average
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
-from benchmark.storage import TEMPORARY_PREFIX, sha256_file, write_whole
+from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_whole
 
 _CHECKED_IMAGES = 8
 _CHECKED_DIFFERENCE = 1e-4
@@ -173,7 +172,7 @@ def _runs(bench: Workbench) -> Iterator[dict[str, Any]]:
 
 def _record_comparison(path: Path, comparison: Comparison) -> None:
     try:
-        metrics = json.loads(path.read_bytes())
+        metrics = read_json(path)
     except (OSError, ValueError):  # not a file of the model itself: one that its owner removed is not missed
         return
     wanted = {**metrics, "comparison": comparison.record()}

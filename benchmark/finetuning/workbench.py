@@ -6,7 +6,6 @@ directories change their names: whoever is interrupted, at whatever moment, leav
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 import filelock
 
 from benchmark.errors import TrainingError
-from benchmark.storage import TEMPORARY_PREFIX, check_inside, storage_error, sync_folder
+from benchmark.storage import TEMPORARY_PREFIX, check_inside, read_json, storage_error, sync_folder
 
 RUN_FILE = "run.json"
 _SHORT, _LONG = 8, 32
@@ -177,7 +176,7 @@ def read_run(model_dir: Path) -> dict[str, Any]:
         OSError: there is none.
         ValueError: it cannot be understood.
     """
-    content = json.loads((model_dir / RUN_FILE).read_bytes())
+    content = read_json(model_dir / RUN_FILE)
     if not isinstance(content, dict):
         raise ValueError("not a run's record")
     return content

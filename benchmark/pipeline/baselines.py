@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from benchmark.data import colour_histograms
 from benchmark.errors import BenchmarkError
@@ -26,7 +27,7 @@ from benchmark.ranking import (
     scores_table,
 )
 from benchmark.records import Float32, Int64, Outcome, Status
-from benchmark.storage import write_whole
+from benchmark.storage import read_json, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +140,7 @@ def _sanity_path(job: HeadJob) -> Path:
 
 def _read_sanity(path: Path) -> tuple[SanityRow, ...] | None:
     try:
-        return tuple(SanityRow(**row) for row in json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        rows: list[SanityRow] = TypeAdapter(list[SanityRow]).validate_python(read_json(path))
+    except (OSError, ValueError):
         return None
+    return tuple(rows)

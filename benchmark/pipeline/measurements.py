@@ -16,7 +16,7 @@ from typing import Any
 from benchmark.errors import StorageFull
 from benchmark.machine import cores, processor_name
 from benchmark.records import EmbeddingKey
-from benchmark.storage import path_part, write_whole
+from benchmark.storage import path_part, read_json, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,9 @@ class Measurement:
 def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
     """The measurement of a key on this machine, or an empty one."""
     try:
-        fields: dict[str, Any] = json.loads(_path(cache, key).read_text())
+        fields: dict[str, Any] = read_json(_path(cache, key))
         return _parsed(fields) if _is_ours(fields) else Measurement()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return Measurement()
 
 

@@ -42,7 +42,7 @@ from benchmark.reporting import (
     write_page,
     write_run_record,
 )
-from benchmark.storage import check_inside, place, write_whole
+from benchmark.storage import MOST_LIST_BYTES, check_inside, place, read_small, write_whole
 
 _PACKAGES = (
     "tensorflow",
@@ -234,7 +234,7 @@ def _link(source: Path, target: Path, root: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links
-        write_whole(target, source.read_bytes(), root=root)
+        write_whole(target, read_small(source, most_bytes=MOST_LIST_BYTES), root=root)
 
 
 def _record(run: Run, request: RankRequest, ranked: Ranked, started: float) -> RunRecord:

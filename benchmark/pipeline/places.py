@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from benchmark.records import ImageSet, Observer
-from benchmark.storage import place, write_whole
+from benchmark.storage import place, read_json, write_whole
 
 OWNER_FILE = "dataset.json"
 _SAMPLE = 256  # smallest image ids that are remembered
@@ -140,12 +140,12 @@ def _absolute(source: Path) -> str:
 def _owner(folder: Path) -> Owner | None:
     """What stands in ``dataset.json``; None where there is none that can be understood."""
     try:
-        stored = json.loads((folder / OWNER_FILE).read_bytes())
+        stored = read_json(folder / OWNER_FILE)
         return Owner(
             source=str(stored["source"]),
             fingerprint=str(stored["fingerprint"]),
             images=int(stored["images"]),
             sample=tuple(map(str, stored["sample"])),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmark.errors import StorageFull
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.records import EmbeddingKey
-from benchmark.storage import path_part, write_whole
+from benchmark.storage import path_part, read_json, write_whole
 
 _AUTO = "auto"
 
@@ -41,7 +41,7 @@ def _asked(request: EmbedRequest) -> str:
 
 def _read(path: Path) -> dict[str, tuple[str, ...]]:
     try:
-        stored = json.loads(path.read_bytes())
+        stored = read_json(path)
         return {str(asked): tuple(map(str, remarks)) for asked, remarks in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

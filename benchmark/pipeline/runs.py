@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmark.records import Observer
-from benchmark.storage import check_inside, storage_error, write_whole
+from benchmark.storage import MOST_LIST_BYTES, check_inside, read_small, storage_error, write_whole
 
 
 class Run:
@@ -70,9 +70,16 @@ class Run:
 
 
 def _copy(source: Path, target: Path, root: Path) -> None:
-    content = source.read_bytes()
-    if not target.is_file() or target.read_bytes() != content:
+    content = read_small(source, most_bytes=MOST_LIST_BYTES)
+    if not _holds(target, content):
         write_whole(target, content, root=root)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_small(path, most_bytes=len(content)) == content
+    except OSError:
+        return False
 
 
 class LoggingObserver:

@@ -19,7 +19,15 @@ import numpy as np
 
 from benchmark.errors import CacheDamaged
 from benchmark.records import Engine, Outcome, Precision, Predictions, Status
-from benchmark.storage import path_part, sha256_bytes, write_whole
+from benchmark.storage import (
+    MOST_MODEL_BYTES,
+    parse_json,
+    path_part,
+    read_arrays,
+    read_small,
+    sha256_bytes,
+    write_whole,
+)
 
 _ARRAYS = ("val_rows", "val", "val_thresholds", "test_rows", "test")
 
@@ -59,14 +67,23 @@ def load_outcome(path: Path) -> Outcome:
         FileNotFoundError: there is none.
         CacheDamaged: the file is not one that ``save_outcome`` wrote, or it changed since.
     """
-    head, _, content = path.read_bytes().partition(b"\n")
+    try:
+        head, _, content = read_small(path, most_bytes=MOST_MODEL_BYTES).partition(b"\n")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _damaged(path, error.strerror or type(error).__name__) from error
     if head + b"\n" != _seal(content):
         raise _damaged(path, "its SHA-256 does not match")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            fields = json.loads(str(file["fields"]))
-            return _outcome(fields, {name: file[name] for name in file.files if name != "fields"})
-    except (ValueError, KeyError, TypeError) as error:  # of an older version, its hash is right
+        arrays = read_arrays(io.BytesIO(content))
+        return _outcome(parse_json(str(arrays.pop("fields"))), arrays)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:  # of an older version, its hash is right
         raise _damaged(path, str(error)) from error
 
 
@@ -99,11 +116,31 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return list(value) if isinstance(value, tuple) else value
 
 
+def _check_arrays(found: Predictions) -> None:
+    """See that the arrays fit together as ``Predictions`` says, and hold numbers.
+
+    Raises:
+        ValueError: they do not.
+    """
+    repeats, rows, classes = found.val.shape
+    fits = (
+        found.val_rows.shape == (rows,)
+        and found.val_thresholds.shape == (repeats, rows)
+        and found.test.shape == (len(found.test_rows), classes)
+        and found.val_rows.dtype == found.test_rows.dtype == np.int64
+        and found.test_rows.ndim == 1
+    )
+    numbers = (found.val, found.test, found.val_thresholds)
+    if not fits or not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in numbers):
+        raise ValueError("arrays that do not fit together")
+
+
 def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
     threshold = fields.pop("test_threshold", None)
     predictions = None
     if threshold is not None:
-        predictions = Predictions(test_threshold=threshold, **{name: arrays[name] for name in _ARRAYS})
+        predictions = Predictions(test_threshold=float(threshold), **{name: arrays[name] for name in _ARRAYS})
+        _check_arrays(predictions)
     measured = {
         name: math.nan
         for name in ("images_per_second", "latency_ms", "latency_p95_ms")

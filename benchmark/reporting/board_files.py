@@ -15,6 +15,7 @@ from benchmark.errors import DataError
 from benchmark.ranking import BOARD_COLUMNS
 from benchmark.records import Leaderboard
 from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, safe_cell, text
+from benchmark.storage import parse_json, read_small
 
 _WHOLE = {"rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size"}
 _TEXT = {"backbone", "family", "source", "status", "weights", "weights_sha256", "reason"}
@@ -123,7 +124,7 @@ def read_board(path: Path) -> Leaderboard:
         DataError: no such file, or not a board.
     """
     try:
-        content = path.read_text(encoding="utf-8")
+        content = read_small(path).decode()
         return _from_json(content) if path.suffix == ".json" else _from_csv(content)
     except OSError as error:
         raise DataError("cannot be read", where=path, got=error.strerror, next_step=_REBUILD) from error
@@ -132,7 +133,7 @@ def read_board(path: Path) -> Leaderboard:
 
 
 def _from_json(content: str) -> Leaderboard:
-    stored = json.loads(content)
+    stored = parse_json(content)
     if stored["schema"] != _SCHEMA:
         raise ValueError(f"schema {stored['schema']}, expected {_SCHEMA}")
     columns = tuple(map(str, stored["columns"]))

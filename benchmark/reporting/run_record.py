@@ -19,7 +19,7 @@ from benchmark.data import row_label, row_parts
 from benchmark.errors import DataError
 from benchmark.records import ImageSet
 from benchmark.reporting.board_files import csv_bytes, json_value
-from benchmark.storage import write_whole
+from benchmark.storage import MOST_LIST_BYTES, MOST_SMALL_BYTES, parse_json, read_small, write_whole
 
 RUN_FILE = "run.json"
 IMAGES_FILE = "images.csv"
@@ -125,7 +125,7 @@ class RunRecord:
             DataError: not the record of a run, or of another schema.
         """
         try:
-            return _run_record(json.loads(content))
+            return _run_record(parse_json(content))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 "not the record of a run",
@@ -171,7 +171,7 @@ def read_run_record(path: Path) -> RunRecord:
         DataError: not there, not readable, not such a record.
     """
     file = path / RUN_FILE if path.is_dir() else path
-    return RunRecord.from_json(_read(file))
+    return RunRecord.from_json(_read(file, MOST_SMALL_BYTES))
 
 
 def write_image_list(images: ImageSet, folder: Path) -> Path:
@@ -211,8 +211,8 @@ def read_image_list(folder: Path) -> dict[str, dict[str, str]]:
         DataError: not there, or not such a list.
     """
     try:
-        return _listed(_read(folder / IMAGES_FILE))
-    except ValueError as error:
+        return _listed(_read(folder / IMAGES_FILE, MOST_LIST_BYTES))
+    except (ValueError, csv.Error) as error:
         raise DataError(
             "not the image list of a run",
             where=folder / IMAGES_FILE,
@@ -229,9 +229,9 @@ def _listed(content: str) -> dict[str, dict[str, str]]:
     return {line["id"]: {key: cell_text(line[key] or "") for key in _IMAGE_COLUMNS[1:]} for line in lines}
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, most_bytes: int) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_small(path, most_bytes=most_bytes).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise DataError(

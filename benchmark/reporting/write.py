@@ -15,7 +15,7 @@ from benchmark.reporting.board_files import columns_of, csv_bytes, json_bytes, m
 from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
 from benchmark.reporting.page import Extras, html_bytes
 from benchmark.reporting.plots import Plot
-from benchmark.storage import storage_error, write_whole
+from benchmark.storage import MOST_LIST_BYTES, read_small, storage_error, write_whole
 
 BOARD_FILES = (
     "leaderboard.csv",
@@ -123,7 +123,7 @@ def read_rejected(folder: Path) -> tuple[Rejected, ...]:
     """
     path = folder / "rejected.csv"
     try:
-        lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        lines = list(csv.DictReader(io.StringIO(read_small(path, most_bytes=MOST_LIST_BYTES).decode())))
         return tuple(
             Rejected(path=cell_text(line["path"]), reason=cell_text(line["reason"])) for line in lines
         )

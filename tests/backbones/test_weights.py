@@ -197,6 +197,7 @@ CHANGES: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
     "a missing array": (lambda file: file.__delitem__("layers/conv2d/vars/0"), "arrays missing"),
     "a foreign array": (lambda file: file.create_dataset("extra", data=np.zeros((5, 7))), "does not have"),
     "a wrong shape": (lambda file: replace_kernel(file, data=np.zeros((3, 3, 3, 9), "f4")), "arrays missing"),
+    "no number": (lambda file: replace_kernel(file, data=np.full((3, 3, 3, 8), np.nan, "f4")), "not finite"),
     "a whole model": (lambda file: file.attrs.__setitem__("model_config", "{}"), "can carry code"),
     "a legacy file": (lambda file: file.attrs.__setitem__("layer_names", [b"conv1"]), "legacy Keras 2"),
     "a renamed layer": (lambda file: file.move("layers/conv2d", "layers/other"), "weights of MobileNet_0.25"),

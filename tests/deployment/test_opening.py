@@ -1,12 +1,17 @@
 # ruff: noqa: ANN401 - fixtures of conftest.py, whose types test files cannot import
 from __future__ import annotations
 
+import io
 import json
+import resource
 import shutil
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -96,6 +101,89 @@ def test_lambda_layers_are_refused(trained: Any, tools: Any, tmp_path: Path) -> 
     )
     with pytest.raises(ManifestError, match="Lambda"):
         open_model(tmp_path)
+
+
+def _rewritten(
+    trained: Any, folder: Path, change: Callable[[dict[str, bytes]], None], *, deflate: bool
+) -> None:
+    """The trained model with other members, and a manifest that vouches for it."""
+    with zipfile.ZipFile(trained.model_dir / "model.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    kind = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
+    with zipfile.ZipFile(folder / "model.keras", "w", kind) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    write_manifest(
+        folder, replace(trained.manifest, files={"model.keras": sha256_file(folder / "model.keras")})
+    )
+
+
+def _with_weights(members: dict[str, bytes], change: Callable[[h5py.File], None]) -> None:
+    stream = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(stream, "r+") as file:
+        change(file)
+    members["model.weights.h5"] = stream.getvalue()
+
+
+def _kernel_of(file: h5py.File) -> h5py.Dataset:
+    found: list[h5py.Dataset] = []
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return max(found, key=lambda item: item.size)
+
+
+def _a_layer_of_billions(members: dict[str, bytes]) -> None:
+    config = members["config.json"].replace(b'"units": 1,', b'"units": 2000000000,')
+    assert config != members["config.json"]
+    members["config.json"] = config
+
+
+def _zeros(members: dict[str, bytes]) -> None:
+    members["model.weights.h5"] += bytes(500_000_000)
+
+
+def _declared_and_not_stored(members: dict[str, bytes]) -> None:
+    def change(file: h5py.File) -> None:
+        kernel = _kernel_of(file).name
+        del file[kernel]
+        file.create_dataset(kernel, shape=(1 << 32,), dtype="f4", chunks=(1 << 20,))
+
+    _with_weights(members, change)
+
+
+def _not_a_number(members: dict[str, bytes]) -> None:
+    def change(file: h5py.File) -> None:
+        _kernel_of(file)[...] = np.nan
+
+    _with_weights(members, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "deflate", "reason"),
+    [
+        (_a_layer_of_billions, False, "the network takes"),
+        (_zeros, True, "larger than the file"),
+        (_declared_and_not_stored, False, "more bytes are declared"),
+        (lambda members: members.update({"assets/x": b"x"}), False, "not what Keras writes"),
+        (lambda members: members.pop("config.json"), False, "not what Keras writes"),
+        (lambda members: members.update({"config.json": b"[" * 9999}), False, "nested deeper"),
+        (lambda members: members.update({"config.json": b"[]"}), False, "does not load"),
+        (_not_a_number, False, "not finite"),
+    ],
+)
+def test_a_model_takes_no_more_memory_than_its_size_explains(
+    trained: Any, tmp_path: Path, change: Callable[[dict[str, bytes]], None], deflate: bool, reason: str
+) -> None:
+    _rewritten(trained, tmp_path, change, deflate=deflate)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ManifestError, match=reason):
+        open_model(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+def test_a_model_that_was_packed_again_still_opens(trained: Any, tmp_path: Path) -> None:
+    _rewritten(trained, tmp_path, lambda members: None, deflate=False)
+    assert open_model(tmp_path).predict(trained.pixels[:1]).shape == (1, 1)
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
