@@ -452,13 +452,14 @@ class Outcome:
         predictions: None unless scored (or pruned after a partial score).
         val_history: float32 (E,) mean validation F1 after each epoch; empty when not scored.
         chosen: what the protocol chose (epoch, learning rate, weight decay, ...), for the report.
-        images_per_second: embedding throughput in this or an earlier run; nan when unknown.
-        latency_ms: p50 of a single image; nan when unknown.
-        latency_p95_ms: p95 of a single image; nan when unknown.
-        embed_seconds: time spent embedding, in this and earlier runs as far as recorded.
+        images_per_second: embeddings of one core of this machine (or of its GPU); nan when unknown.
+        latency_ms: p50 of a single image there; nan when unknown.
+        latency_p95_ms: p95 of a single image there; nan when unknown.
+        embed_seconds: what one core takes for the images of this board, start-up apart; nan when unknown.
         head_seconds: time spent on heads.
         images_embedded: images that were run through the backbone for this board.
         notes: remarks for the reader (fallbacks, retries).
+        noisy: whether those timings differed too much to be relied on, also when repeated.
         baselines: transferability estimates on the same embeddings, by name (knn, logme, h_score).
     """
 
@@ -483,10 +484,11 @@ class Outcome:
     images_per_second: float = float("nan")
     latency_ms: float = float("nan")
     latency_p95_ms: float = float("nan")
-    embed_seconds: float = 0.0
+    embed_seconds: float = float("nan")
     head_seconds: float = 0.0
     images_embedded: int = 0
     notes: tuple[str, ...] = ()
+    noisy: bool = False
     baselines: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -16,7 +16,7 @@ from benchmark.backbones.downloads import Downloads
 from benchmark.backbones.engines import (
     EngineRequest,
     FrozenBackbone,
-    Latency,
+    Speed,
     embedding_key,
     open_engine,
 )
@@ -43,9 +43,9 @@ __all__ = [
     "Downloads",
     "EngineRequest",
     "FrozenBackbone",
-    "Latency",
     "LoadedWeights",
     "ModelCacheEntry",
+    "Speed",
     "bundle_weights",
     "embedding_key",
     "fetch_weights",

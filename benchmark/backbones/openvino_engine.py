@@ -63,13 +63,14 @@ class OpenVINOBackbone(FrozenBackbone):
         self._size = request.input_size
         self._threads = max(1, request.threads)
         flops = scaled_flops(request.backbone, request.input_size)
-        self._images = _images_per_request(flops, self.batch_size)
+        self._images = self.together = _images_per_request(flops, self.batch_size)
         self._model = self._compiled(self._images, self._threads)
         # One request more than streams: the next one waits inside OpenVINO while this side copies.
         self._requests = [self._model.create_infer_request() for _ in range(self._threads + 1)]
         self._single: InferRequest = None
 
-    def _compiled(self, images: int, streams: int) -> CompiledModel:
+    def _compiled(self, images: int, threads: int) -> CompiledModel:
+        """The model for so many images at a time, with one thread for each of ``threads`` streams."""
         import openvino
 
         core = openvino.Core()
@@ -77,8 +78,8 @@ class OpenVINOBackbone(FrozenBackbone):
         model.reshape([images, self._size, self._size, 3])
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
-            "NUM_STREAMS": str(streams),
-            "INFERENCE_NUM_THREADS": str(self._threads),
+            "NUM_STREAMS": str(threads),
+            "INFERENCE_NUM_THREADS": str(threads),
             # Worker processes stand side by side: pinned, all of them would take the first core.
             "ENABLE_CPU_PINNING": False,
         }
@@ -110,18 +111,28 @@ class OpenVINOBackbone(FrozenBackbone):
                 yield _Job(features[start:stop], whole), np.ascontiguousarray(batch[start:stop])
 
     def embed_one(self, image: UInt8) -> Float32:
-        """The embedding of one image alone, on all threads."""
+        """The embedding of one image alone, on one core."""
         if self._single is None:
-            self._single = self._compiled(1, 1).create_infer_request()
-        self._single.infer({0: np.ascontiguousarray(image[None])})
-        row: Float32 = self._single.get_output_tensor(0).data[0].copy()
+            alone = self._requests[0] if self._images == 1 else self._compiled(1, 1).create_infer_request()
+            self._single = alone
+        row: Float32 = _infer(self._single, image[None])[0]
         return row
+
+    def embed_together(self, images: UInt8) -> Float32:
+        """Embeddings of one request, on one core."""
+        return _infer(self._requests[0], images)
 
     def close(self) -> None:
         """Give the compiled model back."""
         self._requests.clear()
         self._model = self._single = None
         gc.collect()
+
+
+def _infer(request: InferRequest, images: UInt8) -> Float32:
+    request.infer({0: np.ascontiguousarray(images)})
+    rows: Float32 = request.get_output_tensor(0).data.copy()
+    return rows
 
 
 def _images_per_request(flops: int, batch_size: int) -> int:

@@ -43,11 +43,12 @@ class TensorFlowBackbone(FrozenBackbone):
         os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
         import tensorflow as tf
 
-        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        on_gpu = self.on_gpu = bool(tf.config.list_physical_devices("GPU"))
         if on_gpu:  # else float32 products would be rounded to 10 bits there
             tf.config.experimental.enable_tensor_float_32_execution(False)
         self.precision = precision
         self.batch_size = request.batch_size or (_GPU_BATCH if on_gpu else _CPU_BATCH)
+        self.together = self.batch_size
         frozen = build_frozen(request, precision, None)
         self.weights_sha256 = frozen.weights.sha256
         self.embedding_dim = request.backbone.embedding_dim
@@ -70,9 +71,14 @@ class TensorFlowBackbone(FrozenBackbone):
             yield waiting.popleft().result()
 
     def embed_one(self, image: UInt8) -> Float32:
-        """The embedding of one image alone, as a batch of one."""
+        """The embedding of one image alone, as a batch of one on one core (or on the GPU)."""
         row: Float32 = self._call(image[None])[0]
         return row
+
+    def embed_together(self, images: UInt8) -> Float32:
+        """Embeddings of one batch, on one core (or on the GPU)."""
+        rows: Float32 = self._call(images)
+        return rows
 
     def close(self) -> None:
         """End the session and its threads."""

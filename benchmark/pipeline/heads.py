@@ -211,7 +211,8 @@ def _with_costs(job: HeadJob, plan: Plan, outcome: Outcome) -> Outcome:
         images_per_second=measured.images_per_second,
         latency_ms=measured.latency_ms,
         latency_p95_ms=measured.latency_p95_ms,
-        embed_seconds=measured.seconds,
+        embed_seconds=measured.seconds_for(len(job.images)),
+        noisy=measured.noisy,
     )
 
 

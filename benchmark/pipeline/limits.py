@@ -20,7 +20,8 @@ def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Outcome]
         plans: embedded backbones.
 
     Returns:
-        Outcomes of the slow ones, ``skipped`` with the reason, and the plans of those that fit.
+        Outcomes of the slow ones, ``skipped`` with the reason, and the plans of those that fit. A noisy
+        figure skips nobody.
     """
     reasons = [_reason(request, plan) for plan in plans]
     slow = [
@@ -35,7 +36,10 @@ def _reason(request: RankRequest, plan: Plan) -> str:
     limit = request.max_latency_ms
     if limit is None or plan.key is None:
         return ""
-    latency = load_measurement(request.embed.cache, plan.key).latency_ms
+    measured = load_measurement(request.embed.cache, plan.key)
+    latency = measured.latency_ms
+    if measured.noisy:
+        return ""
     if math.isnan(latency):
         return f"its latency is not known, and --max-latency-ms {figure(limit)} was asked for"
     return (

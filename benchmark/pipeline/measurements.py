@@ -23,21 +23,30 @@ from benchmark.storage import path_part, read_json, write_whole
 class Measurement:
     """Speed of one key on this machine.
 
+    The first three add up over data sets and runs, and say where time went. The others describe the machine:
+    one core of it, pixels in memory, nothing else in them.
+
     Attributes:
         images: images embedded so far.
-        seconds: all time spent on them, building and converting included.
-        images_per_second: throughput of inference alone in the latest run, all threads of its process.
-        latency_ms: p50 of a single image.
-        latency_p95_ms: p95 of a single image.
-        threads: of the process in the latest run; 0 when unknown.
+        seconds: of worker processes that embedded them, building and converting included.
+        inference_seconds: of them, from the first batch to the last.
+        images_per_second: of one core.
+        latency_ms: p50 of a single image on one core.
+        latency_p95_ms: p95 of a single image on one core.
+        noisy: the timings differed too much to be relied on, also when repeated.
     """
 
     images: int = 0
     seconds: float = 0.0
+    inference_seconds: float = 0.0
     images_per_second: float = math.nan
     latency_ms: float = math.nan
     latency_p95_ms: float = math.nan
-    threads: int = 0
+    noisy: bool = False
+
+    def seconds_for(self, images: int) -> float:
+        """What one core takes for some images, start-up apart; nan when unknown."""
+        return images / self.images_per_second
 
 
 def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
@@ -50,12 +59,13 @@ def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
 
 
 def add_measurement(cache: Path, key: EmbeddingKey, new: Measurement) -> None:
-    """Remember a measurement: images and seconds add up, speeds are the latest.
+    """Remember a measurement: images and seconds add up, speeds are replaced.
 
     A cache that cannot be written to remembers nothing: what was embedded is not worth less for that.
     """
     old = load_measurement(cache, key)
-    total = {**asdict(new), "images": old.images + new.images, "seconds": old.seconds + new.seconds}
+    summed = ("images", "seconds", "inference_seconds")
+    total = asdict(new) | {name: getattr(old, name) + getattr(new, name) for name in summed}
     known = {name: None if math.isnan(value) else value for name, value in total.items()}
     with suppress(StorageFull):
         write_whole(_path(cache, key), json.dumps({**_machine(), **known}, indent=1).encode(), root=cache)
@@ -66,10 +76,11 @@ def _parsed(fields: dict[str, Any]) -> Measurement:
     return Measurement(
         images=int(fields["images"]),
         seconds=float(fields["seconds"]),
+        inference_seconds=float(fields["inference_seconds"]),
         images_per_second=_speed(fields["images_per_second"]),
         latency_ms=_speed(fields["latency_ms"]),
         latency_p95_ms=_speed(fields["latency_p95_ms"]),
-        threads=int(fields.get("threads", 0)),
+        noisy=bool(fields["noisy"]),
     )
 
 
@@ -82,8 +93,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _is_ours(fields: dict[str, Any]) -> bool:
-    """Whether this machine measured; files of earlier versions do not say, and count as its own."""
-    return all(fields.get(name, value) == value for name, value in _machine().items())
+    """Whether this machine measured."""
+    return all(fields[name] == value for name, value in _machine().items())
 
 
 def _path(cache: Path, key: EmbeddingKey) -> Path:

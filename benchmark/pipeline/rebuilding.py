@@ -26,7 +26,7 @@ from benchmark.records import ImageSet, Observer, Outcome, Silent, Status
 from benchmark.reporting import RunRecord, read_board, read_image_list, read_rejected, read_run_record
 from benchmark.storage import place
 
-_COSTS = ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "images_embedded")
+_COSTS = ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "noisy", "images_embedded")
 _AGAIN = "Run 'backbones rank' again: what is cached is not computed twice."
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import EngineRequest, FrozenBackbone, Latency, embedding_key, open_engine
+from benchmark.backbones import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
 from benchmark.data import Scratch, decoder_name
 from benchmark.embeddings import EmbeddingStore, ExtractReport, extract
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
@@ -20,7 +20,6 @@ from benchmark.pipeline.workers import failure, quiet_environment
 from benchmark.records import EmbeddingKey, Resize, UInt8
 
 SAMPLE_IMAGES = 32
-_LATENCY_REPEATS = 20
 # How long another run may take over one backbone before this one computes the same rows beside it.
 _PATIENCE_SECONDS = 1800.0
 
@@ -138,7 +137,7 @@ def _sample(scratch: Scratch) -> UInt8:
 def _measure(
     task: EmbedTask, frozen: FrozenBackbone, sample: UInt8, report: ExtractReport, seconds: float
 ) -> tuple[str, ...]:
-    """Remember what this cost; once per key and machine the latency of a single image is measured, too.
+    """Remember what this cost, and how fast the backbone is where nobody has a steady figure for it yet.
 
     Not where memory ran out: the backbone is closed then, and what is short of memory is not timed.
 
@@ -147,26 +146,23 @@ def _measure(
     """
     key = _key(task, frozen)
     known = load_measurement(task.engine.cache, key)
-    latency = Latency(known.latency_ms, known.latency_p95_ms)
+    speed = Speed(known.latency_ms, known.latency_p95_ms, known.images_per_second, known.noisy)
     notes: tuple[str, ...] = ()
-    if math.isnan(known.latency_ms) and not report.notes:
-        latency, notes = _latency(frozen, sample)
-    speed = report.images / report.seconds if report.images and report.seconds else known.images_per_second
+    if (math.isnan(speed.latency_ms) or speed.noisy) and not report.notes:
+        speed, notes = _speed(frozen, sample)
     new = Measurement(
         images=report.images,
         seconds=seconds if report.images else 0.0,
-        images_per_second=speed,
-        latency_ms=latency.p50,
-        latency_p95_ms=latency.p95,
-        threads=task.engine.threads,
+        inference_seconds=report.seconds,
+        **speed._asdict(),
     )
     add_measurement(task.engine.cache, key, new)
     return notes
 
 
-def _latency(frozen: FrozenBackbone, sample: UInt8) -> tuple[Latency, tuple[str, ...]]:
-    """The latency of one image; where it cannot be had, a remark that says why."""
+def _speed(frozen: FrozenBackbone, sample: UInt8) -> tuple[Speed, tuple[str, ...]]:
+    """The speed of a backbone; where it cannot be had, a remark that says why."""
     try:
-        return frozen.latency_ms(sample[0], _LATENCY_REPEATS), ()
+        return frozen.speed(sample), ()
     except Exception as error:
-        return Latency(math.nan, math.nan), (f"its latency could not be measured: {error}",)
+        return Speed(), (f"its latency could not be measured: {error}",)

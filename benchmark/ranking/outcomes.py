@@ -143,7 +143,7 @@ def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
         _check_arrays(predictions)
     measured = {
         name: math.nan
-        for name in ("images_per_second", "latency_ms", "latency_p95_ms")
+        for name in ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds")
         if fields[name] is None
     }
     return Outcome(

@@ -125,6 +125,8 @@ _NUMERIC = {
     "embed_seconds": seconds,
     "head_seconds": seconds,
 }
+# Marked where the machine was too busy for a steady figure.
+_TIMED = {"images_per_second", "latency_ms"}
 
 
 def display(row: Mapping[str, Any], column: str) -> str:
@@ -133,7 +135,7 @@ def display(row: Mapping[str, Any], column: str) -> str:
         return score_with_interval(row)
     if column in _NUMERIC:
         shown: str = _NUMERIC[column](number(row, column))
-        return shown
+        return f"{shown} (noisy)" if column in _TIMED and shown and row.get("noisy") else shown
     value = row.get(column)
     if isinstance(value, float) and not missing(value):
         return figure(value, 4)

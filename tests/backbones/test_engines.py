@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from benchmark.backbones import (
     EngineRequest,
     FrozenBackbone,
+    Speed,
     embedding_key,
     engines,
     load_weights,
@@ -84,10 +86,82 @@ def test_stopping_midway_leaves_the_engine_usable(frozen: FrozenBackbone, images
 
 
 def test_latency_is_measured_on_single_images(frozen: FrozenBackbone, images: UInt8) -> None:
-    p50, p95 = frozen.latency_ms(images[0], repeats=5)
-    assert 0 < p50 <= p95
+    speed = frozen.speed(images)
+    assert 0 < speed.latency_ms <= speed.latency_p95_ms
+    assert speed.images_per_second > 0
     one = frozen.embed_one(images[0])
-    np.testing.assert_allclose(one, embed(frozen, images)[0], rtol=1e-3, atol=1e-4 * np.abs(one).max())
+    plain = embed(frozen, images)
+    np.testing.assert_allclose(one, plain[0], rtol=1e-3, atol=1e-4 * np.abs(one).max())
+    np.testing.assert_array_equal(frozen.embed_together(images[: frozen.together]), plain[: frozen.together])
+
+
+class Clockwork(FrozenBackbone):
+    """Takes as long as it is told, by a clock that it moves itself."""
+
+    together = 4
+    share = 1.0
+
+    def __init__(self, singles: Iterable[float], full: float) -> None:
+        self.now = 0.0
+        self._singles = iter(singles)
+        self._full = full
+
+    def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
+        raise NotImplementedError
+
+    def embed_one(self, image: UInt8) -> Float32:
+        self.now += next(self._singles)
+        return np.zeros(1, np.float32)
+
+    def embed_together(self, images: UInt8) -> Float32:
+        assert len(images) == self.together
+        self.now += self._full
+        return np.zeros((4, 1), np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+STEADY = [0.010] * 22
+SHAKEN = [0.010] * 12 + [0.010, 0.050] * 5
+
+
+def timed(frozen: Clockwork, monkeypatch: pytest.MonkeyPatch) -> Speed:
+    monkeypatch.setattr(engines.time, "perf_counter", lambda: frozen.now)
+    monkeypatch.setattr(engines.time, "process_time", lambda: frozen.now * frozen.share)
+    return frozen.speed(np.zeros((2, 8, 8, 3), np.uint8))
+
+
+def test_steady_timings_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = timed(Clockwork(STEADY, 0.020), monkeypatch)
+    assert speed == pytest.approx((10.0, 10.0, 200.0, False))
+
+
+def test_what_was_noisy_is_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = timed(Clockwork([*SHAKEN, *STEADY], 0.020), monkeypatch)
+    assert speed == pytest.approx((10.0, 10.0, 200.0, False))
+
+
+def test_what_stays_noisy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = timed(Clockwork(itertools.cycle(SHAKEN), 0.020), monkeypatch)
+    assert speed.noisy
+    assert (speed.latency_ms, speed.latency_p95_ms) == pytest.approx((10.0, 50.0))
+
+
+def test_a_core_shared_with_other_programs_is_noise_though_all_calls_are_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen = Clockwork(itertools.repeat(0.020), 0.040)
+    frozen.share = 0.5
+    assert timed(frozen, monkeypatch).noisy
+    frozen.on_gpu = True
+    assert not timed(frozen, monkeypatch).noisy
+
+
+def test_slow_networks_are_timed_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = Clockwork(itertools.repeat(1.0), 4.0)
+    assert timed(frozen, monkeypatch) == pytest.approx((1000.0, 1000.0, 1.0, False))
+    assert frozen.now == 7 * 1.0 + 7 * 4.0
 
 
 def test_too_small_an_input_is_an_argument_error(engine_request: EngineRequest, images: UInt8) -> None:

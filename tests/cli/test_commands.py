@@ -20,6 +20,7 @@ TIMINGS = [
     "images_per_second",
     "latency_ms",
     "latency_p95_ms",
+    "noisy",
     "embed_seconds",
     "head_seconds",
     "images_embedded",

@@ -76,7 +76,7 @@ def where_time_went(cache: Path, most: int = 4) -> str:
         found = json.loads(path.read_text())
         name = path.stem.rpartition("-")[0]
         total[name] = total.get(name, 0.0) + found["seconds"]
-        inference += found["images"] / found["images_per_second"] if found["images_per_second"] else 0.0
+        inference += found["inference_seconds"]
     everything = sum(total.values())
     slowest = _slowest(total, most)
     return (

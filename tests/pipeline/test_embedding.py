@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.backbones import FrozenBackbone, Speed
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
-from benchmark.machine import cores
 from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, embed_images, pixels, tasks
 from benchmark.pipeline.display import BOARD
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
@@ -293,12 +293,10 @@ def test_a_measurement_that_cannot_be_kept_costs_no_embedding(
 def test_a_latency_that_failed_to_be_measured_costs_no_embedding(
     request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.backbones import FrozenBackbone
-
-    def broken(self: FrozenBackbone, image: Any, repeats: int) -> Any:  # noqa: ANN401
+    def broken(self: FrozenBackbone, sample: Any) -> Any:  # noqa: ANN401
         raise RuntimeError("no batch of one")
 
-    monkeypatch.setattr(FrozenBackbone, "latency_ms", broken)
+    monkeypatch.setattr(FrozenBackbone, "speed", broken)
     request = request_of(pair[0])
     done = embed_images(request, images_of(request))
     assert not done.stopped
@@ -323,6 +321,55 @@ def test_what_was_never_timed_is_timed_for_a_latency_limit_only(
     assert not list((request.cache / "scratch").glob("*"))
 
 
+SHAKY = Speed(9.0, 90.0, 100.0, noisy=True)
+CALM = Speed(8.0, 9.0, 125.0)
+
+
+def timed_as(monkeypatch: pytest.MonkeyPatch, *speeds: Speed) -> list[int]:
+    """Every timing of a backbone comes to the next of these speeds; which were asked for."""
+    seen: list[int] = []
+
+    def speed(self: FrozenBackbone, sample: Any) -> Speed:  # noqa: ANN401
+        seen.append(len(seen))
+        return speeds[min(len(seen), len(speeds)) - 1]
+
+    monkeypatch.setattr(FrozenBackbone, "speed", speed)
+    return seen
+
+
+def test_what_was_noisy_beside_others_is_timed_again_alone(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(pair[0])
+    images = images_of(request)
+    seen = timed_as(monkeypatch, SHAKY, CALM)
+    (plan,) = embed_images(request, images).plans
+    assert plan.key is not None
+    known = load_measurement(request.cache, plan.key)
+    assert (known.latency_ms, known.images_per_second, known.noisy) == (8.0, 125.0, False)
+    assert (known.images, known.seconds_for(250)) == (60, 2.0)
+    assert len(seen) == 2
+    embed_images(replace(request, measure_latency=True), images)
+    assert len(seen) == 2, "a steady figure is not taken again"
+
+
+def test_what_stays_noisy_is_kept_as_such_and_no_limit_acts_on_it(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(pair[0])
+    images = images_of(request)
+    seen = timed_as(monkeypatch, SHAKY)
+    done = embed_images(request, images)
+    assert done.plans[0].key is not None
+    assert load_measurement(request.cache, done.plans[0].key).noisy
+    assert done.notes.get("Tiny8", ()) == ()
+    embed_images(request, images)
+    assert len(seen) == 2, "a run that embeds nothing times nothing, unless a limit asks"
+    limited = embed_images(replace(request, measure_latency=True), images)
+    assert len(seen) == 3
+    assert "noisy" in limited.notes["Tiny8"][-1]
+
+
 def test_a_latency_limit_asks_for_latencies(request_for: Make, photos: Path, pair: tuple[Any, Any]) -> None:
     assert request_for(photos, *pair, max_latency_ms=9.0).embed.measure_latency
     assert not request_for(photos, *pair).embed.measure_latency
@@ -336,16 +383,16 @@ def test_times_of_another_machine_are_unknown_here(
     assert plan.key is not None
     known = load_measurement(request.cache, plan.key)
     assert known.images == 60
-    assert known.threads == cores()
     (file,) = (request.cache / "measured").glob("*.json")
     fields = json.loads(file.read_text())
     file.write_text(json.dumps({**fields, "processor": "Abacus 9000"}))
     assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
     assert load_measurement(request.cache, plan.key).images == 0
-    old = {name: value for name, value in fields.items() if name not in {"processor", "cores", "threads"}}
-    file.write_text(json.dumps({**old, "of_a_later_version": 1}))
-    assert load_measurement(request.cache, plan.key) == replace(known, threads=0)
-    file.write_text(json.dumps({**old, "latency_ms": "fast"}))
+    file.write_text(json.dumps({**fields, "of_a_later_version": 1}))
+    assert load_measurement(request.cache, plan.key) == known
+    file.write_text(json.dumps({name: value for name, value in fields.items() if name != "noisy"}))
+    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms), "other things were timed earlier"
+    file.write_text(json.dumps({**fields, "latency_ms": "fast"}))
     assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
     add_measurement(request.cache, plan.key, Measurement(latency_ms=3.0))
     assert load_measurement(request.cache, plan.key).latency_ms == 3.0

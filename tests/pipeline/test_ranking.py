@@ -16,13 +16,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmark.backbones import FrozenBackbone, Speed
 from benchmark.errors import NothingScored
 from benchmark.pipeline import Ranked, RankRequest, rank_backbones, rebuild_report
 from benchmark.records import Engine, Leaderboard, Status, WeightsKind, WeightsSource
 from benchmark.reporting import compare_runs, read_run_record
 
 Make = Callable[..., RankRequest]
-TIMINGS = {"images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "head_seconds"}
+TIMINGS = {"images_per_second", "latency_ms", "latency_p95_ms", "noisy", "embed_seconds", "head_seconds"}
 
 
 def facts(board: Leaderboard) -> list[dict[str, Any]]:
@@ -205,10 +206,43 @@ def test_nothing_scored_is_an_error_and_still_leaves_a_board(
     assert Path(caught.value.where).exists()
 
 
-def test_limits_of_the_device_skip_with_a_reason(
-    photos: Path, request_for: Make, pair: tuple[Any, Any]
+def test_a_noisy_latency_skips_nobody_and_is_marked(
+    photos: Path, request_for: Make, pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = request_for(photos, *pair, max_latency_ms=1e-6)
+    monkeypatch.setattr(FrozenBackbone, "speed", lambda *_: Speed(6.0, 70.0, 200.0, noisy=True))
+    request = request_for(photos, *pair, max_latency_ms=5.0)
+    for row in rank_backbones(request).board.rows:
+        assert (row["status"], row["noisy"]) == ("scored", True)
+        assert "no limit acts on it" in row["notes"]
+    again = rebuild_report(photos, results=request.results, cache=request.embed.cache)
+    assert all(row["noisy"] for row in again.board.rows)
+
+
+def test_the_cost_of_embedding_is_that_of_this_board_alone(
+    photos: Path,
+    request_for: Make,
+    pair: tuple[Any, Any],
+    tiny: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other data sets in the same cache, and the time that building takes, are no part of it."""
+    monkeypatch.setattr(FrozenBackbone, "speed", lambda *_: Speed(6.0, 7.0, 200.0))
+    request = request_for(photos, *pair)
+    first = {row["backbone"]: row for row in rank_backbones(request).board.rows}
+    other = tiny.draw_photos(tmp_path / "more" / "walls", count=40, seed=7)
+    larger = replace(request, embed=replace(request.embed, data=other), results=tmp_path / "other")
+    for row in rank_backbones(larger).board.rows:
+        assert row["embed_seconds"] == 80 / 200
+    for row in rank_backbones(request).board.rows:
+        assert row["embed_seconds"] == first[row["backbone"]]["embed_seconds"] == 60 / 200
+
+
+def test_limits_of_the_device_skip_with_a_reason(
+    photos: Path, request_for: Make, pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for(photos, *pair, max_latency_ms=5.0)
+    monkeypatch.setattr(FrozenBackbone, "speed", lambda *_: Speed(6.0, 7.0, 200.0))
     with pytest.raises(NothingScored, match="max-latency-ms"):
         rank_backbones(request)
     small = replace(request.embed, max_size_mb=4 * 28 * 8 / 1e6)

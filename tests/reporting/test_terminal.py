@@ -56,3 +56,11 @@ def test_long_names_lose_their_middle_not_their_line(results: Results) -> None:
     lines = printed(dataclasses.replace(board, rows=(long,)), 80).splitlines()
     assert max(map(len, lines)) <= 80
     assert any("MobileNetV3Small" in line and "…" in line for line in lines)
+
+
+def test_noisy_timings_are_marked_where_they_stand(results: Results) -> None:
+    board = results[0]
+    rows = [dict(row) | {"latency_ms": 6.5, "noisy": number == 0} for number, row in enumerate(board.rows)]
+    text = printed(dataclasses.replace(board, rows=tuple(rows)), 220)
+    assert text.count("6.5 (noisy)") == 1
+    assert text.count("(noisy)") == 2, "its images/s, too"
