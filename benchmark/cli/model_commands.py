@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _ROUNDED = 4
 _MOST_LINES = 20
 _HEATMAPS = "heatmaps"
+_USES = {
+    "training": "are ones that the model was trained on",
+    "validation": "are ones that chose its epoch and threshold",
+}
 
 
 def recipes_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -312,7 +316,9 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
         )
         tell_reading(images, observer)
         options = PredictOptions(threshold=arguments.threshold, max_pixels=arguments.max_pixels)
-        evaluation = evaluate(predictor, images, options, observer=observer)
+        evaluation = evaluate(
+            predictor, images, options, include_seen=arguments.include_seen, observer=observer
+        )
         results = results_folder(arguments.results, images, arguments.data)
         results.claim(observer)
     folder = evaluation_folder(evaluation, results.path)
@@ -323,7 +329,13 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
 
 
 def _left_out(evaluation: Evaluation) -> Iterator[str]:
-    """What the scores are not about."""
+    """What the scores are not about, and what is in them that should not be."""
+    if evaluation.seen is None:
+        yield "The model does not say which images it was trained on: some of these may be among them."
+    for part, found in (evaluation.seen or {}).items():
+        use = _USES[part]
+        place = "in the scores" if evaluation.includes_seen else "not in the scores"
+        yield f"{found['images']:,} images {use}: F1 {found['f1']:.4f} on them, {place}; see predictions.csv."
     if evaluation.unreadable:
         yield f"Images not readable any more: {evaluation.unreadable}; see predictions.csv."
     if evaluation.absent:

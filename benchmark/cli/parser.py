@@ -202,6 +202,11 @@ def _evaluate(commands: _Commands) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a fine-tuned or exported model")
     add.add_data(parser, split=False)
     add.add_threshold(parser)
+    parser.add_argument(
+        "--include-seen",
+        action="store_true",
+        help="score the images that the model was trained on with the others (default: apart)",
+    )
     add.add_folders(parser)
     add.add_output(parser)
 

@@ -14,6 +14,7 @@ from typing import Any
 from benchmark.data import KnownLabels
 from benchmark.deployment.targets import Target
 from benchmark.errors import ManifestError
+from benchmark.finetuning import SEEN_FILES
 from benchmark.records import Average, Manifest, Resize, Task
 from benchmark.storage import read_json, sha256_file
 
@@ -83,7 +84,8 @@ class Deployment:
     @property
     def model_sha256(self) -> str:
         """SHA-256 of the model file; of the names and digests of its files where it has several."""
-        files = {name: digest for name, digest in self.files.items() if name != LABELS}
+        beside = {LABELS, *SEEN_FILES}
+        files = {name: digest for name, digest in self.files.items() if name not in beside}
         if set(files) == {self.model}:
             return files[self.model]
         return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.prediction import Prediction, PredictOptions, predict
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import DataError
+from benchmark.finetuning import TrainedOn
 from benchmark.ranking import (
     accuracy,
     class_f1,
@@ -23,6 +25,8 @@ from benchmark.ranking import (
 )
 from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 
+_UNSEEN, _TRAINING, _VALIDATION = "", "training", "validation"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
@@ -31,9 +35,14 @@ class Evaluation:
     Attributes:
         model: that was scored.
         data_fingerprint: ``ImageSet.fingerprint()`` of the images.
-        metrics: f1, accuracy, precision, recall, over ``images``. A macro average is over the classes that
-            occur or are decided.
+        metrics: f1, accuracy, precision, recall, over the ``images`` that are scored: those that the model
+            has not seen, unless the others were asked for. A macro average is over the classes that occur or
+            are decided.
         images: images that could be read and were scored.
+        seen: what the model has seen among the images that could be read, ``training`` (it was fitted to
+            them) and ``validation`` (they chose its epoch and threshold), where there are any -> images and
+            metrics of these alone; None where the model does not say what it has seen.
+        includes_seen: whether ``metrics`` include them.
         unreadable: images of the set that could not be read when it came to them.
         rejected: files that were left out before.
         absent: classes of the model that no scored image has.
@@ -44,6 +53,7 @@ class Evaluation:
         labels: class names, in the order of the rows and columns.
         rows: per image its prediction, in the order of the ImageSet; unreadable ones carry their reason.
         truth: per image its label, several joined by ``;``.
+        seen_as: per image ``training``, ``validation``, or nothing where the model has not seen it.
     """
 
     model: Deployment
@@ -60,6 +70,9 @@ class Evaluation:
     labels: tuple[str, ...]
     rows: tuple[Prediction, ...]
     truth: tuple[str, ...]
+    seen: Mapping[str, Mapping[str, float]] | None
+    includes_seen: bool
+    seen_as: tuple[str, ...]
 
 
 def evaluate(
@@ -67,36 +80,55 @@ def evaluate(
     images: ImageSet,
     options: PredictOptions | None = None,
     *,
+    include_seen: bool = False,
     observer: Observer | None = None,
 ) -> Evaluation:
-    """Score a model on every image of a set, whatever its parts.
+    """Score a model on the images of a set that it has not seen, whatever their parts.
+
+    Images with the bytes of those that it was fitted to, or that chose its epoch and threshold, are scored
+    apart.
 
     Args:
         predictor: an opened model of any format.
         images: labelled images whose classes are the model's, or some of them.
         options: how images are read, and the threshold.
+        include_seen: score the images that the model has seen with the others.
         observer: hears of every batch.
 
     Raises:
         DataError: a class that the model does not know, several labels of an image where the model decides
-            for one, or no image that can be read.
+            for one, no image that can be read, or none that the model has not seen.
         ExportError: the model fails.
     """
     description = predictor.description
     _check_classes(description, images)
+    seen_as = _seen_as(predictor.trained_on, images)
+    scored = np.ones(len(images), bool) if include_seen else seen_as == _UNSEEN
+    if not scored.any():
+        raise _all_seen(seen_as, images)
     rows = predict(predictor, [images.root / path for path in images.paths], options, observer=observer)
     readable = np.array([not row.error for row in rows])
-    if not readable.any():
-        raise DataError("no image can be read", where=images.root, got=rows[0].error)
-    everything = _truth(images, description.labels)
-    truth, labels = everything[readable], description.labels
-    decided = np.array([row.decided for row in rows if not row.error], bool)
+    scored &= readable
+    if not scored.any():
+        raise DataError(
+            "no image can be read" + " of those that the model has not seen" * bool(readable.any()),
+            where=images.root,
+            got=next(row.error for row in rows if row.error),
+        )
+    labels, everything = description.labels, _truth(images, description.labels)
+    decisions = np.array([row.decided or (False,) * len(labels) for row in rows], bool)
+    truth, decided = everything[scored], decisions[scored]
+    seen = {
+        name: {"images": int(part.sum()), **_metrics(decisions[part], everything[part], description)}
+        for name in (_TRAINING, _VALIDATION)
+        if (part := readable & (seen_as == name)).any()
+    }
     return Evaluation(
         model=description,
         data_fingerprint=images.fingerprint(),
         metrics=_metrics(decided, truth, description),
         images=len(truth),
-        unreadable=len(rows) - len(truth),
+        unreadable=len(rows) - int(readable.sum()),
         rejected=images.rejected,
         absent=tuple(label for label, found in zip(labels, truth.any(0), strict=True) if not found),
         threshold=_threshold(options, description),
@@ -106,6 +138,28 @@ def evaluate(
         labels=labels,
         rows=rows,
         truth=tuple(_names(row, labels) for row in everything),
+        seen=None if predictor.trained_on is None else seen,
+        includes_seen=include_seen and bool(seen),
+        seen_as=tuple(seen_as.tolist()),
+    )
+
+
+def _seen_as(trained_on: TrainedOn | None, images: ImageSet) -> npt.NDArray[np.str_]:
+    """What the model has used each of N images for, (N,)."""
+    if trained_on is None:
+        return np.full(len(images), _UNSEEN)
+    training, validation = trained_on.parts(images.image_ids)
+    return np.select([training, validation], [_TRAINING, _VALIDATION], _UNSEEN)
+
+
+def _all_seen(seen_as: npt.NDArray[np.str_], images: ImageSet) -> DataError:
+    return DataError(
+        "the model has seen every one of these images",
+        where=images.root,
+        expected="images that it was not trained on: a score on its own says nothing about new ones",
+        got=f"{(seen_as == _TRAINING).sum()} that it was fitted to and {(seen_as == _VALIDATION).sum()} "
+        "that chose its epoch and threshold",
+        next_step="Give other images, or ask for the seen ones to be included.",
     )
 
 

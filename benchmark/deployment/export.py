@@ -22,9 +22,17 @@ from benchmark.deployment.samples import read_split, stratified, targets_of, wri
 from benchmark.deployment.targets import ExportOptions, Target, require_packages
 from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ArgumentError, ExportError
-from benchmark.finetuning import load_manifest
+from benchmark.finetuning import SEEN_FILES, load_manifest
 from benchmark.records import Float32, Manifest, Observer
-from benchmark.storage import TEMPORARY_PREFIX, check_inside, sha256_file, storage_error, write_whole
+from benchmark.storage import (
+    MOST_LIST_BYTES,
+    TEMPORARY_PREFIX,
+    check_inside,
+    read_small,
+    sha256_file,
+    storage_error,
+    write_whole,
+)
 
 _TABLES = {".csv", ".tsv"}
 _TASK = "export"
@@ -265,7 +273,12 @@ def _furnish(bench: _Bench, target: Target, folder: Path, notes: tuple[str, ...]
     description = describe(bench.manifest, target, model=_MODEL_NAMES[target], batch=batch, notes=notes)
     write_whole(folder / LABELS, "".join(f"{label}\n" for label in description.labels).encode(), root=folder)
     write_whole(folder / "example.py", example_script(description).encode(), root=folder)
-    kept = [*_model_files(folder, description.model), folder / LABELS]
+    seen = [name for name in SEEN_FILES if name in bench.manifest.files]
+    for name in seen:
+        write_whole(
+            folder / name, read_small(bench.model_dir / name, most_bytes=MOST_LIST_BYTES), root=folder
+        )
+    kept = [*_model_files(folder, description.model), folder / LABELS, *(folder / name for name in seen)]
     files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in kept}
     write_whole(folder / DESCRIPTION, replace(description, files=files).to_json(), root=folder)
 

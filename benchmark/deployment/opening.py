@@ -19,6 +19,7 @@ from benchmark.deployment.description import (
 from benchmark.deployment.runtimes import Predictor, load
 from benchmark.deployment.targets import Target
 from benchmark.errors import ManifestError
+from benchmark.finetuning import SEEN_FILES, read_trained_on
 from benchmark.storage import sha256_file
 
 EXPORT = "export"
@@ -44,7 +45,9 @@ def open_model(path: Path, *, threads: int = 0) -> Predictor:
     """
     folder, description = find_model(Path(path))
     check_files(folder, description.files)
-    return load(folder, description, threads=threads)
+    predictor = load(folder, description, threads=threads)
+    predictor.trained_on = read_trained_on(folder, description.files)
+    return predictor
 
 
 def find_model(path: Path) -> tuple[Path, Deployment]:
@@ -99,12 +102,13 @@ def description_of(folder: Path) -> Deployment:
         return read_description(folder)
     from benchmark.finetuning import load_manifest
 
-    # The manifest vouches for every file it names, but a prediction needs the model alone.
+    # The manifest vouches for every file it names, but these are the ones that are opened.
     manifest = load_manifest(folder, verify=False)
     if MODEL not in manifest.files:
         raise ManifestError("does not name the model file", where=folder / MANIFEST, expected=MODEL)
     plain = describe(manifest, Target.KERAS, model=MODEL, batch=0)
-    return replace(plain, files={MODEL: manifest.files[MODEL]})
+    opened = (MODEL, *SEEN_FILES)
+    return replace(plain, files={name: manifest.files[name] for name in opened if name in manifest.files})
 
 
 def _folder_of(path: Path) -> Path:

@@ -13,6 +13,7 @@ from benchmark.deployment.description import Deployment
 from benchmark.deployment.keras_files import load_keras_model
 from benchmark.deployment.targets import Target, missing_packages
 from benchmark.errors import ArgumentError, ExportError
+from benchmark.finetuning import TrainedOn
 from benchmark.machine import cores
 from benchmark.records import Float32, Float64, UInt8
 
@@ -31,10 +32,12 @@ class Predictor:
 
     Attributes:
         description: labels, threshold, input and files.
+        trained_on: the images that it has seen; None where the model does not say.
     """
 
     def __init__(self, description: Deployment, run: Run, *, batch: int = _BATCH) -> None:
         self.description = description
+        self.trained_on: TrainedOn | None = None
         self._run = run
         self._batch = description.input_shape[0] or batch
 

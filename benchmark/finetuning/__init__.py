@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from benchmark.finetuning.request import FineTuned, FinetuneRequest, model_folder
     from benchmark.finetuning.running import finetune
+    from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn, read_trained_on
 
 _HOMES = {
     "comparing": ("BoardScore", "Comparison"),
@@ -43,6 +44,7 @@ _HOMES = {
     ),
     "request": ("FineTuned", "FinetuneRequest", "model_folder"),
     "running": ("finetune",),
+    "trained_on": ("SEEN_FILES", "TrainedOn", "read_trained_on"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -51,17 +53,20 @@ __all__ = [
     "LABELS_FILE",
     "MANIFEST_FILE",
     "MODEL_FILE",
+    "SEEN_FILES",
     "BoardScore",
     "Comparison",
     "FineTuned",
     "FinetuneRequest",
     "Recipe",
     "RecipeOverrides",
+    "TrainedOn",
     "finetune",
     "load_manifest",
     "load_recipe",
     "model_folder",
     "override_recipe",
+    "read_trained_on",
     "recipe_names",
     "recipe_text",
     "write_manifest",

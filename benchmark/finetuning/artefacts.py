@@ -30,6 +30,7 @@ from benchmark.finetuning.tables import (
     predictions_csv,
     split_csv,
 )
+from benchmark.finetuning.trained_on import seen_contents
 from benchmark.finetuning.training import Trained
 from benchmark.finetuning.untyped import Layer, Model, Variable
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
@@ -122,6 +123,7 @@ def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:
     images, progress = story.images, story.progress
     yield LABELS_FILE, labels_txt(images)
     yield "split.csv", split_csv(images)
+    yield from seen_contents(images).items()
     yield "predictions.csv", predictions_csv(images, story.scoring, story.trained.threshold, story.found)
     yield "history.csv", history_csv(progress.history)
     yield METRICS_FILE, as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})

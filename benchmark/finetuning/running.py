@@ -34,6 +34,7 @@ from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.request import FineTuned, FinetuneRequest, as_json, versions
 from benchmark.finetuning.scoring import Scoring, loss_weights
 from benchmark.finetuning.tables import whole_text
+from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
 from benchmark.finetuning.workbench import RUN_FILE, Workbench, read_run
@@ -368,6 +369,8 @@ class _Run:
             seed=request.seed,
             metrics={part: values for part, values in measured.items() if values is not None},
             versions={"backbone-benchmark": __version__, **versions()},
-            files={name: sha256_file(self._bench.new / name) for name in (MODEL_FILE, LABELS_FILE)},
+            files={
+                name: sha256_file(self._bench.new / name) for name in (MODEL_FILE, LABELS_FILE, *SEEN_FILES)
+            },
             average=self._scoring.average,
         )

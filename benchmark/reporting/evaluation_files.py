@@ -23,12 +23,14 @@ def evaluation_folder(evaluation: Evaluation, results: Path) -> Path:
         results: of the data set, ``results/<dataset>``.
 
     Returns:
-        ``results/<dataset>/evaluate/<backbone>-<recipe>-<target>-<digest>[-threshold-T]``.
+        ``results/<dataset>/evaluate/<backbone>-<recipe>-<target>-<digest>[-threshold-T][-with-seen]``.
     """
     model = evaluation.model
     names = [model.backbone, model.recipe, model.target.value, model.model_sha256[:_DIGEST_DIGITS]]
     if evaluation.threshold != model.threshold:
         names += ["threshold", repr(evaluation.threshold)]
+    if evaluation.includes_seen:
+        names += ["with-seen"]
     return place(results, "evaluate", "-".join(filter(None, names)))
 
 
@@ -86,11 +88,13 @@ def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:
         "rejected": len(evaluation.rejected),
         "absent_classes": list(evaluation.absent),
         **evaluation.metrics,
+        "includes_seen": evaluation.includes_seen,
+        "seen": evaluation.seen,
     }
 
 
 def _predictions(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row per image: path, truth, label, ``p_<class>`` and error."""
+    """One row per image: path, truth, label, ``p_<class>``, what the model has used it for, and error."""
     columns = [f"p_{label}" for label in evaluation.labels]
     return [
         {
@@ -98,9 +102,10 @@ def _predictions(evaluation: Evaluation) -> list[dict[str, Any]]:
             "truth": truth,
             "label": row.label,
             **dict(zip(columns, row.probabilities or [None] * len(columns), strict=True)),
+            "seen": seen,
             "error": row.error,
         }
-        for row, truth in zip(evaluation.rows, evaluation.truth, strict=True)
+        for row, truth, seen in zip(evaluation.rows, evaluation.truth, evaluation.seen_as, strict=True)
     ]
 
 

@@ -70,6 +70,10 @@ def write_model(model_dir: Path, data: Path) -> None:
 def _describe(model_dir: Path, data: Path) -> None:
     from benchmark.finetuning import write_manifest
 
+    listed = [(path, sha256_bytes(path.read_bytes())) for path in sorted(data.rglob("*.png"))]
+    for name, part in (("training", listed[::2]), ("validation", listed[1::2])):
+        beginnings = sorted(bytes.fromhex(image_id)[:8] for _, image_id in part)
+        (model_dir / f"{name}_images.ids").write_bytes(b"".join(beginnings))
     manifest = Manifest(
         schema=1,
         backbone="Tiny",
@@ -89,16 +93,18 @@ def _describe(model_dir: Path, data: Path) -> None:
         seed=0,
         metrics={},
         versions={},
-        files={"model.keras": sha256_file(model_dir / "model.keras")},
+        files={
+            name: sha256_file(model_dir / name)
+            for name in ("model.keras", "training_images.ids", "validation_images.ids")
+        },
     )
     write_manifest(model_dir, manifest)
     with (model_dir / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "image_id", "label", "part"])
-        for number, path in enumerate(sorted(data.rglob("*.png"))):
+        for number, (path, image_id) in enumerate(listed):
             part = "val" if number % 2 else "train"
-            relative = path.relative_to(data).as_posix()
-            writer.writerow([relative, sha256_bytes(path.read_bytes()), path.parent.name, part])
+            writer.writerow([path.relative_to(data).as_posix(), image_id, path.parent.name, part])
 
 
 @pytest.fixture(scope="session")
@@ -185,7 +191,7 @@ def test_what_was_left_out_is_counted_and_listed(
     folder = the_folder(answer)
     assert "bright/page.jpg" in (folder / "rejected.csv").read_text()
     rows = list(csv.DictReader(io.StringIO((folder / "predictions.csv").read_text())))
-    assert list(rows[0]) == ["path", "truth", "label", "p_bright", "p_dark", "error"]
+    assert list(rows[0]) == ["path", "truth", "label", "p_bright", "p_dark", "seen", "error"]
     assert float(rows[0]["p_bright"]) + float(rows[0]["p_dark"]) == pytest.approx(1)
     assert read_metrics(answer)["absent_classes"] == ["dark"]
     (data / "bright" / "page.jpg").unlink()
@@ -201,6 +207,57 @@ def test_a_lone_test_part_and_unknown_classes(
     answer = evaluate(shelf / "model", photos(tmp_path / "more", {"bright": 2, "dim": 2}))
     assert answer.status == 2
     assert "expected bright, dark; got dim" in answer.said
+
+
+@pytest.mark.parametrize("format_of", ["keras", "onnx"])
+def test_seen_images_are_named_and_scored_apart(
+    evaluate: Callable[..., Answer], shelf: Path, tmp_path: Path, format_of: str
+) -> None:
+    # The export tells it, too, when it has left its model folder.
+    export = shutil.copytree(shelf / "model" / "export" / "onnx", tmp_path / "moved")
+    model = shelf / "model" if format_of == "keras" else export
+    data = Path(shutil.copytree(shelf / "photos", tmp_path / "others"))
+    refused = evaluate(model, data)
+    assert refused.status == 2
+    assert "the model has seen every one of these images" in refused.said
+    assert "got 8 that it was fitted to and 8 that chose its epoch and threshold" in refused.said
+    asked = evaluate(model, data, "--include-seen")
+    assert (asked.status, asked.rows[0]["images"], asked.rows[0]["f1"]) == (0, 16, 1.0)
+    assert "8 images are ones that the model was trained on: F1 1.0000 on them, in the scores" in asked.err
+
+    save(data / "dark" / "new.png", 255)  # a new one, and wrong
+    (data / "bright" / "0.png").rename(data / "bright" / "renamed.png")
+    answer = evaluate(model, data)
+    assert (answer.rows[0]["images"], answer.rows[0]["accuracy"]) == (1, 0.0)
+    assert "8 images are ones that the model was trained on: F1 1.0000 on them, not in the" in answer.err
+    assert the_folder(answer) != the_folder(asked)
+    metrics = read_metrics(answer)
+    assert (metrics["images"], metrics["accuracy"], metrics["includes_seen"]) == (1, 0.0, False)
+    assert {part: (found["images"], found["f1"]) for part, found in metrics["seen"].items()} == {
+        "training": (8, 1.0),
+        "validation": (8, 1.0),
+    }
+    rows = list(csv.DictReader(io.StringIO((the_folder(answer) / "predictions.csv").read_text())))
+    seen = {Path(row["path"]).relative_to(data).as_posix(): row["seen"] for row in rows}
+    assert (seen["bright/renamed.png"], seen["bright/1.png"], seen["dark/new.png"]) == (
+        "training",
+        "validation",
+        "",
+    )
+
+
+def test_a_model_that_does_not_say_what_it_has_seen(
+    evaluate: Callable[..., Answer], model: Path, shelf: Path
+) -> None:
+    manifest = json.loads((model / "manifest.json").read_text())
+    manifest["files"] = {"model.keras": manifest["files"]["model.keras"]}
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    for file in model.glob("*.ids"):
+        file.unlink()
+    answer = evaluate(model, shelf / "photos")
+    assert (answer.status, answer.rows[0]["images"]) == (0, 16)
+    assert "does not say which images it was trained on" in answer.err
+    assert read_metrics(answer)["seen"] is None
 
 
 def test_evaluate_takes_nothing_that_it_would_ignore(evaluate: Callable[..., Answer], shelf: Path) -> None:

@@ -12,7 +12,9 @@ from PIL import Image
 from benchmark.data import DataOptions, load_images
 from benchmark.deployment import Deployment, PredictOptions, Predictor, Target, evaluate
 from benchmark.errors import DataError, ManifestError
-from benchmark.records import Average, Float32, ImageSet, Resize, Task, UInt8
+from benchmark.finetuning import SEEN_FILES, read_trained_on
+from benchmark.finetuning.trained_on import seen_contents
+from benchmark.records import Average, Float32, ImageSet, Resize, Split, Task, UInt8
 
 
 def described(task: Task, labels: tuple[str, ...], positive: str | None = None) -> Deployment:
@@ -230,3 +232,44 @@ def test_sets_that_were_split_are_scored_with_the_models_positive_class(tmp_path
     images = load_images(root, cache=tmp_path / "cache")
     assert images.classes[images.positive or 0] == "dark"  # the data set's own rule says otherwise
     assert evaluate(BRIGHT, images).metrics["f1"] == 1.0
+
+
+def having_seen(images: ImageSet, folder: Path, *, train: int, val: int) -> Predictor:
+    """A model that was fitted to the first images of a set and whose epoch the next ones chose."""
+    rows = np.arange(len(images))
+    split = Split(train=rows[:train], val=rows[train : train + val], test=rows[train + val :], given=True)
+    for name, content in seen_contents(replace(images, split=split)).items():
+        (folder / name).write_bytes(content)
+    predictor = Predictor(BRIGHT.description, brightness)
+    predictor.trained_on = read_trained_on(folder, dict.fromkeys(SEEN_FILES, "0" * 64))
+    return predictor
+
+
+def test_images_that_the_model_has_seen_are_scored_apart(tmp_path: Path) -> None:
+    images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (200, 5), "dark": (20, 5)}))
+    result = evaluate(having_seen(images, tmp_path, train=4, val=3), images)
+    assert result.seen_as == ("training",) * 4 + ("validation",) * 3 + ("",) * 3
+    assert (result.images, sum(int(row["support"]) for row in result.per_class)) == (3, 3)
+    assert result.seen is not None
+    assert {part: found["images"] for part, found in result.seen.items()} == {"training": 4, "validation": 3}
+    whole = evaluate(having_seen(images, tmp_path, train=4, val=3), images, include_seen=True)
+    assert (whole.images, whole.includes_seen, whole.seen) == (10, True, result.seen)
+    assert evaluate(BRIGHT, images).seen is None, "a model that does not say what it has seen"
+
+
+def test_a_score_of_seen_images_alone_is_no_score_unless_asked_for(tmp_path: Path) -> None:
+    images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (200, 2), "dark": (20, 2)}))
+    model = having_seen(images, tmp_path, train=3, val=1)
+    with pytest.raises(DataError, match=r"seen every one .*got 3 that it was fitted to and 1 that chose"):
+        evaluate(model, images)
+    assert evaluate(model, images, include_seen=True).images == 4
+    new = having_seen(images, tmp_path, train=2, val=1)
+    (images.root / images.paths[3]).unlink()
+    with pytest.raises(DataError, match="no image can be read of those that the model has not seen"):
+        evaluate(new, images)
+
+
+def test_a_list_of_seen_images_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "training_images.ids").write_bytes(b"1234567")
+    with pytest.raises(ManifestError, match="expected a whole number of 8 bytes each; got 7 bytes"):
+        read_trained_on(tmp_path, dict.fromkeys(SEEN_FILES, "0" * 64))

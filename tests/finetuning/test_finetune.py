@@ -20,6 +20,7 @@ from benchmark.finetuning import (
     FinetuneRequest,
     finetune,
     load_manifest,
+    read_trained_on,
     recipe_names,
     views,
 )
@@ -56,6 +57,8 @@ ARTEFACTS = {
     "run.json",
     "split.csv",
     "tensorboard",
+    "training_images.ids",
+    "validation_images.ids",
 }
 
 
@@ -96,6 +99,12 @@ def check_artefacts(done: FineTuned, images: ImageSet) -> None:
     assert load_manifest(folder) == done.manifest
     rows = table(folder / "split.csv")
     assert [row["image_id"] for row in rows] == list(images.image_ids)
+    seen = read_trained_on(folder, done.manifest.files)
+    assert seen is not None
+    training, validation = seen.parts(images.image_ids)
+    assert training.nonzero()[0].tolist() == images.split.train.tolist()
+    assert validation.nonzero()[0].tolist() == images.split.val.tolist()
+    assert (folder / "training_images.ids").stat().st_size == 8 * len(images.split.train)
     counts = {part: len(getattr(images.split, part)) for part in ("train", "val", "test")}
     assert {part: sum(row["part"] == part for row in rows) for part in counts} == counts
     assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())

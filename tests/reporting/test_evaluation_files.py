@@ -53,6 +53,9 @@ EVALUATION = Evaluation(
         Prediction(path="b.png", error="no such file"),
     ),
     truth=("=bright", "=bright"),
+    seen={"training": {"images": 1, "f1": 1.0}},
+    includes_seen=False,
+    seen_as=("training", ""),
 )
 
 
@@ -70,8 +73,9 @@ def test_every_model_and_threshold_has_its_folder() -> None:
         name(target=Target.KERAS),
         name(files={"model.onnx": "cd" * 32}),
         evaluation_folder(replace(EVALUATION, threshold=0.3), Path("r")).name,
+        evaluation_folder(replace(EVALUATION, includes_seen=True), Path("r")).name,
     }
-    assert len(folders) == 5
+    assert len(folders) == 6
     assert "Tiny-two-phase-f1-onnx-abababab-threshold-0.3" in folders
 
 
@@ -105,12 +109,13 @@ def test_the_files_say_what_was_evaluated(tmp_path: Path) -> None:
         "sha256": "ab" * 32,
     }
     assert (metrics["threshold"], metrics["average"], metrics["f1"]) == (0.5, "binary", 0.5)
+    assert (metrics["seen"], metrics["includes_seen"]) == (EVALUATION.seen, False)
     assert (metrics["images"], metrics["unreadable"], metrics["rejected"]) == (1, 1, 1)
     rows = list(csv.reader(io.StringIO((tmp_path / "predictions.csv").read_text())))
     assert rows == [
-        ["path", "truth", "label", "p_=bright", "p_dark", "error"],
-        ["a.png", "'=bright", "'=bright", "0.75", "0.25", ""],
-        ["b.png", "'=bright", "", "", "", "no such file"],
+        ["path", "truth", "label", "p_=bright", "p_dark", "seen", "error"],
+        ["a.png", "'=bright", "'=bright", "0.75", "0.25", "training", ""],
+        ["b.png", "'=bright", "", "", "", "", "no such file"],
     ]
     assert (tmp_path / "rejected.csv").read_text() == "path,reason\nbad\\udcff.png,an empty file\n"
     write_evaluation(replace(EVALUATION, rejected=()), tmp_path, model=Path("m"), data=Path("d"))
