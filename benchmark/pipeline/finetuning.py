@@ -417,7 +417,7 @@ def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None
     """The backbones to fine-tune, each with its weights and its input size, in the board's order."""
     winner = _winner(job)
     if job.top is not None or winner == AUTO:
-        names = [str(row["backbone"]) for row in _ranked_rows(folder, stored)[: job.top or 1]]
+        names = _first_of_board(folder, stored, job.top)
         return tuple(_choice(job, _named(job, name, stored)[0], stored) for name in names)
     chosen = _named(job, winner, stored)
     if len(chosen) != 1:
@@ -454,7 +454,8 @@ def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Bac
     return known or select(name, seed=seed)
 
 
-def _ranked_rows(folder: ResultsFolder, stored: StoredBoard | None) -> list[dict[str, Any]]:
+def _first_of_board(folder: ResultsFolder, stored: StoredBoard | None, top: int | None) -> list[str]:
+    """The winner, or the first so many by rank."""
     path = folder.path / BOARD_FILE
     if stored is None:
         raise ArgumentError(
@@ -464,8 +465,8 @@ def _ranked_rows(folder: ResultsFolder, stored: StoredBoard | None) -> list[dict
             next_step="Run 'backbones rank' on the same data first, or name a backbone with --winner NAME.",
         )
     board = stored.board
-    rows = [dict(row) for row in board.rows if row["status"] == "scored"]
+    names = [str(row["backbone"]) for row in board.rows if row["status"] == "scored"]
     if board.winner is None:
-        what = "the scores of the board are at chance level" if rows else "nothing on the board was scored"
+        what = "the scores of the board are at chance level" if names else "nothing on the board was scored"
         raise ArgumentError(what, where=path, next_step="Name a backbone with --winner.")
-    return rows
+    return [board.winner] if top is None else names[:top]
