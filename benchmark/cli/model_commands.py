@@ -240,7 +240,11 @@ def _predictions(
         )
         failures = [f"{one.prediction.path}: {one.overlay_error}" for one in tiled if one.overlay_error]
         return [one.prediction for one in tiled], failures
-    plain = PredictOptions(batch_size=arguments.batch_size, threshold=arguments.threshold)
+    plain = PredictOptions(
+        batch_size=arguments.batch_size,
+        threshold=arguments.threshold,
+        follow_links=arguments.follow_links,
+    )
     options = replace(plain, max_pixels=arguments.max_pixels or plain.max_pixels)
     return predict(predictor, arguments.images, options, observer=observer), []
 
@@ -253,6 +257,7 @@ def _tile_options(arguments: argparse.Namespace) -> TileOptions:
         merge=None if arguments.merge is None else Merge(arguments.merge),
         threshold=arguments.threshold,
         batch_size=arguments.batch_size,
+        follow_links=arguments.follow_links,
     )
     return replace(
         plain,

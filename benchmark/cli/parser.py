@@ -184,6 +184,7 @@ def _predict(commands: _Commands) -> None:
     )
     add.add_threshold(parser)
     parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="write overlay pictures that show where")
+    parser.add_argument("--follow-links", action="store_true", help="allow links that leave a folder given")
     parser.add_argument("--batch-size", type=add.positive_int, default=32, help="default 32")
     parser.add_argument(
         "--max-pixels",

@@ -18,6 +18,7 @@ from benchmark.data.decode import decode
 from benchmark.data.demo import write_demo
 from benchmark.data.files import read_regular
 from benchmark.data.fingerprint import decoder_name
+from benchmark.data.folders import list_below
 from benchmark.data.groups import Grouping, auto_groups, group_related
 from benchmark.data.listing import Layout
 from benchmark.data.loading import dataset_name, load_images, regroup
@@ -49,6 +50,7 @@ __all__ = [
     "decoder_name",
     "draw_groups",
     "group_related",
+    "list_below",
     "load_images",
     "load_pixels",
     "read_regular",

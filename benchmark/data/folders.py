@@ -77,6 +77,23 @@ def list_folder(root: Path, *, follow_links: bool, layout: Layout, ask: bool) ->
     )
 
 
+def list_below(folder: Path, *, follow_links: bool) -> tuple[list[Rejected], str]:
+    """The images below a folder without classes, by the rule for class folders.
+
+    Args:
+        folder: existing.
+        follow_links: whether links may lead outside it.
+
+    Returns:
+        Every image, with no reason, and every file that is left out, with its reason, by path relative to the
+        folder; and a line about the files that are no images, where there are any.
+    """
+    walk = _Walk(root=os.path.realpath(folder), follow_links=follow_links)
+    found = [Rejected(path=path, reason="") for path in walk.images("")]
+    rows = sorted([*found, *walk.rejected], key=lambda row: row.path.split("/"))
+    return rows, ignored_files(walk.ignored)
+
+
 def _part_folders(walk: _Walk, top: list[str]) -> dict[str, Part]:
     """Top-level folders that are parts: some ``train`` holds class folders, and no images itself."""
     parts = {name: part for name in top if (part := part_named(name)) is not None}
@@ -159,7 +176,7 @@ class _Walk:
             if self._is_folder(item):
                 labels = (printable(item.name),)
                 before = len(self.rejected)
-                entries += [Entry(found, labels, part) for found in self._images(path)]
+                entries += [Entry(found, labels, part) for found in self.images(path)]
                 self.rejected[before:] = [replace(file, labels=labels) for file in self.rejected[before:]]
             elif self._refused_link(item, path):
                 continue
@@ -170,10 +187,10 @@ class _Walk:
     def reject_all(self, folders: list[str], reason: str) -> None:
         """Reject whatever images lie in some folders."""
         for folder in folders:
-            for path in self._images(folder):
+            for path in self.images(folder):
                 self._reject(path, reason)
 
-    def _images(self, folder: str) -> list[str]:
+    def images(self, folder: str) -> list[str]:
         """Candidate files below a folder, depth first, by name."""
         found: list[str] = []
         waiting, seen = [folder], {os.path.realpath(self._full(folder))}

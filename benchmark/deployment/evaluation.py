@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.prediction import Prediction, PredictOptions, predict
+from benchmark.deployment.prediction import Listed, Prediction, PredictOptions, predict_listed
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import DataError
 from benchmark.finetuning import TrainedOn
@@ -106,7 +106,8 @@ def evaluate(
     scored = np.ones(len(images), bool) if include_seen else seen_as == _UNSEEN
     if not scored.any():
         raise _all_seen(seen_as, images)
-    rows = predict(predictor, [images.root / path for path in images.paths], options, observer=observer)
+    listed = [Listed(images.root / path) for path in images.paths]
+    rows = predict_listed(predictor, listed, options, observer=observer)
     readable = np.array([not row.error for row in rows])
     scored &= readable
     if not scored.any():

@@ -6,15 +6,16 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmark.cells import safe_cell
-from benchmark.data import DataOptions, load_pixels
+from benchmark.data import DataOptions, list_below, load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import ArgumentError, DataError
@@ -23,8 +24,8 @@ from benchmark.ranking import decide
 from benchmark.records import Bool, Float32, Observer, Task, UInt8
 from benchmark.storage import write_whole
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _TASK = "predict"
+_EMPTY = "a folder without images"
 MOST_PIXELS = DataOptions().max_pixels
 """Pixels of an image unless the caller allows more: what training allows."""
 
@@ -57,12 +58,14 @@ class PredictOptions:
         threads: that decode; 0 uses all cores.
         threshold: of sigmoid outputs; None takes the model's own.
         max_pixels: images whose header declares more are refused before decoding.
+        follow_links: links may lead outside of the folders given.
     """
 
     batch_size: int = 64
     threads: int = 0
     threshold: float | None = None
     max_pixels: int = MOST_PIXELS
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -75,31 +78,51 @@ class PredictOptions:
             raise ArgumentError("must be at least 1", where="max_pixels", got=self.max_pixels)
 
 
-def list_images(sources: Sequence[Path]) -> tuple[Path, ...]:
-    """Image files of files and folders, in the order given, folders sorted and searched below.
+class Listed(NamedTuple):
+    """One row of a prediction to be.
 
-    A file that is named is taken whatever its suffix; links to folders are not followed.
+    Attributes:
+        path: of the file, or of a folder without images.
+        reason: why it is not read, as one clause; empty when it is.
+    """
+
+    path: Path
+    reason: str = ""
+
+
+def list_images(
+    sources: Sequence[Path], *, follow_links: bool = False, observer: Observer | None = None
+) -> tuple[Listed, ...]:
+    """What files and folders hold, in the order given, as often as given; folders by path.
+
+    Folders are searched by the rule by which folders of classes are: hidden files are passed over, files that
+    begin like an image are taken whatever their suffix, and images of other formats and links that lead
+    outside are left out with a reason. A file that is named itself is taken whatever it is.
+
+    Args:
+        sources: files and folders.
+        follow_links: links may lead outside of the folders.
+        observer: hears of files that are no images.
 
     Raises:
-        ArgumentError: nothing given, or nothing there.
+        ArgumentError: nothing given, or folders without images only.
     """
-    found = tuple(dict.fromkeys(path for source in sources for path in _images_of(Path(source))))
-    if not found:
+    found: list[Listed] = []
+    for source in map(Path, sources):
+        if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+            found.append(Listed(source))
+            continue
+        rows, ignored = list_below(source, follow_links=follow_links)
+        found += [Listed(source / row.path, row.reason) for row in rows] or [Listed(source, _EMPTY)]
+        if observer and ignored:
+            observer.message(f"{source}: {ignored}")
+    if all(listed.reason == _EMPTY for listed in found):
         raise ArgumentError(
             "no images to predict",
             where=", ".join(map(str, sources)),
-            expected=f"image files, or folders with {', '.join(sorted(_SUFFIXES))} files",
+            expected="image files, or folders that hold some",
         )
-    return found
-
-
-def _images_of(source: Path) -> Iterator[Path]:
-    if not source.is_dir():
-        yield source
-        return
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        yield from (Path(folder) / name for name in sorted(names) if Path(name).suffix.lower() in _SUFFIXES)
+    return tuple(found)
 
 
 def predict(
@@ -118,20 +141,32 @@ def predict(
         observer: hears of every batch.
 
     Returns:
-        One prediction per file, in the order of ``list_images``; unreadable files carry their reason.
+        One prediction per row of ``list_images``; files that are left out or cannot be read carry the reason.
 
     Raises:
         ArgumentError: no images.
         ExportError: the model fails.
     """
     options = options or PredictOptions()
-    paths = list_images(sources)
+    listed = list_images(sources, follow_links=options.follow_links, observer=observer)
+    return predict_listed(predictor, listed, options, observer=observer)
+
+
+def predict_listed(
+    predictor: Predictor,
+    listed: Sequence[Listed],
+    options: PredictOptions | None = None,
+    *,
+    observer: Observer | None = None,
+) -> tuple[Prediction, ...]:
+    """``predict`` for files that were listed before: one prediction each, in their order."""
+    options = options or PredictOptions()
     if observer:
-        observer.started(_TASK, len(paths))
+        observer.started(_TASK, len(listed))
     rows: list[Prediction] = []
     with ThreadPoolExecutor(options.threads or cores()) as pool:
-        for start in range(0, len(paths), options.batch_size):
-            rows += _predict_batch(predictor, paths[start : start + options.batch_size], options, pool)
+        for start in range(0, len(listed), options.batch_size):
+            rows += _predict_batch(predictor, listed[start : start + options.batch_size], options, pool)
             if observer:
                 observer.advanced(_TASK, len(rows))
     if observer:
@@ -142,28 +177,28 @@ def predict(
 
 
 def _predict_batch(
-    predictor: Predictor, paths: Sequence[Path], options: PredictOptions, pool: ThreadPoolExecutor
+    predictor: Predictor, listed: Sequence[Listed], options: PredictOptions, pool: ThreadPoolExecutor
 ) -> list[Prediction]:
     description = predictor.description
-    loaded = list(pool.map(lambda path: _load(path, description, options.max_pixels), paths))
+    loaded = list(pool.map(lambda one: _load(one, description, options.max_pixels), listed))
     images = [image for image in loaded if not isinstance(image, str)]
     rows = iter(
         predictions_of(predictor.predict(np.stack(images)), description, options.threshold) if images else ()
     )
     return [
-        Prediction(path=str(path), error=image) if isinstance(image, str) else _named(next(rows), path)
-        for path, image in zip(paths, loaded, strict=True)
+        Prediction(path=str(one.path), error=image)
+        if isinstance(image, str)
+        else replace(next(rows), path=str(one.path))
+        for one, image in zip(listed, loaded, strict=True)
     ]
 
 
-def _named(row: Prediction, path: Path) -> Prediction:
-    return Prediction(path=str(path), label=row.label, probabilities=row.probabilities, decided=row.decided)
-
-
-def _load(path: Path, description: Deployment, max_pixels: int) -> UInt8 | str:
+def _load(listed: Listed, description: Deployment, max_pixels: int) -> UInt8 | str:
     """The image, or why there is none."""
+    if listed.reason:
+        return listed.reason
     try:
-        return load_pixels(path, description.input_size, description.resize, max_pixels=max_pixels)
+        return load_pixels(listed.path, description.input_size, description.resize, max_pixels=max_pixels)
     except DataError as error:
         return f"{error.what}: {error.got}" if error.got else error.what
 

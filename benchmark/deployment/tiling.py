@@ -12,7 +12,14 @@ import numpy as np
 from benchmark.data import decode, read_regular, resize_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.heatmap import overlay_png, picture_name
-from benchmark.deployment.prediction import MOST_PIXELS, Prediction, list_images, per_class, predictions_of
+from benchmark.deployment.prediction import (
+    MOST_PIXELS,
+    Listed,
+    Prediction,
+    list_images,
+    per_class,
+    predictions_of,
+)
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.records import Float32, Float64, Int64, Observer, Task, UInt8
@@ -48,6 +55,7 @@ class TileOptions:
         max_pixels: larger photographs are refused before decoding; four times what is usual for images that
             are scaled down.
         batch_size: windows held at once.
+        follow_links: links may lead outside of the folders given.
     """
 
     size: int = 0
@@ -56,6 +64,7 @@ class TileOptions:
     threshold: float | None = None
     max_pixels: int = 4 * MOST_PIXELS
     batch_size: int = 32
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 0:
@@ -165,8 +174,8 @@ def predict_tiles(
         observer: hears of every photograph.
 
     Returns:
-        One per file, in the order of ``list_images``; unreadable files, and overlays that could not be
-        written, carry their reason.
+        One per row of ``list_images``; files that are left out or cannot be read, and overlays that could not
+        be written, carry their reason.
 
     Raises:
         ArgumentError: no images, or MAX for exclusive classes.
@@ -174,13 +183,13 @@ def predict_tiles(
     """
     options = options or TileOptions()
     merge = _merge_for(options, predictor.description.task)
-    paths = list_images(sources)
+    listed = list_images(sources, follow_links=options.follow_links, observer=observer)
     if observer:
-        observer.started(_TASK, len(paths))
+        observer.started(_TASK, len(listed))
     results = []
-    for number, path in enumerate(paths):
-        target = overlays / picture_name(number, path) if overlays else None
-        results.append(_predict_one(predictor, path, replace(options, merge=merge), target))
+    for number, one in enumerate(listed):
+        target = overlays / picture_name(number, one.path) if overlays else None
+        results.append(_predict_one(predictor, one, replace(options, merge=merge), target))
         if observer:
             observer.advanced(_TASK, number + 1)
     if observer:
@@ -202,18 +211,15 @@ def _merge_for(options: TileOptions, task: Task) -> Merge:
 
 
 def _predict_one(
-    predictor: Predictor, path: Path, options: TileOptions, target: Path | None
+    predictor: Predictor, listed: Listed, options: TileOptions, target: Path | None
 ) -> TiledPrediction:
+    path = listed.path
+    if listed.reason:
+        return _not_read(path, listed.reason, predictor)
     try:
         photo = decode(read_regular(path), max_pixels=options.max_pixels)
     except DataError as error:
-        reason = f"{error.what}: {error.got}" if error.got else error.what
-        empty = np.zeros((0, len(predictor.description.labels)), np.float32)
-        return TiledPrediction(
-            prediction=Prediction(path=str(path), error=reason),
-            windows=np.zeros((0, 4), np.int64),
-            probabilities=empty,
-        )
+        return _not_read(path, f"{error.what}: {error.got}" if error.got else error.what, predictor)
     result = predict_photo(predictor, photo, options)
     result = replace(result, prediction=replace(result.prediction, path=str(path)))
     if target is None:
@@ -223,6 +229,14 @@ def _predict_one(
     except StorageFull as error:
         return replace(result, overlay_error=str(error))
     return replace(result, overlay=target)
+
+
+def _not_read(path: Path, reason: str, predictor: Predictor) -> TiledPrediction:
+    return TiledPrediction(
+        prediction=Prediction(path=str(path), error=reason),
+        windows=np.zeros((0, 4), np.int64),
+        probabilities=np.zeros((0, len(predictor.description.labels)), np.float32),
+    )
 
 
 def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> TiledPrediction:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmark.data import KnownLabels, load_images
 from benchmark.deployment import (
     Deployment,
     Prediction,
@@ -75,8 +76,8 @@ def test_bad_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     absent = tmp_path / "absent.png"
     rows = predict(BRIGHT, [tmp_path / "a", black, absent, black], PredictOptions(batch_size=2))
-    assert [Path(row.path) for row in rows] == [broken, light, black, absent]
-    assert [row.label for row in rows] == ["", "bright", "dark", ""]
+    assert [Path(row.path) for row in rows] == [broken, light, black, absent, black]
+    assert [row.label for row in rows] == ["", "bright", "dark", "", "dark"], "a file given twice has two"
     assert rows[1].probabilities == (1.0, 0.0)
     assert rows[2].probabilities == (0.0, 1.0)
     assert rows[1].decided == (True, False)
@@ -139,6 +140,58 @@ def test_impossible_answers_are_an_error(tmp_path: Path, answer: np.ndarray) -> 
 def test_nothing_to_predict(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="no images"):
         list_images([tmp_path])
+
+
+def test_a_folder_is_listed_as_rank_lists_it(tmp_path: Path) -> None:
+    """What rank takes of a class folder predict takes, and what rank rejects has its row with the reason."""
+    folder = tmp_path / "photos" / "bright"
+    for name in ("a.png", "b.JFIF", "c.jpe", "d.dib", "no suffix", "odd.ext", "deep/er/e.png"):
+        save_as_png(folder / name)
+    (folder / "phone.heic").write_bytes(b"x")
+    (folder / "notes.txt").write_text("no image")
+    save_as_png(folder / ".hidden.png")
+    save_as_png(folder / "__MACOSX" / "a.png")
+    outside = save_as_png(tmp_path / "outside.png")
+    (folder / "link.png").symlink_to(outside)
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere")
+    save_as_png(tmp_path / "photos" / "dark" / "z.png", 1)
+    known = KnownLabels(classes=("bright", "dark"), task=Task.BINARY, positive=0)
+    images = load_images(folder.parent, cache=tmp_path / "cache", known=known)
+
+    rows = predict(BRIGHT, [folder])
+    ranked = {path for path in images.paths if path.startswith("bright")}
+    # All of one content: rank keeps one of them and lists the others as its copies.
+    ranked |= {copy for _, copy in images.duplicates}
+    paths = {Path(row.path).relative_to(folder.parent).as_posix(): row.error for row in rows}
+    assert {path for path, error in paths.items() if not error} == ranked
+    assert len(ranked) == 7
+    assert {path: error for path, error in paths.items() if error} == {
+        file.path: file.reason for file in images.rejected
+    }
+    assert set(paths) - ranked == {"bright/phone.heic", "bright/link.png", "bright/gone.png"}
+    followed = predict(BRIGHT, [folder], PredictOptions(follow_links=True))
+    assert {Path(row.path).name for row in followed if row.error} == {"gone.png", "phone.heic"}
+    assert [row.path for row in predict(BRIGHT, [folder, folder])] == [row.path for row in rows] * 2
+    assert predict(BRIGHT, [outside])[0].label == "bright"
+
+
+def test_every_argument_has_its_row(tmp_path: Path) -> None:
+    empty, path, long = tmp_path / "empty", save(tmp_path / "x.png", (255, 0, 0)), tmp_path / ("x" * 300)
+    empty.mkdir()
+    rows = predict(BRIGHT, [path, empty, long, path])
+    assert [row.path for row in rows] == [str(one) for one in (path, empty, long, path)]
+    assert [row.error for row in rows] == [
+        "",
+        "a folder without images",
+        "the path is too long for this system",
+        "",
+    ]
+
+
+def save_as_png(path: Path, level: int = 255) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 7), (level, 0, 0)).save(path, "PNG")
+    return path
 
 
 def test_writers(tmp_path: Path) -> None:
