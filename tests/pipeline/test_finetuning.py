@@ -280,6 +280,7 @@ def test_without_a_board_it_is_said_where_it_starts(job_for: Make, pair: tuple[B
     assert result.remarks == (said,)
 
 
+@pytest.mark.faults("namesakes and boards that would be overwritten")
 @pytest.mark.parametrize("winner", ["Tiny8", "auto"])
 def test_a_board_of_other_images_is_refused(
     winner: str,
@@ -303,6 +304,7 @@ def test_a_board_of_other_images_is_refused(
     assert not (job.results / "walls" / "finetune").exists()
 
 
+@pytest.mark.faults("namesakes and boards that would be overwritten")
 def test_the_board_of_a_namesake_is_no_board(
     job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path, tiny: ModuleType, tmp_path: Path
 ) -> None:

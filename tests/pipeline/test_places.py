@@ -14,6 +14,7 @@ import pytest
 from benchmark.data import DataOptions
 from benchmark.pipeline import RankRequest, audit_data, rank_backbones, rebuild_report
 
+pytestmark = pytest.mark.faults("namesakes and boards that would be overwritten")
 Make = Callable[..., RankRequest]
 
 

@@ -12,11 +12,25 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark.errors import DataError
+from benchmark.data import DataOptions
+from benchmark.errors import CacheDamaged, DataError
 from benchmark.pipeline import Ranked, RankRequest, rank_backbones, rebuild_report, tasks
 from benchmark.pipeline.requests import Search
-from benchmark.records import Backbone, Precision
+from benchmark.pipeline.stored import request_options, stored_request
+from benchmark.records import (
+    Average,
+    Backbone,
+    Engine,
+    Precision,
+    Resize,
+    ThresholdKind,
+    ThresholdRule,
+    WeightsKind,
+    WeightsSource,
+)
+from benchmark.reporting import DataRecord, RunRecord
 
+pytestmark = pytest.mark.faults("boards built again from what is stored")
 Make = Callable[..., RankRequest]
 
 
@@ -83,6 +97,82 @@ def test_images_that_changed_leave_the_published_board_alone(motley: RankRequest
         rebuilt(motley)
     assert (first.folder / "leaderboard.json").read_bytes() == published
     assert [path.name for path in (first.folder / "runs").iterdir()] == [first.run.name]
+
+
+def test_a_damaged_outcome_leaves_the_published_board_alone(motley: RankRequest) -> None:
+    first = rank_backbones(motley)
+    published = {path: path.read_bytes() for path in first.folder.glob("*.*")}
+    outcomes = tuple((first.folder / "outcomes").glob("Tiny8-*.outcome"))
+    for outcome in outcomes:  # with and without regard to groups
+        whole = outcome.read_bytes()
+        outcome.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CacheDamaged, match="SHA-256 does not match"):
+        rebuilt(motley)
+    for outcome in outcomes:
+        outcome.unlink()
+    with pytest.raises(CacheDamaged, match="is gone"):
+        rebuilt(motley)
+    assert {path: path.read_bytes() for path in first.folder.glob("*.*")} == published
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("jobs", "1"),
+        ("size", True),
+        ("auto_groups", 1),
+        ("engine", "steam"),
+        ("weights", "random"),
+        ("options", [1]),
+        ("protocol", {"epochs": "twenty"}),
+        ("max_loss", "0.5"),
+    ],
+)
+def test_options_of_other_types_are_refused(
+    photos: Path, request_for: Make, tiny: ModuleType, option: str, value: object
+) -> None:
+    record = RunRecord(
+        identifier="1",
+        started="",
+        arguments=(),
+        options=request_options(request_for(photos, tiny.tiny_backbone())) | {option: value},
+        versions={},
+        data=DataRecord(source="", name="", fingerprint="", images=0, classes=()),
+        backbones={},
+    )
+    folders = {"data": photos, "results": photos, "cache": photos}
+    with pytest.raises(DataError, match=f"run.json: {option}"):
+        stored_request(record, **folders)
+    whole = replace(record, options={name: record.options[name] for name in record.options if name != option})
+    assert stored_request(whole, **folders).embed.data == photos, "one that is not there has its default"
+
+
+def test_a_request_survives_its_record(photos: Path, request_for: Make, tiny: ModuleType) -> None:
+    request = request_for(photos, tiny.tiny_backbone(), auto_groups=True, max_loss=0.25)
+    embed = replace(
+        request.embed,
+        weights=WeightsSource(kind=WeightsKind.DIRECTORY, path=Path("some/where"), seed=3),
+        size=None,
+        resize=Resize.AREA,
+        engine=Engine.OPENVINO,
+        options=DataOptions(positive="cracked", groups="g", limit=7, seed=2),
+    )
+    threshold = ThresholdRule(kind=ThresholdKind.RECALL, value=0.9)
+    protocol = replace(request.protocol, average=Average.MACRO, threshold=threshold)
+    request = replace(request, embed=embed, protocol=protocol, search=Search.HALVING, arguments=("rank",))
+    record = RunRecord(
+        identifier="1",
+        started="",
+        arguments=request.arguments,
+        options=request_options(request),
+        versions={},
+        data=DataRecord(source="", name="", fingerprint="", images=0, classes=()),
+        backbones={},
+    )
+    again = stored_request(
+        RunRecord.from_json(record.to_json()), data=photos, results=request.results, cache=embed.cache
+    )
+    assert again == replace(request, embed=replace(embed, backbones=()))
 
 
 def test_pruned_backbones(photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path) -> None:
