@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -47,6 +48,26 @@ def test_constraints_satisfy_the_requirements() -> None:
     pinned = {canonicalize_name(name): version for name, version in pairs}
     for name, requirement in requirements().items():
         assert pinned[name] in requirement.specifier, name
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """What comes along with another package today may not come along tomorrow."""
+    imported: set[str] = set()
+    for path in (ROOT / "benchmark").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    owners = metadata.packages_distributions()
+    foreign = imported - set(sys.stdlib_module_names) - {"benchmark"}
+    declared = set(requirements())
+    undeclared = {
+        name
+        for name in foreign
+        if declared.isdisjoint(canonicalize_name(owner) for owner in owners.get(name, [name]))
+    }
+    assert not undeclared
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ ROOMS = [
     "machine",
     "memory",
     "records",
+    "drawing",
     "storage",
     "cells",
     "data",

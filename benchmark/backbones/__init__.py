@@ -19,6 +19,7 @@ from benchmark.backbones.engines import (
     Speed,
     embedding_key,
     open_engine,
+    scaled_flops,
 )
 from benchmark.backbones.hardware import has_gpu
 from benchmark.backbones.model_cache import (
@@ -61,6 +62,7 @@ __all__ = [
     "plan_engine",
     "registry",
     "remove_model",
+    "scaled_flops",
     "select",
     "verify_bundle",
     "verify_model",

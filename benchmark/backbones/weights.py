@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from benchmark.backbones.digests import (
 from benchmark.backbones.downloads import Downloads, imagenet_file
 from benchmark.backbones.keras_models import KerasLayer, KerasModel, import_keras
 from benchmark.backbones.registry import WEIGHTS_SUFFIX, description, keras_version
+from benchmark.drawing import derived_seed
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
 from benchmark.storage import read_small, sha256_file
@@ -176,8 +176,7 @@ def _draw(backbone: Backbone, model: KerasModel, seed: int) -> None:
             position += 1
             initializer = _initializer(layer, variable.path.rpartition("/")[2])
             if "seed" in initializer.get("config", {}):
-                text = f"{seed}:{backbone.architecture}:{position}"
-                drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
+                drawn = derived_seed(seed, backbone.architecture, position)
                 seeded = {**initializer, "config": {**initializer["config"], "seed": drawn}}
                 variable.assign(keras.initializers.get(seeded)(variable.shape, dtype="float32"))
 

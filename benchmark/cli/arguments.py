@@ -94,7 +94,7 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
     """--threshold of a finished model."""
     parser.add_argument(
         "--threshold",
-        type=probability,
+        type=share,
         metavar="P",
         help="decision threshold of sigmoid outputs (default: the model's own)",
     )
@@ -390,14 +390,6 @@ def size(text: str) -> int | None:
 def pixels(text: str) -> int:
     """A side of images."""
     return _number(int, text, 16, "a whole number of pixels from 16 up")
-
-
-def probability(text: str) -> float:
-    """A number from 0 to 1."""
-    value = _number(float, text, 0.0, "a number from 0 to 1")
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1; got {text!r}")
-    return value
 
 
 def whole_number(text: str) -> int:

@@ -22,6 +22,7 @@ from benchmark.data.reading import lost_by_label, reasons_of
 from benchmark.data.scan import Scanner
 from benchmark.data.split import check_enough, order_key, split_images
 from benchmark.data.tables import list_table
+from benchmark.drawing import fair_order
 from benchmark.errors import ArgumentError, DataError
 from benchmark.memory import give_back_memory
 from benchmark.records import ImageSet, Int64, Observer, Rejected, Split, Task
@@ -412,17 +413,11 @@ def _limited(files: dict[str, list[Entry]], options: DataOptions) -> dict[str, l
     """At most ``limit`` images, each stratum (part and labels) in proportion, by the order of a drawing."""
     if options.limit is None or len(files) <= options.limit:
         return files
-    strata: dict[tuple[int, tuple[str, ...]], list[str]] = {}
-    for image_id in sorted(files, key=lambda image_id: order_key(options.seed, image_id)):
-        entry = files[image_id][0]
-        strata.setdefault((int(entry.part or Part.TRAIN), entry.labels), []).append(image_id)
-    # The k-th of n in a stratum stands at (k + 1/2) / n: the smallest positions are a fair share of each.
-    placed = sorted(
-        ((rank + 0.5) / len(members), key, image_id)
-        for key, members in strata.items()
-        for rank, image_id in enumerate(members)
-    )
-    return {image_id: files[image_id] for _, _, image_id in placed[: options.limit]}
+    drawn = sorted(files, key=lambda image_id: order_key(options.seed, image_id))
+    kinds = [(int(files[one][0].part or Part.TRAIN), files[one][0].labels) for one in drawn]
+    number = {kind: place for place, kind in enumerate(sorted(set(kinds)))}
+    order = fair_order(np.array([number[kind] for kind in kinds], np.int64))
+    return {drawn[place]: files[drawn[place]] for place in order[: options.limit].tolist()}
 
 
 def _targets(kept: Sequence[Entry], classes: Sequence[str], *, several: bool) -> Int64:

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmark.data.listing import Part
 from benchmark.data.reading import reasons_of
+from benchmark.drawing import fill_parts
 from benchmark.errors import DataError
 from benchmark.records import Bool, Float64, Int64, Rejected, Split
 
@@ -190,33 +191,10 @@ def _draw_groups(
     order = sorted(range(len(names)), key=lambda number: order_key(seed, smallest[number]))
     parts = sorted(shares)
     wanted = np.array([[shares[part]] for part in parts]) * np.maximum(counts.sum(axis=0), 1.0)
-    drawn = _fill(counts, order, wanted)
+    # Chi-square distances: a part that should hold more is measured by more.
+    drawn = fill_parts(counts, order, wanted)
     _complete(counts, order, drawn, wanted)
     return np.asarray(parts, np.int64)[drawn][inverse]
-
-
-def _fill(counts: Float64, order: Sequence[int], wanted: Float64) -> Int64:
-    """Give each group, in order, to the part that stays nearest to its share of every class.
-
-    The measure is the chi-square distance sum((n - t)^2 / t) over parts and classes between the n images that
-    a part holds and the t that it should; adding c images changes it by c (c + 2 n) / t - 2 c, and the last
-    term is the same for every part.
-
-    Args:
-        counts: float64 (G, C) images of each class in each group.
-        order: the G group numbers in the order of filling.
-        wanted: float64 (P, C) images that each part should hold.
-
-    Returns:
-        int64 (G,): position of the part of each group.
-    """
-    held = np.zeros_like(wanted)
-    drawn = np.zeros(len(counts), np.int64)
-    for number in order:
-        cost = (counts[number] * (counts[number] + 2.0 * held) / wanted).sum(axis=1)
-        drawn[number] = np.argmin(cost)
-        held[drawn[number]] += counts[number]
-    return drawn
 
 
 def _complete(counts: Float64, order: Sequence[int], drawn: Int64, wanted: Float64) -> None:

@@ -6,13 +6,13 @@ import csv
 import io
 import re
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.data import decode, read_regular, resize_pixels
+from benchmark.drawing import fair_order
 from benchmark.errors import DataError, ExportError, ManifestError
 from benchmark.records import Float32, Manifest, Task, UInt8
 from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes
@@ -69,19 +69,10 @@ def stratified(rows: tuple[Listed, ...], most: int, seed: int) -> tuple[Listed, 
     """
     if not most or len(rows) <= most:
         return rows
-    generator = np.random.default_rng(seed)
-    by_label: dict[str, list[int]] = defaultdict(list)
-    for position in generator.permutation(len(rows)):
-        by_label[rows[position].label].append(int(position))
-    # Positions are taken by their quantile within the label: any prefix is stratified.
-    order = sorted(
-        ((rank + 0.5) / len(positions), label, position)
-        for label, positions in by_label.items()
-        for rank, position in enumerate(positions)
-    )
-    firsts = [positions[0] for _, positions in sorted(by_label.items())][:most]
-    rest = [position for _, _, position in order if position not in set(firsts)]
-    return tuple(rows[position] for position in sorted((firsts + rest)[:most]))
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    labels = np.unique([row.label for row in rows], return_inverse=True)[1]
+    chosen = drawn[fair_order(labels[drawn], first=1)[:most]]
+    return tuple(rows[position] for position in np.sort(chosen))
 
 
 def targets_of(rows: tuple[Listed, ...], manifest: Manifest) -> Float32:

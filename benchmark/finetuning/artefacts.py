@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cells import printable
+from benchmark.drawing import derived_seed
 from benchmark.finetuning import pictures
 from benchmark.finetuning.augment import augment_images, view_keys
 from benchmark.finetuning.feed import Pixels
 from benchmark.finetuning.manifest import LABELS_FILE, MODEL_FILE
-from benchmark.finetuning.network import Network, derived_seed
+from benchmark.finetuning.network import Network
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.request import as_json

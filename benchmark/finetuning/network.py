@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
+from benchmark.drawing import derived_seed
 from benchmark.errors import RecipeError
 from benchmark.finetuning.recipe import Activation, Head, Pooling, UnfreezingPhase
 from benchmark.finetuning.untyped import Layer, Model, SymbolicTensor
@@ -185,12 +185,6 @@ def _probabilities(logits: SymbolicTensor, softmax: bool, outputs: Outputs) -> S
     if softmax and outputs.task is Task.BINARY and outputs.positive is not None:
         return probabilities[:, outputs.positive : outputs.positive + 1]
     return probabilities
-
-
-def derived_seed(*parts: object) -> int:
-    """A seed (31 bits) that depends on all parts."""
-    text = ":".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
 
 
 def freeze(network: Network) -> None:

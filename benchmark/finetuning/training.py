@@ -12,11 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
 from benchmark.finetuning.augment import view_keys
 from benchmark.finetuning.events import EventLog
 from benchmark.finetuning.feed import Batch, Inference, PixelFeed, Pixels, vector_batches
-from benchmark.finetuning.network import Network, derived_seed, freeze, reseed, unfreeze
+from benchmark.finetuning.network import Network, freeze, reseed, unfreeze
 from benchmark.finetuning.progress import Progress, assign, values_of
 from benchmark.finetuning.recipe import OptimizerName, Phase, Recipe
 from benchmark.finetuning.schedules import learning_rate

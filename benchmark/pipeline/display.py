@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from benchmark.pipeline.planning import Plan, scaled_flops
+from benchmark.backbones import scaled_flops
+from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.progress import ProgressTable, Stage
 from benchmark.records import Observer
 

@@ -8,7 +8,14 @@ from itertools import product
 
 import numpy as np
 
-from benchmark.backbones import EngineRequest, embedding_key, known_weights_sha256, plan_engine, weights_file
+from benchmark.backbones import (
+    EngineRequest,
+    embedding_key,
+    known_weights_sha256,
+    plan_engine,
+    scaled_flops,
+    weights_file,
+)
 from benchmark.cells import figure
 from benchmark.data import decoder_name
 from benchmark.embeddings import EmbeddingStore
@@ -110,11 +117,6 @@ def stopped_outcome(plan: Plan, status: Status, reason: str) -> Outcome:
         engine=plan.engine,
         precision=plan.precision,
     )
-
-
-def scaled_flops(backbone: Backbone, input_size: int) -> int:
-    """Floating-point operations per image at an input size: convolutions grow with the area."""
-    return round(backbone.flops * (input_size / 224) ** 2)
 
 
 def engine_request(request: EmbedRequest, plan: Plan, threads: int) -> EngineRequest:

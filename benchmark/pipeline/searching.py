@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from benchmark.backbones import scaled_flops
 from benchmark.embeddings import EmbeddingStore
 from benchmark.pipeline.boards import board_options
 from benchmark.pipeline.embedding import Embedded, embed_images
 from benchmark.pipeline.heads import HeadJob, train_all
 from benchmark.pipeline.limits import too_slow
-from benchmark.pipeline.planning import Plan, make_plan, scaled_flops, stopped_outcome
+from benchmark.pipeline.planning import Plan, make_plan, stopped_outcome
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.subsets import take_rows
 from benchmark.ranking import (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.drawing import fair_order
 from benchmark.ranking.baselines_simple import (
     NEIGHBOURS,
     Classifier,
@@ -204,12 +205,7 @@ def _sample(setting: Setting, rows: Int64) -> Int64:
     order = salted_order(
         hash_keys([setting.image_ids[row] for row in rows], setting.protocol.seed), "baselines"
     )
-    _, stratum, sizes = np.unique(_strata(setting)[rows[order]], return_inverse=True, return_counts=True)
-    by_stratum = np.argsort(stratum, kind="stable")
-    place = np.empty(len(rows), np.int64)
-    place[by_stratum] = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    share = (place + 0.5) / sizes[stratum]
-    first = np.lexsort((share, np.minimum(place, _FROM_EACH)))[:MOST_IMAGES]
+    first = fair_order(_strata(setting)[rows[order]], first=_FROM_EACH)[:MOST_IMAGES]
     return np.sort(rows[order[first]])
 
 

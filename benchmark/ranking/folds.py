@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.drawing import fill_parts
 from benchmark.errors import DataError
-from benchmark.records import Bool, Float64, Int64, Task, Truth
+from benchmark.records import Bool, Int64, Task, Truth
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -234,18 +235,8 @@ def _greedy(data: FoldData, rows: Int64, order: Int64, count: int) -> Int64:
     np.add.at(amounts, position, columns)
     rank = np.full(units, len(rows), np.int64)
     np.minimum.at(rank, position[order], np.arange(len(rows)))
-    chosen = np.zeros(units, np.int64)
     wanted = amounts.sum(0) / count
-    load = np.zeros((count, columns.shape[1]))
     rarest = np.where(amounts > 0, wanted, np.inf).min(1)
-    for unit in np.lexsort((rank, rarest, -amounts[:, -1])):
-        chosen[unit] = part = _best_part(load, amounts[unit], wanted)
-        load[part] += amounts[unit]
-    return chosen[position]
-
-
-def _best_part(load: Float64, amount: Float64, wanted: Float64) -> int:
-    """The part whose squared relative excess grows least by the amount; of equals the emptier, first."""
-    share = np.maximum(wanted, 1e-12)
-    growth = (((load + amount) / share - 1) ** 2 - (load / share - 1) ** 2).sum(1)
-    return int(np.lexsort((load[:, -1], np.round(growth, 9)))[0])
+    # Squares of relative excess: the rarest label counts as much as the most frequent one.
+    weights = np.tile(np.maximum(wanted, 1e-12) ** 2, (count, 1))
+    return fill_parts(amounts, np.lexsort((rank, rarest, -amounts[:, -1])), weights)[position]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
 from benchmark.ranking.heads_loop import Course, Trainee, dropout_masks, probabilities
 from benchmark.records import Float32, HeadProtocol, Int64
@@ -84,12 +84,6 @@ AfterEpoch = Callable[[int, Sequence[int], Heads], None]
 """Called with the number of finished epochs, the positions of the jobs still trained, and their heads."""
 
 
-def derived_seed(*parts: object) -> int:
-    """A 31-bit seed from a SHA-256 of the parts' texts."""
-    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "little") >> 1
-
-
 def fit(material: Material, jobs: Sequence[Job], after_epoch: AfterEpoch) -> None:
     """Train all jobs' heads. What a job learns does not depend on the other jobs.
 
@@ -129,7 +123,7 @@ def _train_epoch(material: Material, pupils: Sequence[_Pupil], epoch: int) -> No
     for pupil in pupils:
         pupil.shuffle()
     for start in range(0, max(pupil.steps for pupil in pupils), block):
-        seed = derived_seed(protocol.seed, "dropout", epoch, start)
+        seed = derived_seed(f"{protocol.seed}|dropout|{epoch}|{start}")
         shape = (block, protocol.batch_size, material.features.shape[1])
         masks = dropout_masks(seed, shape, protocol.dropout)
         for pupil in pupils:
@@ -185,7 +179,7 @@ class _Pupil:
 
 def batch_generator(protocol: HeadProtocol, job: Job) -> np.random.Generator:
     """Draws the batches of a job, epoch after epoch."""
-    return np.random.Generator(np.random.Philox(derived_seed(protocol.seed, job.label, "batches")))
+    return np.random.Generator(np.random.Philox(derived_seed(f"{protocol.seed}|{job.label}|batches")))
 
 
 def batch_order(generator: np.random.Generator, train: Int64) -> Int64:
@@ -195,7 +189,7 @@ def batch_order(generator: np.random.Generator, train: Int64) -> Int64:
 
 def initial_kernel(protocol: HeadProtocol, job: Job, shape: tuple[int, int]) -> Float32:
     """Glorot-uniform kernel float32 (D, C) of a job (Glorot and Bengio, 2010)."""
-    generator = np.random.Generator(np.random.Philox(derived_seed(protocol.seed, job.label, "weights")))
+    generator = np.random.Generator(np.random.Philox(derived_seed(f"{protocol.seed}|{job.label}|weights")))
     limit = float(np.sqrt(6 / sum(shape)))
     return generator.uniform(-limit, limit, shape).astype(np.float32)
 
