@@ -115,10 +115,10 @@ class _Table:
         root = str(self.path.parent)
         full = os.path.join(root, relative)  # noqa: PTH118 - pathlib is slow for a million names
         folder = os.path.dirname(full)  # noqa: PTH120
-        if full == relative and ".." not in relative.split("/"):
-            # Who writes an absolute path into a table means that folder, wherever it lies.
-            root = os.path.realpath(folder)
         try:
+            if full == relative and ".." not in relative.split("/"):
+                # Who writes an absolute path into a table means that folder, wherever it lies.
+                root = os.path.realpath(folder)
             if folder not in self._plain_folders:
                 reason = link_refusal(root, folder + os.sep, follow_links=self.follow_links)
                 if reason and os.path.realpath(folder) != root:

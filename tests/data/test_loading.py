@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from benchmark.data import DataOptions, load_images, regroup
@@ -284,6 +284,7 @@ def test_csv_errors(tmp_path: Path, cache: Path, text: str, message: str) -> Non
         load_images(write(tmp_path / "images.csv", text), cache=cache)
 
 
+@example(header="path,label", body=b"/\x00/\x00")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     header=st.sampled_from(["path,label", "path,label,split,group", "label;path", ""]),
