@@ -3,6 +3,8 @@
 ``benchmark.rank("photos").frame`` is the answer as a pandas DataFrame; ``backbones`` is the command line.
 """
 
+import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,11 @@ if TYPE_CHECKING:
     from benchmark.pipeline import rank
 
 __all__ = ["__version__", "rank"]
+
+# OpenVINO and ONNX Runtime report their use to their makers: once imported, they look up addresses and write
+# ids into the home folder. Whatever process of ours imports one of them has imported this package before.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then has a stub
 
 try:
     __version__ = version("backbone-benchmark")

@@ -34,12 +34,16 @@ probabilities = model.signatures["serving_default"](images=tf.constant(pixels))[
     Target.TFLITE_DYNAMIC: _LITERT,
     Target.TFLITE_INT8: _LITERT,
     Target.ONNX: """\
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: it reports its use otherwise
 import onnxruntime
 
 model = onnxruntime.InferenceSession(str(here / info["model"]), providers=["CPUExecutionProvider"])
 probabilities = model.run(None, {model.get_inputs()[0].name: pixels})[0][0]
 """,
     Target.OPENVINO: """\
+sys.modules["openvino_telemetry"] = None  # before the import: it reports its use otherwise
 import openvino
 
 model = openvino.Core().compile_model(here / info["model"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
