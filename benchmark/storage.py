@@ -28,6 +28,7 @@ import numpy.typing as npt
 from benchmark.errors import StorageFull
 
 TEMPORARY_PREFIX = ".tmp-"
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<pid>[0-9]+)-[0-9a-f]+")
 MOST_SMALL_BYTES: Final = 64 * 2**20
 MOST_LIST_BYTES: Final = 2**30
 """Of a list of all images, of which there may be millions."""
@@ -118,7 +119,7 @@ def write_whole(path: Path, content: bytes, *, root: Path) -> None:
 
 
 def _write_and_rename(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -270,3 +271,32 @@ def read_array(content: bytes) -> npt.NDArray[Any]:
     stream.seek(0)
     array: npt.NDArray[Any] = np.load(stream, allow_pickle=False)
     return array
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name for what will be renamed to a path or away from it, which says whose process made it."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+
+
+def dead_temporaries(root: Path) -> Iterator[Path]:
+    """Temporary files and folders under a folder whose process is gone; links are not followed.
+
+    On a shared folder a process of another machine may look gone. Its write then fails cleanly: no reader
+    ever looks at a temporary file.
+    """
+    for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
+        for name in (*folders, *files):
+            found = _TEMPORARY.fullmatch(name)
+            if found and not _alive(int(found["pid"]), Path(folder, name)):
+                yield Path(folder, name)
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+
+
+def _alive(pid: int, file: Path) -> bool:
+    """Whether the process that made a file still runs; a younger one of the same number is another."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).create_time() <= file.lstat().st_mtime + 1)
+    except (psutil.Error, OSError, OverflowError):
+        return bool(psutil.pid_exists(pid)) if pid < 2**31 else False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmark.errors import WeightsError
-from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder
+from benchmark.storage import storage_error, sync_folder, temporary_beside
 
 _WAYS_OUT = (
     "Give the weights with --weights DIR ('backbones weights bundle DIR' on a connected machine writes such "
@@ -118,7 +117,7 @@ class Downloads:
         import requests
 
         target = remote.target
-        temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+        temporary = temporary_beside(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             problem = self._receive(remote, temporary)

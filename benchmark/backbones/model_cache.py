@@ -22,13 +22,13 @@ from benchmark.errors import CacheDamaged
 from benchmark.machine import instruction_set
 from benchmark.records import Backbone
 from benchmark.storage import (
-    TEMPORARY_PREFIX,
     check_inside,
     path_part,
     read_json,
     sha256_file,
     storage_error,
     sync_folder,
+    temporary_beside,
     write_whole,
 )
 
@@ -180,7 +180,7 @@ def new_folder(cache: Path) -> Path:
     Raises:
         StorageFull: it cannot be made.
     """
-    folder = cache / "models" / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+    folder = temporary_beside(cache / "models" / "model")
     check_inside(folder, cache)
     try:
         folder.mkdir(parents=True)
@@ -277,7 +277,7 @@ def verify_model(entry: ModelCacheEntry) -> bool:
 
 def remove_model(entry: ModelCacheEntry) -> None:
     """Delete a converted model; the rename first makes sure that nobody finds half of it."""
-    doomed = entry.path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+    doomed = temporary_beside(entry.path)
     try:
         entry.path.rename(doomed)
     except FileNotFoundError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,11 +25,12 @@ from benchmark.finetuning import SEEN_FILES, load_manifest
 from benchmark.records import Float32, Manifest, Observer
 from benchmark.storage import (
     MOST_LIST_BYTES,
-    TEMPORARY_PREFIX,
     check_inside,
+    dead_temporaries,
     read_small,
     sha256_file,
     storage_error,
+    temporary_beside,
     write_whole,
 )
 
@@ -106,6 +106,7 @@ class _Bench:
         options: how to export.
         scratch: temporary folder for images, answers and the log.
         targets: float32 (N, C), the truth of the validation images.
+        steps: is told of each finished conversion and comparison.
     """
 
     model_dir: Path
@@ -113,6 +114,21 @@ class _Bench:
     options: ExportOptions
     scratch: Path
     targets: Float32
+    steps: _Steps
+
+
+class _Steps:
+    """Tells an observer of finished steps, one after the other."""
+
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self._done = 0
+
+    def advance(self, note: str, steps: int = 1) -> None:
+        """So many more steps are done."""
+        self._done += steps
+        if self._observer:
+            self._observer.advanced(_TASK, self._done, note)
 
 
 def export_model(
@@ -152,15 +168,21 @@ def export_model(
     options = options or ExportOptions()
     manifest = load_manifest(model_dir)
     if observer:
-        observer.started(_TASK, len(wanted))
+        observer.started(_TASK, 2 * len(wanted))  # each is converted, then compared
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
             root = _data_root(data or Path(manifest.data))
             truth = _prepare(model_dir, manifest, options, Path(scratch), root)
             bench = _Bench(
-                model_dir=model_dir, manifest=manifest, options=options, scratch=Path(scratch), targets=truth
+                model_dir=model_dir,
+                manifest=manifest,
+                options=options,
+                scratch=Path(scratch),
+                targets=truth,
+                steps=_Steps(observer),
             )
-            results = _export_all(bench, wanted, observer)
+            _remove_leftovers(model_dir / EXPORT)
+            results = _export_all(bench, wanted)
     except OSError as error:
         raise storage_error(error, model_dir / EXPORT) from error
     if observer:
@@ -194,13 +216,20 @@ def _prepare(
     return targets_of(compared, manifest)
 
 
-def _export_all(
-    bench: _Bench, wanted: tuple[Target, ...], observer: Observer | None
-) -> tuple[ExportResult, ...]:
+def _remove_leftovers(exports: Path) -> None:
+    """Take away what killed exports left half done."""
+    for path in list(dead_temporaries(exports)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _export_all(bench: _Bench, wanted: tuple[Target, ...]) -> tuple[ExportResult, ...]:
     """Convert everything in one process, then run everything in another: neither disturbs the other."""
     before, staged, failures = _convert_all(bench, wanted)
     try:
-        results = dict(_judge_all(bench, staged, before, observer))
+        results = dict(_judge_all(bench, staged, before))
     finally:
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -230,8 +259,10 @@ def _convert_all(
             if isinstance(answer, ExportError):
                 failures[target] = answer
                 shutil.rmtree(staged.pop(target))
+                bench.steps.advance(f"{target}: {answer.got}", steps=2)
             else:
                 _furnish(bench, target, staged[target], tuple(answer["notes"]))
+                bench.steps.advance(f"{target}: converted")
     except BaseException:
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -240,7 +271,7 @@ def _convert_all(
 
 
 def _staging(model_dir: Path, target: Target) -> Path:
-    folder = model_dir / EXPORT / f"{TEMPORARY_PREFIX}{target}-{secrets.token_hex(6)}"
+    folder = temporary_beside(model_dir / EXPORT / target)
     check_inside(folder, model_dir)
     folder.mkdir(parents=True)
     return folder
@@ -288,15 +319,15 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _judge_all(
-    bench: _Bench, staged: Mapping[Target, Path], before: Float32, observer: Observer | None
+    bench: _Bench, staged: Mapping[Target, Path], before: Float32
 ) -> Iterable[tuple[Target, ExportResult]]:
     tasks = [_measurement(bench, target.value, folder) for target, folder in staged.items()]
     for task, answer in _work(bench, tasks):
         target = Target(task.name)
         result = _judged(bench, target, staged[target], answer, before)
-        yield target, _put_in_place(bench, result)
-        if observer:
-            observer.advanced(_TASK, len(staged), f"{target}: {result.reason or 'passed'}")
+        placed = _put_in_place(bench, result)
+        bench.steps.advance(f"{target}: {result.reason or 'passed'}")
+        yield target, placed
 
 
 def _measurement(bench: _Bench, name: str, folder: Path) -> Work:
@@ -358,7 +389,7 @@ def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
     content = json.dumps(_finite(verdict_fields | {"tolerance": tolerance}), indent=1, ensure_ascii=False)
     write_whole(result.folder / "parity.json", (content + "\n").encode(), root=result.folder)
     if final.exists():
-        earlier = final.with_name(f"{TEMPORARY_PREFIX}old-{secrets.token_hex(6)}")
+        earlier = temporary_beside(final)
         final.rename(earlier)
         result.folder.rename(final)
         shutil.rmtree(earlier)

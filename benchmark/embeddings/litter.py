@@ -1,42 +1,13 @@
-"""Temporary files of processes that are gone, and folders that are taken away whole."""
+"""How large things are, and taking away folders whole."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.storage import TEMPORARY_PREFIX
-
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<pid>[0-9]+)-[0-9a-f]+")
-
-
-def dead_temporaries(root: Path) -> Iterator[Path]:
-    """Temporary files and folders under a cache whose process is gone; links are not followed.
-
-    On a shared folder a process of another machine may look gone. Its write then fails cleanly: a part is
-    written again by the writer, and no reader ever looks at a temporary file.
-    """
-    for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
-        for name in (*folders, *files):
-            found = _TEMPORARY.fullmatch(name)
-            if found and not _alive(int(found["pid"]), Path(folder, name)):
-                yield Path(folder, name)
-        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
-
-
-def _alive(pid: int, file: Path) -> bool:
-    """Whether the process that made a file still runs; a younger one of the same number is another."""
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).create_time() <= file.lstat().st_mtime + 1)
-    except (psutil.Error, OSError, OverflowError):
-        return bool(psutil.pid_exists(pid)) if pid < 2**31 else False
+from benchmark.storage import temporary_beside
 
 
 def bytes_under(path: Path) -> int:
@@ -57,6 +28,6 @@ def remove_whole(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    aside = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+    aside = temporary_beside(path)
     path.rename(aside)
     shutil.rmtree(aside)

@@ -15,11 +15,11 @@ from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import DAMAGED_FOLDER, Damage
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
-from benchmark.embeddings.litter import bytes_under, dead_temporaries, remove_whole
+from benchmark.embeddings.litter import bytes_under, remove_whole
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.errors import CacheDamaged, CacheError
 from benchmark.records import EmbeddingKey, Observer
-from benchmark.storage import TEMPORARY_PREFIX, storage_error
+from benchmark.storage import TEMPORARY_PREFIX, dead_temporaries, storage_error
 
 if TYPE_CHECKING:
     from benchmark.embeddings.store import EmbeddingStore

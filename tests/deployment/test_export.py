@@ -26,7 +26,8 @@ from benchmark.deployment import (
 from benchmark.deployment.parity import compare
 from benchmark.errors import ArgumentError, ExportError, ManifestError
 from benchmark.finetuning import write_manifest
-from benchmark.records import Average, Task
+from benchmark.records import Average, Silent, Task
+from benchmark.storage import temporary_beside
 
 CLASSES, SIDE = ("crack", "plain"), 32
 LIGHT = [t for t in Target if t not in (Target.KERAS, Target.SAVEDMODEL)]
@@ -171,6 +172,53 @@ def test_an_export_outside_its_tolerance_is_kept_and_marked(trained: Any, tmp_pa
     verdict = json.loads((kept / "parity.json").read_text())
     assert verdict["status"] == "failed"
     assert verdict["tolerance"]["max_difference"] == 0.0
+
+
+class Steps(Silent):
+    """Remembers how far it was told things are."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.done: list[int] = []
+        self.notes: list[str] = []
+
+    def started(self, task: str, total: int) -> None:
+        self.total = total
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        self.done.append(done)
+        self.notes.append(note)
+
+
+def test_progress_counts_what_is_finished(trained: Any, tmp_path: Path) -> None:
+    told = Steps()
+    wanted = [Target.TFLITE_DYNAMIC, Target.TFLITE_FLOAT16]
+    options = ExportOptions(parity_images=20, latency_repeats=1)
+    export_model(without_exports(trained, tmp_path), wanted, options, observer=told)
+    assert (told.total, told.done) == (4, [1, 2, 3, 4])
+    assert told.notes == [
+        "tflite-dynamic: converted",
+        "tflite-float16: converted",
+        "tflite-dynamic: passed",
+        "tflite-float16: passed",
+    ]
+
+
+def test_what_killed_exports_left_is_taken_away(trained: Any, tmp_path: Path) -> None:
+    model_dir = without_exports(trained, tmp_path)
+    code = (
+        "import os, sys; from pathlib import Path; from benchmark.storage import temporary_beside;"
+        "folder = temporary_beside(Path(sys.argv[1]) / 'onnx'); folder.mkdir(parents=True);"
+        "(folder / 'model.onnx').write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(model_dir / "export")], check=False)
+    assert [path.name[:5] for path in (model_dir / "export").iterdir()] == [".tmp-"]
+    alive = temporary_beside(model_dir / "export" / "onnx")
+    alive.mkdir()
+    options = ExportOptions(parity_images=20, latency_repeats=1)
+    export_model(model_dir, [Target.TFLITE_DYNAMIC], options)
+    kept = sorted(path.name for path in (model_dir / "export").iterdir())
+    assert kept == [alive.name, "tflite-dynamic"], "what another export is at work on stays"
 
 
 def test_what_takes_too_long_is_ended_and_leaves_the_old_export(
