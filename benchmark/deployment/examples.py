@@ -1,19 +1,44 @@
-"""``example.py``: about ten lines beside each export that show how to use it without this package."""
+"""``example.py``: a page of code beside each export that shows how to use it without this package.
+
+It has to see the very pixels that ``predict`` sees, and so reads and resizes images with the same arithmetic
+in the same order. The parity check runs it: ``check_example``.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import load_pixels
 from benchmark.deployment.description import Deployment
+from benchmark.deployment.prediction import predictions_of
+from benchmark.deployment.runtimes import Predictor
 from benchmark.deployment.targets import Target
+from benchmark.errors import ExportError
 from benchmark.records import Resize, Task
+
+EXAMPLE = "example.py"
+MOST_DIFFERENCE = 1e-3
+"""Of a probability, where the example lets its runtime choose the threads and this package does."""
 
 _LITERT = """\
 from ai_edge_litert.interpreter import Interpreter
 
 model = Interpreter(str(here / info["model"]))
 model.allocate_tensors()
-model.set_tensor(model.get_input_details()[0]["index"], pixels)
-model.invoke()
-probabilities = model.get_tensor(model.get_output_details()[0]["index"])[0]
+taken, given = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
+
+
+def run(pixels):
+    model.set_tensor(taken, pixels)
+    model.invoke()
+    return model.get_tensor(given)[0]
 """
 
 _BODIES = {
@@ -21,13 +46,19 @@ _BODIES = {
 import keras
 
 model = keras.saving.load_model(here / info["model"], compile=False)
-probabilities = model.predict(pixels, verbose=0)[0]
+
+
+def run(pixels):
+    return model.predict(pixels, verbose=0)[0]
 """,
     Target.SAVEDMODEL: """\
 import tensorflow as tf
 
 model = tf.saved_model.load(str(here / info["model"]))
-probabilities = model.signatures["serving_default"](images=tf.constant(pixels))["probabilities"].numpy()[0]
+
+
+def run(pixels):
+    return model.signatures["serving_default"](images=tf.constant(pixels))["probabilities"].numpy()[0]
 """,
     Target.TFLITE_FLOAT32: _LITERT,
     Target.TFLITE_FLOAT16: _LITERT,
@@ -40,14 +71,20 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: it reports its u
 import onnxruntime
 
 model = onnxruntime.InferenceSession(str(here / info["model"]), providers=["CPUExecutionProvider"])
-probabilities = model.run(None, {model.get_inputs()[0].name: pixels})[0][0]
+
+
+def run(pixels):
+    return model.run(None, {model.get_inputs()[0].name: pixels})[0][0]
 """,
     Target.OPENVINO: """\
 sys.modules["openvino_telemetry"] = None  # before the import: it reports its use otherwise
 import openvino
 
 model = openvino.Core().compile_model(here / info["model"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-probabilities = model(pixels)[0][0]
+
+
+def run(pixels):
+    return model(pixels)[0][0]
 """,
 }
 
@@ -59,7 +96,7 @@ _PACKAGES = {
 }
 
 _HEAD = '''\
-"""Label one image: python example.py PHOTO.jpg  (needs: pip install {packages})."""
+"""Label images: python example.py PHOTO.jpg ...  (needs: pip install {packages})."""
 import json
 import pathlib
 import sys
@@ -69,42 +106,123 @@ from PIL import Image, ImageOps
 
 here = pathlib.Path(__file__).parent
 info = json.loads((here / "deployment.json").read_text(encoding="utf-8"))
-photo = ImageOps.exif_transpose(Image.open(sys.argv[1]))
-if photo.mode.startswith("I;16"):  # 16-bit grey to 8 bits
-    photo = Image.fromarray(((np.asarray(photo) + 128.0) // 257).astype(np.uint8))
-layer = photo.convert("RGBA")  # what is transparent shows a white page
-photo = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 side = info["input_size"]
-pixels = np.asarray({resized})[None]
+
+
+def read(path):
+    """The pixels as in training: uint8 (1, side, side, 3), RGB."""
+    photo = Image.open(path)
+    photo.load()
+    photo = ImageOps.exif_transpose(photo)
+    if photo.mode in ("I", "F"):
+        sys.exit(f"{{path}}: pixel values have no fixed range")
+    if photo.mode.startswith("I;16"):  # 16-bit grey to 8 bits
+        photo = Image.fromarray(((np.asarray(photo) + 128.0) // 257).astype(np.uint8))
+    if photo.has_transparency_data or photo.mode in ("La", "RGBa"):  # what is transparent shows a white page
+        layer = photo.convert("RGBA")
+        photo = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    photo = np.asarray(photo.convert("RGB"))
+    rows = sum(photo[at] * part[:, None, None] for at, part in zip(*sources(photo.shape[0])))
+    pixels = sum(rows[:, at] * part[:, None] for at, part in zip(*sources(photo.shape[1])))
+    return (pixels + np.float32(0.5)).astype(np.uint8)[None]
+
+
+def sources(length):
+    """Which pixels of a side of the photo make each pixel of the input, and by what part."""
+{area}    place = (np.arange(side, dtype="f4") + np.float32(0.5)) * (np.float32(length) / np.float32(side))
+    low = np.floor(place - np.float32(0.5))
+    upper = place - np.float32(0.5) - low
+    return np.clip([low, low + 1], 0, length - 1).astype(int), [1 - upper, upper]
 '''
+
+_AREA = """\
+    if length > side:
+        edges = np.arange(side + 1) * (length / side)
+        at = np.floor(edges[:-1]).astype(int) + np.arange(int(np.ceil(length / side)) + 1)[:, None]
+        covered = np.minimum(edges[1:], at + 1) - np.maximum(edges[:-1], at)
+        return np.minimum(at, length - 1), (np.clip(covered, 0, None) * (side / length)).astype("f4")
+"""
 
 _DECISIONS = {
     Task.BINARY: """\
-other = next(label for label in info["labels"] if label != info["positive"])
-print(info["positive"] if probabilities[0] >= info["threshold"] else other, float(probabilities[0]))
+    other = next(label for label in info["labels"] if label != info["positive"])
+    label = info["positive"] if probabilities[0] >= info["threshold"] else other
 """,
     Task.MULTICLASS: """\
-print(info["labels"][int(probabilities.argmax())], float(probabilities.max()))
+    label = info["labels"][int(probabilities.argmax())]
 """,
     Task.MULTILABEL: """\
-chosen = [label for label, p in zip(info["labels"], probabilities) if p >= info["threshold"]]
-print(chosen, probabilities.tolist())
+    label = ";".join(name for name, p in zip(info["labels"], probabilities) if p >= info["threshold"])
 """,
 }
 
-# The affine transform reads the four nearest pixels with half-pixel centres, as training did, and differs by
-# one level at most; Pillow's resize would average where a photograph shrinks, which is what AREA does.
-_RESIZED = {
-    Resize.BILINEAR: (
-        "photo.transform((side, side), Image.Transform.AFFINE,\n"
-        "    (photo.width / side, 0, 0, 0, photo.height / side, 0), Image.Resampling.BILINEAR)"
-    ),
-    Resize.AREA: "photo.resize((side, side), Image.Resampling.BOX)",
-}
+_TAIL = """\
+
+for path in sys.argv[1:]:
+    probabilities = run(read(path))
+{decision}    print(path, label, *(float(p) for p in probabilities))
+"""
 
 
 def example_script(description: Deployment) -> str:
     """The text of ``example.py`` for an export."""
     packages = _PACKAGES.get(description.target, "ai-edge-litert pillow numpy")
-    head = _HEAD.format(packages=packages, resized=_RESIZED[description.resize])
-    return "\n".join([head, _BODIES[description.target], _DECISIONS[description.task]])
+    area = _AREA if description.resize is Resize.AREA else ""
+    head = _HEAD.format(packages=packages, area=area)
+    tail = _TAIL.format(decision=_DECISIONS[description.task])
+    return "\n".join([head, _BODIES[description.target], tail])
+
+
+def check_example(folder: Path, predictor: Predictor, photos: Sequence[Path]) -> float:
+    """Run ``example.py`` as it stands on photographs and compare it with the predictor.
+
+    Args:
+        folder: of the export.
+        predictor: the same export, opened by this package.
+        photos: files that can be read.
+
+    Returns:
+        The largest difference of a probability.
+
+    Raises:
+        ExportError: it sees other pixels, decides otherwise than its own probabilities say, or differs more
+            than ``MOST_DIFFERENCE``.
+    """
+    description, printed = predictor.description, io.StringIO()
+    with _arguments(folder / EXAMPLE, photos), contextlib.redirect_stdout(printed):
+        names = runpy.run_path(str(folder / EXAMPLE), run_name="__main__")
+    largest = 0.0
+    for photo, line in zip(photos, printed.getvalue().splitlines(), strict=True):
+        seen = np.asarray(names["read"](str(photo)))
+        wanted = load_pixels(photo, description.input_size, description.resize, max_pixels=sys.maxsize)[None]
+        if seen.dtype != wanted.dtype or not np.array_equal(seen, wanted):
+            raise _differs(photo, "the pixels that predict sees", _pixel_difference(seen, wanted))
+        answer = np.asarray(names["run"](seen), np.float32)[None]
+        difference = float(np.abs(answer - predictor.predict(wanted)).max())
+        if not difference <= MOST_DIFFERENCE:
+            raise _differs(photo, f"probabilities within {MOST_DIFFERENCE:g} of predict's", f"{difference:g}")
+        (decided,) = predictions_of(answer, description)
+        if not line.startswith(f"{photo} {decided.label} "):
+            raise _differs(photo, f"the decision {decided.label!r}", line)
+        largest = max(largest, difference)
+    return largest
+
+
+@contextlib.contextmanager
+def _arguments(script: Path, photos: Sequence[Path]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [str(script), *map(str, photos)]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _pixel_difference(seen: np.ndarray, wanted: np.ndarray) -> str:
+    if seen.shape != wanted.shape or seen.dtype != wanted.dtype:
+        return f"{seen.dtype} {seen.shape}"
+    return f"a difference of up to {np.abs(seen.astype(int) - wanted).max()} of 255"
+
+
+def _differs(photo: Path, expected: str, got: str) -> ExportError:
+    return ExportError("example.py does not do what predict does", where=photo, expected=expected, got=got)

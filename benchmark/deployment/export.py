@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmark.deployment.description import DESCRIPTION, LABELS, MODEL, describe
-from benchmark.deployment.examples import example_script
+from benchmark.deployment.examples import EXAMPLE, example_script
 from benchmark.deployment.opening import EXPORT
 from benchmark.deployment.parity import Parity, compare, verdict
-from benchmark.deployment.samples import read_split, stratified, targets_of, write_images
+from benchmark.deployment.samples import Listed, read_split, some_photos, stratified, targets_of, write_images
 from benchmark.deployment.targets import ExportOptions, Target, require_packages
 from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ArgumentError, ExportError
@@ -37,6 +37,7 @@ from benchmark.storage import (
 _TABLES = {".csv", ".tsv"}
 _TASK = "export"
 _KERAS_NAME = "reference"
+_EXAMPLE_PHOTOS = 8
 
 _MODEL_NAMES: Mapping[Target, str] = {
     Target.KERAS: "model.keras",
@@ -65,6 +66,8 @@ class ExportResult:
         parity: figures against the Keras model; None when it could not be run.
         latency_p50_ms: median of one image in one call, on this machine; nan when it could not be run.
         latency_p95_ms: 95th percentile of the same.
+        example_max_difference: of a probability that ``example.py`` finds, on the same pixels; nan when it
+            could not be run.
         notes: how the conversion departs from the plain one.
     """
 
@@ -76,6 +79,7 @@ class ExportResult:
     parity: Parity | None = None
     latency_p50_ms: float = math.nan
     latency_p95_ms: float = math.nan
+    example_max_difference: float = math.nan
     notes: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
@@ -90,6 +94,7 @@ class ExportResult:
             **figures,
             "latency_p50_ms": self.latency_p50_ms,
             "latency_p95_ms": self.latency_p95_ms,
+            "example_max_difference": self.example_max_difference,
             "reason": self.reason,
             "notes": "; ".join(self.notes),
             "folder": str(self.folder or ""),
@@ -106,6 +111,7 @@ class _Bench:
         options: how to export.
         scratch: temporary folder for images, answers and the log.
         targets: float32 (N, C), the truth of the validation images.
+        photos: files of some of them, which the examples are run on.
         steps: is told of each finished conversion and comparison.
     """
 
@@ -114,6 +120,7 @@ class _Bench:
     options: ExportOptions
     scratch: Path
     targets: Float32
+    photos: tuple[Path, ...]
     steps: _Steps
 
 
@@ -172,13 +179,14 @@ def export_model(
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
             root = _data_root(data or Path(manifest.data))
-            truth = _prepare(model_dir, manifest, options, Path(scratch), root)
+            compared = _prepare(model_dir, manifest, options, Path(scratch), root)
             bench = _Bench(
                 model_dir=model_dir,
                 manifest=manifest,
                 options=options,
                 scratch=Path(scratch),
-                targets=truth,
+                targets=targets_of(compared, manifest),
+                photos=some_photos(compared, root, _EXAMPLE_PHOTOS),
                 steps=_Steps(observer),
             )
             _remove_leftovers(model_dir / EXPORT)
@@ -198,8 +206,8 @@ def _data_root(data: Path) -> Path:
 
 def _prepare(
     model_dir: Path, manifest: Manifest, options: ExportOptions, scratch: Path, root: Path
-) -> Float32:
-    """Write the calibration and validation images to scratch; the validation targets."""
+) -> tuple[Listed, ...]:
+    """Write the calibration and validation images to scratch; the rows of the latter."""
     rows = read_split(model_dir)
     train = tuple(row for row in rows if row.part == "train")
     val = tuple(row for row in rows if row.part == "val")
@@ -213,7 +221,7 @@ def _prepare(
     compared = stratified(val, options.parity_images, options.seed)
     write_images(calibration, root, manifest, scratch / "calibration.npy")
     write_images(compared, root, manifest, scratch / "validation.npy")
-    return targets_of(compared, manifest)
+    return compared
 
 
 def _remove_leftovers(exports: Path) -> None:
@@ -303,7 +311,7 @@ def _furnish(bench: _Bench, target: Target, folder: Path, notes: tuple[str, ...]
     batch = 1 if target in _SINGLE else 0
     description = describe(bench.manifest, target, model=_MODEL_NAMES[target], batch=batch, notes=notes)
     write_whole(folder / LABELS, "".join(f"{label}\n" for label in description.labels).encode(), root=folder)
-    write_whole(folder / "example.py", example_script(description).encode(), root=folder)
+    write_whole(folder / EXAMPLE, example_script(description).encode(), root=folder)
     seen = [name for name in SEEN_FILES if name in bench.manifest.files]
     for name in seen:
         write_whole(
@@ -337,6 +345,7 @@ def _measurement(bench: _Bench, name: str, folder: Path) -> Work:
         "probabilities": str(bench.scratch / f"probabilities-{name}.npy"),
         "repeats": bench.options.latency_repeats,
         "threads": bench.options.threads,
+        "photos": [] if name == _KERAS_NAME else [str(photo) for photo in bench.photos],
     }
     return Work(
         action="measure", name=name, arguments=arguments, answer=bench.scratch / f"measure-{name}.json"
@@ -369,6 +378,7 @@ def _judged(
         parity=parity,
         latency_p50_ms=answer["latency_p50_ms"],
         latency_p95_ms=answer["latency_p95_ms"],
+        example_max_difference=answer["example_max_difference"],
     )
 
 

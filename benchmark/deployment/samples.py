@@ -111,6 +111,13 @@ def write_images(rows: tuple[Listed, ...], root: Path, manifest: Manifest, path:
             file.write(_pixels(row, root, manifest).tobytes())
 
 
+def some_photos(rows: tuple[Listed, ...], root: Path, most: int) -> tuple[Path, ...]:
+    """At most ``most`` of the rows' files, absolute: one of each ending, and others from all over."""
+    endings = {Path(row.path).suffix.lower(): row for row in rows}
+    chosen = dict.fromkeys([*endings.values(), *rows[:: max(1, len(rows) // most)]])
+    return tuple(_as_written(root, row.path).resolve() for row in list(chosen)[:most])
+
+
 def _pixels(row: Listed, root: Path, manifest: Manifest) -> UInt8:
     path = _as_written(root, row.path)
     try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from PIL import Image
 
 from benchmark.data import decode, load_pixels
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.examples import example_script
+from benchmark.deployment.examples import check_example, example_script
+from benchmark.deployment.runtimes import Predictor
 from benchmark.deployment.targets import Target
+from benchmark.errors import ExportError
 from benchmark.records import Resize, Task, UInt8
 
 SIDE = 24
@@ -56,11 +61,13 @@ def seen_by_the_example(photo: Path, resize: Resize, monkeypatch: pytest.MonkeyP
     """The pixels that the example hands to the runtime: everything before the model is loaded."""
     description = describe(resize)
     (photo.parent / "deployment.json").write_bytes(description.to_json())
-    head = example_script(description).split("\nimport onnxruntime")[0]
-    names = {"__file__": str(photo.parent / "example.py")}
+    script = example_script(description)
+    assert len([line for line in script.splitlines() if line.strip()]) <= 55
+    head = script.split("\nimport onnxruntime")[0]
+    names: dict[str, object] = {"__file__": str(photo.parent / "example.py")}
     monkeypatch.setattr(sys, "argv", ["example.py", str(photo)])
     exec(head, names)
-    pixels = np.asarray(names["pixels"])
+    pixels = np.asarray(names["read"](str(photo)))  # type: ignore[operator]
     assert pixels.dtype == np.uint8
     return pixels[0]
 
@@ -93,8 +100,90 @@ def test_every_kind_of_image_is_seen_as_in_training(
 def test_sizes_are_changed_as_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: Resize
 ) -> None:
-    photo = tmp_path / "photo.png"
-    picture("RGB").resize((3 * SIDE, 2 * SIDE)).save(photo)
-    seen = seen_by_the_example(photo, resize, monkeypatch)
-    wanted = load_pixels(photo, SIDE, resize)
-    assert np.abs(seen.astype(int) - wanted).max() <= 1
+    for width, height in ((3 * SIDE, 2 * SIDE), (227, 101), (7, 5), (SIDE, 3 * SIDE + 1), (1, 900)):
+        photo = tmp_path / "photo.png"
+        noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(noise).save(photo)
+        seen = seen_by_the_example(photo, resize, monkeypatch)
+        np.testing.assert_array_equal(seen, load_pixels(photo, SIDE, resize))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tiff", "png"])
+def test_photos_are_turned_upright_as_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    photo = tmp_path / f"photo.{suffix}"
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture("RGB").resize((2 * SIDE, 3 * SIDE)).save(photo, exif=exif)
+        seen = seen_by_the_example(photo, Resize.AREA, monkeypatch)
+        np.testing.assert_array_equal(seen, load_pixels(photo, SIDE, Resize.AREA))
+
+
+LABELS = {Task.BINARY: ("crack", "plain"), Task.MULTICLASS: ("a", "b", "c"), Task.MULTILABEL: ("a", "b", "c")}
+# Stands for a runtime: the model is a function of the pixels.
+RUNTIME = """
+class InferenceSession:
+    def __init__(self, path, providers): pass
+    def get_inputs(self): return [self]
+    name = "pixels"
+    def run(self, outputs, inputs): return [inputs["pixels"].mean((1, 2)) [:, :{outputs}] / 255]
+"""
+
+
+@pytest.fixture
+def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
+    """Write a photograph and an export with its example, change the example, and check it."""
+
+    def check(task: Task, old: str = "", new: str = "", resize: Resize = Resize.BILINEAR) -> float:
+        labels = LABELS[task]
+        description = replace(
+            describe(resize), task=task, labels=labels, positive="crack" if task is Task.BINARY else None
+        )
+        (tmp_path / "deployment.json").write_bytes(description.to_json())
+        script = example_script(description)
+        assert old in script
+        (tmp_path / "example.py").write_text(script.replace(old, new))
+        runtime = ModuleType("onnxruntime")
+        exec(RUNTIME.replace("{outputs}", str(description.outputs)), runtime.__dict__)
+        monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+        photo = tmp_path / "a photo.png"
+        picture("RGB").resize((50, 40)).save(photo)
+        session = runtime.InferenceSession(None, None)
+        predictor = Predictor(description, lambda images: session.run(None, {"pixels": images})[0])
+        before = list(sys.argv)
+        try:
+            return check_example(tmp_path, predictor, [photo, photo])
+        finally:
+            assert sys.argv == before
+
+    return check
+
+
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("resize", Resize)
+def test_the_check_runs_the_example_as_it_stands(
+    checked: Callable[..., float], task: Task, resize: Resize
+) -> None:
+    assert checked(task, resize=resize) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "np.float32(0.5)).astype(np.uint8)",
+            "np.float32(0.4)).astype(np.uint8)",
+            "difference of up to 1 of 255",
+        ),
+        ("side = info", "side = 1 + info", r"uint8 \(1, 25, 25, 3\)"),
+        (">= info", "< info", "the decision"),
+        ("return model.run", "return 0.9 * model.run", "within 0.001"),
+    ],
+)
+def test_the_check_finds_what_an_example_does_otherwise(
+    checked: Callable[..., float], old: str, new: str, message: str
+) -> None:
+    with pytest.raises(ExportError, match=message):
+        checked(Task.BINARY, old, new)
