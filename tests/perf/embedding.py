@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.backbones import EngineRequest, FrozenBackbone, open_engine, parse_weights, plan_engine, select
 from benchmark.data import load_pixels
-from benchmark.pipeline.requests import cores
+from benchmark.machine import cores
 from benchmark.records import Engine, Float32, Precision, Resize, UInt8
 from tests.perf.children import call_child
 from tests.perf.figures import Figure, Target, Unit, alternate, mean_of_figures

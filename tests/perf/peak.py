@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.backbones import select
-from benchmark.pipeline.requests import cores
+from benchmark.machine import cores
 from tests.perf.children import call_child
 from tests.perf.embedding import embed_all, images_per_second, load_batch, open_best
 from tests.perf.figures import Figure, Target, Unit, alternate
