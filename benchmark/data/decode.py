@@ -8,7 +8,8 @@ What it does beyond calling Pillow:
 - transparency is composited on white, the page that a browser shows behind an image;
 - 16-bit greys are scaled to 8 bits (65535 becomes 255) instead of clipped;
 - animations give their first frame;
-- a file that ends too early is refused, never filled with grey.
+- a file that ends too early is refused, never filled with grey;
+- floating-point and 32-bit pixels are refused: what is white among them is anybody's guess.
 
 Embedded colour profiles are not applied: CMYK is converted by Pillow's plain formula.
 """
@@ -21,12 +22,16 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Final, cast
 
 import numpy as np
 import PIL
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
@@ -35,6 +40,7 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
 from benchmark.data.fast_jpeg import fast_pixels
@@ -80,6 +86,10 @@ _PARSER_ERRORS = (
 )
 
 
+class _NoFixedRangeError(ValueError):
+    """Pixels whose black and white the file does not tell."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:
     """An image looked at without need for all its pixels.
@@ -108,6 +118,21 @@ def _is_webp(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
 
 
+def _is_box_of(*brands: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head[4:8] == b"ftyp" and head[8:12] in brands
+
+
+_is_avif = _is_box_of(b"avif", b"avis")
+_is_heif = _is_box_of(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+READS_AVIF: Final = bool(features.check("avif"))
+READS_HEIF: Final = find_spec("pillow_heif") is not None
+
+
+def _open_heif(file: BytesIO) -> Image.Image:
+    import_module("pillow_heif").register_heif_opener()
+    return Image.open(file, formats=["HEIF"])
+
+
 def _open_jpeg(file: BytesIO) -> Image.Image:
     # The factory also recognises multi-picture files of telephones, whose first frame is the photograph.
     factory = cast("Callable[[BytesIO], Image.Image]", JpegImagePlugin.jpeg_factory)
@@ -125,12 +150,43 @@ _FORMATS = (
         matches=_starts(b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
         open=TiffImagePlugin.TiffImageFile,
     ),
+    *([_Format(name="AVIF", matches=_is_avif, open=AvifImagePlugin.AvifImageFile)] if READS_AVIF else ()),
+    *([_Format(name="HEIC", matches=_is_heif, open=_open_heif)] if READS_HEIF else ()),
 )
+_NO_AVIF = "AVIF, which this build of Pillow does not read"
+_NO_HEIF = "HEIC, which needs the package pillow-heif (the extra 'heif')"
+_DICOM = "DICOM: export its frames as PNG"
+_NUMPY = "NumPy arrays: save each image as PNG"
+# Where the endings of these stand, the format is not one of those above.
+_FOREIGN = (
+    (_is_avif, _NO_AVIF),
+    (_is_heif, _NO_HEIF),
+    (lambda content: content[128:132] == b"DICM", _DICOM),
+    (_starts(b"\x93NUMPY"), _NUMPY),
+)
+_FOREIGN_SUFFIXES = {
+    **dict.fromkeys((".heic", ".heif"), _NO_HEIF),
+    ".avif": _NO_AVIF,
+    **dict.fromkeys((".dcm", ".dicom"), _DICOM),
+    **dict.fromkeys((".npy", ".npz"), _NUMPY),
+}
+OPTIONAL_SUFFIXES: Final = frozenset(
+    [*([".avif"] if READS_AVIF else ()), *([".heic", ".heif"] if READS_HEIF else ())]
+)
+"""Of the formats that are read because a library is there."""
+
+
+def foreign_suffix(suffix: str) -> str:
+    """Why images whose names end so are not read, as one clause with what to do, where something can be."""
+    # Behind the colon stands what is about the single file.
+    known = _FOREIGN_SUFFIXES.get(suffix)
+    return f"not supported, {known}" if known else f"not a supported format: {suffix}"
 
 
 def decoder_version() -> str:
-    """Decoder and version, which decide what files are accepted: ``pillow-<version>``."""
-    return f"pillow-{PIL.__version__}"
+    """Decoders and versions, which decide what files are accepted: ``pillow-<version>`` and others."""
+    heif = f" pillow-heif-{version('pillow-heif')}" if READS_HEIF else ""
+    return f"pillow-{PIL.__version__}{' avif' if READS_AVIF else ''}{heif}"
 
 
 def sniff(head: bytes) -> str | None:
@@ -147,7 +203,7 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     """Decode an image file.
 
     Args:
-        content: the whole file: JPEG, PNG, BMP, GIF, WebP or TIFF.
+        content: the whole file: JPEG, PNG, BMP, GIF, WebP, TIFF, and AVIF and HEIC where libraries are there.
         max_pixels: images whose header declares more are refused before decoding.
 
     Returns:
@@ -220,14 +276,23 @@ def _unknown_format(content: bytes) -> DataError:
         return DataError("an empty file")
     if not any(content[:4096]):
         return DataError("a file of zero bytes only")
+    known = next((reason for matches, reason in _FOREIGN if matches(content)), "")
+    if known:
+        return DataError(f"not supported, {known}")
     return DataError(
         "not a JPEG, PNG, BMP, GIF, WebP or TIFF image", got=f"a file that starts with {content[:12]!r}"
     )
 
 
 def _damaged(kind: str, error: BaseException) -> DataError:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"a damaged or incomplete {kind} file", got=text[:200])
+    if isinstance(error, _NoFixedRangeError) or (kind == "TIFF" and "unknown pixel mode" in str(error)):
+        # Pillow knows no mode for pixels of 64 bits, nor for several floats each.
+        return DataError("not supported: pixel values have no fixed range", got=_text(error))
+    return DataError(f"a damaged or incomplete {kind} file", got=_text(error))
+
+
+def _text(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def _upright_rgb(image: Image.Image, content: bytes, *, whole: bool = True) -> UInt8:
@@ -265,7 +330,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _from_sixteen_bits(image)
     if image.mode in {"I", "F"}:
-        raise ValueError(f"pixels of mode {image.mode} have no fixed range to show")
+        raise _NoFixedRangeError({"I": "32-bit integers", "F": "floating-point numbers"}[image.mode])
     if image.has_transparency_data or image.mode in {"La", "RGBa"}:
         return _on_white(image)
     return image.convert("RGB")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmark.cells import printable
-from benchmark.data.decode import HEADER_BYTES, sniff
+from benchmark.data.decode import HEADER_BYTES, OPTIONAL_SUFFIXES, foreign_suffix, sniff
 from benchmark.data.files import reason_of
 from benchmark.data.listing import Entry, Layout, Listing, Part, near_part, part_named
 from benchmark.data.reading import abridged, ignored_files
@@ -18,6 +18,7 @@ from benchmark.records import Rejected
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | OPTIONAL_SUFFIXES
 )
 _OTHER_IMAGE_SUFFIXES = frozenset(
     {".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".ico", ".ppm", ".pgm", ".pbm"}
@@ -215,7 +216,7 @@ class _Walk:
         if suffix in IMAGE_SUFFIXES:
             return True
         if suffix in _OTHER_IMAGE_SUFFIXES:
-            self._reject(path, f"not a supported format: {suffix}")
+            self._reject(path, foreign_suffix(suffix))
             return False
         if suffix not in _OTHER_SUFFIXES and _looks_like_image(item):
             return True

@@ -104,6 +104,12 @@ import sys
 import numpy as np
 from PIL import Image, ImageOps
 
+try:  # HEIC photos, where the package is there
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+except ImportError:
+    pass
 here = pathlib.Path(__file__).parent
 info = json.loads((here / "deployment.json").read_text(encoding="utf-8"))
 side = info["input_size"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmark.data import decode, decoder_name, fingerprint
+from benchmark.data.decode import OPTIONAL_SUFFIXES, READS_AVIF, sniff
 from benchmark.errors import DataError
 from benchmark.records import UInt8
 
@@ -88,6 +91,15 @@ def animation(kind: str) -> bytes:
 
 def wide_tiff() -> bytes:
     return encode(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")
+
+
+def double_tiff() -> bytes:
+    """Integers of 64 bits, for which Pillow has no mode at all."""
+    depth, kind = b"\x02\x01\x03\0\x01\0\0\0", b"\x53\x01\x03\0\x01\0\0\0"
+    content = wide_tiff()
+    assert depth + b"\x20" in content
+    assert kind + b"\x03" in content
+    return content.replace(depth + b"\x20", depth + b"\x40").replace(kind + b"\x03", kind + b"\x01")
 
 
 def declared_bmp(width: int, height: int) -> bytes:
@@ -315,7 +327,10 @@ BAD = [
     Bad("html", lambda: HTML, "not a JPEG"),
     Bad("text", lambda: "kein Bild, aber schön".encode(), "not a JPEG"),
     Bad("pdf", lambda: b"%PDF-1.7\n" + bytes(100), "not a JPEG"),
-    Bad("avif", lambda: b"\0\0\0\x1cftypavif" + bytes(100), "not a JPEG"),
+    Bad("avif", lambda: b"\0\0\0\x1cftypavif" + bytes(100), "AVIF"),
+    Bad("heic", lambda: b"\0\0\0\x18ftypheic" + bytes(100), "HEIC"),
+    Bad("dicom", lambda: bytes(128) + b"DICM" + b"x" * 9000, "not supported, DICOM: export its frames"),
+    Bad("numpy", lambda: b"\x93NUMPY\1\0" + bytes(100), "not supported, NumPy arrays: save each image"),
     Bad("windows icon", lambda: encode(gradient(), "ICO"), "not a JPEG"),
     Bad("jpeg 2000", lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "not a JPEG"),
     Bad("jpeg magic only", lambda: b"\xff\xd8\xff", "JPEG"),
@@ -341,11 +356,12 @@ BAD = [
         lambda: b"GIF89a\xff\xff\xff\xff" + encode(gradient("P"), "GIF")[10:],
         "too many pixels",
     ),
-    Bad("tiff of floats", wide_tiff, "no fixed range"),
+    Bad("tiff of floats", wide_tiff, "not supported: pixel values have no fixed range; got floating-point"),
+    Bad("tiff of 64-bit integers", double_tiff, "not supported: pixel values have no fixed range"),
     Bad(
         "tiff of 32-bit integers",
         lambda: encode(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"),
-        "no fixed range",
+        "not supported: pixel values have no fixed range; got 32-bit integers",
     ),
     Bad("tiff that points into itself", lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "TIFF"),
 ]
@@ -372,6 +388,49 @@ def test_leaves_out_with_a_reason(case: Bad) -> None:
     with pytest.raises(DataError) as caught:
         decode(case.build())
     assert case.reason in str(caught.value)
+
+
+def test_avif_is_read_where_pillow_reads_it() -> None:
+    if not READS_AVIF:
+        pytest.skip("this Pillow reads no AVIF")
+    upright = decode(encode(gradient(), "AVIF", quality=100))
+    assert np.abs(upright.astype(int) - np.asarray(gradient())).max() <= 12
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode(encode(gradient(), "AVIF", quality=100, exif=exif))
+    assert np.abs(turned.astype(int) - np.rot90(upright, -1)).max() <= 12
+    assert (sniff(encode(gradient(), "AVIF")[:16]), ".avif" in OPTIONAL_SUFFIXES) == ("AVIF", True)
+
+
+def test_heic_is_read_where_its_library_is_there() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pillow_heif.from_pillow(gradient()).save(file, quality=100, exif=exif.tobytes())
+    turned = decode(file.getvalue())
+    assert turned.shape == (40, 30, 3)
+    assert np.abs(turned.astype(int) - np.rot90(np.asarray(gradient()), -1)).max() <= 16
+    assert ".heic" in OPTIONAL_SUFFIXES
+
+
+def test_what_the_reader_lacks_is_named() -> None:
+    """In a process where neither library is there."""
+    program = """
+import importlib.util
+from PIL import features
+features.check = lambda name: False
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "pillow_heif" else find(name, *more)
+from benchmark.data.decode import check_decodable, foreign_suffix
+for brand in (b"avif", b"heic"):
+    print(check_decodable(bytes(4) + b"ftyp" + brand + bytes(100)))
+print(foreign_suffix(".heic"))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heic = "not supported, HEIC, which needs the package pillow-heif (the extra 'heif')"
+    avif = "not supported, AVIF, which this build of Pillow does not read"
+    assert found.stdout.splitlines() == [avif, heic, heic]
 
 
 def test_a_limit_of_pixels_is_checked_before_decoding() -> None:

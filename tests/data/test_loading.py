@@ -98,13 +98,15 @@ def test_folders_beside_the_parts_are_listed(tmp_path: Path, cache: Path, pictur
 
 def test_what_is_not_in_a_class_folder_is_listed(folder: Path, cache: Path, picture: Picture) -> None:
     write(folder / "loose.png", picture(50))
-    write(folder / "a" / "photo.heic", b"\0\0\0\x18ftypheic")
+    write(folder / "a" / "drawing.svg", b"<svg/>")
+    write(folder / "a" / "scan.dcm", bytes(200))
     write(folder / "a" / "without_suffix", picture(51))
     write(folder / "a" / "deeper" / "still.png", picture(52))
     images = load_images(folder, cache=cache)
     assert reasons(images) == {
         "loose.png": "outside of any class folder",
-        "a/photo.heic": "not a supported format: .heic",
+        "a/drawing.svg": "not a supported format: .svg",
+        "a/scan.dcm": "not supported, DICOM: export its frames as PNG",
     }
     assert {"a/without_suffix", "a/deeper/still.png"} <= set(images.paths)
 

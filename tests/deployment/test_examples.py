@@ -62,7 +62,7 @@ def seen_by_the_example(photo: Path, resize: Resize, monkeypatch: pytest.MonkeyP
     description = describe(resize)
     (photo.parent / "deployment.json").write_bytes(description.to_json())
     script = example_script(description)
-    assert len([line for line in script.splitlines() if line.strip()]) <= 55
+    assert len([line for line in script.splitlines() if line.strip()]) <= 60
     head = script.split("\nimport onnxruntime")[0]
     names: dict[str, object] = {"__file__": str(photo.parent / "example.py")}
     monkeypatch.setattr(sys, "argv", ["example.py", str(photo)])
