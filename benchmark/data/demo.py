@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from benchmark.data.surfaces import PATCHES, draw_surface
+from benchmark.data.concrete import PATCHES, draw_concrete
 from benchmark.data.workers import map_in_order
 from benchmark.errors import ArgumentError
 from benchmark.records import Bool, UInt8
 from benchmark.storage import read_json, write_whole
 
-GENERATION: Final = 1
+GENERATION: Final = 2
 """Raised whenever the same arguments draw other pictures."""
 
 _MARKER = "demo.json"
@@ -91,15 +91,14 @@ def _drawn(plan: _Plan, cracked: Bool, first: int) -> list[tuple[str, bytes]]:
     """(name, JPEG) of the patches of one surface."""
     labels = [bool(label) for label in cracked[first : first + PATCHES]]
     seed = (plan.seed, plan.generation, first // PATCHES)
-    quality = 70 + 7 * (first // PATCHES % 4)
-    patches = draw_surface(seed, labels)
+    patches = draw_concrete(seed, labels)
     return [
-        (_name(first + number, label), _jpeg(patch, quality))
+        (_name(first + number, label), _jpeg(patch, quality=60 + 37 * (first + number) % 36))
         for number, (patch, label) in enumerate(zip(patches, labels, strict=True))
     ]
 
 
-def _jpeg(patch: UInt8, quality: int) -> bytes:
+def _jpeg(patch: UInt8, *, quality: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(patch).save(file, "JPEG", quality=quality)
     return file.getvalue()

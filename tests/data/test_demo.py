@@ -38,6 +38,19 @@ def test_it_is_a_data_set(demo: Path, tmp_path: Path) -> None:
     assert load_pixels(images.root / images.paths[0], 227).std() > 2
 
 
+def test_no_single_number_of_a_file_tells_the_classes_apart(tmp_path: Path) -> None:
+    folder = write_demo(tmp_path / "d", count=120)
+    facts = []
+    for path in sorted(folder.rglob("*.jpg")):
+        pixels = load_pixels(path, 227)
+        facts.append((path.stat().st_size, pixels.mean(), pixels.std(), np.percentile(pixels, 1)))
+    cracked = np.repeat([False, True], 60)
+    for fact in np.array(facts).T:
+        right = [np.mean((fact > limit) == cracked) for limit in fact]
+        assert min(right) > 0.25, "a limit on one number"
+        assert max(right) < 0.75, "a limit on one number"
+
+
 def test_a_seed_draws_the_same_files(demo: Path, tmp_path: Path) -> None:
     assert digests(write_demo(tmp_path / "again", count=24)) == digests(demo)
     other = digests(write_demo(tmp_path / "other", count=24, seed=1))
