@@ -55,11 +55,17 @@ _BYTES_PER_FLOP = 0.12
 _MOST_ACTIVATIONS = 600e6
 
 
-def memory_bytes(backbone: Backbone, input_size: int) -> float:
-    """Memory that a process needs at most to prepare a backbone and to embed with it, in either engine."""
+def memory_bytes(backbone: Backbone, input_size: int, engine: Engine | None) -> tuple[float, float]:
+    """Memory that a process needs at most to prepare a backbone and to embed with it.
+
+    Returns:
+        What it takes with one thread, and what each further thread adds: TensorFlow has a batch for each,
+        OpenVINO a few images.
+    """
     area = (input_size / FLOPS_SIZE) ** 2
     activations = area * min(_MOST_ACTIVATIONS, _BYTES_PER_FLOP * backbone.flops)
-    return _PROCESS_BYTES + _COPIES * backbone.float32_bytes + activations
+    alone = _PROCESS_BYTES + _COPIES * backbone.float32_bytes + activations
+    return alone, 0.0 if engine is Engine.OPENVINO else activations
 
 
 def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]:

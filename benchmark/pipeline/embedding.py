@@ -286,7 +286,7 @@ class _Work:
         on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
         return shifts(
             self.request.jobs or (_ON_ONE_GPU if on_gpu else 0),
-            [memory_bytes(plan.backbone, plan.input_size) for plan in plans],
+            [memory_bytes(plan.backbone, plan.input_size, plan.engine) for plan in plans],
             [
                 cost_of(plan, self._count(position, rows))
                 for plan, position in zip(plans, positions, strict=True)

@@ -111,7 +111,7 @@ def train_all(job: HeadJob, plans: Sequence[Plan], observer: Observer | None = N
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
     if waiting:
         watch.started(HEADS, len(waiting))
-        needs = [_memory_bytes(job, plans[position]) for position in waiting]
+        needs = [(_memory_bytes(job, plans[position]), 0.0) for position in waiting]
         done = 0
         for shift in shifts(job.jobs, needs, [0.0] * len(waiting)):
             chosen = [tasks[waiting[at]] for at in shift.positions]

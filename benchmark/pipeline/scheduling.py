@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.machine import available_memory, cores
 
@@ -30,7 +30,7 @@ class Shift:
 
 def shifts(
     jobs: int,
-    needs: Sequence[float],
+    needs: Sequence[tuple[float, float]],
     costs: Sequence[float],
     *,
     free: float | None = None,
@@ -44,7 +44,7 @@ def shifts(
 
     Args:
         jobs: processes that the user asked for, which is kept; 0 picks, 1 works in this process.
-        needs: bytes of memory that each task takes.
+        needs: bytes of memory that each task takes with one thread, and for each further one.
         costs: arithmetic of each task, in any unit.
         free: bytes of memory to share; None asks the machine.
         all_cores: to share; 0 asks the machine.
@@ -60,15 +60,31 @@ def shifts(
     room = (available_memory() if free is None else free) * (1 - _SPARE)
     fair = _LONGEST * sum(costs) / count
     wanted = [_threads(need, cost, count, room, fair) for need, cost in zip(needs, costs, strict=True)]
-    return tuple(_grouped(wanted, count))
+    return tuple(_fitting(shift, needs, room) for shift in _grouped(wanted, count))
 
 
-def _threads(need: float, cost: float, count: int, room: float, fair: float) -> int:
+def _threads(need: tuple[float, float], cost: float, count: int, room: float, fair: float) -> int:
     """The fewest threads with which a task is done in time and its neighbours find memory."""
     threads = 1
-    while threads < count and (need * (count // threads) > room or cost / threads > fair):
+    while threads < count and (_bytes(need, threads) * (count // threads) > room or cost / threads > fair):
         threads *= 2
     return min(threads, count)
+
+
+def _bytes(need: tuple[float, float], threads: int) -> float:
+    first, further = need
+    return first + further * (threads - 1)
+
+
+def _fitting(shift: Shift, needs: Sequence[tuple[float, float]], room: float) -> Shift:
+    """A shift with as many threads as its share of the memory has room for, at least one each."""
+    share = room / shift.workers
+    # Where threads take no memory, fewer of them would save none.
+    growing = [needs[position] for position in shift.positions if needs[position][1]]
+    threads = shift.threads
+    while threads > 1 and any(_bytes(need, threads) > share for need in growing):
+        threads -= 1
+    return replace(shift, threads=threads)
 
 
 def _grouped(wanted: Sequence[int], count: int) -> list[Shift]:
