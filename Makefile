@@ -75,7 +75,7 @@ bench: $(STAMP) ## measure against the straightforward way; tables go to RESULTS
 	@$(BIN)/python -m tests.perf --results "$(RESULTS)/bench" $(ARGS)
 
 simulate: $(STAMP) ## the tables of docs/statistics.md: backbones of known quality, drawn again and again
-	@$(BIN)/python tests/ranking/print_simulations.py $(ARGS)
+	@$(BIN)/python tests/statistics/print_simulations.py $(ARGS)
 
 torture: $(STAMP) ## inject faults into real runs and print one table
 	@$(BIN)/python -m pytest -m 'torture or faults' --timeout 3600 $(ARGS)

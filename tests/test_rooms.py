@@ -21,6 +21,7 @@ ROOMS = [
     "data",
     "backbones",
     "embeddings",
+    "statistics",
     "ranking",
     "finetuning",
     "deployment",

@@ -255,13 +255,13 @@ def _what_now(ranked: Ranked, arguments: argparse.Namespace) -> Iterator[str]:
     board = ranked.board
     page = f"Open {ranked.folder / 'leaderboard.html'}"
     if board.winner is None:
-        yield f"No pick: these scores are at chance level. {page}"
+        yield f"No pick: the scores are at chance level, or the images too few. {page}"
         yield f"Next: {shlex.join(['backbones', 'audit', str(arguments.data), *_places(arguments)])}"
         return
     first = next(row for row in board.rows if row["backbone"] == board.winner)
     yield (
-        f"Pick: {board.winner}, the smallest of the first group ({first['size_bytes'] / 1e6:.1f} MB, val F1 "
-        f"{first['val_f1']:.3f}). {page}"
+        f"Pick: {board.winner} ({first['size_bytes'] / 1e6:.1f} MB, val F1 {first['val_f1']:.3f}), which may "
+        f"give away up to {board.loss_bound:.3f} F1 to the best. {page}"
     )
     words = ["backbones", "finetune", str(arguments.data), "--winner", board.winner, *_places(arguments)]
     yield f"Next: {shlex.join(words)}"

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from benchmark import __version__
 from benchmark.cli import arguments as add
+from benchmark.statistics import DEFAULT_MARGIN
 
 _TARGETS = "keras,savedmodel,tflite-float32,tflite-float16,tflite-dynamic,tflite-int8,onnx,openvino"
 _EXAMPLES = """examples:
@@ -80,8 +81,9 @@ def _rank(commands: _Commands) -> None:
     group.add_argument(
         "--max-loss",
         type=add.share,
+        default=DEFAULT_MARGIN,
         metavar="F1",
-        help="most F1 that the winner may give away to the best",
+        help=f"F1 that the winner may give away for being smaller (default {DEFAULT_MARGIN:g})",
     )
     group.add_argument(
         "--max-latency-ms",

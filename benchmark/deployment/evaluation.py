@@ -14,7 +14,8 @@ from benchmark.deployment.prediction import Listed, Prediction, PredictOptions, 
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import DataError
 from benchmark.finetuning import TrainedOn
-from benchmark.ranking import (
+from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
+from benchmark.statistics import (
     accuracy,
     class_f1,
     class_precision,
@@ -23,7 +24,6 @@ from benchmark.ranking import (
     default_average,
     scores,
 )
-from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 
 _UNSEEN, _TRAINING, _VALIDATION = "", "training", "validation"
 

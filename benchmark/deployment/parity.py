@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from benchmark.deployment.targets import Tolerance
-from benchmark.ranking import decide, default_average, f1
 from benchmark.records import Average, Float32, Task
+from benchmark.statistics import decide, default_average, f1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,8 @@ from benchmark.deployment.description import Deployment
 from benchmark.deployment.runtimes import Predictor
 from benchmark.errors import ArgumentError, DataError
 from benchmark.machine import cores
-from benchmark.ranking import decide
 from benchmark.records import Bool, Float32, Observer, Task, UInt8
+from benchmark.statistics import decide
 from benchmark.storage import write_whole
 
 _TASK = "predict"

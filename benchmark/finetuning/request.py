@@ -15,7 +15,6 @@ from benchmark.data import DataOptions
 from benchmark.finetuning.comparing import BoardScore, Comparison
 from benchmark.finetuning.recipe import Recipe
 from benchmark.memory import Texts
-from benchmark.ranking import default_average
 from benchmark.records import (
     Average,
     Backbone,
@@ -27,6 +26,7 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
+from benchmark.statistics import default_average
 from benchmark.storage import place
 
 SCRATCH_BYTES = 4 * 2**30

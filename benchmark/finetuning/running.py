@@ -38,8 +38,8 @@ from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
 from benchmark.finetuning.workbench import RUN_FILE, Workbench, read_run
-from benchmark.ranking import default_average
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
+from benchmark.statistics import default_average
 from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_whole
 
 _CHECKED_IMAGES = 8

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.ranking import Mistakes, Sample, best_threshold, decide, resample, scores
 from benchmark.records import Average, Bool, Float32, Float64, Int64, Split, Task, ThresholdRule
+from benchmark.statistics import Mistakes, Sample, best_threshold, decide, resample, scores
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 _SMALLEST = 1e-7

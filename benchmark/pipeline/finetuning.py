@@ -27,7 +27,6 @@ from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.workers import failure
-from benchmark.ranking import default_average
 from benchmark.records import (
     Average,
     Backbone,
@@ -41,6 +40,7 @@ from benchmark.records import (
     WeightsSource,
 )
 from benchmark.reporting import write_rejected, write_table
+from benchmark.statistics import default_average
 from benchmark.storage import place
 
 AUTO = "auto"
@@ -467,6 +467,6 @@ def _first_of_board(folder: ResultsFolder, stored: StoredBoard | None, top: int 
     board = stored.board
     names = [str(row["backbone"]) for row in board.rows if row["status"] == "scored"]
     if board.winner is None:
-        what = "the scores of the board are at chance level" if names else "nothing on the board was scored"
+        what = "the board names no winner" if names else "nothing on the board was scored"
         raise ArgumentError(what, where=path, next_step="Name a backbone with --winner.")
     return [board.winner] if top is None else names[:top]

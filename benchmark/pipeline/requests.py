@@ -17,6 +17,7 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
+from benchmark.statistics import DEFAULT_MARGIN
 
 SCRATCH_BYTES = 4 * 2**30
 
@@ -98,7 +99,7 @@ class RankRequest:
     protocol_given: bool = False
     auto_groups: bool = False
     max_latency_ms: float | None = None
-    max_loss: float | None = None
+    max_loss: float = DEFAULT_MARGIN
     search: Search = Search.EXHAUSTIVE
     audit_search: bool = False
     arguments: tuple[str, ...] = ()

@@ -147,9 +147,7 @@ def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
 
 def _options(request: RankRequest) -> SearchOptions:
     protocol = request.protocol
-    # A limit on the loss can make a larger backbone the winner.
-    spare_larger = request.max_loss is None
-    return SearchOptions(average=protocol.average, seed=protocol.seed, spare_larger=spare_larger)
+    return SearchOptions(average=protocol.average, seed=protocol.seed, margin=request.max_loss)
 
 
 def _candidate(plan: Plan, truth: Truth) -> Candidate:

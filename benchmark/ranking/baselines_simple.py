@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmark.ranking.metrics import decide, default_average, f1
 from benchmark.ranking.protocols import Plan
 from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Task, Truth
+from benchmark.statistics import decide, default_average, f1
 
 NEIGHBOURS = 5
 _ROWS_AT_ONCE = 1024

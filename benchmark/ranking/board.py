@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +11,19 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.ranking.metrics import Counts, decide, default_average, f1_of_counts, scores
-from benchmark.ranking.resampling import Mistakes, Sample, resample
-from benchmark.ranking.statements import Findings, at_chance, notes_of, statements_of
-from benchmark.ranking.ties import Comparison, TieGroup, above, compare, tie_groups
-from benchmark.records import Average, Float64, Int64, Leaderboard, Outcome, Status, Task, Truth
+from benchmark.ranking.statements import Findings, notes_of, statements_of
+from benchmark.records import Average, Float64, Int64, Leaderboard, Outcome, Status, Task, Truth, WeightsKind
+from benchmark.statistics import (
+    DEFAULT_MARGIN,
+    Assessment,
+    Mistakes,
+    Sample,
+    assess,
+    decide,
+    default_average,
+    resample,
+    scores,
+)
 
 BOARD_COLUMNS = (
     "rank",
@@ -24,6 +31,7 @@ BOARD_COLUMNS = (
     "family",
     "source",
     "status",
+    "pick",
     "tie_group",
     "val_f1",
     "val_f1_low",
@@ -47,6 +55,8 @@ BOARD_COLUMNS = (
 )
 EXTRA_COLUMNS = (
     "val_f1_spread",
+    "test_f1_low",
+    "test_f1_high",
     "loss_bound",
     "engine",
     "precision",
@@ -57,6 +67,14 @@ EXTRA_COLUMNS = (
     "notes",
 )
 UNGROUPED_COLUMN = "val_f1_ungrouped"
+_TEST_COLUMNS = (
+    "test_f1",
+    "test_f1_low",
+    "test_f1_high",
+    "test_accuracy",
+    "test_precision",
+    "test_recall",
+)
 _NAN = float("nan")
 
 
@@ -66,8 +84,7 @@ class BoardOptions:
 
     Attributes:
         average: of F1 over classes; None means BINARY for two classes, MACRO for more and for multi-label.
-        max_loss: the first tie group keeps only backbones that give away at most this much F1 to the best
-            (upper 95 % bound); None keeps all.
+        max_loss: F1 that the winner may give away to the best for being smaller (upper 95 % bound).
         seed: of resampling, mixed with the data.
         resamples: of the bootstrap.
         ungrouped: outcomes of the same backbones when related images may stand on both sides of a split; they
@@ -75,13 +92,13 @@ class BoardOptions:
     """
 
     average: Average | None = None
-    max_loss: float | None = None
+    max_loss: float = DEFAULT_MARGIN
     seed: int = 0
     resamples: int = 2000
     ungrouped: Sequence[Outcome] = ()
 
     def __post_init__(self) -> None:
-        if self.max_loss is not None and not 0 <= self.max_loss <= 1:
+        if not 0 <= self.max_loss <= 1:
             raise ArgumentError(
                 "the F1 to give away is out of range", where="max_loss", expected="0 to 1", got=self.max_loss
             )
@@ -91,39 +108,10 @@ class BoardOptions:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scored:
-    """Everything that is computed over the scored backbones, in their order."""
-
-    outcomes: tuple[Outcome, ...]
-    sample: Sample
-    mistakes: tuple[Mistakes, ...]
-    comparison: Comparison
-    intervals: Float64
-    groups: tuple[TieGroup, ...]
-    better_than_chance: tuple[bool, ...]
-
-    def order(self) -> list[tuple[int, int]]:
-        """(tie group from 1, position), by tie group, size and name: the ranking."""
-        return [
-            (number, position)
-            for number, group in enumerate(self.groups, start=1)
-            for position in sorted(group.members.tolist(), key=self._size_and_name)
-        ]
-
-    def _size_and_name(self, position: int) -> tuple[int, str]:
-        return self.outcomes[position].size_bytes, self.outcomes[position].backbone
-
-    def loss_bounds(self) -> dict[int, float]:
-        """Position -> what choosing it may give away, for the first tie group."""
-        first = self.groups[0]
-        return dict(zip(first.members.tolist(), first.loss_bounds.tolist(), strict=True))
-
-
 def build_leaderboard(
     outcomes: Sequence[Outcome], truth: Truth, options: BoardOptions | None = None
 ) -> Leaderboard:
-    """Rank backbones by tie group, then size, then name; say what the data can and cannot tell.
+    """Rank backbones by F1, then size, then name; pick, and say what the data can and cannot tell.
 
     The order of ``outcomes`` does not matter, and the test part decides nothing.
 
@@ -146,19 +134,19 @@ def build_leaderboard(
     average = default_average(truth.task, options.average)
     ungrouped = {each.backbone: _own_f1(each, truth, average) for each in options.ungrouped}
     columns = BOARD_COLUMNS + EXTRA_COLUMNS + ((UNGROUPED_COLUMN,) if ungrouped else ())
-    ranked = _score(scored, truth, options) if scored else None
-    rows = [] if ranked is None else _scored_rows(ranked, truth, average)
+    found = _assess(scored, truth, options) if scored else None
+    rows = [] if found is None else _scored_rows(scored, found, truth, options)
     rows += [_unscored_row(outcome) for outcome in rest]
     for row in rows:
         if ungrouped:
             row[UNGROUPED_COLUMN] = ungrouped.get(row["backbone"], _NAN)
-    findings = _findings(ranked, rest, rows, truth, options)
-    picked = bool(findings.names) and not at_chance(findings)
+    findings = _findings(found, scored, rest, rows, truth)
+    picks = None if found is None else found.picks
     return Leaderboard(
         columns=columns,
         rows=tuple({column: row[column] for column in columns} for row in rows),
-        winner=findings.names[0] if picked else None,
-        loss_bound=findings.loss_bound if picked else _NAN,
+        winner=None if found is None or picks is None else found.names[picks.winner],
+        loss_bound=_NAN if found is None or picks is None else float(found.loss_bounds[picks.winner]),
         statements=statements_of(findings),
         notes=notes_of(findings),
     )
@@ -170,26 +158,18 @@ def _check_names(ordered: Sequence[Outcome]) -> None:
             raise ArgumentError("two outcomes have one name", where=one.backbone, expected="one per backbone")
 
 
-def _score(scored: Sequence[Outcome], truth: Truth, options: BoardOptions) -> _Scored:
+def _assess(scored: Sequence[Outcome], truth: Truth, options: BoardOptions) -> Assessment:
     rows = _common_rows(scored)
-    average = default_average(truth.task, options.average)
     groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], average, groups)
-    mistakes = tuple(_mistakes(outcome, sample, truth.task) for outcome in scored)
-    comparison = compare(sample, mistakes)
-    seed = data_seed(truth, rows, options.seed)
-    intervals = resample(sample, mistakes, resamples=options.resamples, seed=seed).intervals()
-    levels = np.array([chance_f1(sample, each) for each in mistakes])
-    return _Scored(
-        outcomes=tuple(scored),
-        sample=sample,
-        mistakes=mistakes,
-        comparison=comparison,
-        intervals=np.stack(
-            [np.minimum(intervals[:, 0], comparison.f1), np.maximum(intervals[:, 1], comparison.f1)], -1
-        ),
-        groups=tie_groups(comparison, max_loss=options.max_loss, seed=seed),
-        better_than_chance=tuple(above(comparison, levels, seed=seed).tolist()),
+    sample = Sample.of(truth.targets[rows], default_average(truth.task, options.average), groups)
+    return assess(
+        sample,
+        [_mistakes(outcome, sample, truth.task) for outcome in scored],
+        names=[outcome.backbone for outcome in scored],
+        sizes=[max(outcome.size_bytes, 1) for outcome in scored],
+        margin=options.max_loss,
+        resamples=options.resamples,
+        seed=data_seed(truth, rows, options.seed),
     )
 
 
@@ -233,28 +213,6 @@ def _own_f1(outcome: Outcome, truth: Truth, average: Average) -> float:
     return float(validation_f1(outcome, truth, average).mean())
 
 
-def chance_f1(sample: Sample, mistakes: Mistakes) -> float:
-    """The best F1 that needs no look at the images.
-
-    That is a constant answer, each class alone or all labels together, or this backbone's own decisions
-    dealt out at random, for whose F1 their expected counts stand.
-    """
-    positives, total = sample.positives, len(sample.targets)
-    answers = np.vstack([np.eye(len(positives)), np.ones(len(positives))])
-    if len(positives) == 1:
-        answers = np.array([[0.0], [1.0]])
-    missed, alarms = mistakes.totals
-    decided_share = ((positives - missed + alarms) / max(total, 1)).mean(0)
-    shares = np.vstack([answers, decided_share])
-    counts = Counts(
-        tp=shares * positives,
-        fp=shares * sample.negatives,
-        fn=(1 - shares) * positives,
-        tn=(1 - shares) * sample.negatives,
-    )
-    return float(f1_of_counts(counts, sample.average).max())
-
-
 def data_seed(truth: Truth, rows: Int64, seed: int) -> int:
     """A seed that depends on nothing but the scored images, their labels and groups, and the user's seed.
 
@@ -271,25 +229,42 @@ def data_seed(truth: Truth, rows: Int64, seed: int) -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def _scored_rows(ranked: _Scored, truth: Truth, average: Average) -> list[dict[str, Any]]:
+def _scored_rows(
+    scored: Sequence[Outcome], found: Assessment, truth: Truth, options: BoardOptions
+) -> list[dict[str, Any]]:
+    group_of = {
+        position: number
+        for number, group in enumerate(found.groups, start=1)
+        for position in group.members.tolist()
+    }
+    tested = _test_scores(scored, truth, options)
     rows = []
-    bounds = ranked.loss_bounds()
-    for rank, (group, position) in enumerate(ranked.order(), start=1):
-        outcome = ranked.outcomes[position]
-        each_repeat = ranked.mistakes[position].f1(ranked.sample)
-        row = _facts(outcome)
+    for rank, position in enumerate(found.order.tolist(), start=1):
+        each_repeat = found.repeats_f1[position]
+        row = _facts(scored[position])
         row |= {
             "rank": rank,
-            "tie_group": group,
-            "val_f1": float(ranked.comparison.f1[position]),
-            "val_f1_low": float(ranked.intervals[position, 0]),
-            "val_f1_high": float(ranked.intervals[position, 1]),
+            "pick": _pick(found, position),
+            "tie_group": group_of[position],
+            "val_f1": float(found.f1[position]),
+            "val_f1_low": float(found.intervals[position, 0]),
+            "val_f1_high": float(found.intervals[position, 1]),
             "val_f1_spread": float(np.std(each_repeat, ddof=1)) if len(each_repeat) > 1 else _NAN,
-            "loss_bound": bounds.get(position, _NAN),
+            "loss_bound": float(found.loss_bounds[position]),
         }
-        row |= _test_scores(outcome, truth, average)
-        rows.append(row)
+        rows.append(row | tested[position])
     return rows
+
+
+def _pick(found: Assessment, position: int) -> str:
+    if found.picks is None:
+        return ""
+    named = (
+        ("winner", found.picks.winner),
+        ("best score", found.picks.best),
+        ("best value", found.picks.value),
+    )
+    return ", ".join(name for name, picked in named if picked == position)
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
@@ -320,53 +295,56 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _test_scores(outcome: Outcome, truth: Truth, average: Average) -> Mapping[str, float]:
-    assert outcome.predictions is not None
-    predictions = outcome.predictions
-    threshold = _NAN if truth.task is Task.MULTICLASS else predictions.test_threshold
-    names = ("f1", "accuracy", "precision", "recall")
-    if not len(predictions.test_rows):
-        return {f"test_{name}": _NAN for name in names} | {"threshold": threshold}
-    decided = decide(predictions.test, predictions.test_threshold, truth.task)
-    found = scores(decided, truth.targets[predictions.test_rows], average)
-    return {f"test_{name}": found[name] for name in names} | {"threshold": threshold}
+def _test_scores(scored: Sequence[Outcome], truth: Truth, options: BoardOptions) -> list[dict[str, float]]:
+    """Scores on the test part, with the interval of F1; nan where there is none."""
+    found = []
+    for outcome in scored:
+        predictions = outcome.predictions
+        assert predictions is not None
+        threshold = _NAN if truth.task is Task.MULTICLASS else predictions.test_threshold
+        found.append(dict.fromkeys(_TEST_COLUMNS, _NAN) | {"threshold": threshold})
+        rows = predictions.test_rows
+        if len(rows):
+            average = default_average(truth.task, options.average)
+            groups = None if truth.groups is None else truth.groups[rows]
+            sample = Sample.of(truth.targets[rows], average, groups)
+            decided = decide(predictions.test, predictions.test_threshold, truth.task)
+            reached = scores(decided, truth.targets[rows], average)
+            drawn = resample(
+                sample,
+                [Mistakes.of(decided[None], sample)],
+                resamples=options.resamples,
+                seed=data_seed(truth, rows, options.seed),
+            )
+            low, high = drawn.intervals()[0].tolist()
+            found[-1] |= {f"test_{name}": value for name, value in reached.items()}
+            found[-1] |= {
+                "test_f1_low": min(low, reached["f1"]),
+                "test_f1_high": max(high, reached["f1"]),
+            }
+    return found
 
 
 def _unscored_row(outcome: Outcome) -> dict[str, Any]:
     empty = ("val_f1", "val_f1_low", "val_f1_high", "val_f1_spread", "loss_bound", "threshold")
-    tests = ("test_f1", "test_accuracy", "test_precision", "test_recall")
-    blank: dict[str, Any] = {"rank": None, "tie_group": None}
-    return blank | dict.fromkeys(empty + tests, _NAN) | _facts(outcome)
+    blank: dict[str, Any] = {"rank": None, "tie_group": None, "pick": ""}
+    return blank | dict.fromkeys(empty + _TEST_COLUMNS, _NAN) | _facts(outcome)
 
 
 def _findings(
-    ranked: _Scored | None,
+    found: Assessment | None,
+    scored: Sequence[Outcome],
     rest: Sequence[Outcome],
     rows: Sequence[Mapping[str, Any]],
     truth: Truth,
-    options: BoardOptions,
 ) -> Findings:
-    unscored = tuple((each.backbone, each.status) for each in rest)
-    if ranked is None:
-        return Findings(truth=truth, unscored=unscored)
-    positions = [position for _, position in ranked.order()]
-    first = ranked.groups[0]
-    comparison = ranked.comparison.only(np.array(positions))
+    picks = None if found is None else found.picks
+    picked = {} if found is None or picks is None else rows[found.order.tolist().index(picks.winner)]
     return Findings(
         truth=truth,
-        unscored=unscored,
-        sample=ranked.sample,
-        names=tuple(ranked.outcomes[position].backbone for position in positions),
-        weights=tuple(ranked.outcomes[position].weights for position in positions),
-        f1=comparison.f1,
-        statistics=comparison.statistics,
-        first_group=len(first.members),
-        tied=first.tied,
-        critical=first.critical,
-        loss_bound=ranked.loss_bounds()[positions[0]],
-        max_loss=options.max_loss,
-        chance=max(chance_f1(ranked.sample, each) for each in ranked.mistakes),
-        any_better_than_chance=any(ranked.better_than_chance),
-        test_f1=float(rows[0]["test_f1"]),
-        ungrouped_f1=float(rows[0].get(UNGROUPED_COLUMN, math.nan)),
+        unscored=tuple((each.backbone, each.status) for each in rest),
+        found=found,
+        random=tuple(each.backbone for each in scored if each.weights == WeightsKind.RANDOM.value),
+        test_f1=tuple(float(picked.get(f"test_f1{end}", _NAN)) for end in ("", "_low", "_high")),
+        ungrouped_f1=float(picked.get(UNGROUPED_COLUMN, _NAN)),
     )

@@ -19,8 +19,8 @@ from benchmark.ranking.search import (
     next_round,
     search_subsets,
 )
-from benchmark.ranking.ties import PAIR_QUANTILE
 from benchmark.records import Int64, Outcome, Status, Truth
+from benchmark.statistics import PAIR_QUANTILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,12 @@ of today's deviation, and must be under c * sqrt(f) for a tie. So it leaves when
 t > z * sqrt(1 - f) + c * sqrt(f). The normal quantile z spends the error evenly over rounds and backbones; c
 separates any pair of all backbones.
 
-It is too large to win. Among tied backbones the smaller wins, so a larger one matters only if somebody larger
-separates itself from every smaller one. Take a small backbone that has finished: its loss on all images is
-known. A larger rival that has not finished will lose at least the lower bound of its loss so far (Wilson and
-Hilferty's Gamma quantile at the spent error), times sqrt(f), because heads trained on more images are better
-and learning curves rarely fall faster than with the square root of the images. If every larger rival, all of
-whose mistakes the small one shares, would still tie with it, larger ones leave.
+It is too large to win. The smallest backbone wins whose loss bound is within the margin. Take a small one
+that has finished: its loss on all images is known. A larger rival that has not finished will lose at least
+the lower bound of its loss so far (Wilson and Hilferty's Gamma quantile at the spent error), times sqrt(f),
+because heads trained on more images are better and learning curves rarely fall faster than with the square
+root of the images. If against every larger rival, all of whose mistakes the small one shares, its loss bound
+would still be within the margin, larger ones leave.
 """
 
 from __future__ import annotations
@@ -29,10 +29,20 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.ranking.metrics import decide, default_average
-from benchmark.ranking.resampling import Mistakes, Sample
-from benchmark.ranking.ties import FAMILY_LEVEL, PAIR_QUANTILE, Comparison, compare, range_quantile
 from benchmark.records import Average, Float64, Int64, Outcome, Task, Truth
+from benchmark.statistics import (
+    DEFAULT_MARGIN,
+    FAMILY_LEVEL,
+    Mistakes,
+    Pairs,
+    Sample,
+    bounds_at,
+    compare_pairs,
+    decide,
+    default_average,
+    hidden_loss,
+    range_quantile,
+)
 
 _LAST_STEP = 1.5  # a subset that is nearly everything is left out
 
@@ -54,8 +64,7 @@ class SearchOptions:
         growth: factor from one subset to the next.
         error: chance of dropping, over all rounds and backbones, one that would have been in the first tie
             group.
-        spare_larger: drop backbones that are too large to win. Right only while the winner is the smallest
-            of the first tie group, whatever that choice costs.
+        margin: F1 that the winner may give away for being smaller.
         average: of F1 over classes; None means the task's own.
         seed: of the subsets.
     """
@@ -64,7 +73,7 @@ class SearchOptions:
     fewest_per_class: int = 20
     growth: float = 2.0
     error: float = 0.05
-    spare_larger: bool = True
+    margin: float = DEFAULT_MARGIN
     average: Average | None = None
     seed: int = 0
 
@@ -208,7 +217,7 @@ class Evidence:
 
     names: tuple[str, ...]
     sample: Sample
-    comparison: Comparison
+    comparison: Pairs
 
     @property
     def losses(self) -> Float64:
@@ -232,7 +241,7 @@ def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOption
     sample = Sample.of(truth.targets[rows], default_average(truth.task, options.average), groups)
     mistakes = [_mistakes(outcome, rows, sample, truth.task) for outcome in scored]
     names = tuple(outcome.backbone for outcome in scored)
-    return Evidence(names=names, sample=sample, comparison=compare(sample, mistakes))
+    return Evidence(names=names, sample=sample, comparison=compare_pairs(sample, mistakes))
 
 
 def _mistakes(outcome: Outcome, rows: Int64, sample: Sample, task: Task) -> Mistakes:
@@ -296,10 +305,13 @@ def _behind_reason(evidence: Evidence, position: int) -> str:
 
 
 def _too_large(standing: Standing, gone: set[str], truth: Truth, options: SearchOptions) -> list[Dropped]:
-    safe = _smallest_safe(standing, gone, truth, options) if options.spare_larger else None
+    safe = _smallest_safe(standing, gone, truth, options)
     if safe is None:
         return []
-    reason = f"larger than {safe.backbone}, which ties with the best F1 that larger ones may still reach"
+    reason = (
+        f"larger than {safe.backbone}, which gives away at most {options.margin:g} F1 to whatever larger "
+        "ones may still reach"
+    )
     return [
         Dropped(
             backbone=name,
@@ -320,7 +332,7 @@ def _size_and_name(candidate: Candidate) -> tuple[int, str]:
 def _smallest_safe(
     standing: Standing, gone: set[str], truth: Truth, options: SearchOptions
 ) -> Candidate | None:
-    """The smallest finished backbone that nobody larger is likely to be separated from."""
+    """The smallest finished backbone that is within the margin of whatever larger ones may reach."""
     if not standing.finished:
         return None
     finished = evidence_of(list(standing.finished.values()), truth, options)
@@ -333,37 +345,19 @@ def _smallest_safe(
     by_size = sorted(
         range(len(finished.names)), key=lambda k: _size_and_name(standing.candidates[finished.names[k]])
     )
+    critical = range_quantile(max(len(standing.candidates), 2))
+    bounds = bounds_at(finished.comparison, critical)
     for position in by_size:
         candidate = standing.candidates[finished.names[position]]
-        larger = {
-            n for n, other in standing.candidates.items() if _size_and_name(other) > _size_and_name(candidate)
-        }
+        own = _size_and_name(candidate)
+        larger = {name for name, other in standing.candidates.items() if _size_and_name(other) > own}
         least = min((loss for name, loss in rivals.items() if name in larger), default=math.inf)
-        if _holds_against_finished(finished, position, larger) and _holds(finished, position, least):
+        gap = max(float(finished.losses[position]) - least, 0.0)
+        cost = float(finished.comparison.mistake_cost[position])
+        unseen = 0.0 if math.isinf(least) else hidden_loss(gap, cost, critical)
+        if max(float(bounds[position]), unseen) <= options.margin:
             return candidate
     return None
-
-
-def _holds_against_finished(finished: Evidence, position: int, larger: set[str]) -> bool:
-    against = finished.comparison.statistics[:, position]
-    return all(
-        statistic <= PAIR_QUANTILE
-        for name, statistic in zip(finished.names, against.tolist(), strict=True)
-        if name in larger
-    )
-
-
-def _holds(finished: Evidence, position: int, least_loss: float) -> bool:
-    """Whether a rival with this loss, all of it shared, would still tie.
-
-    Who lost no more than the backbone at ``position`` is no easier to beat: the rival has to beat them all at
-    once, which takes the quantile of that many.
-    """
-    loss = float(finished.losses[position])
-    gap = loss - least_loss
-    together = 1 + int((finished.losses <= loss).sum())
-    cost = float(finished.comparison.mistake_cost[position])
-    return gap <= 0 or gap <= range_quantile(together) ** 2 * cost
 
 
 def _least_loss(outcome: Outcome, images: int, z: float, data: tuple[Truth, SearchOptions]) -> float:

@@ -18,11 +18,19 @@ from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric
 from benchmark.storage import parse_json, read_small
 
 _WHOLE = {"rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size"}
-_TEXT = {"backbone", "family", "source", "status", "weights", "weights_sha256", "reason"}
-_REAL_EXTRAS = {"val_f1_spread", "loss_bound", "latency_p95_ms", "val_f1_ungrouped"}
+_TEXT = {"backbone", "family", "source", "status", "pick", "weights", "weights_sha256", "reason"}
+_REAL_EXTRAS = {
+    "val_f1_spread",
+    "test_f1_low",
+    "test_f1_high",
+    "loss_bound",
+    "latency_p95_ms",
+    "val_f1_ungrouped",
+}
 _MARKDOWN_COLUMNS = (
     "rank",
     "backbone",
+    "pick",
     "tie_group",
     "val_f1",
     "test_f1",
@@ -165,7 +173,7 @@ def _from_csv(content: str) -> Leaderboard:
     rows = tuple(
         {column: _parsed(column, cell) for column, cell in zip(columns, line, strict=True)} for line in lines
     )
-    winner = next((str(row["backbone"]) for row in rows if row["rank"] == 1), None)
+    winner = next((str(row["backbone"]) for row in rows if "winner" in str(row.get("pick"))), None)
     return Leaderboard(columns=columns, rows=rows, winner=winner, loss_bound=math.nan)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.ranking import decide, per_class_f1, scored_class_names
 from benchmark.records import Outcome, Predictions, Status, Truth
+from benchmark.statistics import decide, per_class_f1, scored_class_names
 
 CLASS_SCORE_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _COMPARED = (
     "rank",
     "status",
+    "pick",
     "tie_group",
     "val_f1",
     "val_f1_low",

@@ -15,6 +15,7 @@ COLUMN_TITLES = {
     "family": "family",
     "source": "source",
     "status": "status",
+    "pick": "pick",
     "tie_group": "tie",
     "val_f1": "val F1 [95 %]",
     "test_f1": "test F1",

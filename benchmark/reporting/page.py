@@ -17,6 +17,7 @@ from benchmark.reporting.plots import Plot
 _PAGE_COLUMNS = (
     "rank",
     "backbone",
+    "pick",
     "tie_group",
     "val_f1",
     "test_f1",
@@ -94,12 +95,9 @@ def _winner(board: Leaderboard, scored: Sequence[Mapping[str, Any]]) -> dict[str
     row = next((row for row in scored if row["backbone"] == board.winner), None)
     if row is None:
         return None
-    tied = sum(other.get("tie_group") == row.get("tie_group") for other in scored)
     return {
         "name": text(row["backbone"]),
-        "lead": f"Winner, the smallest of {tied} that cannot be told apart from the best:"
-        if tied > 1
-        else "Winner, the only one of its tie group:",
+        "lead": "Winner:",
         "f1": display(row, "val_f1"),
         "test": display(row, "test_f1"),
         "size": display(row, "size_bytes"),
@@ -125,8 +123,6 @@ def _cells(
     return {
         "winner": row["backbone"] == winner,
         "first": row.get("tie_group") == scored[0].get("tie_group"),
-        "starts_group": row is not scored[0]
-        and row.get("tie_group") != scored[scored.index(row) - 1].get("tie_group"),
         "bar": bar,
         "interval": display(row, "val_f1")[5:].strip(),
         "cells": [(column, display(row, column), _sort_value(row, column)) for column in columns],

@@ -79,7 +79,7 @@ def plot_makers(
     ]
     if ranked:
         makers += [
-            partial(_all_curves_plot, ranked, curves, _first_group(rows)),
+            partial(_all_curves_plot, ranked, curves, _first_group(rows), board.winner),
             partial(_top_curves_plot, ranked[:10], curves),
         ]
     if per_class:
@@ -135,7 +135,7 @@ def _size_plot(rows: Sequence[Mapping[str, Any]], winner: str | None) -> Plot:
     _size_legend(axes, len(first), len(rows))
     caption = (
         "Up is better, left is smaller. Bars are 95 % intervals of the validation F1. Blue backbones cannot "
-        "be told apart from the best on this data; the green star is the smallest of them, the winner."
+        "be told apart from the best on this data; the green star is the winner."
     )
     if len(wanted) < len(rows):
         caption += " Names stand where they fit, the ranks plot below names every backbone."
@@ -222,7 +222,7 @@ def _size_legend(axes: Axes, first: int, total: int) -> None:
 def _interval_plot(rows: Sequence[Mapping[str, Any]], winner: str | None) -> Plot:
     figure, axes = _figure(9.5, 1.4 + 0.25 * len(rows))
     first = _first_group(rows)
-    _group_bands(axes, rows)
+    _shade_ties(axes, rows, first)
     for position, row in enumerate(rows):
         name = str(row["backbone"])
         colour = _WINNER if name == winner else _FIRST_GROUP if name in first else _LATER
@@ -242,19 +242,17 @@ def _interval_plot(rows: Sequence[Mapping[str, Any]], winner: str | None) -> Plo
     return Plot(
         name="ranks",
         title="Ranks and what is behind them",
-        caption="One line per backbone in rank order, best group on top. Dots and bars: validation F1 with "
-        "its 95 % interval. Shaded bands are tie groups: inside a band the order is by size, not by score. "
-        "Diamonds: F1 on the test part, which decided nothing.",
+        caption="One line per backbone in rank order. Dots and bars: validation F1 with its 95 % interval. "
+        "Shaded: backbones that cannot be told from the best. Diamonds: F1 on the test part, which decided "
+        "nothing.",
         png=_png(figure),
     )
 
 
-def _group_bands(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    groups = [row.get("tie_group") for row in rows]
-    for band, group in enumerate(dict.fromkeys(groups)):
-        members = [position for position, own in enumerate(groups) if own == group]
-        shade = "#e8f1fd" if band == 0 else "#f3f4f6" if band % 2 == 0 else "white"
-        axes.axhspan(members[0] - 0.5, members[-1] + 0.5, color=shade, zorder=0)
+def _shade_ties(axes: Axes, rows: Sequence[Mapping[str, Any]], first: set[str]) -> None:
+    for position, row in enumerate(rows):
+        if row["backbone"] in first:
+            axes.axhspan(position - 0.5, position + 0.5, color="#e8f1fd", zorder=0)
 
 
 def _interval_legend(axes: Axes, has_test: bool) -> None:
@@ -275,13 +273,15 @@ def _interval_legend(axes: Axes, has_test: bool) -> None:
 # --- validation curves ----------------------------------------------------------------------------------
 
 
-def _all_curves_plot(ranked: Sequence[str], curves: Mapping[str, Any], first: set[str]) -> Plot:
+def _all_curves_plot(
+    ranked: Sequence[str], curves: Mapping[str, Any], first: set[str], winner: str | None
+) -> Plot:
     figure, axes = _figure(9.5, 5.2)
     for name in reversed(ranked):
         chosen = name in first
-        colour = _WINNER if name == ranked[0] else _FIRST_GROUP if chosen else _LATER
+        colour = _WINNER if name == winner else _FIRST_GROUP if chosen else _LATER
         epochs = np.arange(1, len(curves[name]) + 1)
-        width = 2.4 if name == ranked[0] else 1.3 if chosen else 0.9
+        width = 2.4 if name == winner else 1.3 if chosen else 0.9
         axes.plot(epochs, curves[name], color=colour, linewidth=width, alpha=0.9 if chosen else 0.55)
     _curve_axes(axes, curves)
     _curve_legend(axes, sum(name in first for name in ranked), len(ranked))

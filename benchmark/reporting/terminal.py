@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "rank",
     "backbone",
+    "pick",
     "tie_group",
     "val_f1",
     "test_f1",
@@ -46,6 +47,7 @@ _DROPPED_FIRST = (
     "latency_ms",
     "images_per_second",
     "test_f1",
+    "pick",
 )
 _WIDEST_CELL = 34
 # What rich puts between two columns of this kind of table.
@@ -56,7 +58,7 @@ _BETWEEN = 3
 class BoardTable:
     """A board that fits itself to the width it is given.
 
-    Notes come first, then the ranked table with a line between tie groups, what was not scored and why,
+    Notes come first, then the ranked table, what was not scored and why,
     and what the data can and cannot tell.
     """
 
@@ -102,11 +104,9 @@ def _ranked(rows: Sequence[Mapping[str, Any]], winner: str | None, width: int) -
     for column in columns:
         table.add_column(COLUMN_TITLES[column], no_wrap=True, justify="right" if numeric(column) else "left")
     for position, row in enumerate(rows):
-        following = rows[position + 1] if position + 1 < len(rows) else row
         table.add_row(
             *(Text(cells[column][position]) for column in columns),
             style="bold green" if row.get("backbone") == winner else "",
-            end_section=row.get("tie_group") != following.get("tie_group"),
         )
     return table
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_addons as tfa
 
-from benchmark.ranking.metrics import decide, f1
 from benchmark.records import Average, Task
+from benchmark.statistics.metrics import decide, f1
 
 TOLERANCE = 1e-6
 RANDOM_SETS = 200

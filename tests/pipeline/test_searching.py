@@ -13,7 +13,6 @@ import pytest
 from benchmark.pipeline import RankRequest, rank_backbones
 from benchmark.pipeline.measurements import Measurement
 from benchmark.pipeline.requests import Search
-from benchmark.ranking import SearchOptions, SearchReport, run_search
 from benchmark.records import Backbone, WeightsKind, WeightsSource
 
 Make = Callable[..., RankRequest]
@@ -62,21 +61,6 @@ def test_a_backbone_that_is_too_slow_leaves_before_it_can_prune_others(
     assert "50.0 ms" in rows["Tiny2"]["reason"]
     assert "Tiny2" not in " ".join(row["reason"] for name, row in rows.items() if name != "Tiny2")
     assert "scored" in {row["status"] for row in rows.values()}
-
-
-def test_a_limit_on_the_loss_spares_nobody_for_size(
-    many: Path, request_for: Make, field: tuple[Backbone, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[SearchOptions] = []
-
-    def look(*arguments: Any, **named: Any) -> SearchReport:  # noqa: ANN401
-        seen.append(arguments[4])
-        return run_search(*arguments, **named)
-
-    monkeypatch.setattr("benchmark.pipeline.searching.run_search", look)
-    by_name(halving(request_for(many, *field)))
-    by_name(halving(request_for(many, *field), max_loss=0.005))
-    assert [options.spare_larger for options in seen] == [True, False]
 
 
 def test_the_fallback_is_decided_once_for_all(

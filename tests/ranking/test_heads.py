@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import DataError, EmbeddingError, TrainingError
-from benchmark.ranking import HeadResult, decide, f1, train_heads
+from benchmark.ranking import HeadResult, train_heads
 from benchmark.ranking.heads_choice import Chooser
 from benchmark.ranking.heads_fit import (
     Heads,
@@ -38,6 +38,7 @@ from benchmark.records import (
     ThresholdRule,
     Truth,
 )
+from benchmark.statistics import decide, f1
 
 SHORT = HeadProtocol(epochs=6, learning_rates=(1e-2, 5e-2), weight_decays=(0.0,), repeats=2, folds=3)
 

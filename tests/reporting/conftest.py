@@ -23,6 +23,7 @@ def scored_row(position: int, name: str) -> dict[str, object]:
         "family": "mobilenet",
         "source": "keras",
         "status": "scored",
+        "pick": "winner, best score" if position == 0 else "",
         "tie_group": 1 + position // 4,
         "val_f1": value + 1e-15,
         "val_f1_low": value - 0.03,
@@ -51,7 +52,7 @@ def scored_row(position: int, name: str) -> dict[str, object]:
 def failed_row(name: str) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(scored_row(0, name), math.nan)
     whole = ("rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size", "engine")
-    text = {"family": "vgg16", "source": "keras", "weights": "", "weights_sha256": ""}
+    text = {"pick": "", "family": "vgg16", "source": "keras", "weights": "", "weights_sha256": ""}
     return (
         row
         | dict.fromkeys(whole)

@@ -60,7 +60,9 @@ def test_many_classes_show_the_hardest(results: Results) -> None:
             outcome,
             predictions=dataclasses.replace(
                 outcome.predictions,
-                val=random.random((3, 40, 60), np.float32),
+                val_rows=np.arange(60),
+                val=random.random((3, 60, 60), np.float32),
+                val_thresholds=np.full((3, 60), 0.5),
                 test=random.random((20, 60), np.float32),
             ),
         )

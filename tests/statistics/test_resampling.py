@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from simulation import World, watch_intervals
 
 from benchmark.errors import ArgumentError
-from benchmark.ranking.resampling import Mistakes, Sample, resample
-from benchmark.ranking.simulation import World, watch_intervals
 from benchmark.records import Average
+from benchmark.statistics.resampling import Mistakes, Sample, resample
 
 
 def enough(trials: int, rate: float = 0.95) -> float:

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ArgumentError
-from benchmark.ranking.metrics import Counts, f1_of_counts
 from benchmark.records import Average, Bool, Float64, Int64
+from benchmark.statistics.metrics import Counts, f1_of_counts
 
 _UNITS_PER_BLOCK = 2048
 _ACCUMULATOR_BYTES = 256 * 2**20

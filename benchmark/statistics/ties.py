@@ -13,31 +13,31 @@ maxima of sums, Annals of Statistics 2013), which keeps the correlation of backb
 images. Who is beaten by anyone beyond the 95 % quantile of that maximum leaves; the quantile is drawn
 again for those who stay (Westfall and Young, Resampling-Based Multiple Testing, 1993; Hansen, Lunde and
 Nason, The Model Confidence Set, Econometrica 2011) until nobody leaves. Those who stay are multiple
-comparisons with the best (Hsu, Annals of Statistics 1981; Multiple Comparisons, 1996). docs/statistics.md
+comparisons with the best (Hsu, Annals of Statistics 1981; Multiple Pairss, 1996). docs/statistics.md
 has the simulations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.ranking.resampling import Mistakes, Sample
 from benchmark.records import Bool, Float64, Int64
+from benchmark.statistics.resampling import Mistakes, Sample
 
 FAMILY_LEVEL = 0.95
 DRAWS = 10_000
 _UNITS_PER_BLOCK = 65_536
-_POWER_QUANTILE = 0.8416  # standard normal quantile of 80 %
 PAIR_QUANTILE = 1.9600  # two-sided 95 % for a single pair
 _SINGLE_QUANTILE = 1.6449  # one-sided 95 % for a single backbone
 _NOTHING = 1e-24  # a variance below this is rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Pairs:
     """All pairwise comparisons of K backbones on one sample.
 
     Attributes:
@@ -87,16 +87,6 @@ class Comparison:
         # Without any side that speaks for it, a gap is second-order: let a single unit carry it.
         return np.where(total > 0, share**2 * squares, gaps**2)
 
-    def only(self, members: Int64) -> Comparison:
-        """The comparison of some of the backbones, by position."""
-        return Comparison(
-            f1=self.f1[members],
-            covariance=self.covariance[np.ix_(members, members)],
-            mistake_cost=self.mistake_cost[members],
-            losses=self.losses[members],
-            side_units=self.side_units,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TieGroup:
@@ -104,19 +94,14 @@ class TieGroup:
 
     Attributes:
         members: int64, positions in the comparison, ascending.
-        loss_bounds: float64, per member the upper 95 % bound of the F1 that choosing it may give away to
-            the best of those compared.
         critical: what a statistic must exceed to separate two members.
-        tied: how many members there were before ``max_loss`` narrowed the group.
     """
 
     members: Int64
-    loss_bounds: Float64
     critical: float
-    tied: int
 
 
-def compare(sample: Sample, mistakes: Sequence[Mistakes]) -> Comparison:
+def compare_pairs(sample: Sample, mistakes: Sequence[Mistakes]) -> Pairs:
     """Compare backbones on one sample; memory is flat in the number of images."""
     costs = [_costs(sample, each) for each in mistakes]
     covariance = np.zeros((len(mistakes), len(mistakes)))
@@ -133,7 +118,7 @@ def compare(sample: Sample, mistakes: Sequence[Mistakes]) -> Comparison:
         )
         covariance += influences @ influences.T
     units = sample.unit_count
-    return Comparison(
+    return Pairs(
         f1=np.array([each.f1(sample).mean() for each in mistakes]),
         covariance=covariance * units / max(units - 1, 1),
         mistake_cost=np.array([_mean_cost(sample, cost) for cost in costs]),
@@ -183,9 +168,8 @@ def _mean_cost(sample: Sample, costs: Float64) -> float:
 
 
 def tie_groups(
-    comparison: Comparison,
+    comparison: Pairs,
     *,
-    max_loss: float | None = None,
     level: float = FAMILY_LEVEL,
     draws: int = DRAWS,
     seed: int = 0,
@@ -194,8 +178,6 @@ def tie_groups(
 
     Args:
         comparison: of K backbones.
-        max_loss: the first group keeps only members whose loss bound is at most this; if there is none,
-            the one with the smallest bound (the higher F1, then the earlier position, of equals).
         level: family-wise: if all are equal, all stay in one group in this share of data sets.
         draws: of the multiplier bootstrap.
         seed: of the draws.
@@ -207,18 +189,15 @@ def tie_groups(
     left = np.arange(len(comparison.f1))
     groups: list[TieGroup] = []
     while len(left):
-        group = _tied_with_best(comparison, left, maxima, level)
-        if max_loss is not None and not groups:
-            group = _narrowed(group, comparison, max_loss)
-        groups.append(group)
-        left = np.setdiff1d(left, group.members)
+        groups.append(_tied_with_best(comparison, left, maxima, level))
+        left = np.setdiff1d(left, groups[-1].members)
     return tuple(groups)
 
 
 class _Maxima:
     """Draws of the largest statistic among equal backbones."""
 
-    def __init__(self, comparison: Comparison, draws: int, seed: int) -> None:
+    def __init__(self, comparison: Pairs, draws: int, seed: int) -> None:
         own = np.maximum(np.diag(comparison.covariance), 0.0)
         # In an order of their own, so that the order of the backbones does not move the draws.
         order = np.lexsort((own, comparison.f1))
@@ -253,7 +232,7 @@ class _Maxima:
 def range_quantile(count: int, level: float = FAMILY_LEVEL) -> float:
     """What the largest statistic among ``count`` equally spread equals stays below (Tukey's range)."""
     nothing = np.zeros(count)
-    equal = Comparison(
+    equal = Pairs(
         f1=nothing,
         covariance=np.eye(count),
         mistake_cost=nothing,
@@ -263,7 +242,19 @@ def range_quantile(count: int, level: float = FAMILY_LEVEL) -> float:
     return _Maxima(equal, DRAWS, 0).quantile(np.arange(count), level)
 
 
-def above(comparison: Comparison, levels: Float64, *, draws: int = DRAWS, seed: int = 0) -> Bool:
+def hidden_loss(gap: float, cost: float, critical: float) -> float:
+    """The loss bound against one of whom nothing is known but that it is ``gap`` better.
+
+    Args:
+        gap: F1.
+        cost: F1 that one more wrong unit costs; the gap is made of such units.
+        critical: quantile of the statistics.
+    """
+    slack = critical**2 * cost
+    return gap + (slack + math.sqrt(slack**2 + 4 * critical**2 * gap * cost)) / 2
+
+
+def above(comparison: Pairs, levels: Float64, *, draws: int = DRAWS, seed: int = 0) -> Bool:
     """Which backbones are shown to be above a level of F1 each, all taken together (family-wise 95 %).
 
     Args:
@@ -283,50 +274,47 @@ def above(comparison: Comparison, levels: Float64, *, draws: int = DRAWS, seed: 
     return np.asarray(gaps / np.sqrt(null) > critical)
 
 
-def _tied_with_best(comparison: Comparison, left: Int64, maxima: _Maxima, level: float) -> TieGroup:
+def _tied_with_best(comparison: Pairs, left: Int64, maxima: _Maxima, level: float) -> TieGroup:
     statistics = comparison.statistics
     while True:
         critical = maxima.quantile(left, level)
         beaten = np.asarray((statistics[np.ix_(left, left)] > critical).any(0))
         if not beaten.any():
-            bounds = _loss_bounds(comparison.only(left), critical)
-            return TieGroup(members=left, loss_bounds=bounds, critical=critical, tied=len(left))
+            return TieGroup(members=left, critical=critical)
         left = left[~beaten]
 
 
-def _loss_bounds(comparison: Comparison, critical: float) -> Float64:
-    """Upper bounds of what each member may give away to any other, float64 (K,).
+def loss_bounds(
+    comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0
+) -> Float64:
+    """Upper bounds of the F1 that each backbone gives away to the best, float64 (K,).
+
+    They hold together in 95 % of data sets, so that of whoever is chosen holds, however the choice was made:
+    the quantile is that of all pairs, not of those who are left after a selection.
 
     The bound of a gap is the true gap at which the observed one would just be surprising. A larger true gap
     needs more wrong units, each of which adds its cost's square to the variance, as in Wilson's interval; so
     equal decisions on few images still have a bound above 0.
+
+    Args:
+        comparison: of K backbones.
+        level: family-wise.
+        draws: of the multiplier bootstrap.
+        seed: of the draws.
     """
     count = len(comparison.f1)
     if count < 2:
         return np.zeros(count)
+    return bounds_at(comparison, _Maxima(comparison, draws, seed).quantile(np.arange(count), level))
+
+
+def bounds_at(comparison: Pairs, critical: float) -> Float64:
+    """``loss_bounds`` for a given quantile, float64 (K,)."""
+    if len(comparison.f1) < 2:
+        return np.zeros(len(comparison.f1))
     cost = np.maximum(comparison.mistake_cost[:, None], comparison.mistake_cost[None, :])
     slack = critical**2 * cost
     reach = (slack + np.sqrt(slack**2 + 4 * critical**2 * comparison.variances)) / 2
     bounds = comparison.gaps + reach
     np.fill_diagonal(bounds, 0.0)
     return np.asarray(np.clip(bounds.max(0), 0.0, 1.0))
-
-
-def _narrowed(group: TieGroup, comparison: Comparison, max_loss: float) -> TieGroup:
-    keep = group.loss_bounds <= max_loss
-    if not keep.any():
-        order = np.lexsort((group.members, -comparison.f1[group.members], group.loss_bounds))
-        keep = np.arange(len(order)) == order[0]
-    return replace(group, members=group.members[keep], loss_bounds=group.loss_bounds[keep])
-
-
-def images_needed(statistic: float, critical: float) -> float:
-    """How many times as many images would separate two backbones with 80 % chance; inf when nothing speaks.
-
-    Args:
-        statistic: of their comparison on the images at hand.
-        critical: what it must exceed.
-    """
-    if statistic == 0:
-        return float("inf")
-    return max(((critical + _POWER_QUANTILE) / abs(statistic)) ** 2, 1.0)

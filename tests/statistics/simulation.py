@@ -13,9 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from benchmark.ranking.resampling import Mistakes, Sample, resample
-from benchmark.ranking.ties import compare, tie_groups
 from benchmark.records import Average, Float64, Int64
+from benchmark.statistics import Mistakes, Sample, assess, compare_pairs, loss_bounds, resample, tie_groups
 
 _REPEATS_AGREE = 0.9
 
@@ -109,21 +108,20 @@ class IntervalsSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiesSeen:
-    """How tie groups did.
+    """How tie groups and loss bounds did.
 
     Attributes:
         all_tied: share of data sets with everyone in the first group.
         best_kept: share with every truly best backbone in the first group.
         others_out: share with everyone else outside of it.
-        bound_held: share in which the winner gave away no more than its bound (the winner is the first
-            member).
+        bounds_held: share in which no backbone gave away more than its bound.
         trials: data sets seen.
     """
 
     all_tied: float
     best_kept: float
     others_out: float
-    bound_held: float
+    bounds_held: float
     trials: int
 
 
@@ -155,18 +153,59 @@ def watch_ties(world: World, *, trials: int, seed: int = 0, draws: int = 2000) -
     best = truth >= truth.max() - 1e-12
     seen = []
     for trial, sample, mistakes in _data_sets(world, trials, seed):
-        group = tie_groups(compare(sample, mistakes), draws=draws, seed=trial)[0]
+        pairs = compare_pairs(sample, mistakes)
+        group = tie_groups(pairs, draws=draws, seed=trial)[0]
         inside = np.isin(np.arange(len(truth)), group.members)
-        given_away = truth.max() - truth[group.members[0]]
+        bounds = loss_bounds(pairs, draws=draws, seed=trial)
         seen.append(
             (
                 inside.all(),
                 inside[best].all(),
                 not inside[~best].any(),
-                given_away <= group.loss_bounds[0] + 1e-12,
+                (truth.max() - truth <= bounds + 1e-12).all(),
             )
         )
     rates = np.array(seen, np.float64).mean(0).tolist()
     return TiesSeen(
-        all_tied=rates[0], best_kept=rates[1], others_out=rates[2], bound_held=rates[3], trials=trials
+        all_tied=rates[0], best_kept=rates[1], others_out=rates[2], bounds_held=rates[3], trials=trials
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinnersSeen:
+    """What winners gave away where the smallest backbones are the worst.
+
+    Attributes:
+        winner: mean true F1 that the winner gave away to the truly best.
+        best_score: the same of the highest F1.
+        within: share of winners that gave away at most the margin.
+        bound_held: share of winners that gave away at most their bound.
+        smaller: share of winners that are not the highest F1.
+    """
+
+    winner: float
+    best_score: float
+    within: float
+    bound_held: float
+    smaller: float
+
+
+def watch_winners(world: World, *, trials: int, seed: int = 0) -> WinnersSeen:
+    """The winners of ``trials`` data sets; the better a backbone of the world, the larger it is."""
+    truth = world.true_f1
+    loss = truth.max() - truth
+    names = [f"{k:03}" for k in range(len(truth))]
+    sizes = 1.0 + np.argsort(np.argsort(truth))
+    seen = []
+    for trial, sample, mistakes in _data_sets(world, trials, seed):
+        found = assess(sample, mistakes, names=names, sizes=sizes, resamples=2, seed=trial)
+        best = int(found.order[0])
+        winner = best if found.picks is None else found.picks.winner
+        bound = found.loss_bounds[winner]
+        seen.append(
+            (loss[winner], loss[best], loss[winner] <= found.margin, loss[winner] <= bound, winner != best)
+        )
+    winner_loss, best_loss, within, held, smaller = np.array(seen, np.float64).mean(0).tolist()
+    return WinnersSeen(
+        winner=winner_loss, best_score=best_loss, within=within, bound_held=held, smaller=smaller
     )

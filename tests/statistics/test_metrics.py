@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from benchmark.errors import ArgumentError
-from benchmark.ranking import metrics
 from benchmark.records import Average, Task, ThresholdKind, ThresholdRule, Truth
+from benchmark.statistics import metrics
 
 TUNED = ThresholdRule(kind=ThresholdKind.TUNED)
 SETS = settings(max_examples=60, deadline=None)

@@ -1,0 +1,86 @@
+"""Statistics of F1: intervals, simultaneous comparison, metrics. Pure functions, public, without TensorFlow.
+
+``f1_interval`` and ``compare`` are made for predictions of one's own; the other names are what the
+leaderboard is built from.
+"""
+
+from benchmark.statistics.assessment import (
+    DEFAULT_MARGIN,
+    FEWEST_PER_CLASS,
+    Assessment,
+    assess,
+    chance_f1,
+    class_units,
+    knee,
+)
+from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval
+from benchmark.statistics.metrics import (
+    accuracy,
+    best_threshold,
+    class_f1,
+    class_precision,
+    class_recall,
+    count,
+    decide,
+    default_average,
+    f1,
+    f1_of_counts,
+    per_class_f1,
+    scored_class_names,
+    scores,
+)
+from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics.sentences import listed, sentences, units_of
+from benchmark.statistics.ties import (
+    FAMILY_LEVEL,
+    PAIR_QUANTILE,
+    Pairs,
+    bounds_at,
+    compare_pairs,
+    hidden_loss,
+    loss_bounds,
+    range_quantile,
+    tie_groups,
+)
+
+__all__ = [
+    "DEFAULT_MARGIN",
+    "FAMILY_LEVEL",
+    "FEWEST_PER_CLASS",
+    "PAIR_QUANTILE",
+    "Assessment",
+    "Comparison",
+    "Interval",
+    "Mistakes",
+    "Pairs",
+    "Sample",
+    "accuracy",
+    "assess",
+    "best_threshold",
+    "bounds_at",
+    "chance_f1",
+    "class_f1",
+    "class_precision",
+    "class_recall",
+    "class_units",
+    "compare",
+    "compare_pairs",
+    "count",
+    "decide",
+    "default_average",
+    "f1",
+    "f1_interval",
+    "f1_of_counts",
+    "hidden_loss",
+    "knee",
+    "listed",
+    "loss_bounds",
+    "per_class_f1",
+    "range_quantile",
+    "resample",
+    "scored_class_names",
+    "scores",
+    "sentences",
+    "tie_groups",
+    "units_of",
+]

@@ -1,0 +1,206 @@
+"""What one validated sample can say of some classifiers: intervals, ties, what a choice may cost, the picks.
+
+The leaderboard and ``benchmark.statistics.compare`` are both made of this; nothing here reads files, knows a
+clock or imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmark.records import Float64, Int64
+from benchmark.statistics.metrics import Counts, f1_of_counts
+from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics.ties import Pairs, TieGroup, above, compare_pairs, loss_bounds, tie_groups
+
+DEFAULT_MARGIN = 0.02
+# Below this many images (groups) of the rarest class no interval is known to hold.
+FEWEST_PER_CLASS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picks:
+    """Positions of the classifiers that are worth a look, each for a reason of its own.
+
+    Attributes:
+        best: the highest F1 (the smaller of equals).
+        winner: the smallest whose loss bound is within the margin; the best where none is.
+        value: the knee of the front of F1 over the logarithm of size; None where the front has no knee.
+    """
+
+    best: int
+    winner: int
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """K classifiers on one sample.
+
+    Attributes:
+        sample: the validated images.
+        names: of the classifiers.
+        sizes: float64 (K,) bytes or any other price; equal where it is not known.
+        margin: F1 that may be given away for a smaller one.
+        repeats_f1: F1 of each repeat, K arrays float64 (R,).
+        intervals: float64 (K, 2) central 95 % intervals of ``f1``, as a statement about these decisions.
+        pairs: all pairwise comparisons.
+        groups: tie groups, best first.
+        loss_bounds: float64 (K,) upper 95 % bounds of the F1 that each gives away to the best, all together.
+        chance: float64 (K,) F1 that each would reach without a look at the images.
+        beats_chance: bool (K,) which are shown to be above it.
+        order: int64 (K,) positions by F1, then size, then name.
+        picks: None at chance level, or where a class has fewer than ``FEWEST_PER_CLASS`` images or groups.
+    """
+
+    sample: Sample
+    names: tuple[str, ...]
+    sizes: Float64
+    margin: float
+    repeats_f1: tuple[Float64, ...]
+    intervals: Float64
+    pairs: Pairs
+    groups: tuple[TieGroup, ...]
+    loss_bounds: Float64
+    chance: Float64
+    beats_chance: tuple[bool, ...]
+    order: Int64
+    picks: Picks | None
+
+    @property
+    def f1(self) -> Float64:
+        """F1, the mean over repeats, float64 (K,)."""
+        return self.pairs.f1
+
+    @property
+    def tied(self) -> tuple[int, ...]:
+        """Positions of the first tie group, in board order."""
+        first = set(self.groups[0].members.tolist())
+        return tuple(position for position in self.order.tolist() if position in first)
+
+    @property
+    def is_too_few(self) -> bool:
+        """Whether some class has too few images for its score to be known."""
+        return fewest_units(self.sample) < FEWEST_PER_CLASS
+
+    @property
+    def is_at_chance(self) -> bool:
+        """Whether the scores are those of guessing, rather than too few to show that they are not."""
+        if any(self.beats_chance):
+            return False
+        return not self.is_too_few or float(self.f1.max()) <= float(self.chance.max())
+
+
+def assess(
+    sample: Sample,
+    mistakes: Sequence[Mistakes],
+    *,
+    names: Sequence[str],
+    sizes: Sequence[float] | None = None,
+    margin: float = DEFAULT_MARGIN,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Assessment:
+    """Assess classifiers on one sample.
+
+    Args:
+        sample: the images, with groups where there are any.
+        mistakes: of K classifiers, at least one.
+        names: of them.
+        sizes: of them; None for equal ones.
+        margin: F1 that may be given away for a smaller one.
+        level: of the intervals.
+        resamples: of the bootstrap.
+        seed: of the draws.
+    """
+    pairs = compare_pairs(sample, mistakes)
+    ends = resample(sample, mistakes, resamples=resamples, seed=seed).intervals(level)
+    chance = np.array([chance_f1(sample, each) for each in mistakes])
+    prices = np.ones(len(names)) if sizes is None else np.asarray(sizes, np.float64)
+    found = Assessment(
+        sample=sample,
+        names=tuple(names),
+        sizes=prices,
+        margin=margin,
+        repeats_f1=tuple(each.f1(sample) for each in mistakes),
+        intervals=np.stack([np.minimum(ends[:, 0], pairs.f1), np.maximum(ends[:, 1], pairs.f1)], -1),
+        pairs=pairs,
+        groups=tie_groups(pairs, seed=seed),
+        loss_bounds=loss_bounds(pairs, seed=seed),
+        chance=chance,
+        beats_chance=tuple(above(pairs, chance, seed=seed).tolist()),
+        order=np.array(
+            sorted(range(len(names)), key=lambda k: (-pairs.f1[k], prices[k], names[k])), np.int64
+        ),
+        picks=None,
+    )
+    return found if found.is_too_few or found.is_at_chance else _with_picks(found)
+
+
+def _with_picks(found: Assessment) -> Assessment:
+    best = int(found.order[0])
+    within = [k for k in found.order.tolist() if found.loss_bounds[k] <= found.margin]
+    # Among equally small ones the first in order, that is the best, stays.
+    winner = min(within, key=lambda k: found.sizes[k], default=best)
+    return replace(found, picks=Picks(best=best, winner=winner, value=knee(found.f1, found.sizes)))
+
+
+def knee(f1: Float64, sizes: Float64) -> int | None:
+    """The point of the front of F1 over the logarithm of size that lies farthest above its chord.
+
+    That is the knee of Satopää, Albrecht, Irwin and Raghavan (Finding a "Kneedle" in a Haystack, 2011)
+    without smoothing. None for a front of fewer than three points, or one that bends nowhere upwards.
+
+    Args:
+        f1: float64 (K,).
+        sizes: float64 (K,), above 0.
+    """
+    front: list[int] = []
+    for k in sorted(range(len(f1)), key=lambda k: (sizes[k], -f1[k])):
+        if not front or f1[k] > f1[front[-1]]:
+            front.append(k)
+    if len(front) < 3:
+        return None
+    price, value = np.log(sizes[front]), f1[front]
+    rise = (value - value[0]) / (value[-1] - value[0]) - (price - price[0]) / (price[-1] - price[0])
+    return front[int(rise.argmax())] if rise.max() > 0 else None
+
+
+def class_units(sample: Sample) -> Int64:
+    """Images (or groups) that hold each class, int64 (C,); for one column the positive, then the negative."""
+    columns = (
+        sample.targets.T if sample.targets.shape[1] > 1 else np.vstack([sample.targets.T, ~sample.targets.T])
+    )
+    return np.array([len(np.unique(sample.units[column])) for column in columns], np.int64)
+
+
+def fewest_units(sample: Sample) -> int:
+    """Images (or groups) of the rarest class that occurs."""
+    units = class_units(sample)
+    return int(units[units > 0].min(initial=len(sample.units)))
+
+
+def chance_f1(sample: Sample, mistakes: Mistakes) -> float:
+    """The best F1 that needs no look at the images.
+
+    That is a constant answer, each class alone or all labels together, or this classifier's own decisions
+    dealt out at random, for whose F1 their expected counts stand.
+    """
+    positives, total = sample.positives, len(sample.targets)
+    answers = np.vstack([np.eye(len(positives)), np.ones(len(positives))])
+    if len(positives) == 1:
+        answers = np.array([[0.0], [1.0]])
+    missed, alarms = mistakes.totals
+    decided_share = ((positives - missed + alarms) / max(total, 1)).mean(0)
+    shares = np.vstack([answers, decided_share])
+    counts = Counts(
+        tp=shares * positives,
+        fp=shares * sample.negatives,
+        fn=(1 - shares) * positives,
+        tn=(1 - shares) * sample.negatives,
+    )
+    return float(f1_of_counts(counts, sample.average).max())

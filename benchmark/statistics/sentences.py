@@ -1,0 +1,88 @@
+"""What an assessment says, in whole sentences, each with its condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchmark.statistics.assessment import Assessment
+
+_MOST_NAMES = 5
+
+
+def sentences(found: Assessment, *, grouped: bool) -> tuple[str, ...]:
+    """Who is tied, who is picked and why, who is behind; nothing of that at chance or of too few images.
+
+    Args:
+        found: the assessment.
+        grouped: whether related images were kept together.
+    """
+    if found.picks is None:
+        return ()
+    units = units_of(found, grouped=grouped)
+    return (*_ties(found, units), *_picks(found), *_behind(found))
+
+
+def units_of(found: Assessment, *, grouped: bool) -> str:
+    """``398 images``, or with groups ``398 images in 41 groups``."""
+    images, units = len(found.sample.targets), found.sample.unit_count
+    return f"{images:,} images in {units:,} groups" if grouped else f"{images:,} images"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, the first few of many."""
+    if len(names) > _MOST_NAMES + 1:
+        return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _ties(found: Assessment, units: str) -> Iterator[str]:
+    tied = [found.names[k] for k in found.tied]
+    if len(found.names) == 1:
+        yield f"{tied[0]} is the only one that was scored: nothing was compared."
+    elif len(tied) == 1:
+        yield f"{tied[0]} is better than all others on {units}, all comparisons together."
+    else:
+        yield f"{len(tied)} of {len(found.names)} cannot be told from the best on {units}: {listed(tied)}."
+
+
+def _picks(found: Assessment) -> Iterator[str]:
+    picks = found.picks
+    assert picks is not None
+    if len(found.names) == 1:
+        return
+    winner, best, bound = found.names[picks.winner], found.names[picks.best], found.loss_bounds[picks.winner]
+    condition = "on new images like these, in this class mix"
+    if bound > found.margin:
+        yield (
+            f"Winner {winner}, the best score: none is sure to give away at most {found.margin:g} F1 "
+            f"({winner} itself up to {bound:.3f}, {condition})."
+        )
+    else:
+        which = "the best score, sure to give" if winner == best else "the smallest that gives"
+        yield (
+            f"Winner {winner}, {which} away at most {found.margin:g} F1 (upper 95 % bound {bound:.3f}, "
+            f"{condition})."
+        )
+    if picks.value is not None and picks.value not in (picks.winner, picks.best):
+        gap = found.f1[picks.best] - found.f1[picks.value]
+        yield (
+            f"Best value {found.names[picks.value]}: beyond it, size buys least F1 "
+            f"({gap:.3f} below the best score, {_share(found, picks.value)} of its size)."
+        )
+
+
+def _share(found: Assessment, position: int) -> str:
+    assert found.picks is not None
+    return f"{100 * found.sizes[position] / found.sizes[found.picks.best]:.0f} %"
+
+
+def _behind(found: Assessment) -> Iterator[str]:
+    tied = set(found.tied)
+    behind = [k for k in found.order.tolist() if k not in tied]
+    if behind:
+        gap = found.f1.max() - found.f1[behind[0]]
+        verb = "is" if len(behind) == 1 else "are"
+        yield (
+            f"{len(behind)} {verb} clearly behind: {listed([found.names[k] for k in behind])}; the best of "
+            f"them, {found.names[behind[0]]}, by {gap:.3f} F1."
+        )

@@ -1,0 +1,8 @@
+"""The simulation beside this file, importable by tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent))
