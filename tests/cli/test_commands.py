@@ -186,6 +186,7 @@ def test_the_columns_come_in_the_agreed_order(ranked: Place) -> None:
         "family",
         "source",
         "status",
+        "pick",
         "tie_group",
         "val_f1",
         "val_f1_low",
