@@ -185,6 +185,7 @@ class ImageSet:
             the image. A file that is listed in two parts stands here with itself.
         files: distinct files that were found, those left out included; 0 where that is not known.
         notes: facts about how the data was read, one line per kind.
+        bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
     """
 
     name: str
@@ -202,6 +203,7 @@ class ImageSet:
     crossings: tuple[tuple[str, str, str, str], ...] = ()
     files: int = 0
     notes: tuple[str, ...] = ()
+    bit_depth: int = 16
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", Texts.of(self.paths))
@@ -221,6 +223,8 @@ class ImageSet:
             "task": self.task,
             "positive": self.positive,
             "given": self.split.given,
+            # Absent where it is the usual one, so that older fingerprints stay what they are.
+            **({} if self.bit_depth == 16 else {"bit_depth": self.bit_depth}),
         }
         digest.update(json.dumps(header, sort_keys=True).encode())
         digest.update(Texts.of(self.image_ids).letters)
@@ -583,6 +587,7 @@ class Manifest:
         files: file name -> SHA-256 of the model files beside the manifest.
         average: of F1, precision and recall in ``metrics``; None in a manifest that does not say it, where it
             was the task's default.
+        bit_depth: 12 or 16: bits that the greys of 16-bit files were read with.
     """
 
     schema: int
@@ -605,6 +610,7 @@ class Manifest:
     versions: Mapping[str, str]
     files: Mapping[str, str]
     average: Average | None = None
+    bit_depth: int = 16
 
 
 class Observer(Protocol):

@@ -52,7 +52,7 @@ def add_data(parser: argparse.ArgumentParser, *, optional: bool = False, split: 
     if split:
         _add_splitting(group)
     else:
-        parser.set_defaults(positive=None, groups=None)
+        parser.set_defaults(positive=None, groups=None, bit_depth=None)
     group.add_argument("--strict", action="store_true", help="a file that cannot be decoded ends the run")
     group.add_argument("--follow-links", action="store_true", help="allow links that leave DATA")
     group.add_argument(
@@ -87,6 +87,12 @@ def _add_splitting(group: argparse._ArgumentGroup) -> None:
         "--groups",
         metavar="COLUMN|REGEX|auto|none",
         help="keep related images on the same side of every split",
+    )
+    group.add_argument(
+        "--bit-depth",
+        type=bit_depth,
+        metavar="auto|12|16",
+        help="bits used by the greys of 16-bit files (default auto: 12 where none holds a grey above 4,095)",
     )
 
 
@@ -318,6 +324,7 @@ def data_options(arguments: argparse.Namespace) -> DataOptions:
         max_pixels=arguments.max_pixels,
         limit=arguments.limit,
         layout=Layout(arguments.layout),
+        bit_depth=arguments.bit_depth,
     )
 
 
@@ -338,6 +345,11 @@ def head_protocol(arguments: argparse.Namespace) -> HeadProtocol:
         balanced=arguments.class_weight == "balanced",
         seed=arguments.seed,
     )
+
+
+def bit_depth(text: str) -> int | None:
+    """``auto`` is None."""
+    return None if text == _AUTO else int(_member(("12", "16"), text))
 
 
 def engine(text: str) -> Engine | None:

@@ -292,7 +292,13 @@ def _explained(arguments: argparse.Namespace, explainer: Explainer, path: Path) 
 
     description = explainer.description
     most = arguments.max_pixels or DataOptions().max_pixels
-    pixels = load_pixels(path, description.input_size, description.resize, max_pixels=most)
+    pixels = load_pixels(
+        path,
+        description.input_size,
+        description.resize,
+        max_pixels=most,
+        bit_depth=description.bit_depth,
+    )
     return explain_png(explainer, pixels, threshold=arguments.threshold)
 
 
@@ -315,7 +321,7 @@ def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
         images = load_images(
             arguments.data,
             cache=arguments.cache,
-            options=read.data_options(arguments),
+            options=replace(read.data_options(arguments), bit_depth=predictor.description.bit_depth),
             known=predictor.description.known_labels,
             observer=observer,
         )

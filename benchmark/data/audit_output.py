@@ -107,7 +107,7 @@ def write_pair_sheet(report: AuditReport, images: ImageSet, folder: Path) -> Non
     except OSError as error:
         raise storage_error(error, path) from error
     if report.pairs:
-        write_whole(path, draw_pairs(report.pairs[:SHEET_PAIRS], images.root), root=folder)
+        write_whole(path, draw_pairs(report.pairs[:SHEET_PAIRS], images.root, images.bit_depth), root=folder)
 
 
 def _csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:

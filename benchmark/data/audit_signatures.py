@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmark.data.decode import NO_LIMIT, glance
+from benchmark.data.decode import FULL_DEPTH, NO_LIMIT, glance
 from benchmark.data.files import read_regular
 from benchmark.data.workers import map_in_order
 from benchmark.errors import DataError, StorageFull
@@ -110,7 +110,8 @@ def _records(
     images: ImageSet, cache: Path, rows: Int64 | None, observer: Observer | None
 ) -> tuple[Records, npt.NDArray[np.bytes_]]:
     """Everything that is known, that of the wanted rows included, and the wanted image ids."""
-    folder = cache / "audit" / f"signatures-{SCHEMA}"
+    depth = "" if images.bit_depth == FULL_DEPTH else f"-{images.bit_depth}bit"
+    folder = cache / "audit" / f"signatures-{SCHEMA}{depth}"
     chosen = np.arange(len(images)) if rows is None else rows
     known = _read_parts(folder)
     wanted = np.array([images.image_ids[row] for row in chosen], dtype="S64")
@@ -163,7 +164,7 @@ def _record(images: ImageSet, row: int) -> Records | None:
         content = read_regular(images.root / images.paths[row])
         if sha256_bytes(content) != images.image_ids[row]:
             return None
-        seen = glance(content, _LOOK_SIDE, max_pixels=NO_LIMIT)
+        seen = glance(content, _LOOK_SIDE, max_pixels=NO_LIMIT, bit_depth=images.bit_depth)
     except DataError:
         return None
     small = Image.fromarray(seen.pixels)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from benchmark.cells import printable
-from benchmark.data.decode import MAX_PIXELS, glance
+from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, glance
 from benchmark.data.files import read_regular
 from benchmark.errors import DataError
 from benchmark.records import ImageSet, Int64
@@ -32,12 +32,13 @@ _RED, _AMBER, _GREY = (200, 30, 40), (214, 140, 0), (190, 195, 200)
 _MOST_PIXELS = 4 * MAX_PIXELS
 
 
-def draw_pairs(pairs: Sequence[AuditPair], root: Path) -> bytes:
+def draw_pairs(pairs: Sequence[AuditPair], root: Path, bit_depth: int = FULL_DEPTH) -> bytes:
     """Pairs side by side, three to a row, each with its paths, labels, parts and what is wrong.
 
     Args:
         pairs: at least one, in the order to draw.
         root: folder that their paths are relative to.
+        bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
 
     Returns:
         A PNG file. A red frame marks pairs with two labels or in two parts, amber near-duplicates.
@@ -51,11 +52,13 @@ def draw_pairs(pairs: Sequence[AuditPair], root: Path) -> bytes:
     for position, pair in enumerate(pairs):
         left = _MARGIN + (position % columns) * (width + _MARGIN)
         top = _MARGIN + (position // columns) * (height + _MARGIN)
-        _draw_pair(sheet, pair, root, (left, top))
+        _draw_pair(sheet, pair, root, (left, top), bit_depth)
     return _png(sheet)
 
 
-def _draw_pair(sheet: Image.Image, pair: AuditPair, root: Path, corner: tuple[int, int]) -> None:
+def _draw_pair(
+    sheet: Image.Image, pair: AuditPair, root: Path, corner: tuple[int, int], bit_depth: int
+) -> None:
     left, top = corner
     pen = ImageDraw.Draw(sheet)
     bad = pair.conflict or pair.straddles
@@ -63,7 +66,7 @@ def _draw_pair(sheet: Image.Image, pair: AuditPair, root: Path, corner: tuple[in
     pen.text((left, top), _verdict(pair), _RED if bad else _INK, font=_font(12))
     top += _LINE + 2
     for offset, path in ((0, pair.first), (_SIDE + 4, pair.second)):
-        sheet.paste(thumbnail(root / path, _SIDE), (left + offset, top))
+        sheet.paste(thumbnail(root / path, _SIDE, bit_depth), (left + offset, top))
         pen.rectangle(
             (left + offset, top, left + offset + _SIDE - 1, top + _SIDE - 1), outline=colour, width=3
         )
@@ -110,15 +113,16 @@ def draw_groups(images: ImageSet, groups: Int64, *, most: int = 40) -> bytes:
         shown = np.linspace(0, len(rows) - 1, min(len(rows), _GROUP_COLUMNS)).round().astype(int)
         for column, row in enumerate(rows[place] for place in shown):
             corner = (_MARGIN + column * (_GROUP_SIDE + 4), top + _LINE + 1)
-            sheet.paste(thumbnail(images.root / images.paths[row], _GROUP_SIDE), corner)
+            picture = thumbnail(images.root / images.paths[row], _GROUP_SIDE, images.bit_depth)
+            sheet.paste(picture, corner)
     return _png(sheet)
 
 
-def thumbnail(path: Path, side: int) -> Image.Image:
+def thumbnail(path: Path, side: int, bit_depth: int = FULL_DEPTH) -> Image.Image:
     """An upright square RGB picture of ``side`` pixels, the whole image on grey; a cross when unreadable."""
     square = Image.new("RGB", (side, side), (228, 230, 232))
     try:
-        seen = glance(read_regular(path), 2 * side, max_pixels=_MOST_PIXELS)
+        seen = glance(read_regular(path), 2 * side, max_pixels=_MOST_PIXELS, bit_depth=bit_depth)
     except DataError:
         ImageDraw.Draw(square).line((0, 0, side, side), _RED, 2)
         return square

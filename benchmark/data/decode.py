@@ -6,7 +6,7 @@ What it does beyond calling Pillow:
 - the size in the header is checked before any pixel is decoded;
 - EXIF (and TIFF) orientation is applied;
 - transparency is composited on white, the page that a browser shows behind an image;
-- 16-bit greys are scaled to 8 bits (65535 becomes 255) instead of clipped;
+- 16-bit greys are scaled to 8 bits instead of clipped: 65535 becomes 255, with 12 bits asked for 4095 does;
 - animations give their first frame;
 - a file that ends too early is refused, never filled with grey;
 - floating-point and 32-bit pixels are refused: what is white among them is anybody's guess.
@@ -29,6 +29,7 @@ from io import BytesIO
 from typing import Final, cast
 
 import numpy as np
+import numpy.typing as npt
 import PIL
 from PIL import (
     AvifImagePlugin,
@@ -48,6 +49,9 @@ from benchmark.errors import DataError
 from benchmark.records import UInt8
 
 MAX_PIXELS: Final = 50_000_000
+FULL_DEPTH: Final = 16
+TWELVE_BITS: Final = 12
+"""What many industrial and medical cameras deliver, in files of 16 bits."""
 NO_LIMIT: Final = sys.maxsize
 """For bytes that were already accepted under the limit that their user chose."""
 HEADER_BYTES: Final = 16
@@ -58,6 +62,8 @@ HEADER_BYTES: Final = 16
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
 
 _ORIENTATION_TAG = 0x0112
+_BITS_TAG = 258
+_PNG_DEPTH = 24
 _TURNS: dict[int, Callable[[UInt8], UInt8]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -199,33 +205,36 @@ def _format_of(head: bytes) -> _Format | None:
     return next((known for known in _FORMATS if known.matches(head)), None)
 
 
-def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8:
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FULL_DEPTH) -> UInt8:
     """Decode an image file.
 
     Args:
         content: the whole file: JPEG, PNG, BMP, GIF, WebP, TIFF, and AVIF and HEIC where libraries are there.
         max_pixels: images whose header declares more are refused before decoding.
+        bit_depth: 12 or 16: how many bits of the greys of 16-bit files are used; with 12, 4095 is white.
 
     Returns:
         uint8 (H, W, 3), RGB, upright; treat it as read-only.
 
     Raises:
-        DataError: not an image of these formats, too large, damaged or cut off; ``what`` is the reason.
+        DataError: not an image of these formats, too large, damaged or cut off, or greys above the bit depth;
+            ``what`` is the reason.
     """
     image = _open(content, max_pixels)
     try:
-        return _upright_rgb(image, content)
+        return _upright_rgb(image, content, bit_depth)
     except _PARSER_ERRORS as error:
         raise _damaged(image.format or "image", error) from error
 
 
-def glance(content: bytes, side: int, *, max_pixels: int = MAX_PIXELS) -> Glance:
+def glance(content: bytes, side: int, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FULL_DEPTH) -> Glance:
     """Decode an image for a look at it: like ``decode``, but a large JPEG at a fraction of its size.
 
     Args:
         content: the whole file.
         side: pixels of the shorter side that are enough.
         max_pixels: as for ``decode``.
+        bit_depth: as for ``decode``.
 
     Raises:
         DataError: as for ``decode``.
@@ -235,19 +244,33 @@ def glance(content: bytes, side: int, *, max_pixels: int = MAX_PIXELS) -> Glance
     try:
         if image.format == "JPEG":
             image.draft("RGB", (side, side))
-        pixels = _upright_rgb(image, content, whole=image.size == size)
+        pixels = _upright_rgb(image, content, bit_depth, whole=image.size == size)
         return Glance(pixels=pixels, captured=_capture_time(image))
     except _PARSER_ERRORS as error:
         raise _damaged(image.format or "image", error) from error
 
 
-def check_decodable(content: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
-    """Why these bytes cannot be decoded, as one clause; empty when they can."""
+def check_decodable(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[str, int]:
+    """Why these bytes cannot be decoded, as one clause, empty when they can; and their largest 16-bit grey.
+
+    The latter is 0 where the image has no greys of 16 bits, or the file itself says how many they have.
+    """
     try:
-        decode(content, max_pixels=max_pixels)
+        image = _open(content, max_pixels)
+        try:
+            _upright_rgb(image, content, FULL_DEPTH)
+        except _PARSER_ERRORS as error:
+            raise _damaged(image.format or "image", error) from error
     except DataError as error:
-        return f"{error.what}: {error.got}" if error.got else error.what
-    return ""
+        return f"{error.what}: {error.got}" if error.got else error.what, 0
+    sixteen = image.mode.startswith("I;16") and _declared_bits(image) == FULL_DEPTH
+    return "", int(np.asarray(image).max()) if sixteen else 0
+
+
+def beyond_depth(peak: int, bit_depth: int) -> str:
+    """Why an image with such greys is not read with such a bit depth, as one clause; empty when it is."""
+    white = 2**bit_depth - 1
+    return f"greys of up to {peak:,}, where {white:,} is white: {bit_depth} bits" if peak > white else ""
 
 
 def _open(content: bytes, max_pixels: int) -> Image.Image:
@@ -295,12 +318,13 @@ def _text(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
-def _upright_rgb(image: Image.Image, content: bytes, *, whole: bool = True) -> UInt8:
+def _upright_rgb(image: Image.Image, content: bytes, bit_depth: int, *, whole: bool = True) -> UInt8:
     plain_jpeg = image.format == "JPEG" and image.mode == "RGB"
     pixels = fast_pixels(content) if whole and plain_jpeg else None
     if pixels is None:
         image.load()
-        pixels = np.asarray(_to_rgb(image))
+        _check_deep_colours(image, content)
+        pixels = np.asarray(_to_rgb(image, bit_depth))
     # Read after loading: PNG may carry its EXIF behind the pixels, and TIFF files come out upright already.
     turn = _TURNS.get(_orientation(image))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
@@ -324,11 +348,11 @@ def _capture_time(image: Image.Image) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, bit_depth: int) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
-        return _from_sixteen_bits(image)
+        return _from_sixteen_bits(np.asarray(image), min(bit_depth, _declared_bits(image)))
     if image.mode in {"I", "F"}:
         raise _NoFixedRangeError({"I": "32-bit integers", "F": "floating-point numbers"}[image.mode])
     if image.has_transparency_data or image.mode in {"La", "RGBa"}:
@@ -336,9 +360,33 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # the nearest of 256 levels
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+def _check_deep_colours(image: Image.Image, content: bytes) -> None:
+    """Refuse 12-bit colours in a file of 16 bits: Pillow keeps 16 levels of almost black."""
+    if image.mode not in {"RGB", "RGBA", "LA"}:
+        return
+    declared = getattr(image, "tag_v2", {}).get(_BITS_TAG, ())
+    if 16 in declared or (image.format == "PNG" and content[_PNG_DEPTH] == 16):
+        colours = np.asarray(image)[..., : len(image.mode.removesuffix("A"))]
+        if 0 < colours.max() < 16:
+            raise DataError(
+                "not supported: 16-bit colours below 4,096, of which only the high 8 bits can be read",
+                next_step="Convert the images to 8 bits.",
+            )
+
+
+def _declared_bits(image: Image.Image) -> int:
+    """Bits of each grey of a 16-bit image as its file says; TIFF files may pack 12."""
+    declared = getattr(image, "tag_v2", {}).get(_BITS_TAG)
+    return TWELVE_BITS if declared == (TWELVE_BITS,) else FULL_DEPTH
+
+
+def _from_sixteen_bits(greys: npt.NDArray[np.uint16], bits: int) -> Image.Image:
+    reason = beyond_depth(int(greys.max()), bits)
+    if reason:
+        raise DataError(reason, next_step="Read the images with 16 bits.")
+    white = 2**bits - 1
+    levels = (greys.astype(np.uint32) * 255 + white // 2) // white  # the nearest of 256
+    return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-from benchmark.data.decode import decode
+from benchmark.data.decode import FULL_DEPTH, decode
 from benchmark.data.resize import resize_pixels
 from benchmark.errors import DataError
 from benchmark.records import Resize
@@ -20,9 +20,14 @@ _SIDE = 24
 _DIGITS = 16
 
 
+def decoder_name(bit_depth: int = FULL_DEPTH) -> str:
+    """The decoder as in embedding keys: ``pixels-`` and a digest of the pixels; ``-12bit`` for 12."""
+    return pixels_name() + ("" if bit_depth == FULL_DEPTH else f"-{bit_depth}bit")
+
+
 @functools.cache
-def decoder_name() -> str:
-    """The decoder as it stands in embedding keys: ``pixels-`` and a digest of the pixels."""
+def pixels_name() -> str:
+    """``pixels-`` and a digest of the pixels."""
     digest = hashlib.sha256()
     for path in sorted(_PICTURES.iterdir()):
         digest.update(path.name.encode())

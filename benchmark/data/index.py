@@ -18,7 +18,7 @@ import numpy.typing as npt
 from benchmark.data.files import Stamp
 from benchmark.storage import MOST_LIST_BYTES, parse_json, read_small, write_whole
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _ROW = np.dtype(
     [
         ("path", "<u8"),
@@ -28,6 +28,7 @@ _ROW = np.dtype(
         ("inode", "<u8"),
         ("id", "S32"),
         ("reason", "<i4"),
+        ("peak", "<i4"),
     ]
 )
 _DIGEST_BYTES = 32
@@ -40,16 +41,18 @@ class Finding:
     Attributes:
         image_id: SHA-256 of its bytes, hexadecimal; empty when it could not be read.
         reason: why it is left out; empty when it is decodable.
+        peak: its largest grey where these have 16 bits, else 0.
     """
 
     image_id: str
     reason: str
+    peak: int = 0
 
 
 class Index:
     """Findings by (path, stamp), and reasons by image id.
 
-    What was loaded stays in arrays (80 bytes a file): a million Python tuples would be half a gigabyte.
+    What was loaded stays in arrays (84 bytes a file): a million Python tuples would be half a gigabyte.
     """
 
     def __init__(self, file: Path, reasons: list[str], rows: npt.NDArray[Any]) -> None:
@@ -93,15 +96,16 @@ class Index:
         if row.item()[:5] != (key, stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode):
             return None
         identity = self._rows["id"][position : position + 1].tobytes()  # a scalar would lose trailing zeros
-        return Finding(identity.hex(), self._reasons[int(row["reason"])])
+        return Finding(identity.hex(), self._reasons[int(row["reason"])], int(row["peak"]))
 
-    def verdict(self, image_id: str) -> str | None:
-        """The reason known for these bytes (empty: decodable), or None."""
+    def verdict(self, image_id: str) -> Finding | None:
+        """What is known of these bytes, or None."""
         wanted = np.frombuffer(bytes.fromhex(image_id), "S32")
         position = int(np.searchsorted(self._ids, wanted)[0])
         if position == len(self._ids) or self._ids[position] != wanted[0]:
             return None
-        return self._reasons[int(self._rows["reason"][self._by_id[position]])]
+        row = self._rows[self._by_id[position]]
+        return Finding(image_id, self._reasons[int(row["reason"])], int(row["peak"]))
 
     def add(self, path: str, stamp: Stamp, finding: Finding) -> None:
         """Remember a finding."""
@@ -109,7 +113,7 @@ class Index:
         if number == len(self._reasons):
             self._reasons.append(finding.reason)
         numbers = (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode)
-        row = (_path_key(path), *numbers, bytes.fromhex(finding.image_id), number)
+        row = (_path_key(path), *numbers, bytes.fromhex(finding.image_id), number, finding.peak)
         self._fresh += np.array(row, _ROW).tobytes()
 
     def save(self, paths: Iterable[str]) -> None:

@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 
 from benchmark.cells import printable
-from benchmark.data.decode import decoder_version
+from benchmark.data.bit_depth import find_bit_depth
+from benchmark.data.decode import FULL_DEPTH, beyond_depth, decoder_version
 from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
@@ -87,9 +88,13 @@ def _merged(listing: Listing, index: Index, options: DataOptions, observer: Obse
     )
     findings = dict(zip(paths, scanner.scan(paths), strict=True))
     merged = _Merge()
+    merged.bit_depth, merged.depth_notes = find_bit_depth(
+        [finding.peak for finding in findings.values() if not finding.reason], options.bit_depth
+    )
     for entry in sorted(listing.entries, key=lambda entry: (entry.part or Part.TRAIN, entry.path)):
         finding = findings[entry.path]
-        merged.add(entry, finding.image_id, finding.reason)
+        reason = finding.reason or beyond_depth(finding.peak, merged.bit_depth)
+        merged.add(entry, finding.image_id, reason)
     return merged
 
 
@@ -223,6 +228,8 @@ class _Merge:
     files: dict[str, list[Entry]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
     repeats: int = 0
+    bit_depth: int = FULL_DEPTH
+    depth_notes: tuple[str, ...] = ()
 
     def add(self, entry: Entry, image_id: str, reason: str) -> None:
         """Take in one entry."""
@@ -298,7 +305,8 @@ def _assemble(listing: Listing, merged: _Merge, options: DataOptions, known: Kno
         duplicates=tuple(_duplicates(files.values())),
         crossings=tuple(_crossings(files.values())),
         files=len({each.path for each in listing.entries} | {each.path for each in listing.rejected}),
-        notes=(*listing.notes, *_repeats_note(merged.repeats)),
+        notes=(*listing.notes, *_repeats_note(merged.repeats), *merged.depth_notes),
+        bit_depth=merged.bit_depth,
     )
 
 

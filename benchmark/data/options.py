@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.data.decode import MAX_PIXELS
+from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, TWELVE_BITS
 from benchmark.data.listing import Layout
 from benchmark.errors import ArgumentError
 from benchmark.records import Task
@@ -26,6 +26,7 @@ class DataOptions:
         jobs: threads; 0 uses all cores.
         layout: of a folder: ``auto`` finds train, val and test and stops where folders could be parts or
             classes; ``classes`` takes every top-level folder for a class.
+        bit_depth: 12 or 16: bits that the greys of 16-bit files use; None finds out from their values.
     """
 
     positive: str | None = None
@@ -37,10 +38,13 @@ class DataOptions:
     limit: int | None = None
     jobs: int = 0
     layout: Layout = Layout.AUTO
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ArgumentError("must be at least 1", where="--limit", got=self.limit)
+        if self.bit_depth not in (None, TWELVE_BITS, FULL_DEPTH):
+            raise ArgumentError("must be 12, 16 or left out", where="bit_depth", got=self.bit_depth)
         if self.max_pixels < 1:
             raise ArgumentError("must be at least 1", where="max_pixels", got=self.max_pixels)
         if self.jobs < 0:

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmark.data.decode import MAX_PIXELS, decode
+from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, decode
 from benchmark.data.files import read_regular
 from benchmark.errors import DataError
 from benchmark.records import Float32, Int64, Resize, UInt8
@@ -20,7 +20,12 @@ _LARGEST_KEPT: Final = 1 << 21
 
 
 def load_pixels(
-    path: Path, size: int, resize: Resize = Resize.BILINEAR, *, max_pixels: int = MAX_PIXELS
+    path: Path,
+    size: int,
+    resize: Resize = Resize.BILINEAR,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    bit_depth: int = FULL_DEPTH,
 ) -> UInt8:
     """Read, decode and resize one image file.
 
@@ -29,6 +34,7 @@ def load_pixels(
         size: side S in pixels.
         resize: how.
         max_pixels: images whose header declares more are refused before decoding.
+        bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
 
     Returns:
         uint8 (S, S, 3), RGB.
@@ -37,7 +43,9 @@ def load_pixels(
         DataError: the file cannot be read or decoded; ``where`` is the path.
     """
     try:
-        return resize_pixels(decode(read_regular(path), max_pixels=max_pixels), size, resize)
+        return resize_pixels(
+            decode(read_regular(path), max_pixels=max_pixels, bit_depth=bit_depth), size, resize
+        )
     except DataError as error:
         raise DataError(error.what, where=path, got=error.got, next_step=error.next_step) from error
 

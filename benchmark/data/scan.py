@@ -95,12 +95,10 @@ class Scanner:
         except DataError as error:
             return None, Finding("", error.what), False, False
         image_id = sha256_bytes(content)
-        reason = self.index.verdict(image_id)
-        decoded = reason is None
-        if reason is None:
-            reason = check_decodable(content, max_pixels=self.max_pixels)
+        known = self.index.verdict(image_id)
+        finding = known or Finding(image_id, *check_decodable(content, max_pixels=self.max_pixels))
         settled = time.time_ns() - stamp.ctime_ns > _SETTLED_NS
-        return (stamp if settled else None), Finding(image_id, reason), True, decoded
+        return (stamp if settled else None), finding, True, known is None
 
     def _tell_started(self, total: int) -> None:
         if self.observer:

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmark.data.decode import MAX_PIXELS, decode
+from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, decode
 from benchmark.data.files import read_regular
 from benchmark.data.resize import resize_pixels
 from benchmark.data.workers import map_in_order
@@ -144,6 +144,7 @@ class Scratch:
         *,
         root: Path = _HERE,
         max_pixels: int = MAX_PIXELS,
+        bit_depth: int = FULL_DEPTH,
         observer: Observer | None = None,
     ) -> None:
         """Decode and resize every image into its row, in order, on threads.
@@ -154,6 +155,7 @@ class Scratch:
             jobs: threads; 0 uses all cores.
             root: folder that relative paths start from.
             max_pixels: images whose header declares more are refused before decoding.
+            bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
             observer: told how many rows are ready.
 
         Raises:
@@ -168,7 +170,9 @@ class Scratch:
             for row in rows:
                 if self._stop.is_set():
                     raise JobError("decoding was stopped", where=self.folder, next_step="Run again.")
-                self._put(row, _verified(root / paths[row], self.image_ids[row], max_pixels), resize)
+                self._put(
+                    row, _verified(root / paths[row], self.image_ids[row], max_pixels, bit_depth), resize
+                )
             return rows.stop
 
         with self._filling(), closing(map_in_order(fill_rows, chunks, jobs)) as filled:
@@ -255,13 +259,13 @@ def _tell(observer: Observer | None, event: str, count: int) -> None:
         getattr(observer, event)(TASK, count)
 
 
-def _verified(path: Path, image_id: str, max_pixels: int) -> UInt8:
+def _verified(path: Path, image_id: str, max_pixels: int, bit_depth: int) -> UInt8:
     """Decoded pixels of a file that still holds the bytes it was identified by."""
     try:
         content = read_regular(path)
         if sha256_bytes(content) != image_id:
             raise DataError("it changed during the run", next_step="Run again when nothing writes to it.")
-        return decode(content, max_pixels=max_pixels)
+        return decode(content, max_pixels=max_pixels, bit_depth=bit_depth)
     except DataError as error:
         raise DataError(error.what, where=path, got=error.got, next_step=error.next_step) from error
 

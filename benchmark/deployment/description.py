@@ -51,6 +51,7 @@ class Deployment:
         files: file name relative to the description -> SHA-256.
         recipe: name of the fine-tuning recipe; empty in descriptions that do not say.
         average: of F1 over classes, as fine-tuning used it; None takes the task's usual one.
+        bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
         source_sha256: of the ``model.keras`` that was exported; empty in descriptions that do not say.
     """
 
@@ -74,6 +75,7 @@ class Deployment:
     recipe: str = ""
     average: Average | None = None
     source_sha256: str = ""
+    bit_depth: int = 16
 
     @property
     def known_labels(self) -> KnownLabels:
@@ -134,6 +136,7 @@ def describe(
         recipe=manifest.recipe,
         average=manifest.average,
         source_sha256=manifest.files[MODEL],
+        bit_depth=manifest.bit_depth,
     )
 
 
@@ -193,6 +196,7 @@ def _check_fields(description: Deployment, path: Path) -> None:
         "input_dtype": description.input_dtype != "uint8",
         "average": (description.average is Average.BINARY) and description.task is not Task.BINARY,
         "source_sha256": bool(description.source_sha256) and not _SHA256.fullmatch(description.source_sha256),
+        "bit_depth": description.bit_depth not in (12, 16),
         "files": not description.files or not all(map(_stays_inside, description.files)),
         "model": not _stays_inside(description.model),
     }

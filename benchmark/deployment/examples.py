@@ -123,7 +123,12 @@ def read(path):
     if photo.mode in ("I", "F"):
         sys.exit(f"{{path}}: pixel values have no fixed range")
     if photo.mode.startswith("I;16"):  # 16-bit grey to 8 bits
-        photo = Image.fromarray(((np.asarray(photo) + 128.0) // 257).astype(np.uint8))
+        packed = getattr(photo, "tag_v2", {{}}).get(258) == (12,)
+        white = 2 ** (12 if packed else info["bit_depth"]) - 1
+        greys = np.asarray(photo).astype(int)
+        if greys.max() > white:
+            sys.exit(f"{{path}}: greys of up to {{greys.max()}}, where {{white}} is white")
+        photo = Image.fromarray(((greys * 255 + white // 2) // white).astype(np.uint8))
     if photo.has_transparency_data or photo.mode in ("La", "RGBa"):  # what is transparent shows a white page
         layer = photo.convert("RGBA")
         photo = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -200,7 +205,13 @@ def check_example(folder: Path, predictor: Predictor, photos: Sequence[Path]) ->
     largest = 0.0
     for photo, line in zip(photos, printed.getvalue().splitlines(), strict=True):
         seen = np.asarray(names["read"](str(photo)))
-        wanted = load_pixels(photo, description.input_size, description.resize, max_pixels=sys.maxsize)[None]
+        wanted = load_pixels(
+            photo,
+            description.input_size,
+            description.resize,
+            max_pixels=sys.maxsize,
+            bit_depth=description.bit_depth,
+        )[None]
         if seen.dtype != wanted.dtype or not np.array_equal(seen, wanted):
             raise _differs(photo, "the pixels that predict sees", _pixel_difference(seen, wanted))
         answer = np.asarray(names["run"](seen), np.float32)[None]

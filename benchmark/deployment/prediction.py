@@ -198,7 +198,13 @@ def _load(listed: Listed, description: Deployment, max_pixels: int) -> UInt8 | s
     if listed.reason:
         return listed.reason
     try:
-        return load_pixels(listed.path, description.input_size, description.resize, max_pixels=max_pixels)
+        return load_pixels(
+            listed.path,
+            description.input_size,
+            description.resize,
+            max_pixels=max_pixels,
+            bit_depth=description.bit_depth,
+        )
     except DataError as error:
         return f"{error.what}: {error.got}" if error.got else error.what
 

@@ -125,7 +125,8 @@ def _pixels(row: Listed, root: Path, manifest: Manifest) -> UInt8:
         if sha256_bytes(content) != row.image_id:
             raise DataError("an image with other bytes than it was trained with")
         # However large: training accepted these very bytes.
-        return resize_pixels(decode(content, max_pixels=sys.maxsize), manifest.input_size, manifest.resize)
+        image = decode(content, max_pixels=sys.maxsize, bit_depth=manifest.bit_depth)
+        return resize_pixels(image, manifest.input_size, manifest.resize)
     except DataError as error:
         raise _not_there(path, str(error)) from error
 

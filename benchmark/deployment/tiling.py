@@ -217,7 +217,9 @@ def _predict_one(
     if listed.reason:
         return _not_read(path, listed.reason, predictor)
     try:
-        photo = decode(read_regular(path), max_pixels=options.max_pixels)
+        photo = decode(
+            read_regular(path), max_pixels=options.max_pixels, bit_depth=predictor.description.bit_depth
+        )
     except DataError as error:
         return _not_read(path, f"{error.what}: {error.got}" if error.got else error.what, predictor)
     result = predict_photo(predictor, photo, options)

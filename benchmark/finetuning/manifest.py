@@ -93,6 +93,7 @@ def _check_meaning(path: Path, manifest: Manifest) -> None:
         or len(set(manifest.classes)) != count,
         "positive: must be 0 or 1 for two classes, else null": (positive not in (0, 1)) == binary
         or (binary and count != 2),
+        "bit_depth: must be 12 or 16": manifest.bit_depth not in (12, 16),
         "input_size: must be at least 1": manifest.input_size < 1,
         "threshold: must be a number from 0 to 1": not 0.0 <= manifest.threshold <= 1.0 + 1e-9,
         "files: must list model.keras by plain names": MODEL_FILE not in manifest.files

@@ -56,7 +56,13 @@ class DecodedPixels:
     def _read(self, row: int) -> UInt8:
         path = self._images.root / self._images.paths[row]
         asked = self._request
-        return load_pixels(path, asked.recipe.image_size, asked.resize, max_pixels=asked.max_pixels)
+        return load_pixels(
+            path,
+            asked.recipe.image_size,
+            asked.resize,
+            max_pixels=asked.max_pixels,
+            bit_depth=self._images.bit_depth,
+        )
 
 
 @contextmanager
@@ -88,6 +94,7 @@ def open_pixels(
             request.jobs,
             root=images.root,
             max_pixels=request.max_pixels,
+            bit_depth=images.bit_depth,
             observer=observer,
         )
         yield ScratchPixels(scratch)

@@ -373,4 +373,5 @@ class _Run:
                 name: sha256_file(self._bench.new / name) for name in (MODEL_FILE, LABELS_FILE, *SEEN_FILES)
             },
             average=self._scoring.average,
+            bit_depth=images.bit_depth,
         )

@@ -157,6 +157,7 @@ class _ViewWork:
         self._request = request
         self._pixels = pixels
         self._start = start
+        self._decoder = decoder_name(images.bit_depth)
         self._train = images.split.train
         self._ids = [images.image_ids[row] for row in images.split.train]
         self._recipe = request.recipe
@@ -236,7 +237,7 @@ class _ViewWork:
             self._start.weights_sha256,
             input_size=self._recipe.image_size,
             resize=self._request.resize,
-            decoder=decoder_name(),
+            decoder=self._decoder,
             engine=engine,
             precision=precision,
         )

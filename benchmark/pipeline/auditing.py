@@ -69,6 +69,7 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
     images = load_images(embed.data, cache=embed.cache, options=embed.options, observer=watch)
     tell_reading(images, watch)
     store = EmbeddingStore(embed.cache, observer=watch)
+    embed = embed.as_read(images)
     plans = [make_plan(embed, backbone, images.image_ids, store) for backbone in embed.backbones]
     audited = audit_images(request, images, [plan for plan in plans if plan.is_cached], watch)
     results = results_folder(request.results, images, embed.data)

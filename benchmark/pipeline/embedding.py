@@ -134,7 +134,7 @@ def embed_images(
         StorageFull: the scratch cannot be written.
     """
     watch = OneAtATime(observer or Silent())
-    request, banner = with_fallback(request, watch)
+    request, banner = with_fallback(request.as_read(images), watch)
     store = EmbeddingStore(request.cache, observer=watch)
     plans = [
         make_plan(request, backbone, images.image_ids, store, planned_images)
@@ -322,6 +322,7 @@ class _Work:
         return EmbedTask(
             engine=engine_request(self.request, self.plans[position], threads),
             resize=self.request.resize,
+            decoder=self.request.decoder,
             scratch=scratch.folder,
             progress=scratch.folder / PROGRESS_FILE,
             row=place,

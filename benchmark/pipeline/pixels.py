@@ -59,4 +59,11 @@ def _fill(scratch: Scratch, root: Path, paths: Sequence[str], request: EmbedRequ
     """Decode into a scratch; what goes wrong reaches the readers of its rows."""
     with suppress(Exception):
         options = request.options
-        scratch.fill(paths, request.resize, options.jobs, root=root, max_pixels=options.max_pixels)
+        scratch.fill(
+            paths,
+            request.resize,
+            options.jobs,
+            root=root,
+            max_pixels=options.max_pixels,
+            bit_depth=request.bit_depth,
+        )

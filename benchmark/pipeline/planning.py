@@ -17,7 +17,6 @@ from benchmark.backbones import (
     weights_file,
 )
 from benchmark.cells import figure
-from benchmark.data import decoder_name
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.pipeline.requests import EmbedRequest
@@ -141,7 +140,7 @@ def plan_key(request: EmbedRequest, plan: Plan, digest: str) -> EmbeddingKey:
         digest,
         input_size=plan.input_size,
         resize=request.resize,
-        decoder=decoder_name(),
+        decoder=request.decoder,
         engine=plan.engine,
         precision=plan.precision,
     )

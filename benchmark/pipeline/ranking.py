@@ -47,6 +47,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     try:
         folder.claim(logged)
         tell_reading(images, logged)
+        request = replace(request, embed=request.embed.as_read(images))
         ranked = _Ranking(request, run, logged).carry_out(images, started)
     finally:
         run.close()

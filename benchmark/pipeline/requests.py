@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from benchmark.data import DataOptions
+from benchmark.data import FULL_DEPTH, DataOptions, decoder_name
 from benchmark.records import (
     Backbone,
     Engine,
     HeadProtocol,
+    ImageSet,
     Precision,
     ProtocolName,
     Resize,
@@ -66,6 +67,20 @@ class EmbedRequest:
     cache_limit_bytes: int | None = None
     fallback_random: bool = False
     measure_latency: bool = False
+
+    def as_read(self, images: ImageSet) -> EmbedRequest:
+        """The same with what reading the images has decided."""
+        return replace(self, options=replace(self.options, bit_depth=images.bit_depth))
+
+    @property
+    def decoder(self) -> str:
+        """How images become pixels, as it stands in embedding keys."""
+        return decoder_name(self.bit_depth)
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits that the greys of 16-bit files are read with."""
+        return self.options.bit_depth or FULL_DEPTH
 
     def source_of(self, backbone: Backbone) -> WeightsSource:
         """The weights that a backbone gets."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.backbones import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
-from benchmark.data import Scratch, decoder_name
+from benchmark.data import Scratch
 from benchmark.embeddings import EmbeddingStore, ExtractReport, extract
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.progress import ProgressTable, Stage
@@ -31,6 +31,7 @@ class EmbedTask:
     Attributes:
         engine: backbone, weights, size, engine, precision, threads and cache.
         resize: how the scratch's images got their size.
+        decoder: how their files became pixels.
         scratch: folder of the decoded images.
         progress: file of the progress table.
         row: this task's row in it.
@@ -40,6 +41,7 @@ class EmbedTask:
 
     engine: EngineRequest
     resize: Resize
+    decoder: str
     scratch: Path
     progress: Path
     row: int
@@ -96,7 +98,7 @@ def _key(task: EmbedTask, frozen: FrozenBackbone) -> EmbeddingKey:
         frozen.weights_sha256,
         input_size=task.engine.input_size,
         resize=task.resize,
-        decoder=decoder_name(),
+        decoder=task.decoder,
         engine=frozen.engine,
         precision=frozen.precision,
     )

@@ -363,6 +363,11 @@ BAD = [
         lambda: encode(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"),
         "not supported: pixel values have no fixed range; got 32-bit integers",
     ),
+    Bad(
+        "12-bit colours in a png of 16",
+        lambda: png(1, 1, 16, 2, b"\0" + struct.pack(">HHH", 4095, 2000, 0)),
+        "16-bit colours below 4,096",
+    ),
     Bad("tiff that points into itself", lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "TIFF"),
 ]
 
@@ -424,7 +429,7 @@ find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *more: None if name == "pillow_heif" else find(name, *more)
 from benchmark.data.decode import check_decodable, foreign_suffix
 for brand in (b"avif", b"heic"):
-    print(check_decodable(bytes(4) + b"ftyp" + brand + bytes(100)))
+    print(check_decodable(bytes(4) + b"ftyp" + brand + bytes(100))[0])
 print(foreign_suffix(".heic"))
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -448,11 +453,11 @@ def test_a_bomb_above_pillows_own_limit_gives_no_warning() -> None:
 
 
 def test_the_decoder_is_named_after_its_pixels_not_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder_name.cache_clear()
+    fingerprint.pixels_name.cache_clear()
     name = decoder_name()
     assert re.fullmatch(r"pixels-[0-9a-f]{16}", name)
     monkeypatch.setattr("PIL.__version__", "99.0.1")
-    decoder_name.cache_clear()
+    fingerprint.pixels_name.cache_clear()
     assert decoder_name() == name
     for one in sorted(fingerprint._PICTURES.iterdir()):
 
@@ -463,10 +468,10 @@ def test_the_decoder_is_named_after_its_pixels_not_its_version(monkeypatch: pyte
             return pixels
 
         monkeypatch.setattr(fingerprint, "decode", slightly)
-        decoder_name.cache_clear()
+        fingerprint.pixels_name.cache_clear()
         assert decoder_name() != name
     monkeypatch.undo()
-    decoder_name.cache_clear()
+    fingerprint.pixels_name.cache_clear()
     assert decoder_name() == name
 
 

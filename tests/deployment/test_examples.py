@@ -57,12 +57,14 @@ def picture(mode: str) -> Image.Image:
     return Image.fromarray(noise.integers(0, 256, (SIDE, SIDE, *channels), np.uint8), mode)
 
 
-def seen_by_the_example(photo: Path, resize: Resize, monkeypatch: pytest.MonkeyPatch) -> UInt8:
+def seen_by_the_example(
+    photo: Path, resize: Resize, monkeypatch: pytest.MonkeyPatch, bit_depth: int = 16
+) -> UInt8:
     """The pixels that the example hands to the runtime: everything before the model is loaded."""
-    description = describe(resize)
+    description = replace(describe(resize), bit_depth=bit_depth)
     (photo.parent / "deployment.json").write_bytes(description.to_json())
     script = example_script(description)
-    assert len([line for line in script.splitlines() if line.strip()]) <= 60
+    assert len([line for line in script.splitlines() if line.strip()]) <= 65
     head = script.split("\nimport onnxruntime")[0]
     names: dict[str, object] = {"__file__": str(photo.parent / "example.py")}
     monkeypatch.setattr(sys, "argv", ["example.py", str(photo)])
@@ -94,6 +96,21 @@ def test_every_kind_of_image_is_seen_as_in_training(
     seen = seen_by_the_example(photo, Resize.BILINEAR, monkeypatch)
     np.testing.assert_array_equal(seen, decode(photo.read_bytes()))
     assert np.ptp(seen) > 50, "neither white nor black throughout"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_twelve_bits_are_seen_as_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    photo = tmp_path / f"photo.{suffix}"
+    values = np.random.default_rng(0).integers(0, 4096, (3 * SIDE, SIDE), np.uint16)
+    Image.fromarray(values).save(photo)
+    seen = seen_by_the_example(photo, Resize.BILINEAR, monkeypatch, bit_depth=12)
+    np.testing.assert_array_equal(seen, load_pixels(photo, SIDE, bit_depth=12))
+    assert seen.max() > 200
+    Image.fromarray(values + np.uint16(4000)).save(photo)
+    with pytest.raises(SystemExit, match="where 4095 is white"):
+        seen_by_the_example(photo, Resize.BILINEAR, monkeypatch, bit_depth=12)
 
 
 @pytest.mark.parametrize("resize", Resize)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.backbones import FrozenBackbone, Speed
 from benchmark.data import load_images
@@ -72,6 +73,33 @@ def request_of(request_for: Make, photos: Path) -> Callable[..., EmbedRequest]:
 
 def images_of(request: EmbedRequest) -> ImageSet:
     return load_images(request.data, cache=request.cache, options=request.options)
+
+
+def test_twelve_bits_reach_the_network_and_the_key(
+    request_for: Make, pair: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """12-bit data are embedded as the same pictures scaled to 16 bits are, under a key of their own."""
+    found = {}
+    for name, factor in (("twelve", 1), ("sixteen", 16)):
+        for number in range(24):
+            values = np.random.default_rng(number).integers(0, 256, (24, 24)) * 16 + number // 2
+            path = tmp_path / name / "ab"[number % 2] / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Multiples of 257 and 16: both depths round to the same 8 bits.
+            Image.fromarray((values // 16 * (257 if factor == 16 else 4095 / 255)).astype(np.uint16)).save(
+                path
+            )
+        request = replace(request_for(tmp_path / name, pair[0]).embed, engine=Engine.TENSORFLOW)
+        done = embed(request)
+        (plan,) = done.plans
+        assert plan.key is not None
+        images = images_of(request)
+        rows = EmbeddingStore(request.cache).read(plan.key, images.image_ids).features
+        order = np.argsort([Path(one).name for one in images.paths])
+        found[name] = (images.bit_depth, plan.key.decoder, rows[order])
+    assert (found["twelve"][0], found["sixteen"][0]) == (12, 16)
+    assert found["twelve"][1] == found["sixteen"][1] + "-12bit"
+    np.testing.assert_allclose(found["twelve"][2], found["sixteen"][2], atol=1e-4)
 
 
 def folder_of(request: EmbedRequest, plan: Plan) -> Path:
