@@ -14,7 +14,7 @@ from benchmark.data.audit import (
 from benchmark.data.audit_output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet
 from benchmark.data.audit_signatures import colour_histograms
 from benchmark.data.contact_sheet import draw_groups
-from benchmark.data.decode import FULL_DEPTH, decode
+from benchmark.data.decode import decode
 from benchmark.data.demo import write_demo
 from benchmark.data.files import read_regular
 from benchmark.data.fingerprint import decoder_name
@@ -31,7 +31,6 @@ from benchmark.data.split import split_images
 # ``audit`` names a module and a function of this room: importing both here, at once, lets the function win.
 __all__ = [
     "AUDIT_FILES",
-    "FULL_DEPTH",
     "AuditPair",
     "AuditReport",
     "DataOptions",

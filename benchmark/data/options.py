@@ -40,6 +40,11 @@ class DataOptions:
     layout: Layout = Layout.AUTO
     bit_depth: int | None = None
 
+    @property
+    def known_bit_depth(self) -> int:
+        """The bit depth where it is given or found out, else the usual one."""
+        return self.bit_depth or FULL_DEPTH
+
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ArgumentError("must be at least 1", where="--limit", got=self.limit)

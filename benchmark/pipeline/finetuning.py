@@ -181,6 +181,8 @@ def _as_ranked(
     shown = "" if images.positive is None else images.classes[images.positive]
     if options.positive is None and positive != shown:
         options = replace(options, positive=positive or None)
+    if options.bit_depth is None:
+        options = replace(options, bit_depth=ranked.embed.options.bit_depth)
     if options != job.options:
         images = load_images(job.data, cache=job.cache, options=options, observer=observer)
     changed = replace(

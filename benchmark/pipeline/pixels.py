@@ -65,5 +65,5 @@ def _fill(scratch: Scratch, root: Path, paths: Sequence[str], request: EmbedRequ
             options.jobs,
             root=root,
             max_pixels=options.max_pixels,
-            bit_depth=request.bit_depth,
+            bit_depth=options.known_bit_depth,
         )

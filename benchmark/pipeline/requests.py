@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from benchmark.data import FULL_DEPTH, DataOptions, decoder_name
+from benchmark.data import DataOptions, decoder_name
 from benchmark.records import (
     Backbone,
     Engine,
@@ -75,12 +75,7 @@ class EmbedRequest:
     @property
     def decoder(self) -> str:
         """How images become pixels, as it stands in embedding keys."""
-        return decoder_name(self.bit_depth)
-
-    @property
-    def bit_depth(self) -> int:
-        """Bits that the greys of 16-bit files are read with."""
-        return self.options.bit_depth or FULL_DEPTH
+        return decoder_name(self.options.known_bit_depth)
 
     def source_of(self, backbone: Backbone) -> WeightsSource:
         """The weights that a backbone gets."""
