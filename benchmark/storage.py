@@ -19,14 +19,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import StorageFull
 
+T = TypeVar("T")
 TEMPORARY_PREFIX = ".tmp-"
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<pid>[0-9]+)-[0-9a-f]+")
 MOST_SMALL_BYTES: Final = 64 * 2**20
@@ -35,6 +37,7 @@ MOST_LIST_BYTES: Final = 2**30
 MOST_MODEL_BYTES: Final = 5 * 2**30
 """The largest network with the state of its optimizer takes 4.2 GB."""
 _MOST_DEPTH = 100
+_SHA256 = re.compile("[0-9a-f]{64}")
 # Probabilities compress little, masks and thresholds much.
 _MOST_EXPANSION, _SPARE_BYTES = 200, 16 * 2**20
 # A string (with nothing behind it where it never ends, so that the search stays linear) or a bracket.
@@ -162,13 +165,18 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def is_sha256(text: str) -> bool:
+    """Whether a text is a hexadecimal SHA-256 as this program writes it."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def sha256_file(path: Path, *, follow_links: bool = True) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in blocks.
 
     Raises:
-        OSError: the file cannot be read; it is no regular file, or larger than any model.
+        OSError: the file cannot be read; it is no regular file, a link where none may be, or too large.
     """
-    with open_regular(path, most_bytes=MOST_MODEL_BYTES) as file:
+    with open_regular(path, most_bytes=MOST_MODEL_BYTES, follow_links=follow_links) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -231,6 +239,28 @@ def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever JSON hol
         if depth > _MOST_DEPTH:
             raise ValueError(f"nested deeper than {_MOST_DEPTH} levels")
     return json.loads(text)
+
+
+def parse_record(kind: type[T], content: bytes | str) -> T:
+    """A dataclass from its JSON text: known keys alone, every value of its field's type, nothing converted.
+
+    Raises:
+        ValueError: another text; it names the first field that does not fit.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    stored = parse_json(content)
+    if not isinstance(stored, dict):
+        raise ValueError("not a JSON object")
+    unknown = sorted(set(stored) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"unknown keys: {', '.join(unknown)[:200]}")
+    try:
+        return TypeAdapter(kind).validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
 
 
 def read_arrays(file: io.BufferedReader | io.BytesIO) -> dict[str, npt.NDArray[Any]]:

@@ -29,7 +29,7 @@ from benchmark.backbones.registry import WEIGHTS_SUFFIX, description, keras_vers
 from benchmark.drawing import derived_seed
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
-from benchmark.storage import read_small, sha256_file
+from benchmark.storage import is_sha256, read_small, sha256_file
 
 CHECKSUMS = "SHA256SUMS"
 _INSPECTION = Path(__file__).with_name("hdf5_inspection.py")
@@ -300,8 +300,16 @@ def _check_assigned(backbone: Backbone, model: KerasModel, path: Path) -> None:
 
 
 def _check_listed(backbone: Backbone, path: Path) -> None:
-    """Compare the file with the checksum list beside it, where there is one."""
-    wanted = read_checksums(path.parent).get(path.name)
+    """Compare the file with the checksum list beside it; where there is one, it must be on it."""
+    listed = read_checksums(path.parent)
+    wanted = listed.get(path.name)
+    if listed and wanted is None:
+        raise WeightsError(
+            "not on the checksum list beside it",
+            where=path,
+            expected=f"a line for it in {CHECKSUMS}",
+            next_step="Add it with sha256sum, or take it out of this folder.",
+        )
     if wanted is not None and file_sha256(path) != wanted:
         raise WeightsError(
             "damaged: it differs from the checksum beside it",
@@ -324,10 +332,27 @@ def file_sha256(path: Path) -> str:
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
-    """File name -> SHA-256 of a bundle's checksum list; empty where there is none."""
+    """File name -> SHA-256 of a bundle's checksum list; empty where there is none.
+
+    Raises:
+        WeightsError: it cannot be read, or a line is none of ``sha256sum``.
+    """
+    path = folder / CHECKSUMS
+    listed: dict[str, str] = {}
     try:
-        lines = read_small(folder / CHECKSUMS).decode().splitlines()
-    except (OSError, ValueError):
+        for line in filter(None, map(str.strip, read_small(path).decode().splitlines())):
+            digest, _, name = line.partition(" ")
+            if not is_sha256(digest.lower()) or not name.strip():
+                raise ValueError(f"the line {line[:80]!r}")
+            listed[name.strip().removeprefix("*")] = digest.lower()
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
-    return {parts[1].lstrip("*"): parts[0].lower() for parts in pairs if len(parts) == 2}
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            "not a list of checksums",
+            where=path,
+            expected="lines as sha256sum writes them",
+            got=getattr(error, "strerror", None) or error,
+            next_step="Copy the folder again, or remove the list to use its files unchecked.",
+        ) from error
+    return listed

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from benchmark.data import KnownLabels
 from benchmark.deployment.targets import Target
 from benchmark.errors import ManifestError
 from benchmark.finetuning import SEEN_FILES
 from benchmark.records import Average, Manifest, Resize, Task
-from benchmark.storage import read_json, sha256_file
+from benchmark.storage import is_sha256, parse_record, read_small, sha256_file
 
 DESCRIPTION = "deployment.json"
 SCHEMA = 1
 MODEL = "model.keras"
 LABELS = "labels.txt"
-_SHA256 = re.compile("[0-9a-f]{64}")
+# What an export writes beside the files of its model; no runtime opens these.
+_BESIDE = {DESCRIPTION, "example.py", "parity.json"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,57 +147,42 @@ def read_description(folder: Path) -> Deployment:
     """
     path = folder / DESCRIPTION
     try:
-        fields = read_json(path)
-        description = _from_fields(fields)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError, KeyError) as error:
+        description = parse_record(Deployment, read_small(path))
+    except (OSError, ValueError) as error:
         raise ManifestError(
             "is not the description of an export",
             where=path,
-            got=f"{type(error).__name__}: {error}",
+            got=error,
             next_step="Export the model again with 'backbones export'.",
         ) from error
     _check_fields(description, path)
     return description
 
 
-def _from_fields(fields: dict[str, Any]) -> Deployment:
-    batch, height, width, channels = (int(side) for side in fields["input_shape"])
-    low, high = (float(value) for value in fields["input_range"])
-    return Deployment(
-        **{
-            **fields,
-            "target": Target(fields["target"]),
-            "task": Task(fields["task"]),
-            "resize": Resize(fields["resize"]),
-            "labels": tuple(str(label) for label in fields["labels"]),
-            "threshold": float(fields["threshold"]),
-            "input_size": int(fields["input_size"]),
-            "input_shape": (batch, height, width, channels),
-            "input_range": (low, high),
-            "notes": tuple(fields["notes"]),
-            "files": {str(name): str(digest) for name, digest in fields["files"].items()},
-            "recipe": str(fields.get("recipe", "")),
-            "average": None if fields.get("average") is None else Average(fields["average"]),
-            "source_sha256": str(fields.get("source_sha256", "")),
-        }
-    )
-
-
 def _check_fields(description: Deployment, path: Path) -> None:
     size = description.input_size
     problems = {
         "schema": description.schema != SCHEMA,
-        "input_size": not 1 <= size <= 8192 or description.input_shape[1:] != (size, size, 3),
+        "input_size": not 1 <= size <= 8192,
+        "input_shape": description.input_shape[0] not in range(8193)
+        or description.input_shape[1:] != (size, size, 3),
+        "input_range": description.input_range != (0.0, 255.0),
+        "channels": description.channels != "RGB",
+        "output_dtype": description.output_dtype != "float32",
         "labels": len(set(description.labels)) != len(description.labels)
         or len(description.labels) < (1 if description.task is Task.MULTILABEL else 2),
         "positive": (description.task is Task.BINARY) != (description.positive in description.labels),
         "threshold": not (math.isfinite(description.threshold) and 0.0 <= description.threshold <= 1.0),
         "input_dtype": description.input_dtype != "uint8",
         "average": (description.average is Average.BINARY) and description.task is not Task.BINARY,
-        "source_sha256": bool(description.source_sha256) and not _SHA256.fullmatch(description.source_sha256),
         "bit_depth": description.bit_depth not in (12, 16),
-        "files": not description.files or not all(map(_stays_inside, description.files)),
-        "model": not _stays_inside(description.model),
+        "source_sha256": bool(description.source_sha256) and not is_sha256(description.source_sha256),
+        "files": not all(map(_stays_inside, description.files))
+        or not all(map(is_sha256, description.files.values())),
+        "model": not any(
+            name == description.model or name.startswith(f"{description.model}/")
+            for name in description.files
+        ),
     }
     wrong = [name for name, bad in problems.items() if bad]
     if wrong:
@@ -218,22 +202,37 @@ def _stays_inside(name: str) -> bool:
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
     """Compare the files of a model with their recorded SHA-256.
 
-    This finds damage and mix-ups; it is no proof of origin, since whoever can write the model can write the
-    record as well.
+    In the folder of an export, where a runtime may open more than the model file, nothing else may lie, and
+    nothing may be a link. This finds damage and mix-ups; it is no proof of origin, since whoever can write
+    the model can write the record as well.
 
     Raises:
-        ManifestError: a file is missing or has other content.
+        ManifestError: a file is missing, has other content, or is not listed.
     """
     for name, expected in files.items():
         path = folder / name
         if not _stays_inside(name):
             raise ManifestError("names a file outside its folder", where=folder, got=name)
         try:
-            got = sha256_file(path)
+            got = sha256_file(path, follow_links=False)
         except OSError as error:
             raise _not_the_file(path, expected, error.strerror or type(error).__name__) from error
         if got != expected:
             raise _not_the_file(path, expected, got)
+    if (folder / DESCRIPTION).is_file():
+        _check_nothing_else(folder, {*files, *_BESIDE})
+
+
+def _check_nothing_else(folder: Path, known: Set[str]) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or (not path.is_dir() and path.relative_to(folder).as_posix() not in known):
+            raise ManifestError(
+                "lies beside a model and does not belong to it",
+                where=path,
+                expected=f"nothing but the files that {DESCRIPTION} lists",
+                got="a link" if path.is_symlink() else "a file that it does not list",
+                next_step="Move it elsewhere: a runtime could open it as a part of the model.",
+            )
 
 
 def _not_the_file(path: Path, expected: str, got: str) -> ManifestError:

@@ -6,12 +6,13 @@ together is harder and more honest. Whoever has both figures should see both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from benchmark.finetuning.workbench import StoredRun
 from benchmark.records import ImageSet
 
 PLAIN, GROUPED = "plain", "grouped"
@@ -144,16 +145,16 @@ def keeps_together(grouping: Grouping | None) -> bool:
     return grouping is not None and not grouping.torn
 
 
-def other_test_f1(runs: Iterable[Mapping[str, Any]], kinship: str, *, grouped: bool) -> float | None:
+def other_test_f1(runs: Iterable[StoredRun], kinship: str, *, grouped: bool) -> float | None:
     """Test F1 of the first run that differs from one in nothing but the kind of its split.
 
     Args:
-        runs: contents of ``run.json``, the newest first.
+        runs: records of finished runs, the newest first.
         kinship: of the run.
         grouped: whether that run's split keeps groups together.
     """
     for run in runs:
-        if run.get("kinship") == kinship and run.get("grouped") is not grouped:
-            test = run["phases"][run["kept"]]["test"]
-            return None if test is None else float(test["f1"])
+        if run.kinship == kinship and run.grouped is not grouped:
+            test = (run.phases[run.kept] or {}).get("test")
+            return None if test is None else test.get("f1")
     return None

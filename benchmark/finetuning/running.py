@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -37,7 +36,7 @@ from benchmark.finetuning.tables import whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
-from benchmark.finetuning.workbench import RUN_FILE, Workbench, read_run
+from benchmark.finetuning.workbench import RUN_FILE, StoredRun, Workbench, read_run
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
 from benchmark.statistics import default_average
 from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_whole
@@ -118,19 +117,19 @@ def _finished(model_dir: Path, backbone: str, digest: str) -> FineTuned | None:
     """A whole result of the run with this digest; None when there is none in this directory."""
     try:
         run = read_run(model_dir)
-        if run["digest"] != digest:
+        if run.digest != digest:
             return None
         return FineTuned(
             backbone=backbone,
             model_dir=model_dir,
             manifest=load_manifest(model_dir),
-            phases=run["phases"],
-            kept_phase=run["kept"],
+            phases=run.phases,
+            kept_phase=run.kept,
             repeated=False,
-            notes=("Already done: nothing was trained (--force repeats it).", *run["notes"]),
+            notes=("Already done: nothing was trained (--force repeats it).", *run.notes),
             comparison=Comparison(),
         )
-    except (OSError, ValueError, KeyError, TypeError, ManifestError):
+    except (OSError, ValueError, ManifestError):
         return None
 
 
@@ -160,7 +159,7 @@ def _compared(done: FineTuned, request: FinetuneRequest, images: ImageSet, bench
     return replace(done, comparison=comparison, notes=(*done.notes, *comparison.sentences()))
 
 
-def _runs(bench: Workbench) -> Iterator[dict[str, Any]]:
+def _runs(bench: Workbench) -> Iterator[StoredRun]:
     """The records of all runs of this backbone and recipe, the newest first."""
     found = []
     for folder in bench.relatives():

@@ -9,16 +9,52 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from benchmark.errors import TrainingError
-from benchmark.storage import TEMPORARY_PREFIX, check_inside, read_json, storage_error, sync_folder
+from benchmark.storage import (
+    TEMPORARY_PREFIX,
+    check_inside,
+    parse_record,
+    read_json,
+    read_small,
+    storage_error,
+    sync_folder,
+)
 
 RUN_FILE = "run.json"
 _SHORT, _LONG = 8, 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """What ``run.json`` says of a finished run.
+
+    Attributes:
+        digest: of everything that decides the result.
+        kinship: digest of the same without the split, which its relatives share.
+        grouped: whether its split keeps groups of related images together.
+        kept: moment of training (before, phase1, phase2) whose model was kept.
+        phases: moment -> part -> metric -> value, or None for a phase left out.
+        notes: what a reader must know.
+        recipe: the protocol.
+        cached_views: embedded views of an image that phase 1 was trained on.
+        train_seconds: time of all epochs.
+    """
+
+    digest: str
+    kinship: str
+    grouped: bool
+    kept: str
+    phases: dict[str, dict[str, dict[str, float] | None] | None]
+    notes: list[str]
+    recipe: dict[str, Any]
+    cached_views: int
+    train_seconds: float
 
 
 class Workbench:
@@ -163,20 +199,20 @@ class Workbench:
 def digest_of(model_dir: Path) -> str | None:
     """The digest of the run that made a model directory; None when it does not say."""
     try:
-        digest = read_run(model_dir)["digest"]
+        digest = read_json(model_dir / RUN_FILE)["digest"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return digest if isinstance(digest, str) and digest.isalnum() else None
 
 
-def read_run(model_dir: Path) -> dict[str, Any]:
+def read_run(model_dir: Path) -> StoredRun:
     """The content of ``run.json``.
 
     Raises:
         OSError: there is none.
         ValueError: it cannot be understood.
     """
-    content = read_json(model_dir / RUN_FILE)
-    if not isinstance(content, dict):
+    run = parse_record(StoredRun, read_small(model_dir / RUN_FILE))
+    if run.kept not in run.phases:
         raise ValueError("not a run's record")
-    return content
+    return run

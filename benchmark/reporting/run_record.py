@@ -17,14 +17,24 @@ from typing import Any
 from benchmark.cells import cell_text
 from benchmark.data import row_label, row_parts
 from benchmark.errors import DataError
-from benchmark.records import ImageSet
+from benchmark.records import ImageSet, Status
 from benchmark.reporting.board_files import csv_bytes, json_value
-from benchmark.storage import MOST_LIST_BYTES, MOST_SMALL_BYTES, parse_json, read_small, write_whole
+from benchmark.storage import (
+    MOST_LIST_BYTES,
+    MOST_SMALL_BYTES,
+    is_sha256,
+    parse_json,
+    parse_record,
+    path_part,
+    read_small,
+    write_whole,
+)
 
 RUN_FILE = "run.json"
 IMAGES_FILE = "images.csv"
 _IMAGE_COLUMNS = ("id", "label", "part", "group", "path")
 _SCHEMA = 1
+_LARGEST_SIDE = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,33 +135,45 @@ class RunRecord:
             DataError: not the record of a run, or of another schema.
         """
         try:
-            return _run_record(parse_json(content))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            record = parse_record(cls, content)
+            _check_record(record, parse_json(content))
+        except ValueError as error:
             raise DataError(
                 "not the record of a run",
                 where=RUN_FILE,
-                got=f"{type(error).__name__}: {error}",
+                got=error,
                 next_step="Give the run.json, or the folder, of a run that this program wrote.",
             ) from error
+        return record
 
 
-def _run_record(stored: dict[str, Any]) -> RunRecord:
-    if stored["schema"] != _SCHEMA:
-        raise ValueError(f"schema {stored['schema']}, expected {_SCHEMA}")
-    data = dict(stored.pop("data"))
-    data["classes"] = _texts(data["classes"])
-    backbones = {str(name): BackboneRecord(**facts) for name, facts in stored.pop("backbones").items()}
-    arguments = _texts(stored.pop("arguments"))
-    for name in ("options", "versions", "hardware", "seeds", "timings"):
-        if not isinstance(stored[name], dict):
-            raise TypeError(f"{name} is no object")
-    return RunRecord(arguments=arguments, data=DataRecord(**data), backbones=backbones, **stored)
+def _check_record(record: RunRecord, stored: dict[str, Any]) -> None:
+    """See that values of the right type make sense, and that no part has unknown keys.
 
-
-def _texts(values: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever JSON held
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError("expected a list of texts")
-    return tuple(values)
+    Raises:
+        ValueError: the first that does not.
+    """
+    kinds: list[tuple[str, dict[str, Any], type]] = [("data", stored["data"], DataRecord)]
+    kinds += [(name, facts, BackboneRecord) for name, facts in stored["backbones"].items()]
+    for name, facts, kind in kinds:
+        unknown = sorted(set(facts) - {each.name for each in dataclasses.fields(kind)})
+        if unknown:
+            raise ValueError(f"{name}: unknown keys: {', '.join(unknown)[:200]}")
+    ran = record.backbones.values()
+    digests = (digest for one in ran for digest in (one.weights_sha256, one.key_digest))
+    wrong = {
+        f"schema {record.schema}, expected {_SCHEMA}": record.schema != _SCHEMA,
+        "identifier: not the name of a run": path_part(record.identifier) != record.identifier,
+        "data: a negative number of images": record.data.images < 0,
+        "data: the positive class is none of the classes": record.data.positive
+        not in {"", *record.data.classes},
+        "backbones: not a digest": not all(is_sha256(digest) for digest in digests if digest),
+        "backbones: an impossible input size": not all(0 <= one.input_size <= _LARGEST_SIDE for one in ran),
+        "backbones: an unknown status": not all(one.status in set(Status) for one in ran),
+    }
+    for complaint, is_wrong in wrong.items():
+        if is_wrong:
+            raise ValueError(complaint)
 
 
 def write_run_record(record: RunRecord, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -248,6 +249,34 @@ def test_a_file_that_differs_from_the_checksum_beside_it_is_refused(
     shutil.copy(saved, path)
     (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  {path.name}\n")
     with pytest.raises(WeightsError, match="differs from the checksum"):
+        load(tiny, path, tmp_path)
+
+
+@pytest.mark.faults("foreign and damaged weights")
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        (b"0" * 64 + b"  other.weights.h5\n", "not on the checksum list"),
+        (b"not a list\n", "not a list of checksums"),
+        (b"0" * 64 + b"\n", "not a list of checksums"),
+        (b"\xff\xfe", "not a list of checksums"),
+    ],
+)
+def test_a_file_must_be_on_the_list_beside_it(
+    tiny: Backbone, saved: Path, tmp_path: Path, listed: bytes, reason: str
+) -> None:
+    path = Path(shutil.copy(saved, tmp_path / saved.name))
+    (tmp_path / "SHA256SUMS").write_bytes(listed)
+    with pytest.raises(WeightsError, match=reason):
+        load(tiny, path, tmp_path)
+
+
+@pytest.mark.faults("foreign and damaged weights")
+def test_the_lines_of_sha256sum_are_understood(tiny: Backbone, saved: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(saved, tmp_path / "a file.weights.h5"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for line in (f"{digest}  {path.name}\n", f"{digest.upper()} *{path.name}\r\n"):
+        (tmp_path / "SHA256SUMS").write_text(f"{line}\n")
         load(tiny, path, tmp_path)
 
 

@@ -247,6 +247,47 @@ def test_an_export_of_another_model_is_refused(
     open_model(onnx)  # an older description does not say what it was made from
 
 
+@pytest.mark.parametrize("target", [Target.SAVEDMODEL, Target.ONNX, Target.OPENVINO])
+@pytest.mark.parametrize("name", ["model.onnx.data", "saved_model/assets/words.txt", ".hidden", "deep/x"])
+def test_a_file_that_is_not_listed_is_refused(
+    exported: dict[Target, ExportResult], target: Target, name: str, tmp_path: Path
+) -> None:
+    folder = copy_of(exported, target, tmp_path)
+    open_model(folder)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(ManifestError, match=r"does not belong to it.*deployment\.json lists"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("target", [Target.KERAS, Target.SAVEDMODEL, Target.ONNX])
+def test_links_are_refused(exported: dict[Target, ExportResult], target: Target, tmp_path: Path) -> None:
+    folder = copy_of(exported, target, tmp_path)
+    largest = max(
+        (folder / name for name in read_description(folder).files), key=lambda path: path.stat().st_size
+    )
+    largest.rename(tmp_path / "elsewhere")
+    largest.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ManifestError, match="not the file that was written"):
+        open_model(folder)
+    largest.unlink()
+    (tmp_path / "elsewhere").rename(largest)
+    open_model(folder)
+    (folder / "folder").symlink_to(tmp_path)
+    with pytest.raises(ManifestError, match="got a link"):
+        open_model(folder)
+
+
+def test_a_linked_model_in_a_model_folder_is_refused(trained: Any, tmp_path: Path) -> None:
+    copied = Path(
+        shutil.copytree(trained.model_dir, tmp_path / "copied", ignore=shutil.ignore_patterns("export"))
+    )
+    (copied / "model.keras").rename(tmp_path / "elsewhere.keras")
+    (copied / "model.keras").symlink_to(tmp_path / "elsewhere.keras")
+    with pytest.raises(ManifestError, match="not the file that was written"):
+        open_model(copied)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -268,6 +309,28 @@ def test_an_export_of_another_model_is_refused(
         {"source_sha256": "G" * 64},
         {"average": "mean"},
         {"input_shape": [1, 2]},
+        {"input_shape": [-1, 32, 32, 3]},
+        {"input_shape": [0, 32, 32, 1]},
+        {"input_size": "32"},
+        {"input_size": 32.0},
+        {"threshold": "0.5"},
+        {"threshold": float("nan")},
+        {"threshold": True},
+        {"labels": ["crack", 3]},
+        {"labels": "crack"},
+        {"notes": "none"},
+        {"schema": "1"},
+        {"schema": True},
+        {"input_range": [0, 1]},
+        {"input_dtype": "float32"},
+        {"output_dtype": "int8"},
+        {"channels": "BGR"},
+        {"files": {"model.onnx": 3}},
+        {"files": {"model.onnx": "abc"}},
+        {"model": "other.onnx"},
+        {"model": ""},
+        {"recipe": None},
+        {"labels": [[[]]]},
     ],
 )
 def test_impossible_descriptions_are_refused(

@@ -8,6 +8,7 @@ import pytest
 
 from benchmark.finetuning import BoardScore, Comparison, FinetuneRequest
 from benchmark.finetuning.comparing import Grouping, keeps_together, other_test_f1
+from benchmark.finetuning.workbench import StoredRun
 from benchmark.records import ImageSet
 
 Request = Callable[..., FinetuneRequest]
@@ -56,14 +57,23 @@ def test_groups_are_counted(binary: ImageSet) -> None:
     assert Grouping.of(replace(binary, groups=together)) == Grouping(groups=3, torn=1)
 
 
-def run(f1: float | None, *, grouped: bool, kinship: str = "k") -> dict:
+def run(f1: float | None, *, grouped: bool, kinship: str = "k") -> StoredRun:
     phase = {"val": {"f1": 0.1}, "test": None if f1 is None else {"f1": f1}}
-    return {"kinship": kinship, "grouped": grouped, "kept": "phase1", "phases": {"phase1": phase}}
+    return StoredRun(
+        digest="0" * 64,
+        kinship=kinship,
+        grouped=grouped,
+        kept="phase1",
+        phases={"phase1": phase},
+        notes=[],
+        recipe={},
+        cached_views=0,
+        train_seconds=1.0,
+    )
 
 
 def test_the_newest_run_of_the_other_kind_counts() -> None:
     runs = [
-        {},
         run(0.5, grouped=True),
         run(0.6, grouped=False, kinship="other"),
         run(0.7, grouped=False),

@@ -75,7 +75,7 @@ def change(path: Path, edit: Callable[[dict], object]) -> None:
         (lambda c: c.update(input_size=0), "input_size"),
         (lambda c: c.update(files={}), "files"),
         (lambda c: c["files"].update({"../model.keras": "0"}), "files"),
-        (lambda c: c["files"].update({"labels.txt": "0"}), "missing"),
+        (lambda c: c["files"].update({"labels.txt": "0" * 64}), "missing"),
         (lambda c: c["files"].update({"model.keras": "0" * 64}), "not the one that the manifest lists"),
     ],
 )

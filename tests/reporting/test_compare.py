@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,51 @@ def test_an_image_list_reads_back(tmp_path: Path) -> None:
 def test_a_broken_record_is_refused(content: str) -> None:
     with pytest.raises(DataError, match="not the record of a run"):
         RunRecord.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "1"},
+        {"schema": True},
+        {"schema": 2},
+        {"identifier": "../../elsewhere"},
+        {"identifier": ""},
+        {"identifier": 3},
+        {"started": None},
+        {"arguments": "rank walls"},
+        {"arguments": ["rank", 3]},
+        {"options": []},
+        {"versions": {"keras": 3}},
+        {"seeds": {"folds": "0"}},
+        {"seeds": {"folds": 0.5}},
+        {"timings": {"embed": "1.5"}},
+        {"backbones": {"M": {"status": "done"}}},
+        {"backbones": {"M": {"status": "scored", "input_size": "32"}}},
+        {"backbones": {"M": {"status": "scored", "input_size": -1}}},
+        {"backbones": {"M": {"status": "scored", "weights_sha256": "../x"}}},
+        {"backbones": {"M": {"status": "scored", "surprise": 1}}},
+        {"backbones": {"M": []}},
+        {"data": {"source": "walls"}},
+        {"data": None},
+        {"surprise": 1},
+    ],
+)
+def test_a_record_is_as_strict_as_a_manifest(change: dict[str, Any]) -> None:
+    stored = json.loads(record(image_set()).to_json())
+    assert RunRecord.from_json(json.dumps(stored)) == record(image_set())
+    with pytest.raises(DataError, match="not the record of a run"):
+        RunRecord.from_json(json.dumps({**stored, **change}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"images": "4"}, {"images": -1}, {"classes": "NP"}, {"positive": "Q"}, {"surprise": 1}]
+)
+def test_the_data_of_a_record_is_checked(change: dict[str, Any]) -> None:
+    stored = json.loads(record(image_set()).to_json())
+    stored["data"] |= change
+    with pytest.raises(DataError, match="not the record of a run"):
+        RunRecord.from_json(json.dumps(stored))
 
 
 def test_equal_runs_are_the_same(write_run: Callable[..., Path]) -> None:
