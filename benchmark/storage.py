@@ -210,7 +210,8 @@ def read_small(path: Path, *, most_bytes: int = MOST_SMALL_BYTES) -> bytes:
         OSError: it cannot be read, is no regular file, or is larger.
     """
     with open_regular(path, most_bytes=most_bytes) as file:
-        content = file.read(most_bytes + 1)
+        # No more than it holds is asked for: Python makes room for all of it first.
+        content = file.read(os.fstat(file.fileno()).st_size + 1)
     if len(content) > most_bytes:  # it grew meanwhile
         raise OSError(errno.EFBIG, f"more than {most_bytes:,} bytes")
     return content
