@@ -13,7 +13,7 @@ from benchmark.data.audit import (
 )
 from benchmark.data.audit_output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet
 from benchmark.data.audit_signatures import colour_histograms
-from benchmark.data.contact_sheet import draw_groups
+from benchmark.data.contact_sheet import draw_captioned, draw_groups
 from benchmark.data.decode import decode
 from benchmark.data.demo import write_demo
 from benchmark.data.files import read_regular
@@ -48,6 +48,7 @@ __all__ = [
     "dataset_name",
     "decode",
     "decoder_name",
+    "draw_captioned",
     "draw_groups",
     "group_related",
     "list_below",

@@ -24,6 +24,7 @@ _MARGIN = 12
 _LINE = 15
 _PAIR_COLUMNS = 3
 _PAIR_LINES = 4
+_CAPTIONED_COLUMNS = 6
 _GROUP_SIDE = 84
 _GROUP_COLUMNS = 14
 _INK, _PAPER, _FAINT = (28, 30, 33), (255, 255, 255), (110, 115, 120)
@@ -115,6 +116,32 @@ def draw_groups(images: ImageSet, groups: Int64, *, most: int = 40) -> bytes:
             corner = (_MARGIN + column * (_GROUP_SIDE + 4), top + _LINE + 1)
             picture = thumbnail(images.root / images.paths[row], _GROUP_SIDE, images.bit_depth)
             sheet.paste(picture, corner)
+    return _png(sheet)
+
+
+def draw_captioned(images: ImageSet, pictures: Sequence[tuple[int, Sequence[str]]]) -> bytes:
+    """Pictures in rows, each over its path and its lines of text.
+
+    Args:
+        images: the data set.
+        pictures: position in it and lines of each, at least one, as many lines each.
+
+    Returns:
+        A PNG file.
+    """
+    step = _SIDE + _MARGIN
+    height = step + _LINE * (1 + len(pictures[0][1]))
+    columns = min(_CAPTIONED_COLUMNS, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * step + _MARGIN, rows * height + _MARGIN), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for position, (row, lines) in enumerate(pictures):
+        path = images.paths[row]
+        left, top = _MARGIN + position % columns * step, _MARGIN + position // columns * height
+        sheet.paste(thumbnail(images.root / path, _SIDE, images.bit_depth), (left, top))
+        for number, (line, colour) in enumerate([(path, _INK), *((line, _FAINT) for line in lines)]):
+            place = (left, top + _SIDE + 3 + number * _LINE)
+            pen.text(place, _fit(pen, line, _SIDE), colour, font=_font(11))
     return _png(sheet)
 
 

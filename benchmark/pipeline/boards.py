@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmark.data import AuditReport, reading_notes, reading_summary
 from benchmark.pipeline.baselines import BaselineTables, baseline_tables
 from benchmark.pipeline.heads import HeadJob
+from benchmark.pipeline.labels import judged
 from benchmark.pipeline.requests import RankRequest
 from benchmark.ranking import BoardOptions, build_leaderboard
 from benchmark.records import ImageSet, Leaderboard, Outcome, Truth
@@ -89,10 +90,12 @@ def assemble_board(
         ungrouped: the same backbones scored without regard to groups; empty when there are no groups.
         remarks: of audit and search.
     """
-    board = build_leaderboard(outcomes, Truth.of(images), board_options(request, ungrouped))
+    truth = Truth.of(images)
+    board = build_leaderboard(outcomes, truth, board_options(request, ungrouped))
+    labels = judged(board, outcomes, truth)
     return replace(
         board,
         summary=reading_summary(images),
         notes=(*remarks.notes, *reading_notes(images), *board.notes),
-        statements=(*board.statements, *remarks.statements),
+        statements=(*board.statements, *([labels.statement] if labels else []), *remarks.statements),
     )

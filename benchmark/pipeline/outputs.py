@@ -25,6 +25,7 @@ from benchmark.pipeline.baselines import are_settled, fine_tuned
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.cosmetics import Cosmetics, is_failure
 from benchmark.pipeline.heads import HeadJob
+from benchmark.pipeline.labels import LABEL_FILES, judged, write_labels
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import request_options
@@ -120,7 +121,7 @@ def publish_again(
 
 def _publish(run: Run) -> None:
     run.publish()
-    absent = [name for name in (*BOARD_FILES, *AUDIT_FILES) if not (run.path / name).exists()]
+    absent = [name for name in (*BOARD_FILES, *LABEL_FILES, *AUDIT_FILES) if not (run.path / name).exists()]
     remove_files(run.folder, absent)
 
 
@@ -156,6 +157,9 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> list[str]:
         write_audit(report, images, run.path)
         cosmetics.make(PAIR_SHEET, partial(write_pair_sheet, report, images, run.path))
     write_image_list(images, run.path)
+    labels = judged(ranked.board, ranked.outcomes, truth)
+    if labels is not None:
+        write_labels(labels, images, run.path, cosmetics)
     baselines = ranked.baselines(job)
     makers = plot_makers(ranked.board, ranked.outcomes, class_scores(ranked.outcomes, truth))
     drawn = [cosmetics.make("A plot", maker) for maker in makers]

@@ -56,6 +56,12 @@ if TYPE_CHECKING:
         next_round,
         search_subsets,
     )
+    from benchmark.ranking.suspicion import (
+        HardImage,
+        Suspicion,
+        SuspiciousLabel,
+        judge_labels,
+    )
 
 _HOMES = {
     "protocols": ("check_protocol",),
@@ -105,6 +111,12 @@ _HOMES = {
         "next_round",
         "search_subsets",
     ),
+    "suspicion": (
+        "HardImage",
+        "SuspiciousLabel",
+        "Suspicion",
+        "judge_labels",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -113,6 +125,7 @@ __all__ = [
     "BoardOptions",
     "Candidate",
     "Dropped",
+    "HardImage",
     "HeadResult",
     "SanityRow",
     "SearchAudit",
@@ -121,12 +134,15 @@ __all__ = [
     "SelectionScores",
     "Setting",
     "Standing",
+    "Suspicion",
+    "SuspiciousLabel",
     "Yardstick",
     "audit_search",
     "baselines_table",
     "build_leaderboard",
     "check_protocol",
     "h_score",
+    "judge_labels",
     "load_outcome",
     "log_me",
     "next_round",
