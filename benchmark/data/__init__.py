@@ -16,6 +16,7 @@ from benchmark.data.audit_signatures import colour_histograms
 from benchmark.data.contact_sheet import draw_captioned, draw_groups
 from benchmark.data.decode import decode
 from benchmark.data.demo import write_demo
+from benchmark.data.file_facts import file_facts
 from benchmark.data.files import read_regular
 from benchmark.data.fingerprint import decoder_name
 from benchmark.data.folders import list_below
@@ -50,6 +51,7 @@ __all__ = [
     "decoder_name",
     "draw_captioned",
     "draw_groups",
+    "file_facts",
     "group_related",
     "list_below",
     "load_images",

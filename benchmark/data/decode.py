@@ -273,6 +273,15 @@ def beyond_depth(peak: int, bit_depth: int) -> str:
     return f"greys of up to {peak:,}, where {white:,} is white: {bit_depth} bits" if peak > white else ""
 
 
+def open_header(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An image with its header read and no pixel decoded.
+
+    Raises:
+        DataError: as for ``decode``.
+    """
+    return _open(content, max_pixels)
+
+
 def _open(content: bytes, max_pixels: int) -> Image.Image:
     """The image with its header read and its size found acceptable."""
     kind = _format_of(content[:HEADER_BYTES])

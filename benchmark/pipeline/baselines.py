@@ -7,18 +7,20 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from benchmark.data import colour_histograms
+from benchmark.data import colour_histograms, file_facts
 from benchmark.errors import BenchmarkError
 from benchmark.finetuning import load_manifest
 from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, setting_of
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
+    Features,
     SanityRow,
     SelectionScores,
     Yardstick,
@@ -26,14 +28,18 @@ from benchmark.ranking import (
     sanity_rows,
     scores_table,
 )
-from benchmark.records import Float32, Int64, Outcome, Status
+from benchmark.records import Float32, Int64, Leaderboard, Outcome, Status
 from benchmark.storage import read_json, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Raised whenever a change of the code changes a sanity row; older stored ones are not reused.
-_SANITY_VERSION = 2
+_SANITY_VERSION = 3
+_SHORTCUTS = {
+    "colour_histogram": "colours",
+    "file_facts": "file sizes, image sizes and JPEG quality",
+}
 _DIED = "the process that computed it died; it may need more memory than there is"
 
 
@@ -72,6 +78,30 @@ def baseline_tables(
     )
 
 
+def shortcut_notes(job: HeadJob, board: Leaderboard) -> tuple[str, ...]:
+    """A note for each thing beside the content that tells the classes nearly as well as the best backbone.
+
+    Nearly means within the interval of the highest F1 on the board, above it where no winner is named.
+
+    Args:
+        job: images and protocol.
+        board: of backbones on the same images.
+    """
+    scored = [row for row in board.rows if row["rank"]]
+    if not scored:
+        return ()
+    value, low, high = (scored[0][column] for column in ("val_f1", "val_f1_low", "val_f1_high"))
+    # Where the backbones themselves guess, a guess as good as theirs is no shortcut.
+    least = high if board.winner is None else low
+    return tuple(
+        f"SHORTCUT: {_SHORTCUTS[row.baseline]} alone reach F1 {row.val_f1:.3f}, as much as the "
+        f"best backbone ({value:.3f} [{low:.3f}, {high:.3f}]): scores may rest on how the images were taken "
+        "or saved, not on what they show."
+        for row in _sanity(job)
+        if row.baseline in _SHORTCUTS and row.val_f1 >= least
+    )
+
+
 def _plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
@@ -104,14 +134,13 @@ def _sanity(job: HeadJob) -> tuple[SanityRow, ...]:
     ((_, result),) = run_tasks(_sanity_task, [job], 1)
     if result is None or "error" in result:
         note = result["error"] if result else _DIED
-        return (*sanity_rows(setting_of(job.images, job.protocol)), _unknown_colours(note))
+        unknown = (
+            SanityRow(baseline=name, val_f1=math.nan, test_f1=math.nan, note=note) for name in _SHORTCUTS
+        )
+        return (*sanity_rows(setting_of(job.images, job.protocol)), *unknown)
     if result["settled"]:
         write_whole(path, json.dumps(result["rows"], indent=1).encode(), root=path.parents[1])
     return tuple(SanityRow(**row) for row in result["rows"])
-
-
-def _unknown_colours(note: str) -> SanityRow:
-    return SanityRow(baseline="colour_histogram", val_f1=math.nan, test_f1=math.nan, note=note)
 
 
 def _sanity_task(job: HeadJob) -> dict[str, Any]:
@@ -119,14 +148,23 @@ def _sanity_task(job: HeadJob) -> dict[str, Any]:
     quiet_environment(1)
     complete = True
 
-    def histograms(rows: Int64) -> Float32:
-        nonlocal complete
-        found = colour_histograms(job.images, rows, cache=job.cache)
-        complete = bool(np.isfinite(found).all())
+    def noting(features: Features) -> Features:
+        def found(rows: Int64) -> Float32:
+            nonlocal complete
+            values = features(rows)
+            complete = complete and bool(np.isfinite(values).all())
+            return values
+
         return found
 
     try:
-        rows = sanity_rows(setting_of(job.images, job.protocol), histograms)
+        rows = sanity_rows(
+            setting_of(job.images, job.protocol),
+            {
+                "colour_histogram": noting(partial(colour_histograms, job.images, cache=job.cache)),
+                "file_facts": noting(partial(file_facts, job.images)),
+            },
+        )
     except Exception as error:
         return failure(error)
     return {"rows": [asdict(row) for row in rows], "settled": complete}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from benchmark.data import Severity, load_images, tell_reading
 from benchmark.errors import NothingScored
 from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrained
+from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.heads import HeadJob, train_all
@@ -98,8 +99,9 @@ class _Ranking:
         outcomes = (*searched.pruned, *self._score(searched.embedded, job))
         ungrouped = self._score_ungrouped(searched.embedded, audited, job)
         remarks = self._remarks(audited, searched, self._replay(outcomes, job))
+        board = assemble_board(self._request, audited.images, outcomes, ungrouped, remarks)
         ranked = Ranked(
-            board=assemble_board(self._request, audited.images, outcomes, ungrouped, remarks),
+            board=replace(board, notes=(*shortcut_notes(job, board), *board.notes)),
             outcomes=outcomes,
             images=audited.images,
             report=audited.report,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmark.ranking.baselines import (
+        Features,
         SanityRow,
         SelectionScores,
         Setting,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "protocols": ("check_protocol",),
     "baselines": (
+        "Features",
         "SanityRow",
         "SelectionScores",
         "Setting",
@@ -125,6 +127,7 @@ __all__ = [
     "BoardOptions",
     "Candidate",
     "Dropped",
+    "Features",
     "HardImage",
     "HeadResult",
     "SanityRow",

@@ -48,7 +48,7 @@ MOST_IMAGES = 4000
 _FROM_EACH = 10
 _NAN = float("nan")
 
-Histograms = Callable[[Int64], Float32]
+Features = Callable[[Int64], Float32]
 """(n rows) -> float32 (n, K), nan for images that cannot be read."""
 
 
@@ -79,7 +79,7 @@ class SanityRow:
     """A classifier that needs no backbone.
 
     Attributes:
-        baseline: ``majority`` or ``colour_histogram``.
+        baseline: ``majority``, ``colour_histogram`` or ``file_facts``.
         val_f1: as the board's ``val_f1``.
         test_f1: nan without a test part.
         note: what a reader must know: a sample, images left out, why there is no score.
@@ -164,26 +164,26 @@ def selection_scores(
     )
 
 
-def sanity_rows(setting: Setting, histograms: Histograms | None = None) -> tuple[SanityRow, ...]:
-    """Majority class and, where histograms can be had, logistic regression on them.
+def sanity_rows(setting: Setting, features: Mapping[str, Features] | None = None) -> tuple[SanityRow, ...]:
+    """Majority class and logistic regression on features that take no look at what the images show.
 
     Args:
         setting: labels, parts and folds.
-        histograms: colour histograms of some of the images; of at most ``MOST_IMAGES`` they are asked for.
+        features: by name of the baseline; they are asked for of at most ``MOST_IMAGES`` images.
     """
     rows = [_sanity_row("majority", majority(setting.truth), setting)]
-    if histograms is not None:
-        rows.append(_colour_row(setting, histograms))
-    return tuple(rows)
+    return (*rows, *(_feature_row(name, setting, one) for name, one in (features or {}).items()))
 
 
-def _colour_row(setting: Setting, histograms: Histograms) -> SanityRow:
+def _feature_row(name: str, setting: Setting, features: Features) -> SanityRow:
     everything = np.concatenate([setting.split.train, setting.split.val, setting.split.test])
     rows = _sample(setting, everything)
-    found = histograms(rows)
+    found = features(rows)
     known = np.isfinite(found).all(1)
+    if not known.any():
+        return SanityRow(baseline=name, val_f1=_NAN, test_f1=_NAN, note="no image could be read again")
     part = _limited(setting, rows[known])
-    row = _sanity_row("colour_histogram", logistic_regression(found[known], part.truth), part)
+    row = _sanity_row(name, logistic_regression(found[known], part.truth), part)
     missing = int((~known).sum())
     gone = f"{missing} image{'s' * (missing > 1)} could not be read again" if missing else ""
     sample = f"{len(rows)} of {len(everything)} images" if len(rows) < len(everything) else ""

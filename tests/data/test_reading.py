@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data import Severity, audit, load_images, reading_notes, reading_summary
+from benchmark.data import Severity, audit, file_facts, load_images, reading_notes, reading_summary
+from benchmark.data.file_facts import FACTS
 from benchmark.errors import DataError
 from benchmark.records import ImageSet
 
@@ -159,3 +160,23 @@ def test_part_numbers_follow_the_split(folder: Path, cache: Path) -> None:
     numbers = images.split.part_numbers(len(images))
     assert np.array_equal(np.flatnonzero(numbers == 2), images.split.test)
     assert np.bincount(numbers).tolist() == [18, 6, 6]
+
+
+def test_facts_of_files_are_those_of_the_header(tmp_path: Path, cache: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    for number in range(10):
+        for name, quality in (("coarse", 30), ("fine", 95)):
+            path = tmp_path / "d" / name / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.roll(pixels, number, 0)).save(path, quality=quality)
+    images = load_images(tmp_path / "d", cache=cache)
+    facts = dict(zip(FACTS, file_facts(images, np.arange(len(images))).T, strict=True))
+    fine = images.targets == images.classes.index("fine")
+    assert np.allclose(np.exp(facts["width"]), 60)
+    assert np.allclose(np.exp(facts["height"]), 40)
+    assert facts["bytes"][fine].min() > facts["bytes"][~fine].max()
+    assert facts["jpeg_quantisation"][fine].max() < facts["jpeg_quantisation"][~fine].min()
+    (tmp_path / "d" / images.paths[0]).unlink()
+    assert np.isnan(file_facts(images, np.array([0]))).all()

@@ -88,6 +88,22 @@ def test_what_the_audit_knows_stands_on_the_board(
         assert said in markdown.replace("\\", "")
 
 
+def test_a_shortcut_is_named_at_the_top(
+    tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType
+) -> None:
+    """One class was saved in a quality of its own."""
+    walls = tiny.draw_photos(tmp_path / "walls", count=30)
+    for path in (walls / "cracked").glob("*.png"):
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".jpg"), quality=60)
+        path.unlink()
+    ranked = rank_backbones(request_for(walls, pair[0]))
+    said = [note for note in ranked.board.notes[:2] if note.startswith("SHORTCUT: file sizes")]
+    assert len(said) == 1
+    assert "alone reach F1 1.000" in said[0]
+    assert "SHORTCUT" in (ranked.folder / "leaderboard.html").read_text()
+
+
 def test_a_board_at_chance_crowns_nobody(
     tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType
 ) -> None:
@@ -98,6 +114,7 @@ def test_a_board_at_chance_crowns_nobody(
         Image.fromarray(tiny.drawing(random, cracked=False)).save(path)
     ranked = rank_backbones(request_for(tmp_path / "noise", *pair))
     assert ranked.board.winner is None
+    assert not any("SHORTCUT" in note for note in ranked.board.notes)
     page = (ranked.folder / "leaderboard.html").read_text()
     assert "No winner is named: see below why" in page
     assert "Chance-level scores" in page

@@ -173,7 +173,7 @@ def test_majority_never_finds_the_rarer_class() -> None:
 def test_sanity_rows_learn_colours() -> None:
     setting, features = setting_of()
     shift = np.clip(features - features.min(), 0, None)
-    rows = {row.baseline: row for row in sanity_rows(setting, shift.__getitem__)}
+    rows = {row.baseline: row for row in sanity_rows(setting, {"colour_histogram": shift.__getitem__})}
     assert set(rows) == {"majority", "colour_histogram"}
     assert rows["colour_histogram"].val_f1 > 0.9
     assert rows["colour_histogram"].test_f1 > 0.8
@@ -192,7 +192,7 @@ def test_a_large_set_is_sampled_with_every_class_and_part(monkeypatch: pytest.Mo
         asked.append(rows)
         return features[rows]
 
-    row = sanity_rows(setting, histograms)[1]
+    row = sanity_rows(setting, {"colour_histogram": histograms})[1]
     (rows,) = asked
     assert row.note == "120 of 600 images"
     assert len(rows) == 120
@@ -201,14 +201,14 @@ def test_a_large_set_is_sampled_with_every_class_and_part(monkeypatch: pytest.Mo
     assert shares[0] == pytest.approx(3 * shares[1], abs=8)
     assert np.isfinite([row.val_f1, row.test_f1]).all()
     shuffled = replace(setting, image_ids=setting.image_ids[::-1])
-    sanity_rows(shuffled, histograms)
+    sanity_rows(shuffled, {"colour_histogram": histograms})
     assert not np.array_equal(asked[1], rows), "contents decide, not places"
 
 
 def test_images_that_went_away_are_left_out_and_counted() -> None:
     setting, features = setting_of()
     features[[3, 5]] = np.nan
-    row = sanity_rows(setting, features.__getitem__)[1]
+    row = sanity_rows(setting, {"colour_histogram": features.__getitem__})[1]
     assert row.note == "2 images could not be read again"
     assert row.val_f1 > 0.8
 
@@ -226,7 +226,7 @@ def test_baselines_for_every_task(task: Task) -> None:
     scores = selection_scores("ResNet50", embeddings, setting, params=7)
     assert scores.knn_f1 > 0.5
     assert np.isfinite([scores.logme, scores.h_score]).all()
-    assert len(sanity_rows(setting, features.astype(np.float32).__getitem__)) == 2
+    assert len(sanity_rows(setting, {"colour_histogram": features.astype(np.float32).__getitem__})) == 2
 
 
 def test_no_test_image_reaches_a_selection_score() -> None:
@@ -271,7 +271,9 @@ def test_the_table_holds_every_baseline_once() -> None:
     yardstick = Yardstick(
         val_f1={"VGG16": 0.9, "ResNet50": 0.8, "Xception": 0.7}, fine_tuned={"VGG16": 0.8, "Xception": 0.9}
     )
-    frame = baselines_table(scores, sanity_rows(setting, features.__getitem__), yardstick)
+    frame = baselines_table(
+        scores, sanity_rows(setting, {"colour_histogram": features.__getitem__}), yardstick
+    )
     assert tuple(frame.columns) == COLUMNS
     wanted = ["majority", "colour_histogram", "heads", "params", "imagenet_top1", "knn", "logme", "h_score"]
     assert frame["baseline"].tolist() == wanted
