@@ -15,6 +15,8 @@ import os
 import re
 import secrets
 import stat
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -279,7 +281,15 @@ def read_arrays(file: io.BufferedReader | io.BytesIO) -> dict[str, npt.NDArray[A
             if sum(one.file_size for one in members) > room:
                 raise ValueError("more bytes are declared than the file can hold")
             return {one.filename.removesuffix(".npy"): read_array(archive.read(one)) for one in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         raise ValueError(f"not an archive of arrays: {error}") from error
 
 
@@ -293,7 +303,7 @@ def read_array(content: bytes) -> npt.NDArray[Any]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
-    except (KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except (KeyError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
         raise ValueError(f"not an array: {error}") from error
     if dtype.hasobject or min(shape, default=1) < 0:
         raise ValueError("not an array of numbers or text")

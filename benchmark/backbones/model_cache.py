@@ -23,6 +23,7 @@ from benchmark.machine import instruction_set
 from benchmark.records import Backbone
 from benchmark.storage import (
     check_inside,
+    parse_record,
     path_part,
     read_json,
     sha256_file,
@@ -133,8 +134,7 @@ def _parse_meta(path: Path) -> ModelMeta:
     fields = stored["meta"]
     if _meta_digest(fields) != stored["sha256"]:
         raise ValueError("the digest does not fit")
-    agreement = {name: Agreement(**item) for name, item in fields["agreement"].items()}
-    return ModelMeta(identity=fields["identity"], files=fields["files"], agreement=agreement)
+    return parse_record(ModelMeta, json.dumps(fields))
 
 
 def _meta_digest(fields: dict[str, Any]) -> str:

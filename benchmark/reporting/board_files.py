@@ -136,7 +136,15 @@ def read_board(path: Path) -> Leaderboard:
         return _from_json(content) if path.suffix == ".json" else _from_csv(content)
     except OSError as error:
         raise DataError("cannot be read", where=path, got=error.strerror, next_step=_REBUILD) from error
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, csv.Error) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        StopIteration,
+        csv.Error,
+    ) as error:
         raise DataError("not a leaderboard", where=path, got=error, next_step=_REBUILD) from error
 
 
@@ -144,17 +152,25 @@ def _from_json(content: str) -> Leaderboard:
     stored = parse_json(content)
     if stored["schema"] != _SCHEMA:
         raise ValueError(f"schema {stored['schema']}, expected {_SCHEMA}")
-    columns = tuple(map(str, stored["columns"]))
+    columns = _texts(stored["columns"])
+    if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
+        raise ValueError(f"columns {', '.join(columns)}")
     rows = tuple({column: _typed(column, row[column]) for column in columns} for row in stored["rows"])
     return Leaderboard(
         columns=columns,
         rows=rows,
-        winner=stored["winner"],
+        winner=None if stored["winner"] is None else str(stored["winner"]),
         loss_bound=math.nan if stored["loss_bound"] is None else float(stored["loss_bound"]),
-        statements=tuple(stored["statements"]),
-        notes=tuple(stored["notes"]),
+        statements=_texts(stored["statements"]),
+        notes=_texts(stored["notes"]),
         summary=str(stored.get("summary", "")),
     )
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("not a list of texts")
+    return tuple(values)
 
 
 def _typed(column: str, value: object) -> object:

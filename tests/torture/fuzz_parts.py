@@ -35,6 +35,7 @@ def mutant(content: bytes, described: range, chance: random.Random) -> bytes:
     changed = bytearray(content)
     for _ in range(chance.randint(1, 8)):
         at = chance.choice(described) if chance.random() < 0.8 else chance.randrange(len(changed))
+        at = min(at, len(changed) - 1)
         length = chance.choice([1, 1, 2, 4, 8, 64, 512])
         kind = chance.randrange(5)
         if kind == 0:
