@@ -107,6 +107,7 @@ def test_a_sheet_that_cannot_be_drawn_is_a_note(
     assert (tmp_path / SUSPICIOUS).exists()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not BRICKS.exists() or not WEIGHTS.exists(), reason="the photographs are not here")
 def test_flips_planted_in_photographs_are_found_and_without_any_none_stands_out(
     request_for: Make, tmp_path: Path
