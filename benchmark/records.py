@@ -383,11 +383,16 @@ class HeadProtocol:
     Attributes:
         name: cv (default), holdout (default when the user gave the parts), reference.
         dropout: rate on the embedding before the dense layer.
-        epochs: upper bound; cv and holdout choose the epoch inside the training part.
+        epochs: heads are scored after each, for the curve; the reference protocol keeps the best, the others
+            the last.
+        updates: fewest updates of a head: where that many batches are not in all epochs, an epoch is several
+            passes over the images. Without influence on the reference protocol.
         batch_size: images per update.
-        learning_rates: grid of Adam learning rates; the last is taken unless another is clearly better.
-        weight_decays: grid of decoupled weight decays (multiplied by the learning rate, as in AdamW); the
-            last is preferred as well.
+        learning_rates: grid of Adam learning rates, which fall to 0; the last is taken unless another is
+            clearly better. The reference protocol has its own, which does not fall.
+        weight_decays: grid of L2 penalties (a half of each times the squared kernel joins the loss, summed
+            over images: scikit-learn's 1 / C); the last is preferred as well, so the grid closes in on it
+            from both sides.
         folds: cross-validation folds.
         repeats: cross-validation repeats.
         threshold: decision rule of sigmoid heads.
@@ -399,9 +404,10 @@ class HeadProtocol:
     name: ProtocolName = ProtocolName.CV
     dropout: float = 0.2
     epochs: int = 20
+    updates: int = 1000
     batch_size: int = 32
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
-    weight_decays: tuple[float, ...] = (0.0, 1.0)
+    learning_rates: tuple[float, ...] = (1e-2,)
+    weight_decays: tuple[float, ...] = (1200.0, 0.04, 400.0, 0.12, 120.0, 0.4, 40.0, 1.2, 12.0, 4.0)
     folds: int = 5
     repeats: int = 3
     threshold: ThresholdRule = ThresholdRule()

@@ -209,7 +209,7 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
         metavar="0.5|tuned|recall=R",
         help="decision threshold of sigmoid heads (default 0.5)",
     )
-    group.add_argument("--epochs", type=positive_int, default=20, help="upper bound (default 20)")
+    group.add_argument("--epochs", type=positive_int, default=20, help="of each head (default 20)")
     group.add_argument("--folds", type=at_least_two, default=5, help="default 5")
     group.add_argument("--repeats", type=positive_int, default=3, help="default 3")
 

@@ -109,15 +109,30 @@ def logistic_regression(features: Float32, truth: Truth) -> Classifier:
         features: float32 (N, D).
         truth: labels.
     """
+    return _per_label(features, truth, _logistic)
 
+
+def logistic_regression_cv(features: Float32, truth: Truth) -> Classifier:
+    """scikit-learn's LogisticRegressionCV on standardised features: what a careful user would try first.
+
+    Of the ten strengths of its own grid the one with the best accuracy in up to five folds, as is its
+    default; one regression per label of a multi-label set.
+    """
+    return _per_label(features, truth, _logistic_cv)
+
+
+_Fit = Callable[[Float32, Int64, Float32], Float64]
+
+
+def _per_label(features: Float32, truth: Truth, fit: _Fit) -> Classifier:
     def predict(train: Int64, rows: Int64) -> Float64:
         if truth.task is Task.MULTICLASS:
             found = np.zeros((len(rows), truth.targets.shape[1]))
             labels = truth.targets[train].argmax(1)
-            found[:, np.unique(labels)] = _logistic(features[train], labels, features[rows])
+            found[:, np.unique(labels)] = fit(features[train], labels, features[rows])
             return found
         columns = [
-            _positive(features[train], truth.targets[train, column] > 0.5, features[rows])
+            _positive(fit, features[train], truth.targets[train, column] > 0.5, features[rows])
             for column in range(truth.targets.shape[1])
         ]
         return np.stack(columns, 1)
@@ -125,11 +140,11 @@ def logistic_regression(features: Float32, truth: Truth) -> Classifier:
     return predict
 
 
-def _positive(known: Float32, true: Int64, wanted: Float32) -> Float64:
+def _positive(fit: _Fit, known: Float32, true: Int64, wanted: Float32) -> Float64:
     """Probability of a label, (n,); its constant value where the training images all agree."""
     if true.all() or not true.any():
         return np.full(len(wanted), float(true[0]))
-    return _logistic(known, true, wanted)[:, 1]
+    return fit(known, true, wanted)[:, 1]
 
 
 def _logistic(known: Float32, labels: Int64, wanted: Float32) -> Float64:
@@ -140,3 +155,25 @@ def _logistic(known: Float32, labels: Int64, wanted: Float32) -> Float64:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     model.fit(known.astype(np.float64), labels)
     return np.asarray(model.predict_proba(wanted.astype(np.float64)), np.float64)
+
+
+def _logistic_cv(known: Float32, labels: Int64, wanted: Float32) -> Float64:
+    import warnings
+
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.preprocessing import StandardScaler
+
+    folds = min(5, int(np.unique(labels, return_counts=True)[1].min()))
+    if folds < 2:
+        return _logistic(known, labels, wanted)
+    scaler = StandardScaler().fit(known.astype(np.float64))
+    inputs = scaler.transform(known.astype(np.float64))
+    # An L2 penalty does not see a rotation, and nothing outside the span of the training images gets a
+    # weight: in the coordinates of that span the regression is the same, and has at most n features.
+    _, spread, axes = np.linalg.svd(inputs, full_matrices=False)
+    axes = axes[spread > 1e-9 * spread[0]].T
+    with warnings.catch_warnings():
+        # Defaults that will change: those of today are meant.
+        warnings.simplefilter("ignore", FutureWarning)
+        model = LogisticRegressionCV(cv=folds, max_iter=2000).fit(inputs @ axes, labels)
+    return np.asarray(model.predict_proba(scaler.transform(wanted.astype(np.float64)) @ axes), np.float64)

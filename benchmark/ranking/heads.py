@@ -58,7 +58,7 @@ def train_heads(
 ) -> HeadResult:
     """Train, choose, refit and score the heads of one backbone.
 
-    Everything that is chosen (epoch, learning rate, weight decay, threshold) is chosen on images of the same
+    Everything that is chosen (learning rate, weight decay, threshold) is chosen on images of the same
     training part, then the head is refitted on all of it. Test labels are never looked at.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
 from benchmark.ranking.heads_loop import Course, Trainee, dropout_masks, probabilities
-from benchmark.records import Float32, HeadProtocol, Int64
+from benchmark.records import Float32, HeadProtocol, Int64, ProtocolName
 
 # Kernels with their moments beyond this many bytes are trained in several calls.
 _STATE_BYTES = 256 << 20
@@ -27,7 +27,7 @@ class Job:
         label: names the job; seeds of initial weights and batches derive from it.
         train: int64 (n,) rows that train, in an order that does not depend on file names.
         rates: G learning rates.
-        decays: G weight decays.
+        decays: G L2 penalties, which weigh against the sum of the loss over the rows.
         epochs: epochs to train.
     """
 
@@ -120,8 +120,6 @@ def _train_epoch(material: Material, pupils: Sequence[_Pupil], epoch: int) -> No
     protocol = material.protocol
     step_values = protocol.batch_size * material.features.shape[1]
     block = max(1, _MASK_VALUES // step_values)
-    for pupil in pupils:
-        pupil.shuffle()
     for start in range(0, max(pupil.steps for pupil in pupils), block):
         seed = derived_seed(f"{protocol.seed}|dropout|{epoch}|{start}")
         shape = (block, protocol.batch_size, material.features.shape[1])
@@ -142,7 +140,12 @@ class _Pupil:
         self._train = job.train
         self._order = job.train
         self._size = protocol.batch_size
-        self.steps = -(-len(job.train) // protocol.batch_size)
+        batches = -(-len(job.train) // protocol.batch_size)
+        # The reference system's heads keep their learning rate and see every image once an epoch.
+        settles = protocol.name is not ProtocolName.REFERENCE
+        passes = max(1, -(-protocol.updates // (job.epochs * batches))) if settles else 1
+        self._batches = batches
+        self.steps = batches * passes
         course = Course(
             features=material.features,
             targets=material.targets,
@@ -152,20 +155,20 @@ class _Pupil:
             negative=negative,
             exclusive=material.exclusive,
             rates=np.asarray(job.rates, np.float32),
-            decays=np.asarray(job.decays, np.float32),
+            decays=np.asarray(job.decays, np.float32) / np.float32(len(job.train)),
             batch_size=protocol.batch_size,
+            updates=self.steps * job.epochs if settles else 0,
         )
         shape = (material.features.shape[1], material.targets.shape[1])
         self._trainee = Trainee(course, initial_kernel(protocol, job, shape))
 
-    def shuffle(self) -> None:
-        """Put the training rows in the order of the next epoch."""
-        self._order = batch_order(self._generator, self._train)
-
     def learn(self, start: int, masks: Float32) -> None:
-        """Take the steps from ``start`` on that there are masks for, as far as there are images."""
+        """Take the steps of an epoch from ``start`` on that there are masks for."""
         for step in range(start, min(start + len(masks), self.steps)):
-            rows = self._order[step * self._size : (step + 1) * self._size]
+            place = step % self._batches
+            if place == 0:
+                self._order = batch_order(self._generator, self._train)
+            rows = self._order[place * self._size : (place + 1) * self._size]
             self._trainee.learn(rows, masks[step - start])
 
     def heads(self) -> Heads:
@@ -178,17 +181,22 @@ class _Pupil:
 
 
 def batch_generator(protocol: HeadProtocol, job: Job) -> np.random.Generator:
-    """Draws the batches of a job, epoch after epoch."""
+    """Draws the batches of a job, pass after pass."""
     return np.random.Generator(np.random.Philox(derived_seed(f"{protocol.seed}|{job.label}|batches")))
 
 
 def batch_order(generator: np.random.Generator, train: Int64) -> Int64:
-    """The training rows of one epoch in a new order; every call is the next epoch."""
+    """The training rows of one pass in a new order; every call is the next pass."""
     return generator.permutation(train)
 
 
 def initial_kernel(protocol: HeadProtocol, job: Job, shape: tuple[int, int]) -> Float32:
-    """Glorot-uniform kernel float32 (D, C) of a job (Glorot and Bengio, 2010)."""
+    """Kernel float32 (D, C) to start from: zero; Glorot-uniform (2010) for the reference protocol.
+
+    Few images leave most directions of an embedding untouched: what a head starts with there, it keeps.
+    """
+    if protocol.name is not ProtocolName.REFERENCE:
+        return np.zeros(shape, np.float32)
     generator = np.random.Generator(np.random.Philox(derived_seed(f"{protocol.seed}|{job.label}|weights")))
     limit = float(np.sqrt(6 / sum(shape)))
     return generator.uniform(-limit, limit, shape).astype(np.float32)

@@ -8,7 +8,9 @@ TensorFlow graph, whose every operation streams the batches of all jobs through 
 the import of TensorFlow.
 
 Adam: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, with the form and the constants of
-Keras; weight decay is decoupled (Loshchilov and Hutter, 2019) and leaves the bias alone.
+Keras. Weight decay is the classical L2 penalty on the kernel, inside the gradient: once the learning rate
+has fallen to zero, a head stands at the optimum of a penalised logistic regression. (Decoupled decay, as in
+AdamW, bounds the largest weight instead, which hides the few features that matter among many that do not.)
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ class Course:
         negative: float32 (C,) loss weight of an output whose target is 0 (sigmoid only).
         exclusive: softmax over C (True), or a sigmoid for each of C.
         rates: float32 (G,) learning rates.
-        decays: float32 (G,) weight decays.
+        decays: float32 (G,) L2 penalties: a half of each times the squared kernel joins the mean loss.
         batch_size: images per update.
+        updates: number over which the learning rates fall to 0 in a straight line; 0 keeps them constant.
     """
 
     features: Float32
@@ -55,6 +58,7 @@ class Course:
     rates: Float32
     decays: Float32
     batch_size: int
+    updates: int
 
     @property
     def outputs(self) -> int:
@@ -82,8 +86,7 @@ class Trainee:
         self._gradient = np.empty_like(self._weights)
         self._inputs = np.empty((course.batch_size, dim), np.float32)
         self._rates = np.repeat(course.rates, outputs)
-        self._shrink = np.repeat(1 - course.rates * course.decays, outputs)
-        self._decays = bool(course.decays.any())
+        self._decays = np.repeat(course.decays, outputs) if course.decays.any() else None
         self._updates = 0
 
     def learn(self, rows: Int64, kept: Float32) -> None:
@@ -123,10 +126,10 @@ class Trainee:
 
     def _update(self) -> None:
         self._updates += 1
-        correction = np.sqrt(1 - _BETA_2**self._updates) / (1 - _BETA_1**self._updates)
-        if self._decays:
-            self.kernel *= self._shrink
-        self._moments.step(self._weights, self._gradient, self._rates * np.float32(correction))
+        factor = np.sqrt(1 - _BETA_2**self._updates) / (1 - _BETA_1**self._updates)
+        if self._course.updates:
+            factor *= 1 - (self._updates - 1) / self._course.updates
+        self._moments.step(self._weights, self._gradient, self._rates * np.float32(factor), self._decays)
 
 
 class _Moments:
@@ -138,12 +141,18 @@ class _Moments:
         self._rows = max(1, _CACHED_VALUES // shape[1])
         self._scratch = np.empty((min(self._rows, shape[0]), shape[1]), np.float32)
 
-    def step(self, weights: Float32, gradient: Float32, alphas: Float32) -> None:
-        """Update weights in place, some rows at a time; the gradient is used up."""
+    def step(self, weights: Float32, gradient: Float32, alphas: Float32, decays: Float32 | None) -> None:
+        """Update weights in place, some rows at a time; the gradient is used up.
+
+        The last row, the bias, is not penalised.
+        """
         for start in range(0, len(weights), self._rows):
             part = slice(start, start + self._rows)
             first, second, slope = self._first[part], self._second[part], gradient[part]
             scratch = self._scratch[: len(first)]
+            if decays is not None:
+                kernel = weights[start : min(start + self._rows, len(weights) - 1)]
+                slope[: len(kernel)] += np.multiply(kernel, decays, out=scratch[: len(kernel)])
             np.subtract(slope, first, out=scratch)
             scratch *= np.float32(1 - _BETA_1)
             first += scratch

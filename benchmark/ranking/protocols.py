@@ -29,7 +29,7 @@ class Stage:
         repeat: which row of the validation probabilities its scores go to; None for the final head.
         train: int64 rows of the refitted head.
         inner: int64 rows that train while choosing.
-        choose: int64 rows that choose epoch, learning rate, weight decay and threshold.
+        choose: int64 rows that choose learning rate, weight decay and threshold (reference: the epoch).
         score: int64 rows that the refitted head predicts.
     """
 
@@ -52,7 +52,7 @@ class Plan:
         repeats: R.
         standardised: whether embeddings are standardised.
         rates: G learning rates of the grid.
-        decays: G weight decays of the grid.
+        decays: G L2 penalties of the grid.
         notes: what was not as asked.
     """
 

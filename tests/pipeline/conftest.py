@@ -55,7 +55,7 @@ def request_for(tmp_path: Path) -> Callable[..., RankRequest]:
             options=DataOptions(jobs=1),
             jobs=1,
         )
-        protocol = HeadProtocol(epochs=4, repeats=1, learning_rates=(1e-2,), weight_decays=(0.0,))
+        protocol = HeadProtocol(epochs=4, updates=0, repeats=1, learning_rates=(1e-2,), weight_decays=(0.0,))
         return RankRequest(embed=embed, results=tmp_path / "results", protocol=protocol, **changes)  # type: ignore[arg-type]
 
     return make

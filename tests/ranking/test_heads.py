@@ -40,7 +40,9 @@ from benchmark.records import (
 )
 from benchmark.statistics import decide, f1
 
-SHORT = HeadProtocol(epochs=6, learning_rates=(1e-2, 5e-2), weight_decays=(0.0,), repeats=2, folds=3)
+SHORT = HeadProtocol(
+    epochs=6, updates=0, learning_rates=(1e-2, 5e-2), weight_decays=(0.0,), repeats=2, folds=3
+)
 
 
 def ids_of(count: int) -> tuple[str, ...]:
@@ -122,9 +124,10 @@ def last_heads(material: Material, jobs: list[Job]) -> dict[int, tuple[Float32, 
     return found
 
 
+@pytest.mark.parametrize("name", [ProtocolName.CV, ProtocolName.REFERENCE])
 @pytest.mark.parametrize("exclusive", [False, True], ids=["sigmoid", "softmax"])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_the_loop_is_keras_model_fit(exclusive: bool, outputs: int) -> None:
+def test_the_loop_is_keras_model_fit(exclusive: bool, outputs: int, name: ProtocolName) -> None:
     import keras
 
     if exclusive and outputs == 1:
@@ -135,8 +138,8 @@ def test_the_loop_is_keras_model_fit(exclusive: bool, outputs: int) -> None:
     targets = (generator.random((75, outputs)) < 0.4).astype(np.float32)
     if exclusive:
         targets = np.eye(outputs, dtype=np.float32)[labels]
-    protocol = HeadProtocol(dropout=0.0, batch_size=16)
-    rates, decays = (1e-3, 3e-2), (0.0, 0.3)
+    protocol = HeadProtocol(name=name, dropout=0.0, batch_size=16, updates=30)
+    rates, decays = (1e-3, 3e-2), (0.0, 20.0)
     # The second job has fewer images, so that it sits out the last step of every epoch.
     jobs = [
         Job(label=name, train=np.arange(size), rates=rates, decays=decays, epochs=3)
@@ -147,8 +150,8 @@ def test_the_loop_is_keras_model_fit(exclusive: bool, outputs: int) -> None:
         for point, (rate, decay) in enumerate(zip(rates, decays, strict=True)):
             kernel, bias = keras_fit(job, (features, targets), (rate, decay), protocol, exclusive, keras)
             columns = slice(point * outputs, (point + 1) * outputs)
-            np.testing.assert_allclose(found[number][0][:, columns], kernel, rtol=2e-4, atol=2e-6)
-            np.testing.assert_allclose(found[number][1][columns], bias, rtol=2e-4, atol=2e-6)
+            np.testing.assert_allclose(found[number][0][:, columns], kernel, rtol=2e-4, atol=1e-5)
+            np.testing.assert_allclose(found[number][1][columns], bias, rtol=2e-4, atol=1e-5)
 
 
 def keras_fit(
@@ -162,18 +165,24 @@ def keras_fit(
     """The same head by ``Model.fit`` on the loop's batches."""
     features, targets = data
     layers, optimizers = keras.layers, keras.optimizers  # type: ignore[attr-defined]
-    dense = layers.Dense(targets.shape[1], activation="softmax" if exclusive else "sigmoid")
+    dense = layers.Dense(
+        targets.shape[1],
+        activation="softmax" if exclusive else "sigmoid",
+        kernel_regularizer=keras.regularizers.L2(grid[1] / len(job.train) / 2),  # type: ignore[attr-defined]
+    )
     model = keras.Sequential([layers.Input((features.shape[1],)), dense])  # type: ignore[attr-defined]
     kernel = initial_kernel(protocol, job, (features.shape[1], targets.shape[1]))
     dense.set_weights([kernel, np.zeros(targets.shape[1], np.float32)])
-    optimizer = optimizers.Adam(grid[0], weight_decay=grid[1] or None)
-    if grid[1]:
-        optimizer.exclude_from_weight_decay(var_names=["bias"])
-    loss = "categorical_crossentropy" if exclusive else "binary_crossentropy"
-    model.compile(optimizer=optimizer, loss=loss)
     generator, size = batch_generator(protocol, job), protocol.batch_size
-    orders = [batch_order(generator, job.train) for _ in range(job.epochs)]
+    # 3 epochs of 4 or 5 batches are fewer than 30 updates: every epoch is 2 or 3 passes.
+    settles = protocol.name is ProtocolName.CV
+    passes = -(-30 // (3 * -(-len(job.train) // size))) if settles else 1
+    orders = [batch_order(generator, job.train) for _ in range(job.epochs * passes)]
     batches = [order[start : start + size] for order in orders for start in range(0, len(order), size)]
+    assert not settles or len(batches) >= 30
+    falling = optimizers.schedules.PolynomialDecay(grid[0], len(batches), 0.0)
+    loss = "categorical_crossentropy" if exclusive else "binary_crossentropy"
+    model.compile(optimizer=optimizers.Adam(falling if settles else grid[0]), loss=loss)
     # One epoch of Model.fit over the batches of all epochs: the optimizer's state goes on either way.
     model.fit(
         ((features[rows], targets[rows]) for rows in batches),
@@ -254,20 +263,20 @@ def test_shapes_and_what_was_chosen() -> None:
     assert val_f1(result, truth) > 0.9
 
 
-@pytest.mark.parametrize(("grouped", "rate", "epoch"), [(False, 1e-3, 1), (True, 1e-2, 3)])
-def test_only_clear_evidence_leaves_the_end_of_the_grid(grouped: bool, rate: float, epoch: int) -> None:
-    """Two dozen images tell F1 1 from 0.86 apart; two dozen images of one group are one observation."""
+@pytest.mark.parametrize(("grouped", "rate"), [(False, 1e-3), (True, 1e-2)])
+def test_only_clear_evidence_leaves_the_end_of_the_grid(grouped: bool, rate: float) -> None:
+    """Two dozen images tell F1 1 from about 0.67 apart; two dozen images of one group are one observation."""
     embeddings, truth, split = two_classes()
     protocol = replace(SHORT, learning_rates=(1e-3, 1e-2), epochs=3)
     plan = make_plan(truth, split, protocol, embeddings.image_ids)
     groups = np.zeros(len(truth.targets), np.int64) if grouped else None
     chooser = Chooser(plan, truth.targets, truth.task, protocol, groups)
     right = truth.targets[plan.stages[0].choose]
-    poor = np.where(np.arange(len(right))[:, None] % 8 == 0, 1 - right, right)
-    for number, values in enumerate([(right, poor), (poor, poor), (poor, poor)]):
+    poor = np.where(np.arange(len(right))[:, None] % 3 == 0, 1 - right, right)
+    for number, values in enumerate([(poor, right), (poor, right), (right, poor)]):
         chooser.see(number + 1, [0], [np.stack(values).astype(np.float32)])
     choice = chooser.choices()[0]
-    assert (choice.rate, choice.epoch) == (rate, epoch)
+    assert (choice.rate, choice.epoch) == (rate, 3), "heads are trained to the end"
 
 
 @pytest.mark.parametrize("name", list(ProtocolName))
@@ -364,7 +373,7 @@ def test_tuned_thresholds_differ_per_fold_and_recall_is_reached() -> None:
     )
     assert len(set(tuned.chosen["threshold"])) > 1
     wanted = ThresholdRule(kind=ThresholdKind.RECALL, value=0.95)
-    found = train_heads(embeddings, truth, split, replace(SHORT, threshold=wanted)).predictions
+    found = train_heads(embeddings, truth, split, replace(SHORT, updates=150, threshold=wanted)).predictions
     decided = decide(found.val, found.val_thresholds, truth.task)[..., 0]
     positive = truth.targets[found.val_rows, 0] > 0.5
     assert decided[:, positive].mean() > 0.85

@@ -67,7 +67,7 @@ def test_cross_validation_scores_every_image_once_a_repeat() -> None:
     assert np.array_equal(np.sort(final.train), plan.val_rows)
     shares = [float(truth.targets[stage.choose].mean()) for stage in plan.stages]
     assert np.ptp(shares) < 0.1
-    assert len(plan.rates) == 8
+    assert len(plan.rates) == len(plan.decays) == 10
     assert len({tuple(stage.score) for stage in plan.stages}) == 16
 
 

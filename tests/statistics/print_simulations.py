@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from simulation import World, watch_intervals, watch_ties, watch_winners
+from simulation import EMBEDDINGS, World, watch_heads, watch_intervals, watch_ties, watch_winners
 
 ERRORS = (0.01, 0.05, 0.2)
 IMAGES = (100, 400, 2000)
@@ -88,6 +88,17 @@ def print_groups(scale: float) -> None:
         print(f"| {size} | {intervals.coverage:.1%} | {1 - ties.all_tied:.1%} |", flush=True)
 
 
+def print_heads(scale: float) -> None:
+    """F1 on fresh images: heads against scikit-learn's LogisticRegressionCV on the same embeddings."""
+    print("\n| embeddings | images | heads | LogisticRegressionCV | difference |")
+    print("| --- | --- | --- | --- | --- |")
+    for kind in EMBEDDINGS:
+        for images in (60, 100, 200, 400):
+            seen = watch_heads(kind, images, trials=max(1, round(8 * scale)), seed=7)
+            gap = f"{seen.heads - seen.reference:+.4f}"
+            print(f"| {kind} | {images} | {seen.heads:.4f} | {seen.reference:.4f} | {gap} |", flush=True)
+
+
 if __name__ == "__main__":
     effort = 0.05 if "--quick" in sys.argv[1:] else 1.0
     print_intervals(effort)
@@ -95,3 +106,4 @@ if __name__ == "__main__":
     print_power(effort)
     print_winners(effort)
     print_groups(effort)
+    print_heads(effort)

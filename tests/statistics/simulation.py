@@ -13,8 +13,30 @@ from statistics import NormalDist
 
 import numpy as np
 
-from benchmark.records import Average, Float64, Int64
-from benchmark.statistics import Mistakes, Sample, assess, compare_pairs, loss_bounds, resample, tie_groups
+from benchmark.ranking import train_heads
+from benchmark.ranking.baselines_simple import logistic_regression_cv
+from benchmark.records import (
+    Average,
+    Embeddings,
+    Float32,
+    Float64,
+    HeadProtocol,
+    Int64,
+    Split,
+    Task,
+    Truth,
+)
+from benchmark.statistics import (
+    Mistakes,
+    Sample,
+    assess,
+    compare_pairs,
+    decide,
+    f1,
+    loss_bounds,
+    resample,
+    tie_groups,
+)
 
 _REPEATS_AGREE = 0.9
 
@@ -209,3 +231,62 @@ def watch_winners(world: World, *, trials: int, seed: int = 0) -> WinnersSeen:
     return WinnersSeen(
         winner=winner_loss, best_score=best_loss, within=within, bound_held=held, smaller=smaller
     )
+
+
+_FRESH = 2000
+EMBEDDINGS = ("sparse", "dense", "wide")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadsSeen:
+    """Mean F1 on fresh images.
+
+    Attributes:
+        heads: of the heads of the default protocol.
+        reference: of scikit-learn's LogisticRegressionCV, trained on the same images.
+    """
+
+    heads: float
+    reference: float
+
+
+def draw_embeddings(kind: str, images: int, generator: np.random.Generator) -> tuple[Float32, Float32]:
+    """Embeddings float32 (N, D) of two equally frequent classes, and labels float32 (N, 1).
+
+    Args:
+        kind: ``sparse``, 2 of 64 axes tell the classes apart; ``dense``, all 64 do, each a little; ``wide``,
+            1,024 activations that are never negative, of 30 hidden causes of which 5 tell the classes apart.
+        images: N.
+        generator: of ``numpy``; the classes are the same for all images of one call.
+    """
+    labels = (generator.random((images, 1)) < 0.5).astype(np.float32)
+    sides = 2 * labels - 1
+    if kind == "wide":
+        causes = generator.normal(size=(images, 30))
+        causes[:, [2, 5, 9, 14, 20]] += 0.9 * sides
+        mixing = generator.normal(size=(30, 1024)) * np.exp(-np.arange(30) / 8)[:, None]
+        features = np.maximum(0, causes @ mixing + 0.3 * generator.normal(size=(images, 1024)))
+        return features.astype(np.float32), labels
+    centre = np.where(np.arange(64) < 2, 1.6, 0.0) if kind == "sparse" else generator.normal(size=64)
+    if kind == "dense":
+        centre *= 2.1 / np.linalg.norm(centre)
+    return (generator.normal(size=(images, 64)) + sides * centre).astype(np.float32), labels
+
+
+def watch_heads(kind: str, images: int, *, trials: int, seed: int = 0) -> HeadsSeen:
+    """Heads and the reference, trained on ``images`` and scored on thousands of others, again and again."""
+    seen = []
+    for trial in range(trials):
+        generator = np.random.default_rng([seed, trial])
+        features, labels = draw_embeddings(kind, images + _FRESH, generator)
+        ids = tuple(f"{row:064x}" for row in range(len(labels)))
+        truth = Truth(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+        rows = np.arange(len(labels))
+        split = Split(train=rows[:images], val=rows[:0], test=rows[images:], given=False)
+        protocol = HeadProtocol(repeats=1, seed=trial)
+        heads = train_heads(Embeddings(image_ids=ids, features=features), truth, split, protocol)
+        other = logistic_regression_cv(features, truth)(split.train, split.test)
+        scores = (heads.predictions.test, other.astype(np.float32))
+        seen.append([f1(decide(s, 0.5, Task.BINARY), labels[images:], Average.BINARY) for s in scores])
+    heads_f1, reference = np.array(seen, np.float64).mean(0).tolist()
+    return HeadsSeen(heads=heads_f1, reference=reference)

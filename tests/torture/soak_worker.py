@@ -54,7 +54,7 @@ def main(folder: Path, networks: int, runs: int) -> None:
     tiny = load_tiny()
     data = tiny.draw_photos(folder / "photos")
     backbones = tuple(tiny.tiny_backbone(f"Tiny{8 + number:03}", 8 + number) for number in range(networks))
-    protocol = HeadProtocol(epochs=2, repeats=1, learning_rates=(1e-2,), weight_decays=(0.0,))
+    protocol = HeadProtocol(epochs=2, updates=0, repeats=1, learning_rates=(1e-2,), weight_decays=(0.0,))
     for number in range(runs):
         embed = EmbedRequest(
             data=data,
