@@ -404,9 +404,9 @@ class HeadProtocol:
     name: ProtocolName = ProtocolName.CV
     dropout: float = 0.2
     epochs: int = 20
-    updates: int = 1000
+    updates: int = 400
     batch_size: int = 32
-    learning_rates: tuple[float, ...] = (1e-2,)
+    learning_rates: tuple[float, ...] = (3e-2,)
     weight_decays: tuple[float, ...] = (1200.0, 0.04, 400.0, 0.12, 120.0, 0.4, 40.0, 1.2, 12.0, 4.0)
     folds: int = 5
     repeats: int = 3

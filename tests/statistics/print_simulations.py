@@ -94,7 +94,7 @@ def print_heads(scale: float) -> None:
     print("| --- | --- | --- | --- | --- |")
     for kind in EMBEDDINGS:
         for images in (60, 100, 200, 400):
-            seen = watch_heads(kind, images, trials=max(1, round(8 * scale)), seed=7)
+            seen = watch_heads(kind, images, trials=max(1, round(5 * scale)), seed=7)
             gap = f"{seen.heads - seen.reference:+.4f}"
             print(f"| {kind} | {images} | {seen.heads:.4f} | {seen.reference:.4f} | {gap} |", flush=True)
 
