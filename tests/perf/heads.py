@@ -32,7 +32,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
         f"{found['heads']} heads in {found['seconds']:.2f} s, on one thread; epoch and F1 on held-out rows "
         "after every epoch, refitting and scoring included"
     )
-    work = f"heads of one backbone, 15 folds x 8 grid points, N = {argument['images']}, D = {argument['dim']}"
+    work = f"heads of a backbone, 15 folds x 10 grid points, N = {argument['images']}, D = {argument['dim']}"
     against = "Model.fit, 20 epochs, per head"
     yield Figure.of_pairs((f"{work}, per head", against), Unit.SECONDS, found["pairs"], _TARGET, note)
     names = (f"{work}, per head", "Model.fit with validation_data, per head")
