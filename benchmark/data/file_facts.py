@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -12,18 +13,19 @@ from benchmark.data.files import read_regular
 from benchmark.errors import DataError
 from benchmark.records import Float32, ImageSet, Int64
 
-FACTS = ("bytes", "width", "height", "aspect", "bytes_per_pixel", "jpeg_quantisation")
+FACTS = ("bytes", "width", "height", "aspect", "jpeg_quantisation")
 
 
-def file_facts(images: ImageSet, rows: Int64) -> Float32:
+def file_facts(images: ImageSet, rows: Int64, names: Sequence[str] = FACTS) -> Float32:
     """Facts of some files, logarithms where they are sizes.
 
     Args:
         images: the data set.
         rows: int64 (n,) which of its rows.
+        names: which of ``FACTS``.
 
     Returns:
-        float32 (n, 6), in the order of ``FACTS``; nan for files that cannot be read any more.
+        float32 (n, K), in the order of the names; nan for files that cannot be read any more.
     """
     found = np.full((len(rows), len(FACTS)), np.nan, np.float32)
     for place, row in enumerate(rows.tolist()):
@@ -32,7 +34,7 @@ def file_facts(images: ImageSet, rows: Int64) -> Float32:
             found[place] = _facts(content, open_header(content))
         except DataError:
             continue
-    return found
+    return found[:, [FACTS.index(name) for name in names]]
 
 
 def _facts(content: bytes, image: Image.Image) -> list[float]:
@@ -44,7 +46,6 @@ def _facts(content: bytes, image: Image.Image) -> list[float]:
         math.log(width),
         math.log(height),
         math.log(width / height),
-        math.log(len(content) / (width * height)),
         # A coarser table is a lower quality; files that are no JPEG have none.
         math.log(1 + sum(steps) / len(steps)) if steps else 0.0,
     ]

@@ -35,10 +35,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Raised whenever a change of the code changes a sanity row; older stored ones are not reused.
-_SANITY_VERSION = 3
+_SANITY_VERSION = 4
 _SHORTCUTS = {
     "colour_histogram": "colours",
-    "file_facts": "file sizes, image sizes and JPEG quality",
+    "image_size": "image sizes",
+    "file_size": "file sizes",
+    "jpeg_quality": "JPEG qualities",
+}
+# Each by itself: file size and quality together measure texture, which is content.
+_FACTS_OF = {
+    "image_size": ("width", "height", "aspect"),
+    "file_size": ("bytes",),
+    "jpeg_quality": ("jpeg_quantisation",),
 }
 _DIED = "the process that computed it died; it may need more memory than there is"
 
@@ -162,7 +170,10 @@ def _sanity_task(job: HeadJob) -> dict[str, Any]:
             setting_of(job.images, job.protocol),
             {
                 "colour_histogram": noting(partial(colour_histograms, job.images, cache=job.cache)),
-                "file_facts": noting(partial(file_facts, job.images)),
+                **{
+                    name: noting(partial(file_facts, job.images, names=names))
+                    for name, names in _FACTS_OF.items()
+                },
             },
         )
     except Exception as error:

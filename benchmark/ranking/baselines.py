@@ -79,7 +79,7 @@ class SanityRow:
     """A classifier that needs no backbone.
 
     Attributes:
-        baseline: ``majority``, ``colour_histogram`` or ``file_facts``.
+        baseline: ``majority``, or what a logistic regression was fitted to.
         val_f1: as the board's ``val_f1``.
         test_f1: nan without a test part.
         note: what a reader must know: a sample, images left out, why there is no score.

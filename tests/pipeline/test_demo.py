@@ -26,3 +26,4 @@ def test_random_weights_are_above_chance_and_colours_are_not(
     assert best - baselines["majority"] > 0.1
     assert best - baselines["colour_histogram"] > 0.1
     assert not [note for note in ranked.board.notes if "chance" in note.lower()]
+    assert not [note for note in ranked.board.notes if "SHORTCUT" in note]
