@@ -235,7 +235,8 @@ def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever JSON hol
     Raises:
         ValueError: it is no JSON in UTF-8, or nested deeper than anything that this program writes.
     """
-    text = content if isinstance(content, str) else content.decode("utf-8-sig")
+    # Not the codec utf-8-sig: Python would look for its module where a process may have no file left.
+    text = content if isinstance(content, str) else content.decode().removeprefix("\ufeff")
     depth = 0
     for token in _JSON_TOKEN.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)

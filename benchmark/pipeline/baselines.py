@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from benchmark.finetuning import load_manifest
 from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, setting_of
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
-    Features,
     SanityRow,
     SelectionScores,
     Yardstick,
@@ -156,7 +155,7 @@ def _sanity_task(job: HeadJob) -> dict[str, Any]:
     quiet_environment(1)
     complete = True
 
-    def noting(features: Features) -> Features:
+    def noting(features: Callable[[Int64], Float32]) -> Callable[[Int64], Float32]:
         def found(rows: Int64) -> Float32:
             nonlocal complete
             values = features(rows)

@@ -100,8 +100,9 @@ class _Ranking:
         ungrouped = self._score_ungrouped(searched.embedded, audited, job)
         remarks = self._remarks(audited, searched, self._replay(outcomes, job))
         board = assemble_board(self._request, audited.images, outcomes, ungrouped, remarks)
+        banner = (self._banner,) if self._banner else ()
         ranked = Ranked(
-            board=replace(board, notes=(*shortcut_notes(job, board), *board.notes)),
+            board=replace(board, notes=(*banner, *shortcut_notes(job, board), *board.notes[len(banner) :])),
             outcomes=outcomes,
             images=audited.images,
             report=audited.report,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmark.ranking.baselines import (
-        Features,
         SanityRow,
         SelectionScores,
         Setting,
@@ -67,7 +66,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "protocols": ("check_protocol",),
     "baselines": (
-        "Features",
         "SanityRow",
         "SelectionScores",
         "Setting",
@@ -127,7 +125,6 @@ __all__ = [
     "BoardOptions",
     "Candidate",
     "Dropped",
-    "Features",
     "HardImage",
     "HeadResult",
     "SanityRow",

@@ -89,9 +89,7 @@ class Assessment:
     @property
     def is_at_chance(self) -> bool:
         """Whether the scores are those of guessing, rather than too few to show that they are not."""
-        if any(self.beats_chance):
-            return False
-        return not self.is_too_few or float(self.f1.max()) <= float(self.chance.max())
+        return not any(self.beats_chance) and not self.is_too_few
 
 
 def assess(

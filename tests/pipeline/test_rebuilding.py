@@ -179,7 +179,7 @@ def test_pruned_backbones(photos: Path, request_for: Make, tiny: ModuleType, tmp
     """They keep their figures, and do not stand among those that were scored on all images."""
     many = tiny.draw_photos(tmp_path / "many", 120)
     field = tuple(tiny.tiny_backbone(f"Tiny{filters}", filters) for filters in (2, 8, 16))
-    request = replace(request_for(many, *field), search=Search.HALVING)
+    request = replace(request_for(many, *field), search=Search.HALVING, max_loss=0.2)
     first = rank_backbones(request)
     pruned = {row["backbone"] for row in first.board.rows if row["status"] == "pruned"}
     assert pruned

@@ -297,7 +297,7 @@ def test_a_part_that_declares_more_than_any_part_has_is_not_read(shelf: Shelf) -
     path = shelf.folder / f"part-{'0' * 16}.h5"
     with path.open("wb") as file:
         file.truncate(2**40)  # a sparse terabyte
-    assert_found_and_recomputed(shelf, path, "1099511627776 bytes")
+    assert_found_and_recomputed(shelf, path, "1,099,511,627,776 bytes")
 
 
 def link(path: Path, shelf: Shelf) -> None:
