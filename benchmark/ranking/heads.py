@@ -233,7 +233,6 @@ def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> di
     }
 
 
-_HISTORY_OF = {True: "images that choose, inside each training part", False: "validation part"}
 _FIELDS = {
     "epoch": "epoch",
     "learning_rate": "rate",

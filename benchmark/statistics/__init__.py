@@ -9,9 +9,7 @@ from benchmark.statistics.assessment import (
     FEWEST_PER_CLASS,
     Assessment,
     assess,
-    chance_f1,
     class_units,
-    knee,
 )
 from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval
 from benchmark.statistics.metrics import (
@@ -58,7 +56,6 @@ __all__ = [
     "assess",
     "best_threshold",
     "bounds_at",
-    "chance_f1",
     "class_f1",
     "class_precision",
     "class_recall",
@@ -72,7 +69,6 @@ __all__ = [
     "f1_interval",
     "f1_of_counts",
     "hidden_loss",
-    "knee",
     "listed",
     "loss_bounds",
     "per_class_f1",
