@@ -86,6 +86,10 @@ def _run(words: list[str]) -> int:
     arguments = make_parser().parse_args(words)
     if arguments.command is None:
         raise ArgumentError("no command given", next_step="See 'backbones --help'.")
+    if getattr(arguments, "data", None) is not None:
+        from benchmark.data import dataset_name
+
+        dataset_name(arguments.data)  # a typing error is told before anything large is loaded
     room = importlib.import_module(f"benchmark.cli.{arguments.room}")
     status: int = getattr(room, arguments.command)(arguments, words)
     sys.stdout.flush()
