@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 
 import benchmark
-from benchmark.backbones import registry, select, verify_bundle
+from benchmark.backbones import select, verify_bundle
 from benchmark.backbones.digests import recall, remember
-from benchmark.backbones.model_cache import read_meta
-from benchmark.backbones.registry import _read_description
+from benchmark.backbones.registry import _read_description, registry
 from benchmark.backbones.weights import file_sha256, read_checksums
 from benchmark.data.demo import _marked_plan
 from benchmark.data.index import Index
@@ -30,6 +29,7 @@ from benchmark.data.scratch import _alive
 from benchmark.deployment import read_description
 from benchmark.deployment.samples import read_split
 from benchmark.embeddings.upkeep import _described_key
+from benchmark.engines.model_cache import read_meta
 from benchmark.errors import BenchmarkError, CacheDamaged
 from benchmark.finetuning import load_manifest, load_recipe
 from benchmark.finetuning.progress import Progress
@@ -226,7 +226,6 @@ def test_the_archive_reader_knows_only_what_is_bounded() -> None:
 
 # Files of the operating system, of the package itself, and of processes that this program started.
 UNGUARDED = {
-    "backbones/hardware.py",
     "backbones/weights.py",
     "data/fingerprint.py",
     "deployment/converters.py",
@@ -235,6 +234,7 @@ UNGUARDED = {
     "deployment/measuring.py",
     "deployment/worker.py",
     "deployment/workshop.py",
+    "engines/hardware.py",
     "finetuning/recipe.py",
     "machine.py",
     "ranking/baselines.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,12 @@ ROOMS = [
     "storage",
     "cells",
     "data",
+    "audit",
     "backbones",
+    "engines",
     "embeddings",
     "statistics",
+    "heads",
     "ranking",
     "finetuning",
     "deployment",
@@ -70,3 +74,21 @@ def test_imports_go_downward_and_through_the_front_door(path: Path) -> None:
 def test_every_folder_is_a_room() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders <= set(ROOMS)
+
+
+def _of_its_own_room(path: Path) -> set[str]:
+    """Modules of the same room that a module imports when it is imported itself, by stem."""
+    room = ".".join(("benchmark", *path.parent.relative_to(PACKAGE).parts))
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module == room:
+            found |= {alias.name for alias in node.names if (path.parent / f"{alias.name}.py").exists()}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{room}."):
+            found.add(str(node.module).rsplit(".", 1)[1])
+    return found
+
+
+@pytest.mark.parametrize("room", sorted(path.parent for path in PACKAGE.glob("*/__init__.py")))
+def test_no_circles_inside_a_room(room: Path) -> None:
+    graph = {path.stem: _of_its_own_room(path) for path in room.glob("*.py") if path.stem != "__init__"}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle

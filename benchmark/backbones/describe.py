@@ -18,17 +18,17 @@ from unittest import mock
 
 import numpy as np
 
-from benchmark.backbones.engines import FLOPS_SIZE
-from benchmark.backbones.frozen_graph import for_inference
 from benchmark.backbones.keras_models import (
     KerasModel,
     Tensor,
     build_model,
+    for_inference,
     import_keras,
     preprocess_function,
 )
 from benchmark.backbones.registry import (
     DESCRIPTION_SCHEMA,
+    FLOPS_SIZE,
     description_name,
     keras_version,
     shipped_descriptions,

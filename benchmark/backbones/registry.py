@@ -20,6 +20,8 @@ from benchmark.records import Backbone, PreprocessingMode, WeightsKind, WeightsS
 from benchmark.storage import read_json
 
 DESCRIPTION_SCHEMA = 1
+# Side in pixels at which floating-point operations are counted.
+FLOPS_SIZE = 224
 WEIGHTS_SUFFIX = ".weights.h5"
 
 
@@ -193,3 +195,8 @@ def _why_not_weights(path: Path) -> str:
     if not path.exists():
         return "no such weights"
     return f"a '{path.suffix or path.name}' file is not a weights file"
+
+
+def scaled_flops(backbone: Backbone, input_size: int) -> int:
+    """Floating-point operations per image at an input size: convolutions grow with the area."""
+    return round(backbone.flops * (input_size / FLOPS_SIZE) ** 2)

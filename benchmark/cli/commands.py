@@ -16,7 +16,7 @@ from benchmark.errors import ArgumentError
 from benchmark.records import Backbone
 
 if TYPE_CHECKING:
-    from benchmark.data import Finding
+    from benchmark.audit import Finding
     from benchmark.embeddings import CacheEntry
     from benchmark.pipeline import Embedded, EmbedRequest, Plan, Ranked, RankRequest
 
@@ -67,7 +67,7 @@ def embed_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def audit_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones audit``."""
-    from benchmark.data import audit_table
+    from benchmark.audit import audit_table
     from benchmark.pipeline import audit_data
 
     with make_observer(quiet=arguments.quiet) as observer:

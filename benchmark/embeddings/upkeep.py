@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.backbones import model_cache_entries, verify_model
 from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import DAMAGED_FOLDER, Damage
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
 from benchmark.embeddings.litter import bytes_under, remove_whole
 from benchmark.embeddings.writer import ensure_key_file
+from benchmark.engines import model_cache_entries, verify_model
 from benchmark.errors import CacheDamaged, CacheError
 from benchmark.records import EmbeddingKey, Observer
 from benchmark.storage import TEMPORARY_PREFIX, dead_temporaries, storage_error

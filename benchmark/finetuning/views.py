@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from benchmark.backbones import EngineRequest, embedding_key, open_engine, plan_engine
 from benchmark.data import decoder_name
 from benchmark.embeddings import EmbeddingStore, PartWriter, extract
+from benchmark.engines import EngineRequest, embedding_key, open_engine, plan_engine
 from benchmark.finetuning.augment import Keys, view_key, view_keys
 from benchmark.finetuning.feed import Inference, PixelFeed, Pixels
 from benchmark.finetuning.network import Network

@@ -7,18 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmark.data import (
+from benchmark.audit import (
     AuditReport,
     audit,
     draw_groups,
     group_related,
-    load_images,
-    regroup,
-    tell_reading,
     torn_group_findings,
     write_audit,
     write_pair_sheet,
 )
+from benchmark.data import load_images, regroup, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheError
 from benchmark.pipeline.cosmetics import Cosmetics

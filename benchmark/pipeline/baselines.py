@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from benchmark.data import colour_histograms, file_facts
+from benchmark.audit import colour_histograms
+from benchmark.data import file_facts
 from benchmark.errors import BenchmarkError
 from benchmark.finetuning import load_manifest
 from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, setting_of

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.data import AuditReport, reading_notes, reading_summary
+from benchmark.audit import AuditReport
+from benchmark.data import reading_notes, reading_summary
 from benchmark.pipeline.baselines import BaselineTables, baseline_tables
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.labels import judged

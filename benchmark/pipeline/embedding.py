@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import has_gpu, memory_bytes, weights_file
+from benchmark.backbones import weights_file
 from benchmark.data import Scratch, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
+from benchmark.engines import has_gpu, memory_bytes
 from benchmark.errors import StorageFull, WeightsError
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
 from benchmark.pipeline.guarding import unusable_embeddings

@@ -12,19 +12,13 @@ from typing import Any
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheDamaged
+from benchmark.heads import train_heads
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, stopped_outcome
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.scheduling import shifts
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
-from benchmark.ranking import (
-    Setting,
-    load_outcome,
-    outcome_path,
-    save_outcome,
-    selection_scores,
-    train_heads,
-)
+from benchmark.ranking import Setting, load_outcome, outcome_path, save_outcome, selection_scores
 from benchmark.records import (
     Embeddings,
     HeadProtocol,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmark.data import draw_captioned
+from benchmark.audit import draw_captioned
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.ranking import Suspicion, judge_labels
 from benchmark.records import ImageSet, Leaderboard, Outcome, Truth

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from benchmark import __version__
+from benchmark.audit import AUDIT_FILES, write_audit, write_pair_sheet
 from benchmark.backbones import keras_version
-from benchmark.data import AUDIT_FILES, write_audit, write_pair_sheet
 from benchmark.errors import DataError
 from benchmark.machine import cores, processor_name
 from benchmark.pipeline.baselines import are_settled, fine_tuned

@@ -8,16 +8,10 @@ from itertools import product
 
 import numpy as np
 
-from benchmark.backbones import (
-    EngineRequest,
-    embedding_key,
-    known_weights_sha256,
-    plan_engine,
-    scaled_flops,
-    weights_file,
-)
+from benchmark.backbones import known_weights_sha256, scaled_flops, weights_file
 from benchmark.cells import figure
 from benchmark.embeddings import EmbeddingStore
+from benchmark.engines import EngineRequest, embedding_key, plan_engine
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.records import Backbone, Bool, EmbeddingKey, Engine, Outcome, Precision, Status, WeightsSource

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from benchmark.data import Severity, load_images, tell_reading
+from benchmark.audit import Severity
+from benchmark.data import load_images, tell_reading
 from benchmark.errors import NothingScored
+from benchmark.heads import check_protocol
 from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrained
 from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
@@ -19,7 +21,6 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest, Search
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
-from benchmark.ranking import check_protocol
 from benchmark.records import ImageSet, Observer, Outcome, Silent, Status, Truth
 
 

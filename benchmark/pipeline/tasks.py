@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
 from benchmark.data import Scratch
 from benchmark.embeddings import EmbeddingStore, ExtractReport, extract
+from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.progress import ProgressTable, Stage
 from benchmark.pipeline.workers import failure, quiet_environment

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.drawing import fair_order
+from benchmark.heads import hash_keys, make_plan, salted_order
 from benchmark.ranking.baselines_simple import (
     NEIGHBOURS,
     Classifier,
@@ -22,8 +23,6 @@ from benchmark.ranking.baselines_simple import (
     nearest_neighbours,
 )
 from benchmark.ranking.baselines_transfer import h_score, log_me
-from benchmark.ranking.folds import hash_keys, salted_order
-from benchmark.ranking.protocols import make_plan
 from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Split, Task, Truth
 
 if TYPE_CHECKING:

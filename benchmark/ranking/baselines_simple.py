@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmark.ranking.protocols import Plan
+from benchmark.heads import Plan
 from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Task, Truth
 from benchmark.statistics import decide, default_average, f1
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmark.audit import row_label, row_parts
 from benchmark.cells import cell_text
-from benchmark.data import row_label, row_parts
 from benchmark.errors import DataError
 from benchmark.records import ImageSet, Status
 from benchmark.reporting.board_files import csv_bytes, json_value

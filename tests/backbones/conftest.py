@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.backbones import EngineRequest, select
+from benchmark.backbones import select
+from benchmark.engines import EngineRequest
 from benchmark.records import Backbone, Engine, Precision, UInt8, WeightsKind, WeightsSource
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.backbones import load_weights, parse_weights, registry
-from benchmark.backbones.frozen_graph import freeze
+from benchmark.backbones import load_weights, parse_weights
 from benchmark.backbones.keras_models import import_keras
+from benchmark.backbones.registry import registry
+from benchmark.engines.frozen_graph import freeze
 from benchmark.records import Backbone
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,6 @@ import pytest
 
 from benchmark.backbones import (
     BundleState,
-    Downloads,
     bundle_weights,
     fetch_weights,
     known_weights_sha256,
@@ -17,6 +16,7 @@ from benchmark.backbones import (
     parse_weights,
     verify_bundle,
 )
+from benchmark.backbones.downloads import Downloads
 from benchmark.backbones.registry import description
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone

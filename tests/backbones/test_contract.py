@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.backbones import registry, walk
+from benchmark.backbones.describe import walk
+from benchmark.backbones.registry import registry
 
 # (name, embedding dim, family, preprocessing mode)
 CONTRACT = [

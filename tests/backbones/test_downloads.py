@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.backbones import Downloads
+from benchmark.backbones.downloads import Downloads
 from benchmark.errors import WeightsError
 
 pytestmark = pytest.mark.faults("downloads that fail, hang or lie")

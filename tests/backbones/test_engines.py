@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.backbones import (
-    EngineRequest,
-    FrozenBackbone,
-    Speed,
-    embedding_key,
-    engines,
-    load_weights,
-    open_engine,
-    plan_engine,
-    select,
-)
-from benchmark.backbones.agreement import compare
+from benchmark.backbones import load_weights, select
+from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine, plan_engine
+from benchmark.engines import engine as engines
+from benchmark.engines.agreement import compare
 from benchmark.errors import ArgumentError
 from benchmark.machine import instruction_set
 from benchmark.records import Backbone, Engine, Float32, Precision, Resize, UInt8

@@ -14,16 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.backbones import (
-    EngineRequest,
-    known_weights_sha256,
-    model_cache_entries,
-    open_engine,
-    parse_weights,
-    remove_model,
-    verify_model,
-)
-from benchmark.backbones.model_cache import check_files, identity_of, model_folder, read_meta
+from benchmark.backbones import known_weights_sha256, parse_weights
+from benchmark.engines import EngineRequest, model_cache_entries, open_engine, verify_model
+from benchmark.engines.model_cache import check_files, identity_of, model_folder, read_meta, remove_model
 from benchmark.errors import CacheDamaged
 from benchmark.records import Float32, UInt8
 
@@ -67,7 +60,7 @@ def open_elsewhere(request: EngineRequest) -> tuple[list[str], str]:
     code = """
 import hashlib, json, pickle, sys
 import numpy as np
-from benchmark.backbones import open_engine
+from benchmark.engines import open_engine
 request = pickle.loads(bytes.fromhex(sys.argv[1]))
 images = np.random.default_rng(5).integers(0, 256, (32, 64, 64, 3), np.uint8)
 with open_engine(request, sample=images[:16]) as frozen:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.backbones import EngineRequest, hardware, load_weights, memory_bytes, plan_engine, select
-from benchmark.backbones.hardware import has_bfloat16, has_gpu
-from benchmark.backbones.model_cache import Agreement, ModelMeta, identity_of, model_folder, write_meta
+from benchmark.backbones import load_weights, select
+from benchmark.engines import EngineRequest, hardware, memory_bytes, plan_engine
+from benchmark.engines.hardware import has_bfloat16, has_gpu
+from benchmark.engines.model_cache import Agreement, ModelMeta, identity_of, model_folder, write_meta
 from benchmark.records import Backbone, Engine, Precision
 
 pytestmark = pytest.mark.skipif(has_gpu(), reason="with a GPU every job goes there")
@@ -104,7 +105,7 @@ def test_a_gpu_has_the_name_that_its_driver_gives(tmp_path: Path, monkeypatch: p
 def test_planning_imports_no_engine(tiny: Backbone, tmp_path: Path) -> None:
     code = (
         "import json, sys; from pathlib import Path;"
-        "from benchmark.backbones import EngineRequest, parse_weights, plan_engine, select;"
+        "from benchmark.backbones import parse_weights, select; from benchmark.engines import EngineRequest, plan_engine;"
         "[plan_engine(EngineRequest(backbone=b, weights=parse_weights('random'), input_size=224, engine=None,"
         " precision=None, threads=2, cache=Path(sys.argv[1])), 500) for b in select('all')];"
         "print(json.dumps(sorted({'tensorflow', 'keras', 'openvino', 'h5py'} & set(sys.modules))))"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmark.backbones import registry, select
+from benchmark.backbones import select
 from benchmark.backbones.describe import expected_preprocessing, preprocessing_mode
 from benchmark.backbones.keras_models import import_keras, preprocess_function
+from benchmark.backbones.registry import registry
 from benchmark.errors import ArgumentError
 from benchmark.records import PreprocessingMode
 

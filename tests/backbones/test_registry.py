@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import benchmark.backbones
-from benchmark.backbones import parse_weights, registry, select
-from benchmark.backbones.registry import description, description_name
+from benchmark.backbones import parse_weights, select
+from benchmark.backbones.registry import description, description_name, registry
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.records import WeightsKind
 

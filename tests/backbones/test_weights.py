@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmark.backbones import Downloads, known_weights_sha256, load_weights, parse_weights, select
+from benchmark.backbones import known_weights_sha256, load_weights, parse_weights, select
 from benchmark.backbones.digests import file_digest, recall, remember
+from benchmark.backbones.downloads import Downloads
 from benchmark.backbones.keras_models import KerasModel
 from benchmark.backbones.weights import inspect_file
 from benchmark.errors import WeightsError

@@ -17,22 +17,22 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from benchmark.data import (
+from benchmark.audit import (
     AuditReport,
-    PairKind,
     Severity,
     audit,
-    audit_pairs,
-    audit_signatures,
     audit_table,
     draw_groups,
-    load_images,
     write_audit,
     write_pair_sheet,
 )
-from benchmark.data.audit_pairs import cosine_pairs, hamming_pairs, pair_cosines
-from benchmark.data.audit_signatures import colour_histograms, parse_capture_time, signatures
-from benchmark.data.contact_sheet import thumbnail
+from benchmark.audit import pairs as pairing
+from benchmark.audit import signatures as signing
+from benchmark.audit.contact_sheet import thumbnail
+from benchmark.audit.pairs import cosine_pairs, hamming_pairs, pair_cosines
+from benchmark.audit.report import PairKind
+from benchmark.audit.signatures import colour_histograms, parse_capture_time, signatures
+from benchmark.data import load_images
 from benchmark.errors import StorageFull
 from benchmark.records import ImageSet
 from benchmark.storage import sha256_bytes
@@ -257,7 +257,7 @@ def test_parts_that_cannot_be_read_or_removed_end_nothing(
         raise PermissionError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    monkeypatch.setattr(audit_signatures, "write_whole", refuse_to_write)
+    monkeypatch.setattr(signing, "write_whole", refuse_to_write)
     watch = Messages()
     again = signatures(images, cache=cache, observer=watch)
     np.testing.assert_array_equal(again.colours, first.signatures.colours)
@@ -437,7 +437,7 @@ def test_look_alikes_cost_no_more_memory_than_a_fixed_number_of_pairs() -> None:
 
 def test_too_many_candidates_are_cut_evenly_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = ball(400, 3)
-    monkeypatch.setattr(audit_pairs, "_CANDIDATES_PER_PROBE", 4000)
+    monkeypatch.setattr(pairing, "_CANDIDATES_PER_PROBE", 4000)
     found = hamming_pairs(codes)
     assert not found.complete
     assert set(map(tuple, found.rows.tolist())) <= slow_pairs(codes, 7)

@@ -31,7 +31,7 @@ def test_the_public_names() -> None:
     assert set(data.__all__) >= AGREED
     assert data.__all__ == sorted(data.__all__)
     assert all(hasattr(data, name) for name in data.__all__)
-    assert callable(data.audit), "the module benchmark.data.audit hides the function"
+    assert callable(data.audit), "the module benchmark.audit.report hides the function"
 
 
 def test_opening_the_door_is_cheap() -> None:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.data import audit, auto_groups, group_related, load_images
-from benchmark.data.audit import AuditReport
-from benchmark.data.audit_signatures import COLOUR_DIM, Signatures
-from benchmark.data.groups import natural_key
+from benchmark.audit import audit, group_related
+from benchmark.audit.groups import auto_groups, natural_key
+from benchmark.audit.report import AuditReport
+from benchmark.audit.signatures import COLOUR_DIM, Signatures
+from benchmark.data import load_images
 from benchmark.records import ImageSet, Split, Task
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data import Severity, audit, file_facts, load_images, reading_notes, reading_summary
+from benchmark.audit import Severity, audit
+from benchmark.data import file_facts, load_images, reading_notes, reading_summary
 from benchmark.data.file_facts import FACTS
 from benchmark.errors import DataError
 from benchmark.records import ImageSet

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.data import split_images
 from benchmark.data.listing import Part
-from benchmark.data.split import check_enough
+from benchmark.data.split import check_enough, split_images
 from benchmark.errors import DataError
 from benchmark.records import Int64, Split
 

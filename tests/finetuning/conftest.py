@@ -13,15 +13,7 @@ from PIL import Image
 
 from benchmark.data import DataOptions, load_images
 from benchmark.finetuning import FinetuneRequest, Recipe, RecipeOverrides, load_recipe, override_recipe
-from benchmark.records import (
-    Backbone,
-    ImageSet,
-    PreprocessingMode,
-    Split,
-    Task,
-    WeightsKind,
-    WeightsSource,
-)
+from benchmark.records import Backbone, ImageSet, PreprocessingMode, Split, Task, WeightsKind, WeightsSource
 
 if TYPE_CHECKING:
     import keras

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.backbones import EngineRequest, FrozenBackbone
 from benchmark.embeddings import EmbeddingStore
+from benchmark.engines import EngineRequest, FrozenBackbone
 from benchmark.errors import DataError, RecipeError, StorageFull, TrainingError
 from benchmark.finetuning import (
     FineTuned,

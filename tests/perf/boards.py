@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmark.backbones import registry
+from benchmark.backbones.registry import registry
 from tests.perf.children import backbones_command, run
 from tests.perf.figures import Figure, Target
 from tests.perf.jobs import embed_seconds, empty

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import EngineRequest, FrozenBackbone, open_engine, parse_weights, plan_engine, select
+from benchmark.backbones import parse_weights, select
 from benchmark.data import load_pixels
+from benchmark.engines import EngineRequest, FrozenBackbone, open_engine, plan_engine
 from benchmark.machine import cores
 from benchmark.records import Engine, Float32, Precision, Resize, UInt8
 from tests.perf.children import call_child

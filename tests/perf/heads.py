@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.ranking import train_heads
+from benchmark.heads import train_heads
 from benchmark.records import Embeddings, Float32, HeadProtocol, Split, Task, Truth
 from tests.perf.children import call_child
 from tests.perf.figures import Figure, Target, Unit

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmark.backbones import registry
+from benchmark.backbones.registry import registry
 from tests.perf.children import backbones_command, run
 from tests.perf.embedding import IMAGES
 from tests.perf.figures import Figure, Target, Unit

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark.data import audit, load_images
+from benchmark.audit import audit
+from benchmark.data import load_images
 from benchmark.pipeline import Ranked, RankRequest, baselines, rank_backbones, rebuild_report
 from benchmark.pipeline.baselines import are_settled, baseline_tables
 from benchmark.pipeline.heads import HeadJob

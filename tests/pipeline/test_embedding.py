@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.backbones import FrozenBackbone, Speed
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
+from benchmark.engines import FrozenBackbone, Speed
 from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, embed_images, pixels, tasks
 from benchmark.pipeline.display import BOARD
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement

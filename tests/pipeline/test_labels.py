@@ -18,7 +18,8 @@ from benchmark.data import DataOptions, load_images
 from benchmark.pipeline import RankRequest, labels, rank_backbones, rebuild_report
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.pipeline.labels import LABEL_FILES, write_labels
-from benchmark.ranking import Suspicion, SuspiciousLabel
+from benchmark.ranking import Suspicion
+from benchmark.ranking.suspicion import SuspiciousLabel
 from benchmark.records import ImageSet, WeightsKind, WeightsSource
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"

@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from benchmark.backbones import EngineRequest
 from benchmark.embeddings import EmbeddingStore
+from benchmark.engines import EngineRequest
 from benchmark.errors import ArgumentError
 from benchmark.pipeline import EmbedRequest, Plan, RankRequest, planning
 from benchmark.records import Backbone, Engine, Precision

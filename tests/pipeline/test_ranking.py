@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmark.backbones import FrozenBackbone, Speed
+from benchmark.engines import FrozenBackbone, Speed
 from benchmark.errors import NothingScored
 from benchmark.pipeline import Ranked, RankRequest, rank_backbones, rebuild_report
 from benchmark.records import Engine, Leaderboard, Status, WeightsKind, WeightsSource
@@ -336,7 +336,7 @@ def test_a_scratch_smaller_than_the_data_streams(
 def test_memory_that_runs_out_halves_the_batch_and_the_board_says_so(
     photos: Path, request_for: Make, pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.backbones.tensorflow_engine import TensorFlowBackbone
+    from benchmark.engines.tensorflow_engine import TensorFlowBackbone
 
     embed = TensorFlowBackbone.embed
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.backbones import memory_bytes, select
+from benchmark.backbones import select
+from benchmark.engines import memory_bytes
 from benchmark.pipeline.scheduling import Shift, shifts
 from benchmark.records import Engine
 

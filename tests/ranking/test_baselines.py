@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
+from benchmark.heads.protocols import make_plan
 from benchmark.ranking import baselines
 from benchmark.ranking.baselines import (
     COLUMNS,
@@ -26,14 +27,8 @@ from benchmark.ranking.baselines import (
     selection_scores,
     weighted_tau,
 )
-from benchmark.ranking.baselines_simple import (
-    cross_predict,
-    f1_of,
-    majority,
-    nearest_neighbours,
-)
+from benchmark.ranking.baselines_simple import cross_predict, f1_of, majority, nearest_neighbours
 from benchmark.ranking.baselines_transfer import h_score, log_me
-from benchmark.ranking.protocols import make_plan
 from benchmark.records import Embeddings, Float32, Float64, HeadProtocol, ProtocolName, Split, Task, Truth
 
 
@@ -241,7 +236,7 @@ def test_no_test_image_reaches_a_selection_score() -> None:
 
 
 def test_the_published_table_covers_the_registry() -> None:
-    from benchmark.backbones import registry
+    from benchmark.backbones.registry import registry
 
     found = {backbone.name: published_top1(backbone.name) for backbone in registry()}
     assert all(45 < value < 90 for value in found.values()), found

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import DataError
-from benchmark.ranking.folds import FoldData, fold_data, hash_keys, inner_split, make_folds, salted_order
+from benchmark.heads.folds import FoldData, fold_data, hash_keys, inner_split, make_folds, salted_order
 from benchmark.records import Int64, Task, Truth
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmark.errors import DataError, EmbeddingError, TrainingError
-from benchmark.ranking import HeadResult, train_heads
-from benchmark.ranking.heads_choice import Chooser
-from benchmark.ranking.heads_fit import (
+from benchmark.heads import train_heads
+from benchmark.heads.choice import Chooser
+from benchmark.heads.fit import (
     Heads,
     Job,
     Material,
@@ -22,9 +22,10 @@ from benchmark.ranking.heads_fit import (
     initial_kernel,
     predict,
 )
-from benchmark.ranking.heads_loop import dropout_masks
-from benchmark.ranking.heads_scaling import part_scales, working_copy
-from benchmark.ranking.protocols import make_plan
+from benchmark.heads.loop import dropout_masks
+from benchmark.heads.protocols import make_plan
+from benchmark.heads.scaling import part_scales, working_copy
+from benchmark.heads.training import HeadResult
 from benchmark.records import (
     Average,
     Embeddings,
@@ -406,7 +407,7 @@ def test_shuffled_labels_score_at_chance() -> None:
 
 
 def test_state_is_trained_in_slices_when_it_is_large() -> None:
-    from benchmark.ranking import heads_fit
+    from benchmark.heads import fit as fitting
 
     embeddings, truth, _ = two_classes()
     protocol = replace(SHORT, dropout=0.2)
@@ -422,7 +423,7 @@ def test_state_is_trained_in_slices_when_it_is_large() -> None:
             apart[number] = heads.kernel[place], heads.bias[place]
 
     for number in range(4):
-        heads_fit._fit_together(material, jobs, range(number, number + 1), after_epoch)
+        fitting._fit_together(material, jobs, range(number, number + 1), after_epoch)
     for number in range(4):
         assert np.array_equal(together[number][0], apart[number][0])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import DataError
-from benchmark.ranking.protocols import REFERENCE_RATE, Plan, make_plan
+from benchmark.heads.protocols import REFERENCE_RATE, Plan, make_plan
 from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Task, Truth
 
 

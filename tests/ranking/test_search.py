@@ -12,14 +12,7 @@ import pytest
 from benchmark.errors import ArgumentError
 from benchmark.ranking.board import BoardOptions
 from benchmark.ranking.race import audit_search, run_search
-from benchmark.ranking.search import (
-    Candidate,
-    DropKind,
-    SearchOptions,
-    Standing,
-    next_round,
-    search_subsets,
-)
+from benchmark.ranking.search import Candidate, DropKind, SearchOptions, Standing, next_round, search_subsets
 from benchmark.records import Int64, Outcome, Predictions, Status, Task, Truth
 
 IMAGES, SEARCHED = 500, 400

@@ -13,19 +13,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from benchmark.ranking import train_heads
+from benchmark.heads import train_heads
 from benchmark.ranking.baselines_simple import logistic_regression_cv
-from benchmark.records import (
-    Average,
-    Embeddings,
-    Float32,
-    Float64,
-    HeadProtocol,
-    Int64,
-    Split,
-    Task,
-    Truth,
-)
+from benchmark.records import Average, Embeddings, Float32, Float64, HeadProtocol, Int64, Split, Task, Truth
 from benchmark.statistics import (
     Mistakes,
     Sample,

@@ -26,11 +26,10 @@ from typing import Any
 import numpy as np
 from fuzz_parts import mutant
 
+from benchmark.audit.signatures import _RECORD, _read_part
 from benchmark.backbones.digests import recall
-from benchmark.backbones.model_cache import Agreement, ModelMeta, _entry, read_meta, write_meta
 from benchmark.backbones.registry import _backbone, _read_description, shipped_descriptions
 from benchmark.backbones.weights import read_checksums
-from benchmark.data.audit_signatures import _RECORD, _read_part
 from benchmark.data.demo import _marked_plan
 from benchmark.data.files import Stamp
 from benchmark.data.index import Finding, Index
@@ -39,6 +38,7 @@ from benchmark.data.tables import list_table
 from benchmark.deployment import Target, read_description
 from benchmark.deployment.description import check_files, describe
 from benchmark.deployment.samples import read_split
+from benchmark.engines.model_cache import Agreement, ModelMeta, _entry, read_meta, write_meta
 from benchmark.errors import BenchmarkError
 from benchmark.finetuning import (
     SEEN_FILES,

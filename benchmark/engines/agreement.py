@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.backbones.engines import EngineRequest, FrozenBackbone, scaled_flops
-from benchmark.backbones.hardware import gpu_name, has_gpu
-from benchmark.backbones.model_cache import Agreement
-from benchmark.backbones.registry import keras_version
+from benchmark.backbones import keras_version, scaled_flops
+from benchmark.engines.engine import EngineRequest, FrozenBackbone
+from benchmark.engines.hardware import gpu_name, has_gpu
+from benchmark.engines.model_cache import Agreement
 from benchmark.errors import StorageFull
 from benchmark.machine import instruction_set
 from benchmark.records import Float32, Float64, Precision, UInt8

@@ -11,20 +11,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmark.errors import EmbeddingError
-from benchmark.ranking.heads_choice import Choice, Chooser
-from benchmark.ranking.heads_fit import Heads, Job, Material, fit, predict
-from benchmark.ranking.heads_scaling import part_scales, working_copy
-from benchmark.ranking.protocols import Plan, make_plan
-from benchmark.records import (
-    Embeddings,
-    Float32,
-    HeadProtocol,
-    Int64,
-    Predictions,
-    Split,
-    Task,
-    Truth,
-)
+from benchmark.heads.choice import Choice, Chooser
+from benchmark.heads.fit import Heads, Job, Material, fit, predict
+from benchmark.heads.protocols import Plan, make_plan
+from benchmark.heads.scaling import part_scales, working_copy
+from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Predictions, Split, Task, Truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from benchmark.cells import printable
-from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, glance
-from benchmark.data.files import read_regular
+from benchmark.data import FULL_DEPTH, MAX_PIXELS, glance, read_regular
 from benchmark.errors import DataError
 from benchmark.records import ImageSet, Int64
 
 if TYPE_CHECKING:
-    from benchmark.data.audit import AuditPair
+    from benchmark.audit.report import AuditPair
 
 _SIDE = 160
 _MARGIN = 12

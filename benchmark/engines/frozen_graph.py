@@ -7,9 +7,15 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from benchmark.backbones.engines import EngineRequest
-from benchmark.backbones.keras_models import KerasLayer, KerasModel, Tensor, TensorFlowGraph, import_keras
-from benchmark.backbones.weights import LoadedWeights, load_weights
+from benchmark.backbones import (
+    KerasModel,
+    LoadedWeights,
+    Tensor,
+    TensorFlowGraph,
+    for_inference,
+    load_weights,
+)
+from benchmark.engines.engine import EngineRequest
 from benchmark.records import Backbone, Float32, Precision, UInt8
 
 GraphDefinition: TypeAlias = Any
@@ -144,37 +150,3 @@ def run_once(definition: GraphDefinition, images: UInt8) -> Float32:
 def _values(variables: list[Tensor], like: list[Tensor]) -> list[npt.NDArray[Any]]:
     pairs = zip(variables, like, strict=True)
     return [variable.numpy().reshape(other.shape) for variable, other in pairs]
-
-
-def for_inference(model: KerasModel, precision: Precision) -> KerasModel:
-    """The network as it is traced: the same layers and variables, in the same order.
-
-    ConvNeXt asks for convolutions with ``groups=channels``, for which Keras compiles a separate XLA program
-    per layer (13 s for ConvNeXtTiny, and 20 s more to convert them); a depthwise layer computes the same
-    sums from the same numbers without that.
-    """
-    keras = import_keras()
-    mixed = {"dtype": "mixed_bfloat16"} if precision is Precision.BFLOAT16 else {}
-
-    def is_depthwise(layer: KerasLayer) -> bool:
-        return isinstance(layer, keras.layers.Conv2D) and layer.groups == layer.filters > 1
-
-    def clone(layer: KerasLayer) -> KerasLayer:
-        config = {**layer.get_config(), **mixed}
-        if not is_depthwise(layer):
-            return layer.__class__.from_config(config)
-        kept = [
-            "name",
-            "dtype",
-            "kernel_size",
-            "strides",
-            "padding",
-            "use_bias",
-            "dilation_rate",
-            "activation",
-        ]
-        return keras.layers.DepthwiseConv2D(**{key: config[key] for key in kept})
-
-    if not mixed and not any(is_depthwise(layer) for layer in model.layers):
-        return model
-    return keras.models.clone_model(model, clone_function=clone)

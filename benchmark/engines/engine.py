@@ -1,8 +1,4 @@
-"""What executes a frozen backbone, and which engine suits a job; without TensorFlow or OpenVINO.
-
-An engine is one module with ``open_frozen(request, precision, sample) -> FrozenBackbone``, named in
-``open_engine``.
-"""
+"""What executes a frozen backbone; without TensorFlow or OpenVINO."""
 
 from __future__ import annotations
 
@@ -19,9 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.backbones.hardware import gpu_name, has_gpu
-from benchmark.backbones.registry import keras_version
-from benchmark.errors import ArgumentError
+from benchmark.backbones import keras_version
+from benchmark.engines.hardware import gpu_name, has_gpu
 from benchmark.machine import instruction_set
 from benchmark.records import (
     Backbone,
@@ -36,7 +31,6 @@ from benchmark.records import (
 )
 
 POOLING = "avg"
-FLOPS_SIZE = 224
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,47 +176,6 @@ def _seconds(call: Callable[[], object]) -> tuple[Float64, bool]:
         found.append(time.perf_counter() - start)
     share = (time.process_time() - used) / max(1e-9, time.perf_counter() - begun)
     return np.asarray(found), share >= _OWN_CORE
-
-
-def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
-    """Open a backbone for embedding; None in the request's engine or precision is planned for the sample.
-
-    Args:
-        request: what to open.
-        sample: uint8 (n, S, S, 3) real images, which a conversion is checked on.
-
-    Raises:
-        WeightsError: the weights cannot be had or do not fit.
-        EmbeddingError: the engine does not yield finite embeddings.
-        ArgumentError: the input is smaller than the network accepts.
-    """
-    from benchmark.backbones.planning import plan_engine
-
-    _check_size(request)
-    engine, precision = plan_engine(request, len(sample))
-    if engine is Engine.OPENVINO:
-        from benchmark.backbones import openvino_engine
-
-        return openvino_engine.open_frozen(request, precision, sample)
-    from benchmark.backbones import tensorflow_engine
-
-    return tensorflow_engine.open_frozen(request, precision, sample)
-
-
-def scaled_flops(backbone: Backbone, input_size: int) -> int:
-    """Floating-point operations per image at an input size: convolutions grow with the area."""
-    return round(backbone.flops * (input_size / FLOPS_SIZE) ** 2)
-
-
-def _check_size(request: EngineRequest) -> None:
-    if request.input_size < request.backbone.min_size:
-        raise ArgumentError(
-            "the input is too small for this backbone",
-            where=request.backbone.name,
-            expected=f"at least {request.backbone.min_size} pixels",
-            got=request.input_size,
-            next_step="Choose a larger --size or leave the backbone out.",
-        )
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones.registry import keras_version
+from benchmark.backbones import keras_version
 from benchmark.errors import CacheDamaged
 from benchmark.machine import instruction_set
 from benchmark.records import Backbone

@@ -20,9 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmark.data.decode import FULL_DEPTH, NO_LIMIT, glance
-from benchmark.data.files import read_regular
-from benchmark.data.workers import map_in_order
+from benchmark.data import FULL_DEPTH, NO_LIMIT, glance, map_in_order, read_regular
 from benchmark.errors import DataError, StorageFull
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer
 from benchmark.storage import MOST_LIST_BYTES, read_array, read_small, sha256_bytes, write_whole

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
-from benchmark.backbones.agreement import (
+from benchmark.engines.agreement import (
     compare,
     compared,
     disagreement,
@@ -22,8 +22,8 @@ from benchmark.backbones.agreement import (
     recall_agreement,
     remember_agreement,
 )
-from benchmark.backbones.engines import EngineRequest, FrozenBackbone
-from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME, build_frozen, run_once
+from benchmark.engines.engine import EngineRequest, FrozenBackbone
+from benchmark.engines.frozen_graph import INPUT_NAME, OUTPUT_NAME, build_frozen, run_once
 from benchmark.records import Engine, Float32, Precision, UInt8
 
 TensorFlowModule: TypeAlias = Any

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.backbones.agreement import recall_agreement
-from benchmark.backbones.engines import FLOPS_SIZE, EngineRequest, scaled_flops
-from benchmark.backbones.hardware import has_bfloat16, has_gpu, has_openvino
-from benchmark.backbones.model_cache import Agreement, identity_of, model_folder, read_meta
-from benchmark.backbones.registry import description
-from benchmark.backbones.weights import known_weights_sha256
+from benchmark.backbones import FLOPS_SIZE, description, known_weights_sha256, scaled_flops
+from benchmark.engines.agreement import recall_agreement
+from benchmark.engines.engine import EngineRequest
+from benchmark.engines.hardware import has_bfloat16, has_gpu, has_openvino
+from benchmark.engines.model_cache import Agreement, identity_of, model_folder, read_meta
 from benchmark.errors import ArgumentError
 from benchmark.records import Backbone, Engine, Precision
 

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.data.listing import part_named
+from benchmark.data import part_named
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
 
 if TYPE_CHECKING:
-    from benchmark.data.audit import AuditReport
-    from benchmark.data.audit_signatures import Signatures
+    from benchmark.audit.report import AuditReport
+    from benchmark.audit.signatures import Signatures
 
 FOLDS = 5
 # A section of a sequence holds at most a twentieth of any class, a group at most a sixteenth: whatever is

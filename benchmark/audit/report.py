@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.audit_pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
-from benchmark.data.audit_signatures import Signatures, signatures
-from benchmark.data.groups import FOLDS, sequence_folders
-from benchmark.data.reading import abridged, class_sizes, label_notes, left_out, lost_classes
+from benchmark.audit.groups import FOLDS, sequence_folders
+from benchmark.audit.pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
+from benchmark.audit.signatures import Signatures, signatures
+from benchmark.data import abridged, class_sizes, label_notes, left_out, lost_classes
 from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 
 # Centred embeddings this close show the same texture, usually pieces of one photograph.

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
-from benchmark.ranking.heads_loop import Course, Trainee, dropout_masks, probabilities
+from benchmark.heads.loop import Course, Trainee, dropout_masks, probabilities
 from benchmark.records import Float32, HeadProtocol, Int64, ProtocolName
 
 # Kernels with their moments beyond this many bytes are trained in several calls.

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.audit.contact_sheet import draw_pairs
+from benchmark.audit.report import AuditReport, Severity
 from benchmark.cells import printable, safe_cell
-from benchmark.data.audit import AuditReport, Severity
-from benchmark.data.contact_sheet import draw_pairs
-from benchmark.data.reading import class_sizes
+from benchmark.data import class_sizes
 from benchmark.records import ImageSet
 from benchmark.storage import storage_error, write_whole
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.ranking.protocols import Plan
+from benchmark.heads.protocols import Plan
 from benchmark.records import Float32, Float64, HeadProtocol, Int64, ProtocolName, Task, ThresholdKind
 from benchmark.statistics import best_threshold, count, decide, default_average, f1_of_counts
 

@@ -17,9 +17,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmark.backbones.agreement import compare, compared, disagreement, embed_few
-from benchmark.backbones.engines import EngineRequest, FrozenBackbone, scaled_flops
-from benchmark.backbones.model_cache import (
+from benchmark.backbones import known_weights_sha256, scaled_flops
+from benchmark.engines.agreement import compare, compared, disagreement, embed_few
+from benchmark.engines.engine import EngineRequest, FrozenBackbone
+from benchmark.engines.model_cache import (
     XML,
     Agreement,
     ModelMeta,
@@ -32,7 +33,6 @@ from benchmark.backbones.model_cache import (
     touch,
     write_meta,
 )
-from benchmark.backbones.weights import known_weights_sha256
 from benchmark.errors import CacheDamaged, StorageFull
 from benchmark.records import Engine, Float32, Precision, UInt8
 from benchmark.storage import storage_error
@@ -222,7 +222,7 @@ def _convert(request: EngineRequest, sample: UInt8) -> _Converted:
     """Build, load, freeze, convert and store a backbone; TensorFlow's embeddings of the sample come along."""
     import openvino
 
-    from benchmark.backbones.frozen_graph import build_frozen, run_once
+    from benchmark.engines.frozen_graph import build_frozen, run_once
 
     frozen = build_frozen(request, Precision.FLOAT32, None)
     reference = run_once(frozen.definition, compared(request, sample))
@@ -267,7 +267,7 @@ def _open_model(
                 return backbone
             backbone.close()
         notes = (*notes, disagreement("OpenVINO", candidate, agreement))
-    from benchmark.backbones import tensorflow_engine
+    from benchmark.engines import tensorflow_engine
 
     fallback = tensorflow_engine.open_frozen(request, Precision.FLOAT32, sample)
     fallback.notes = (*notes, "TensorFlow is used instead of OpenVINO")

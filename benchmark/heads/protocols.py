@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import DataError
-from benchmark.ranking.folds import fold_data, hash_keys, inner_split, make_folds, salted_order
+from benchmark.heads.folds import fold_data, hash_keys, inner_split, make_folds, salted_order
 from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Truth
 
 REFERENCE_RATE = 1e-3

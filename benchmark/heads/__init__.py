@@ -1,0 +1,23 @@
+"""Dropout + sigmoid (softmax) heads on embeddings: protocols, folds, the batched trainer."""
+
+from benchmark.heads.folds import (
+    hash_keys,
+    salted_order,
+)
+from benchmark.heads.protocols import (
+    Plan,
+    check_protocol,
+    make_plan,
+)
+from benchmark.heads.training import (
+    train_heads,
+)
+
+__all__ = [
+    "Plan",
+    "check_protocol",
+    "hash_keys",
+    "make_plan",
+    "salted_order",
+    "train_heads",
+]
