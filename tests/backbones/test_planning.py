@@ -105,7 +105,8 @@ def test_a_gpu_has_the_name_that_its_driver_gives(tmp_path: Path, monkeypatch: p
 def test_planning_imports_no_engine(tiny: Backbone, tmp_path: Path) -> None:
     code = (
         "import json, sys; from pathlib import Path;"
-        "from benchmark.backbones import parse_weights, select; from benchmark.engines import EngineRequest, plan_engine;"
+        "from benchmark.backbones import parse_weights, select;"
+        "from benchmark.engines import EngineRequest, plan_engine;"
         "[plan_engine(EngineRequest(backbone=b, weights=parse_weights('random'), input_size=224, engine=None,"
         " precision=None, threads=2, cache=Path(sys.argv[1])), 500) for b in select('all')];"
         "print(json.dumps(sorted({'tensorflow', 'keras', 'openvino', 'h5py'} & set(sys.modules))))"
