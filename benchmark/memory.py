@@ -15,7 +15,7 @@ _Bytes = npt.NDArray[np.uint8]
 _Int64 = npt.NDArray[np.int64]
 
 
-class Texts(Sequence[str]):
+class PackedStrings(Sequence[str]):
     """An immutable sequence of strings in one block of memory, equal to any sequence of the same strings.
 
     A Python string takes fifty bytes beside its letters, and a million of them, made among other things, keep
@@ -65,15 +65,15 @@ class Texts(Sequence[str]):
         """The bytes of all strings end to end."""
         return np.ascontiguousarray(self._letters).data
 
-    def take(self, rows: npt.NDArray[np.integer[Any]]) -> Texts:
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> PackedStrings:
         """The strings of some rows, in their order."""
         if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
             return self
         if len(rows) and len(self._letters) == len(self) * (width := int(self._bounds[1])):
             array = self.as_bytes(width) if width else None
             if array is not None:
-                return Texts.of_width(array[rows].view(np.uint8), width)
-        return Texts.of(self[row] for row in rows)
+                return PackedStrings.of_width(array[rows].view(np.uint8), width)
+        return PackedStrings.of(self[row] for row in rows)
 
     def as_bytes(self, width: int) -> npt.NDArray[np.bytes_] | None:
         """All strings as an array S(width) (N,), without a copy; None unless each has so many bytes."""
@@ -89,9 +89,9 @@ class Texts(Sequence[str]):
     def __getitem__(self, at: int | np.integer[Any]) -> str: ...
 
     @overload
-    def __getitem__(self, at: slice) -> Texts: ...
+    def __getitem__(self, at: slice) -> PackedStrings: ...
 
-    def __getitem__(self, at: int | np.integer[Any] | slice) -> str | Texts:
+    def __getitem__(self, at: int | np.integer[Any] | slice) -> str | PackedStrings:
         if isinstance(at, slice):
             return self.take(np.arange(len(self))[at])
         row = range(len(self))[at]
@@ -112,7 +112,7 @@ class Texts(Sequence[str]):
 
     def __repr__(self) -> str:
         few = ", ".join(map(repr, self[:3]))
-        return f"Texts([{few}{', ...' if len(self) > 3 else ''}], {len(self)} in all)"
+        return f"PackedStrings([{few}{', ...' if len(self) > 3 else ''}], {len(self)} in all)"
 
     def _text(self, start: int, stop: int) -> str:
         return self._letters[start:stop].tobytes().decode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,8 +206,8 @@ class ImageSet:
     bit_depth: int = 16
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "paths", Texts.of(self.paths))
-        object.__setattr__(self, "image_ids", Texts.of(self.image_ids))
+        object.__setattr__(self, "paths", PackedStrings.of(self.paths))
+        object.__setattr__(self, "image_ids", PackedStrings.of(self.image_ids))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -227,7 +227,7 @@ class ImageSet:
             **({} if self.bit_depth == 16 else {"bit_depth": self.bit_depth}),
         }
         digest.update(json.dumps(header, sort_keys=True).encode())
-        digest.update(Texts.of(self.image_ids).letters)
+        digest.update(PackedStrings.of(self.image_ids).letters)
         groups = np.arange(len(self), dtype=np.int64) if self.groups is None else self.groups
         for array in (self.targets, groups, self.split.train, self.split.val, self.split.test):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes() + b"|")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.memory import Texts, give_back_memory
+from benchmark.memory import PackedStrings, give_back_memory
 from benchmark.records import ImageSet, Split, Task
 
 # Surrogate escapes stand for bytes of file names that are not UTF-8; other lone surrogates name no file.
@@ -28,7 +28,7 @@ lists = st.lists(names, max_size=12).map(
 
 @given(lists, st.data())
 def test_packed_strings_are_the_same_sequence(strings: list[str], data: st.DataObject) -> None:
-    packed = Texts.of(strings)
+    packed = PackedStrings.of(strings)
     assert list(packed) == strings
     assert packed == strings
     assert packed == tuple(strings)
@@ -42,28 +42,28 @@ def test_packed_strings_are_the_same_sequence(strings: list[str], data: st.DataO
     start, stop, step = (data.draw(st.integers(-14, 14)) for _ in range(3))
     assert packed[start : stop : step or 1] == strings[start : stop : step or 1]
     assert pickle.loads(pickle.dumps(packed)) == strings
-    assert Texts.of(packed) is packed
+    assert PackedStrings.of(packed) is packed
 
 
 @given(lists.filter(bool), st.data())
 def test_rows_are_taken_in_their_order(strings: list[str], data: st.DataObject) -> None:
     rows = np.array(data.draw(st.lists(st.integers(0, len(strings) - 1), max_size=8)), np.int64)
-    assert Texts.of(strings).take(rows) == [strings[row] for row in rows]
-    packed = Texts.of(strings)
+    assert PackedStrings.of(strings).take(rows) == [strings[row] for row in rows]
+    packed = PackedStrings.of(strings)
     assert packed.take(np.arange(len(strings))) is packed
 
 
 def test_strings_of_one_width_are_an_array_without_a_copy() -> None:
-    packed = Texts.of(["ab", "cd", "ef"])
+    packed = PackedStrings.of(["ab", "cd", "ef"])
     array = packed.as_bytes(2)
     assert array is not None
     assert array.tolist() == [b"ab", b"cd", b"ef"]
     assert np.shares_memory(array, packed.as_bytes(2))
     assert packed.as_bytes(3) is None
-    assert Texts.of(["a", "bcd"]).as_bytes(2) is None, "four letters, but not two each"
-    assert Texts.of_width(np.frombuffer(b"abcdef", np.uint8), 2) == ["ab", "cd", "ef"]
+    assert PackedStrings.of(["a", "bcd"]).as_bytes(2) is None, "four letters, but not two each"
+    assert PackedStrings.of_width(np.frombuffer(b"abcdef", np.uint8), 2) == ["ab", "cd", "ef"]
     with pytest.raises(ValueError, match="5 bytes are no whole number"):
-        Texts.of_width(np.frombuffer(b"abcde", np.uint8), 2)
+        PackedStrings.of_width(np.frombuffer(b"abcde", np.uint8), 2)
 
 
 def test_a_set_of_images_takes_two_hundred_bytes_an_image() -> None:

@@ -225,7 +225,7 @@ def _cache(commands: _Commands) -> None:
     parser.add_argument(
         "action",
         choices=["list", "verify", "clean"],
-        help="clean: remove litter and damaged files, and join small parts",
+        help="clean: remove stale and damaged files, and join small parts",
     )
     parser.add_argument(
         "--backbones", metavar="NAMES", help="clean: remove the embeddings of these backbones too"

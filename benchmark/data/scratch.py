@@ -30,7 +30,7 @@ from benchmark.data.files import read_regular
 from benchmark.data.resize import resize_pixels
 from benchmark.data.workers import map_in_order
 from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 from benchmark.records import Observer, Resize, UInt8
 from benchmark.storage import read_json, sha256_bytes, storage_error, write_whole
 
@@ -62,7 +62,7 @@ class Scratch:
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
-        self.image_ids = Texts.of_width(np.memmap(folder / _IDS, np.uint8, "r"), _ID_BYTES)
+        self.image_ids = PackedStrings.of_width(np.memmap(folder / _IDS, np.uint8, "r"), _ID_BYTES)
         self.size = size
         self.patience_seconds = _PATIENCE_SECONDS
         self._stop = threading.Event()
@@ -84,7 +84,7 @@ class Scratch:
             StorageFull: no room left, or no permission; nothing is left behind.
             CacheError: another living process uses this folder.
         """
-        ids = Texts.of(image_ids)
+        ids = PackedStrings.of(image_ids)
         if ids.as_bytes(_ID_BYTES) is None:
             raise ValueError(f"image ids of another length than {_ID_BYTES}")
         if _exists(folder):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.embeddings.files import PartFile
-from benchmark.embeddings.lookup import Asked
+from benchmark.embeddings.lookup import IdIndex
 from benchmark.embeddings.parts import Ids, build_part, most_rows, part_name
 from benchmark.records import Bool, EmbeddingKey, Float32
 from benchmark.storage import storage_error, write_whole
@@ -103,5 +103,5 @@ def _winners(held: Sequence[Ids]) -> list[Bool]:
     """For each part, ascending by hash, which of its rows no part with a smaller hash holds."""
     together = np.concatenate(held)
     wins = np.zeros(len(together), dtype=bool)
-    wins[Asked.of(together).first] = True
+    wins[IdIndex.of(together).first] = True
     return np.split(wins, np.cumsum([len(ids) for ids in held])[:-1])

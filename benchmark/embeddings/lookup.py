@@ -15,7 +15,7 @@ _Numbers = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class IdIndex:
     """Image ids prepared for being looked up.
 
     Attributes:

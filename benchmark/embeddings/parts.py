@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from benchmark.embeddings.keys import MAX_KEY_BYTES, parse_key
 from benchmark.errors import CacheDamaged, EmbeddingError
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 from benchmark.records import EmbeddingKey, Float32
 from benchmark.storage import sha256_bytes
 
@@ -82,7 +82,7 @@ def as_ids(image_ids: object) -> Ids:
     """
     if isinstance(image_ids, np.ndarray) and image_ids.dtype == _ID_TYPE:
         return image_ids
-    if isinstance(image_ids, Texts):
+    if isinstance(image_ids, PackedStrings):
         packed = image_ids.as_bytes(ID_BYTES)
         if packed is not None and _hexadecimal(packed):
             return packed

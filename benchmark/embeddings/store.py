@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.embeddings import compaction, upkeep
-from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import Damage, DamageLog
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
 from benchmark.embeddings.keys import folder_name
-from benchmark.embeddings.lookup import Asked
+from benchmark.embeddings.locks import claim_folder
+from benchmark.embeddings.lookup import IdIndex
 from benchmark.embeddings.parts import Ids, Part, as_ids, open_part
 from benchmark.embeddings.upkeep import CacheEntry, Removed, VerifyReport
 from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Observer
 
 _FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
@@ -44,7 +44,7 @@ class EmbeddingStore:
         self._damage = DamageLog(root, observer)
         self._known: OrderedDict[Path, dict[PartFile, Ids]] = OrderedDict()
         self._used: set[str] = set()
-        self._asked: tuple[tuple[str, ...] | Texts, Asked] | None = None
+        self._index: tuple[tuple[str, ...] | PackedStrings, IdIndex] | None = None
 
     @property
     def damages(self) -> tuple[Damage, ...]:
@@ -70,22 +70,22 @@ class EmbeddingStore:
         Raises:
             CacheError: the cache cannot be read.
         """
-        asked = self._ask(image_ids)
-        return tuple(image_ids[row] for row in np.sort(asked.first[self._absent(key, asked)]).tolist())
+        index = self._index_of(image_ids)
+        return tuple(image_ids[row] for row in np.sort(index.first[self._absent(key, index)]).tolist())
 
     def lacking(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Bool:
         """Which of N images have no vector yet, bool (N,); otherwise as ``missing``."""
-        asked = self._ask(image_ids)
-        return self._absent(key, asked)[asked.inverse]
+        index = self._index_of(image_ids)
+        return self._absent(key, index)[index.inverse]
 
-    def _absent(self, key: EmbeddingKey, asked: Asked) -> Bool:
+    def _absent(self, key: EmbeddingKey, index: IdIndex) -> Bool:
         """Which of the distinct ids asked for have no vector yet, bool (U,)."""
-        absent = np.ones(len(asked.wanted), dtype=bool)
+        absent = np.ones(len(index.wanted), dtype=bool)
         for _ in range(_ATTEMPTS):
             files = self.parts(key)
             held = [ids for file in files if (ids := self.ids_of(file, key)) is not None]
             for ids in held:
-                absent[asked.positions(ids)[0]] = False
+                absent[index.positions(ids)[0]] = False
             # A part that went away between listing and reading was compacted: its rows are in a newer one.
             if len(held) == len(files) or files == self.parts(key):
                 break
@@ -104,17 +104,17 @@ class EmbeddingStore:
         Raises:
             CacheError: some rows are missing, or the cache cannot be read.
         """
-        asked = self._ask(image_ids)
+        index = self._index_of(image_ids)
         self._touch(key)
         for _ in range(_ATTEMPTS):
-            features, absent = self._gather(key, asked)
+            features, absent = self._gather(key, index)
             if features is not None and not absent:
-                kept = image_ids if isinstance(image_ids, Texts) else tuple(image_ids)
+                kept = image_ids if isinstance(image_ids, PackedStrings) else tuple(image_ids)
                 return Embeddings(image_ids=kept, features=features)
         raise CacheError(
             "rows are missing",
             where=self.folder(key),
-            expected=f"{len(asked)} rows",
+            expected=f"{len(index)} rows",
             got=f"{absent} missing",
             next_step="Run 'backbones embed' to compute them.",
         )
@@ -198,37 +198,37 @@ class EmbeddingStore:
         """
         return upkeep.enforce_limit(self, max_bytes, self._used | {folder_name(key) for key in keep})
 
-    def _ask(self, image_ids: Sequence[str]) -> Asked:
+    def _index_of(self, image_ids: Sequence[str]) -> IdIndex:
         """Ids sorted once, however many keys are asked for the same sequence of them, if it cannot change."""
-        if self._asked is None or self._asked[0] is not image_ids:
-            asked = Asked.of(as_ids(image_ids))
-            if not isinstance(image_ids, tuple | Texts):
-                return asked
-            self._asked = (image_ids, asked)
-        return self._asked[1]
+        if self._index is None or self._index[0] is not image_ids:
+            index = IdIndex.of(as_ids(image_ids))
+            if not isinstance(image_ids, tuple | PackedStrings):
+                return index
+            self._index = (image_ids, index)
+        return self._index[1]
 
-    def _gather(self, key: EmbeddingKey, asked: Asked) -> tuple[Float32 | None, int]:
+    def _gather(self, key: EmbeddingKey, index: IdIndex) -> tuple[Float32 | None, int]:
         """Features of ids as far as they are there, and how many are not."""
-        absent = np.ones(len(asked.wanted), dtype=bool)
+        absent = np.ones(len(index.wanted), dtype=bool)
         features: Float32 | None = None
-        for part in self._parts_with(key, asked, absent):
-            at, rows = asked.positions(part.image_ids)
+        for part in self._parts_with(key, index, absent):
+            at, rows = index.positions(part.image_ids)
             new = absent[at]
             if features is None:
-                features = np.empty((len(asked), part.features.shape[1]), dtype=np.float32)
+                features = np.empty((len(index), part.features.shape[1]), dtype=np.float32)
             if part.features.shape[1] != features.shape[1]:
                 raise _two_dims(self.folder(key), features.shape[1], part.features.shape[1])
-            features[asked.first[at[new]]] = part.features[rows[new]]
+            features[index.first[at[new]]] = part.features[rows[new]]
             absent[at] = False
-        if features is not None and len(asked.wanted) < len(asked):
-            features = features[asked.first[asked.inverse]]
+        if features is not None and len(index.wanted) < len(index):
+            features = features[index.first[index.inverse]]
         return features, int(absent.sum())
 
-    def _parts_with(self, key: EmbeddingKey, asked: Asked, absent: Bool) -> Iterator[Part]:
+    def _parts_with(self, key: EmbeddingKey, index: IdIndex, absent: Bool) -> Iterator[Part]:
         """Parts that hold a row which is still absent, ascending by hash, read afresh."""
         for file in self.parts(key):
             known = self._known.get(file.path.parent, {}).get(file)
-            if known is None or absent[asked.positions(known)[0]].any():
+            if known is None or absent[index.positions(known)[0]].any():
                 part = self.open(file, key)
                 if part is not None:
                     yield part

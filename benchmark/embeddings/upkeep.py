@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.embeddings.claims import claim_folder
 from benchmark.embeddings.damage import DAMAGED_FOLDER, Damage
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
-from benchmark.embeddings.litter import bytes_under, remove_whole
+from benchmark.embeddings.locks import claim_folder
+from benchmark.embeddings.stale_files import bytes_under, remove_whole
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.engines import model_cache_entries, verify_model
 from benchmark.errors import CacheDamaged, CacheError
@@ -219,7 +219,7 @@ def _strangers(folder: Path) -> list[Path]:
 
 
 def clean(store: EmbeddingStore, keys: Sequence[EmbeddingKey], *, damaged: bool) -> Removed:
-    """Remove litter and given keys; see ``EmbeddingStore.clean``."""
+    """Remove stale files and given keys; see ``EmbeddingStore.clean``."""
     paths = list(dead_temporaries(store.root))
     if damaged:
         paths += _damaged_things(store.root)

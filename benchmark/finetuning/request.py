@@ -14,7 +14,7 @@ import numpy as np
 from benchmark.data import DataOptions
 from benchmark.finetuning.comparing import BoardScore, Comparison
 from benchmark.finetuning.recipe import Recipe
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 from benchmark.records import (
     Average,
     Backbone,
@@ -89,7 +89,7 @@ class FinetuneRequest:
     def kinship(self, images: ImageSet, weights_sha256: str) -> str:
         """SHA-256 of the same without groups and parts: runs that share it differ in their split alone."""
         parts = self._decisive(images.task, weights_sha256)
-        content = hashlib.sha256(Texts.of(images.image_ids).letters)
+        content = hashlib.sha256(PackedStrings.of(images.image_ids).letters)
         content.update(np.ascontiguousarray(images.targets, "<i8").tobytes())
         parts |= {"images": content.hexdigest(), "classes": images.classes, "positive": images.positive}
         return _sha256(parts)

@@ -18,7 +18,6 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import has_gpu, memory_bytes
 from benchmark.errors import StorageFull, WeightsError
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
-from benchmark.pipeline.guarding import unusable_embeddings
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
@@ -26,6 +25,7 @@ from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, Progr
 from benchmark.pipeline.remarks import add_remarks, load_remarks
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
+from benchmark.pipeline.sanity_checks import unusable_embeddings
 from benchmark.pipeline.scheduling import Shift, shifts
 from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
@@ -416,7 +416,7 @@ class _Work:
                 told = {"error": _DIED} if result is None else result
                 self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
 
-    # Guarding -------------------------------------------------------------------------------------
+    # Sanity checks -------------------------------------------------------------------------------------
 
     def stop_equal_matrices(self) -> None:
         """Backbones with different weights never yield the same matrix: where they do, both have failed."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmark.data import Scratch
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.pipeline.runs import free_bytes
 from benchmark.records import ImageSet, Int64
@@ -39,8 +39,8 @@ def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> 
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
     folder = request.cache / _FOLDER / secrets.token_hex(8)
     Scratch.remove_abandoned(folder.parent)
-    scratch = Scratch.create(folder, Texts.of(images.image_ids).take(rows), size)
-    paths = Texts.of(images.paths).take(rows)
+    scratch = Scratch.create(folder, PackedStrings.of(images.image_ids).take(rows), size)
+    paths = PackedStrings.of(images.paths).take(rows)
     filler = threading.Thread(
         target=_fill, args=(scratch, images.root, paths, request), name="decode", daemon=True
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 from benchmark.records import ImageSet, Int64, Split
 
 
@@ -21,8 +21,8 @@ def take_rows(images: ImageSet, rows: Sequence[int] | Int64) -> ImageSet:
     kept = np.unique(np.asarray(rows, np.int64))
     return replace(
         images,
-        paths=Texts.of(images.paths).take(kept),
-        image_ids=Texts.of(images.image_ids).take(kept),
+        paths=PackedStrings.of(images.paths).take(kept),
+        image_ids=PackedStrings.of(images.image_ids).take(kept),
         targets=images.targets[kept],
         groups=None if images.groups is None else images.groups[kept],
         split=Split(

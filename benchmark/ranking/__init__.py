@@ -11,8 +11,8 @@ from benchmark.ranking.baselines import (
     selection_scores,
 )
 from benchmark.ranking.board import BOARD_COLUMNS, BoardOptions, build_leaderboard
+from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
-from benchmark.ranking.race import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets
 from benchmark.ranking.suspicion import Suspicion, judge_labels
 

@@ -1,4 +1,4 @@
-"""Budgeted search: which backbones need not see all the images. Pure decisions; ``race`` carries them out.
+"""Budgeted search: which backbones need not see all the images. Pure decisions; ``halving`` carries them out.
 
 Successive halving over growing subsets (Jamieson and Talwalkar, Non-stochastic best arm identification,
 AISTATS 2016), except that nobody leaves for being in the lower half. A backbone leaves for one of two
@@ -179,8 +179,8 @@ def _prefix(order: list[Int64], strata: Int64, truth: Truth, rows: Int64, share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """The race at one moment.
+class SearchState:
+    """The search at one moment.
 
     Attributes:
         candidates: every backbone that started, by name.
@@ -206,7 +206,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class PairwiseComparison:
     """K backbones compared on the same images.
 
     Attributes:
@@ -226,7 +226,7 @@ class Evidence:
         return np.asarray(np.maximum(self.sample.f1(nothing, nothing) - self.comparison.f1, 0.0))
 
 
-def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOptions) -> Evidence:
+def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOptions) -> PairwiseComparison:
     """Compare outcomes on the images that all of them were validated on.
 
     Raises:
@@ -241,7 +241,7 @@ def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOption
     sample = Sample.of(truth.targets[rows], default_average(truth.task, options.average), groups)
     mistakes = [_mistakes(outcome, rows, sample, truth.task) for outcome in scored]
     names = tuple(outcome.backbone for outcome in scored)
-    return Evidence(names=names, sample=sample, comparison=compare_pairs(sample, mistakes))
+    return PairwiseComparison(names=names, sample=sample, comparison=compare_pairs(sample, mistakes))
 
 
 def _mistakes(outcome: Outcome, rows: Int64, sample: Sample, task: Task) -> Mistakes:
@@ -253,33 +253,33 @@ def _mistakes(outcome: Outcome, rows: Int64, sample: Sample, task: Task) -> Mist
     return Mistakes.of(decide(found.val, found.val_thresholds, task), sample)
 
 
-def next_round(standing: Standing, truth: Truth, options: SearchOptions) -> tuple[Dropped, ...]:
+def next_round(state: SearchState, truth: Truth, options: SearchOptions) -> tuple[Dropped, ...]:
     """Who need not go on.
 
     Args:
-        standing: the race now.
+        state: the search now.
         truth: labels and groups of all images.
         options: error and average.
 
     Returns:
         The running backbones that leave, with reasons.
     """
-    behind = _behind(standing, truth, options)
+    behind = _behind(state, truth, options)
     gone = {each.backbone for each in behind}
-    return (*behind, *_too_large(standing, gone, truth, options))
+    return (*behind, *_too_large(state, gone, truth, options))
 
 
-def _behind(standing: Standing, truth: Truth, options: SearchOptions) -> list[Dropped]:
-    if not standing.scored:
+def _behind(state: SearchState, truth: Truth, options: SearchOptions) -> list[Dropped]:
+    if not state.scored:
         return []
-    evidence = evidence_of(standing.scored, truth, options)
+    evidence = evidence_of(state.scored, truth, options)
     images = len(evidence.sample.targets)
-    share = images / standing.images
+    share = images / state.images
     if share >= 1:  # nothing is left to save
         return []
-    pairs = max(len(standing.candidates) * (len(standing.candidates) - 1), 2)
+    pairs = max(len(state.candidates) * (len(state.candidates) - 1), 2)
     separates = NormalDist().inv_cdf(1 - (1 - FAMILY_LEVEL) / pairs)
-    unlikely = standing.chance_quantile(options.error) * math.sqrt(1 - share)
+    unlikely = state.chance_quantile(options.error) * math.sqrt(1 - share)
     limit = unlikely + separates * math.sqrt(share)
     lagging = np.asarray((evidence.comparison.statistics > limit).any(0))
     return [
@@ -287,15 +287,15 @@ def _behind(standing: Standing, truth: Truth, options: SearchOptions) -> list[Dr
             backbone=name,
             kind=DropKind.BEHIND,
             reason=_behind_reason(evidence, position),
-            round=standing.round,
+            round=state.round,
             images=images,
         )
         for position, name in enumerate(evidence.names)
-        if lagging[position] and name in standing.running
+        if lagging[position] and name in state.running
     ]
 
 
-def _behind_reason(evidence: Evidence, position: int) -> str:
+def _behind_reason(evidence: PairwiseComparison, position: int) -> str:
     f1 = evidence.comparison.f1
     leader = int(np.argmax(evidence.comparison.statistics[:, position]))
     return (
@@ -304,8 +304,8 @@ def _behind_reason(evidence: Evidence, position: int) -> str:
     )
 
 
-def _too_large(standing: Standing, gone: set[str], truth: Truth, options: SearchOptions) -> list[Dropped]:
-    safe = _smallest_safe(standing, gone, truth, options)
+def _too_large(state: SearchState, gone: set[str], truth: Truth, options: SearchOptions) -> list[Dropped]:
+    safe = _smallest_safe(state, gone, truth, options)
     if safe is None:
         return []
     reason = (
@@ -317,11 +317,11 @@ def _too_large(standing: Standing, gone: set[str], truth: Truth, options: Search
             backbone=name,
             kind=DropKind.SIZE,
             reason=reason,
-            round=standing.round,
+            round=state.round,
             images=0 if outcome is None or outcome.predictions is None else len(outcome.predictions.val_rows),
         )
-        for name, outcome in sorted(standing.running.items())
-        if name not in gone and _size_and_name(standing.candidates[name]) > _size_and_name(safe)
+        for name, outcome in sorted(state.running.items())
+        if name not in gone and _size_and_name(state.candidates[name]) > _size_and_name(safe)
     ]
 
 
@@ -330,27 +330,27 @@ def _size_and_name(candidate: Candidate) -> tuple[int, str]:
 
 
 def _smallest_safe(
-    standing: Standing, gone: set[str], truth: Truth, options: SearchOptions
+    state: SearchState, gone: set[str], truth: Truth, options: SearchOptions
 ) -> Candidate | None:
     """The smallest finished backbone that is within the margin of whatever larger ones may reach."""
-    if not standing.finished:
+    if not state.finished:
         return None
-    finished = evidence_of(list(standing.finished.values()), truth, options)
-    z = standing.chance_quantile(options.error)
+    finished = evidence_of(list(state.finished.values()), truth, options)
+    z = state.chance_quantile(options.error)
     rivals = {
-        name: 0.0 if outcome is None else _least_loss(outcome, standing.images, z, (truth, options))
-        for name, outcome in standing.running.items()
+        name: 0.0 if outcome is None else _least_loss(outcome, state.images, z, (truth, options))
+        for name, outcome in state.running.items()
         if name not in gone
     }
     by_size = sorted(
-        range(len(finished.names)), key=lambda k: _size_and_name(standing.candidates[finished.names[k]])
+        range(len(finished.names)), key=lambda k: _size_and_name(state.candidates[finished.names[k]])
     )
-    critical = range_quantile(max(len(standing.candidates), 2))
+    critical = range_quantile(max(len(state.candidates), 2))
     bounds = bounds_at(finished.comparison, critical)
     for position in by_size:
-        candidate = standing.candidates[finished.names[position]]
+        candidate = state.candidates[finished.names[position]]
         own = _size_and_name(candidate)
-        larger = {name for name, other in standing.candidates.items() if _size_and_name(other) > own}
+        larger = {name for name, other in state.candidates.items() if _size_and_name(other) > own}
         least = min((loss for name, loss in rivals.items() if name in larger), default=math.inf)
         gap = max(float(finished.losses[position]) - least, 0.0)
         cost = float(finished.comparison.mistake_cost[position])

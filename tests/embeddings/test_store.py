@@ -18,7 +18,7 @@ from store_shelves import KEY, Shelf, fill, make_features, make_ids
 
 from benchmark.embeddings import EmbeddingStore, PartSize
 from benchmark.errors import CacheError, EmbeddingError
-from benchmark.memory import Texts
+from benchmark.memory import PackedStrings
 from benchmark.records import EmbeddingKey, Engine, Float32, Precision, PreprocessingMode, Resize
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=True)
@@ -101,7 +101,7 @@ def test_only_missing_rows_are_named_in_order_and_once(shelf: Shelf) -> None:
     )
 
 
-@given(rows=st.lists(st.integers(0, 9), max_size=12), kind=st.sampled_from([list, tuple, Texts.of]))
+@given(rows=st.lists(st.integers(0, 9), max_size=12), kind=st.sampled_from([list, tuple, PackedStrings.of]))
 @settings(max_examples=40, deadline=None)
 def test_what_is_lacking_is_told_row_by_row(
     rows: list[int], kind: Callable[[list[str]], Sequence[str]]

@@ -160,7 +160,7 @@ def test_verify_reads_converted_models_and_clean_removes_damaged_ones(tmp_path: 
     assert [path.name for path in tmp_path.glob("models/damaged-*")] == []
 
 
-def test_cleaning_takes_litter_and_given_keys_only(shelf: Shelf) -> None:
+def test_cleaning_takes_stale_files_and_given_keys_only(shelf: Shelf) -> None:
     other = replace(KEY, input_size=64)
     fill(shelf.root, rows=4, per_part=4, key=other)
     gone = subprocess.run(
@@ -190,11 +190,11 @@ def test_cleaning_may_keep_the_damaged_files(shelf: Shelf) -> None:
     assert store.clean().paths == (shelf.root / "damaged",)
 
 
-def test_a_younger_process_with_the_number_of_a_dead_one_does_not_keep_its_litter(shelf: Shelf) -> None:
-    litter = shelf.folder / f".tmp-{os.getpid()}-0123456789ab"
-    litter.write_bytes(b"")
-    os.utime(litter, (1, 1))
-    assert EmbeddingStore(shelf.root).clean().paths == (litter,)
+def test_a_younger_process_with_the_number_of_a_dead_one_does_not_keep_its_files(shelf: Shelf) -> None:
+    stale = shelf.folder / f".tmp-{os.getpid()}-0123456789ab"
+    stale.write_bytes(b"")
+    os.utime(stale, (1, 1))
+    assert EmbeddingStore(shelf.root).clean().paths == (stale,)
 
 
 class Diary:

@@ -11,8 +11,15 @@ import pytest
 
 from benchmark.errors import ArgumentError
 from benchmark.ranking.board import BoardOptions
-from benchmark.ranking.race import audit_search, run_search
-from benchmark.ranking.search import Candidate, DropKind, SearchOptions, Standing, next_round, search_subsets
+from benchmark.ranking.halving import audit_search, run_search
+from benchmark.ranking.search import (
+    Candidate,
+    DropKind,
+    SearchOptions,
+    SearchState,
+    next_round,
+    search_subsets,
+)
 from benchmark.records import Int64, Outcome, Predictions, Status, Task, Truth
 
 IMAGES, SEARCHED = 500, 400
@@ -192,10 +199,10 @@ def test_a_failure_leaves_the_race_and_stays_on_record() -> None:
     assert failed in report.outcomes()
 
 
-def standing_of(zoo: Zoo, scored: list[Outcome], finished: list[Outcome], images: int) -> Standing:
+def standing_of(zoo: Zoo, scored: list[Outcome], finished: list[Outcome], images: int) -> SearchState:
     done = {outcome.backbone: outcome for outcome in finished}
     latest = {outcome.backbone: outcome for outcome in scored}
-    return Standing(
+    return SearchState(
         candidates={each.backbone: each for each in zoo.candidates()},
         scored=scored,
         running={name: latest.get(name) for name in zoo.errors if name not in done},
@@ -240,9 +247,9 @@ def test_a_larger_finished_one_that_is_better_keeps_the_race_open() -> None:
     zoo = Zoo(truth, {"Small": 0.1, "Better": 0.02, "Larger": 0.1})
     zoo.sizes = {"Small": 100, "Better": 200, "Larger": 300}
     finished = [zoo.score(name, np.arange(SEARCHED)) for name in ("Small", "Better")]
-    standing = standing_of(zoo, [], finished, SEARCHED)
-    standing = dataclasses.replace(standing, running={"Larger": zoo.score("Larger", rows)})
-    (larger,) = next_round(standing, truth, WIDE)
+    state = standing_of(zoo, [], finished, SEARCHED)
+    state = dataclasses.replace(state, running={"Larger": zoo.score("Larger", rows)})
+    (larger,) = next_round(state, truth, WIDE)
     assert "larger than Better" in larger.reason
 
 

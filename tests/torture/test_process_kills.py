@@ -105,7 +105,7 @@ class Toll:
                 self.orphans.append(said)
 
 
-def litter(*roots: Path) -> list[Path]:
+def stale(*roots: Path) -> list[Path]:
     return [path for root in roots for path in root.rglob(".tmp-*")]
 
 
@@ -169,7 +169,7 @@ def tidy(toll: Toll, cache: Path, folder: Path) -> None:
     """After `cache clean` no temporary file is left, and `cache verify` reads everything."""
     if run("cache", "clean", "--cache", cache, folder=folder).wait() != 0:
         toll.problems.append("cache clean failed")
-    if left := litter(cache):
+    if left := stale(cache):
         toll.problems.append(f"left after cache clean: {left}")
     if (cache / "scratch").exists() and (left := list((cache / "scratch").iterdir())):
         toll.problems.append(f"left in scratch: {left}")
@@ -227,7 +227,7 @@ def test_killed_rankings(tmp_path: Path, undisturbed: Undisturbed, torture_row: 
             toll.problems.append(f"another board: {done.errors[-300:]}")
         toll.wrong += wrong(vectors(place / "cache", undisturbed.ids), undisturbed.vectors)
         tidy(toll, place / "cache", tmp_path)
-        if left := litter(place / "results"):
+        if left := stale(place / "results"):
             toll.problems.append(f"left in the results: {left}")
         shutil.rmtree(place)
     check(toll, kills, torture_row, "SIGKILL of rank: group, parent, worker")
@@ -295,7 +295,7 @@ def test_killed_finetunings(
         elif model_of(place) != wanted:
             toll.problems.append("another model than that of an undisturbed run")
         tidy(toll, place / "cache", tmp_path)
-        if left := litter(place / "results"):
+        if left := stale(place / "results"):
             toll.problems.append(f"left in the results: {left}")
         shutil.rmtree(place)
     check(toll, kills, torture_row, "SIGKILL of finetune")

@@ -344,7 +344,7 @@ def test_what_is_no_regular_file_is_neither_read_nor_touched(
     torture_row("link, folder, pipe or socket among the parts", injected=1, survived=1)
 
 
-def test_litter_of_other_programs_is_left_alone(shelf: Shelf) -> None:
+def test_files_of_other_programs_is_left_alone(shelf: Shelf) -> None:
     names = [
         "part-xyz.h5",
         "notes.txt",

@@ -14,7 +14,7 @@ from benchmark.ranking.search import (
     DropKind,
     Dropped,
     SearchOptions,
-    Standing,
+    SearchState,
     evidence_of,
     next_round,
     search_subsets,
@@ -113,15 +113,15 @@ def run_search(
     Returns:
         Who finished, who left and why, and what it cost.
     """
-    race = _Race(candidates, truth, subsets, options or SearchOptions())
+    search = _Halving(candidates, truth, subsets, options or SearchOptions())
     for number, rows in enumerate(subsets):
         if prepare is not None and number < len(subsets) - 1:
-            prepare(race.running, rows)
-        race.run_round(number, score)
-    return race.report()
+            prepare(search.running, rows)
+        search.run_round(number, score)
+    return search.report()
 
 
-class _Race:
+class _Halving:
     """The state of one search."""
 
     def __init__(
@@ -137,7 +137,7 @@ class _Race:
 
     @property
     def running(self) -> tuple[str, ...]:
-        """Who is in the race and not finished, cheapest first."""
+        """Who is in the search and not finished, cheapest first."""
         return tuple(self._latest)
 
     def _cost(self, name: str) -> tuple[int, int, str]:
@@ -145,7 +145,7 @@ class _Race:
         return candidate.flops, candidate.size_bytes, name
 
     def run_round(self, number: int, score: Score) -> None:
-        """Score everyone in the race on one subset, the cheapest first, and see who leaves."""
+        """Score everyone in the search on one subset, the cheapest first, and see who leaves."""
         if number == len(self._subsets) - 1:
             for name in list(self._latest):
                 self._finish(name, number, score)
@@ -161,7 +161,7 @@ class _Race:
             self._finish(name, number, score)
 
     def _run(self, name: str, rows: Int64, score: Score) -> Outcome | None:
-        """One backbone on some rows; None when it cannot be scored and left the race."""
+        """One backbone on some rows; None when it cannot be scored and left the search."""
         outcome = score(name, rows)
         self._images[name] = len(rows)
         if outcome.status is Status.SCORED:
@@ -200,7 +200,7 @@ class _Race:
                 yield name
 
     def _drop(self, number: int, scored: Sequence[Outcome]) -> None:
-        standing = Standing(
+        state = SearchState(
             candidates=self._candidates,
             scored=scored,
             running=self._latest,
@@ -209,7 +209,7 @@ class _Race:
             round=number,
             rounds=len(self._subsets),
         )
-        for each in next_round(standing, self._truth, self._options):
+        for each in next_round(state, self._truth, self._options):
             self._dropped.append(each)
             partial = self._latest.pop(each.backbone)
             if partial is not None:
