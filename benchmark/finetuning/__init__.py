@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from benchmark.finetuning.request import FineTuned, FinetuneRequest, model_folder
     from benchmark.finetuning.running import finetune
+    from benchmark.finetuning.tables import read_probabilities
     from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn, read_trained_on
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     ),
     "request": ("FineTuned", "FinetuneRequest", "model_folder"),
     "running": ("finetune",),
+    "tables": ("read_probabilities",),
     "trained_on": ("SEEN_FILES", "TrainedOn", "read_trained_on"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -66,6 +68,7 @@ __all__ = [
     "load_recipe",
     "model_folder",
     "override_recipe",
+    "read_probabilities",
     "read_trained_on",
     "recipe_names",
     "recipe_text",

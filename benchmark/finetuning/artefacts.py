@@ -22,6 +22,8 @@ from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.request import as_json
 from benchmark.finetuning.scoring import Scoring
 from benchmark.finetuning.tables import (
+    PREDICTIONS_FILE,
+    SPLIT_FILE,
     class_positions,
     classification_report,
     history_csv,
@@ -123,9 +125,9 @@ def write_artefacts(story: Story, network: Network, model_dir: Path) -> None:
 def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:
     images, progress = story.images, story.progress
     yield LABELS_FILE, labels_txt(images)
-    yield "split.csv", split_csv(images)
+    yield SPLIT_FILE, split_csv(images)
     yield from seen_contents(images).items()
-    yield "predictions.csv", predictions_csv(images, story.scoring, story.trained.threshold, story.found)
+    yield PREDICTIONS_FILE, predictions_csv(images, story.scoring, story.trained.threshold, story.found)
     yield "history.csv", history_csv(progress.history)
     yield METRICS_FILE, as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})
     yield "architecture.txt", architecture(network)

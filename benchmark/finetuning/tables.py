@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from benchmark.cells import printable, safe_cell
 from benchmark.finetuning.scoring import Scoring
 from benchmark.records import Bool, Float32, ImageSet, Int64, Task
+from benchmark.storage import MOST_LIST_BYTES, read_small
 
 PARTS = ("train", "val", "test")
+SPLIT_FILE, PREDICTIONS_FILE = "split.csv", "predictions.csv"
 
 
 def whole_text(text: str) -> str:
@@ -129,3 +132,22 @@ def classification_report(images: ImageSet, rows: Int64, decided: Bool) -> bytes
 def labels_txt(images: ImageSet) -> bytes:
     """Class names in order, one per line. For two classes the model gives the positive one's probability."""
     return "".join(f"{printable(name)}\n" for name in images.classes).encode()
+
+
+def read_probabilities(model_dir: Path, images: ImageSet, part: str) -> Float32:
+    """Probabilities float32 (n, C) of a part as ``predictions.csv`` has them, in today's order of the images.
+
+    Raises:
+        OSError: a file is gone.
+        ValueError: the files are not of these images.
+    """
+
+    def lines(name: str) -> Iterable[list[str]]:
+        return csv.reader(io.StringIO(read_small(model_dir / name, most_bytes=MOST_LIST_BYTES).decode()))
+
+    try:
+        ids = {line[0]: line[1] for line in lines(SPLIT_FILE)}
+        found = {ids[line[0]]: line[4:] for line in lines(PREDICTIONS_FILE) if line[1] == part}
+        return np.array([found[images.image_ids[row]] for row in getattr(images.split, part)], np.float32)
+    except LookupError as error:
+        raise ValueError(f"{PREDICTIONS_FILE} is not of these images") from error

@@ -20,6 +20,7 @@ from benchmark.finetuning import (
     RecipeOverrides,
     model_folder,
     override_recipe,
+    read_probabilities,
 )
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups
@@ -40,7 +41,16 @@ from benchmark.records import (
     WeightsSource,
 )
 from benchmark.reporting import write_rejected, write_table
-from benchmark.statistics import default_average
+from benchmark.statistics import (
+    Assessment,
+    Interval,
+    Mistakes,
+    Sample,
+    assess,
+    decide,
+    default_average,
+    units_of,
+)
 from benchmark.storage import place
 
 AUTO = "auto"
@@ -100,15 +110,15 @@ class FinetuneResult:
     Attributes:
         models: the fine-tuned models, best validation F1 first.
         failed: backbone and reason of those that could not be fine-tuned.
-        regret: validation F1 that the board's first choice gives away to the best after fine-tuning; nan
-            unless several were asked for and the first choice is among the models.
+        regret: F1 that the board's first choice gives away to the best after fine-tuning, with its 95 %
+            interval (``statistics.losses``); None where it is not known.
         remarks: what a reader must know of the whole: what was taken from the board, the regret or why it is
             not known, rejected files.
     """
 
     models: tuple[FineTuned, ...]
     failed: tuple[tuple[str, str], ...] = ()
-    regret: float = math.nan
+    regret: Interval | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -255,7 +265,7 @@ class _FinetuneAll:
         return FinetuneResult(
             models=self._best_first(),
             failed=tuple(self._failed.items()),
-            regret=self._gives_away(self._choices[0].backbone.name),
+            regret=self._losses().get(self._choices[0].backbone.name),
             remarks=(*origins, *found),
         )
 
@@ -311,31 +321,67 @@ class _FinetuneAll:
     def _best_first(self) -> tuple[FineTuned, ...]:
         return tuple(sorted(self._models.values(), key=lambda model: -model.val_f1))
 
-    def _gives_away(self, name: str) -> float:
-        """Validation F1 between a model and the best of several; nan without such a model."""
-        if name not in self._models or len(self._choices) == 1:
-            return math.nan
-        return max(model.val_f1 for model in self._models.values()) - self._models[name].val_f1
+    def _losses(self) -> dict[str, Interval]:
+        """What each model gives away to the best of several; empty where that is not known."""
+        found = self._assessed()
+        if isinstance(found, str):
+            return {}
+        return {
+            name: Interval(value=value, low=low, high=high)
+            for name, (value, low, high) in zip(found.names, found.losses.tolist(), strict=True)
+        }
+
+    def _assessed(self) -> Assessment | str:
+        """The models compared on the test part, which chose nothing, else on validation; or why not."""
+        images, models = self._images, list(self._models.values())
+        if len(models) < 2:
+            return "no other one could be fine-tuned"
+        rows = getattr(images.split, self._part)
+        groups = None if images.groups is None else images.groups[rows]
+        sample = Sample.of(
+            images.head_targets()[rows], default_average(images.task, self._job.average), groups
+        )
+        mistakes = []
+        for model in models:
+            try:
+                found = read_probabilities(model.model_dir, images, self._part)
+                decided = decide(found, model.manifest.threshold, images.task)
+                mistakes.append(Mistakes.of(decided[None], sample))
+            except (OSError, ValueError, ArgumentError):
+                return f"predictions.csv of {model.backbone} cannot be read"
+        names = [model.backbone for model in models]
+        assessed = assess(sample, mistakes, names=names, seed=self._job.options.seed)
+        return f"too few images of some class in the {self._part} part" if assessed.is_too_few else assessed
+
+    @property
+    def _part(self) -> str:
+        return "test" if len(self._images.split.test) else "val"
 
     def _about_regret(self) -> tuple[str, ...]:
         if len(self._choices) == 1:
             return ()
         first = self._choices[0].backbone.name
-        regret = self._gives_away(first)
-        if math.isnan(regret):
-            return (f"What the board's first choice gives away is not known: {first} failed.",)
-        best = f"the best of the {len(self._models)} that could be fine-tuned" if self._failed else "the best"
-        return (f"The board's first choice, {first}, gives away {regret:.4f} validation F1 to {best}.",)
+        found = self._assessed() if first in self._models else f"{first} failed"
+        if isinstance(found, str):
+            return (f"What the board's first choice, {first}, gives away is not known: {found}.",)
+        loss = self._losses()[first]
+        units = units_of(found, grouped=self._images.groups is not None)
+        part = "test part" if self._part == "test" else "validation part, which chose each model's epoch, too"
+        return (
+            f"The board's first choice, {first}, gives away between {loss.low:.3f} and {loss.high:.3f} F1 to "
+            f"the best of the {len(found.names)} at 95 %, about {loss.value:.3f} ({units} of the {part}).",
+        )
 
     def _table(self) -> list[dict[str, Any]]:
         """Rows of ``top.csv``, best first; what failed or is still to come stands below."""
         ranks = {choice.backbone.name: rank for rank, choice in enumerate(self._choices, start=1)}
+        losses = self._losses()
         done = [model.backbone for model in self._best_first()]
-        rows = [self._row(name) | {"rank": rank} for rank, name in enumerate(done, start=1)]
+        rows = [self._row(name, losses.get(name)) | {"rank": rank} for rank, name in enumerate(done, start=1)]
         rows += [self._row(name) for name in ranks if name not in self._models]
         return [row | {"board_rank": ranks[row["backbone"]]} for row in rows]
 
-    def _row(self, name: str) -> dict[str, Any]:
+    def _row(self, name: str, loss: Interval | None = None) -> dict[str, Any]:
         model = self._models.get(name)
         test = model.manifest.metrics.get("test", {}) if model else {}
         return {
@@ -343,7 +389,9 @@ class _FinetuneAll:
             "backbone": name,
             "board_rank": None,
             "val_f1": model.val_f1 if model else None,
-            "regret": self._gives_away(name) if model else None,
+            "regret": loss.value if loss else None,
+            "regret_low": loss.low if loss else None,
+            "regret_high": loss.high if loss else None,
             "test_f1": test.get("f1"),
             "kept_phase": model.kept_phase if model else "",
             "reason": "" if model else self._failed.get(name, "not yet"),

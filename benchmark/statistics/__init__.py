@@ -36,7 +36,7 @@ from benchmark.statistics.ties import (
     bounds_at,
     compare_pairs,
     hidden_loss,
-    loss_bounds,
+    losses,
     range_quantile,
     tie_groups,
 )
@@ -70,7 +70,7 @@ __all__ = [
     "f1_of_counts",
     "hidden_loss",
     "listed",
-    "loss_bounds",
+    "losses",
     "per_class_f1",
     "range_quantile",
     "resample",

@@ -14,7 +14,7 @@ import numpy as np
 from benchmark.records import Float64, Int64
 from benchmark.statistics.metrics import Counts, f1_of_counts
 from benchmark.statistics.resampling import Mistakes, Sample, resample
-from benchmark.statistics.ties import Pairs, TieGroup, above, compare_pairs, loss_bounds, tie_groups
+from benchmark.statistics.ties import Pairs, TieGroup, above, compare_pairs, losses, tie_groups
 
 DEFAULT_MARGIN = 0.02
 # Below this many images (groups) of the rarest class no interval is known to hold.
@@ -49,7 +49,8 @@ class Assessment:
         intervals: float64 (K, 2) central 95 % intervals of ``f1``, as a statement about these decisions.
         pairs: all pairwise comparisons.
         groups: tie groups, best first.
-        loss_bounds: float64 (K,) upper 95 % bounds of the F1 that each gives away to the best, all together.
+        losses: float64 (K, 3) F1 that each gives away to the best: estimate, low and high end at 95 %, all
+            together.
         chance: float64 (K,) F1 that each would reach without a look at the images.
         beats_chance: bool (K,) which are shown to be above it.
         order: int64 (K,) positions by F1, then size, then name.
@@ -64,7 +65,7 @@ class Assessment:
     intervals: Float64
     pairs: Pairs
     groups: tuple[TieGroup, ...]
-    loss_bounds: Float64
+    losses: Float64
     chance: Float64
     beats_chance: tuple[bool, ...]
     order: Int64
@@ -74,6 +75,11 @@ class Assessment:
     def f1(self) -> Float64:
         """F1, the mean over repeats, float64 (K,)."""
         return self.pairs.f1
+
+    @property
+    def loss_bounds(self) -> Float64:
+        """Upper 95 % bounds of the F1 that each gives away to the best, all together, float64 (K,)."""
+        return self.losses[:, 2]
 
     @property
     def tied(self) -> tuple[int, ...]:
@@ -128,7 +134,7 @@ def assess(
         intervals=np.stack([np.minimum(ends[:, 0], pairs.f1), np.maximum(ends[:, 1], pairs.f1)], -1),
         pairs=pairs,
         groups=tie_groups(pairs, seed=seed),
-        loss_bounds=loss_bounds(pairs, seed=seed),
+        losses=losses(pairs, seed=seed),
         chance=chance,
         beats_chance=tuple(above(pairs, chance, seed=seed).tolist()),
         order=np.array(

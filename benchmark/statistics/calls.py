@@ -17,10 +17,10 @@ from benchmark.statistics.sentences import sentences
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An F1 and its interval.
+    """A figure and its interval.
 
     Attributes:
-        value: F1, the mean over repeats.
+        value: the figure, for example an F1.
         low: lower end.
         high: upper end.
     """
@@ -37,8 +37,10 @@ class Comparison:
     Attributes:
         intervals: F1 with its 95 % interval, by name.
         tie_groups: names that cannot be told from the best; then the same among the others, and so on.
-        loss_bounds: upper 95 % bound of the F1 that choosing each gives away to the best, all together, so
-            that the bound of whoever is chosen holds, however the choice was made.
+        losses: F1 that choosing each gives away to the best, with 95 % intervals, all together, so that the
+            interval of whoever is chosen holds, however the choice was made. The value is shrunk: 0 where
+            sampling explains the differences.
+        loss_bounds: the upper ends of ``losses``.
         winner: the smallest whose loss bound is within the margin, the highest F1 where none is; None at
             chance level and where a class has fewer than 10 images (or groups).
         statements: the same in sentences.
@@ -46,6 +48,7 @@ class Comparison:
 
     intervals: Mapping[str, Interval]
     tie_groups: tuple[tuple[str, ...], ...]
+    losses: Mapping[str, Interval]
     loss_bounds: Mapping[str, float]
     winner: str | None
     statements: tuple[str, ...]
@@ -140,6 +143,10 @@ def compare(
             tuple(names[k] for k in sorted(group.members.tolist(), key=order.__getitem__))
             for group in found.groups
         ),
+        losses={
+            name: Interval(value=value, low=low, high=high)
+            for name, (value, low, high) in zip(names, found.losses.tolist(), strict=True)
+        },
         loss_bounds=dict(zip(names, found.loss_bounds.tolist(), strict=True)),
         winner=None if found.picks is None else names[found.picks.winner],
         statements=sentences(found, grouped=groups is not None),

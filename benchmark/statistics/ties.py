@@ -67,10 +67,14 @@ class Pairs:
         return np.where(variances < _NOTHING, 0.0, variances)
 
     @property
+    def null_variances(self) -> Float64:
+        """Variances of the gaps that hold if they are 0, float64 (K, K)."""
+        return np.asarray(self.variances + self._squared_means())
+
+    @property
     def statistics(self) -> Float64:
         """Gaps over the standard deviation that holds if they are 0, float64 (K, K)."""
-        gaps = self.gaps
-        null = self.variances + self._squared_means()
+        gaps, null = self.gaps, self.null_variances
         return np.divide(gaps, np.sqrt(null), out=np.zeros_like(gaps), where=null > _NOTHING)
 
     def _squared_means(self) -> Float64:
@@ -284,17 +288,20 @@ def _tied_with_best(comparison: Pairs, left: Int64, maxima: _Maxima, level: floa
         left = left[~beaten]
 
 
-def loss_bounds(
-    comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0
-) -> Float64:
-    """Upper bounds of the F1 that each backbone gives away to the best, float64 (K,).
+def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0) -> Float64:
+    """The F1 that each backbone gives away to the best: estimate, low and high end, float64 (K, 3).
 
-    They hold together in 95 % of data sets, so that of whoever is chosen holds, however the choice was made:
-    the quantile is that of all pairs, not of those who are left after a selection.
+    The intervals hold together in 95 % of data sets, so that of whoever is chosen holds, however the choice
+    was made: the quantile is that of all pairs, not of those who are left after a selection.
 
-    The bound of a gap is the true gap at which the observed one would just be surprising. A larger true gap
-    needs more wrong units, each of which adds its cost's square to the variance, as in Wilson's interval; so
-    equal decisions on few images still have a bound above 0.
+    The upper end of a gap is the true gap at which the observed one would just be surprising. A larger true
+    gap needs more wrong units, each of which adds its cost's square to the variance, as in Wilson's interval;
+    so equal decisions on few images still have an upper end above 0. The lower end is above 0 for those
+    alone whom another one beats, by the rule of ``tie_groups``.
+
+    The highest of several equal F1 is above the others by luck. So the estimate is the observed loss times
+    the share of the F1's spread that sampling does not explain, 0 where it explains all (the positive part of
+    James and Stein 1961, with the moment estimate of DerSimonian and Laird 1986).
 
     Args:
         comparison: of K backbones.
@@ -304,12 +311,19 @@ def loss_bounds(
     """
     count = len(comparison.f1)
     if count < 2:
-        return np.zeros(count)
-    return bounds_at(comparison, _Maxima(comparison, draws, seed).quantile(np.arange(count), level))
+        return np.zeros((count, 3))
+    critical = _Maxima(comparison, draws, seed).quantile(np.arange(count), level)
+    shown = (comparison.gaps - critical * np.sqrt(comparison.null_variances)).max(0)
+    sampling = comparison.variances[np.triu_indices(count, 1)].mean() / 2
+    spread = comparison.f1.var(ddof=1)
+    share = max(0.0, 1 - sampling / spread) if spread > _NOTHING else 0.0
+    low, high = np.clip(shown, 0.0, 1.0), bounds_at(comparison, critical)
+    estimate = np.clip(share * comparison.gaps.max(0), low, np.maximum(low, high))
+    return np.stack([estimate, low, high], -1)
 
 
 def bounds_at(comparison: Pairs, critical: float) -> Float64:
-    """``loss_bounds`` for a given quantile, float64 (K,)."""
+    """The upper ends of ``losses`` for a given quantile, float64 (K,)."""
     if len(comparison.f1) < 2:
         return np.zeros(len(comparison.f1))
     cost = np.maximum(comparison.mistake_cost[:, None], comparison.mistake_cost[None, :])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +95,7 @@ def test_one_backbone_and_what_the_board_says_of_it(
     result = finetune_backbones(job_for(*pair, winner="auto"))
     (model,) = result.models
     assert result.failed == ()
-    assert math.isnan(result.regret), "there is nothing to compare it with"
+    assert result.regret is None, "there is nothing to compare it with"
     row = on_the_board(ranked, model.backbone)
     assert row["rank"] == "1"
     low, high = float(row["val_f1_low"]), float(row["val_f1_high"])
@@ -138,10 +137,41 @@ def test_the_first_two_of_the_board(job_for: Make, pair: tuple[Backbone, Backbon
     assert [row["rank"] for row in rows] == ["1", "2"]
     for row in rows:
         assert row["board_rank"] == on_the_board(ranked, row["backbone"])["rank"]
-    chosen = next(row for row in rows if row["board_rank"] == "1")
-    assert float(chosen["regret"]) == result.regret == first.val_f1 - float(chosen["val_f1"])
-    assert float(rows[0]["regret"]) == 0.0
-    assert f"gives away {result.regret:.4f} validation F1" in result.remarks[-1]
+    # Six test images of a class show nothing, so nothing is said.
+    assert result.regret is None
+    assert rows[0]["regret"] == rows[1]["regret_high"] == ""
+    assert "is not known: too few images of some class in the test part." in result.remarks[-1]
+
+
+def test_what_the_first_choice_gives_away_has_an_interval(
+    tmp_path: Path,
+    tiny: ModuleType,
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    pair: tuple[Backbone, Backbone],
+) -> None:
+    photos = tiny.draw_photos(tmp_path / "many", 60)
+    folder = rank_backbones(request_for(photos, *pair)).folder
+    job = job_for(*pair, data=photos, top=2)
+    result = finetune_backbones(job)
+    loss = result.regret
+    assert loss is not None
+    assert 0 <= loss.low <= loss.value <= loss.high
+    assert loss.high > 0.02, "24 images cannot exclude that"
+    chosen = next(row for row in table(folder / "finetune" / "top.csv") if row["board_rank"] == "1")
+    assert [float(chosen[f"regret{end}"]) for end in ("", "_low", "_high")] == [
+        loss.value,
+        loss.low,
+        loss.high,
+    ]
+    said = f"gives away between {loss.low:.3f} and {loss.high:.3f} F1 to the best of the 2 at 95 %"
+    assert said in result.remarks[-1]
+    assert "(24 images of the test part)" in result.remarks[-1]
+
+    (result.models[0].model_dir / "predictions.csv").unlink()
+    again = finetune_backbones(job)
+    assert again.regret is None
+    assert f"predictions.csv of {result.models[0].backbone} cannot be read" in again.remarks[-1]
 
 
 @pytest.mark.parametrize("rank", [1, 2])
@@ -163,11 +193,10 @@ def test_one_of_two_fails(
     assert (bad["backbone"], bad["rank"], bad["val_f1"], bad["regret"]) == (name, "", "", "")
     assert "no such architecture" in bad["reason"]
     if rank == 1:
-        assert math.isnan(result.regret)
         assert f"is not known: {name} failed" in result.remarks[-1]
     else:
-        assert result.regret == 0.0
-        assert "the best of the 1 that could be fine-tuned" in result.remarks[-1]
+        assert "is not known: no other one could be fine-tuned" in result.remarks[-1]
+    assert result.regret is None
 
 
 def test_all_fail(tiny: ModuleType, job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from simulation import EMBEDDINGS, World, watch_heads, watch_intervals, watch_ties, watch_winners
+from simulation import EMBEDDINGS, World, watch_heads, watch_intervals, watch_loss, watch_ties, watch_winners
 
 ERRORS = (0.01, 0.05, 0.2)
 IMAGES = (100, 400, 2000)
@@ -78,6 +78,22 @@ def print_winners(scale: float) -> None:
         print(f"| {images} | {seen.best_score:.4f} | {seen.winner:.4f} | {rates} |", flush=True)
 
 
+def print_losses(scale: float) -> None:
+    """What the first of some fine-tuned models gives away to the best of them."""
+    print("\n| images | errors | true loss | observed | estimate | interval | held |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for images in IMAGES:
+        for errors in ((0.02,) * 3, (0.05,) * 3, (0.2,) * 3, (0.1,) * 8, (0.1, 0.05, 0.02)):
+            world = World(images=images, errors=errors, correlation=0.3)
+            seen = watch_loss(world, trials=max(5, round(400 * scale)), seed=7)
+            true = world.true_f1.max() - world.true_f1[0]
+            named = f"{len(errors)} x {errors[0]:.0%}" if len(set(errors)) == 1 else "10%, 5%, 2%"
+            figures = (
+                f"{true:.3f} | {seen.observed:.4f} | {seen.estimate:.4f} | {seen.low:.3f} to {seen.high:.3f}"
+            )
+            print(f"| {images} | {named} | {figures} | {seen.held:.0%} |", flush=True)
+
+
 def print_groups(scale: float) -> None:
     print("\n| images in a group | interval coverage | 8 equal backbones: somebody thrown out |")
     print("| --- | --- | --- |")
@@ -105,5 +121,6 @@ if __name__ == "__main__":
     print_equal(effort)
     print_power(effort)
     print_winners(effort)
+    print_losses(effort)
     print_groups(effort)
     print_heads(effort)
