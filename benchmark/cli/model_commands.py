@@ -126,18 +126,10 @@ def _model_row(model: FineTuned) -> dict[str, Any]:
 
 def export_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """``backbones export``."""
-    from benchmark.deployment import ExportOptions, Target, export_model, parse_targets
+    from benchmark.deployment import ExportOptions, export_model, parse_targets
 
     targets = parse_targets(arguments.to)
-    if arguments.integer_only and Target.TFLITE_INT8 not in targets:
-        raise ArgumentError(
-            "says nothing about these targets", where="--integer-only", expected="tflite-int8"
-        )
-    options = ExportOptions(
-        integer_only=arguments.integer_only,
-        parity_images=arguments.parity_images,
-        timeout_seconds=arguments.timeout,
-    )
+    options = ExportOptions(parity_images=arguments.parity_images, timeout_seconds=arguments.timeout)
     with make_observer(quiet=arguments.quiet) as observer:
         results = export_model(arguments.model, targets, options, data=arguments.data, observer=observer)
     print_rows([_rounded(result.row()) for result in results], arguments.format)

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from benchmark import __version__
 from benchmark.cli import arguments as add
+from benchmark.deployment import target_names
 from benchmark.statistics import DEFAULT_MARGIN
 
-_TARGETS = "keras,savedmodel,tflite-float32,tflite-float16,tflite-dynamic,tflite-int8,onnx,openvino"
 _EXAMPLES = """examples:
   backbones demo demo_data
   backbones rank demo_data --backbones 'MobileNet*' --weights random
@@ -138,7 +138,9 @@ def _finetune(commands: _Commands) -> None:
 def _export(commands: _Commands) -> None:
     parser = _command(commands, "export", "convert a fine-tuned model, then compare it with the original")
     parser.add_argument("model", type=Path, metavar="MODEL_DIR")
-    parser.add_argument("--to", required=True, metavar="TARGETS", help=f"comma-separated: {_TARGETS}")
+    parser.add_argument(
+        "--to", required=True, metavar="TARGETS", help=f"comma-separated: {', '.join(target_names())}, all"
+    )
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="the images it was trained on, where they have moved"
     )
@@ -148,11 +150,6 @@ def _export(commands: _Commands) -> None:
         default=2000,
         metavar="N",
         help="compare on at most N validation images, stratified; 0 takes all (default 2000)",
-    )
-    parser.add_argument(
-        "--integer-only",
-        action="store_true",
-        help="tflite-int8 keeps no operator in float, whatever that costs",
     )
     parser.add_argument(
         "--timeout",

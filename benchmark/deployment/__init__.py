@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from benchmark.deployment.attribution import Explainer, explain_png, open_explainer
     from benchmark.deployment.description import Deployment, read_description
     from benchmark.deployment.evaluation import Evaluation, evaluate
-    from benchmark.deployment.export import ExportResult, export_model
+    from benchmark.deployment.export import ExportOptions, ExportResult, export_model
+    from benchmark.deployment.frozen import frozen_function
     from benchmark.deployment.heatmap import overlay_png, picture_name
     from benchmark.deployment.opening import open_model
     from benchmark.deployment.parity import Parity
@@ -27,14 +28,8 @@ if TYPE_CHECKING:
         write_predictions_csv,
         write_predictions_json,
     )
-    from benchmark.deployment.runtimes import Predictor
-    from benchmark.deployment.targets import (
-        TOLERANCES,
-        ExportOptions,
-        Target,
-        Tolerance,
-        parse_targets,
-    )
+    from benchmark.deployment.predictor import Predictor
+    from benchmark.deployment.targets import Target, Tolerance, parse_targets, target_names
     from benchmark.deployment.tiling import (
         Merge,
         TiledPrediction,
@@ -47,7 +42,8 @@ _HOMES = {
     "attribution": ("Explainer", "explain_png", "open_explainer"),
     "description": ("Deployment", "read_description"),
     "evaluation": ("Evaluation", "evaluate"),
-    "export": ("ExportResult", "export_model"),
+    "export": ("ExportOptions", "ExportResult", "export_model"),
+    "frozen": ("frozen_function",),
     "heatmap": ("overlay_png", "picture_name"),
     "opening": ("open_model",),
     "parity": ("Parity",),
@@ -61,14 +57,13 @@ _HOMES = {
         "write_predictions_csv",
         "write_predictions_json",
     ),
-    "runtimes": ("Predictor",),
-    "targets": ("TOLERANCES", "ExportOptions", "Target", "Tolerance", "parse_targets"),
+    "predictor": ("Predictor",),
+    "targets": ("Target", "Tolerance", "parse_targets", "target_names"),
     "tiling": ("Merge", "TileOptions", "TiledPrediction", "predict_photo", "predict_tiles"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "TOLERANCES",
     "Deployment",
     "Evaluation",
     "Explainer",
@@ -86,6 +81,7 @@ __all__ = [
     "evaluate",
     "explain_png",
     "export_model",
+    "frozen_function",
     "list_images",
     "open_explainer",
     "open_model",
@@ -98,6 +94,7 @@ __all__ = [
     "predictions_csv",
     "predictions_json",
     "read_description",
+    "target_names",
     "write_predictions_csv",
     "write_predictions_json",
 ]

@@ -18,12 +18,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmark.deployment.description import Deployment, check_files
+from benchmark.deployment.description import KERAS, Deployment, check_files
 from benchmark.deployment.heatmap import overlay_png
 from benchmark.deployment.keras_files import load_keras_model
 from benchmark.deployment.opening import find_model, model_dir_of
 from benchmark.deployment.prediction import predictions_of
-from benchmark.deployment.targets import Target
 from benchmark.errors import ArgumentError
 from benchmark.records import Float32, UInt8
 
@@ -100,7 +99,7 @@ def open_explainer(path: Path) -> Explainer:
             dense layer.
     """
     folder, description = find_model(path)
-    if description.target is not Target.KERAS:
+    if description.target != KERAS:
         folder, description = _keras_model_of(folder, description)
     check_files(folder, description.files)
     return make_explainer(load_keras_model(folder / description.model), description)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from benchmark.data import KnownLabels
-from benchmark.deployment.targets import Target
+from benchmark.deployment.targets import ENTRY_POINTS, target_names
 from benchmark.errors import ManifestError
 from benchmark.finetuning import SEEN_FILES
 from benchmark.records import Average, Manifest, Resize, Task
@@ -18,7 +18,7 @@ from benchmark.storage import is_sha256, parse_record, read_small, sha256_file
 
 DESCRIPTION = "deployment.json"
 SCHEMA = 1
-MODEL = "model.keras"
+MODEL, KERAS = "model.keras", "keras"
 LABELS = "labels.txt"
 # What an export writes beside the files of its model; no runtime opens these.
 _BESIDE = {DESCRIPTION, "example.py", "parity.json"}
@@ -30,7 +30,7 @@ class Deployment:
 
     Attributes:
         schema: version of this format.
-        target: the format.
+        target: the format, a name of ``target_names()``.
         model: the model file or folder, relative to the description.
         backbone: architecture name, for the reader.
         task: binary, multiclass or multilabel.
@@ -55,7 +55,7 @@ class Deployment:
     """
 
     schema: int
-    target: Target
+    target: str
     model: str
     backbone: str
     task: Task
@@ -102,7 +102,7 @@ class Deployment:
 
 
 def describe(
-    manifest: Manifest, target: Target, *, model: str, batch: int, notes: tuple[str, ...] = ()
+    manifest: Manifest, target: str, *, model: str, batch: int, notes: tuple[str, ...] = ()
 ) -> Deployment:
     """The description of an export that has no files yet.
 
@@ -155,6 +155,14 @@ def read_description(folder: Path) -> Deployment:
             got=error,
             next_step="Export the model again with 'backbones export'.",
         ) from error
+    if description.target not in target_names():
+        raise ManifestError(
+            "describes an export in a format that is not installed here",
+            where=path,
+            expected=", ".join(target_names()),
+            got=description.target,
+            next_step=f"Install the package that registers it under {ENTRY_POINTS}, or export again.",
+        )
     _check_fields(description, path)
     return description
 

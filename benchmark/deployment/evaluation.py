@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.prediction import Listed, Prediction, PredictOptions, predict_listed
-from benchmark.deployment.runtimes import Predictor
+from benchmark.deployment.predictor import Predictor
 from benchmark.errors import DataError
 from benchmark.finetuning import TrainedOn
 from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task

@@ -18,8 +18,8 @@ import numpy as np
 from benchmark.data import load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.prediction import predictions_of
-from benchmark.deployment.runtimes import Predictor
-from benchmark.deployment.targets import Target
+from benchmark.deployment.predictor import Predictor
+from benchmark.deployment.targets import find_target
 from benchmark.errors import ExportError
 from benchmark.records import Resize, Task
 
@@ -27,76 +27,8 @@ EXAMPLE = "example.py"
 MOST_DIFFERENCE = 1e-3
 """Of a probability, where the example lets its runtime choose the threads and this package does."""
 
-_LITERT = """\
-from ai_edge_litert.interpreter import Interpreter
-
-model = Interpreter(str(here / info["model"]))
-model.allocate_tensors()
-taken, given = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
-
-
-def run(pixels):
-    model.set_tensor(taken, pixels)
-    model.invoke()
-    return model.get_tensor(given)[0]
-"""
-
-_BODIES = {
-    Target.KERAS: """\
-import keras
-
-model = keras.saving.load_model(here / info["model"], compile=False)
-
-
-def run(pixels):
-    return model.predict(pixels, verbose=0)[0]
-""",
-    Target.SAVEDMODEL: """\
-import tensorflow as tf
-
-model = tf.saved_model.load(str(here / info["model"]))
-
-
-def run(pixels):
-    return model.signatures["serving_default"](images=tf.constant(pixels))["probabilities"].numpy()[0]
-""",
-    Target.TFLITE_FLOAT32: _LITERT,
-    Target.TFLITE_FLOAT16: _LITERT,
-    Target.TFLITE_DYNAMIC: _LITERT,
-    Target.TFLITE_INT8: _LITERT,
-    Target.ONNX: """\
-import os
-
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: it reports its use otherwise
-import onnxruntime
-
-model = onnxruntime.InferenceSession(str(here / info["model"]), providers=["CPUExecutionProvider"])
-
-
-def run(pixels):
-    return model.run(None, {model.get_inputs()[0].name: pixels})[0][0]
-""",
-    Target.OPENVINO: """\
-sys.modules["openvino_telemetry"] = None  # before the import: it reports its use otherwise
-import openvino
-
-model = openvino.Core().compile_model(here / info["model"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-
-def run(pixels):
-    return model(pixels)[0][0]
-""",
-}
-
-_PACKAGES = {
-    Target.KERAS: "tensorflow pillow numpy",
-    Target.SAVEDMODEL: "tensorflow pillow numpy",
-    Target.ONNX: "onnxruntime pillow numpy",
-    Target.OPENVINO: "openvino pillow numpy",
-}
-
 _HEAD = '''\
-"""Label images: python example.py PHOTO.jpg ...  (needs: pip install {packages})."""
+"""Label images: python example.py PHOTO.jpg ...  (needs: pip install {runtime} pillow numpy)."""
 import json
 import pathlib
 import sys
@@ -177,11 +109,11 @@ for path in sys.argv[1:]:
 
 def example_script(description: Deployment) -> str:
     """The text of ``example.py`` for an export."""
-    packages = _PACKAGES.get(description.target, "ai-edge-litert pillow numpy")
+    target = find_target(description.target)
     area = _AREA if description.resize is Resize.AREA else ""
-    head = _HEAD.format(packages=packages, area=area)
+    head = _HEAD.format(runtime=target.runtime, area=area)
     tail = _TAIL.format(decision=_DECISIONS[description.task])
-    return "\n".join([head, _BODIES[description.target], tail])
+    return "\n".join([head, target.example, tail])
 
 
 def check_example(folder: Path, predictor: Predictor, photos: Sequence[Path]) -> float:

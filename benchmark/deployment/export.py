@@ -7,7 +7,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmark.deployment.examples import EXAMPLE, example_script
 from benchmark.deployment.opening import EXPORT
 from benchmark.deployment.parity import Parity, compare, verdict
 from benchmark.deployment.samples import Listed, read_split, some_photos, stratified, targets_of, write_images
-from benchmark.deployment.targets import ExportOptions, Target, require_packages
+from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
 from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ArgumentError, ExportError
 from benchmark.finetuning import SEEN_FILES, load_manifest
@@ -39,18 +39,40 @@ _TASK = "export"
 _KERAS_NAME = "reference"
 _EXAMPLE_PHOTOS = 8
 
-_MODEL_NAMES: Mapping[Target, str] = {
-    Target.KERAS: "model.keras",
-    Target.SAVEDMODEL: "saved_model",
-    Target.TFLITE_FLOAT32: "model.tflite",
-    Target.TFLITE_FLOAT16: "model.tflite",
-    Target.TFLITE_DYNAMIC: "model.tflite",
-    Target.TFLITE_INT8: "model.tflite",
-    Target.ONNX: "model.onnx",
-    Target.OPENVINO: "model.xml",
-}
-# These read one image a call; the others take any number.
-_SINGLE = {Target.TFLITE_FLOAT32, Target.TFLITE_FLOAT16, Target.TFLITE_DYNAMIC, Target.TFLITE_INT8}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """How an export is made and judged.
+
+    Attributes:
+        calibration_images: most training images that the ranges of int8 exports are measured on, stratified
+            by label.
+        parity_images: most validation images that an export is compared on, stratified by label; 0 takes all.
+        latency_repeats: timed single-image predictions.
+        timeout_seconds: for one conversion or one comparison; a longer one is ended and failed.
+        threads: of the runtimes; 0 uses all cores.
+        tolerances: name of a target -> what applies instead of its own tolerance.
+        seed: of the stratified samples.
+    """
+
+    calibration_images: int = 200
+    parity_images: int = 2000
+    latency_repeats: int = 30
+    timeout_seconds: float = 900.0
+    threads: int = 0
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("calibration_images", 1), ("parity_images", 0), ("latency_repeats", 1)):
+            if getattr(self, name) < least:
+                raise ArgumentError("too small", where=name, expected=f">= {least}", got=getattr(self, name))
+        if not self.timeout_seconds > 0:
+            raise ArgumentError("must be above 0", where="timeout_seconds", got=self.timeout_seconds)
+
+    def tolerance(self, target: str) -> Tolerance:
+        """The tolerance that applies to a target."""
+        return self.tolerances.get(target) or find_target(target).tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +93,7 @@ class ExportResult:
         notes: how the conversion departs from the plain one.
     """
 
-    target: Target
+    target: str
     folder: Path | None
     passed: bool
     reason: str = ""
@@ -88,7 +110,7 @@ class ExportResult:
             self.parity.as_dict() if self.parity else dict.fromkeys(Parity.__dataclass_fields__, math.nan)
         )
         return {
-            "target": self.target.value,
+            "target": self.target,
             "status": "passed" if self.passed else "failed",
             "size_bytes": self.size_bytes,
             **figures,
@@ -140,7 +162,7 @@ class _Steps:
 
 def export_model(
     model_dir: Path,
-    targets: Sequence[Target],
+    targets: Sequence[str],
     options: ExportOptions | None = None,
     *,
     data: Path | None = None,
@@ -154,7 +176,7 @@ def export_model(
 
     Args:
         model_dir: a folder that fine-tuning wrote.
-        targets: formats; repeats are dropped.
+        targets: names of formats; repeats are dropped.
         options: how to export and judge.
         data: the folder or CSV of images, when it is no longer where the manifest says.
         observer: hears of each target.
@@ -165,12 +187,12 @@ def export_model(
     Raises:
         ExportError: a package is missing, or the images cannot be had.
         ManifestError: the folder is no model.
-        ArgumentError: no target.
+        ArgumentError: no target, or an unknown one.
         StorageFull: no room for the export.
     """
-    wanted = tuple(dict.fromkeys(Target(target) for target in targets))
+    wanted = tuple(dict.fromkeys(targets))
     if not wanted:
-        raise ArgumentError("no export target given", expected=", ".join(Target))
+        raise no_target()
     require_packages(wanted)
     options = options or ExportOptions()
     manifest = load_manifest(model_dir)
@@ -233,7 +255,7 @@ def _remove_leftovers(exports: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _export_all(bench: _Bench, wanted: tuple[Target, ...]) -> tuple[ExportResult, ...]:
+def _export_all(bench: _Bench, wanted: tuple[str, ...]) -> tuple[ExportResult, ...]:
     """Convert everything in one process, then run everything in another: neither disturbs the other."""
     before, staged, failures = _convert_all(bench, wanted)
     try:
@@ -249,11 +271,11 @@ def _export_all(bench: _Bench, wanted: tuple[Target, ...]) -> tuple[ExportResult
 
 
 def _convert_all(
-    bench: _Bench, wanted: tuple[Target, ...]
-) -> tuple[Float32, dict[Target, Path], dict[Target, ExportError]]:
+    bench: _Bench, wanted: tuple[str, ...]
+) -> tuple[Float32, dict[str, Path], dict[str, ExportError]]:
     """The Keras model's probabilities, staged folders by target, and why others could not be converted."""
     staged = {target: _staging(bench.model_dir, target) for target in wanted}
-    failures: dict[Target, ExportError] = {}
+    failures: dict[str, ExportError] = {}
     # The Keras model is run where TensorFlow is loaded anyway.
     reference = _measurement(bench, _KERAS_NAME, bench.model_dir)
     tasks = [reference, *(_conversion(bench, target, folder) for target, folder in staged.items())]
@@ -263,7 +285,7 @@ def _convert_all(
                 if isinstance(answer, ExportError):
                     raise answer
                 continue
-            target = Target(task.name)
+            target = task.name
             if isinstance(answer, ExportError):
                 failures[target] = answer
                 shutil.rmtree(staged.pop(target))
@@ -278,25 +300,23 @@ def _convert_all(
     return _probabilities(bench, reference), staged, failures
 
 
-def _staging(model_dir: Path, target: Target) -> Path:
+def _staging(model_dir: Path, target: str) -> Path:
     folder = temporary_beside(model_dir / EXPORT / target)
     check_inside(folder, model_dir)
     folder.mkdir(parents=True)
     return folder
 
 
-def _conversion(bench: _Bench, target: Target, folder: Path) -> Work:
+def _conversion(bench: _Bench, target: str, folder: Path) -> Work:
     arguments = {
         "model": str((bench.model_dir / MODEL).resolve()),
-        "target": target.value,
-        "output": str((folder / _MODEL_NAMES[target]).resolve()),
-        "input_size": bench.manifest.input_size,
+        "target": target,
+        "output": str((folder / find_target(target).file).resolve()),
         "calibration": str(bench.scratch / "calibration.npy"),
-        "integer_only": bench.options.integer_only,
     }
     return Work(
         action="convert",
-        name=target.value,
+        name=target,
         arguments=arguments,
         answer=bench.scratch / f"convert-{target}.json",
     )
@@ -306,10 +326,10 @@ def _work(bench: _Bench, tasks: Sequence[Work]) -> Iterable[tuple[Work, dict[str
     return carry_out(tasks, log=bench.scratch / "worker.log", timeout_seconds=bench.options.timeout_seconds)
 
 
-def _furnish(bench: _Bench, target: Target, folder: Path, notes: tuple[str, ...]) -> None:
+def _furnish(bench: _Bench, target: str, folder: Path, notes: tuple[str, ...]) -> None:
     """Write what a developer needs beside the converted model."""
-    batch = 1 if target in _SINGLE else 0
-    description = describe(bench.manifest, target, model=_MODEL_NAMES[target], batch=batch, notes=notes)
+    made = find_target(target)
+    description = describe(bench.manifest, target, model=made.file, batch=made.batch, notes=notes)
     write_whole(folder / LABELS, "".join(f"{label}\n" for label in description.labels).encode(), root=folder)
     write_whole(folder / EXAMPLE, example_script(description).encode(), root=folder)
     seen = [name for name in SEEN_FILES if name in bench.manifest.files]
@@ -327,11 +347,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _judge_all(
-    bench: _Bench, staged: Mapping[Target, Path], before: Float32
-) -> Iterable[tuple[Target, ExportResult]]:
-    tasks = [_measurement(bench, target.value, folder) for target, folder in staged.items()]
+    bench: _Bench, staged: Mapping[str, Path], before: Float32
+) -> Iterable[tuple[str, ExportResult]]:
+    tasks = [_measurement(bench, target, folder) for target, folder in staged.items()]
     for task, answer in _work(bench, tasks):
-        target = Target(task.name)
+        target = task.name
         result = _judged(bench, target, staged[target], answer, before)
         placed = _put_in_place(bench, result)
         bench.steps.advance(f"{target}: {result.reason or 'passed'}")
@@ -358,7 +378,7 @@ def _probabilities(bench: _Bench, task: Work) -> Float32:
 
 
 def _judged(
-    bench: _Bench, target: Target, folder: Path, answer: dict[str, Any] | ExportError, before: Float32
+    bench: _Bench, target: str, folder: Path, answer: dict[str, Any] | ExportError, before: Float32
 ) -> ExportResult:
     description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     size = sum(path.stat().st_size for path in _model_files(folder, description["model"]))
@@ -367,7 +387,7 @@ def _judged(
     )
     if isinstance(answer, ExportError):
         return replace(result, reason=str(answer))
-    after = _probabilities(bench, _measurement(bench, target.value, folder))
+    after = _probabilities(bench, _measurement(bench, target, folder))
     manifest = bench.manifest
     parity = compare(before, after, bench.targets, manifest.task, manifest.threshold, manifest.average)
     reason = verdict(parity, bench.options.tolerance(target))
@@ -392,7 +412,7 @@ def _model_files(folder: Path, model: str) -> list[Path]:
 def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
     """Write the verdict and rename the staged folder to its place, instead of an earlier export."""
     assert result.folder is not None
-    final = bench.model_dir / EXPORT / result.target.value
+    final = bench.model_dir / EXPORT / result.target
     tolerance = asdict(bench.options.tolerance(result.target))
     placed = replace(result, folder=final)
     verdict_fields = {name: value for name, value in placed.row().items() if name != "folder"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmark.deployment.description import (
     DESCRIPTION,
+    KERAS,
     LABELS,
     MODEL,
     Deployment,
@@ -16,8 +17,7 @@ from benchmark.deployment.description import (
     describe,
     read_description,
 )
-from benchmark.deployment.runtimes import Predictor, load
-from benchmark.deployment.targets import Target
+from benchmark.deployment.predictor import Predictor, load
 from benchmark.errors import ManifestError
 from benchmark.finetuning import SEEN_FILES, read_trained_on
 from benchmark.storage import sha256_file
@@ -106,7 +106,7 @@ def description_of(folder: Path) -> Deployment:
     manifest = load_manifest(folder, verify=False)
     if MODEL not in manifest.files:
         raise ManifestError("does not name the model file", where=folder / MANIFEST, expected=MODEL)
-    plain = describe(manifest, Target.KERAS, model=MODEL, batch=0)
+    plain = describe(manifest, KERAS, model=MODEL, batch=0)
     opened = (MODEL, *SEEN_FILES)
     return replace(plain, files={name: manifest.files[name] for name in opened if name in manifest.files})
 

@@ -17,7 +17,7 @@ import numpy as np
 from benchmark.cells import safe_cell
 from benchmark.data import DataOptions, list_below, load_pixels
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.runtimes import Predictor
+from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError
 from benchmark.machine import cores
 from benchmark.records import Bool, Float32, Observer, Task, UInt8

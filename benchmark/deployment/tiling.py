@@ -20,7 +20,7 @@ from benchmark.deployment.prediction import (
     per_class,
     predictions_of,
 )
-from benchmark.deployment.runtimes import Predictor
+from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.records import Float32, Float64, Int64, Observer, Task, UInt8
 from benchmark.storage import write_whole

@@ -16,7 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import BenchmarkError
+import numpy as np
+
+from benchmark.deployment.examples import check_example
+from benchmark.deployment.keras_files import load_keras_model
+from benchmark.deployment.opening import open_model
+from benchmark.deployment.targets import find_target
+from benchmark.errors import BenchmarkError, ExportError
 from benchmark.storage import write_whole
 
 
@@ -27,7 +33,7 @@ def main(plan: Path) -> int:
     for task in json.loads(plan.read_text(encoding="utf-8")):
         answer = Path(task["answer"])
         try:
-            value = _action(task["action"])(task["arguments"])
+            value = _ACTIONS[task["action"]](task["arguments"])
         except BenchmarkError as error:
             write_whole(answer, json.dumps({"failed": str(error)}).encode(), root=answer.parent)
         else:
@@ -35,14 +41,62 @@ def main(plan: Path) -> int:
     return 0
 
 
-def _action(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    if name == "convert":
-        from benchmark.deployment.converters import convert
+def _convert(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Convert one model.
 
-        return convert
-    from benchmark.deployment.measuring import measure
+    Args:
+        arguments: ``model`` (.keras file), ``target``, ``output`` (file or folder to write), ``calibration``
+            (.npy of uint8 (N, S, S, 3)).
 
-    return measure
+    Returns:
+        ``notes``: how the conversion departs from the plain one.
+
+    Raises:
+        ExportError: the converter refuses the model.
+        ManifestError: Keras refuses the model.
+    """
+    import tensorflow as tf
+
+    model = load_keras_model(Path(arguments["model"]))
+    images = np.load(arguments["calibration"], mmap_mode="r")
+    try:
+        notes = find_target(arguments["target"]).convert(model, images, Path(arguments["output"]))
+    except (RuntimeError, ValueError, TypeError, tf.errors.OpError, ImportError) as error:
+        # ConverterError derives from Exception alone; it reaches us as RuntimeError or ValueError from MLIR.
+        reason = " ".join(str(error).split())[:400]
+        raise ExportError(
+            "the converter refuses this model", where=arguments["target"], got=reason
+        ) from error
+    return {"notes": list(notes)}
+
+
+def _measure(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Probabilities of images, the latency of one, and whether the export's example does the same.
+
+    Args:
+        arguments: ``folder`` (of a model or an export), ``images`` (.npy of uint8 (N, S, S, 3)),
+            ``probabilities`` (.npy to write, float32 (N, C)), ``repeats``, ``threads``, ``photos`` (files to
+            run the example on; none where there is no example).
+
+    Returns:
+        ``latency_p50_ms``, ``latency_p95_ms`` of one image in one call; ``example_max_difference`` of a
+        probability.
+
+    Raises:
+        ExportError: the runtime refuses the model, it answers with something impossible, or the example does
+            not do what this package does.
+        ManifestError: files that are not what they were when written.
+    """
+    folder, photos = Path(arguments["folder"]), [Path(photo) for photo in arguments["photos"]]
+    predictor = open_model(folder, threads=int(arguments["threads"]))
+    images = np.load(arguments["images"], mmap_mode="r")
+    np.save(arguments["probabilities"], predictor.predict(images))
+    median, high = predictor.latency_ms(np.asarray(images[0]), int(arguments["repeats"]))
+    example = check_example(folder, predictor, photos) if photos else 0.0
+    return {"latency_p50_ms": median, "latency_p95_ms": high, "example_max_difference": example}
+
+
+_ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"convert": _convert, "measure": _measure}
 
 
 def _end_with_parent(parent: int) -> None:

@@ -26,7 +26,7 @@ def evaluation_folder(evaluation: Evaluation, results: Path) -> Path:
         ``results/<dataset>/evaluate/<backbone>-<recipe>-<target>-<digest>[-threshold-T][-with-seen]``.
     """
     model = evaluation.model
-    names = [model.backbone, model.recipe, model.target.value, model.model_sha256[:_DIGEST_DIGITS]]
+    names = [model.backbone, model.recipe, model.target, model.model_sha256[:_DIGEST_DIGITS]]
     if evaluation.threshold != model.threshold:
         names += ["threshold", repr(evaluation.threshold)]
     if evaluation.includes_seen:
@@ -76,7 +76,7 @@ def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:
             "path": str(model),
             "backbone": described.backbone,
             "recipe": described.recipe,
-            "target": described.target.value,
+            "target": described.target,
             "sha256": described.model_sha256,
         },
         "data": str(data),

@@ -410,7 +410,7 @@ def test_export_options_reach_the_export(backbones: Run, model: Path) -> None:
     answer = backbones("export", model, "--to", "onnx", "--timeout", 0.1, "--quiet")
     assert answer.status == 1
     assert "not finished after 0.1 seconds" in answer.said
-    refused = backbones("export", model, "--to", "onnx", "--integer-only")
+    refused = backbones("export", model, "--to", "tflite-integer")
     assert refused.status == 2
-    assert "tflite-int8" in refused.said
+    assert "Did you mean tflite-integer-only?" in refused.said
     assert backbones("export", model, "--to", "onnx", "--parity-images", "-1").status == 2

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from benchmark.deployment import ExportOptions, ExportResult, Target, export_model
+from benchmark.deployment import ExportOptions, ExportResult, export_model, target_names
 from benchmark.finetuning import write_manifest
 from benchmark.records import Float32, Manifest, PreprocessingMode, Resize, Task, UInt8
 from benchmark.storage import sha256_bytes, sha256_file
@@ -172,7 +172,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.fixture(scope="session")
-def exported(trained: Trained) -> dict[Target, ExportResult]:
+def exported(trained: Trained) -> dict[str, ExportResult]:
     options = ExportOptions(calibration_images=64, latency_repeats=3, threads=1)
-    results = export_model(trained.model_dir, tuple(Target), options)
+    results = export_model(trained.model_dir, target_names(), options)
     return {result.target: result for result in results}

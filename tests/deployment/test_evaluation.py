@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data import DataOptions, load_images
-from benchmark.deployment import Deployment, PredictOptions, Predictor, Target, evaluate
+from benchmark.deployment import Deployment, PredictOptions, Predictor, evaluate
 from benchmark.errors import DataError, ManifestError
 from benchmark.finetuning import SEEN_FILES, read_trained_on
 from benchmark.finetuning.trained_on import seen_contents
@@ -20,7 +20,7 @@ from benchmark.records import Average, Float32, ImageSet, Resize, Split, Task, U
 def described(task: Task, labels: tuple[str, ...], positive: str | None = None) -> Deployment:
     return Deployment(
         schema=1,
-        target=Target.ONNX,
+        target="onnx",
         model="model.onnx",
         backbone="Tiny",
         task=task,

@@ -15,8 +15,7 @@ from PIL import Image
 from benchmark.data import decode, load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.examples import check_example, example_script
-from benchmark.deployment.runtimes import Predictor
-from benchmark.deployment.targets import Target
+from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ExportError
 from benchmark.records import Resize, Task, UInt8
 
@@ -26,7 +25,7 @@ SIDE = 24
 def describe(resize: Resize) -> Deployment:
     return Deployment(
         schema=1,
-        target=Target.ONNX,
+        target="onnx",
         model="model.onnx",
         backbone="Tiny",
         task=Task.BINARY,

@@ -17,7 +17,6 @@ from benchmark.deployment import (
     Prediction,
     PredictOptions,
     Predictor,
-    Target,
     list_images,
     predict,
     predictions_csv,
@@ -32,7 +31,7 @@ from benchmark.records import Float32, Resize, Task, UInt8
 def described(task: Task, labels: tuple[str, ...], positive: str | None = None) -> Deployment:
     return Deployment(
         schema=1,
-        target=Target.ONNX,
+        target="onnx",
         model="model.onnx",
         backbone="Tiny",
         task=task,

@@ -15,7 +15,6 @@ from benchmark.deployment import (
     ExportResult,
     Merge,
     Predictor,
-    Target,
     TileOptions,
     open_model,
     predict_photo,
@@ -101,9 +100,9 @@ def found_share(
 
 
 def test_cracks_on_tile_borders_are_found_as_often_as_centred_ones(
-    exported: dict[Target, ExportResult], tools: Any
+    exported: dict[str, ExportResult], tools: Any
 ) -> None:
-    folder = exported[Target.TFLITE_FLOAT32].folder
+    folder = exported["tflite-float32"].folder
     assert folder is not None
     predictor = open_model(folder, threads=1)
     side, count = tools.SIDE, 60
@@ -125,8 +124,8 @@ def test_cracks_on_tile_borders_are_found_as_often_as_centred_ones(
     assert found_share(predictor, tools, on_corners, 0.0) < at_centre - 0.1
 
 
-def test_plain_walls_are_not_called_cracked(exported: dict[Target, ExportResult], tools: Any) -> None:
-    folder = exported[Target.TFLITE_FLOAT32].folder
+def test_plain_walls_are_not_called_cracked(exported: dict[str, ExportResult], tools: Any) -> None:
+    folder = exported["tflite-float32"].folder
     assert folder is not None
     predictor = open_model(folder, threads=1)
     calls = [
@@ -139,9 +138,9 @@ def test_plain_walls_are_not_called_cracked(exported: dict[Target, ExportResult]
 
 
 def test_photographs_of_any_shape_and_overlays(
-    exported: dict[Target, ExportResult], tools: Any, tmp_path: Path
+    exported: dict[str, ExportResult], tools: Any, tmp_path: Path
 ) -> None:
-    folder = exported[Target.ONNX].folder
+    folder = exported["onnx"].folder
     assert folder is not None
     predictor = open_model(folder, threads=1)
     sources = []
@@ -166,8 +165,8 @@ def test_photographs_of_any_shape_and_overlays(
     assert sorted(path.name for path in (tmp_path / "maps").iterdir())[0] == "0000-0 =photo.png"
 
 
-def test_a_pipe_is_listed_and_not_waited_for(exported: dict[Target, ExportResult], tmp_path: Path) -> None:
-    folder = exported[Target.ONNX].folder
+def test_a_pipe_is_listed_and_not_waited_for(exported: dict[str, ExportResult], tmp_path: Path) -> None:
+    folder = exported["onnx"].folder
     assert folder is not None
     os.mkfifo(tmp_path / "pipe.png")
     (result,) = predict_tiles(open_model(folder, threads=1), [tmp_path / "pipe.png"])
@@ -175,9 +174,9 @@ def test_a_pipe_is_listed_and_not_waited_for(exported: dict[Target, ExportResult
 
 
 def test_a_picture_that_cannot_be_written_costs_no_prediction(
-    exported: dict[Target, ExportResult], tools: Any, tmp_path: Path
+    exported: dict[str, ExportResult], tools: Any, tmp_path: Path
 ) -> None:
-    folder = exported[Target.ONNX].folder
+    folder = exported["onnx"].folder
     assert folder is not None
     Image.fromarray(tools.as_photo(tools.plaster(np.random.default_rng(0), 64, 64))).save(tmp_path / "a.png")
     (tmp_path / "maps").write_text("a file in the way")
@@ -187,8 +186,8 @@ def test_a_picture_that_cannot_be_written_costs_no_prediction(
     assert "maps" in result.overlay_error
 
 
-def test_windows_come_in_the_batches_asked_for(exported: dict[Target, ExportResult]) -> None:
-    folder = exported[Target.ONNX].folder
+def test_windows_come_in_the_batches_asked_for(exported: dict[str, ExportResult]) -> None:
+    folder = exported["onnx"].folder
     assert folder is not None
     sizes: list[int] = []
 
@@ -203,8 +202,8 @@ def test_windows_come_in_the_batches_asked_for(exported: dict[Target, ExportResu
         TileOptions(batch_size=0)
 
 
-def test_windows_of_another_size_are_resized(exported: dict[Target, ExportResult], tools: Any) -> None:
-    folder = exported[Target.ONNX].folder
+def test_windows_of_another_size_are_resized(exported: dict[str, ExportResult], tools: Any) -> None:
+    folder = exported["onnx"].folder
     assert folder is not None
     photo = tools.as_photo(tools.plaster(np.random.default_rng(0), 128, 128))
     result = predict_photo(open_model(folder), photo, TileOptions(size=64))
@@ -212,10 +211,10 @@ def test_windows_of_another_size_are_resized(exported: dict[Target, ExportResult
     assert result.probabilities.shape == (9, 2)
 
 
-def test_max_is_refused_for_exclusive_classes(exported: dict[Target, ExportResult]) -> None:
+def test_max_is_refused_for_exclusive_classes(exported: dict[str, ExportResult]) -> None:
     from dataclasses import replace
 
-    folder = exported[Target.ONNX].folder
+    folder = exported["onnx"].folder
     assert folder is not None
     opened = open_model(folder)
     description = replace(opened.description, task=Task.MULTICLASS, positive=None, labels=("a", "b", "c"))

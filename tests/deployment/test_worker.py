@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.deployment.parity import Parity, compare, verdict
 from benchmark.deployment.samples import Listed, stratified
-from benchmark.deployment.targets import TOLERANCES, Target, Tolerance
+from benchmark.deployment.targets import EXACT, Tolerance
 from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ExportError
 from benchmark.records import Task
@@ -127,9 +127,7 @@ def test_each_figure_can_fail_the_gate(figures: dict[str, float], reason: str) -
 
 
 def test_a_better_f1_and_the_bounds_themselves_pass() -> None:
-    assert not verdict(
-        parity(f1_after=0.99, max_difference=1e-3, mean_difference=1e-4), TOLERANCES[Target.ONNX]
-    )
+    assert not verdict(parity(f1_after=0.99, max_difference=1e-3, mean_difference=1e-4), EXACT)
     assert not verdict(parity(f1_before=0.95, f1_after=0.94), Tolerance(f1_loss=0.01))
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.deployment import Deployment, Evaluation, Prediction, Target
+from benchmark.deployment import Deployment, Evaluation, Prediction
 from benchmark.records import Average, Rejected, Resize, Task
 from benchmark.reporting import evaluation_folder, write_evaluation
 
 MODEL = Deployment(
     schema=1,
-    target=Target.ONNX,
+    target="onnx",
     model="model.onnx",
     backbone="Tiny",
     task=Task.BINARY,
@@ -70,7 +70,7 @@ def test_every_model_and_threshold_has_its_folder() -> None:
     folders = {
         name(),
         name(recipe="mine"),
-        name(target=Target.KERAS),
+        name(target="keras"),
         name(files={"model.onnx": "cd" * 32}),
         evaluation_folder(replace(EVALUATION, threshold=0.3), Path("r")).name,
         evaluation_folder(replace(EVALUATION, includes_seen=True), Path("r")).name,

@@ -35,7 +35,7 @@ from benchmark.data.files import Stamp
 from benchmark.data.index import Finding, Index
 from benchmark.data.scratch import _alive
 from benchmark.data.tables import list_table
-from benchmark.deployment import Target, read_description
+from benchmark.deployment import read_description
 from benchmark.deployment.description import check_files, describe
 from benchmark.deployment.samples import read_split
 from benchmark.engines.model_cache import Agreement, ModelMeta, _entry, read_meta, write_meta
@@ -313,7 +313,7 @@ def use_export(folder: Path) -> object:
 
 def use_manifest(folder: Path) -> object:
     manifest = load_manifest(folder, verify=False)
-    return describe(manifest, Target.KERAS, model="model.keras", batch=0).to_json()
+    return describe(manifest, "keras", model="model.keras", batch=0).to_json()
 
 
 def use_description(folder: Path) -> object:
@@ -359,7 +359,7 @@ def readers() -> list[Reader]:
     )
     signature = io.BytesIO()
     np.save(signature, np.zeros(3, _RECORD), allow_pickle=False)
-    description = describe(a_manifest({"model.keras": SHA}), Target.ONNX, model="model.onnx", batch=0)
+    description = describe(a_manifest({"model.keras": SHA}), "onnx", model="model.onnx", batch=0)
     listing = [{"path": "a/=b.jpg", "reason": "damaged"}, {"path": "c.jpg", "reason": "empty"}]
     table = b"path,label,split,group\na.jpg,x,train,1\nb.jpg,y,val,2\nc.jpg,x,test,3\n"
     images = [{"id": SHA, "label": "N", "part": "train", "group": 1, "path": "N/a.jpg"}]

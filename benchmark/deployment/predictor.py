@@ -1,0 +1,111 @@
+"""A loaded model of any format: probabilities of images, and the time they take."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.deployment.description import Deployment
+from benchmark.deployment.targets import Run, find_target, missing_packages
+from benchmark.errors import ArgumentError, ExportError
+from benchmark.finetuning import TrainedOn
+from benchmark.machine import cores
+from benchmark.records import Float32, Float64, UInt8
+
+_BATCH = 32
+
+
+class Predictor:
+    """A loaded model of any format.
+
+    Attributes:
+        description: labels, threshold, input and files.
+        trained_on: the images that it has seen; None where the model does not say.
+    """
+
+    def __init__(self, description: Deployment, run: Run, *, batch: int = _BATCH) -> None:
+        self.description = description
+        self.trained_on: TrainedOn | None = None
+        self._run = run
+        self._batch = description.input_shape[0] or batch
+
+    def predict(self, images: UInt8) -> Float32:
+        """Probabilities of images.
+
+        Args:
+            images: uint8 (N, S, S, 3), RGB 0..255, already of the model's input size.
+
+        Returns:
+            float32 (N, C); for BINARY C is 1, the probability of the positive class.
+
+        Raises:
+            ArgumentError: another shape or dtype.
+            ExportError: the model answers with another shape or with numbers that are not finite.
+        """
+        size, columns = self.description.input_size, self.description.outputs
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise ArgumentError(
+                "images of another kind",
+                expected=f"uint8 (N, {size}, {size}, 3)",
+                got=f"{images.dtype} {images.shape}",
+            )
+        parts = [
+            self._checked(images[start : start + self._batch]) for start in range(0, len(images), self._batch)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, columns), np.float32)
+
+    def latency_ms(self, image: UInt8, repeats: int) -> tuple[float, float]:
+        """Median and 95th percentile of the time for one image uint8 (S, S, 3), after three warm-up calls."""
+        single = image[None]
+        for _ in range(3):
+            self._run(single)
+        seconds: Float64 = np.array([_seconds(self._run, single) for _ in range(repeats)])
+        return float(np.median(seconds) * 1e3), float(np.percentile(seconds, 95) * 1e3)
+
+    def _checked(self, images: UInt8) -> Float32:
+        probabilities = np.asarray(self._run(images), np.float32)
+        wanted = (len(images), self.description.outputs)
+        if probabilities.shape != wanted:
+            raise ExportError(
+                "the model's answer has another shape",
+                where=self.description.model,
+                expected=wanted,
+                got=probabilities.shape,
+            )
+        if not np.isfinite(probabilities).all():
+            raise ExportError(
+                "the model answers with numbers that are not finite",
+                where=self.description.model,
+                got="nan or inf",
+            )
+        return probabilities
+
+
+def _seconds(run: Run, images: UInt8) -> float:
+    started = time.perf_counter()
+    run(images)
+    return time.perf_counter() - started
+
+
+def load(folder: Path, description: Deployment, *, threads: int = 0) -> Predictor:
+    """Load the model that ``description`` names from ``folder``; its files were checked before.
+
+    Args:
+        folder: of the description.
+        description: what to load.
+        threads: of the runtime; 0 uses all cores. Keras and SavedModel take TensorFlow's own setting.
+
+    Raises:
+        ExportError: the runtime's package is missing, or it refuses the file.
+    """
+    path = folder / description.model
+    try:
+        run = find_target(description.target).load(path, threads or cores())
+    except ImportError as error:
+        raise missing_packages(description.target, [error.name or str(error)]) from error
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError("the runtime refuses this file", where=path, got=reason) from error
+    return Predictor(description, run)

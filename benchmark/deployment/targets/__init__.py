@@ -1,0 +1,188 @@
+"""What a model can be exported to: one file a target, here or in a package that registers an entry point.
+
+A file ``some_format.py`` of this folder makes the target ``some-format`` with its ``TARGET``; other packages
+name such an object under the entry point group ``backbone_benchmark.targets`` (docs/extending.md).
+Names are found without importing anything; a target is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from benchmark.errors import ArgumentError, ExportError
+from benchmark.records import Float32, UInt8
+
+ENTRY_POINTS = "backbone_benchmark.targets"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far an export may be from the Keras model on the validation images.
+
+    A probability difference is measured per image and output. Formats that keep float32 must agree on
+    everything; formats that round the weights are held to the decisions and to F1, because one probability
+    near a steep part of the sigmoid may move far without consequence.
+
+    Attributes:
+        max_difference: largest probability difference; 1 never fails.
+        mean_difference: mean probability difference; 1 never fails.
+        label_agreement: smallest share of images with the same decision.
+        f1_loss: largest F1 lost against the Keras model; gains do not fail.
+    """
+
+    max_difference: float = 1.0
+    mean_difference: float = 1.0
+    label_agreement: float = 0.0
+    f1_loss: float = 0.01
+
+
+EXACT = Tolerance(max_difference=1e-3, mean_difference=1e-4, label_agreement=1.0, f1_loss=0.0)
+"""Of formats that keep float32."""
+ROUNDED = Tolerance(mean_difference=0.05, label_agreement=0.95, f1_loss=0.01)
+"""Of formats that round weights to integers."""
+
+
+class Run(Protocol):
+    """One loaded model."""
+
+    def __call__(self, images: UInt8) -> Float32:
+        """Probabilities float32 (N, C) of uint8 (N, S, S, 3), RGB; N is at most the batch of the model."""
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A format that a fine-tuned model is exported to.
+
+    Attributes:
+        file: name of the model's file or folder. Files that belong to it have the same stem.
+        about: what it is, one clause for the reader.
+        runtime: the package to install, as pip names it, that runs it.
+        requires: modules that must be there to convert and to run, beyond what every installation has.
+        batch: images of one call; 0 takes any number.
+        tolerance: how far it may be from the Keras model.
+        example: code of ``example.py`` that loads ``here / info["model"]`` and defines ``run(pixels)``: uint8
+            (1, S, S, 3) -> probabilities float32 (C,). It imports what it needs.
+    """
+
+    file: str
+    about: str
+    runtime: str
+    requires: tuple[str, ...]
+    batch: int
+    tolerance: Tolerance
+    example: str
+
+    def convert(self, model: Any, images: UInt8, path: Path) -> Iterable[str]:
+        """Write the export. Runs in a process of its own, and may load TensorFlow.
+
+        Args:
+            model: ``keras.Model``, images (N, S, S, 3) in 0..255 -> probabilities (N, C).
+            images: uint8 (N, S, S, 3), training images to calibrate on.
+            path: file or folder to write, in a folder that is there.
+
+        Returns:
+            How the conversion departs from the plain one, for the reader.
+
+        Raises:
+            RuntimeError, ValueError, TypeError, ImportError, ExportError: the model cannot be converted.
+        """
+
+    def load(self, path: Path, threads: int) -> Run:
+        """Load an export into its own runtime with so many threads.
+
+        Raises:
+            RuntimeError, ValueError, OSError: the runtime refuses the file.
+            ImportError: the runtime is not installed.
+        """
+
+
+def target_names() -> tuple[str, ...]:
+    """Names of all targets: those that come with this package, then those that others register."""
+    return (*_OWN, *sorted(metadata.entry_points(group=ENTRY_POINTS).names - set(_OWN)))
+
+
+def find_target(name: str) -> Target:
+    """The target of a name.
+
+    Raises:
+        ArgumentError: no such target.
+        ExportError: another package registers it, and it cannot be used.
+    """
+    if name in _OWN:
+        own: Target = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").TARGET
+        return own
+    entries = tuple(metadata.entry_points(group=ENTRY_POINTS, name=name))
+    if not entries:
+        close = get_close_matches(name, target_names(), n=1)
+        raise ArgumentError(
+            f"unknown export target {name!r}",
+            where="target",
+            expected=", ".join(target_names()),
+            next_step=f"Did you mean {close[0]}?" if close else "",
+        )
+    try:
+        target = entries[0].load()
+    except (ImportError, AttributeError) as error:
+        raise ExportError(
+            "this export target cannot be imported", where=entries[0].value, got=error
+        ) from error
+    if not isinstance(target, Target):
+        lacks = (
+            field for field in (*Target.__annotations__, "convert", "load") if not hasattr(target, field)
+        )
+        raise ExportError("is no export target", where=entries[0].value, got=f"no {', '.join(lacks)}")
+    return target
+
+
+_OWN = tuple(one.name.replace("_", "-") for one in pkgutil.iter_modules(__path__) if one.name[0] != "_")
+
+
+def parse_targets(text: str) -> tuple[str, ...]:
+    """Read a comma-separated list of targets; ``all`` stands for every one, repeats are dropped.
+
+    Raises:
+        ArgumentError: an unknown target, or none.
+        ExportError: a target of another package cannot be used.
+    """
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if "all" in names:
+        return target_names()
+    if not names:
+        raise no_target()
+    for name in names:
+        find_target(name)
+    return tuple(dict.fromkeys(names))
+
+
+def no_target() -> ArgumentError:
+    """The error for an empty list of targets."""
+    return ArgumentError("no export target given", where="target", expected=", ".join(target_names()))
+
+
+def require_packages(names: Iterable[str]) -> None:
+    """Check before any work that everything the targets need is installed.
+
+    Raises:
+        ExportError: a package is missing.
+    """
+    for name in names:
+        missing = [module for module in find_target(name).requires if util.find_spec(module) is None]
+        if missing:
+            raise missing_packages(name, missing)
+
+
+def missing_packages(target: str, missing: Iterable[str]) -> ExportError:
+    """The error for modules that a target needs and that are not installed."""
+    return ExportError(
+        "a package that this format needs is not installed",
+        where=target,
+        got=f"no {', '.join(missing)}",
+        next_step="Install the export packages: pip install backbone-benchmark[export].",
+    )
