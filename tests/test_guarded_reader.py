@@ -26,7 +26,7 @@ from benchmark.backbones.weights import file_sha256, read_checksums
 from benchmark.data.demo import _marked_plan
 from benchmark.data.index import Index
 from benchmark.data.scratch import _alive
-from benchmark.deployment import read_description
+from benchmark.deployment.description import read_description
 from benchmark.deployment.samples import read_split
 from benchmark.embeddings.upkeep import _described_key
 from benchmark.engines.model_cache import read_meta

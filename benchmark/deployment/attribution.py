@@ -1,4 +1,4 @@
-"""Grad-CAM: which parts of an image a Keras model's decision rests on. Loads TensorFlow.
+"""Grad-CAM: which parts of an image a Keras model's decision rests on.
 
 Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization",
 ICCV 2017, arXiv:1610.02391. The libraries that offer it are written for Keras 2 (tf-keras-vis, tf-explain) or
@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from benchmark.deployment.description import KERAS, Deployment, check_files
 from benchmark.deployment.heatmap import overlay_png
@@ -57,6 +55,8 @@ class Explainer:
         Raises:
             ArgumentError: an unknown label.
         """
+        import tensorflow as tf
+
         pixels = tf.cast(images, tf.float32)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(pixels)  # so that everything after them is recorded, the feature map included
@@ -69,6 +69,8 @@ class Explainer:
         return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0), np.asarray(probabilities)
 
     def _scores(self, vectors: Any, probabilities: Any, label: str | None) -> Any:
+        import tensorflow as tf
+
         labels = self.description.labels
         if label is not None and label not in labels:
             raise ArgumentError("unknown class", where="label", expected=", ".join(labels), got=label)
@@ -124,6 +126,8 @@ def make_explainer(model: Any, description: Deployment) -> Explainer:
     Raises:
         ArgumentError: a network without a feature map or a dense layer.
     """
+    import keras
+
     found = _expose(model)
     if found.features is None or found.dense is None:
         raise ArgumentError(
@@ -155,6 +159,8 @@ class _Exposed:
 
 
 def _expose(model: Any) -> _Exposed:
+    import keras
+
     found = _Exposed()
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:
@@ -175,6 +181,8 @@ def _expose(model: Any) -> _Exposed:
 
 def _through(layer: Any, arguments: Sequence[Any], found: _Exposed) -> Any:
     """Call a nested model so that what it exposes becomes a tensor of the outer one."""
+    import keras
+
     inner = _expose(layer)
     named = [
         (name, getattr(inner, name)) for name in ("features", "vectors") if getattr(inner, name) is not None

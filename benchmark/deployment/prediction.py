@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.cells import safe_cell
 from benchmark.data import DataOptions, list_below, load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.predictor import Predictor
@@ -22,7 +18,6 @@ from benchmark.errors import ArgumentError, DataError
 from benchmark.machine import cores
 from benchmark.records import Bool, Float32, Observer, Task, UInt8
 from benchmark.statistics import decide
-from benchmark.storage import write_whole
 
 _TASK = "predict"
 _EMPTY = "a folder without images"
@@ -246,47 +241,3 @@ def _per_class_decisions(decided: Bool, description: Deployment) -> Bool:
         return decided
     both = np.concatenate([~decided, decided], axis=1)
     return both if description.labels[1] == description.positive else both[:, ::-1]
-
-
-def write_predictions_csv(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:
-    """Write ``path,label,p_<class>...,error``; text that a spreadsheet would run gets a leading apostrophe.
-
-    Raises:
-        StorageFull: no room.
-    """
-    write_whole(path, predictions_csv(rows, labels).encode("utf-8", "backslashreplace"), root=path.parent)
-
-
-def predictions_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
-    """The text that ``write_predictions_csv`` writes."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", *[safe_cell(f"p_{label}") for label in labels], "error"])
-    for row in rows:
-        numbers: list[object] = [*row.probabilities] or [""] * len(labels)
-        writer.writerow([safe_cell(row.path), safe_cell(row.label), *numbers, safe_cell(row.error)])
-    return buffer.getvalue()
-
-
-def write_predictions_json(rows: Sequence[Prediction], labels: Sequence[str], path: Path) -> None:
-    """Write a list of objects: path, label, probabilities and decided by class, error.
-
-    Raises:
-        StorageFull: no room.
-    """
-    write_whole(path, predictions_json(rows, labels).encode("utf-8", "backslashreplace"), root=path.parent)
-
-
-def predictions_json(rows: Sequence[Prediction], labels: Sequence[str]) -> str:
-    """The text that ``write_predictions_json`` writes."""
-    return json.dumps([_as_object(row, labels) for row in rows], indent=1) + "\n"
-
-
-def _as_object(row: Prediction, labels: Sequence[str]) -> dict[str, object]:
-    return {
-        "path": row.path,
-        "label": row.label or None,
-        "probabilities": dict(zip(labels, row.probabilities, strict=False)),
-        "decided": dict(zip(labels, row.decided, strict=False)),
-        "error": row.error or None,
-    }

@@ -141,7 +141,7 @@ def _partly_float(cuts: Sequence[bool]) -> list[Candidate]:
 
 
 def quantise(
-    build: Callable[[Any], Any], images: UInt8, *, integer_only: bool = False
+    build: Callable[[str], Any], images: UInt8, *, integer_only: bool = False
 ) -> tuple[bytes, tuple[str, ...]]:
     """Quantise a model to int8 weights and activations, uint8 RGB in, float32 probabilities out.
 
@@ -157,9 +157,9 @@ def quantise(
         ExportError: no candidate runs.
     """
     # A float input is what the converter can turn into a uint8 one; a CAST inside stays a float operator.
-    best = _search(build(tf.float32), images, _wholly_int8, None)
+    best = _search(build("float32"), images, _wholly_int8, None)
     if not integer_only and (best is None or best.difference > _ACCEPTABLE):
-        best = _search(build(tf.uint8), images, _partly_float, best)
+        best = _search(build("uint8"), images, _partly_float, best)
     if best is None:
         raise ExportError("no int8 version of this model runs in LiteRT with its default delegate")
     return best.content, best.candidate.notes(best.difference)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.deployment import ExportResult, explain_png, open_explainer, overlay_png
+from benchmark.deployment import explain_png, open_explainer
+from benchmark.deployment.export import ExportResult
+from benchmark.deployment.heatmap import overlay_png
 from benchmark.errors import ArgumentError
 
 

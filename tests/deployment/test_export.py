@@ -15,14 +15,14 @@ import pytest
 
 from benchmark.deployment import (
     ExportOptions,
-    ExportResult,
     Tolerance,
     export_model,
     open_model,
     parse_targets,
-    read_description,
     target_names,
 )
+from benchmark.deployment.description import read_description
+from benchmark.deployment.export import ExportResult
 from benchmark.deployment.parity import compare
 from benchmark.errors import ArgumentError, ExportError, ManifestError
 from benchmark.finetuning import write_manifest

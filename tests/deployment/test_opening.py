@@ -15,7 +15,9 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmark.deployment import ExportResult, open_explainer, open_model, read_description, target_names
+from benchmark.deployment import open_explainer, open_model, target_names
+from benchmark.deployment.description import read_description
+from benchmark.deployment.export import ExportResult
 from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
 from benchmark.finetuning import write_manifest
 from benchmark.storage import sha256_file

@@ -1,29 +1,14 @@
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from benchmark.data import KnownLabels, load_images
-from benchmark.deployment import (
-    Deployment,
-    Prediction,
-    PredictOptions,
-    Predictor,
-    list_images,
-    predict,
-    predictions_csv,
-    predictions_json,
-    write_predictions_csv,
-    write_predictions_json,
-)
+from benchmark.deployment import Deployment, PredictOptions, Predictor, predict
+from benchmark.deployment.prediction import list_images
 from benchmark.errors import ArgumentError, ExportError
 from benchmark.records import Float32, Resize, Task, UInt8
 
@@ -191,38 +176,3 @@ def save_as_png(path: Path, level: int = 255) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (9, 7), (level, 0, 0)).save(path, "PNG")
     return path
-
-
-def test_writers(tmp_path: Path) -> None:
-    rows = [
-        Prediction(
-            path="=cmd|' /C calc'!A0.png", label="-1", probabilities=(0.25, 0.75), decided=(False, True)
-        ),
-        Prediction(path="bad\udcff.png", error="no image"),
-    ]
-    write_predictions_csv(rows, ("@a", "-1"), tmp_path / "p.csv")
-    read = list(csv.reader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8"))))
-    assert read[0] == ["path", "label", "p_@a", "p_-1", "error"]
-    assert read[1] == ["'=cmd|' /C calc'!A0.png", "'-1", "0.25", "0.75", ""]
-    assert read[2] == ["bad\\udcff.png", "", "", "", "no image"]
-    write_predictions_json(rows, ("@a", "-1"), tmp_path / "p.json")
-    first, second = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
-    assert first["probabilities"] == {"@a": 0.25, "-1": 0.75}
-    assert first["decided"] == {"@a": False, "-1": True}
-    assert second == {
-        "path": "bad\udcff.png",
-        "label": None,
-        "probabilities": {},
-        "decided": {},
-        "error": "no image",
-    }
-    assert json.loads(predictions_json(rows, ("@a", "-1")))[0] == first
-
-
-@settings(deadline=None)
-@given(st.text(min_size=1, max_size=12))
-def test_no_text_cell_starts_a_formula(text: str) -> None:
-    line = predictions_csv([Prediction(path=text, label=text, error=text)], ("a",))
-    row = list(csv.reader(io.StringIO(line, newline="")))[-1]
-    for cell in (row[0], row[1], row[-1]):
-        assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r")

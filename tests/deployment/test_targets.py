@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.deployment import Target, parse_targets, read_description, target_names
+from benchmark.deployment import Target, parse_targets, target_names
+from benchmark.deployment.description import read_description
 from benchmark.deployment.targets import find_target
 from benchmark.errors import ArgumentError, ExportError, ManifestError
 

@@ -11,16 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.deployment import (
-    ExportResult,
-    Merge,
-    Predictor,
-    TileOptions,
-    open_model,
-    predict_photo,
-    predict_tiles,
-)
-from benchmark.deployment.tiling import heat_map, merged, windows_of
+from benchmark.deployment import Merge, Predictor, TileOptions, open_model, predict_tiles
+from benchmark.deployment.export import ExportResult
+from benchmark.deployment.tiling import heat_map, merged, predict_photo, windows_of
 from benchmark.errors import ArgumentError
 from benchmark.records import Task
 

@@ -35,8 +35,7 @@ from benchmark.data.files import Stamp
 from benchmark.data.index import Finding, Index
 from benchmark.data.scratch import _alive
 from benchmark.data.tables import list_table
-from benchmark.deployment import read_description
-from benchmark.deployment.description import check_files, describe
+from benchmark.deployment.description import check_files, describe, read_description
 from benchmark.deployment.samples import read_split
 from benchmark.engines.model_cache import Agreement, ModelMeta, _entry, read_meta, write_meta
 from benchmark.errors import BenchmarkError

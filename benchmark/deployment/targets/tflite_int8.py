@@ -23,7 +23,7 @@ class Int8(LiteRT):
         from benchmark.deployment.frozen import frozen_function
         from benchmark.deployment.quantising import quantise
 
-        def build(dtype: Any) -> Any:
+        def build(dtype: str) -> Any:
             return frozen_function(model, images.shape[1], self.batch, dtype=dtype)
 
         content, notes = quantise(build, images, integer_only=self.integer_only)
