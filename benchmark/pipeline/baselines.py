@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,18 @@ from pydantic import TypeAdapter
 
 from benchmark.audit import colour_histograms
 from benchmark.data import file_facts
-from benchmark.errors import BenchmarkError
+from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import BenchmarkError, CacheError
 from benchmark.finetuning import load_manifest
 from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, setting_of
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
+    REFERENCE,
     SanityRow,
     SelectionScores,
     Yardstick,
     baselines_table,
+    reference_row,
     sanity_rows,
     scores_table,
 )
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Raised whenever a change of the code changes a sanity row; older stored ones are not reused.
-_SANITY_VERSION = 4
+_SANITY_VERSION = 5
 _SHORTCUTS = {
     "colour_histogram": "colours",
     "image_size": "image sizes",
@@ -65,7 +68,7 @@ class BaselineTables:
 
 
 def baseline_tables(
-    job: HeadJob, outcomes: Mapping[str, Outcome], val_f1: Mapping[str, float]
+    job: HeadJob, outcomes: Mapping[str, Outcome], val_f1: Mapping[str, float], best: Outcome | None = None
 ) -> BaselineTables:
     """The baselines beside a board. What cannot be computed is told in the tables and raises nothing.
 
@@ -73,6 +76,7 @@ def baseline_tables(
         job: images, protocol and the folder of stored outcomes.
         outcomes: by backbone; only scored ones take part.
         val_f1: the board's validation F1 by backbone, in its order.
+        best: whose embeddings the reference classifier gets.
     """
     scores = [
         SelectionScores(backbone=name, **outcomes[name].baselines)
@@ -81,12 +85,12 @@ def baseline_tables(
     ]
     known = Yardstick(val_f1=val_f1, fine_tuned=fine_tuned(job))
     return BaselineTables(
-        methods=_plain_rows(baselines_table(scores, _sanity(job), known)),
+        methods=_plain_rows(baselines_table(scores, _sanity(job, best), known)),
         backbones=_plain_rows(scores_table(scores, known)),
     )
 
 
-def shortcut_notes(job: HeadJob, board: Leaderboard) -> tuple[str, ...]:
+def shortcut_notes(job: HeadJob, board: Leaderboard, best: Outcome | None) -> tuple[str, ...]:
     """A note for each thing beside the content that tells the classes nearly as well as the best backbone.
 
     Nearly means within the interval of the highest F1 on the board, above it where no winner is named.
@@ -94,6 +98,7 @@ def shortcut_notes(job: HeadJob, board: Leaderboard) -> tuple[str, ...]:
     Args:
         job: images and protocol.
         board: of backbones on the same images.
+        best: as for ``baseline_tables``.
     """
     scored = [row for row in board.rows if row["rank"]]
     if not scored:
@@ -105,7 +110,7 @@ def shortcut_notes(job: HeadJob, board: Leaderboard) -> tuple[str, ...]:
         f"SHORTCUT: {_SHORTCUTS[row.baseline]} alone reach F1 {row.val_f1:.3f}, as much as the "
         f"best backbone ({value:.3f} [{low:.3f}, {high:.3f}]): scores may rest on how the images were taken "
         "or saved, not on what they show."
-        for row in _sanity(job)
+        for row in _sanity(job, best)
         if row.baseline in _SHORTCUTS and row.val_f1 >= least
     )
 
@@ -128,18 +133,18 @@ def fine_tuned(job: HeadJob) -> dict[str, float]:
     return found
 
 
-def are_settled(job: HeadJob) -> bool:
+def are_settled(job: HeadJob, best: Outcome | None) -> bool:
     """Whether what the baselines need of pixels is stored, so that the same run gives the same rows."""
-    return _read_sanity(_sanity_path(job)) is not None
+    return _read_sanity(_sanity_path(job, best)) is not None
 
 
-def _sanity(job: HeadJob) -> tuple[SanityRow, ...]:
+def _sanity(job: HeadJob, best: Outcome | None) -> tuple[SanityRow, ...]:
     """From their file, else computed in a worker, which imports scikit-learn."""
-    path = _sanity_path(job)
+    path = _sanity_path(job, best)
     stored = _read_sanity(path)
     if stored is not None:
         return stored
-    ((_, result),) = run_tasks(_sanity_task, [job], 1)
+    ((_, result),) = run_tasks(_sanity_task, [(job, best and replace(best, predictions=None))], 1)
     if result is None or "error" in result:
         note = result["error"] if result else _DIED
         unknown = (
@@ -151,8 +156,9 @@ def _sanity(job: HeadJob) -> tuple[SanityRow, ...]:
     return tuple(SanityRow(**row) for row in result["rows"])
 
 
-def _sanity_task(job: HeadJob) -> dict[str, Any]:
+def _sanity_task(asked: tuple[HeadJob, Outcome | None]) -> dict[str, Any]:
     """Sanity rows, and whether they may be kept: not where an image was away for the moment."""
+    job, best = asked
     quiet_environment(1)
     complete = True
 
@@ -178,11 +184,31 @@ def _sanity_task(job: HeadJob) -> dict[str, Any]:
         )
     except Exception as error:
         return failure(error)
+    if best is not None:
+        try:
+            rows = (*rows, _reference(job, best))
+        except Exception as error:  # embeddings that were cleaned away are no reason to lack the rest
+            note, complete = failure(error)["error"], False
+            rows = (*rows, SanityRow(baseline=REFERENCE, val_f1=math.nan, test_f1=math.nan, note=note))
     return {"rows": [asdict(row) for row in rows], "settled": complete}
 
 
-def _sanity_path(job: HeadJob) -> Path:
-    parts = [job.images.fingerprint(), asdict(job.protocol), HEAD_VERSION, _SANITY_VERSION]
+def _reference(job: HeadJob, best: Outcome) -> SanityRow:
+    store, ids = EmbeddingStore(job.cache), job.images.image_ids
+    keys = store.keys_of(best.backbone.split("@")[0], weights_sha256=best.weights_sha256)
+    key = next((key for key in keys if key.digest() == best.key_digest), None)
+    if key is None:
+        raise CacheError("its embeddings are no longer cached", where=best.backbone)
+
+    def features(rows: Int64) -> Float32:
+        return store.read(key, [ids[row] for row in rows.tolist()]).features
+
+    return reference_row(setting_of(job.images, job.protocol), best.backbone, features)
+
+
+def _sanity_path(job: HeadJob, best: Outcome | None) -> Path:
+    of_whom = None if best is None else [best.backbone, best.key_digest]
+    parts = [job.images.fingerprint(), asdict(job.protocol), of_whom, HEAD_VERSION, _SANITY_VERSION]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return job.folder / f"sanity-{digest[:16]}.json"
 

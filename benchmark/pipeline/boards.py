@@ -13,7 +13,7 @@ from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.labels import judged
 from benchmark.pipeline.requests import RankRequest
 from benchmark.ranking import BoardOptions, build_leaderboard
-from benchmark.records import ImageSet, Leaderboard, Outcome, Truth
+from benchmark.records import ImageSet, Leaderboard, Outcome, Status, Truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,13 @@ class Ranked:
         """The baselines beside the board."""
         outcomes = {outcome.backbone: outcome for outcome in self.outcomes}
         val_f1 = {row["backbone"]: row["val_f1"] for row in self.board.rows if row["rank"]}
-        return baseline_tables(job, outcomes, val_f1)
+        return baseline_tables(job, outcomes, val_f1, self.best)
+
+    @property
+    def best(self) -> Outcome | None:
+        """The first scored backbone of the board; None without one."""
+        scored = {one.backbone: one for one in self.outcomes if one.status is Status.SCORED}
+        return next((scored[row["backbone"]] for row in self.board.rows if row["backbone"] in scored), None)
 
 
 def board_options(request: RankRequest, ungrouped: Sequence[Outcome] = ()) -> BoardOptions:

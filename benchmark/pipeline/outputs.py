@@ -77,7 +77,7 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
         StorageFull: no room, or no permission.
     """
     digest = board_digest(ranked, job)
-    if not (are_settled(job) and _take_over(run, digest)):
+    if not (are_settled(job, ranked.best) and _take_over(run, digest)):
         notes = _write_pages(run, ranked, job)
         if notes:  # the next run shall try again
             ranked, digest = replace(ranked, board=_with_notes(ranked.board, notes)), ""

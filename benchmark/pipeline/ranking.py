@@ -103,7 +103,7 @@ class _Ranking:
         board = assemble_board(self._request, audited.images, outcomes, ungrouped, remarks)
         banner = (self._banner,) if self._banner else ()
         ranked = Ranked(
-            board=replace(board, notes=(*banner, *shortcut_notes(job, board), *board.notes[len(banner) :])),
+            board=board,
             outcomes=outcomes,
             images=audited.images,
             report=audited.report,
@@ -111,6 +111,8 @@ class _Ranking:
             run=self._run.path,
             images_embedded=sum(searched.embedded.images_embedded.values()),
         )
+        notes = (*banner, *shortcut_notes(job, board, ranked.best), *board.notes[len(banner) :])
+        ranked = replace(ranked, board=replace(board, notes=notes))
         return write_outputs(self._run, self._request, ranked, job, started)
 
     def _first_embeddings(self, images: ImageSet) -> Embedded:

@@ -1,11 +1,13 @@
 """Ranking: baselines, search, suspicious labels, the leaderboard."""
 
 from benchmark.ranking.baselines import (
+    REFERENCE,
     SanityRow,
     SelectionScores,
     Setting,
     Yardstick,
     baselines_table,
+    reference_row,
     sanity_rows,
     scores_table,
     selection_scores,
@@ -18,6 +20,7 @@ from benchmark.ranking.suspicion import Suspicion, judge_labels
 
 __all__ = [
     "BOARD_COLUMNS",
+    "REFERENCE",
     "BoardOptions",
     "Candidate",
     "SanityRow",
@@ -34,6 +37,7 @@ __all__ = [
     "judge_labels",
     "load_outcome",
     "outcome_path",
+    "reference_row",
     "run_search",
     "sanity_rows",
     "save_outcome",

@@ -19,6 +19,7 @@ from benchmark.ranking.baselines_simple import (
     cross_predict,
     f1_of,
     logistic_regression,
+    logistic_regression_cv,
     majority,
     nearest_neighbours,
 )
@@ -40,6 +41,7 @@ COLUMNS = (
     "source",
     "note",
 )
+REFERENCE = "logistic_regression_cv"
 # The cost of LogME, H-score and nearest neighbours grows with the square of the images; what a histogram can
 # tell does not grow with them either.
 MOST_IMAGES = 4000
@@ -75,10 +77,10 @@ class SelectionScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SanityRow:
-    """A classifier that needs no backbone.
+    """A classifier that needs no backbone, or no head of ours.
 
     Attributes:
-        baseline: ``majority``, or what a logistic regression was fitted to.
+        baseline: ``majority``, ``logistic_regression_cv``, or what a logistic regression was fitted to.
         val_f1: as the board's ``val_f1``.
         test_f1: nan without a test part.
         note: what a reader must know: a sample, images left out, why there is no score.
@@ -174,7 +176,24 @@ def sanity_rows(setting: Setting, features: Mapping[str, Features] | None = None
     return (*rows, *(_feature_row(name, setting, one) for name, one in (features or {}).items()))
 
 
-def _feature_row(name: str, setting: Setting, features: Features) -> SanityRow:
+def reference_row(setting: Setting, backbone: str, embeddings: Features) -> SanityRow:
+    """scikit-learn's LogisticRegressionCV in place of the heads: the same embeddings, the same folds.
+
+    Args:
+        setting: labels, parts and folds.
+        backbone: whose embeddings they are.
+        embeddings: asked for of at most ``MOST_IMAGES`` images.
+    """
+    row = _feature_row(REFERENCE, setting, embeddings, logistic_regression_cv)
+    return replace(row, note="; ".join(filter(None, [f"on {backbone}", row.note])))
+
+
+def _feature_row(
+    name: str,
+    setting: Setting,
+    features: Features,
+    fitted: Callable[[Float32, Truth], Classifier] = logistic_regression,
+) -> SanityRow:
     everything = np.concatenate([setting.split.train, setting.split.val, setting.split.test])
     rows = _sample(setting, everything)
     found = features(rows)
@@ -182,7 +201,7 @@ def _feature_row(name: str, setting: Setting, features: Features) -> SanityRow:
     if not known.any():
         return SanityRow(baseline=name, val_f1=_NAN, test_f1=_NAN, note="no image could be read again")
     part = _limited(setting, rows[known])
-    row = _sanity_row(name, logistic_regression(found[known], part.truth), part)
+    row = _sanity_row(name, fitted(found[known], part.truth), part)
     missing = int((~known).sum())
     gone = f"{missing} image{'s' * (missing > 1)} could not be read again" if missing else ""
     sample = f"{len(rows)} of {len(everything)} images" if len(rows) < len(everything) else ""
@@ -310,10 +329,14 @@ def scores_table(scores: Sequence[SelectionScores], yardstick: Yardstick) -> pd.
 
 
 def _sanity(row: SanityRow) -> dict[str, object]:
-    source = {"majority": "the most frequent class", "colour_histogram": "logistic regression on 3 x 16 bins"}
+    source = {
+        "majority": "the most frequent class",
+        "colour_histogram": "logistic regression on 3 x 16 bins",
+        REFERENCE: "scikit-learn, standardised embeddings, the heads' folds",
+    }
     return {
         "baseline": row.baseline,
-        "kind": "sanity",
+        "kind": "reference" if row.baseline == REFERENCE else "sanity",
         "val_f1": row.val_f1,
         "test_f1": row.test_f1,
         "source": source.get(row.baseline, ""),

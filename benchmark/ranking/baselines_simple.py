@@ -116,38 +116,37 @@ def logistic_regression_cv(features: Float32, truth: Truth) -> Classifier:
     """scikit-learn's LogisticRegressionCV on standardised features: what a careful user would try first.
 
     Of the ten strengths of its own grid the one with the best accuracy in up to five folds, as is its
-    default; one regression per label of a multi-label set.
+    default; the folds keep groups apart where there are some. One regression per label of a multi-label set.
     """
     return _per_label(features, truth, _logistic_cv)
 
 
-_Fit = Callable[[Float32, Int64, Float32], Float64]
+_Fit = Callable[[Float32, Int64, Float32, Int64 | None], Float64]
+"""(known features, their labels, wanted features, groups of the known) -> probabilities (n, classes)."""
 
 
 def _per_label(features: Float32, truth: Truth, fit: _Fit) -> Classifier:
     def predict(train: Int64, rows: Int64) -> Float64:
+        known, wanted = features[train], features[rows]
+        groups = None if truth.groups is None else truth.groups[train]
         if truth.task is Task.MULTICLASS:
             found = np.zeros((len(rows), truth.targets.shape[1]))
             labels = truth.targets[train].argmax(1)
-            found[:, np.unique(labels)] = fit(features[train], labels, features[rows])
+            found[:, np.unique(labels)] = fit(known, labels, wanted, groups)
             return found
-        columns = [
-            _positive(fit, features[train], truth.targets[train, column] > 0.5, features[rows])
-            for column in range(truth.targets.shape[1])
-        ]
+        columns = []
+        for true in (truth.targets[train] > 0.5).T:
+            # A label on which the training images all agree is a constant.
+            agreed = true.all() or not true.any()
+            columns.append(
+                np.full(len(rows), float(true[0])) if agreed else fit(known, true, wanted, groups)[:, 1]
+            )
         return np.stack(columns, 1)
 
     return predict
 
 
-def _positive(fit: _Fit, known: Float32, true: Int64, wanted: Float32) -> Float64:
-    """Probability of a label, (n,); its constant value where the training images all agree."""
-    if true.all() or not true.any():
-        return np.full(len(wanted), float(true[0]))
-    return fit(known, true, wanted)[:, 1]
-
-
-def _logistic(known: Float32, labels: Int64, wanted: Float32) -> Float64:
+def _logistic(known: Float32, labels: Int64, wanted: Float32, _: Int64 | None) -> Float64:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -157,15 +156,18 @@ def _logistic(known: Float32, labels: Int64, wanted: Float32) -> Float64:
     return np.asarray(model.predict_proba(wanted.astype(np.float64)), np.float64)
 
 
-def _logistic_cv(known: Float32, labels: Int64, wanted: Float32) -> Float64:
+def _logistic_cv(known: Float32, labels: Int64, wanted: Float32, groups: Int64 | None) -> Float64:
     import warnings
 
     from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     from sklearn.preprocessing import StandardScaler
 
-    folds = min(5, int(np.unique(labels, return_counts=True)[1].min()))
+    units = np.arange(len(labels)) if groups is None else groups
+    folds = min(5, *(len(np.unique(units[labels == label])) for label in np.unique(labels)))
     if folds < 2:
-        return _logistic(known, labels, wanted)
+        return _logistic(known, labels, wanted, groups)
+    cutter = StratifiedKFold(folds) if groups is None else StratifiedGroupKFold(folds)
     scaler = StandardScaler().fit(known.astype(np.float64))
     inputs = scaler.transform(known.astype(np.float64))
     # An L2 penalty does not see a rotation, and nothing outside the span of the training images gets a
@@ -175,5 +177,6 @@ def _logistic_cv(known: Float32, labels: Int64, wanted: Float32) -> Float64:
     with warnings.catch_warnings():
         # Defaults that will change: those of today are meant.
         warnings.simplefilter("ignore", FutureWarning)
-        model = LogisticRegressionCV(cv=folds, max_iter=2000).fit(inputs @ axes, labels)
+        cuts = list(cutter.split(inputs, labels, groups))
+        model = LogisticRegressionCV(cv=cuts, max_iter=2000).fit(inputs @ axes, labels)
     return np.asarray(model.predict_proba(scaler.transform(wanted.astype(np.float64)) @ axes), np.float64)

@@ -60,9 +60,9 @@ def test_colours_that_the_audit_saw_are_enough_for_any_seed_and_protocol(
 
 
 def test_what_is_stored_is_not_computed_again(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not are_settled(job)
+    assert not are_settled(job, None)
     first = colour_row(job)
-    assert are_settled(job)
+    assert are_settled(job, None)
     monkeypatch.setattr(baselines, "run_tasks", None)
     assert str(colour_row(job)) == str(first)
 
@@ -75,7 +75,7 @@ def test_images_that_went_away_are_counted_and_asked_for_again(job: HeadJob, tmp
     partly = colour_row(replace(job, images=images))
     assert partly["note"] == "1 image could not be read again"
     assert math.isfinite(partly["val_f1"])
-    assert not are_settled(job), "next time it may be there"
+    assert not are_settled(job, None), "next time it may be there"
     (tmp_path / "away.png").rename(copy / images.paths[0])
     assert colour_row(replace(job, images=images))["note"] == ""
 
@@ -93,7 +93,7 @@ def test_no_error_of_the_histograms_ends_the_run(
     assert "\n" not in rows["colour_histogram"]["note"]
     assert math.isnan(rows["colour_histogram"]["val_f1"])
     assert math.isfinite(rows["majority"]["val_f1"])
-    assert not are_settled(job)
+    assert not are_settled(job, None)
 
 
 def test_a_process_that_dies_is_a_note(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +112,29 @@ def test_every_backbone_has_its_scores_beside_the_board(
     assert table.backbone.tolist() == scored.backbone.tolist(), "in the order of the board"
     assert table.val_f1.tolist() == scored.val_f1.tolist()
     assert table[["params", "knn_f1", "logme", "h_score"]].notna().all(axis=None)
-    assert "baseline_scores.csv" in (ranked.folder / "leaderboard.html").read_text()
+    page = (ranked.folder / "leaderboard.html").read_text()
+    assert "baseline_scores.csv" in page
+    assert "logistic_regression_cv" in page
+    methods = pd.read_csv(ranked.folder / "baselines.csv", index_col="baseline")
+    reference = methods.loc["logistic_regression_cv"]
+    assert (reference.kind, reference.note) == ("reference", f"on {scored.backbone.iloc[0]}")
+    assert 0 < reference.val_f1 <= 1
+    assert 0 < reference.test_f1 <= 1
     names = ("baselines.csv", "baseline_scores.csv")
     first = {name: (ranked.folder / name).read_bytes() for name in names}
     again = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
     assert {name: (again.run / name).read_bytes() for name in names} == first
+
+
+def test_embeddings_that_were_cleaned_away_cost_the_reference_and_nothing_else(
+    photos: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    request = request_for(photos, tiny.tiny_backbone("Tiny8", 8))
+    folder = rank_backbones(request).folder
+    for path in (*folder.glob("outcomes/sanity-*.json"), *request.embed.cache.glob("Tiny8-*/*")):
+        path.unlink()
+    rebuild_report(photos, results=request.results, cache=request.embed.cache)
+    methods = pd.read_csv(folder / "baselines.csv", index_col="baseline")
+    assert "no longer cached" in methods.loc["logistic_regression_cv", "note"]
+    assert math.isfinite(methods.loc["colour_histogram", "val_f1"])
+    assert not list(folder.glob("outcomes/sanity-*.json")), "next time they may be there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from benchmark.ranking.baselines import (
     Yardstick,
     baselines_table,
     published_top1,
+    reference_row,
     regret,
     sanity_rows,
     scores_table,
@@ -206,6 +208,43 @@ def test_images_that_went_away_are_left_out_and_counted() -> None:
     row = sanity_rows(setting, {"colour_histogram": features.__getitem__})[1]
     assert row.note == "2 images could not be read again"
     assert row.val_f1 > 0.8
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_reference_is_scikit_learn_on_the_folds_of_the_heads(grouped: bool) -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    selection = pytest.importorskip("sklearn.model_selection")
+    setting, features = setting_of()
+    groups = np.arange(60) // 2 if grouped else None
+    setting = replace(setting, truth=replace(setting.truth, groups=groups))
+    features = (features + np.random.default_rng(3).normal(size=features.shape)).astype(np.float32)
+    labels = setting.truth.targets[:, 0]
+    found = []
+    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
+    decided = np.zeros((plan.repeats, 60))
+    for stage in plan.stages:
+        train = stage.train
+        scaled = (features - features[train].mean(0)) / features[train].std(0)
+        cut = selection.StratifiedGroupKFold(5) if grouped else selection.StratifiedKFold(5)
+        cuts = list(cut.split(scaled[train], labels[train], None if groups is None else groups[train]))
+        model = linear.LogisticRegressionCV(cv=cuts, max_iter=2000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            model.fit(scaled[train], labels[train])
+        found.append(model.predict(scaled[stage.score]))
+        if stage.repeat is not None:
+            decided[stage.repeat, stage.score] = found[-1]
+    val = [f1(each[plan.val_rows], labels[plan.val_rows]) for each in decided]
+    row = reference_row(setting, "ResNet50", features.__getitem__)
+    assert row.baseline == "logistic_regression_cv"
+    assert row.note == "on ResNet50"
+    assert row.val_f1 == pytest.approx(np.mean(val))
+    assert row.test_f1 == pytest.approx(f1(found[-1], labels[plan.stages[-1].score]))
+    assert 0.5 < row.val_f1 < 1
+
+
+def f1(decided: Float32, labels: Float32) -> float:
+    return float(2 * (decided * labels).sum() / (decided.sum() + labels.sum()))
 
 
 @pytest.mark.parametrize("task", [Task.MULTICLASS, Task.MULTILABEL])

@@ -1,14 +1,18 @@
-"""Print the tables of docs/statistics.md: ``python tests/statistics/print_simulations.py [--quick]``."""
+"""Print the tables of docs/statistics.md: ``print_simulations.py [--quick] [--only intervals,heads,...]``."""
 
 from __future__ import annotations
 
-import sys
+import argparse
+from pathlib import Path
 
 import numpy as np
+from photographs import read_photographs, watch_photographs
 from simulation import EMBEDDINGS, World, watch_heads, watch_intervals, watch_loss, watch_ties, watch_winners
 
 ERRORS = (0.01, 0.05, 0.2)
 IMAGES = (100, 400, 2000)
+FRESH = 2027  # seed of draws that nothing was chosen on
+CACHE = Path("embeddings_cache")
 RAREST = 10  # images of the rarest class: below that the board says that it cannot know
 
 
@@ -110,17 +114,53 @@ def print_heads(scale: float) -> None:
     print("| --- | --- | --- | --- | --- |")
     for kind in EMBEDDINGS:
         for images in (60, 100, 200, 400):
-            seen = watch_heads(kind, images, trials=max(1, round(5 * scale)), seed=7)
+            seen = watch_heads(kind, images, trials=max(1, round(20 * scale)), seed=FRESH)
             gap = f"{seen.heads - seen.reference:+.4f}"
             print(f"| {kind} | {images} | {seen.heads:.4f} | {seen.reference:.4f} | {gap} |", flush=True)
 
 
+def print_photographs(scale: float) -> None:
+    """The same on photographs, where they and the weights lie beside the project."""
+    found = read_photographs(CACHE)
+    if found is None:
+        print("\nNo photographs in ../shared: their table is left out.")
+        return
+    print(
+        "\n| backbone | images | heads, random | difference | heads, grouped | difference | to plain folds |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, features in found.features.items():
+        for images in (60, 100, 200, 400):
+            cells = []
+            for grouped in (False, True):
+                own, plain = watch_photographs(
+                    features,
+                    found.truth,
+                    images,
+                    grouped=grouped,
+                    trials=max(2, round(25 * scale)),
+                    seed=FRESH,
+                )
+                cells += [f"{own.heads:.3f}", f"{own.mean:+.4f} ± {own.error:.4f}"]
+            print(f"| {name} | {images} | {' | '.join([*cells, f'{plain.mean:+.4f}'])} |", flush=True)
+
+
+PRINTERS = {
+    "intervals": print_intervals,
+    "equal": print_equal,
+    "power": print_power,
+    "winners": print_winners,
+    "losses": print_losses,
+    "groups": print_groups,
+    "heads": print_heads,
+    "photographs": print_photographs,
+}
+
+
 if __name__ == "__main__":
-    effort = 0.05 if "--quick" in sys.argv[1:] else 1.0
-    print_intervals(effort)
-    print_equal(effort)
-    print_power(effort)
-    print_winners(effort)
-    print_losses(effort)
-    print_groups(effort)
-    print_heads(effort)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the draws")
+    parser.add_argument("--only", default=",".join(PRINTERS), help="tables, comma-separated")
+    given = parser.parse_args()
+    for name in given.only.split(","):
+        PRINTERS[name](0.05 if given.quick else 1.0)

@@ -1,0 +1,114 @@
+"""The brickwork photographs beside the project, embedded by its four real backbones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from simulation import f1_of_heads, f1_of_reference
+
+from benchmark.backbones import select
+from benchmark.data import load_images
+from benchmark.embeddings import EmbeddingStore
+from benchmark.pipeline import EmbedRequest, embed
+from benchmark.records import Float32, Int64, Truth, WeightsKind, WeightsSource
+
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
+BRICKS, WEIGHTS = SHARED / "data" / "brick_cracks", SHARED / "weights"
+BACKBONES = ("MobileNet_0.25", "MobileNet_0.5", "MobileNetV2_0.35", "MobileNetV3Small_0.75")
+_BLOCK = 10  # neighbouring file numbers are often crops of one wall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photographs:
+    """Labels and embeddings.
+
+    Attributes:
+        truth: of N images; groups are blocks of ten file numbers of a class.
+        features: by backbone, float32 (N, D).
+    """
+
+    truth: Truth
+    features: dict[str, Float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """F1 of heads less F1 of the reference on fresh photographs.
+
+    Attributes:
+        mean: over the draws.
+        error: its standard error, from the spread of the draws.
+        heads: mean F1 of the heads.
+    """
+
+    mean: float
+    error: float
+    heads: float
+
+
+def read_photographs(cache: Path, names: Sequence[str] = BACKBONES) -> Photographs | None:
+    """Embed what the cache lacks; None where photographs or weights are absent."""
+    if not (BRICKS.is_dir() and WEIGHTS.is_dir()):
+        return None
+    images = load_images(BRICKS, cache=cache)
+    source = WeightsSource(kind=WeightsKind.DIRECTORY, path=WEIGHTS)
+    request = EmbedRequest(data=BRICKS, backbones=select(",".join(names)), weights=source, cache=cache)
+    store = EmbeddingStore(cache)
+    features = {
+        plan.backbone.name: store.read(plan.key, images.image_ids).features
+        for plan in embed(request).embedded
+        if plan.key is not None
+    }
+    blocks = [int(re.findall(r"\d+", Path(path).stem)[-1]) // _BLOCK for path in images.paths]
+    _, groups = np.unique(np.stack([images.targets, blocks]), axis=1, return_inverse=True)
+    return Photographs(truth=replace(Truth.of(images), groups=groups.ravel()), features=features)
+
+
+def watch_photographs(
+    features: Float32, truth: Truth, images: int, *, grouped: bool, trials: int, seed: int
+) -> tuple[Gap, Gap]:
+    """Heads against the reference, trained on some photographs and scored on the rest.
+
+    Args:
+        features: float32 (N, D) of one backbone.
+        truth: labels and groups.
+        images: how many train, about.
+        grouped: photographs of one group all train or none.
+        trials: draws.
+        seed: of the draws.
+
+    Returns:
+        Against a reference whose own folds know of the groups, and against one whose folds do not; the same
+        twice where ``grouped`` is False.
+    """
+    alone = replace(truth, groups=None)
+    known = truth if grouped else alone
+    seen = []
+    for trial, (train, fresh) in enumerate(_draws(known, images, trials, seed)):
+        heads = f1_of_heads(features, known, train, fresh, trial)
+        reference = f1_of_reference(features, known, train, fresh)
+        other = f1_of_reference(features, alone, train, fresh) if grouped else reference
+        seen.append([heads, heads - reference, heads - other])
+    heads, *gaps = np.array(seen).T
+    return tuple(  # type: ignore[return-value]
+        Gap(mean=float(gap.mean()), error=float(gap.std(ddof=1) / np.sqrt(trials)), heads=float(heads.mean()))
+        for gap in gaps
+    )
+
+
+def _draws(truth: Truth, images: int, trials: int, seed: int) -> Iterator[tuple[Int64, Int64]]:
+    """Rows that train, as many of each class, and rows of groups that do not.
+
+    Groups are taken in random order until there are enough; what is left of the last one is in neither.
+    """
+    positive = truth.targets[:, 0] > 0
+    groups = np.arange(len(positive)) if truth.groups is None else truth.groups
+    for trial in range(trials):
+        place = np.random.default_rng([seed, trial]).permutation(int(groups.max()) + 1)[groups]
+        order = np.argsort(place, kind="stable")
+        train = np.sort(np.concatenate([order[positive[order] == side][: images // 2] for side in (0, 1)]))
+        yield train, np.flatnonzero(~np.isin(groups, groups[train]))
