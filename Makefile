@@ -23,7 +23,7 @@ DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,Mobile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo embeddings rank finetune report test test-all check check-addons check-dependencies \
-	bench simulate torture clean
+	bench simulate torture docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -71,6 +71,10 @@ check-dependencies: $(STAMP) ## known vulnerabilities of the pinned versions, wh
 check-addons: ## compare our F1 with TensorFlow Addons in an environment of its own
 	@sh tests/addons/run.sh "$(PYTHON)"
 
+docs: $(STAMP) ## the documentation site, in docs/_build
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
+
 bench: $(STAMP) ## measure against the straightforward way; tables go to RESULTS/bench
 	@$(BIN)/python -m tests.perf --results "$(RESULTS)/bench" $(ARGS)
 
@@ -81,5 +85,5 @@ torture: $(STAMP) ## inject faults into real runs and print one table
 	@$(BIN)/python -m pytest -m 'torture or faults' --timeout 3600 $(ARGS)
 
 clean: ## remove build files and caches of tools; embeddings and results stay
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	@rm -rf build dist docs/_build docs/commands.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	@find benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +

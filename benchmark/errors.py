@@ -1,20 +1,22 @@
 """Every error that a user can meet.
 
-BenchmarkError
-├── InputError                bad arguments or bad input, exit status 2
-│   ├── ArgumentError         a command-line or API argument
-│   ├── DataError             the folder or CSV of images
-│   ├── RecipeError           a fine-tuning recipe
-│   └── ManifestError         a model directory or its manifest
-└── JobError                  the job itself failed, exit status 1
-    ├── CacheError            the embedding cache
-    │   ├── CacheDamaged      a file is not what its name says
-    │   └── StorageFull       no room left, or a read-only folder
-    ├── WeightsError          weights that cannot be had or do not fit
-    ├── EmbeddingError        vectors that cannot be right (NaN, wrong dim, another backbone's)
-    ├── TrainingError         a head or a fine-tuning run that cannot continue
-    ├── ExportError           a conversion, or its comparison with the original
-    └── NothingScored         a run without a single scored backbone
+::
+
+    BenchmarkError
+    ├── InputError                bad arguments or bad input, exit status 2
+    │   ├── ArgumentError         a command-line or API argument
+    │   ├── DataError             the folder or CSV of images
+    │   ├── RecipeError           a fine-tuning recipe
+    │   └── ManifestError         a model directory or its manifest
+    └── JobError                  the job itself failed, exit status 1
+        ├── CacheError            the embedding cache
+        │   ├── CacheDamaged      a file is not what its name says
+        │   └── StorageFull       no room left, or a read-only folder
+        ├── WeightsError          weights that cannot be had or do not fit
+        ├── EmbeddingError        vectors that cannot be right (NaN, wrong dim, another backbone's)
+        ├── TrainingError         a head or a fine-tuning run that cannot continue
+        ├── ExportError           a conversion, or its comparison with the original
+        └── NothingScored         a run without a single scored backbone
 """
 
 __all__ = [

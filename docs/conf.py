@@ -1,0 +1,59 @@
+"""The documentation site: ``make docs`` builds it, and any warning fails the build."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import benchmark
+
+HERE = Path(__file__).parent
+COMMANDS = [
+    "list",
+    "audit",
+    "embed",
+    "rank",
+    "report",
+    "finetune",
+    "recipes",
+    "export",
+    "predict",
+    "evaluate",
+    "cache",
+    "weights",
+    "demo",
+]
+
+project = "backbone-benchmark"
+release = version = benchmark.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "backbone-benchmark"
+templates_path: list[str] = []
+myst_heading_anchors = 3
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+add_module_names = False
+python_use_unqualified_type_names = True
+suppress_warnings = ["misc.highlighting_failure"]
+
+
+def write_commands() -> None:
+    """Every command's help, as the installed program prints it."""
+    pages = ["# Commands\n\nAs `backbones COMMAND --help` prints them.\n"]
+    for command in COMMANDS:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"COLUMNS": "100", "PATH": ""},
+        )
+        pages.append(f"## backbones {command}\n\n```text\n{done.stdout.rstrip()}\n```\n")
+    text = "\n".join(pages)
+    target = HERE / "commands.md"
+    if not target.exists() or target.read_text() != text:
+        target.write_text(text)
+
+
+write_commands()
