@@ -29,6 +29,7 @@ from benchmark.pipeline.labels import LABEL_FILES, judged, write_labels
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import request_options
+from benchmark.ranking import column
 from benchmark.records import Leaderboard, Outcome, Truth
 from benchmark.reporting import (
     BOARD_FILES,
@@ -59,8 +60,6 @@ _PACKAGES = (
     "matplotlib",
 )
 PAIR_SHEET = "audit_pairs.png"
-# Timings change from run to run without changing what the board says.
-_VOLATILE = {"images_per_second", "latency_ms", "latency_p95_ms", "noisy", "embed_seconds", "head_seconds"}
 
 
 def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, started: float) -> Ranked:
@@ -194,7 +193,9 @@ def _with_notes(board: Leaderboard, notes: Sequence[str]) -> Leaderboard:
 def board_digest(ranked: Ranked, job: HeadJob) -> str:
     """SHA-256 over everything on the board but its timings, over the data, and over what stands beside it."""
     board, images, report = ranked.board, ranked.images, ranked.report
-    rows = [{name: str(value) for name, value in row.items() if name not in _VOLATILE} for row in board.rows]
+    rows = [
+        {name: str(value) for name, value in row.items() if not column(name).is_timing} for row in board.rows
+    ]
     parts = [
         __version__,
         None if report is None else [str(one) for one in (*report.findings, *report.pairs)],

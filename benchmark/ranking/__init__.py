@@ -12,28 +12,32 @@ from benchmark.ranking.baselines import (
     scores_table,
     selection_scores,
 )
-from benchmark.ranking.board import BOARD_COLUMNS, BoardOptions, build_leaderboard
+from benchmark.ranking.board import BoardOptions, build_leaderboard
+from benchmark.ranking.columns import COLUMNS, Column, Surface, column
 from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets
 from benchmark.ranking.suspicion import Suspicion, judge_labels
 
 __all__ = [
-    "BOARD_COLUMNS",
+    "COLUMNS",
     "REFERENCE",
     "BoardOptions",
     "Candidate",
+    "Column",
     "SanityRow",
     "SearchAudit",
     "SearchOptions",
     "SearchReport",
     "SelectionScores",
     "Setting",
+    "Surface",
     "Suspicion",
     "Yardstick",
     "audit_search",
     "baselines_table",
     "build_leaderboard",
+    "column",
     "judge_labels",
     "load_outcome",
     "outcome_path",

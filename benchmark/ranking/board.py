@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from benchmark.errors import ArgumentError
+from benchmark.ranking.columns import COLUMNS, Scores
 from benchmark.ranking.statements import Findings, notes_of, statements_of
-from benchmark.records import Average, Float64, Int64, Leaderboard, Outcome, Status, Task, Truth, WeightsKind
+from benchmark.records import (
+    Average,
+    Float64,
+    Int64,
+    Leaderboard,
+    Outcome,
+    Predictions,
+    Status,
+    Task,
+    Truth,
+    WeightsKind,
+)
 from benchmark.statistics import (
     DEFAULT_MARGIN,
     Assessment,
@@ -25,56 +36,6 @@ from benchmark.statistics import (
     scores,
 )
 
-BOARD_COLUMNS = (
-    "rank",
-    "backbone",
-    "family",
-    "source",
-    "status",
-    "pick",
-    "tie_group",
-    "val_f1",
-    "val_f1_low",
-    "val_f1_high",
-    "test_f1",
-    "test_accuracy",
-    "test_precision",
-    "test_recall",
-    "threshold",
-    "size_bytes",
-    "params",
-    "embedding_dim",
-    "input_size",
-    "images_per_second",
-    "latency_ms",
-    "embed_seconds",
-    "head_seconds",
-    "weights",
-    "weights_sha256",
-    "reason",
-)
-EXTRA_COLUMNS = (
-    "val_f1_spread",
-    "test_f1_low",
-    "test_f1_high",
-    "loss_bound",
-    "engine",
-    "precision",
-    "latency_p95_ms",
-    "noisy",
-    "images_embedded",
-    "flops",
-    "notes",
-)
-UNGROUPED_COLUMN = "val_f1_ungrouped"
-_TEST_COLUMNS = (
-    "test_f1",
-    "test_f1_low",
-    "test_f1_high",
-    "test_accuracy",
-    "test_precision",
-    "test_recall",
-)
 _NAN = float("nan")
 
 
@@ -132,19 +93,28 @@ def build_leaderboard(
     scored = [each for each in ordered if each.status is Status.SCORED and each.predictions is not None]
     rest = [each for each in ordered if not (each.status is Status.SCORED and each.predictions is not None)]
     average = default_average(truth.task, options.average)
-    ungrouped = {each.backbone: _own_f1(each, truth, average) for each in options.ungrouped}
-    columns = BOARD_COLUMNS + EXTRA_COLUMNS + ((UNGROUPED_COLUMN,) if ungrouped else ())
     found = _assess(scored, truth, options) if scored else None
-    rows = [] if found is None else _scored_rows(scored, found, truth, options)
-    rows += [_unscored_row(outcome) for outcome in rest]
-    for row in rows:
-        if ungrouped:
-            row[UNGROUPED_COLUMN] = ungrouped.get(row["backbone"], _NAN)
-    findings = _findings(found, scored, rest, rows, truth)
+    ungrouped = {each.backbone: _own_f1(each, truth, average) for each in options.ungrouped}
+    entries: list[tuple[Outcome, Scores | None]] = []
+    if found is not None:
+        for position in found.order.tolist():
+            one = scored[position]
+            assert one.predictions is not None
+            own = Scores(
+                found=found,
+                position=position,
+                test=_test_scores(one.predictions, truth, options),
+                threshold=_NAN if truth.task is Task.MULTICLASS else one.predictions.test_threshold,
+                ungrouped_f1=ungrouped.get(one.backbone, _NAN),
+            )
+            entries.append((one, own))
+    entries += [(outcome, None) for outcome in rest]
+    columns = [column for column in COLUMNS if ungrouped or not column.optional]
+    findings = _findings(found, entries, truth)
     picks = None if found is None else found.picks
     return Leaderboard(
-        columns=columns,
-        rows=tuple({column: row[column] for column in columns} for row in rows),
+        columns=tuple(column.name for column in columns),
+        rows=tuple({column.name: column.cell(*entry) for column in columns} for entry in entries),
         winner=None if found is None or picks is None else found.names[picks.winner],
         loss_bound=_NAN if found is None or picks is None else float(found.loss_bounds[picks.winner]),
         statements=statements_of(findings),
@@ -229,122 +199,38 @@ def data_seed(truth: Truth, rows: Int64, seed: int) -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def _scored_rows(
-    scored: Sequence[Outcome], found: Assessment, truth: Truth, options: BoardOptions
-) -> list[dict[str, Any]]:
-    group_of = {
-        position: number
-        for number, group in enumerate(found.groups, start=1)
-        for position in group.members.tolist()
-    }
-    tested = _test_scores(scored, truth, options)
-    rows = []
-    for rank, position in enumerate(found.order.tolist(), start=1):
-        each_repeat = found.repeats_f1[position]
-        row = _facts(scored[position])
-        row |= {
-            "rank": rank,
-            "pick": _pick(found, position),
-            "tie_group": group_of[position],
-            "val_f1": float(found.f1[position]),
-            "val_f1_low": float(found.intervals[position, 0]),
-            "val_f1_high": float(found.intervals[position, 1]),
-            "val_f1_spread": float(np.std(each_repeat, ddof=1)) if len(each_repeat) > 1 else _NAN,
-            "loss_bound": float(found.loss_bounds[position]),
-        }
-        rows.append(row | tested[position])
-    return rows
-
-
-def _pick(found: Assessment, position: int) -> str:
-    if found.picks is None:
-        return ""
-    named = (
-        ("winner", found.picks.winner),
-        ("best score", found.picks.best),
-        ("best value", found.picks.value),
+def _test_scores(predictions: Predictions, truth: Truth, options: BoardOptions) -> dict[str, float]:
+    """Scores on the test part, with the interval of F1; nothing where there is none."""
+    rows = predictions.test_rows
+    if not len(rows):
+        return {}
+    average = default_average(truth.task, options.average)
+    groups = None if truth.groups is None else truth.groups[rows]
+    sample = Sample.of(truth.targets[rows], average, groups)
+    decided = decide(predictions.test, predictions.test_threshold, truth.task)
+    reached = scores(decided, truth.targets[rows], average)
+    drawn = resample(
+        sample,
+        [Mistakes.of(decided[None], sample)],
+        resamples=options.resamples,
+        seed=data_seed(truth, rows, options.seed),
     )
-    return ", ".join(name for name, picked in named if picked == position)
-
-
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    """The columns that are copied from an outcome."""
-    return {
-        "backbone": outcome.backbone,
-        "family": outcome.family,
-        "source": outcome.source,
-        "status": outcome.status.value,
-        "size_bytes": outcome.size_bytes,
-        "params": outcome.params,
-        "embedding_dim": outcome.embedding_dim,
-        "input_size": outcome.input_size,
-        "images_per_second": outcome.images_per_second,
-        "latency_ms": outcome.latency_ms,
-        "embed_seconds": outcome.embed_seconds,
-        "head_seconds": outcome.head_seconds,
-        "weights": outcome.weights,
-        "weights_sha256": outcome.weights_sha256,
-        "reason": outcome.reason,
-        "engine": "" if outcome.engine is None else outcome.engine.value,
-        "precision": "" if outcome.precision is None else outcome.precision.value,
-        "latency_p95_ms": outcome.latency_p95_ms,
-        "noisy": outcome.noisy,
-        "images_embedded": outcome.images_embedded,
-        "flops": outcome.flops,
-        "notes": "; ".join(outcome.notes),
-    }
-
-
-def _test_scores(scored: Sequence[Outcome], truth: Truth, options: BoardOptions) -> list[dict[str, float]]:
-    """Scores on the test part, with the interval of F1; nan where there is none."""
-    found = []
-    for outcome in scored:
-        predictions = outcome.predictions
-        assert predictions is not None
-        threshold = _NAN if truth.task is Task.MULTICLASS else predictions.test_threshold
-        found.append(dict.fromkeys(_TEST_COLUMNS, _NAN) | {"threshold": threshold})
-        rows = predictions.test_rows
-        if len(rows):
-            average = default_average(truth.task, options.average)
-            groups = None if truth.groups is None else truth.groups[rows]
-            sample = Sample.of(truth.targets[rows], average, groups)
-            decided = decide(predictions.test, predictions.test_threshold, truth.task)
-            reached = scores(decided, truth.targets[rows], average)
-            drawn = resample(
-                sample,
-                [Mistakes.of(decided[None], sample)],
-                resamples=options.resamples,
-                seed=data_seed(truth, rows, options.seed),
-            )
-            low, high = drawn.intervals()[0].tolist()
-            found[-1] |= {f"test_{name}": value for name, value in reached.items()}
-            found[-1] |= {
-                "test_f1_low": min(low, reached["f1"]),
-                "test_f1_high": max(high, reached["f1"]),
-            }
-    return found
-
-
-def _unscored_row(outcome: Outcome) -> dict[str, Any]:
-    empty = ("val_f1", "val_f1_low", "val_f1_high", "val_f1_spread", "loss_bound", "threshold")
-    blank: dict[str, Any] = {"rank": None, "tie_group": None, "pick": ""}
-    return blank | dict.fromkeys(empty + _TEST_COLUMNS, _NAN) | _facts(outcome)
+    low, high = drawn.intervals()[0].tolist()
+    return reached | {"f1_low": min(low, reached["f1"]), "f1_high": max(high, reached["f1"])}
 
 
 def _findings(
-    found: Assessment | None,
-    scored: Sequence[Outcome],
-    rest: Sequence[Outcome],
-    rows: Sequence[Mapping[str, Any]],
-    truth: Truth,
+    found: Assessment | None, entries: Sequence[tuple[Outcome, Scores | None]], truth: Truth
 ) -> Findings:
     picks = None if found is None else found.picks
-    picked = {} if found is None or picks is None else rows[found.order.tolist().index(picks.winner)]
+    winner = next((own for _, own in entries if picks and own and own.position == picks.winner), None)
+    test = winner.test if winner else {}
+    random = (one.backbone for one, own in entries if own and one.weights == WeightsKind.RANDOM.value)
     return Findings(
         truth=truth,
-        unscored=tuple((each.backbone, each.status) for each in rest),
+        unscored=tuple((one.backbone, one.status) for one, own in entries if own is None),
         found=found,
-        random=tuple(each.backbone for each in scored if each.weights == WeightsKind.RANDOM.value),
-        test_f1=tuple(float(picked.get(f"test_f1{end}", _NAN)) for end in ("", "_low", "_high")),
-        ungrouped_f1=float(picked.get(UNGROUPED_COLUMN, _NAN)),
+        random=tuple(sorted(random)),
+        test_f1=tuple(test.get(name, _NAN) for name in ("f1", "f1_low", "f1_high")),
+        ungrouped_f1=winner.ungrouped_f1 if winner else _NAN,
     )

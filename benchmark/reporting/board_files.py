@@ -12,35 +12,11 @@ from typing import Any
 
 from benchmark.cells import cell_text
 from benchmark.errors import DataError
-from benchmark.ranking import BOARD_COLUMNS
+from benchmark.ranking import Surface, column
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, safe_cell, text
+from benchmark.reporting.formats import display, missing, safe_cell, shown_columns, text
 from benchmark.storage import parse_json, read_small
 
-_WHOLE = {"rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size"}
-_TEXT = {"backbone", "family", "source", "status", "pick", "weights", "weights_sha256", "reason"}
-_REAL_EXTRAS = {
-    "val_f1_spread",
-    "test_f1_low",
-    "test_f1_high",
-    "loss_bound",
-    "latency_p95_ms",
-    "val_f1_ungrouped",
-}
-_MARKDOWN_COLUMNS = (
-    "rank",
-    "backbone",
-    "pick",
-    "tie_group",
-    "val_f1",
-    "test_f1",
-    "size_bytes",
-    "params",
-    "embedding_dim",
-    "images_per_second",
-    "latency_ms",
-    "weights",
-)
 _SCHEMA = 1
 _REBUILD = "Rebuild it with 'backbones report DATA'."
 
@@ -97,12 +73,10 @@ def markdown_bytes(board: Leaderboard) -> bytes:
         lines += [_escaped(board.summary), ""]
     lines += [f"> **Note:** {_escaped(note)}\n" for note in board.notes]
     scored = [row for row in board.rows if not missing(row.get("rank"))]
-    columns = [column for column in _MARKDOWN_COLUMNS if any(display(row, column) for row in scored)]
-    lines.append("| " + " | ".join(COLUMN_TITLES[column] for column in columns) + " |")
-    lines.append("|" + "|".join(" ---: " if numeric(column) else " --- " for column in columns) + "|")
-    lines += [
-        "| " + " | ".join(_escaped(display(row, column)) for column in columns) + " |" for row in scored
-    ]
+    columns = shown_columns(scored, Surface.MARKDOWN)
+    lines.append("| " + " | ".join(each.heading for each in columns) + " |")
+    lines.append("|" + "|".join(" ---: " if each.is_number else " --- " for each in columns) + "|")
+    lines += ["| " + " | ".join(_escaped(display(row, each)) for each in columns) + " |" for row in scored]
     left_out = [row for row in board.rows if missing(row.get("rank"))]
     if left_out:
         lines += ["", "## Not scored", "", "| backbone | status | reason |", "| --- | --- | --- |"]
@@ -155,7 +129,7 @@ def _from_json(content: str) -> Leaderboard:
     columns = _texts(stored["columns"])
     if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
         raise ValueError(f"columns {', '.join(columns)}")
-    rows = tuple({column: _typed(column, row[column]) for column in columns} for row in stored["rows"])
+    rows = tuple({name: _typed(name, row[name]) for name in columns} for row in stored["rows"])
     return Leaderboard(
         columns=columns,
         rows=rows,
@@ -173,12 +147,9 @@ def _texts(values: object) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _typed(column: str, value: object) -> object:
+def _typed(name: str, value: object) -> object:
     """A JSON value as it stood on the board: null is nan in a column of real numbers."""
-    known_float = column in _REAL_EXTRAS or (
-        column in BOARD_COLUMNS and column not in _WHOLE and column not in _TEXT
-    )
-    return math.nan if value is None and known_float else value
+    return column(name).blank if value is None else value
 
 
 def _from_csv(content: str) -> Leaderboard:
@@ -187,24 +158,25 @@ def _from_csv(content: str) -> Leaderboard:
     if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
         raise ValueError(f"columns {', '.join(columns)}")
     rows = tuple(
-        {column: _parsed(column, cell) for column, cell in zip(columns, line, strict=True)} for line in lines
+        {name: _parsed(name, cell) for name, cell in zip(columns, line, strict=True)} for line in lines
     )
     winner = next((str(row["backbone"]) for row in rows if "winner" in str(row.get("pick"))), None)
     return Leaderboard(columns=columns, rows=rows, winner=winner, loss_bound=math.nan)
 
 
-def _parsed(column: str, cell: str) -> object:
-    if column in _TEXT:
+def _parsed(name: str, cell: str) -> object:
+    form = column(name).format
+    if form == "text":
         return cell_text(cell)
-    if column in _WHOLE:
-        return int(cell) if cell else None
-    if column in BOARD_COLUMNS:
-        return float(cell) if cell else math.nan
-    return _guessed(cell)
+    if not cell:
+        return column(name).blank
+    if form == "unknown":
+        return _guessed(cell)
+    return cell == "True" if form == "flag" else int(cell) if column(name).blank is None else float(cell)
 
 
 def _guessed(cell: str) -> object:
-    """The value of an extra column, whose type the contract does not name."""
+    """The value of a column that this version of the program does not know."""
     if cell in {"True", "False"}:
         return cell == "True"
     for kind in (int, float):

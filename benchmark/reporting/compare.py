@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cells import figure
 from benchmark.errors import DataError
+from benchmark.ranking import COLUMNS, Surface
 from benchmark.records import Leaderboard
 from benchmark.reporting.board_files import read_board
 from benchmark.reporting.formats import missing, text
@@ -25,22 +26,6 @@ from benchmark.reporting.run_record import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-# What a board says about the data and the weights; measured times differ from run to run and mean nothing.
-_COMPARED = (
-    "rank",
-    "status",
-    "pick",
-    "tie_group",
-    "val_f1",
-    "val_f1_low",
-    "val_f1_high",
-    "test_f1",
-    "test_accuracy",
-    "test_precision",
-    "test_recall",
-    "threshold",
-    "size_bytes",
-)
 _NOT_A_CAUSE = {"results", "cache", "jobs", "quiet", "debug", "format", "log"}
 
 
@@ -297,10 +282,10 @@ def _score_changes(before: Leaderboard, after: Leaderboard) -> Iterator[ScoreCha
     old = {str(row["backbone"]): row for row in before.rows}
     new = {str(row["backbone"]): row for row in after.rows}
     for name in dict.fromkeys([*old, *new]):
-        for column in _COMPARED:
-            one, other = old.get(name, {}).get(column), new.get(name, {}).get(column)
-            if not _equal(one, other):
-                yield ScoreChange(backbone=name, column=column, before=one, after=other)
+        for column in COLUMNS:
+            one, other = old.get(name, {}).get(column.name), new.get(name, {}).get(column.name)
+            if Surface.COMPARE in column.surfaces and not _equal(one, other):
+                yield ScoreChange(backbone=name, column=column.name, before=one, after=other)
 
 
 def _equal(one: object, other: object) -> bool:

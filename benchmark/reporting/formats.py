@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmark.cells import figure, printable
 from benchmark.cells import safe_cell as safe_text
-
-COLUMN_TITLES = {
-    "rank": "rank",
-    "backbone": "backbone",
-    "family": "family",
-    "source": "source",
-    "status": "status",
-    "pick": "pick",
-    "tie_group": "tie",
-    "val_f1": "val F1 [95 %]",
-    "test_f1": "test F1",
-    "test_accuracy": "accuracy",
-    "test_precision": "precision",
-    "test_recall": "recall",
-    "threshold": "threshold",
-    "size_bytes": "size",
-    "params": "params",
-    "embedding_dim": "dim",
-    "input_size": "input",
-    "images_per_second": "images/s",
-    "latency_ms": "ms/image",
-    "embed_seconds": "embed",
-    "head_seconds": "heads",
-    "weights": "weights",
-}
+from benchmark.ranking import COLUMNS, Column, Surface
 
 
 def missing(value: object) -> bool:
@@ -90,9 +66,9 @@ def score(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}"
 
 
-def score_with_interval(row: Mapping[str, Any]) -> str:
-    """Validation F1 as ``0.968 [0.951, 0.981]``."""
-    value, low, high = (number(row, column) for column in ("val_f1", "val_f1_low", "val_f1_high"))
+def with_interval(row: Mapping[str, Any], column: str) -> str:
+    """A score as ``0.968 [0.951, 0.981]``."""
+    value, low, high = (number(row, f"{column}{end}") for end in ("", "_low", "_high"))
     if math.isnan(value) or math.isnan(low) or math.isnan(high):
         return score(value)
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
@@ -109,40 +85,32 @@ def seconds(value: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-_NUMERIC = {
-    "rank": figure,
-    "tie_group": figure,
-    "test_f1": score,
-    "test_accuracy": score,
-    "test_precision": score,
-    "test_recall": score,
-    "threshold": score,
-    "size_bytes": megabytes,
-    "params": count,
-    "embedding_dim": figure,
-    "input_size": figure,
-    "images_per_second": figure,
-    "latency_ms": figure,
-    "embed_seconds": seconds,
-    "head_seconds": seconds,
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "whole": figure,
+    "bytes": megabytes,
+    "count": count,
+    "score": score,
+    "seconds": seconds,
+    "speed": figure,
 }
-# Marked where the machine was too busy for a steady figure.
-_TIMED = {"images_per_second", "latency_ms"}
 
 
-def display(row: Mapping[str, Any], column: str) -> str:
+def display(row: Mapping[str, Any], column: Column) -> str:
     """A cell as people read it."""
-    if column == "val_f1":
-        return score_with_interval(row)
-    if column in _NUMERIC:
-        shown: str = _NUMERIC[column](number(row, column))
-        return f"{shown} (noisy)" if column in _TIMED and shown and row.get("noisy") else shown
-    value = row.get(column)
-    if isinstance(value, float) and not missing(value):
-        return figure(value, 4)
-    return text(value)
+    if column.format == "interval":
+        return with_interval(row, column.name)
+    if column.format not in _SHOWN:
+        return text(row.get(column.name))
+    shown = _SHOWN[column.format](number(row, column.name))
+    # The machine was too busy for a steady figure.
+    is_noisy = column.format == "speed" and shown and row.get("noisy")
+    return f"{shown} (noisy)" if is_noisy else shown
 
 
-def numeric(column: str) -> bool:
-    """Whether a column is aligned to the right."""
-    return column in _NUMERIC or column == "val_f1"
+def shown_columns(rows: Sequence[Mapping[str, Any]], surface: Surface) -> list[Column]:
+    """The columns of a surface that have something to show for these rows."""
+    return [
+        column
+        for column in COLUMNS
+        if surface in column.surfaces and any(display(row, column) for row in rows)
+    ]

@@ -9,28 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.cells import figure
+from benchmark.ranking import Column, Surface, column
 from benchmark.records import Leaderboard, Rejected
 from benchmark.reporting.board_files import columns_of
-from benchmark.reporting.formats import COLUMN_TITLES, display, missing, number, numeric, score, text
+from benchmark.reporting.formats import display, missing, number, score, shown_columns, text
 from benchmark.reporting.plots import Plot
 
-_PAGE_COLUMNS = (
-    "rank",
-    "backbone",
-    "pick",
-    "tie_group",
-    "val_f1",
-    "test_f1",
-    "test_precision",
-    "test_recall",
-    "size_bytes",
-    "params",
-    "embedding_dim",
-    "input_size",
-    "images_per_second",
-    "latency_ms",
-    "weights",
-)
 _REJECTED_SHOWN = 200
 
 
@@ -65,14 +49,14 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         lstrip_blocks=True,
     )
     scored = [row for row in board.rows if not missing(row.get("rank"))]
-    columns = [column for column in _PAGE_COLUMNS if any(display(row, column) for row in scored)]
+    columns = shown_columns(scored, Surface.PAGE)
     page = environment.get_template("board.html.jinja").render(
         title=text(extras.title),
         winner=_winner(board, scored),
         summary=text(board.summary),
         notes=[text(note) for note in board.notes],
         statements=[text(statement) for statement in board.statements],
-        columns=[(column, COLUMN_TITLES[column], numeric(column)) for column in columns],
+        columns=[(each, _class(each)) for each in columns],
         rows=[_cells(row, columns, scored, board.winner) for row in scored],
         left_out=[
             {key: text(row.get(key)) for key in ("backbone", "status", "reason")}
@@ -98,9 +82,9 @@ def _winner(board: Leaderboard, scored: Sequence[Mapping[str, Any]]) -> dict[str
     return {
         "name": text(row["backbone"]),
         "lead": "Winner:",
-        "f1": display(row, "val_f1"),
-        "test": display(row, "test_f1"),
-        "size": display(row, "size_bytes"),
+        "f1": display(row, column("val_f1")),
+        "test": display(row, column("test_f1")),
+        "size": display(row, column("size_bytes")),
         "loss": "" if math.isnan(board.loss_bound) else score(board.loss_bound),
     }
 
@@ -110,7 +94,7 @@ def _plain(value: object) -> str:
 
 
 def _cells(
-    row: Mapping[str, Any], columns: Sequence[str], scored: Sequence[Mapping[str, Any]], winner: str | None
+    row: Mapping[str, Any], columns: Sequence[Column], scored: Sequence[Mapping[str, Any]], winner: str | None
 ) -> dict[str, Any]:
     """One table row: shown text, sort value and the drawing of the interval."""
     ends = [number(other, column) for other in scored for column in ("val_f1_low", "val_f1_high", "val_f1")]
@@ -124,13 +108,19 @@ def _cells(
         "winner": row["backbone"] == winner,
         "first": row.get("tie_group") == scored[0].get("tie_group"),
         "bar": bar,
-        "interval": display(row, "val_f1")[5:].strip(),
-        "cells": [(column, display(row, column), _sort_value(row, column)) for column in columns],
+        "interval": display(row, column("val_f1"))[5:].strip(),
+        "cells": [(each.name, _class(each), display(row, each), _sort_value(row, each)) for each in columns],
     }
 
 
-def _sort_value(row: Mapping[str, Any], column: str) -> str:
-    if not numeric(column):
-        return text(row.get(column)).lower()
-    value = number(row, column)
+def _class(column: Column) -> str:
+    """The classes of a column's cells in the page's style sheet."""
+    kinds = {"number": column.is_number, "wide": Surface.PHONE not in column.surfaces}
+    return " ".join([f"c-{column.name}", *(kind for kind, applies in kinds.items() if applies)])
+
+
+def _sort_value(row: Mapping[str, Any], column: Column) -> str:
+    if not column.is_number:
+        return text(row.get(column.name)).lower()
+    value = number(row, column.name)
     return "" if math.isnan(value) else repr(value)

@@ -6,49 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import COLUMN_TITLES, display, missing, numeric, text
+from benchmark.reporting.formats import display, missing, shown_columns, text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
 
-# Columns of the table from left to right, and which go first when the terminal is narrow.
-_COLUMNS = (
-    "rank",
-    "backbone",
-    "pick",
-    "tie_group",
-    "val_f1",
-    "test_f1",
-    "test_precision",
-    "test_recall",
-    "size_bytes",
-    "params",
-    "embedding_dim",
-    "input_size",
-    "images_per_second",
-    "latency_ms",
-    "embed_seconds",
-    "head_seconds",
-    "family",
-    "weights",
-)
-_DROPPED_FIRST = (
-    "head_seconds",
-    "family",
-    "input_size",
-    "embed_seconds",
-    "weights",
-    "embedding_dim",
-    "test_recall",
-    "test_precision",
-    "params",
-    "latency_ms",
-    "images_per_second",
-    "test_f1",
-    "pick",
-)
 _WIDEST_CELL = 34
 # What rich puts between two columns of this kind of table.
 _BETWEEN = 3
@@ -98,11 +63,14 @@ def _ranked(rows: Sequence[Mapping[str, Any]], winner: str | None, width: int) -
     from rich.table import Table
     from rich.text import Text
 
-    cells = {column: [_short(display(row, column)) for row in rows] for column in _COLUMNS}
-    columns = fitting_columns({column: cells[column] for column in _COLUMNS if any(cells[column])}, width)
+    cells = {
+        column: [_short(display(row, column)) for row in rows]
+        for column in shown_columns(rows, Surface.TERMINAL)
+    }
+    columns = fitting_columns(cells, width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(COLUMN_TITLES[column], no_wrap=True, justify="right" if numeric(column) else "left")
+        table.add_column(column.heading, no_wrap=True, justify="right" if column.is_number else "left")
     for position, row in enumerate(rows):
         table.add_row(
             *(Text(cells[column][position]) for column in columns),
@@ -119,20 +87,19 @@ def _short(cell: str) -> str:
     return f"{cell[:keep]}…{cell[-keep:]}"
 
 
-def fitting_columns(cells: Mapping[str, Sequence[str]], width: int) -> list[str]:
-    """Which columns fit, least important ones dropped first; rank, backbone, F1 and size always stay.
+def fitting_columns(cells: Mapping[Column, Sequence[str]], width: int) -> list[Column]:
+    """Which columns fit, least important ones dropped first; those of priority 0 always stay.
 
     Args:
         cells: column -> its cells as shown.
         width: of the terminal, in characters.
     """
     columns = list(cells)
-    widths = {name: max(len(COLUMN_TITLES[name]), *map(len, cells[name])) for name in columns}
-    for name in _DROPPED_FIRST:
-        if sum(widths[column] + _BETWEEN for column in columns) <= width:
+    widths = {each: _BETWEEN + max(len(each.heading), *map(len, cells[each])) for each in columns}
+    for column in sorted(filter(lambda each: each.priority, columns), key=lambda each: each.priority):
+        if sum(widths[each] for each in columns) <= width:
             break
-        if name in columns:
-            columns.remove(name)
+        columns.remove(column)
     return columns
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmark.records import Leaderboard, Outcome, Predictions, Status, Task, Truth
-from benchmark.reporting import BOARD_COLUMNS
 
 IMAGES, VALIDATED, CLASSES = 60, 40, ("sound", "cracked")
 Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
@@ -51,12 +50,20 @@ def scored_row(position: int, name: str) -> dict[str, object]:
 
 def failed_row(name: str) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(scored_row(0, name), math.nan)
-    whole = ("rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size", "engine")
-    text = {"pick": "", "family": "vgg16", "source": "keras", "weights": "", "weights_sha256": ""}
+    whole = ("rank", "tie_group", "size_bytes", "params", "embedding_dim", "input_size")
+    text = {
+        "pick": "",
+        "family": "vgg16",
+        "source": "keras",
+        "weights": "",
+        "weights_sha256": "",
+        "engine": "",
+    }
     return (
         row
         | dict.fromkeys(whole)
         | text
+        | {"family": "vgg16", "source": "keras"}
         | {"backbone": name, "status": "failed", "reason": "=1+1 | <b>no weights</b>"}
     )
 
@@ -86,7 +93,7 @@ def make_results() -> Callable[[int], Results]:
         names = [f"MobileNet_{position}" for position in range(count)]
         rows = [scored_row(position, name) for position, name in enumerate(names)] + [failed_row("VGG16")]
         board = Leaderboard(
-            columns=(*BOARD_COLUMNS, "engine", "fold_spread"),
+            columns=tuple(rows[0]),
             rows=tuple(rows),
             winner="MobileNet_0",
             loss_bound=0.0213,

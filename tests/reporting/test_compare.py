@@ -17,8 +17,6 @@ from benchmark.errors import DataError
 from benchmark.records import ImageSet, Leaderboard, Outcome, Split, Task, Truth
 from benchmark.reporting import (
     BackboneRecord,
-    ChangeKind,
-    Comparison,
     DataRecord,
     RunRecord,
     compare_runs,
@@ -29,6 +27,7 @@ from benchmark.reporting import (
     write_run_record,
 )
 from benchmark.reporting.board_files import json_bytes
+from benchmark.reporting.compare import ChangeKind, Comparison
 from benchmark.storage import write_whole
 
 Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from benchmark.records import Leaderboard, Outcome, Task, Truth
-from benchmark.reporting import Plot, class_scores, plot_makers
+from benchmark.reporting import class_scores, plot_makers
 from benchmark.reporting.label_places import place_labels
+from benchmark.reporting.plots import Plot
 
 
 def draw_plots(*what: Any) -> list[Plot]:  # noqa: ANN401 - whatever plot_makers takes
