@@ -17,21 +17,21 @@ from pydantic import TypeAdapter
 from benchmark.audit import colour_histograms
 from benchmark.data import file_facts
 from benchmark.embeddings import EmbeddingStore
-from benchmark.errors import BenchmarkError, CacheError
+from benchmark.errors import BenchmarkError, CacheDamaged, CacheError
 from benchmark.finetuning import load_manifest
-from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, setting_of
+from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, on_other_folds, setting_of, stored_outcome
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
     REFERENCE,
+    FreshScores,
     SanityRow,
     SelectionScores,
-    Yardstick,
     baselines_table,
     reference_row,
     sanity_rows,
     scores_table,
 )
-from benchmark.records import Float32, Int64, Leaderboard, Outcome, Status
+from benchmark.records import Float32, Int64, Leaderboard, Outcome, Status, Truth
 from benchmark.storage import read_json, write_whole
 
 if TYPE_CHECKING:
@@ -83,11 +83,28 @@ def baseline_tables(
         for name in val_f1
         if outcomes[name].status is Status.SCORED
     ]
-    known = Yardstick(val_f1=val_f1, fine_tuned=fine_tuned(job))
+    fresh = _fresh(job, outcomes)
     return BaselineTables(
-        methods=_plain_rows(baselines_table(scores, _sanity(job, best), known)),
-        backbones=_plain_rows(scores_table(scores, known)),
+        methods=_plain_rows(baselines_table(scores, _sanity(job, best), val_f1, fresh)),
+        backbones=_plain_rows(scores_table(scores, val_f1, fresh)),
     )
+
+
+def _fresh(job: HeadJob, outcomes: Mapping[str, Outcome]) -> FreshScores:
+    """F1 on the test part; without one, of heads on other folds, so far as they are stored."""
+    scored = {name: one for name, one in outcomes.items() if one.status is Status.SCORED}
+    if not len(job.images.split.test):
+        again = {name: _other_folds(job, one) for name, one in scored.items()}
+        scored = {name: one for name, one in again.items() if one is not None}
+    predictions = {name: one.predictions for name, one in scored.items() if one.predictions is not None}
+    return FreshScores.of(predictions, Truth.of(job.images), job.protocol.average, fine_tuned(job))
+
+
+def _other_folds(job: HeadJob, outcome: Outcome) -> Outcome | None:
+    try:
+        return stored_outcome(on_other_folds(job), outcome.key_digest)
+    except CacheDamaged:
+        return None
 
 
 def shortcut_notes(job: HeadJob, board: Leaderboard, best: Outcome | None) -> tuple[str, ...]:
@@ -120,17 +137,21 @@ def _plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def fine_tuned(job: HeadJob) -> dict[str, float]:
-    """Validation F1 of the models that were fine-tuned on these very images."""
-    found: dict[str, float] = {}
+    """Test F1 of models fine-tuned on these very images; of each backbone the model best on validation."""
+    best: dict[str, Mapping[str, Any]] = {}
     for path in sorted((job.folder.parent / "finetune").glob("*/*/manifest.json")):
         try:
             manifest = load_manifest(path.parent)
         except BenchmarkError:
             continue
-        if manifest.data_fingerprint == job.images.fingerprint() and "val" in manifest.metrics:
-            best = max(found.get(manifest.backbone, 0.0), manifest.metrics["val"]["f1"])
-            found[manifest.backbone] = best
-    return found
+        if (
+            manifest.data_fingerprint == job.images.fingerprint()
+            and {"val", "test"} <= manifest.metrics.keys()
+        ):
+            before = best.setdefault(manifest.backbone, manifest.metrics)
+            if manifest.metrics["val"]["f1"] > before["val"]["f1"]:
+                best[manifest.backbone] = manifest.metrics
+    return {backbone: metrics["test"]["f1"] for backbone, metrics in best.items()}
 
 
 def are_settled(job: HeadJob, best: Outcome | None) -> bool:

@@ -25,6 +25,7 @@ from benchmark.records import (
     ImageSet,
     Observer,
     Outcome,
+    ProtocolName,
     Silent,
     Status,
     Truth,
@@ -86,6 +87,24 @@ def outcome_digest(key_digest: str, images: ImageSet, protocol: HeadProtocol) ->
         "version": HEAD_VERSION,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def on_other_folds(job: HeadJob) -> HeadJob:
+    """The same heads on folds that decided nothing: one repeat of cross-validation with the next seed."""
+    protocol = replace(job.protocol, name=ProtocolName.CV, repeats=1, seed=job.protocol.seed + 1)
+    return replace(job, protocol=protocol)
+
+
+def stored_outcome(job: HeadJob, key_digest: str) -> Outcome | None:
+    """A stored outcome under the name that it was trained by; None where there is none.
+
+    Raises:
+        CacheDamaged: it cannot be read.
+    """
+    digest = outcome_digest(key_digest, job.images, job.protocol)
+    # Its digest is the last part of its name: under which name the backbone ran plays no part.
+    path = next(iter(sorted(job.folder.glob(f"*-{digest[:16]}.outcome"))), None)
+    return None if path is None else load_outcome(path)
 
 
 def train_all(job: HeadJob, plans: Sequence[Plan], observer: Observer | None = None) -> tuple[Outcome, ...]:

@@ -13,7 +13,7 @@ from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrain
 from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
-from benchmark.pipeline.heads import HeadJob, train_all
+from benchmark.pipeline.heads import HeadJob, on_other_folds, train_all
 from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.outputs import write_outputs
 from benchmark.pipeline.places import results_folder
@@ -99,6 +99,8 @@ class _Ranking:
         searched = self._search(embedded, job)
         outcomes = (*searched.pruned, *self._score(searched.embedded, job))
         ungrouped = self._score_ungrouped(searched.embedded, audited, job)
+        if not len(job.images.split.test):  # what rules of selection are compared with
+            train_all(on_other_folds(job), searched.embedded.embedded, self._observer)
         remarks = self._remarks(audited, searched, self._replay(outcomes, job))
         board = assemble_board(self._request, audited.images, outcomes, ungrouped, remarks)
         banner = (self._banner,) if self._banner else ()

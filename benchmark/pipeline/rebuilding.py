@@ -14,14 +14,13 @@ from benchmark.data import dataset_name, load_images, regroup
 from benchmark.errors import CacheDamaged, DataError
 from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.boards import Ranked
-from benchmark.pipeline.heads import HeadJob, outcome_digest
+from benchmark.pipeline.heads import HeadJob, stored_outcome
 from benchmark.pipeline.outputs import publish_again
 from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.ranking import head_job
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import stored_request
-from benchmark.ranking import load_outcome
 from benchmark.records import ImageSet, Observer, Outcome, Silent, Status
 from benchmark.reporting import RunRecord, read_board, read_image_list, read_rejected, read_run_record
 from benchmark.storage import place
@@ -138,10 +137,8 @@ def _outcome(job: HeadJob, record: RunRecord, name: str, row: Mapping[str, Any])
             status=Status(stored.status),
             reason=str(row["reason"]),
         )
-    digest = outcome_digest(stored.key_digest, job.images, job.protocol)
-    # Its digest is the last part of its name: under which name the backbone ran plays no part.
-    path = next(iter(sorted(job.folder.glob(f"*-{digest[:16]}.outcome"))), None)
-    if path is None:
+    outcome = stored_outcome(job, stored.key_digest)
+    if outcome is None:
         raise CacheDamaged("a stored outcome is gone", where=job.folder, got=name, next_step=_AGAIN)
     costs = {cost: row[cost] for cost in _COSTS if row.get(cost) is not None}
-    return replace(load_outcome(path), backbone=name, weights=stored.weights, **costs)
+    return replace(outcome, backbone=name, weights=stored.weights, **costs)

@@ -2,10 +2,10 @@
 
 from benchmark.ranking.baselines import (
     REFERENCE,
+    FreshScores,
     SanityRow,
     SelectionScores,
     Setting,
-    Yardstick,
     baselines_table,
     reference_row,
     sanity_rows,
@@ -25,6 +25,7 @@ __all__ = [
     "BoardOptions",
     "Candidate",
     "Column",
+    "FreshScores",
     "SanityRow",
     "SearchAudit",
     "SearchOptions",
@@ -33,7 +34,6 @@ __all__ = [
     "Setting",
     "Surface",
     "Suspicion",
-    "Yardstick",
     "audit_search",
     "baselines_table",
     "build_leaderboard",

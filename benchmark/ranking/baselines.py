@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +25,28 @@ from benchmark.ranking.baselines_simple import (
     nearest_neighbours,
 )
 from benchmark.ranking.baselines_transfer import h_score, log_me
-from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Split, Task, Truth
+from benchmark.records import (
+    Average,
+    Bool,
+    Embeddings,
+    Float32,
+    Float64,
+    HeadProtocol,
+    Int64,
+    Predictions,
+    Split,
+    Task,
+    Truth,
+)
+from benchmark.statistics import (
+    Mistakes,
+    Sample,
+    compare_pairs,
+    decide,
+    default_average,
+    losses,
+    told_apart,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +56,19 @@ COLUMNS = (
     "kind",
     "val_f1",
     "test_f1",
-    "weighted_tau",
+    "compared_with",
     "backbones",
+    "weighted_tau",
+    "chance",
+    "pairs_told_apart",
+    "pairs_right",
     "first_choice",
     "regret",
+    "regret_low",
+    "regret_high",
+    "fine_tuned",
+    "fine_tuned_tau",
+    "fine_tuned_regret",
     "source",
     "note",
 )
@@ -45,6 +76,7 @@ REFERENCE = "logistic_regression_cv"
 # The cost of LogME, H-score and nearest neighbours grows with the square of the images; what a histogram can
 # tell does not grow with them either.
 MOST_IMAGES = 4000
+_ALL_ORDERS, _LUCK = 6, 0.05
 # Of every class in every part at least as many as two folds' worth, however rare it is.
 _FROM_EACH = 10
 _NAN = float("nan")
@@ -110,16 +142,58 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Yardstick:
-    """What selection methods are compared with.
+class FreshScores:
+    """What selection rules are compared with: decisions that no rule, and no choice of ours, has seen.
 
     Attributes:
-        val_f1: backbone -> validation F1 of its heads.
-        fine_tuned: backbone -> F1 after fine-tuning, of as many as there are.
+        where: ``test part``, or ``other folds`` where there is none.
+        names: of K backbones.
+        f1: float64 (K,).
+        above: bool (K, K) whether the row is shown to be above the column, all pairs taken together.
+        losses: float64 (K, 3) F1 that each gives away to the best: estimate, low and high end.
+        fine_tuned: backbone -> F1 of its fine-tuned model on the test part, of as many as there are; of
+            several models of a backbone the one that is best on validation.
     """
 
-    val_f1: Mapping[str, float]
+    where: str
+    names: tuple[str, ...]
+    f1: Float64
+    above: Bool
+    losses: Float64
     fine_tuned: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Mapping[str, Predictions],
+        truth: Truth,
+        average: Average | None,
+        fine_tuned: Mapping[str, float],
+    ) -> FreshScores:
+        """Of the test part of predictions by backbone, or of their validated images where there is none."""
+        kind = default_average(truth.task, average)
+        first = next(iter(predictions.values()), None)
+        if first is None:
+            nothing = np.zeros((0, 3))
+            return cls(where="", names=(), f1=nothing[:, 0], above=nothing > 0, losses=nothing)
+        tested = len(first.test_rows) > 0
+        rows = first.test_rows if tested else first.val_rows
+        sample = Sample.of(truth.targets[rows], kind, None if truth.groups is None else truth.groups[rows])
+        decided = [
+            decide(each.test[None], np.array([[each.test_threshold]]), truth.task)
+            if tested
+            else decide(each.val, each.val_thresholds, truth.task)
+            for each in predictions.values()
+        ]
+        pairs = compare_pairs(sample, [Mistakes.of(each, sample) for each in decided])
+        return cls(
+            where="test part" if tested else "other folds",
+            names=tuple(predictions),
+            f1=pairs.f1,
+            above=told_apart(pairs),
+            losses=losses(pairs),
+            fine_tuned=fine_tuned,
+        )
 
 
 @cache
@@ -266,16 +340,31 @@ def weighted_tau(first: Sequence[float], second: Sequence[float]) -> float:
     return float(weightedtau(both[0], both[1]).statistic)
 
 
-def regret(values: Mapping[str, float], fine_tuned: Mapping[str, float]) -> float:
-    """F1 given away by fine-tuning the backbone with the highest value instead of the best one.
+def order_by_luck(first: Sequence[float], second: Sequence[float]) -> float:
+    """Share of the orders of ``second`` whose ``weighted_tau`` is at least the one found.
 
-    Only backbones with a fine-tuned F1 and a value take part; nan with fewer than two. Of equal values the
-    first by name is chosen.
+    Of all orders of up to six values, else of 999 random ones and the one found; nan where tau is.
     """
-    known = sorted(name for name in fine_tuned if np.isfinite(values.get(name, _NAN)))
+    found = weighted_tau(first, second)
+    if np.isnan(found):
+        return _NAN
+    generator = np.random.default_rng(0)
+    orders: Iterable[Sequence[float]] = permutations(second)
+    if len(second) > _ALL_ORDERS:
+        orders = [second, *(generator.permutation(second).tolist() for _ in range(999))]
+    return float(np.mean([weighted_tau(first, order) >= found - 1e-12 for order in orders]))
+
+
+def regret(values: Mapping[str, float], known_f1: Mapping[str, float]) -> float:
+    """F1 given away by taking the backbone with the highest value instead of the best one.
+
+    Only backbones with an F1 and a value take part; nan with fewer than two. Of equal values the first by
+    name is chosen.
+    """
+    known = sorted(name for name in known_f1 if np.isfinite(values.get(name, _NAN)))
     if len(known) < 2:
         return _NAN
-    return max(fine_tuned[name] for name in known) - fine_tuned[max(known, key=values.__getitem__)]
+    return max(known_f1[name] for name in known) - known_f1[max(known, key=values.__getitem__)]
 
 
 _METHODS = {
@@ -288,39 +377,49 @@ _METHODS = {
 
 
 def baselines_table(
-    scores: Sequence[SelectionScores], sanity: Sequence[SanityRow], yardstick: Yardstick
+    scores: Sequence[SelectionScores],
+    sanity: Sequence[SanityRow],
+    val_f1: Mapping[str, float],
+    fresh: FreshScores,
 ) -> pd.DataFrame:
     """All baselines, one row each, with the columns ``COLUMNS``.
 
-    A selection method's ``weighted_tau`` compares its order with that of the heads' validation F1;
-    ``first_choice`` is the backbone that it puts first; ``regret`` needs fine-tuned results. The row
-    ``heads`` is the ranking itself.
+    A rule puts backbones in an order. ``weighted_tau`` says how well that is the order of their fresh F1, and
+    ``chance`` how often a random order does as well. Of the pairs whose fresh F1 are told apart, it puts
+    ``pairs_right`` the right way round. ``regret`` is what its ``first_choice`` gives away to the best, with
+    an interval that holds for all backbones together. The row ``heads`` is the order of this board.
 
     Args:
         scores: of the backbones that were scored.
-        sanity: of ``sanity_rows``.
-        yardstick: validation F1 of the heads, and fine-tuned results.
+        sanity: of ``sanity_rows`` and ``reference_row``.
+        val_f1: of the heads, by backbone.
+        fresh: what the rules are compared with.
     """
     import pandas as pd
 
     rows = [_sanity(row) for row in sanity]
-    heads = {score.backbone: yardstick.val_f1.get(score.backbone, _NAN) for score in scores}
-    rows.append(_method("heads", heads, yardstick, "validation F1 of this board"))
+    heads = {score.backbone: val_f1.get(score.backbone, _NAN) for score in scores}
+    rows.append(_method("heads", heads, fresh, "validation F1 of this board"))
     for name, (attribute, source) in _METHODS.items():
         values = {score.backbone: float(getattr(score, attribute)) for score in scores}
-        rows.append(_method(name, values, yardstick, source))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        rows.append(_method(name, values, fresh, source))
+    # As objects, so that counts stay whole beside rows that have none.
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 
-def scores_table(scores: Sequence[SelectionScores], yardstick: Yardstick) -> pd.DataFrame:
-    """One row per backbone: what every method says of it, beside the heads' validation F1."""
+def scores_table(
+    scores: Sequence[SelectionScores], val_f1: Mapping[str, float], fresh: FreshScores
+) -> pd.DataFrame:
+    """One row per backbone: what every rule says of it, beside the heads' validation F1 and the fresh one."""
     import pandas as pd
 
-    columns = ["backbone", "val_f1", "params", "imagenet_top1", "knn_f1", "logme", "h_score"]
+    columns = ["backbone", "val_f1", "fresh_f1", "params", "imagenet_top1", "knn_f1", "logme", "h_score"]
+    f1 = dict(zip(fresh.names, fresh.f1.tolist(), strict=True))
     rows = [
         {
             "backbone": score.backbone,
-            "val_f1": yardstick.val_f1.get(score.backbone, _NAN),
+            "val_f1": val_f1.get(score.backbone, _NAN),
+            "fresh_f1": f1.get(score.backbone, _NAN),
             **{attribute: getattr(score, attribute) for attribute, _ in _METHODS.values()},
         }
         for score in scores
@@ -344,16 +443,41 @@ def _sanity(row: SanityRow) -> dict[str, object]:
     }
 
 
-def _method(name: str, values: Mapping[str, float], yardstick: Yardstick, source: str) -> dict[str, object]:
-    known = sorted(backbone for backbone, value in values.items() if np.isfinite(value))
-    heads = [yardstick.val_f1.get(backbone, _NAN) for backbone in known]
-    return {
+def _method(name: str, values: Mapping[str, float], fresh: FreshScores, source: str) -> dict[str, object]:
+    known = [place for place, one in enumerate(fresh.names) if np.isfinite(values.get(one, _NAN))]
+    said = np.array([values[fresh.names[place]] for place in known])
+    f1 = fresh.f1[known].tolist()
+    told = fresh.above[np.ix_(known, known)]
+    first = min(known, key=lambda place: (-values[fresh.names[place]], fresh.names[place]), default=None)
+    lost = np.full(3, _NAN) if first is None else fresh.losses[first]
+    tuned = {one: f1 for one, f1 in fresh.fine_tuned.items() if np.isfinite(values.get(one, _NAN))}
+    row = {
         "baseline": name,
         "kind": "selection",
-        "weighted_tau": weighted_tau(heads, [values[backbone] for backbone in known]),
+        "compared_with": fresh.where,
         "backbones": len(known),
-        "first_choice": max(known, key=values.__getitem__) if known else "",
-        "regret": regret(values, yardstick.fine_tuned),
+        "weighted_tau": weighted_tau(f1, said.tolist()),
+        "chance": order_by_luck(f1, said.tolist()),
+        "pairs_told_apart": int(told.sum()),
+        "pairs_right": int((told & (said[:, None] > said)).sum()),
+        "first_choice": "" if first is None else fresh.names[first],
+        "regret": lost[0],
+        "regret_low": lost[1],
+        "regret_high": lost[2],
+        "fine_tuned": len(tuned),
+        "fine_tuned_tau": weighted_tau(list(tuned.values()), [values[one] for one in tuned]),
+        "fine_tuned_regret": regret(values, tuned),
         "source": source,
-        "note": "",
     }
+    return {**row, "note": _doubt(row)}
+
+
+def _doubt(row: Mapping[str, Any]) -> str:
+    """Why a rule's order says little; empty where it says something."""
+    if row["backbones"] < 2:
+        return "too few backbones to tell"
+    if not row["pairs_told_apart"]:
+        return "too few to tell: no two of these backbones differ for sure"
+    if row["chance"] > _LUCK:
+        return f"too few to tell: {row['chance']:.0%} of random orders do as well"
+    return ""

@@ -39,6 +39,7 @@ from benchmark.statistics.ties import (
     losses,
     range_quantile,
     tie_groups,
+    told_apart,
 )
 
 __all__ = [
@@ -78,5 +79,6 @@ __all__ = [
     "scores",
     "sentences",
     "tie_groups",
+    "told_apart",
     "units_of",
 ]

@@ -288,6 +288,19 @@ def _tied_with_best(comparison: Pairs, left: Int64, maxima: _Maxima, level: floa
         left = left[~beaten]
 
 
+def told_apart(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0) -> Bool:
+    """Whether the row's F1 is shown to be above the column's, all pairs taken together, bool (K, K).
+
+    Args:
+        comparison: of K backbones.
+        level: family-wise.
+        draws: of the multiplier bootstrap.
+        seed: of the draws.
+    """
+    everyone = np.arange(len(comparison.f1))
+    return np.asarray(comparison.statistics > _Maxima(comparison, draws, seed).quantile(everyone, level))
+
+
 def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0) -> Float64:
     """The F1 that each backbone gives away to the best: estimate, low and high end, float64 (K, 3).
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -117,6 +117,8 @@ def test_every_backbone_has_its_scores_beside_the_board(
     assert "logistic_regression_cv" in page
     methods = pd.read_csv(ranked.folder / "baselines.csv", index_col="baseline")
     reference = methods.loc["logistic_regression_cv"]
+    assert methods.query("kind == 'selection'").compared_with.eq("test part").all()
+    assert table.fresh_f1.tolist() == scored.test_f1.tolist()
     assert (reference.kind, reference.note) == ("reference", f"on {scored.backbone.iloc[0]}")
     assert 0 < reference.val_f1 <= 1
     assert 0 < reference.test_f1 <= 1
@@ -124,6 +126,30 @@ def test_every_backbone_has_its_scores_beside_the_board(
     first = {name: (ranked.folder / name).read_bytes() for name in names}
     again = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
     assert {name: (again.run / name).read_bytes() for name in names} == first
+
+
+def test_without_a_test_part_rules_are_compared_with_other_folds(
+    photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path
+) -> None:
+    for path in sorted(photos.rglob("*.png")):
+        part = (
+            tmp_path
+            / "parts"
+            / ("val" if path.stem.endswith(("0", "1", "2")) else "train")
+            / path.parent.name
+        )
+        part.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, part / path.name)
+    backbones = [tiny.tiny_backbone("Tiny8", 8), tiny.tiny_backbone("Tiny16", 16)]
+    request = request_for(tmp_path / "parts", *backbones)
+    ranked = rank_backbones(request)
+    methods = pd.read_csv(ranked.folder / "baselines.csv", index_col="baseline")
+    assert methods.query("kind == 'selection'").compared_with.eq("other folds").all()
+    assert methods.loc["heads", "backbones"] == 2
+    scores = pd.read_csv(ranked.folder / "baseline_scores.csv")
+    assert scores.fresh_f1.between(0, 1).all()
+    again = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
+    assert (again.run / "baselines.csv").read_bytes() == (ranked.folder / "baselines.csv").read_bytes()
 
 
 def test_embeddings_that_were_cleaned_away_cost_the_reference_and_nothing_else(
@@ -138,3 +164,22 @@ def test_embeddings_that_were_cleaned_away_cost_the_reference_and_nothing_else(
     assert "no longer cached" in methods.loc["logistic_regression_cv", "note"]
     assert math.isfinite(methods.loc["colour_histogram", "val_f1"])
     assert not list(folder.glob("outcomes/sanity-*.json")), "next time they may be there"
+
+
+def test_of_several_fine_tuned_models_validation_chooses_and_the_test_part_tells(
+    job: HeadJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipe: validation F1, test F1."""
+    f1 = {"a": (0.9, 0.7), "b": (0.8, 0.95), "c": (0.9, 0.99)}
+    for recipe in f1:
+        folder = job.folder.parent / "finetune" / "Tiny8" / recipe
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").touch()
+
+    def manifest(folder: Path) -> SimpleNamespace:
+        val, test = f1[folder.name]
+        metrics = {"val": {"f1": val}, "test": {"f1": test}}
+        return SimpleNamespace(backbone="Tiny8", data_fingerprint=job.images.fingerprint(), metrics=metrics)
+
+    monkeypatch.setattr(baselines, "load_manifest", manifest)
+    assert baselines.fine_tuned(job) == {"Tiny8": 0.7}

@@ -17,10 +17,11 @@ from benchmark.heads.protocols import make_plan
 from benchmark.ranking import baselines
 from benchmark.ranking.baselines import (
     COLUMNS,
+    FreshScores,
     SelectionScores,
     Setting,
-    Yardstick,
     baselines_table,
+    order_by_luck,
     published_top1,
     reference_row,
     regret,
@@ -31,7 +32,17 @@ from benchmark.ranking.baselines import (
 )
 from benchmark.ranking.baselines_simple import cross_predict, f1_of, majority, nearest_neighbours
 from benchmark.ranking.baselines_transfer import h_score, log_me
-from benchmark.records import Embeddings, Float32, Float64, HeadProtocol, ProtocolName, Split, Task, Truth
+from benchmark.records import (
+    Embeddings,
+    Float32,
+    Float64,
+    HeadProtocol,
+    Predictions,
+    ProtocolName,
+    Split,
+    Task,
+    Truth,
+)
 
 
 def direct_log_me(features: Float64, targets: Float64) -> float:
@@ -296,25 +307,78 @@ def test_weighted_tau_and_regret() -> None:
     assert np.isnan(regret({"A": 1.0}, tuned))
 
 
+def decided(error: float, seed: int, images: int, test: int) -> Predictions:
+    """Answers of a backbone that errs so often: even images are positive, the last ones the test part."""
+    wrong = np.random.default_rng(seed).random(images + test) < error
+    positive = ((np.arange(images + test) % 2 == 0) != wrong).astype(np.float32)[:, None]
+    return Predictions(
+        val_rows=np.arange(images),
+        val=positive[None, :images],
+        val_thresholds=np.full((1, images), 0.5),
+        test_rows=np.arange(images, images + test),
+        test=positive[images:],
+        test_threshold=0.5,
+    )
+
+
+def fresh_scores(images: int, test: int, errors: tuple[float, ...] = (0.3, 0.15, 0.01)) -> FreshScores:
+    labels = (np.arange(images + test)[:, None] % 2 == 0).astype(np.float32)
+    truth = Truth(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    predictions = {
+        name: decided(error, seed, images, test)
+        for seed, (name, error) in enumerate(zip(("VGG16", "ResNet50", "Xception"), errors, strict=False))
+    }
+    return FreshScores.of(predictions, truth, None, {"VGG16": 0.8, "Xception": 0.9})
+
+
+def test_rules_are_compared_with_the_test_part_else_with_other_folds() -> None:
+    assert fresh_scores(40, 400).where == "test part"
+    for fresh in (fresh_scores(40, 400), fresh_scores(400, 0)):
+        assert fresh.names == ("VGG16", "ResNet50", "Xception")
+        np.testing.assert_array_equal(fresh.above, np.tri(3, k=-1) > 0)
+        assert fresh.losses[0, 1] < 0.29 < fresh.losses[0, 2]
+    assert fresh.where == "other folds"
+    nothing = FreshScores.of({}, setting_of()[0].truth, None, {})
+    assert baselines_table([], [], {}, nothing)["backbones"].tolist() == [0] * 6
+
+
+def test_luck_is_the_share_of_orders_that_do_as_well() -> None:
+    assert order_by_luck([1, 2, 3, 4], [5, 6, 7, 8]) == pytest.approx(1 / 24)
+    assert order_by_luck([1, 2, 3, 4], [8, 7, 6, 5]) == 1
+    many = np.arange(12.0).tolist()
+    assert order_by_luck(many, many) == pytest.approx(1 / 1000)
+    assert np.isnan(order_by_luck([1, 2], [3, 3]))
+
+
 def test_the_table_holds_every_baseline_once() -> None:
     setting, features = setting_of()
     scores = [
         SelectionScores(backbone=name, params=size, imagenet_top1=published_top1(name), logme=size / 9)
         for name, size in (("VGG16", 3.0), ("ResNet50", 2.0), ("Xception", 1.0))
     ]
-    yardstick = Yardstick(
-        val_f1={"VGG16": 0.9, "ResNet50": 0.8, "Xception": 0.7}, fine_tuned={"VGG16": 0.8, "Xception": 0.9}
-    )
-    frame = baselines_table(
-        scores, sanity_rows(setting, {"colour_histogram": features.__getitem__}), yardstick
-    )
+    sanity = sanity_rows(setting, {"colour_histogram": features.__getitem__})
+    fresh, val_f1 = fresh_scores(40, 400), {"VGG16": 0.7, "ResNet50": 0.9, "Xception": 0.8}
+    frame = baselines_table(scores, sanity, val_f1, fresh)
     assert tuple(frame.columns) == COLUMNS
     wanted = ["majority", "colour_histogram", "heads", "params", "imagenet_top1", "knn", "logme", "h_score"]
     assert frame["baseline"].tolist() == wanted
     rows = frame.set_index("baseline")
-    assert rows.loc["params", "weighted_tau"] == pytest.approx(1)
+    assert rows.loc["params", "weighted_tau"] == pytest.approx(-1)
+    assert rows.loc["params", "pairs_right"] == 0
+    assert rows.loc["params", "first_choice"] == "VGG16"
+    assert rows.loc["params", "regret_low"] < 0.29 < rows.loc["params", "regret_high"]
     assert rows.loc["imagenet_top1", "first_choice"] == "Xception"
     assert rows.loc["imagenet_top1", "regret"] == 0
-    assert rows.loc["heads", "regret"] == pytest.approx(0.1)
+    assert rows.loc["heads", "weighted_tau"] < 1, "the test part decides, not the heads themselves"
+    assert rows.loc["heads", "pairs_right"] == 2
+    assert rows.loc["heads", "pairs_told_apart"] == 3
+    assert rows.loc["imagenet_top1", "note"] == "too few to tell: 17% of random orders do as well"
     assert rows.loc["knn", "backbones"] == 0
-    assert scores_table(scores, yardstick)["val_f1"].tolist() == [0.9, 0.8, 0.7]
+    assert rows.loc["knn", "note"] == "too few backbones to tell"
+    assert rows.loc["params", "fine_tuned"] == 2
+    assert rows.loc["params", "fine_tuned_regret"] == pytest.approx(0.1)
+    table = scores_table(scores, val_f1, fresh)
+    assert table["val_f1"].tolist() == [0.7, 0.9, 0.8]
+    assert table["fresh_f1"].tolist() == fresh.f1.tolist()
+    equal = baselines_table(scores, sanity, val_f1, fresh_scores(40, 40, (0.1, 0.1, 0.1)))
+    assert equal["note"].str.contains("no two of these").sum() == 4
