@@ -544,11 +544,12 @@ class Leaderboard:
     Attributes:
         columns: column names, the contract's first, extra ones after.
         rows: one mapping per backbone, in rank order; not-scored backbones come last and have no rank.
-        winner: name of the rank-1 backbone; None when nothing was scored or scores are at chance.
-        loss_bound: upper 95 % bound of the F1 that the winner may give away; nan without a winner.
+        winner: name of the picked backbone; None when nothing was scored or scores are at chance.
+        loss_bound: upper 95 % bound of the score that the winner may give away; nan without a winner.
         statements: what the data can and cannot tell, in whole sentences.
         notes: warnings a reader must see first (random weights, tiny sample, chance-level scores).
         summary: one line on what was read: images, classes, parts, files left out.
+        metric: what it is ranked by: ``val_<metric>`` decides.
     """
 
     columns: tuple[str, ...]
@@ -558,6 +559,7 @@ class Leaderboard:
     statements: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     summary: str = ""
+    metric: str = "f1"
 
     @property
     def frame(self) -> pd.DataFrame:

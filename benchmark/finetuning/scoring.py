@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.records import Average, Bool, Float32, Float64, Int64, Split, Task, ThresholdRule
-from benchmark.statistics import Mistakes, Sample, best_threshold, decide, resample, scores
+from benchmark.statistics import Mistakes, Sample, best_threshold, decide, estimates, scores
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 _SMALLEST = 1e-7
@@ -68,10 +68,8 @@ class Scoring:
             seed: of the draws.
         """
         sample = Sample.of(targets, self.average, groups)
-        mistakes = Mistakes.of(decided[None], sample)
-        low, high = resample(sample, [mistakes], seed=seed).intervals()[0]
-        reached = float(mistakes.f1(sample)[0])
-        return {"f1_low": min(float(low), reached), "f1_high": max(float(high), reached)}
+        _, low, high = estimates(sample, [Mistakes.of(decided[None], sample)], seed=seed)[0].tolist()
+        return {"f1_low": low, "f1_high": high}
 
 
 def cross_entropy(probabilities: Float32, targets: Float32, task: Task) -> float:

@@ -189,7 +189,7 @@ class FreshScores:
         return cls(
             where="test part" if tested else "other folds",
             names=tuple(predictions),
-            f1=pairs.f1,
+            f1=pairs.score,
             above=told_apart(pairs),
             losses=losses(pairs),
             fine_tuned=fine_tuned,

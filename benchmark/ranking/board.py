@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -26,13 +26,14 @@ from benchmark.records import (
 )
 from benchmark.statistics import (
     DEFAULT_MARGIN,
+    METRICS,
     Assessment,
     Mistakes,
     Sample,
     assess,
     decide,
     default_average,
-    resample,
+    estimates,
     scores,
 )
 
@@ -44,14 +45,16 @@ class BoardOptions:
     """How a leaderboard is computed.
 
     Attributes:
-        average: of F1 over classes; None means BINARY for two classes, MACRO for more and for multi-label.
-        max_loss: F1 that the winner may give away to the best for being smaller (upper 95 % bound).
+        metric: what ranks, ties and picks go by, of ``METRICS``.
+        average: of it over classes; None means BINARY for two classes, MACRO for more and for multi-label.
+        max_loss: score that the winner may give away to the best for being smaller (upper 95 % bound).
         seed: of resampling, mixed with the data.
         resamples: of the bootstrap.
         ungrouped: outcomes of the same backbones when related images may stand on both sides of a split; they
             fill the column ``val_f1_ungrouped`` and decide nothing.
     """
 
+    metric: str = "f1"
     average: Average | None = None
     max_loss: float = DEFAULT_MARGIN
     seed: int = 0
@@ -59,9 +62,14 @@ class BoardOptions:
     ungrouped: Sequence[Outcome] = ()
 
     def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ArgumentError("not a metric", where="metric", expected=", ".join(METRICS), got=self.metric)
         if not 0 <= self.max_loss <= 1:
             raise ArgumentError(
-                "the F1 to give away is out of range", where="max_loss", expected="0 to 1", got=self.max_loss
+                "the loss is out of range",
+                where="max_loss",
+                expected="0 to 1",
+                got=self.max_loss,
             )
         if self.resamples < 100:
             raise ArgumentError(
@@ -72,7 +80,7 @@ class BoardOptions:
 def build_leaderboard(
     outcomes: Sequence[Outcome], truth: Truth, options: BoardOptions | None = None
 ) -> Leaderboard:
-    """Rank backbones by F1, then size, then name; pick, and say what the data can and cannot tell.
+    """Rank backbones by F1 (or another metric), then size, then name; pick; say what the data can tell.
 
     The order of ``outcomes`` does not matter, and the test part decides nothing.
 
@@ -93,16 +101,17 @@ def build_leaderboard(
     scored = [each for each in ordered if each.status is Status.SCORED and each.predictions is not None]
     rest = [each for each in ordered if not (each.status is Status.SCORED and each.predictions is not None)]
     average = default_average(truth.task, options.average)
-    found = _assess(scored, truth, options) if scored else None
     ungrouped = {each.backbone: _own_f1(each, truth, average) for each in options.ungrouped}
-    entries: list[tuple[Outcome, Scores | None]] = []
-    if found is not None:
+    found, entries = None, list[tuple[Outcome, Scores | None]]()
+    if scored:
+        found, validated = _validated(scored, truth, options)
         for position in found.order.tolist():
             one = scored[position]
             assert one.predictions is not None
             own = Scores(
                 found=found,
                 position=position,
+                val={name: values[position] for name, values in validated.items()},
                 test=_test_scores(one.predictions, truth, options),
                 threshold=_NAN if truth.task is Task.MULTICLASS else one.predictions.test_threshold,
                 ungrouped_f1=ungrouped.get(one.backbone, _NAN),
@@ -115,6 +124,7 @@ def build_leaderboard(
     return Leaderboard(
         columns=tuple(column.name for column in columns),
         rows=tuple({column.name: column.cell(*entry) for column in columns} for entry in entries),
+        metric=options.metric,
         winner=None if found is None or picks is None else found.names[picks.winner],
         loss_bound=_NAN if found is None or picks is None else float(found.loss_bounds[picks.winner]),
         statements=statements_of(findings),
@@ -128,19 +138,31 @@ def _check_names(ordered: Sequence[Outcome]) -> None:
             raise ArgumentError("two outcomes have one name", where=one.backbone, expected="one per backbone")
 
 
-def _assess(scored: Sequence[Outcome], truth: Truth, options: BoardOptions) -> Assessment:
+def _validated(
+    scored: Sequence[Outcome], truth: Truth, options: BoardOptions
+) -> tuple[Assessment, dict[str, Float64]]:
+    """The assessment, and every metric with its interval, float64 (K, 3)."""
     rows = _common_rows(scored)
     groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], default_average(truth.task, options.average), groups)
-    return assess(
+    average = default_average(truth.task, options.average)
+    sample = Sample.of(truth.targets[rows], average, groups, METRICS[options.metric])
+    mistakes = [_mistakes(outcome, sample, truth.task) for outcome in scored]
+    seed = data_seed(truth, rows, options.seed)
+    found = assess(
         sample,
-        [_mistakes(outcome, sample, truth.task) for outcome in scored],
+        mistakes,
         names=[outcome.backbone for outcome in scored],
         sizes=[max(outcome.size_bytes, 1) for outcome in scored],
         margin=options.max_loss,
         resamples=options.resamples,
-        seed=data_seed(truth, rows, options.seed),
+        seed=seed,
     )
+    validated = {
+        name: estimates(replace(sample, metric=metric), mistakes, resamples=options.resamples, seed=seed)
+        for name, metric in METRICS.items()
+        if name != options.metric
+    }
+    return found, validated | {options.metric: np.column_stack([found.score, found.intervals])}
 
 
 def _common_rows(scored: Sequence[Outcome]) -> Int64:
@@ -174,7 +196,7 @@ def validation_f1(outcome: Outcome, truth: Truth, average: Average | None = None
         raise ArgumentError("no predictions to score", where=outcome.backbone)
     targets = truth.targets[outcome.predictions.val_rows]
     sample = Sample.of(targets, default_average(truth.task, average))
-    return _mistakes(outcome, sample, truth.task).f1(sample)
+    return _mistakes(outcome, sample, truth.task).score(sample)
 
 
 def _own_f1(outcome: Outcome, truth: Truth, average: Average) -> float:
@@ -200,7 +222,7 @@ def data_seed(truth: Truth, rows: Int64, seed: int) -> int:
 
 
 def _test_scores(predictions: Predictions, truth: Truth, options: BoardOptions) -> dict[str, float]:
-    """Scores on the test part, with the interval of F1; nothing where there is none."""
+    """Scores on the test part, with the intervals of the metrics; nothing where there is none."""
     rows = predictions.test_rows
     if not len(rows):
         return {}
@@ -209,20 +231,19 @@ def _test_scores(predictions: Predictions, truth: Truth, options: BoardOptions) 
     sample = Sample.of(truth.targets[rows], average, groups)
     decided = decide(predictions.test, predictions.test_threshold, truth.task)
     reached = scores(decided, truth.targets[rows], average)
-    drawn = resample(
-        sample,
-        [Mistakes.of(decided[None], sample)],
-        resamples=options.resamples,
-        seed=data_seed(truth, rows, options.seed),
-    )
-    low, high = drawn.intervals()[0].tolist()
-    return reached | {"f1_low": min(low, reached["f1"]), "f1_high": max(high, reached["f1"])}
+    mistakes, seed = [Mistakes.of(decided[None], sample)], data_seed(truth, rows, options.seed)
+    for name in {"f1", options.metric}:
+        scored_by = replace(sample, metric=METRICS[name])
+        (ends,) = estimates(scored_by, mistakes, resamples=options.resamples, seed=seed).tolist()
+        reached |= {f"{name}_low": ends[1], f"{name}_high": ends[2]}
+    return reached
 
 
 def _findings(
     found: Assessment | None, entries: Sequence[tuple[Outcome, Scores | None]], truth: Truth
 ) -> Findings:
     picks = None if found is None else found.picks
+    name = "" if found is None else found.sample.metric.name
     winner = next((own for _, own in entries if picks and own and own.position == picks.winner), None)
     test = winner.test if winner else {}
     random = (one.backbone for one, own in entries if own and one.weights == WeightsKind.RANDOM.value)
@@ -231,6 +252,7 @@ def _findings(
         unscored=tuple((one.backbone, one.status) for one, own in entries if own is None),
         found=found,
         random=tuple(sorted(random)),
-        test_f1=tuple(test.get(name, _NAN) for name in ("f1", "f1_low", "f1_high")),
+        test=tuple(test.get(f"{name}{end}", _NAN) for end in ("", "_low", "_high")),
+        f1=float(winner.val["f1"][0]) if winner else _NAN,
         ungrouped_f1=winner.ungrouped_f1 if winner else _NAN,
     )

@@ -1,6 +1,7 @@
 """The columns of a board, each written once: what it holds, where it stands, how it reads.
 
-The files for programs (CSV, JSON) have every column, in the order of ``COLUMNS``; new ones go to its end.
+The files for programs (CSV, JSON) have every column, in the order of ``COLUMNS``. New ones go behind
+``reason``, the last of those whose order is promised.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from benchmark.records import Outcome
-from benchmark.statistics import Assessment
+from benchmark.records import Float64, Outcome
+from benchmark.statistics import METRICS, Assessment, Metric
 
 # How the values of a column are read and shown, and what an empty cell holds. An interval stands beside
 # columns of its name and _low and _high; a speed is marked where the machine was too busy for a steady one.
@@ -53,6 +54,7 @@ class Scores:
     Attributes:
         found: all scored backbones, assessed.
         position: of this one in ``found``.
+        val: every metric on validation by name, float64 (3,): the mean over repeats and its interval.
         test: scores on the test part by metric, with ``f1_low`` and ``f1_high``; empty without a test part.
         threshold: of the decisions on the test part; nan where classes exclude each other.
         ungrouped_f1: F1 when related images may stand on both sides of a split; nan when not known.
@@ -60,6 +62,7 @@ class Scores:
 
     found: Assessment
     position: int
+    val: Mapping[str, Float64]
     test: Mapping[str, float]
     threshold: float
     ungrouped_f1: float
@@ -124,6 +127,7 @@ class Column:
         return copied.value if isinstance(copied, StrEnum) else self.blank if copied is None else copied
 
 
+_NONE = Surface.NONE
 _TABLES = Surface.TERMINAL | Surface.MARKDOWN | Surface.PAGE
 _SMALL = _TABLES | Surface.PHONE
 _TERMINAL = Surface.TERMINAL
@@ -150,7 +154,7 @@ def _tie(scores: Scores) -> int:
 
 
 def _spread(found: Assessment, position: int) -> float:
-    repeats = found.repeats_f1[position]
+    repeats = found.repeats[position]
     return float(np.std(repeats, ddof=1)) if len(repeats) > 1 else math.nan
 
 
@@ -159,13 +163,23 @@ def _found(get: Callable[[Assessment, int], float]) -> Callable[[Scores], float]
     return lambda scores: float(get(scores.found, scores.position))
 
 
-def _end(side: int) -> Callable[[Scores], float]:
-    return _found(lambda found, k: found.intervals[k, side])
+def _val(metric: Metric, shown: Surface = _NONE, compared: Surface = _NONE) -> tuple[Column, ...]:
+    """The columns of a metric on validation: ``val_<name>``, ``val_<name>_low``, ``val_<name>_high``."""
+
+    def value(end: int) -> Callable[[Scores], float]:
+        return lambda scores: float(scores.val[metric.name][end])
+
+    name, title = f"val_{metric.name}", f"val {metric.title} [95 %]"
+    meaning = f"{metric.title} on images that trained no head, mean over repeats: {metric.meaning}"
+    low, high = (f"{which} end of the 95 % interval of {name}" for which in ("lower", "upper"))
+    return (
+        Column(name, "interval", meaning, shown | compared, title, more_is_better=True, value=value(0)),
+        Column(f"{name}_low", "score", low, compared, value=value(1)),
+        Column(f"{name}_high", "score", high, compared, value=value(2)),
+    )
 
 
-def _test(
-    name: str, meaning: str, surfaces: Surface = Surface.NONE, title: str = "", priority: int = 0
-) -> Column:
+def _test(name: str, meaning: str, surfaces: Surface = _NONE, title: str = "", priority: int = 0) -> Column:
     def value(scores: Scores) -> float:
         return scores.test.get(name, math.nan)
 
@@ -178,7 +192,13 @@ def column(name: str) -> Column:
 
 
 COLUMNS = (
-    Column("rank", "whole", "place by F1, then size, then name", _SMALL | _COMPARE, value=_rank),
+    Column(
+        "rank",
+        "whole",
+        "place by val_f1 (or the metric that was asked for), then size, then name",
+        _SMALL | _COMPARE,
+        value=_rank,
+    ),
     Column("backbone", "text", "pretrained network; what follows an @ are its own weights", _SMALL),
     Column("family", "text", "networks of one design", _TERMINAL, priority=2),
     Column("source", "text", "collection that it comes from"),
@@ -192,17 +212,7 @@ COLUMNS = (
         "tie",
         value=_tie,
     ),
-    Column(
-        "val_f1",
-        "interval",
-        "F1 on images that trained no head, mean over repeats, with its 95 % interval",
-        _SMALL | _COMPARE,
-        "val F1 [95 %]",
-        more_is_better=True,
-        value=_found(lambda found, k: found.f1[k]),
-    ),
-    Column("val_f1_low", "score", "lower end of the interval of val_f1", _COMPARE, value=_end(0)),
-    Column("val_f1_high", "score", "upper end of the interval of val_f1", _COMPARE, value=_end(1)),
+    *_val(METRICS["f1"], _SMALL, _COMPARE),
     _test("f1", "F1 on the test part, which decided nothing", _SMALL | _COMPARE, "test F1", 12),
     _test("accuracy", "share of right answers on the test part", _COMPARE),
     _test("precision", "share of right ones in what was found in the test part", _BOTH, "precision", 8),
@@ -254,6 +264,12 @@ COLUMNS = (
     Column("images_embedded", "whole", "images that were run through it for this board"),
     Column("flops", "count", "operations for one image, multiply and add counted as two"),
     Column("notes", "text", "remarks: fallbacks, retries"),
+    *(each for name, metric in METRICS.items() if name != "f1" for each in _val(metric)),
+    *(
+        _test(name, f"{metric.meaning}, on the test part", title=f"test {metric.title}")
+        for name, metric in METRICS.items()
+        if name not in {"f1", "precision", "recall"}
+    ),
     Column(
         "val_f1_ungrouped",
         "score",

@@ -33,6 +33,7 @@ from benchmark.records import Average, Float64, Int64, Outcome, Task, Truth
 from benchmark.statistics import (
     DEFAULT_MARGIN,
     FAMILY_LEVEL,
+    METRICS,
     Mistakes,
     Pairs,
     Sample,
@@ -65,7 +66,8 @@ class SearchOptions:
         error: chance of dropping, over all rounds and backbones, one that would have been in the first tie
             group.
         margin: F1 that the winner may give away for being smaller.
-        average: of F1 over classes; None means the task's own.
+        metric: what decides, of ``METRICS``.
+        average: of it over classes; None means the task's own.
         seed: of the subsets.
     """
 
@@ -74,6 +76,7 @@ class SearchOptions:
     growth: float = 2.0
     error: float = 0.05
     margin: float = DEFAULT_MARGIN
+    metric: str = "f1"
     average: Average | None = None
     seed: int = 0
 
@@ -223,7 +226,7 @@ class PairwiseComparison:
     def losses(self) -> Float64:
         """What each F1 lacks to a backbone without mistakes, float64 (K,)."""
         nothing = np.zeros(self.sample.targets.shape[1])
-        return np.asarray(np.maximum(self.sample.f1(nothing, nothing) - self.comparison.f1, 0.0))
+        return np.asarray(np.maximum(self.sample.score(nothing, nothing) - self.comparison.score, 0.0))
 
 
 def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOptions) -> PairwiseComparison:
@@ -238,7 +241,8 @@ def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOption
         raise ArgumentError("a scored backbone without predictions", where=scored[0].backbone)
     rows = first.val_rows
     groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], default_average(truth.task, options.average), groups)
+    average, metric = default_average(truth.task, options.average), METRICS[options.metric]
+    sample = Sample.of(truth.targets[rows], average, groups, metric)
     mistakes = [_mistakes(outcome, rows, sample, truth.task) for outcome in scored]
     names = tuple(outcome.backbone for outcome in scored)
     return PairwiseComparison(names=names, sample=sample, comparison=compare_pairs(sample, mistakes))
@@ -296,10 +300,10 @@ def _behind(state: SearchState, truth: Truth, options: SearchOptions) -> list[Dr
 
 
 def _behind_reason(evidence: PairwiseComparison, position: int) -> str:
-    f1 = evidence.comparison.f1
+    score, title = evidence.comparison.score, evidence.sample.metric.title
     leader = int(np.argmax(evidence.comparison.statistics[:, position]))
     return (
-        f"unlikely to reach the leaders: F1 {f1[position]:.3f} against {f1[leader]:.3f} of "
+        f"unlikely to reach the leaders: {title} {score[position]:.3f} against {score[leader]:.3f} of "
         f"{evidence.names[leader]} on {len(evidence.sample.targets)} images"
     )
 
@@ -308,10 +312,9 @@ def _too_large(state: SearchState, gone: set[str], truth: Truth, options: Search
     safe = _smallest_safe(state, gone, truth, options)
     if safe is None:
         return []
-    reason = (
-        f"larger than {safe.backbone}, which gives away at most {options.margin:g} F1 to whatever larger "
-        "ones may still reach"
-    )
+    loss = f"{options.margin:g} {METRICS[options.metric].title}"
+    others = "whatever larger ones may still reach"
+    reason = f"larger than {safe.backbone}, which gives away at most {loss} to {others}"
     return [
         Dropped(
             backbone=name,

@@ -22,7 +22,8 @@ class Findings:
         unscored: (name, status) of backbones that were not scored.
         found: the scored ones; None when there is none.
         random: scored backbones with random weights.
-        test_f1: of the winner, with the ends of its interval; nan without a test part.
+        test: score of the winner on the test part, with the ends of its interval; nan without one.
+        f1: of the winner.
         ungrouped_f1: of the winner when related images stand on both sides; nan when not known.
     """
 
@@ -30,7 +31,8 @@ class Findings:
     unscored: tuple[tuple[str, Status], ...] = ()
     found: Assessment | None = None
     random: tuple[str, ...] = ()
-    test_f1: tuple[float, ...] = (math.nan,) * 3
+    test: tuple[float, ...] = (math.nan,) * 3
+    f1: float = math.nan
     ungrouped_f1: float = math.nan
 
 
@@ -73,10 +75,11 @@ def _class_units(findings: Findings, found: Assessment) -> list[tuple[str, int]]
 
 def _no_pick(findings: Findings, found: Assessment) -> list[str]:
     if found.is_at_chance:
+        chance = f"{found.sample.metric.title} {found.chance.max():.3f}"
         return [
             f"The labels look unrelated to the images: no backbone is shown to be better than "
-            f"{_guess(findings, found)} (F1 {found.chance.max():.3f}); the best reaches "
-            f"{found.f1.max():.3f}. No winner is named."
+            f"{_guess(findings, found)} ({chance}); the best reaches "
+            f"{found.score.max():.3f}. No winner is named."
         ]
     if found.is_too_few:
         grouped = findings.truth.groups is not None
@@ -140,24 +143,23 @@ def _guess(findings: Findings, found: Assessment) -> str:
 
 
 def _test(findings: Findings, found: Assessment) -> list[str]:
-    if found.picks is None or math.isnan(findings.test_f1[0]):
+    if found.picks is None or math.isnan(findings.test[0]):
         return []
-    value, low, high = (f"{each:.3f}" for each in findings.test_f1)
-    name = found.names[found.picks.winner]
-    return [f"On the test part, scored once, {name} reaches F1 {value} [{low}, {high}]."]
+    value, low, high = (f"{each:.3f}" for each in findings.test)
+    name, title = found.names[found.picks.winner], found.sample.metric.title
+    return [f"On the test part, scored once, {name} reaches {title} {value} [{low}, {high}]."]
 
 
 def _leakage(findings: Findings, found: Assessment) -> list[str]:
     if found.picks is None:
         return []
-    own = float(found.f1[found.picks.winner])
-    flattery = findings.ungrouped_f1 - own
+    flattery = findings.ungrouped_f1 - findings.f1
     if math.isnan(flattery) or abs(flattery) < _UNGROUPED_DIFFERS:
         return []
     direction = "flatters" if flattery > 0 else "understates"
     return [
         f"Splitting related images at random {direction}: {found.names[found.picks.winner]} would show F1 "
-        f"{findings.ungrouped_f1:.3f} instead of {own:.3f}."
+        f"{findings.ungrouped_f1:.3f} instead of {findings.f1:.3f}."
     ]
 
 

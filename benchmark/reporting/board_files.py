@@ -15,6 +15,7 @@ from benchmark.errors import DataError
 from benchmark.ranking import Surface, column
 from benchmark.records import Leaderboard
 from benchmark.reporting.formats import display, missing, safe_cell, shown_columns, text
+from benchmark.statistics import METRICS
 from benchmark.storage import parse_json, read_small
 
 _SCHEMA = 1
@@ -40,6 +41,7 @@ def json_bytes(board: Leaderboard) -> bytes:
     content = {
         "schema": _SCHEMA,
         "winner": board.winner,
+        **({} if board.metric == "f1" else {"metric": board.metric}),
         "loss_bound": json_value(board.loss_bound),
         "summary": text(board.summary),
         "statements": [text(line) for line in board.statements],
@@ -73,7 +75,7 @@ def markdown_bytes(board: Leaderboard) -> bytes:
         lines += [_escaped(board.summary), ""]
     lines += [f"> **Note:** {_escaped(note)}\n" for note in board.notes]
     scored = [row for row in board.rows if not missing(row.get("rank"))]
-    columns = shown_columns(scored, Surface.MARKDOWN)
+    columns = shown_columns(board, scored, Surface.MARKDOWN)
     lines.append("| " + " | ".join(each.heading for each in columns) + " |")
     lines.append("|" + "|".join(" ---: " if each.is_number else " --- " for each in columns) + "|")
     lines += ["| " + " | ".join(_escaped(display(row, each)) for each in columns) + " |" for row in scored]
@@ -130,6 +132,9 @@ def _from_json(content: str) -> Leaderboard:
     if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
         raise ValueError(f"columns {', '.join(columns)}")
     rows = tuple({name: _typed(name, row[name]) for name in columns} for row in stored["rows"])
+    metric = stored.get("metric", "f1")
+    if metric not in METRICS:
+        raise ValueError(f"ranked by {metric}")
     return Leaderboard(
         columns=columns,
         rows=rows,
@@ -138,6 +143,7 @@ def _from_json(content: str) -> Leaderboard:
         statements=_texts(stored["statements"]),
         notes=_texts(stored["notes"]),
         summary=str(stored.get("summary", "")),
+        metric=metric,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from benchmark.cells import figure, printable
 from benchmark.cells import safe_cell as safe_text
 from benchmark.ranking import COLUMNS, Column, Surface
+from benchmark.records import Leaderboard
 
 
 def missing(value: object) -> bool:
@@ -107,10 +108,12 @@ def display(row: Mapping[str, Any], column: Column) -> str:
     return f"{shown} (noisy)" if is_noisy else shown
 
 
-def shown_columns(rows: Sequence[Mapping[str, Any]], surface: Surface) -> list[Column]:
-    """The columns of a surface that have something to show for these rows."""
+def shown_columns(board: Leaderboard, rows: Sequence[Mapping[str, Any]], surface: Surface) -> list[Column]:
+    """The columns of a surface, and what ranks the board, that have something to show for these rows."""
+    ranking = {f"val_{board.metric}", f"test_{board.metric}"}
     return [
         column
         for column in COLUMNS
-        if surface in column.surfaces and any(display(row, column) for row in rows)
+        if (surface in column.surfaces or column.name in ranking)
+        and any(display(row, column) for row in rows)
     ]

@@ -14,6 +14,7 @@ from benchmark.records import Leaderboard, Rejected
 from benchmark.reporting.board_files import columns_of
 from benchmark.reporting.formats import display, missing, number, score, shown_columns, text
 from benchmark.reporting.plots import Plot
+from benchmark.statistics import METRICS
 
 _REJECTED_SHOWN = 200
 
@@ -49,7 +50,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         lstrip_blocks=True,
     )
     scored = [row for row in board.rows if not missing(row.get("rank"))]
-    columns = shown_columns(scored, Surface.PAGE)
+    columns = shown_columns(board, scored, Surface.PAGE)
     page = environment.get_template("board.html.jinja").render(
         title=text(extras.title),
         winner=_winner(board, scored),
@@ -57,7 +58,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         notes=[text(note) for note in board.notes],
         statements=[text(statement) for statement in board.statements],
         columns=[(each, _class(each)) for each in columns],
-        rows=[_cells(row, columns, scored, board.winner) for row in scored],
+        rows=[_cells(row, columns, scored, board) for row in scored],
         left_out=[
             {key: text(row.get(key)) for key in ("backbone", "status", "reason")}
             for row in board.rows
@@ -82,8 +83,9 @@ def _winner(board: Leaderboard, scored: Sequence[Mapping[str, Any]]) -> dict[str
     return {
         "name": text(row["backbone"]),
         "lead": "Winner:",
-        "f1": display(row, column("val_f1")),
-        "test": display(row, column("test_f1")),
+        "metric": METRICS[board.metric].title,
+        "score": display(row, column(f"val_{board.metric}")),
+        "test": display(row, column(f"test_{board.metric}")),
         "size": display(row, column("size_bytes")),
         "loss": "" if math.isnan(board.loss_bound) else score(board.loss_bound),
     }
@@ -94,22 +96,19 @@ def _plain(value: object) -> str:
 
 
 def _cells(
-    row: Mapping[str, Any], columns: Sequence[Column], scored: Sequence[Mapping[str, Any]], winner: str | None
+    row: Mapping[str, Any], columns: Sequence[Column], scored: Sequence[Mapping[str, Any]], board: Leaderboard
 ) -> dict[str, Any]:
     """One table row: shown text, sort value and the drawing of the interval."""
-    ends = [number(other, column) for other in scored for column in ("val_f1_low", "val_f1_high", "val_f1")]
-    known = [value for value in ends if not math.isnan(value)] or [0.0, 1.0]
-    low, span = min(known), max(max(known) - min(known), 1e-9)
-    value, left, right = (number(row, column) for column in ("val_f1", "val_f1_low", "val_f1_high"))
-    bar = None
-    if not any(map(math.isnan, (value, left, right))):
-        bar = [f"{100 * (place - low) / span:.2f}" for place in (left, value, right)]
+    ends = (f"val_{board.metric}_low", f"val_{board.metric}", f"val_{board.metric}_high")
+    known = [value for other in scored for end in ends if not math.isnan(value := number(other, end))]
+    low, span = min(known, default=0.0), max(max(known, default=1.0) - min(known, default=0.0), 1e-9)
+    drawn = [f"{100 * (number(row, end) - low) / span:.2f}" for end in ends]
     return {
-        "winner": row["backbone"] == winner,
+        "winner": row["backbone"] == board.winner,
         "first": row.get("tie_group") == scored[0].get("tie_group"),
-        "bar": bar,
-        "interval": display(row, column("val_f1"))[5:].strip(),
-        "cells": [(each.name, _class(each), display(row, each), _sort_value(row, each)) for each in columns],
+        "bar": None if any(math.isnan(number(row, end)) for end in ends) else drawn,
+        "barred": ends[1],
+        "cells": [(each, _class(each), display(row, each), _sort_value(row, each)) for each in columns],
     }
 
 

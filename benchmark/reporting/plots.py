@@ -14,6 +14,7 @@ import numpy as np
 from benchmark.records import Leaderboard, Outcome
 from benchmark.reporting.formats import megabytes, missing, number
 from benchmark.reporting.label_places import place_labels
+from benchmark.statistics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,8 +75,8 @@ def plot_makers(
     curves = {name: curves[name] for name in names if name in curves}
     ranked = list(curves)
     makers: list[Callable[[], Plot]] = [
-        partial(_size_plot, rows, board.winner),
-        partial(_interval_plot, rows, board.winner),
+        partial(_size_plot, rows, board),
+        partial(_interval_plot, rows, board),
     ]
     if ranked:
         makers += [
@@ -121,32 +122,34 @@ def _png(figure: Figure) -> bytes:
 # --- F1 against size ------------------------------------------------------------------------------------
 
 
-def _size_plot(rows: Sequence[Mapping[str, Any]], winner: str | None) -> Plot:
+def _size_plot(rows: Sequence[Mapping[str, Any]], board: Leaderboard) -> Plot:
+    winner, value, title = board.winner, f"val_{board.metric}", METRICS[board.metric].title
     figure, axes = _figure(9.5, 6.2)
     first = _first_group(rows)
     axes.set_xscale("log")
     for row in sorted(rows, key=lambda row: row["backbone"] == winner):
-        _size_point(axes, row, first, winner)
+        _size_point(axes, row, first, board)
     _size_axes(axes, rows)
-    points = [(number(row, "size_bytes"), number(row, "val_f1")) for row in rows]
-    wanted = _worth_a_name(rows, first, winner)
-    bars = [_interval(row) for row in rows]
+    axes.set_ylabel(f"validation {title}", color=_INK)
+    points = [(number(row, "size_bytes"), number(row, value)) for row in rows]
+    wanted = _worth_a_name(rows, first, board)
+    bars = [_interval(row, value) for row in rows]
     place_labels(axes, points, bars, {position: str(rows[position]["backbone"]) for position in wanted})
     _size_legend(axes, len(first), len(rows))
     caption = (
-        "Up is better, left is smaller. Bars are 95 % intervals of the validation F1. Blue backbones cannot "
-        "be told apart from the best on this data; the green star is the winner."
+        f"Up is better, left is smaller. Bars are 95 % intervals of the validation {title}. Blue backbones "
+        "cannot be told apart from the best on this data; the green star is the winner."
     )
     if len(wanted) < len(rows):
         caption += " Names stand where they fit, the ranks plot below names every backbone."
-    return Plot(name="f1_vs_size", title="F1 against size", caption=caption, png=_png(figure))
+    return Plot(name="f1_vs_size", title=f"{title} against size", caption=caption, png=_png(figure))
 
 
-def _size_point(axes: Axes, row: Mapping[str, Any], first: set[str], winner: str | None) -> None:
-    name = str(row["backbone"])
+def _size_point(axes: Axes, row: Mapping[str, Any], first: set[str], board: Leaderboard) -> None:
+    name, winner = str(row["backbone"]), board.winner
     colour = _WINNER if name == winner else _FIRST_GROUP if name in first else _LATER
-    size, value = number(row, "size_bytes"), number(row, "val_f1")
-    low, high = _interval(row)
+    size, value = number(row, "size_bytes"), number(row, f"val_{board.metric}")
+    low, high = _interval(row, f"val_{board.metric}")
     axes.errorbar(
         size,
         value,
@@ -161,9 +164,9 @@ def _size_point(axes: Axes, row: Mapping[str, Any], first: set[str], winner: str
     )
 
 
-def _interval(row: Mapping[str, Any]) -> tuple[float, float]:
+def _interval(row: Mapping[str, Any], column: str) -> tuple[float, float]:
     """The interval's ends, the value itself where there is none."""
-    value, low, high = (number(row, column) for column in ("val_f1", "val_f1_low", "val_f1_high"))
+    value, low, high = (number(row, f"{column}{end}") for end in ("", "_low", "_high"))
     return (value if math.isnan(low) else min(low, value)), (value if math.isnan(high) else max(high, value))
 
 
@@ -175,21 +178,21 @@ def _size_axes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xticks(ticks, [megabytes(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("size of backbone and head, float32 (logarithmic)", color=_INK)
-    axes.set_ylabel("validation F1", color=_INK)
 
 
-def _worth_a_name(rows: Sequence[Mapping[str, Any]], first: set[str], winner: str | None) -> list[int]:
+def _worth_a_name(rows: Sequence[Mapping[str, Any]], first: set[str], board: Leaderboard) -> list[int]:
     """Positions to label, the most important first: winner, first group, those that no smaller one beats."""
+    value = f"val_{board.metric}"
     best = -math.inf
     front = set()
-    for row in sorted(rows, key=lambda row: (number(row, "size_bytes"), -number(row, "val_f1"))):
-        if number(row, "val_f1") > best:
-            best = number(row, "val_f1")
+    for row in sorted(rows, key=lambda row: (number(row, "size_bytes"), -number(row, value))):
+        if number(row, value) > best:
+            best = number(row, value)
             front.add(row["backbone"])
     order = sorted(
         range(len(rows)),
         key=lambda position: (
-            rows[position]["backbone"] != winner,
+            rows[position]["backbone"] != board.winner,
             rows[position]["backbone"] not in front,
             rows[position]["backbone"] not in first,
             position,
@@ -219,32 +222,35 @@ def _size_legend(axes: Axes, first: int, total: int) -> None:
 # --- intervals in rank order ----------------------------------------------------------------------------
 
 
-def _interval_plot(rows: Sequence[Mapping[str, Any]], winner: str | None) -> Plot:
+def _interval_plot(rows: Sequence[Mapping[str, Any]], board: Leaderboard) -> Plot:
+    winner, title = board.winner, METRICS[board.metric].title
+    value, test = f"val_{board.metric}", f"test_{board.metric}"
     figure, axes = _figure(9.5, 1.4 + 0.25 * len(rows))
     first = _first_group(rows)
     _shade_ties(axes, rows, first)
     for position, row in enumerate(rows):
         name = str(row["backbone"])
         colour = _WINNER if name == winner else _FIRST_GROUP if name in first else _LATER
-        low, high = _interval(row)
+        low, high = _interval(row, value)
         axes.plot([low, high], [position, position], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.plot(number(row, "val_f1"), position, "o", color=colour, markersize=6)
-        axes.plot(number(row, "test_f1"), position, "D", mfc="white", mec=_INK, markersize=4.2, mew=0.9)
+        axes.plot(number(row, value), position, "o", color=colour, markersize=6)
+        axes.plot(number(row, test), position, "D", mfc="white", mec=_INK, markersize=4.2, mew=0.9)
     labels = [f"{row['backbone']}  {int(row['rank'])}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row["backbone"] == winner else "normal")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("F1", color=_INK)
+    axes.set_xlabel(title, color=_INK)
     axes.xaxis.set_label_position("bottom")
-    _interval_legend(axes, any(not math.isnan(number(row, "test_f1")) for row in rows))
+    has_test = any(not math.isnan(number(row, test)) for row in rows)
+    _interval_legend(axes, f"test {title}" if has_test else "")
     return Plot(
         name="ranks",
         title="Ranks and what is behind them",
-        caption="One line per backbone in rank order. Dots and bars: validation F1 with its 95 % interval. "
-        "Shaded: backbones that cannot be told from the best. Diamonds: F1 on the test part, which decided "
-        "nothing.",
+        caption=f"One line per backbone in rank order. Dots and bars: validation {title} with its 95 % "
+        "interval. Shaded: backbones that cannot be told from the best. Diamonds: "
+        f"{title} on the test part, which decided nothing.",
         png=_png(figure),
     )
 
@@ -255,7 +261,7 @@ def _shade_ties(axes: Axes, rows: Sequence[Mapping[str, Any]], first: set[str]) 
             axes.axhspan(position - 0.5, position + 0.5, color="#e8f1fd", zorder=0)
 
 
-def _interval_legend(axes: Axes, has_test: bool) -> None:
+def _interval_legend(axes: Axes, test: str) -> None:
     from matplotlib.lines import Line2D
 
     marks = [
@@ -263,8 +269,8 @@ def _interval_legend(axes: Axes, has_test: bool) -> None:
         Line2D([], [], marker="o", color=_FIRST_GROUP, label="cannot be told apart from the best"),
         Line2D([], [], marker="o", color=_LATER, label="behind"),
     ]
-    if has_test:
-        marks.append(Line2D([], [], marker="D", linestyle="", mfc="white", mec=_INK, label="test F1"))
+    if test:
+        marks.append(Line2D([], [], marker="D", linestyle="", mfc="white", mec=_INK, label=test))
     axes.legend(
         handles=marks, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, frameon=False, fontsize=9
     )

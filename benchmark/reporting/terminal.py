@@ -42,7 +42,7 @@ class BoardTable:
             yield Text()
         scored = [row for row in self.board.rows if not missing(row.get("rank"))]
         if scored:
-            yield _ranked(scored, self.board.winner, options.max_width)
+            yield _ranked(self.board, scored, options.max_width)
         left_out = [row for row in self.board.rows if missing(row.get("rank"))]
         if left_out:
             yield Text()
@@ -58,14 +58,14 @@ def board_table(board: Leaderboard) -> RenderableType:
     return BoardTable(board)
 
 
-def _ranked(rows: Sequence[Mapping[str, Any]], winner: str | None, width: int) -> Table:
+def _ranked(board: Leaderboard, rows: Sequence[Mapping[str, Any]], width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     cells = {
         column: [_short(display(row, column)) for row in rows]
-        for column in shown_columns(rows, Surface.TERMINAL)
+        for column in shown_columns(board, rows, Surface.TERMINAL)
     }
     columns = fitting_columns(cells, width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
@@ -74,7 +74,7 @@ def _ranked(rows: Sequence[Mapping[str, Any]], winner: str | None, width: int) -
     for position, row in enumerate(rows):
         table.add_row(
             *(Text(cells[column][position]) for column in columns),
-            style="bold green" if row.get("backbone") == winner else "",
+            style="bold green" if row.get("backbone") == board.winner else "",
         )
     return table
 

@@ -13,6 +13,8 @@ from benchmark.statistics.assessment import (
 )
 from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval
 from benchmark.statistics.metrics import (
+    METRICS,
+    Metric,
     accuracy,
     best_threshold,
     class_f1,
@@ -27,7 +29,7 @@ from benchmark.statistics.metrics import (
     scored_class_names,
     scores,
 )
-from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics.resampling import Mistakes, Sample, estimates, resample
 from benchmark.statistics.sentences import listed, sentences, units_of
 from benchmark.statistics.ties import (
     FAMILY_LEVEL,
@@ -46,10 +48,12 @@ __all__ = [
     "DEFAULT_MARGIN",
     "FAMILY_LEVEL",
     "FEWEST_PER_CLASS",
+    "METRICS",
     "PAIR_QUANTILE",
     "Assessment",
     "Comparison",
     "Interval",
+    "Metric",
     "Mistakes",
     "Pairs",
     "Sample",
@@ -66,6 +70,7 @@ __all__ = [
     "count",
     "decide",
     "default_average",
+    "estimates",
     "f1",
     "f1_interval",
     "f1_of_counts",

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.records import Float64, Int64
-from benchmark.statistics.metrics import Counts, f1_of_counts
-from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics.metrics import Counts
+from benchmark.statistics.resampling import Mistakes, Sample, estimates
 from benchmark.statistics.ties import Pairs, TieGroup, above, compare_pairs, losses, tie_groups
 
 DEFAULT_MARGIN = 0.02
@@ -45,8 +45,8 @@ class Assessment:
         names: of the classifiers.
         sizes: float64 (K,) bytes or any other price; equal where it is not known.
         margin: F1 that may be given away for a smaller one.
-        repeats_f1: F1 of each repeat, K arrays float64 (R,).
-        intervals: float64 (K, 2) central 95 % intervals of ``f1``, as a statement about these decisions.
+        repeats: F1 of each repeat, K arrays float64 (R,).
+        intervals: float64 (K, 2) central 95 % intervals of ``score``, as a statement about these decisions.
         pairs: all pairwise comparisons.
         groups: tie groups, best first.
         losses: float64 (K, 3) F1 that each gives away to the best: estimate, low and high end at 95 %, all
@@ -61,7 +61,7 @@ class Assessment:
     names: tuple[str, ...]
     sizes: Float64
     margin: float
-    repeats_f1: tuple[Float64, ...]
+    repeats: tuple[Float64, ...]
     intervals: Float64
     pairs: Pairs
     groups: tuple[TieGroup, ...]
@@ -72,9 +72,9 @@ class Assessment:
     picks: Picks | None
 
     @property
-    def f1(self) -> Float64:
-        """F1, the mean over repeats, float64 (K,)."""
-        return self.pairs.f1
+    def score(self) -> Float64:
+        """F1, or what else the sample is scored by, the mean over repeats, float64 (K,)."""
+        return self.pairs.score
 
     @property
     def loss_bounds(self) -> Float64:
@@ -122,23 +122,22 @@ def assess(
         seed: of the draws.
     """
     pairs = compare_pairs(sample, mistakes)
-    ends = resample(sample, mistakes, resamples=resamples, seed=seed).intervals(level)
-    chance = np.array([chance_f1(sample, each) for each in mistakes])
+    chance = np.array([chance_score(sample, each) for each in mistakes])
     prices = np.ones(len(names)) if sizes is None else np.asarray(sizes, np.float64)
     found = Assessment(
         sample=sample,
         names=tuple(names),
         sizes=prices,
         margin=margin,
-        repeats_f1=tuple(each.f1(sample) for each in mistakes),
-        intervals=np.stack([np.minimum(ends[:, 0], pairs.f1), np.maximum(ends[:, 1], pairs.f1)], -1),
+        repeats=tuple(each.score(sample) for each in mistakes),
+        intervals=estimates(sample, mistakes, level=level, resamples=resamples, seed=seed)[:, 1:],
         pairs=pairs,
         groups=tie_groups(pairs, seed=seed),
         losses=losses(pairs, seed=seed),
         chance=chance,
         beats_chance=tuple(above(pairs, chance, seed=seed).tolist()),
         order=np.array(
-            sorted(range(len(names)), key=lambda k: (-pairs.f1[k], prices[k], names[k])), np.int64
+            sorted(range(len(names)), key=lambda k: (-pairs.score[k], prices[k], names[k])), np.int64
         ),
         picks=None,
     )
@@ -150,26 +149,26 @@ def _with_picks(found: Assessment) -> Assessment:
     within = [k for k in found.order.tolist() if found.loss_bounds[k] <= found.margin]
     # Among equally small ones the first in order, that is the best, stays.
     winner = min(within, key=lambda k: found.sizes[k], default=best)
-    return replace(found, picks=Picks(best=best, winner=winner, value=knee(found.f1, found.sizes)))
+    return replace(found, picks=Picks(best=best, winner=winner, value=knee(found.score, found.sizes)))
 
 
-def knee(f1: Float64, sizes: Float64) -> int | None:
+def knee(score: Float64, sizes: Float64) -> int | None:
     """The point of the front of F1 over the logarithm of size that lies farthest above its chord.
 
     That is the knee of Satopää, Albrecht, Irwin and Raghavan (Finding a "Kneedle" in a Haystack, 2011)
     without smoothing. None for a front of fewer than three points, or one that bends nowhere upwards.
 
     Args:
-        f1: float64 (K,).
+        score: float64 (K,).
         sizes: float64 (K,), above 0.
     """
     front: list[int] = []
-    for k in sorted(range(len(f1)), key=lambda k: (sizes[k], -f1[k])):
-        if not front or f1[k] > f1[front[-1]]:
+    for k in sorted(range(len(score)), key=lambda k: (sizes[k], -score[k])):
+        if not front or score[k] > score[front[-1]]:
             front.append(k)
     if len(front) < 3:
         return None
-    price, value = np.log(sizes[front]), f1[front]
+    price, value = np.log(sizes[front]), score[front]
     rise = (value - value[0]) / (value[-1] - value[0]) - (price - price[0]) / (price[-1] - price[0])
     return front[int(rise.argmax())] if rise.max() > 0 else None
 
@@ -188,11 +187,11 @@ def fewest_units(sample: Sample) -> int:
     return int(units[units > 0].min(initial=len(sample.units)))
 
 
-def chance_f1(sample: Sample, mistakes: Mistakes) -> float:
-    """The best F1 that needs no look at the images.
+def chance_score(sample: Sample, mistakes: Mistakes) -> float:
+    """The best score that needs no look at the images.
 
     That is a constant answer, each class alone or all labels together, or this classifier's own decisions
-    dealt out at random, for whose F1 their expected counts stand.
+    dealt out at random, for whose score their expected counts stand.
     """
     positives, total = sample.positives, len(sample.targets)
     answers = np.vstack([np.eye(len(positives)), np.ones(len(positives))])
@@ -207,4 +206,4 @@ def chance_f1(sample: Sample, mistakes: Mistakes) -> float:
         fn=(1 - shares) * positives,
         tn=(1 - shares) * sample.negatives,
     )
-    return float(f1_of_counts(counts, sample.average).max())
+    return float(sample.metric.of_counts(counts, sample.average).max())

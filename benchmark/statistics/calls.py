@@ -11,7 +11,7 @@ import numpy.typing as npt
 from benchmark.errors import ArgumentError
 from benchmark.records import Average, Bool, Float64, Int64
 from benchmark.statistics.assessment import DEFAULT_MARGIN, assess
-from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics.resampling import Mistakes, Sample, estimates
 from benchmark.statistics.sentences import sentences
 
 
@@ -83,9 +83,8 @@ def f1_interval(
     if not 0 < level < 1:
         raise ArgumentError("not a level", where="level", expected="between 0 and 1", got=level)
     sample, (found,) = _sample(targets, [decisions], average, groups)
-    value = float(found.f1(sample).mean())
-    low, high = resample(sample, [found], seed=seed).intervals(level)[0].tolist()
-    return Interval(value=value, low=min(low, value), high=max(high, value))
+    value, low, high = estimates(sample, [found], level=level, seed=seed)[0].tolist()
+    return Interval(value=value, low=low, high=high)
 
 
 def compare(
@@ -137,7 +136,7 @@ def compare(
     return Comparison(
         intervals={
             name: Interval(value=float(value), low=float(low), high=float(high))
-            for name, value, (low, high) in zip(names, found.f1, found.intervals, strict=True)
+            for name, value, (low, high) in zip(names, found.score, found.intervals, strict=True)
         },
         tie_groups=tuple(
             tuple(names[k] for k in sorted(group.members.tolist(), key=order.__getitem__))

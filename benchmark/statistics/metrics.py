@@ -167,6 +167,58 @@ def f1_of_counts(counts: Counts, average: Average) -> Float64:
     return averaged(class_f1, counts, average)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A score of decisions that backbones can be ranked by: 0 to 1, the higher the better.
+
+    It takes weighted numbers of images, and everything else follows from that: its interval from resampled
+    numbers, what a mistake costs (for ties and loss bounds) from half a mistake more and half a mistake less.
+
+    Attributes:
+        name: of its columns, ``val_<name>`` and ``test_<name>``.
+        title: in headings and sentences.
+        meaning: in one clause.
+        of_counts: float64 (...) of counts (..., C) and the average over classes that was asked for.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    of_counts: Callable[[Counts, Average], Float64]
+
+
+F1 = Metric(
+    name="f1",
+    title="F1",
+    meaning="harmonic mean of precision and recall",
+    of_counts=f1_of_counts,
+)
+METRICS = {
+    metric.name: metric
+    for metric in (
+        F1,
+        Metric(
+            name="precision",
+            title="precision",
+            meaning="share of right ones in what was found",
+            of_counts=lambda counts, average: averaged(class_precision, counts, average),
+        ),
+        Metric(
+            name="recall",
+            title="recall",
+            meaning="share found of what there is to find",
+            of_counts=lambda counts, average: averaged(class_recall, counts, average),
+        ),
+        Metric(
+            name="balanced_accuracy",
+            title="balanced accuracy",
+            meaning="mean recall of the classes, however rare",
+            of_counts=lambda counts, average: averaged(class_recall, counts, Average.MACRO),
+        ),
+    )
+}
+
+
 def f1(
     decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
 ) -> Float64:
@@ -179,20 +231,6 @@ def f1(
         weights: (N,) images' weights, or None.
     """
     return f1_of_counts(count(decided, targets, weights), average)
-
-
-def precision(
-    decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
-) -> Float64:
-    """Precision, with the arguments and shapes of ``f1``."""
-    return averaged(class_precision, count(decided, targets, weights), average)
-
-
-def recall(
-    decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
-) -> Float64:
-    """Recall, with the arguments and shapes of ``f1``."""
-    return averaged(class_recall, count(decided, targets, weights), average)
 
 
 def accuracy(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Float64:
@@ -227,18 +265,14 @@ def scores(decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average) -> 
     Args:
         decided: bool (N, C).
         targets: (N, C) of 0 and 1.
-        average: over classes, for f1, precision and recall.
+        average: over classes.
 
     Returns:
-        ``f1``, ``accuracy``, ``precision``, ``recall``.
+        Every metric by its name, and ``accuracy``.
     """
     counts = count(decided, targets)
-    return {
-        "f1": float(f1_of_counts(counts, average)),
-        "accuracy": float(accuracy(decided, targets)),
-        "precision": float(averaged(class_precision, counts, average)),
-        "recall": float(averaged(class_recall, counts, average)),
-    }
+    found = {name: float(metric.of_counts(counts, average)) for name, metric in METRICS.items()}
+    return {"f1": found["f1"], "accuracy": float(accuracy(decided, targets)), **found}
 
 
 def best_threshold(

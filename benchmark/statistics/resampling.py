@@ -13,7 +13,7 @@ procedures, Biometrics 2015). So a perfect sample has an interval, and equal bac
 
 F1 of few images is biased (a ratio), and resamples of a biased estimate are biased once more: twice the bias
 that the resamples show is taken off both ends (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-chapters 10 and 14). docs/statistics.md has the simulations.
+chapters 10 and 14). docs/statistics.md has the simulations. What is said of F1 here is done for every metric.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from benchmark.errors import ArgumentError
 from benchmark.records import Average, Bool, Float64, Int64
-from benchmark.statistics.metrics import Counts, f1_of_counts
+from benchmark.statistics.metrics import F1, Counts, Metric
 
 _UNITS_PER_BLOCK = 2048
 _ACCUMULATOR_BYTES = 256 * 2**20
@@ -43,19 +43,23 @@ class Sample:
     Attributes:
         targets: bool (V, C) as ``Truth.targets`` at the validated rows; C = 1 for two classes.
         units: int64 (V,) what is drawn together, numbered 0..U-1: images, or groups where there are groups.
-        average: of F1 over classes.
+        average: over classes.
+        metric: what decisions are scored by.
     """
 
     targets: Bool
     units: Int64
     average: Average
+    metric: Metric = F1
 
     @classmethod
-    def of(cls, targets: npt.ArrayLike, average: Average, groups: Int64 | None = None) -> Sample:
+    def of(
+        cls, targets: npt.ArrayLike, average: Average, groups: Int64 | None = None, metric: Metric = F1
+    ) -> Sample:
         """The sample of targets (V, C), 0 and 1, with group numbers int64 (V,) or None."""
         true = np.asarray(targets) > 0.5
         numbers = np.arange(len(true)) if groups is None else np.unique(groups, return_inverse=True)[1]
-        return cls(targets=true, units=numbers.astype(np.int64), average=average)
+        return cls(targets=true, units=numbers.astype(np.int64), average=average, metric=metric)
 
     @property
     def unit_count(self) -> int:
@@ -91,10 +95,10 @@ class Sample:
         )
         return np.concatenate([np.diff(true.indptr), self.unit_count - wholly_true]).astype(np.float64)
 
-    def f1(self, missed: Float64, alarms: Float64) -> Float64:
-        """F1 (...) of missed true images (..., C) and false alarms (..., C), class sizes as they are."""
+    def score(self, missed: Float64, alarms: Float64) -> Float64:
+        """The metric (...) of missed images and false alarms (..., C), class sizes as they are."""
         counts = Counts(tp=self.positives - missed, fp=alarms, fn=missed, tn=self.negatives - alarms)
-        return f1_of_counts(counts, self.average)
+        return self.metric.of_counts(counts, self.average)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,20 +141,20 @@ class Mistakes:
         """Missed images and false alarms, float64 (2, R, C)."""
         return np.asarray(self.by_unit.sum(1), np.float64).reshape(2, self.repeats, -1)
 
-    def f1(self, sample: Sample) -> Float64:
-        """F1 of each repeat, float64 (R,)."""
+    def score(self, sample: Sample) -> Float64:
+        """The metric of each repeat, float64 (R,)."""
         missed, alarms = self.totals
-        return sample.f1(missed, alarms)
+        return sample.score(missed, alarms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resampled:
-    """Bootstrap F1, the mean over repeats, of K backbones in B resamples.
+    """Bootstrap scores, the mean over repeats, of K backbones in B resamples.
 
     Attributes:
         low: float64 (B, K) with the extra images mostly wrong: read lower ends from it.
         high: float64 (B, K) with the extra images mostly right: read upper ends from it.
-        bias: float64 (K,) mean of the resamples without extra images, less the F1 of the sample itself.
+        bias: float64 (K,) mean of the resamples without extra images, less the score of the sample itself.
     """
 
     low: Float64
@@ -178,7 +182,7 @@ def resample(
         seed: of the draws.
 
     Returns:
-        The resampled F1.
+        The resampled scores.
     """
     weights = _Weights(sample, resamples, seed)
     low, high = np.zeros((resamples, len(mistakes))), np.zeros((resamples, len(mistakes)))
@@ -187,9 +191,31 @@ def resample(
         totals, *sums = weights.sums([mistakes[k].by_unit for k in batch])
         for k, summed in zip(batch, sums, strict=True):
             by_repeat = summed.reshape(resamples, 2, mistakes[k].repeats, -1)
-            low[:, k], high[:, k], plain = weights.f1(by_repeat, totals)
-            bias[k] = plain.mean() - mistakes[k].f1(sample).mean()
+            low[:, k], high[:, k], plain = weights.scores(by_repeat, totals)
+            bias[k] = plain.mean() - mistakes[k].score(sample).mean()
     return Resampled(low=low, high=high, bias=bias)
+
+
+def estimates(
+    sample: Sample,
+    mistakes: Sequence[Mistakes],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Float64:
+    """Scores with their intervals, float64 (K, 3): the mean over repeats, the low and the high end.
+
+    Args:
+        sample: the images.
+        mistakes: of K backbones.
+        level: of the intervals.
+        resamples: of the bootstrap.
+        seed: of the draws.
+    """
+    score = np.array([each.score(sample).mean() for each in mistakes])
+    low, high = resample(sample, mistakes, resamples=resamples, seed=seed).intervals(level).T
+    return np.stack([score, np.minimum(low, score), np.maximum(high, score)], -1)
 
 
 def _batches(mistakes: Sequence[Mistakes], resamples: int) -> Iterator[range]:
@@ -202,7 +228,7 @@ def _batches(mistakes: Sequence[Mistakes], resamples: int) -> Iterator[range]:
 
 
 class _Weights:
-    """The weights of a sample's units, drawn by block, and what they make of F1."""
+    """The weights of a sample's units, drawn by block, and what they make of a score."""
 
     def __init__(self, sample: Sample, resamples: int, seed: int) -> None:
         from scipy.sparse import csr_array
@@ -235,8 +261,8 @@ class _Weights:
         true, images, *rest = (total.T for total in sums)
         return [np.hstack([true, images - true]), *rest]
 
-    def f1(self, sums: Float64, totals: Float64) -> tuple[Float64, Float64, Float64]:
-        """Mean F1 over repeats, float64 (B,): extra images mostly wrong, mostly right, and without them.
+    def scores(self, sums: Float64, totals: Float64) -> tuple[Float64, Float64, Float64]:
+        """Mean score over repeats, float64 (B,): extra images mostly wrong, mostly right, and without them.
 
         Args:
             sums: float64 (B, 2, R, C) weighted mistakes.
@@ -252,13 +278,13 @@ class _Weights:
         drawn = totals.reshape(shape)
         sides = drawn + wrong + low_wrong + right
         return (
-            self._mean_f1(sums + wrong + low_wrong, sides),
-            self._mean_f1(sums + wrong, sides),
-            self._mean_f1(sums, drawn),
+            self._mean_score(sums + wrong + low_wrong, sides),
+            self._mean_score(sums + wrong, sides),
+            self._mean_score(sums, drawn),
         )
 
-    def _mean_f1(self, mistakes: Float64, sides: Float64) -> Float64:
-        """Mean F1 over repeats of weighted mistakes (B, 2, R, C) among weighted images (B, 2, 1, C)."""
+    def _mean_score(self, mistakes: Float64, sides: Float64) -> Float64:
+        """Mean score over repeats of weighted mistakes (B, 2, R, C) among weighted images (B, 2, 1, C)."""
         right = np.maximum(sides - mistakes, 0.0)  # rounding can take a sum of weights below nothing
         counts = Counts(tp=right[:, 0], fp=mistakes[:, 1], fn=mistakes[:, 0], tn=right[:, 1])
-        return np.asarray(f1_of_counts(counts, self._sample.average).mean(-1))
+        return np.asarray(self._sample.metric.of_counts(counts, self._sample.average).mean(-1))

@@ -51,22 +51,23 @@ def _picks(found: Assessment) -> Iterator[str]:
     if len(found.names) == 1:
         return
     winner, best, bound = found.names[picks.winner], found.names[picks.best], found.loss_bounds[picks.winner]
+    title = found.sample.metric.title
     condition = "on new images like these, in this class mix"
     if bound > found.margin:
         yield (
-            f"Winner {winner}, the best score: none is sure to give away at most {found.margin:g} F1 "
+            f"Winner {winner}, the best score: none is sure to give away at most {found.margin:g} {title} "
             f"({winner} itself up to {bound:.3f}, {condition})."
         )
     else:
         which = "the best score, sure to give" if winner == best else "the smallest that gives"
         yield (
-            f"Winner {winner}, {which} away at most {found.margin:g} F1 (upper 95 % bound {bound:.3f}, "
+            f"Winner {winner}, {which} away at most {found.margin:g} {title} (upper 95 % bound {bound:.3f}, "
             f"{condition})."
         )
     if picks.value is not None and picks.value not in (picks.winner, picks.best):
-        gap = found.f1[picks.best] - found.f1[picks.value]
+        gap = found.score[picks.best] - found.score[picks.value]
         yield (
-            f"Best value {found.names[picks.value]}: beyond it, size buys least F1 "
+            f"Best value {found.names[picks.value]}: beyond it, size buys least {title} "
             f"({gap:.3f} below the best score, {_share(found, picks.value)} of its size)."
         )
 
@@ -80,9 +81,9 @@ def _behind(found: Assessment) -> Iterator[str]:
     tied = set(found.tied)
     behind = [k for k in found.order.tolist() if k not in tied]
     if behind:
-        gap = found.f1.max() - found.f1[behind[0]]
+        gap = found.score.max() - found.score[behind[0]]
         verb = "is" if len(behind) == 1 else "are"
         yield (
             f"{len(behind)} {verb} clearly behind: {listed([found.names[k] for k in behind])}; the best of "
-            f"them, {found.names[behind[0]]}, by {gap:.3f} F1."
+            f"them, {found.names[behind[0]]}, by {gap:.3f} {found.sample.metric.title}."
         )

@@ -41,14 +41,14 @@ class Pairs:
     """All pairwise comparisons of K backbones on one sample.
 
     Attributes:
-        f1: float64 (K,) validation F1, the mean over repeats.
-        covariance: float64 (K, K) of the F1.
-        mistake_cost: float64 (K,) F1 that one more wrong unit costs on average.
+        score: float64 (K,) validation F1 (or another metric), the mean over repeats.
+        covariance: float64 (K, K) of the score.
+        mistake_cost: float64 (K,) score that one more wrong unit costs on average.
         losses: float64 (K, 2 * C) F1 lost to missed images and to false alarms, per class.
         side_units: float64 (2 * C,) images or groups that could be missed, or be false alarms, per class.
     """
 
-    f1: Float64
+    score: Float64
     covariance: Float64
     mistake_cost: Float64
     losses: Float64
@@ -57,7 +57,7 @@ class Pairs:
     @property
     def gaps(self) -> Float64:
         """float64 (K, K): how far the row's F1 is above the column's."""
-        return self.f1[:, None] - self.f1[None, :]
+        return self.score[:, None] - self.score[None, :]
 
     @property
     def variances(self) -> Float64:
@@ -123,7 +123,7 @@ def compare_pairs(sample: Sample, mistakes: Sequence[Mistakes]) -> Pairs:
         covariance += influences @ influences.T
     units = sample.unit_count
     return Pairs(
-        f1=np.array([each.f1(sample).mean() for each in mistakes]),
+        score=np.array([each.score(sample).mean() for each in mistakes]),
         covariance=covariance * units / max(units - 1, 1),
         mistake_cost=np.array([_mean_cost(sample, cost) for cost in costs]),
         losses=np.array(
@@ -141,7 +141,7 @@ def _costs(sample: Sample, mistakes: Mistakes) -> Float64:
         for column in range(totals.shape[2]):
             half = np.zeros_like(totals)
             half[side, :, column] = 0.5
-            costs[side, :, column] = sample.f1(*(totals + half)) - sample.f1(*(totals - half))
+            costs[side, :, column] = sample.score(*(totals + half)) - sample.score(*(totals - half))
     return costs / mistakes.repeats
 
 
@@ -190,7 +190,7 @@ def tie_groups(
         The groups, best first; together they hold every position once.
     """
     maxima = _Maxima(comparison, draws, seed)
-    left = np.arange(len(comparison.f1))
+    left = np.arange(len(comparison.score))
     groups: list[TieGroup] = []
     while len(left):
         groups.append(_tied_with_best(comparison, left, maxima, level))
@@ -204,7 +204,7 @@ class _Maxima:
     def __init__(self, comparison: Pairs, draws: int, seed: int) -> None:
         own = np.maximum(np.diag(comparison.covariance), 0.0)
         # In an order of their own, so that the order of the backbones does not move the draws.
-        order = np.lexsort((own, comparison.f1))
+        order = np.lexsort((own, comparison.score))
         values, vectors = np.linalg.eigh(comparison.covariance[np.ix_(order, order)])
         root = np.empty_like(vectors)
         root[order] = vectors * np.sqrt(np.maximum(values, 0.0))
@@ -237,7 +237,7 @@ def range_quantile(count: int, level: float = FAMILY_LEVEL) -> float:
     """What the largest statistic among ``count`` equally spread equals stays below (Tukey's range)."""
     nothing = np.zeros(count)
     equal = Pairs(
-        f1=nothing,
+        score=nothing,
         covariance=np.eye(count),
         mistake_cost=nothing,
         losses=nothing[:, None],
@@ -271,7 +271,7 @@ def above(comparison: Pairs, levels: Float64, *, draws: int = DRAWS, seed: int =
         bool (K,).
     """
     variances = np.diag(comparison.covariance)
-    gaps = comparison.f1 - levels
+    gaps = comparison.score - levels
     # Below its level a backbone is not above it; how the means are squared matters only beyond it.
     null = np.maximum(variances + gaps**2 / max(comparison.side_units.min(), 1.0), _NOTHING)
     critical = _Maxima(comparison, draws, seed).one_sided(FAMILY_LEVEL)
@@ -297,7 +297,7 @@ def told_apart(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = D
         draws: of the multiplier bootstrap.
         seed: of the draws.
     """
-    everyone = np.arange(len(comparison.f1))
+    everyone = np.arange(len(comparison.score))
     return np.asarray(comparison.statistics > _Maxima(comparison, draws, seed).quantile(everyone, level))
 
 
@@ -322,13 +322,13 @@ def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS
         draws: of the multiplier bootstrap.
         seed: of the draws.
     """
-    count = len(comparison.f1)
+    count = len(comparison.score)
     if count < 2:
         return np.zeros((count, 3))
     critical = _Maxima(comparison, draws, seed).quantile(np.arange(count), level)
     shown = (comparison.gaps - critical * np.sqrt(comparison.null_variances)).max(0)
     sampling = comparison.variances[np.triu_indices(count, 1)].mean() / 2
-    spread = comparison.f1.var(ddof=1)
+    spread = comparison.score.var(ddof=1)
     share = max(0.0, 1 - sampling / spread) if spread > _NOTHING else 0.0
     low, high = np.clip(shown, 0.0, 1.0), bounds_at(comparison, critical)
     estimate = np.clip(share * comparison.gaps.max(0), low, np.maximum(low, high))
@@ -337,8 +337,8 @@ def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS
 
 def bounds_at(comparison: Pairs, critical: float) -> Float64:
     """The upper ends of ``losses`` for a given quantile, float64 (K,)."""
-    if len(comparison.f1) < 2:
-        return np.zeros(len(comparison.f1))
+    if len(comparison.score) < 2:
+        return np.zeros(len(comparison.score))
     cost = np.maximum(comparison.mistake_cost[:, None], comparison.mistake_cost[None, :])
     slack = critical**2 * cost
     reach = (slack + np.sqrt(slack**2 + 4 * critical**2 * comparison.variances)) / 2

@@ -87,7 +87,9 @@ def test_a_class_may_be_too_small_to_split(tmp_path: Path) -> None:
 def test_one_class_is_enough(tmp_path: Path) -> None:
     images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (200, 5)}))
     result = evaluate(BRIGHT, images)
-    assert result.metrics == {"f1": 1.0, "accuracy": 1.0, "precision": 1.0, "recall": 1.0}
+    assert result.metrics == dict.fromkeys(
+        ("f1", "accuracy", "precision", "recall", "balanced_accuracy"), 1.0
+    )
     assert result.absent == ("dark",)
     assert [row["support"] for row in result.per_class] == [5, 0]
 
@@ -203,7 +205,7 @@ def test_the_threshold_may_be_another(tmp_path: Path) -> None:
 
 
 def test_a_binary_average_of_many_classes_is_impossible(tmp_path: Path) -> None:
-    from benchmark.deployment import read_description
+    from benchmark.deployment.description import read_description
 
     wrong = replace(described(Task.MULTICLASS, NAMES), average=Average.BINARY)
     (tmp_path / "deployment.json").write_bytes(wrong.to_json())

@@ -96,6 +96,29 @@ def test_ranks_go_by_f1_then_size_then_name() -> None:
     assert "2 are clearly behind" in said(board)
 
 
+def test_another_metric_ranks_ties_and_picks() -> None:
+    truth = truth_of(60, 540)
+    true = truth.targets[:, 0] > 0.5
+    careful, bold = true.copy(), true.copy()
+    careful[:30] = False  # misses half of the cracks: F1 0.667, balanced accuracy 0.75
+    bold[60:150] = True  # finds all with 90 false alarms: F1 0.571, balanced accuracy 0.917
+    outcomes = [outcome("Careful", careful[None, :, None]), outcome("Bold", bold[None, :, None])]
+    by_f1 = build_leaderboard(outcomes, truth)
+    by_recalls = build_leaderboard(outcomes, truth, BoardOptions(metric="balanced_accuracy"))
+    assert [row["backbone"] for row in by_f1.rows] == ["Careful", "Bold"]
+    assert [row["backbone"] for row in by_recalls.rows] == ["Bold", "Careful"]
+    first, second = by_recalls.rows
+    assert (first["tie_group"], second["tie_group"]) == (1, 2)
+    assert first["val_balanced_accuracy"] == pytest.approx((1 + 450 / 540) / 2)
+    assert first["val_balanced_accuracy_low"] < first["val_balanced_accuracy"]
+    assert by_recalls.winner == "Bold"
+    assert "by 0.167 balanced accuracy" in said(by_recalls)
+    f1 = [{row["backbone"]: row["val_f1"] for row in board.rows} for board in (by_f1, by_recalls)]
+    assert f1[0] == f1[1], "F1 stays on the board"
+    with pytest.raises(ArgumentError, match="precision, recall, balanced_accuracy; got accuracy"):
+        BoardOptions(metric="accuracy")
+
+
 def test_names_break_ties_of_size() -> None:
     truth = truth_of(50, 50)
     same = guesses(truth, 0.1, 0)

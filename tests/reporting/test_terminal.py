@@ -31,6 +31,14 @@ def test_nothing_is_cut_or_wrapped_at_any_width(results: Results, width: int) ->
         assert f"{0.97 - 0.004 * position:.3f} [" in own[0]
 
 
+def test_what_ranks_the_board_is_always_shown(results: Results) -> None:
+    values = {"val_recall": 0.9, "val_recall_low": 0.8, "val_recall_high": 0.95, "test_recall": 0.85}
+    rows = tuple(dict(row) | values for row in results[0].rows)
+    by_recall = dataclasses.replace(results[0], rows=rows, metric="recall")
+    assert "val recall [95 %]" in printed(by_recall, 80)
+    assert "val recall" not in printed(results[0], 200)
+
+
 def test_wide_terminals_show_more(results: Results) -> None:
     narrow, wide = printed(results[0], 80), printed(results[0], 200)
     assert "images/s" in wide

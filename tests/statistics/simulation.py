@@ -158,7 +158,7 @@ def watch_intervals(world: World, *, trials: int, seed: int = 0) -> IntervalsSee
     found, seen = [], []
     for trial, sample, mistakes in _data_sets(world, trials, seed):
         found.append(resample(sample, mistakes, seed=trial).intervals())
-        seen.append([each.f1(sample).mean() for each in mistakes])
+        seen.append([each.score(sample).mean() for each in mistakes])
     low, high = np.moveaxis(np.array(found), -1, 0)
     truth = world.true_f1
     return IntervalsSeen(
@@ -222,7 +222,7 @@ def watch_loss(world: World, *, trials: int, seed: int = 0, draws: int = 2000) -
         pairs = compare_pairs(sample, mistakes)
         estimate, low, high = losses(pairs, draws=draws, seed=trial)[0].tolist()
         held = low <= given + 1e-12 and given <= high + 1e-12
-        seen.append((pairs.f1.max() - pairs.f1[0], estimate, low, high, held))
+        seen.append((pairs.score.max() - pairs.score[0], estimate, low, high, held))
     observed, estimate, low, high, share = np.array(seen, np.float64).mean(0).tolist()
     return LossSeen(observed=observed, estimate=estimate, low=low, high=high, held=share)
 

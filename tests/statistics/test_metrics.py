@@ -139,6 +139,30 @@ def test_leading_axes_are_kept() -> None:
     assert each[2, 1] == pytest.approx(float(metrics.f1(decided[2, 1], targets, Average.MACRO)))
 
 
+@SETS
+@given(BINARY_SETS)
+def test_balanced_accuracy_of_two_classes_is_scikit_learns(sets: tuple[np.ndarray, np.ndarray]) -> None:
+    from sklearn.metrics import recall_score
+
+    decided, targets = sets
+    # scikit-learn's balanced_accuracy_score warns of predicted classes that do not occur.
+    wanted = recall_score(targets, decided, labels=np.unique(targets), average="macro", zero_division=0)
+    assert metrics.scores(decided, targets, Average.BINARY)["balanced_accuracy"] == pytest.approx(wanted)
+
+
+@SETS
+@given(CLASS_SETS)
+def test_balanced_accuracy_of_several_classes_is_scikit_learns(
+    sets: tuple[np.ndarray, np.ndarray, int],
+) -> None:
+    from sklearn.metrics import recall_score
+
+    decided, targets, classes = sets
+    wanted = recall_score(targets, decided, labels=np.unique(targets), average="macro", zero_division=0)
+    found = metrics.scores(np.eye(classes)[decided], np.eye(classes)[targets], Average.WEIGHTED)
+    assert found["balanced_accuracy"] == pytest.approx(wanted)
+
+
 def test_nothing_to_find_and_nothing_found_is_zero() -> None:
     nothing = np.zeros((4, 1), bool)
     assert metrics.scores(nothing, nothing, Average.BINARY) == {
@@ -146,6 +170,7 @@ def test_nothing_to_find_and_nothing_found_is_zero() -> None:
         "accuracy": 1.0,
         "precision": 0.0,
         "recall": 0.0,
+        "balanced_accuracy": 1.0,  # of the one class that occurs
     }
     assert metrics.scores(np.zeros((0, 1)), np.zeros((0, 1)), Average.BINARY)["accuracy"] == 0.0
 
@@ -220,7 +245,7 @@ def test_labels_share_one_threshold() -> None:
     rule = ThresholdRule(kind=ThresholdKind.RECALL, value=0.9)
     reached = metrics.best_threshold(probabilities, targets, rule, Average.MICRO)
     decided = metrics.decide(probabilities, reached, Task.MULTILABEL)
-    assert float(metrics.recall(decided, targets, Average.MICRO)) >= 0.9
+    assert metrics.scores(decided, targets, Average.MICRO)["recall"] >= 0.9
 
 
 def test_many_distinct_probabilities_of_several_labels_are_thinned() -> None:

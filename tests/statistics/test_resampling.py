@@ -10,7 +10,8 @@ from simulation import World, watch_intervals
 
 from benchmark.errors import ArgumentError
 from benchmark.records import Average
-from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics import METRICS
+from benchmark.statistics.resampling import Mistakes, Sample, estimates, resample
 
 
 def enough(trials: int, rate: float = 0.95) -> float:
@@ -91,7 +92,7 @@ def test_point_estimates_are_the_mean_over_repeats() -> None:
     decided = generator.random((3, 60, 1)) < 0.5
     sample = Sample.of(targets, Average.BINARY)
     expected = [f1_score(targets[:, 0], each[:, 0]) for each in decided]
-    assert Mistakes.of(decided, sample).f1(sample) == pytest.approx(expected)
+    assert Mistakes.of(decided, sample).score(sample) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("average", [Average.MACRO, Average.MICRO, Average.WEIGHTED])
@@ -104,7 +105,7 @@ def test_several_classes(average: Average) -> None:
     sample = Sample.of(np.eye(4)[true], average)
     mistakes = Mistakes.of(np.eye(4, dtype=bool)[predicted], sample)
     expected = [f1_score(true, each, average=average.value) for each in predicted]
-    assert mistakes.f1(sample) == pytest.approx(expected)
+    assert mistakes.score(sample) == pytest.approx(expected)
     low, high = resample(sample, [mistakes]).intervals()[0]
     assert low < np.mean(expected) < high
     assert 0.02 < high - low < 0.2
@@ -134,6 +135,23 @@ def test_intervals_cover_the_mean_over_classes(classes: int, images: int, error:
     seen = watch_intervals(world, trials=15)
     assert seen.coverage >= enough(seen.trials)
     assert seen.width < 1.3 * seen.spread
+
+
+@pytest.mark.parametrize(("images", "recalls"), [(60, (0.9, 0.8)), (240, (0.7, 0.97))])
+def test_intervals_of_another_metric_cover_at_the_stated_rate(
+    images: int, recalls: tuple[float, float]
+) -> None:
+    """Balanced accuracy, one class three times as frequent as the other; its truth is the mean recall."""
+    generator, trials, held = np.random.default_rng(0), 300, 0
+    for seed in range(trials):
+        true = generator.random(images) < 0.25
+        right = generator.random(images) < np.where(true, *recalls)
+        sample = Sample.of(true[:, None], Average.BINARY, metric=METRICS["balanced_accuracy"])
+        mistakes = [Mistakes.of((true == right)[None, :, None], sample)]
+        value, low, high = estimates(sample, mistakes, resamples=400, seed=seed)[0]
+        assert low <= value <= high
+        held += low <= np.mean(recalls) <= high
+    assert held >= enough(trials) * trials
 
 
 def test_decisions_that_do_not_fit_are_refused() -> None:
