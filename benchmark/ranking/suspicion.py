@@ -13,6 +13,7 @@ temperature 1 / c, and h = 1 - max q^c / sum q^c the probability of an honest mi
     P(denied) = h + w (1 - h C / (C - 1))
 
 for C classes, h never below one in all images. w is the estimate, its interval the profile likelihood's.
+Labels stand out where w = 0 is rejected, the denials of one group counted as one.
 """
 
 from __future__ import annotations
@@ -283,14 +284,19 @@ def _wrong_share(probabilities: Float64, questions: _Questions) -> tuple[float, 
     together = np.log(np.maximum(probabilities, _SMALLEST)).mean(0)
     together -= together.max(-1, keepdims=True)
     wrong = together.argmax(-1) != questions.given
-    likelihood = np.stack([_likelihoods(_honest(together, c), wrong, together.shape[1]) for c in _SHARPNESS])
+    _, unit = np.unique(questions.units, return_inverse=True)
+    each, once = wrong.astype(np.float64), wrong / np.maximum(np.bincount(unit, wrong), 1)[unit]
+    honest = [_honest(together, sharpness) for sharpness in _SHARPNESS]
+    likelihood = np.stack([_likelihoods(one, wrong, each, together.shape[1]) for one in honest])
+    # How wide the interval is may be read off the denials themselves, but not whether there are wrong labels:
+    # what one group has in common is one mistake, however many of its images show it.
+    by_unit = np.stack([_likelihoods(one, wrong, once, together.shape[1]) for one in honest]).max(0)
     sharpness, best = np.unravel_index(likelihood.argmax(), likelihood.shape)
-    honest = _honest(together, _SHARPNESS[sharpness])
-    scores = _scores(_SHARES[best], honest, wrong, together.shape[1])
+    scores = _scores(_SHARES[best], honest[sharpness], wrong, together.shape[1])
     profile = likelihood.max(0)
-    drop = 2 * (profile[best] - profile) / _clumping(scores, questions.units)
-    inside = _SHARES[drop <= _INTERVAL]
-    return float(_SHARES[best]), float(inside[0]), float(inside[-1]), bool(drop[0] > _STANDS_OUT)
+    inside = _SHARES[2 * (profile[best] - profile) / _clumping(scores, unit) <= _INTERVAL]
+    stands_out = 2 * (by_unit.max() - by_unit[0]) > _STANDS_OUT
+    return float(_SHARES[best]), float(inside[0]), float(inside[-1]), bool(stands_out)
 
 
 def _honest(together: Float64, sharpness: float) -> Float64:
@@ -304,17 +310,17 @@ def _denial(share: Float64 | np.float64, honest: Float64, answers: int) -> Float
     return np.asarray(np.clip(denied, _SMALLEST, 1 - _SMALLEST))
 
 
-def _likelihoods(honest: Float64, wrong: Bool, answers: int) -> Float64:
-    """Log-likelihood of each share of wrong labels, float64 (S,)."""
+def _likelihoods(honest: Float64, wrong: Bool, weights: Float64, answers: int) -> Float64:
+    """Log-likelihood of each share of wrong labels, float64 (S,), denials (Q,) by ``weights``."""
     # Images alike in their odds count together: a million images then cost no more than a few hundred.
     odds = np.log(np.clip(honest, _SMALLEST, 1 - _SMALLEST) / np.clip(1 - honest, _SMALLEST, 1 - _SMALLEST))
     place = np.round(odds * _BINS_PER_UNIT).astype(np.int64)
     place -= place.min()
     counts = np.bincount(place)
     mean = np.bincount(place, honest) / np.maximum(counts, 1)
-    wrongs = np.bincount(place, wrong)
+    denials, rest = np.bincount(place, weights), np.bincount(place, ~wrong)
     denied = _denial(_SHARES[:, None], mean, answers)
-    return np.asarray((wrongs * np.log(denied) + (counts - wrongs) * np.log(1 - denied)).sum(1))
+    return np.asarray((denials * np.log(denied) + rest * np.log(1 - denied)).sum(1))
 
 
 def _scores(share: np.float64, honest: Float64, wrong: Bool, answers: int) -> Float64:
@@ -323,7 +329,6 @@ def _scores(share: np.float64, honest: Float64, wrong: Bool, answers: int) -> Fl
     return np.asarray((wrong - denied) / (denied * (1 - denied)) * (1 - honest * answers / (answers - 1)))
 
 
-def _clumping(scores: Float64, units: Int64) -> float:
+def _clumping(scores: Float64, unit: Int64) -> float:
     """By how much images of one group say the same: what the sandwich estimate divides a likelihood by."""
-    _, place = np.unique(units, return_inverse=True)
-    return max(1.0, float((np.bincount(place, scores) ** 2).sum() / (scores**2).sum()))
+    return max(1.0, float((np.bincount(unit, scores) ** 2).sum() / (scores**2).sum()))

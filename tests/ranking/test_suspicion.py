@@ -9,57 +9,8 @@ import pytest
 
 from benchmark.errors import ArgumentError
 from benchmark.ranking import judge_labels
-from benchmark.records import Float32, Float64, Int64, Outcome, Predictions, Status, Task, Truth
-
-NAMES = ("ant", "bee", "cow", "dog")
-Drawn = tuple[list[Outcome], Truth, Int64]
-
-
-def outcome(name: str, val: Float64, first_row: int = 0) -> Outcome:
-    """A scored backbone with probabilities (R, V, C) of images from ``first_row`` on."""
-    predictions = Predictions(
-        val_rows=np.arange(first_row, first_row + val.shape[1]),
-        val=val.astype(np.float32),
-        val_thresholds=np.full(val.shape[:2], 0.5),
-        test_rows=np.zeros(0, np.int64),
-        test=np.zeros((0, val.shape[2]), np.float32),
-        test_threshold=0.5,
-    )
-    return Outcome(backbone=name, family="f", source="keras", status=Status.SCORED, predictions=predictions)
-
-
-def draw(task: Task, seed: int, flips: float, images: int = 600, sharpness: float = 6.0) -> Drawn:
-    """Three backbones that see three classes (two, three tags) with noise of their own and noise in common.
-
-    The labels are drawn from the probabilities that the evidence in common justifies: honest mistakes.
-    """
-    random = np.random.default_rng(seed)
-    classes = {Task.BINARY: 2, Task.MULTICLASS: 3, Task.MULTILABEL: 3}[task]
-    if task is Task.MULTICLASS:
-        evidence = random.gumbel(size=(images, classes)) + sharpness * np.eye(classes)[
-            random.integers(0, classes, images)
-        ] * random.random((images, 1))
-        truth = (evidence + random.gumbel(size=evidence.shape)).argmax(1)
-        targets = np.eye(classes)[truth]
-    else:
-        columns = 1 if task is Task.BINARY else classes
-        evidence = sharpness * random.standard_normal((images, columns))
-        targets = (evidence + random.logistic(size=evidence.shape) > 0).astype(np.float64)
-    planted = np.sort(random.choice(images, round(flips * images), replace=False))
-    targets[planted] = np.roll(targets[planted], 1, 1) if task is Task.MULTICLASS else 1 - targets[planted]
-    backbones = []
-    for name in ("A", "B", "C"):
-        seen = evidence + 0.5 * random.standard_normal((2, *evidence.shape))
-        if task is Task.MULTICLASS:
-            shares = np.exp(seen - seen.max(-1, keepdims=True))
-            backbones.append(outcome(name, shares / shares.sum(-1, keepdims=True)))
-        else:
-            backbones.append(outcome(name, 1 / (1 + np.exp(-seen))))
-    positive = 1 if task is Task.BINARY else None
-    truth_side = Truth(
-        targets=targets.astype(np.float32), classes=NAMES[:classes], task=task, positive=positive
-    )
-    return backbones, truth_side, planted
+from benchmark.records import Float32, Task, Truth
+from tests.statistics.labels import NAMES, draw, outcome, watch_labels
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -106,7 +57,13 @@ def test_mistakes_that_a_group_has_in_common_say_less() -> None:
         alone += bool(judge_labels(backbones, backbones[0], lone).suspects)
         together += bool(judge_labels(backbones, backbones[0], replace(lone, groups=groups)).suspects)
     assert alone == 20
-    assert together <= 10
+    assert together <= 2
+
+
+@pytest.mark.parametrize(("few", "least", "most"), [(2, 0, 1), (12, 9, 10)])
+def test_wrong_labels_stand_out_by_the_groups_that_they_lie_in(few: int, least: int, most: int) -> None:
+    seen = watch_labels(Task.BINARY, 600, 0.0, trials=10, seed=3, spoilt_groups=few)
+    assert least <= 10 * seen.stands_out <= most
 
 
 def test_a_class_is_denied_at_its_own_threshold() -> None:

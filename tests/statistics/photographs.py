@@ -8,13 +8,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from labels import outcome
 from simulation import f1_of_heads, f1_of_reference
 
 from benchmark.backbones import select
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
+from benchmark.heads import train_heads
 from benchmark.pipeline import EmbedRequest, embed
-from benchmark.records import Float32, Int64, Truth, WeightsKind, WeightsSource
+from benchmark.pipeline.labels import judged
+from benchmark.ranking import BoardOptions, build_leaderboard
+from benchmark.records import (
+    Embeddings,
+    Float32,
+    HeadProtocol,
+    Int64,
+    Split,
+    Truth,
+    WeightsKind,
+    WeightsSource,
+)
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 BRICKS, WEIGHTS = SHARED / "data" / "brick_cracks", SHARED / "weights"
@@ -97,6 +110,60 @@ def watch_photographs(
     return tuple(  # type: ignore[return-value]
         Gap(mean=float(gap.mean()), error=float(gap.std(ddof=1) / np.sqrt(trials)), heads=float(heads.mean()))
         for gap in gaps
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsSeen:
+    """What a board said of labels of which some were changed.
+
+    Attributes:
+        share: estimated share of wrong labels.
+        low: lower end of its interval.
+        high: upper end.
+        listed: suspects.
+        found: changed labels among them.
+        precision: share of changed labels among as many suspects as were changed; nan where none is listed.
+    """
+
+    share: float
+    low: float
+    high: float
+    listed: int
+    found: int
+    precision: float
+
+
+def watch_changed_labels(photographs: Photographs, share: float, *, grouped: bool, seed: int) -> LabelsSeen:
+    """Change a share of the labels, train the heads of all backbones (one repeat), judge the labels."""
+    truth = photographs.truth if grouped else replace(photographs.truth, groups=None)
+    rows = np.arange(len(truth.targets))
+    changed = np.random.default_rng(seed).choice(rows, round(share * len(rows)), replace=False)
+    targets = truth.targets.copy()
+    targets[changed] = 1 - targets[changed]
+    truth = replace(truth, targets=targets)
+    ids = tuple(f"{row:064x}" for row in rows)
+    split = Split(train=rows, val=rows[:0], test=rows[:0], given=False)
+    outcomes = [
+        replace(outcome(name, np.zeros((1, 1, 1))), predictions=result.predictions, params=1, head_params=1)
+        for name, features in photographs.features.items()
+        for result in [
+            train_heads(
+                Embeddings(image_ids=ids, features=features), truth, split, HeadProtocol(repeats=1, seed=seed)
+            )
+        ]
+    ]
+    found = judged(build_leaderboard(outcomes, truth, BoardOptions()), outcomes, truth)
+    assert found is not None, "a winner is named"
+    suspects = [one.row for one in found.suspects]
+    first = suspects[: len(changed)]
+    return LabelsSeen(
+        share=found.share,
+        low=found.share_low,
+        high=found.share_high,
+        listed=len(suspects),
+        found=int(np.isin(suspects, changed).sum()),
+        precision=float(np.isin(first, changed).mean()) if first else float("nan"),
     )
 
 

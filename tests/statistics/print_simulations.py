@@ -6,8 +6,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from photographs import read_photographs, watch_photographs
+from labels import watch_labels
+from photographs import read_photographs, watch_changed_labels, watch_photographs
 from simulation import EMBEDDINGS, World, watch_heads, watch_intervals, watch_loss, watch_ties, watch_winners
+
+from benchmark.records import Task
 
 ERRORS = (0.01, 0.05, 0.2)
 IMAGES = (100, 400, 2000)
@@ -145,6 +148,58 @@ def print_photographs(scale: float) -> None:
             print(f"| {name} | {images} | {' | '.join([*cells, f'{plain.mean:+.4f}'])} |", flush=True)
 
 
+def print_labels(scale: float) -> None:
+    """Wrong labels: how often they stand out, and how many of the first suspects are wrong."""
+    trials = max(2, round(60 * scale))
+    print("\n| | images | none wrong | 1 % | 3 % | 10 % | interval held |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    words = {Task.BINARY: "two classes", Task.MULTICLASS: "three classes", Task.MULTILABEL: "three tags"}
+    for task, word in words.items():
+        for images in (200, 600, 2000):
+            seen = [
+                watch_labels(task, images, share, trials=trials, seed=FRESH)
+                for share in (0.0, 0.01, 0.03, 0.1)
+            ]
+            cells = [f"{seen[0].stands_out:.0%}"]
+            cells += [
+                f"{one.stands_out:.0%}" + (f" ({one.precision:.2f})" if one.stands_out else "")
+                for one in seen[1:]
+            ]
+            held = f"{min(one.held for one in seen):.0%} to {max(one.held for one in seen):.0%}"
+            print(f"| {word} | {images} | {' | '.join(cells)} | {held} |", flush=True)
+    print("\nSix wrong labels in each of some groups of ten images, 600 images of two classes:\n")
+    print("| groups with wrong labels | 1 | 2 | 3 | 5 | 10 |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    shares = [
+        watch_labels(Task.BINARY, 600, 0.0, trials=trials, seed=FRESH, spoilt_groups=count).stands_out
+        for count in (1, 2, 3, 5, 10)
+    ]
+    print(f"| stands out | {' | '.join(f'{share:.0%}' for share in shares)} |", flush=True)
+    found = read_photographs(CACHE)
+    if found is None:
+        print("\nNo photographs in ../shared: their table is left out.")
+        return
+    print(
+        "\n| photographs | changed | estimate | stands out | precision at that many | changed ones listed |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for grouped in (False, True):
+        for share in (0.0, 0.03, 0.1):
+            draws = [
+                watch_changed_labels(found, share, grouped=grouped, seed=FRESH + draw)
+                for draw in range(max(1, round((5 if share else 1) * scale)))
+            ]
+            out = [one for one in draws if one.listed]
+            count = round(share * len(found.truth.targets))
+            estimates = f"{min(one.share for one in draws):.1%} to {max(one.share for one in draws):.1%}"
+            said = [f"{len(out)} of {len(draws)}", "", ""]
+            if out:
+                said[1] = f"{min(o.precision for o in out):.2f} to {max(o.precision for o in out):.2f}"
+                said[2] = f"{min(o.found for o in out)} to {max(o.found for o in out)} of {count}"
+            kind = "grouped" if grouped else "random folds"
+            print(f"| {kind} | {share:.0%} ({count}) | {estimates} | {' | '.join(said)} |", flush=True)
+
+
 PRINTERS = {
     "intervals": print_intervals,
     "equal": print_equal,
@@ -154,6 +209,7 @@ PRINTERS = {
     "groups": print_groups,
     "heads": print_heads,
     "photographs": print_photographs,
+    "labels": print_labels,
 }
 
 
