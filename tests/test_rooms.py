@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -37,6 +40,29 @@ ROOMS = [
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py"
 )
+
+HEAVY = set(
+    [
+        "tensorflow",
+        "keras",
+        "openvino",
+        "onnxruntime",
+        "torch",
+        "sklearn",
+        "scipy",
+        "pandas",
+        "matplotlib",
+        "jinja2",
+        "rich",
+    ]
+)
+# What is for users, and for packages that register targets; nobody inside needs to use it.
+PUBLIC = {
+    "benchmark": {"__version__", "rank"},
+    "benchmark.cli": {"main"},
+    "benchmark.deployment": {"Deployment", "Target", "Tolerance", "frozen_function"},
+}
+DOORS = sorted(".".join(("benchmark", path.parent.name)) for path in PACKAGE.glob("*/__init__.py"))
 
 
 def room_of(parts: tuple[str, ...]) -> str:
@@ -92,3 +118,28 @@ def _of_its_own_room(path: Path) -> set[str]:
 def test_no_circles_inside_a_room(room: Path) -> None:
     graph = {path.stem: _of_its_own_room(path) for path in room.glob("*.py") if path.stem != "__init__"}
     tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_doors_open_on_what_other_rooms_use_and_nothing_else() -> None:
+    used = {
+        (str(node.module), alias.name)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if str(node.module).split(".")[1:] != [room_of(path.relative_to(PACKAGE).parts)]
+    }
+    for door in DOORS:
+        room = importlib.import_module(door)
+        offered = room.__all__
+        assert all(hasattr(room, name) for name in offered), door
+        if door != "benchmark.statistics":  # for predictions of users' own
+            unused = {name for name in offered if (door, name) not in used} - PUBLIC.get(door, set())
+            assert not unused, f"{door} names what no other package uses: {', '.join(sorted(unused))}"
+
+
+def test_opening_a_door_loads_nothing_heavy() -> None:
+    code = f"import importlib, sys\nfor door in {DOORS}: importlib.import_module(door); "
+    code += f"assert not {HEAVY} & set(sys.modules), (door, {HEAVY} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr

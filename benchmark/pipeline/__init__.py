@@ -1,11 +1,11 @@
 """The loops of the product and their failure policy: embed, rank, fine-tune."""
 
-from benchmark.pipeline.auditing import Audited, audit_data
+from benchmark.pipeline.auditing import audit_data
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
 from benchmark.pipeline.calls import rank
-from benchmark.pipeline.embedding import Embedded, embed, embed_images
-from benchmark.pipeline.finetuning import FinetuneJob, FinetuneResult, finetune_backbones
+from benchmark.pipeline.embedding import Embedded, embed
+from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.pixels import clean_scratch
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan
@@ -15,11 +15,9 @@ from benchmark.pipeline.requests import EmbedRequest, RankRequest, Search
 from benchmark.pipeline.workers import end_workers
 
 __all__ = [
-    "Audited",
     "EmbedRequest",
     "Embedded",
     "FinetuneJob",
-    "FinetuneResult",
     "Plan",
     "RankRequest",
     "Ranked",
@@ -29,7 +27,6 @@ __all__ = [
     "check_bundle",
     "clean_scratch",
     "embed",
-    "embed_images",
     "end_workers",
     "fetch_backbones",
     "finetune_backbones",

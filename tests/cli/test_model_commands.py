@@ -68,7 +68,7 @@ def write_model(model_dir: Path, data: Path) -> None:
 
 
 def _describe(model_dir: Path, data: Path) -> None:
-    from benchmark.finetuning import write_manifest
+    from benchmark.finetuning.manifest import write_manifest
 
     listed = [(path, sha256_bytes(path.read_bytes())) for path in sorted(data.rglob("*.png"))]
     for name, part in (("training", listed[::2]), ("validation", listed[1::2])):

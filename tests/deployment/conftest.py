@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmark.deployment import ExportOptions, export_model, target_names
 from benchmark.deployment.export import ExportResult
-from benchmark.finetuning import write_manifest
+from benchmark.finetuning.manifest import write_manifest
 from benchmark.records import Float32, Manifest, PreprocessingMode, Resize, Task, UInt8
 from benchmark.storage import sha256_bytes, sha256_file
 

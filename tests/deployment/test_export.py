@@ -25,7 +25,7 @@ from benchmark.deployment.description import read_description
 from benchmark.deployment.export import ExportResult
 from benchmark.deployment.parity import compare
 from benchmark.errors import ArgumentError, ExportError, ManifestError
-from benchmark.finetuning import write_manifest
+from benchmark.finetuning.manifest import write_manifest
 from benchmark.records import Average, Silent, Task
 from benchmark.storage import temporary_beside
 

@@ -19,7 +19,7 @@ from benchmark.deployment import open_explainer, open_model, target_names
 from benchmark.deployment.description import read_description
 from benchmark.deployment.export import ExportResult
 from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
-from benchmark.finetuning import write_manifest
+from benchmark.finetuning.manifest import write_manifest
 from benchmark.storage import sha256_file
 
 pytestmark = pytest.mark.faults("foreign and damaged models")

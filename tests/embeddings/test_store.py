@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from store_shelves import KEY, Shelf, fill, make_features, make_ids
 
-from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings.writer import PartSize
 from benchmark.errors import CacheError, EmbeddingError
 from benchmark.memory import PackedStrings
 from benchmark.records import EmbeddingKey, Engine, Float32, Precision, PreprocessingMode, Resize

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from store_shelves import KEY, Shelf, fill, make_features, make_ids
 
-from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings.writer import PartSize
 from benchmark.records import EmbeddingKey
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.finetuning import BoardScore, Comparison, FinetuneRequest
-from benchmark.finetuning.comparing import Grouping, keeps_together, other_test_f1
+from benchmark.finetuning import BoardScore, FinetuneRequest
+from benchmark.finetuning.comparing import Comparison, Grouping, keeps_together, other_test_f1
 from benchmark.finetuning.workbench import StoredRun
 from benchmark.records import ImageSet
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import ManifestError
-from benchmark.finetuning import load_manifest, write_manifest
+from benchmark.finetuning import load_manifest
+from benchmark.finetuning.manifest import write_manifest
 from benchmark.records import Average, Manifest, PreprocessingMode, Resize, Task
 from benchmark.storage import sha256_bytes
 

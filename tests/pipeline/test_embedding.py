@@ -20,8 +20,9 @@ from PIL import Image
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import FrozenBackbone, Speed
-from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, embed_images, pixels, tasks
+from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, pixels, tasks
 from benchmark.pipeline.display import BOARD
+from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.planning import plan_key
 from benchmark.pipeline.subsets import take_rows

@@ -39,14 +39,8 @@ from benchmark.deployment.description import check_files, describe, read_descrip
 from benchmark.deployment.samples import read_split
 from benchmark.engines.model_cache import Agreement, ModelMeta, _entry, read_meta, write_meta
 from benchmark.errors import BenchmarkError
-from benchmark.finetuning import (
-    SEEN_FILES,
-    load_manifest,
-    load_recipe,
-    read_trained_on,
-    recipe_text,
-    write_manifest,
-)
+from benchmark.finetuning import SEEN_FILES, load_manifest, load_recipe, read_trained_on, recipe_text
+from benchmark.finetuning.manifest import write_manifest
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.workbench import StoredRun, digest_of, read_run
 from benchmark.pipeline import EmbedRequest, RankRequest

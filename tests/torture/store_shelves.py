@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings.writer import PartSize
 from benchmark.records import EmbeddingKey, Engine, Float32, Precision, PreprocessingMode, Resize
 
 KEY = EmbeddingKey(

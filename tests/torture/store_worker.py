@@ -23,7 +23,8 @@ import numpy as np
 import psutil  # noqa: F401
 from store_shelves import KEY, make_features, make_ids
 
-from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings.writer import PartSize
 from benchmark.errors import CacheError
 from benchmark.records import EmbeddingKey
 

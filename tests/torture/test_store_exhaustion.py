@@ -14,7 +14,8 @@ from store_processes import finish, start
 from store_shelves import KEY, make_features, make_ids
 from store_worker import DIM
 
-from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings.writer import PartSize
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits and permissions as on POSIX")
 

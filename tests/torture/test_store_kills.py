@@ -13,7 +13,8 @@ from store_processes import finish, kill_at_random, kill_when, last, start, tota
 from store_shelves import KEY, make_features, make_ids
 from store_worker import DIM, ROWS_PER_PART
 
-from benchmark.embeddings import EmbeddingStore, PartSize
+from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings.writer import PartSize
 from benchmark.records import Float32
 
 # An undisturbed worker needs about this long for its rows, so that kills fall on all of its stages.
