@@ -429,6 +429,10 @@ class Predictions:
         test_rows: int64 (T,) positions of the test images; empty when there is no test part.
         test: float32 (T, C), scored once by a head trained on train + val.
         test_threshold: threshold for the test part, chosen on train + val.
+        val_smaller: float32 (R, V, C) as ``val``, of heads trained on only a part of each fold's training
+            images (those that did not choose); None where there are none (reference protocol).
+        train_sizes: mean images that trained the heads of ``val_smaller`` and of ``val``, and all images that
+            train the final head; None where there are no smaller heads.
     """
 
     val_rows: Int64
@@ -437,6 +441,8 @@ class Predictions:
     test_rows: Int64
     test: Float32
     test_threshold: float
+    val_smaller: Float32 | None = None
+    train_sizes: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

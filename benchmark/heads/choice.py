@@ -88,6 +88,10 @@ class Chooser:
         """The choice of every stage."""
         return tuple(self._choice(stage) for stage in range(len(self._plan.stages)))
 
+    def grid_point(self, stage: int) -> int:
+        """Position in the grid of the choice of one stage."""
+        return self._best(stage)[1]
+
     def _choice(self, stage: int) -> Choice:
         epoch, point = self._best(stage)
         return Choice(

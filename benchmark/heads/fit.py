@@ -79,6 +79,11 @@ class Heads:
             bias=np.concatenate([some.bias for some in heads]),
         )
 
+    def one(self, job: int, point: int, outputs: int) -> Heads:
+        """The head of one job at one grid point; ``outputs`` is C."""
+        columns = slice(point * outputs, (point + 1) * outputs)
+        return Heads(kernel=self.kernel[job : job + 1, :, columns], bias=self.bias[job : job + 1, columns])
+
 
 AfterEpoch = Callable[[int, Sequence[int], Heads], None]
 """Called with the number of finished epochs, the positions of the jobs still trained, and their heads."""

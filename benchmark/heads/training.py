@@ -71,10 +71,10 @@ def train_heads(
     # The products are small: more threads would only wait for each other, and could change the last bit.
     with threadpool_limits(limits=1, user_api="blas"):
         lesson = _lesson(embeddings.features, truth, plan, protocol)
-        choices, history = _choose(lesson)
+        choices, history, smaller = _choose(lesson)
         scores = _refit(lesson, choices)
     return HeadResult(
-        predictions=_predictions(plan, split, choices, scores),
+        predictions=_predictions(plan, split, choices, scores, smaller),
         val_history=history,
         chosen=_chosen(plan, choices, protocol),
         head_params=(embeddings.features.shape[1] + 1) * truth.targets.shape[1],
@@ -138,8 +138,13 @@ def _lesson(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtocol)
     )
 
 
-def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32]:
-    """Train every grid point of every stage on its inner part; the choices and the validation curve."""
+def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32, dict[int, Float32]]:
+    """Train every grid point of every stage on its inner part.
+
+    Returns:
+        The choices, the validation curve and, by stage that has a smaller inner part, what its chosen head,
+        trained on that part alone, says of the ``score`` rows.
+    """
     plan, epochs = lesson.plan, lesson.protocol.epochs
     material = lesson.material([stage.inner for stage in plan.stages])
     jobs = [
@@ -147,13 +152,19 @@ def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32]:
         for stage in plan.stages
     ]
     chooser = Chooser(plan, lesson.targets, lesson.task, lesson.protocol, lesson.groups)
+    scores: dict[int, Float32] = {}
 
     def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
         rows = [plan.stages[number].choose for number in numbers]
         chooser.see(epoch, numbers, predict(material, heads, rows))
+        for place, number in enumerate(numbers):
+            stage = plan.stages[number]
+            if epoch == epochs and stage.repeat is not None and len(stage.inner) < len(stage.train):
+                one = heads.one(place, chooser.grid_point(number), lesson.targets.shape[1])
+                scores[number] = predict(material, one, [stage.score])[0][0]
 
     fit(material, jobs, after_epoch)
-    return chooser.choices(), chooser.history()
+    return chooser.choices(), chooser.history(), scores
 
 
 def _refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
@@ -170,7 +181,7 @@ def _refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
         for place, number in enumerate(numbers):
             if choices[number].epoch == epoch:
                 rows = plan.stages[number].score
-                one = Heads(kernel=heads.kernel[place : place + 1], bias=heads.bias[place : place + 1])
+                one = heads.one(place, 0, lesson.targets.shape[1])
                 scores[number] = predict(material, one, [rows])[0][0]
 
     fit(material, jobs, after_epoch)
@@ -178,18 +189,25 @@ def _refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
 
 
 def _predictions(
-    plan: Plan, split: Split, choices: Sequence[Choice], scores: Sequence[Float32]
+    plan: Plan,
+    split: Split,
+    choices: Sequence[Choice],
+    scores: Sequence[Float32],
+    smaller: Mapping[int, Float32],
 ) -> Predictions:
     outputs = scores[0].shape[1]
     shape = (plan.repeats, len(plan.val_rows))
     val, thresholds = np.zeros((*shape, outputs), np.float32), np.zeros(shape)
+    val_smaller = np.zeros_like(val)
     test = np.zeros((len(split.test), outputs), np.float32)
     test_threshold = choices[-1].threshold
-    for stage, choice, score in zip(plan.stages, choices, scores, strict=True):
+    for number, (stage, choice, score) in enumerate(zip(plan.stages, choices, scores, strict=True)):
         held_out = np.isin(stage.score, plan.val_rows)
         if stage.repeat is not None:
             places = np.searchsorted(plan.val_rows, stage.score[held_out])
             val[stage.repeat, places] = score[held_out]
+            if number in smaller:
+                val_smaller[stage.repeat, places] = smaller[number][held_out]
             thresholds[stage.repeat, places] = choice.threshold
         places = np.searchsorted(split.test, stage.score[~held_out])
         test[places] = score[~held_out]
@@ -200,7 +218,19 @@ def _predictions(
         test_rows=split.test,
         test=test,
         test_threshold=test_threshold,
+        val_smaller=val_smaller if smaller else None,
+        train_sizes=_train_sizes(plan) if smaller else None,
     )
+
+
+def _train_sizes(plan: Plan) -> tuple[float, float, float]:
+    """Mean images behind the smaller heads and the validated heads, and all that may train."""
+    folds = [stage for stage in plan.stages if stage.repeat is not None]
+    inner, train = (
+        float(np.mean([len(rows) for rows in parts]))
+        for parts in zip(*((stage.inner, stage.train) for stage in folds), strict=True)
+    )
+    return inner, train, float(len(plan.used))
 
 
 def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -34,6 +35,7 @@ from benchmark.statistics import (
     decide,
     default_average,
     estimates,
+    final_head_estimates,
     scores,
 )
 
@@ -105,6 +107,7 @@ def build_leaderboard(
     found, entries = None, list[tuple[Outcome, Scores | None]]()
     if scored:
         found, validated = _validated(scored, truth, options)
+        new = _new_f1(scored, found, truth, options)
         for position in found.order.tolist():
             one = scored[position]
             assert one.predictions is not None
@@ -112,6 +115,7 @@ def build_leaderboard(
                 found=found,
                 position=position,
                 val={name: values[position] for name, values in validated.items()},
+                new=new[position],
                 test=_test_scores(one.predictions, truth, options),
                 threshold=_NAN if truth.task is Task.MULTICLASS else one.predictions.test_threshold,
                 ungrouped_f1=ungrouped.get(one.backbone, _NAN),
@@ -163,6 +167,29 @@ def _validated(
         if name != options.metric
     }
     return found, validated | {options.metric: np.column_stack([found.score, found.intervals])}
+
+
+def _new_f1(scored: Sequence[Outcome], found: Assessment, truth: Truth, options: BoardOptions) -> Float64:
+    """F1 on new images of heads trained on all, float64 (K, 3): expected, low, high; nan where unknown."""
+    new = np.full((len(scored), 3), _NAN)
+    known, heads, smaller = [], [], []
+    for position, outcome in enumerate(scored):
+        predictions = outcome.predictions
+        assert predictions is not None
+        if predictions.val_smaller is not None:
+            decided = decide(predictions.val_smaller, predictions.val_thresholds, truth.task)
+            known.append(position)
+            heads.append(_mistakes(outcome, found.sample, truth.task))
+            smaller.append(Mistakes.of(decided, found.sample))
+            sizes = predictions.train_sizes
+    if known:
+        seed = data_seed(truth, _common_rows(scored), options.seed)
+        sample = replace(found.sample, metric=METRICS["f1"])
+        assert sizes is not None
+        new[known] = final_head_estimates(
+            sample, heads, smaller, sizes, resamples=options.resamples, seed=seed
+        )
+    return new
 
 
 def _common_rows(scored: Sequence[Outcome]) -> Int64:
@@ -246,6 +273,8 @@ def _findings(
     name = "" if found is None else found.sample.metric.name
     winner = next((own for _, own in entries if picks and own and own.position == picks.winner), None)
     test = winner.test if winner else {}
+    picked = {picks.winner, picks.best, picks.value} if picks else set()
+    new = [(one, own.new[1:].tolist()) for one, own in entries if own and own.position in picked]
     random = (one.backbone for one, own in entries if own and one.weights == WeightsKind.RANDOM.value)
     return Findings(
         truth=truth,
@@ -255,4 +284,5 @@ def _findings(
         test=tuple(test.get(f"{name}{end}", _NAN) for end in ("", "_low", "_high")),
         f1=float(winner.val["f1"][0]) if winner else _NAN,
         ungrouped_f1=winner.ungrouped_f1 if winner else _NAN,
+        new_f1=tuple((one.backbone, *ends) for one, ends in new if not math.isnan(ends[0])),
     )

@@ -55,6 +55,8 @@ class Scores:
         found: all scored backbones, assessed.
         position: of this one in ``found``.
         val: every metric on validation by name, float64 (3,): the mean over repeats and its interval.
+        new: F1 on new images of the head trained on all of train and val, float64 (3,): expected, and the
+            ends of its interval; nan where not known.
         test: scores on the test part by metric, with ``f1_low`` and ``f1_high``; empty without a test part.
         threshold: of the decisions on the test part; nan where classes exclude each other.
         ungrouped_f1: F1 when related images may stand on both sides of a split; nan when not known.
@@ -63,6 +65,7 @@ class Scores:
     found: Assessment
     position: int
     val: Mapping[str, Float64]
+    new: Float64
     test: Mapping[str, float]
     threshold: float
     ungrouped_f1: float
@@ -179,6 +182,13 @@ def _val(metric: Metric, shown: Surface = _NONE, compared: Surface = _NONE) -> t
     )
 
 
+def _new(name: str, format_: Format, end: int, meaning: str, shown: Surface = _NONE) -> Column:
+    def value(scores: Scores) -> float:
+        return float(scores.new[end])
+
+    return Column(name, format_, meaning, shown | _COMPARE, "new F1 [95 %]", more_is_better=True, value=value)
+
+
 def _test(name: str, meaning: str, surfaces: Surface = _NONE, title: str = "", priority: int = 0) -> Column:
     def value(scores: Scores) -> float:
         return scores.test.get(name, math.nan)
@@ -249,6 +259,15 @@ COLUMNS = (
     Column("weights_sha256", "text", "digest of the weights that were really loaded"),
     Column("reason", "text", "why it was not scored"),
     Column("val_f1_spread", "score", "standard deviation of F1 between repeats", value=_found(_spread)),
+    _new(
+        "new_f1",
+        "interval",
+        0,
+        "F1 to expect on new images of the model you will get, its head trained on all of train and val",
+        Surface.MARKDOWN | Surface.PAGE,
+    ),
+    _new("new_f1_low", "score", 1, "lower end of the 95 % interval of new_f1, training included"),
+    _new("new_f1_high", "score", 2, "upper end of the 95 % interval of new_f1, training included"),
     _test("f1_low", "lower end of the 95 % interval of test_f1"),
     _test("f1_high", "upper end of the 95 % interval of test_f1"),
     Column(

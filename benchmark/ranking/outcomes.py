@@ -96,6 +96,8 @@ def _arrays(outcome: Outcome) -> dict[str, Any]:
     arrays: dict[str, Any] = {"val_history": outcome.val_history}
     if outcome.predictions is not None:
         arrays |= {name: getattr(outcome.predictions, name) for name in _ARRAYS}
+        if outcome.predictions.val_smaller is not None:
+            arrays["val_smaller"] = outcome.predictions.val_smaller
     return arrays
 
 
@@ -105,6 +107,7 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
     fields = {name: _plain(getattr(outcome, name)) for name in names}
     if outcome.predictions is not None:
         fields["test_threshold"] = outcome.predictions.test_threshold
+        fields["train_sizes"] = outcome.predictions.train_sizes
     return fields
 
 
@@ -130,16 +133,24 @@ def _check_arrays(found: Predictions) -> None:
         and found.val_rows.dtype == found.test_rows.dtype == np.int64
         and found.test_rows.ndim == 1
     )
-    numbers = (found.val, found.test, found.val_thresholds)
+    smaller = found.val[:0] if found.val_smaller is None else found.val_smaller
+    fits &= found.val_smaller is None or (smaller.shape == found.val.shape and found.train_sizes is not None)
+    numbers = (found.val, found.test, found.val_thresholds, smaller, np.array(found.train_sizes or (), float))
     if not fits or not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in numbers):
         raise ValueError("arrays that do not fit together")
 
 
 def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
     threshold = fields.pop("test_threshold", None)
+    sizes = fields.pop("train_sizes", None)
     predictions = None
     if threshold is not None:
-        predictions = Predictions(test_threshold=float(threshold), **{name: arrays[name] for name in _ARRAYS})
+        predictions = Predictions(
+            **{name: arrays[name] for name in _ARRAYS},
+            test_threshold=float(threshold),
+            val_smaller=arrays.get("val_smaller"),
+            train_sizes=sizes and tuple(sizes),
+        )
         _check_arrays(predictions)
     measured = {
         name: math.nan

@@ -25,6 +25,7 @@ class Findings:
         test: score of the winner on the test part, with the ends of its interval; nan without one.
         f1: of the winner.
         ungrouped_f1: of the winner when related images stand on both sides; nan when not known.
+        new_f1: name, low and high end of the F1 on new images, of each pick where it is known.
     """
 
     truth: Truth
@@ -34,6 +35,7 @@ class Findings:
     test: tuple[float, ...] = (math.nan,) * 3
     f1: float = math.nan
     ungrouped_f1: float = math.nan
+    new_f1: tuple[tuple[str, float, float], ...] = ()
 
 
 def statements_of(findings: Findings) -> tuple[str, ...]:
@@ -45,6 +47,7 @@ def statements_of(findings: Findings) -> tuple[str, ...]:
     return (
         *_no_pick(findings, found),
         *sentences(found, grouped=grouped),
+        *_new(findings),
         *_test(findings, found),
         *_leakage(findings, found),
         *_not_scored(findings),
@@ -148,6 +151,17 @@ def _test(findings: Findings, found: Assessment) -> list[str]:
     value, low, high = (f"{each:.3f}" for each in findings.test)
     name, title = found.names[found.picks.winner], found.sample.metric.title
     return [f"On the test part, scored once, {name} reaches {title} {value} [{low}, {high}]."]
+
+
+def _new(findings: Findings) -> list[str]:
+    if not findings.new_f1:
+        return []
+    ends = listed([f"between {low:.3f} and {high:.3f} with {name}" for name, low, high in findings.new_f1])
+    images = "new images" if findings.truth.groups is None else "images of new groups"
+    return [
+        f"The model you will get, its head trained on all of train and val: F1 {ends}, on {images} like "
+        "these, in this class mix."
+    ]
 
 
 def _leakage(findings: Findings, found: Assessment) -> list[str]:

@@ -86,6 +86,7 @@ def _winner(board: Leaderboard, scored: Sequence[Mapping[str, Any]]) -> dict[str
         "metric": METRICS[board.metric].title,
         "score": display(row, column(f"val_{board.metric}")),
         "test": display(row, column(f"test_{board.metric}")),
+        "new": display(row, column("new_f1")),
         "size": display(row, column("size_bytes")),
         "loss": "" if math.isnan(board.loss_bound) else score(board.loss_bound),
     }

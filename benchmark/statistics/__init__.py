@@ -12,6 +12,7 @@ from benchmark.statistics.assessment import (
     class_units,
 )
 from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval
+from benchmark.statistics.final_head import final_head_estimates
 from benchmark.statistics.metrics import (
     METRICS,
     Metric,
@@ -74,6 +75,7 @@ __all__ = [
     "f1",
     "f1_interval",
     "f1_of_counts",
+    "final_head_estimates",
     "hidden_loss",
     "listed",
     "losses",

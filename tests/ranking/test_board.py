@@ -418,3 +418,23 @@ def test_boards_that_cannot_be_compared_are_refused() -> None:
         build_leaderboard([outcome("A", decided), outcome("B", decided[:, :90])], truth)
     with pytest.raises(ArgumentError, match="one name"):
         build_leaderboard([outcome("A", decided), outcome("A", decided)], truth)
+
+
+def test_the_model_you_will_get_has_an_interval_of_its_own() -> None:
+    truth = truth_of(100, 100)
+    known = outcome("Known", guesses(truth, 0.1, 0))
+    assert known.predictions is not None
+    smaller = np.where(guesses(truth, 0.15, 1), 0.9, 0.1).astype(np.float32)
+    predictions = dataclasses.replace(
+        known.predictions, val_smaller=smaller, train_sizes=(128.0, 160.0, 200.0)
+    )
+    known = dataclasses.replace(known, predictions=predictions)
+    board = build_leaderboard([known, outcome("Unknown", guesses(truth, 0.3, 2))], truth)
+    first, second = board.rows
+    assert first["new_f1_low"] < first["val_f1_low"] < first["val_f1"] < first["new_f1"]
+    assert first["new_f1"] < first["new_f1_high"] <= 1
+    assert math.isnan(second["new_f1"])
+    ends = f"F1 between {first['new_f1_low']:.3f} and {first['new_f1_high']:.3f} with Known, on new images"
+    assert f"The model you will get, its head trained on all of train and val: {ends}" in said(board)
+    grouped = build_leaderboard([known], dataclasses.replace(truth, groups=np.arange(200) // 5))
+    assert "with Known, on images of new groups like these, in this class mix" in said(grouped)

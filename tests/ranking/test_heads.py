@@ -242,9 +242,11 @@ def test_an_images_own_label_does_not_reach_its_probability() -> None:
     labels = np.random.default_rng(9).permutation(truth.targets)
     result = train_heads(embeddings, replace(truth, targets=labels), split, SHORT)
     found = result.predictions
-    right = found.val.mean(0)[:, 0][labels[found.val_rows, 0] > 0.5].mean()
-    wrong = found.val.mean(0)[:, 0][labels[found.val_rows, 0] < 0.5].mean()
-    assert abs(right - wrong) < 0.2
+    assert found.val_smaller is not None
+    for probabilities in (found.val, found.val_smaller):
+        right = probabilities.mean(0)[:, 0][labels[found.val_rows, 0] > 0.5].mean()
+        wrong = probabilities.mean(0)[:, 0][labels[found.val_rows, 0] < 0.5].mean()
+        assert abs(right - wrong) < 0.2
 
 
 def test_shapes_and_what_was_chosen() -> None:
@@ -287,6 +289,30 @@ def test_without_a_test_part(name: ProtocolName) -> None:
     result = train_heads(embeddings, truth, part, replace(SHORT, name=name))
     assert result.predictions.test.shape == (0, 1)
     assert len(result.predictions.val_rows) == (90 if name is ProtocolName.CV else 36)
+
+
+def test_smaller_heads_are_those_that_saw_the_inner_part_alone() -> None:
+    """A head of the holdout protocol on the same rows gives the same probabilities."""
+    embeddings, truth, split = two_classes(150, distance=1.5)
+    protocol = replace(SHORT, name=ProtocolName.HOLDOUT, learning_rates=(1e-2,))
+    plan = make_plan(truth, split, protocol, embeddings.image_ids)
+    found = train_heads(embeddings, truth, split, protocol).predictions
+    inner = plan.stages[0].inner
+    material = replace(
+        material_for(embeddings.features, truth.targets, protocol, 1, exclusive=False),
+        features=(working := working_copy(embeddings.features, plan.used)),
+        **dict(zip(("scale", "shift"), part_scales(working, [inner]), strict=True)),
+    )
+    job = Job(label="holdout", train=inner, rates=(1e-2,), decays=(0.0,), epochs=6)
+    kernel, bias = last_heads(material, [job])[0]
+    logits = working[split.val] @ kernel + bias
+    assert found.val_smaller is not None
+    np.testing.assert_allclose(found.val_smaller[0], 1 / (1 + np.exp(-logits)), atol=1e-5)
+    assert found.train_sizes == (len(inner), len(split.train), len(split.train) + len(split.val))
+    cross = train_heads(embeddings, truth, split, SHORT).predictions
+    assert cross.train_sizes == pytest.approx((120 * 4 / 9, 80, 120), abs=1)
+    reference = replace(SHORT, name=ProtocolName.REFERENCE)
+    assert train_heads(embeddings, truth, split, reference).predictions.val_smaller is None
 
 
 def test_holdout_and_reference_score_the_given_validation_part() -> None:

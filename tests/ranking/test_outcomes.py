@@ -24,6 +24,8 @@ def an_outcome() -> Outcome:
         test_rows=np.arange(7, 9),
         test=random.random((2, 2), np.float32),
         test_threshold=0.25,
+        val_smaller=random.random((3, 7, 2), np.float32),
+        train_sizes=(4.5, 5.5, 7.0),
     )
     return Outcome(
         backbone="ResNet50@random",
@@ -47,7 +49,7 @@ def test_an_outcome_comes_back_as_it_was(tmp_path: Path) -> None:
     again = load_outcome(path)
     assert again.predictions is not None
     assert outcome.predictions is not None
-    for name in ("val_rows", "val", "val_thresholds", "test_rows", "test"):
+    for name in ("val_rows", "val", "val_thresholds", "test_rows", "test", "val_smaller", "train_sizes"):
         np.testing.assert_array_equal(getattr(again.predictions, name), getattr(outcome.predictions, name))
     assert again.predictions.test_threshold == 0.25
     assert (again.engine, again.precision, again.status) == (
