@@ -1,0 +1,124 @@
+"""A metric and a column, added to a copy of the package as docs/extending.md says, each by one file."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmark
+
+PACKAGE = Path(benchmark.__file__).parent
+PAGE = (PACKAGE.parent / "docs" / "extending.md").read_text()
+BOARD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from benchmark.ranking import BoardOptions, build_leaderboard
+from benchmark.records import Outcome, Predictions, Status, Task, Truth
+from benchmark.reporting import Extras, plot_makers, read_board, write_board, write_page
+
+def outcome(name, wrong):
+    val = np.where((truth.targets > 0.5) ^ wrong[:, None], 0.9, 0.1).astype(np.float32)
+    predictions = Predictions(
+        val_rows=np.arange(200), val=val[None, :200], val_thresholds=np.full((1, 200), 0.5),
+        test_rows=np.arange(200, 300), test=val[200:], test_threshold=0.5,
+    )
+    return Outcome(backbone=name, family="f", source="keras", status=Status.SCORED, predictions=predictions)
+
+rows = np.arange(300)
+truth = Truth(targets=np.float32(rows % 2)[:, None], classes=("no", "yes"), task=Task.BINARY, positive=1)
+# One gives a false alarm for a fifth of what is not there, the other misses a third of what is.
+outcomes = [outcome("Alarmed", rows % 10 == 0), outcome("Blind", rows % 6 == 1)]
+board = build_leaderboard(outcomes, truth, BoardOptions(metric=sys.argv[1]))
+folder = Path(sys.argv[2])
+plots = [make() for make in plot_makers(board, outcomes)]
+write_board(board, outcomes, truth, folder, plots=plots)
+write_page(board, Extras(plots=plots), folder)
+assert read_board(folder / "leaderboard.json").metric == sys.argv[1]
+"""
+
+
+def block(section: str) -> str:
+    """The first Python block of a section of the page."""
+    found = re.search(rf"## {section}\n.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def insert(file: Path, name: str, code: str) -> None:
+    """Put code at the end of the tuple that a module's variable is, or is made of."""
+    text = file.read_text()
+    (value,) = (
+        node.value
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+    )
+    ends = [node.end_lineno for node in ast.walk(value) if isinstance(node, ast.Tuple)]
+    lines = text.splitlines(keepends=True)
+    last = max(end for end in ends if end is not None) - 1  # the line with the closing bracket
+    file.write_text("".join([*lines[:last], f"{code.rstrip()},\n", *lines[last:]]))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copytree(PACKAGE, tmp_path / "benchmark", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def built(checkout: Path, metric: str) -> Path:
+    """The folder of a board that the changed package made, ranked by a metric."""
+    folder = checkout / metric
+    command = [sys.executable, "-c", BOARD, metric, str(folder)]
+    subprocess.run(command, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, check=True)
+    return folder
+
+
+def touched(checkout: Path) -> list[str]:
+    """Files of the package that differ from ours."""
+    copy = checkout / "benchmark"
+    names = [path.relative_to(copy) for path in copy.rglob("*.py")]
+    return sorted(
+        str(name)
+        for name in names
+        if not (PACKAGE / name).exists() or (PACKAGE / name).read_bytes() != (copy / name).read_bytes()
+    )
+
+
+def test_a_metric_is_one_object(checkout: Path) -> None:
+    insert(checkout / "benchmark/statistics/metrics.py", "METRICS", block("A metric"))
+    assert touched(checkout) == ["statistics/metrics.py"]
+    by_f1, by_specificity = (
+        json.loads((built(checkout, metric) / "leaderboard.json").read_text())
+        for metric in ("f1", "specificity")
+    )
+    assert [row["backbone"] for row in by_f1["rows"]] == ["Alarmed", "Blind"]
+    assert [row["backbone"] for row in by_specificity["rows"]] == ["Blind", "Alarmed"]
+    first, second = by_specificity["rows"]
+    assert (first["val_specificity"], second["val_specificity"]) == (1.0, 0.8)
+    assert second["val_specificity_low"] < 0.8 < second["val_specificity_high"]
+    assert second["test_specificity"] == 0.8
+    assert (first["tie_group"], second["tie_group"]) == (1, 2)
+    page = (checkout / "specificity" / "leaderboard.html").read_text()
+    assert "val specificity [95 %]" in page
+    assert "validation specificity with its 95 %" in page
+    assert "share left alone of what is not there to find" in page
+    assert "val specificity" not in (checkout / "f1" / "leaderboard.html").read_text()
+
+
+def test_a_column_is_one_object(checkout: Path) -> None:
+    insert(checkout / "benchmark/ranking/columns.py", "COLUMNS", block("A column"))
+    assert touched(checkout) == ["ranking/columns.py"]
+    folder = built(checkout, "f1")
+    rows = json.loads((folder / "leaderboard.json").read_text())["rows"]
+    assert all(row["f1_drop"] == row["val_f1"] - row["test_f1"] for row in rows)
+    assert "f1_drop" in (folder / "leaderboard.csv").read_text().splitlines()[0].split(",")
+    assert 'title="val_f1 less test_f1"' in (folder / "leaderboard.html").read_text()
+    assert "drop" not in (folder / "leaderboard.md").read_text()
