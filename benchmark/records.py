@@ -21,6 +21,9 @@ from benchmark.memory import PackedStrings
 if TYPE_CHECKING:
     import pandas as pd
 
+DEFAULT_MARGIN = 0.02  # F1 that a user gives away for a smaller model
+MAX_PIXELS = 50_000_000  # of an image, before it is decoded
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -92,6 +95,20 @@ class ProtocolName(StrEnum):
     REFERENCE = "reference"
 
 
+class Layout(StrEnum):
+    """What the top-level folders of a data folder may be."""
+
+    AUTO = "auto"
+    CLASSES = "classes"
+
+
+class Search(StrEnum):
+    """How much of the board is computed."""
+
+    EXHAUSTIVE = "exhaustive"
+    HALVING = "halving"
+
+
 class WeightsKind(StrEnum):
     """Where a backbone's weights come from."""
 
@@ -120,6 +137,27 @@ class ThresholdRule:
 
     kind: ThresholdKind = ThresholdKind.FIXED
     value: float = 0.5
+
+    @classmethod
+    def parse(cls, text: str) -> ThresholdRule:
+        """Read ``0.5``, ``tuned`` or ``recall=0.99``.
+
+        Raises:
+            ValueError: none of these, or a number that is not in (0, 1].
+        """
+        if text == ThresholdKind.TUNED:
+            return cls(kind=ThresholdKind.TUNED)
+        is_recall = text.startswith(f"{ThresholdKind.RECALL}=")
+        value = float(text.partition("=")[2] if is_recall else text)
+        if not 0 < value <= 1:
+            raise ValueError(f"{value} is not in (0, 1]")
+        return cls(kind=ThresholdKind.RECALL if is_recall else ThresholdKind.FIXED, value=value)
+
+    def __str__(self) -> str:
+        """As ``parse`` reads it."""
+        if self.kind is ThresholdKind.TUNED:
+            return self.kind.value
+        return f"{self.kind}={self.value}" if self.kind is ThresholdKind.RECALL else str(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

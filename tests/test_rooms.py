@@ -19,6 +19,7 @@ ROOMS = [
     "machine",
     "memory",
     "records",
+    "options",
     "drawing",
     "storage",
     "cells",

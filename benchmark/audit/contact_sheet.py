@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from benchmark.cells import printable
-from benchmark.data import FULL_DEPTH, MAX_PIXELS, glance, read_regular
+from benchmark.data import FULL_DEPTH, glance, read_regular
 from benchmark.errors import DataError
-from benchmark.records import ImageSet, Int64
+from benchmark.records import MAX_PIXELS, ImageSet, Int64
 
 if TYPE_CHECKING:
     from benchmark.audit.report import AuditPair

@@ -14,12 +14,13 @@ from contextlib import suppress
 from benchmark.cells import printable
 from benchmark.cli.printing import say
 from benchmark.cli.signals import Terminated, arriving_signals
-from benchmark.errors import ArgumentError, BenchmarkError
+from benchmark.errors import BenchmarkError
 
 __all__ = ["entry", "main"]
 
 _INTERRUPTED = 130
 _TERMINATED = 143
+_ROOMS = dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate"), "model_commands")
 
 
 def entry() -> int:
@@ -81,17 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from benchmark.cli.parser import make_parser
+    from benchmark.cli.parser import parse
 
-    arguments = make_parser().parse_args(words)
-    if arguments.command is None:
-        raise ArgumentError("no command given", next_step="See 'backbones --help'.")
-    if getattr(arguments, "data", None) is not None:
+    command, options, output = parse(words)
+    data = getattr(options, "data", None)
+    if data is not None:
         from benchmark.data import dataset_name
 
-        dataset_name(arguments.data)  # a typing error is told before anything large is loaded
-    room = importlib.import_module(f"benchmark.cli.{arguments.room}")
-    status: int = getattr(room, arguments.command)(arguments, words)
+        dataset_name(data)  # a typing error is told before anything large is loaded
+    room = importlib.import_module(f"benchmark.cli.{_ROOMS.get(command, 'commands')}")
+    status: int = getattr(room, f"{command}_command")(options, output)
     sys.stdout.flush()
     return status
 
@@ -99,7 +99,10 @@ def _run(words: list[str]) -> int:
 def _explain(error: BenchmarkError, status: int, words: Sequence[str]) -> int:
     if "--debug" in words:
         traceback.print_exception(error)
-    say(f"backbones: {printable(str(error))}")
+    from benchmark.cli.parser import as_flags
+
+    message = as_flags(str(error), next(iter(words), ""))
+    say(f"backbones: {printable(message)}")
     return status
 
 

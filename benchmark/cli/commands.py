@@ -1,30 +1,40 @@
-"""Commands about data and boards: arguments into a request, the request into a room, the result out."""
+"""Commands about data and boards: options into a request, the request into a room, the result out."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones import parse_weights, select
-from benchmark.cli import arguments as read
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_board, print_renderable, print_rows, put, say
 from benchmark.errors import ArgumentError
+from benchmark.options import (
+    AuditOptions,
+    CacheCommandOptions,
+    DemoOptions,
+    EmbedOptions,
+    ListOptions,
+    OutputOptions,
+    RankOptions,
+    ReportOptions,
+    WeightsOptions,
+)
 from benchmark.records import Backbone
 
 if TYPE_CHECKING:
     from benchmark.audit import Finding
     from benchmark.embeddings import CacheEntry
-    from benchmark.pipeline import Embedded, EmbedRequest, Plan, Ranked, RankRequest
+    from benchmark.pipeline import Embedded, Plan, Ranked
 
 
-def list_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def list_command(options: ListOptions, output: OutputOptions) -> int:
     """``backbones list``."""
-    rows = [_listed(backbone, arguments.weights) for backbone in select(arguments.backbones)]
-    print_rows(rows, arguments.format)
+    rows = [_listed(backbone, options.weights) for backbone in select(options.backbones)]
+    print_rows(rows, output.format)
     return 0
 
 
@@ -45,39 +55,39 @@ def _listed(backbone: Backbone, weights: str) -> dict[str, Any]:
     }
 
 
-def demo_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def demo_command(options: DemoOptions, output: OutputOptions) -> int:
     """``backbones demo``."""
     from benchmark.data import write_demo
 
-    folder = write_demo(arguments.folder, count=arguments.count, seed=arguments.seed)
-    if not arguments.quiet:
-        say(f"{arguments.count} images are in {folder}")
+    folder = write_demo(options.folder, count=options.count, seed=options.seed)
+    if not output.quiet:
+        say(f"{options.count} images are in {folder}")
     return 0
 
 
-def embed_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def embed_command(options: EmbedOptions, output: OutputOptions) -> int:
     """``backbones embed``."""
-    from benchmark.pipeline import embed
+    from benchmark.pipeline import EmbedRequest, embed
 
-    with make_observer(quiet=arguments.quiet) as observer:
-        done = embed(_embed_request(arguments), observer)
-    print_rows([_embedded_row(done, plan) for plan in done.plans], arguments.format)
+    with make_observer(quiet=output.quiet) as observer:
+        done = embed(EmbedRequest.of(options), observer)
+    print_rows([_embedded_row(done, plan) for plan in done.plans], output.format)
     return 0 if done.embedded else 1
 
 
-def audit_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def audit_command(options: AuditOptions, output: OutputOptions) -> int:
     """``backbones audit``."""
     from benchmark.audit import audit_table
-    from benchmark.pipeline import audit_data
+    from benchmark.pipeline import RankRequest, audit_data
 
-    with make_observer(quiet=arguments.quiet) as observer:
-        audited, folder = audit_data(_audit_request(arguments), observer)
-    if arguments.format == "table":
+    with make_observer(quiet=output.quiet) as observer:
+        audited, folder = audit_data(RankRequest.of(options), observer)
+    if output.format == "table":
         print_renderable(audit_table(audited.report))
         for note in audited.notes:
             print_renderable(note)
     else:
-        print_rows([_finding_row(finding) for finding in audited.report.findings], arguments.format)
+        print_rows([_finding_row(finding) for finding in audited.report.findings], output.format)
     say(f"Written to {folder}")
     return 0
 
@@ -92,16 +102,18 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
     }
 
 
-def cache_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def cache_command(options: CacheCommandOptions, output: OutputOptions) -> int:
     """``backbones cache list|verify|clean``."""
-    return {"list": _cache_list, "verify": _cache_verify, "clean": _cache_clean}[arguments.action](arguments)
+    return {"list": _cache_list, "verify": _cache_verify, "clean": _cache_clean}[options.action](
+        options, output
+    )
 
 
-def _cache_list(arguments: argparse.Namespace) -> int:
+def _cache_list(options: CacheCommandOptions, output: OutputOptions) -> int:
     from benchmark.embeddings import EmbeddingStore
 
-    entries = EmbeddingStore(arguments.cache).entries(count_rows=True)
-    print_rows([_cache_row(entry) for entry in entries], arguments.format)
+    entries = EmbeddingStore(options.cache).entries(count_rows=True)
+    print_rows([_cache_row(entry) for entry in entries], output.format)
     return 0
 
 
@@ -120,65 +132,63 @@ def _cache_row(entry: CacheEntry) -> dict[str, Any]:
     }
 
 
-def _cache_verify(arguments: argparse.Namespace) -> int:
+def _cache_verify(options: CacheCommandOptions, output: OutputOptions) -> int:
     from benchmark.embeddings import EmbeddingStore
 
-    with make_observer(quiet=arguments.quiet) as observer:
-        report = EmbeddingStore(arguments.cache).verify(observer)
+    with make_observer(quiet=output.quiet) as observer:
+        report = EmbeddingStore(options.cache).verify(observer)
     for damage in report.damages:
         say(f"damaged: {damage}")
     for path in report.strangers:
         say(f"not ours: {path}")
     facts = {"keys": report.keys, "parts": report.parts, "rows": report.rows, "size_bytes": report.size_bytes}
-    print_rows([{**facts, "damaged": len(report.damages)}], arguments.format)
+    print_rows([{**facts, "damaged": len(report.damages)}], output.format)
     return 1 if report.damages else 0
 
 
-def _cache_clean(arguments: argparse.Namespace) -> int:
+def _cache_clean(options: CacheCommandOptions, output: OutputOptions) -> int:
     from benchmark.embeddings import EmbeddingStore
     from benchmark.pipeline import clean_scratch
 
-    store = EmbeddingStore(arguments.cache)
+    store = EmbeddingStore(options.cache)
     keys = []
-    if arguments.backbones is not None:
-        names = {backbone.architecture for backbone in select(arguments.backbones)}
+    if options.backbones is not None:
+        names = {backbone.architecture for backbone in select(options.backbones)}
         keys = [entry.key for entry in store.entries() if entry.key and entry.key.backbone in names]
     removed = [store.clean(keys)]
-    if arguments.cache_limit_gb is not None:
-        removed.append(store.enforce_limit(round(arguments.cache_limit_gb * 1e9)))
+    if options.cache_limit_gb is not None:
+        removed.append(store.enforce_limit(round(options.cache_limit_gb * 1e9)))
     joined = sum(store.compact(entry.key) for entry in store.entries() if entry.key and entry.parts > 1)
     freed = sum(one.size_bytes for one in removed)
-    gone = sum(len(one.paths) for one in removed) + len(clean_scratch(arguments.cache))
-    if arguments.format == "table":
+    gone = sum(len(one.paths) for one in removed) + len(clean_scratch(options.cache))
+    if output.format == "table":
         put(f"joined parts: {joined} fewer\n" if joined else "")
         put(f"removed {gone} files and folders, {freed:,} bytes\n")
     else:
-        print_rows([{"removed": gone, "size_bytes": freed, "parts_fewer": joined}], arguments.format)
+        print_rows([{"removed": gone, "size_bytes": freed, "parts_fewer": joined}], output.format)
     return 0
 
 
-def report_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def report_command(options: ReportOptions, output: OutputOptions) -> int:
     """``backbones report``."""
-    if arguments.compare is not None:
-        return _compare(arguments)
-    if arguments.data is None:
-        raise ArgumentError("DATA or --compare is needed", next_step="See 'backbones report --help'.")
+    if options.compare is not None:
+        return _compare(*options.compare, output.format)
+    if options.data is None:
+        raise ArgumentError("`data` or `compare` is needed", next_step="See 'backbones report --help'.")
     from benchmark.pipeline import rebuild_report
 
-    with make_observer(quiet=arguments.quiet) as observer:
-        ranked = rebuild_report(
-            arguments.data, results=arguments.results, cache=arguments.cache, observer=observer
-        )
-    print_board(ranked.board, arguments.format)
+    with make_observer(quiet=output.quiet) as observer:
+        ranked = rebuild_report(options.data, results=options.results, cache=options.cache, observer=observer)
+    print_board(ranked.board, output.format)
     say(f"Written to {ranked.folder}")
     return 0
 
 
-def _compare(arguments: argparse.Namespace) -> int:
+def _compare(first: Path, second: Path, style: str) -> int:
     from benchmark.reporting import compare_runs, comparison_table
 
-    comparison = compare_runs(*arguments.compare)
-    if arguments.format == "table":
+    comparison = compare_runs(first, second)
+    if style == "table":
         print_renderable(comparison_table(comparison))
     else:
         rows = [
@@ -189,29 +199,30 @@ def _compare(arguments: argparse.Namespace) -> int:
             {"what": score.column, "name": score.backbone, "before": score.before, "after": score.after}
             for score in comparison.scores
         ]
-        print_rows(rows, arguments.format)
+        print_rows(rows, style)
     return 0
 
 
-def weights_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def weights_command(options: WeightsOptions, output: OutputOptions) -> int:
     """``backbones weights fetch|verify|bundle``."""
     from benchmark.pipeline import bundle_backbones, check_bundle, fetch_backbones
 
-    if (arguments.action == "fetch") != (arguments.folder is None):
-        needs = "takes no" if arguments.action == "fetch" else "needs a"
+    folder = options.folder
+    if (options.action == "fetch") != (folder is None):
+        needs = "takes no" if options.action == "fetch" else "needs a"
         raise ArgumentError(
-            f"'weights {arguments.action}' {needs} folder",
+            f"'weights {options.action}' {needs} folder",
             expected="'fetch' (into Keras's own folder), 'bundle DIR' or 'verify DIR'",
         )
-    with make_observer(quiet=arguments.quiet) as observer:
-        if arguments.action == "verify":
-            rows = check_bundle(arguments.folder)
-        elif arguments.action == "fetch":
-            rows = fetch_backbones(select(arguments.backbones), observer)
+    with make_observer(quiet=output.quiet) as observer:
+        if folder is None:
+            rows = fetch_backbones(select(options.backbones), observer)
+        elif options.action == "verify":
+            rows = check_bundle(folder)
         else:
-            chosen = select(arguments.backbones)
-            rows = bundle_backbones(chosen, arguments.folder, cache=arguments.cache, observer=observer)
-    print_rows(rows, arguments.format)
+            chosen = select(options.backbones)
+            rows = bundle_backbones(chosen, folder, cache=options.cache, observer=observer)
+    print_rows(rows, output.format)
     return 1 if any(row["status"] == "failed" for row in rows) else 0
 
 
@@ -228,98 +239,40 @@ def _embedded_row(done: Embedded, plan: Plan) -> dict[str, Any]:
     }
 
 
-def rank_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def rank_command(options: RankOptions, output: OutputOptions) -> int:
     """``backbones rank``."""
-    from benchmark.pipeline import rank_backbones
+    from benchmark.pipeline import RankRequest, rank_backbones
 
-    if arguments.from_run is not None:
-        from benchmark.cli.repeating import stored_run
-
-        arguments, words = stored_run(arguments, words)
-    if arguments.data is None:
-        raise ArgumentError("DATA or --from is needed", next_step="See 'backbones rank --help'.")
-    with make_observer(quiet=arguments.quiet) as observer:
-        ranked = rank_backbones(_rank_request(arguments, words), observer)
-    print_board(ranked.board, arguments.format)
-    if not arguments.quiet:
+    with make_observer(quiet=output.quiet) as observer:
+        ranked = rank_backbones(RankRequest.of(options), observer)
+    print_board(ranked.board, output.format)
+    if not output.quiet:
         say(f"Written to {ranked.folder} (this run: {ranked.run})")
-        for line in _what_now(ranked, arguments):
+        for line in _what_now(ranked, options):
             say(line)
     if ranked.replaced:
         say(ranked.replaced)
     return 0
 
 
-def _what_now(ranked: Ranked, arguments: argparse.Namespace) -> Iterator[str]:
+def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
     """What to do with a board: the pick and why, the page to open, the next command."""
     board = ranked.board
     page = f"Open {ranked.folder / 'leaderboard.html'}"
     if board.winner is None:
         yield f"No pick: the scores are at chance level, or the images too few. {page}"
-        yield f"Next: {shlex.join(['backbones', 'audit', str(arguments.data), *_places(arguments)])}"
+        yield f"Next: {shlex.join(['backbones', 'audit', str(options.data), *_places(options)])}"
         return
     first = next(row for row in board.rows if row["backbone"] == board.winner)
     yield (
         f"Pick: {board.winner} ({first['size_bytes'] / 1e6:.1f} MB, val F1 {first['val_f1']:.3f}), which may "
         f"give away up to {board.loss_bound:.3f} F1 to the best. {page}"
     )
-    words = ["backbones", "finetune", str(arguments.data), "--winner", board.winner, *_places(arguments)]
+    words = ["backbones", "finetune", str(options.data), "--winner", board.winner, *_places(options)]
     yield f"Next: {shlex.join(words)}"
 
 
-def _places(arguments: argparse.Namespace) -> list[str]:
+def _places(options: RankOptions) -> list[str]:
     """The folders of a command, where they are not the usual ones."""
-    usual = (("--cache", arguments.cache, "embeddings_cache"), ("--results", arguments.results, "results"))
+    usual = (("--cache", options.cache, "embeddings_cache"), ("--results", options.results, "results"))
     return [word for name, path, default in usual if str(path) != default for word in (name, str(path))]
-
-
-def _embed_request(arguments: argparse.Namespace) -> EmbedRequest:
-    from benchmark.pipeline import EmbedRequest
-
-    limit = arguments.cache_limit_gb
-    return EmbedRequest(
-        data=arguments.data,
-        backbones=select(arguments.backbones, seed=arguments.seed),
-        weights=parse_weights(arguments.weights, seed=arguments.seed),
-        size=arguments.size,
-        resize=arguments.resize,
-        engine=arguments.engine,
-        precision=arguments.precision,
-        cache=arguments.cache,
-        options=read.data_options(arguments),
-        jobs=arguments.jobs,
-        max_size_mb=arguments.max_size_mb,
-        cache_limit_bytes=round(limit * 1e9) if limit else None,
-        fallback_random=getattr(arguments, "fallback_random", False),
-    )
-
-
-def _audit_request(arguments: argparse.Namespace) -> RankRequest:
-    from benchmark.pipeline import EmbedRequest, RankRequest
-
-    embed = EmbedRequest(
-        data=arguments.data,
-        backbones=select(arguments.backbones, seed=arguments.seed),
-        weights=parse_weights(arguments.weights, seed=arguments.seed),
-        cache=arguments.cache,
-        options=read.data_options(arguments),
-    )
-    return RankRequest(embed=embed, results=arguments.results, auto_groups=read.wants_auto_groups(arguments))
-
-
-def _rank_request(arguments: argparse.Namespace, words: Sequence[str]) -> RankRequest:
-    from benchmark.cli.repeating import portable
-    from benchmark.pipeline import RankRequest, Search
-
-    return RankRequest(
-        embed=_embed_request(arguments),
-        results=arguments.results,
-        protocol=read.head_protocol(arguments),
-        protocol_given=arguments.protocol is not None,
-        auto_groups=read.wants_auto_groups(arguments),
-        max_latency_ms=arguments.max_latency_ms,
-        max_loss=arguments.max_loss,
-        search=Search(arguments.search),
-        audit_search=arguments.audit_search,
-        arguments=portable(arguments, words),
-    )

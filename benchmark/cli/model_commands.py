@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.backbones import parse_weights
-from benchmark.cli import arguments as read
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_rows, put, rows_text, say
 from benchmark.errors import ArgumentError, DataError, StorageFull
-from benchmark.records import Task
+from benchmark.options import (
+    DataOptions,
+    EvaluateOptions,
+    ExportCommandOptions,
+    FinetuneOptions,
+    OutputOptions,
+    PredictCommandOptions,
+    ReadingOptions,
+    RecipesOptions,
+)
+from benchmark.records import MAX_PIXELS, Task
 from benchmark.storage import write_whole
 
 if TYPE_CHECKING:
     from benchmark.deployment import Evaluation, Explainer, Prediction, Predictor, TileOptions
     from benchmark.finetuning import FineTuned, Recipe
-    from benchmark.pipeline import FinetuneJob
     from benchmark.records import Observer
 
 _ROUNDED = 4
@@ -32,14 +38,14 @@ _USES = {
 }
 
 
-def recipes_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def recipes_command(options: RecipesOptions, output: OutputOptions) -> int:
     """``backbones recipes``."""
     from benchmark.finetuning import load_recipe, recipe_names, recipe_text
 
-    if arguments.name is not None:
-        put(recipe_text(arguments.name))
+    if options.name is not None:
+        put(recipe_text(options.name))
         return 0
-    print_rows([_recipe_row(load_recipe(name)) for name in recipe_names()], arguments.format)
+    print_rows([_recipe_row(load_recipe(name)) for name in recipe_names()], output.format)
     return 0
 
 
@@ -54,13 +60,13 @@ def _recipe_row(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def finetune_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def finetune_command(options: FinetuneOptions, output: OutputOptions) -> int:
     """``backbones finetune``."""
-    from benchmark.pipeline import finetune_backbones
+    from benchmark.pipeline import FinetuneJob, finetune_backbones
 
-    with make_observer(quiet=arguments.quiet) as observer:
-        result = finetune_backbones(_finetune_job(arguments), observer)
-    print_rows([_model_row(model) for model in result.models], arguments.format)
+    with make_observer(quiet=output.quiet) as observer:
+        result = finetune_backbones(FinetuneJob.of(options), observer)
+    print_rows([_model_row(model) for model in result.models], output.format)
     for model in result.models:
         for note in model.notes:
             say(f"{model.backbone}: {note}")
@@ -69,44 +75,6 @@ def finetune_command(arguments: argparse.Namespace, words: Sequence[str]) -> int
     for model in result.models:
         say(f"Written to {model.model_dir}")
     return 1 if result.failed else 0
-
-
-def _finetune_job(arguments: argparse.Namespace) -> FinetuneJob:
-    from benchmark.finetuning import RecipeOverrides, load_recipe, override_recipe
-    from benchmark.pipeline import FinetuneJob
-
-    overrides = RecipeOverrides(
-        unfreeze_from=arguments.unfreeze_from,
-        unfreeze_last=arguments.unfreeze_last,
-        head=arguments.head,
-        hidden=arguments.hidden,
-        dropout=arguments.dropout,
-        optimizer=arguments.optimizer,
-        epochs=arguments.epochs,
-        learning_rates=arguments.learning_rates,
-        schedule=arguments.schedule,
-        patience=arguments.early_stopping,
-        image_size=arguments.image_size,
-    )
-    weights = arguments.weights
-    return FinetuneJob(
-        data=arguments.data,
-        recipe=override_recipe(load_recipe(arguments.recipe), overrides),
-        winner=arguments.winner,
-        top=arguments.top,
-        weights=None if weights is None else parse_weights(weights, seed=arguments.seed),
-        image_size=arguments.image_size,
-        options=replace(read.data_options(arguments), jobs=arguments.jobs),
-        auto_groups=None if arguments.groups is None else read.wants_auto_groups(arguments),
-        cache=arguments.cache,
-        results=arguments.results,
-        threshold=arguments.threshold,
-        balanced=arguments.class_weight == "balanced",
-        average=arguments.average,
-        cached_views=arguments.cached_views or 0,
-        force=arguments.force,
-        resize=arguments.resize,
-    )
 
 
 def _model_row(model: FineTuned) -> dict[str, Any]:
@@ -124,15 +92,15 @@ def _model_row(model: FineTuned) -> dict[str, Any]:
     return row
 
 
-def export_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def export_command(options: ExportCommandOptions, output: OutputOptions) -> int:
     """``backbones export``."""
     from benchmark.deployment import ExportOptions, export_model, parse_targets
 
-    targets = parse_targets(arguments.to)
-    options = ExportOptions(parity_images=arguments.parity_images, timeout_seconds=arguments.timeout)
-    with make_observer(quiet=arguments.quiet) as observer:
-        results = export_model(arguments.model, targets, options, data=arguments.data, observer=observer)
-    print_rows([_rounded(result.row()) for result in results], arguments.format)
+    targets = parse_targets(options.to)
+    how = ExportOptions(parity_images=options.parity_images, timeout_seconds=options.timeout)
+    with make_observer(quiet=output.quiet) as observer:
+        results = export_model(options.model, targets, how, data=options.data, observer=observer)
+    print_rows([_rounded(result.row()) for result in results], output.format)
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -140,43 +108,43 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def predict_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def predict_command(options: PredictCommandOptions, output: OutputOptions) -> int:
     """``backbones predict``."""
     from benchmark.deployment import open_model
 
-    _check_predict(arguments)
+    _check_predict(options)
     explainer = None
-    if arguments.heatmaps is not None and arguments.tiles is None:
+    if options.heatmaps and options.tiles is None:
         from benchmark.deployment import open_explainer  # loads TensorFlow
 
-        explainer = open_explainer(arguments.model)
-    predictor = open_model(arguments.model)
-    _check_threshold(arguments.threshold, predictor)
-    with make_observer(quiet=arguments.quiet) as observer:
-        found, failures = _predictions(arguments, predictor, observer)
+        explainer = open_explainer(options.model)
+    predictor = open_model(options.model)
+    _check_threshold(options.threshold, predictor)
+    with make_observer(quiet=output.quiet) as observer:
+        found, failures = _predictions(options, predictor, observer)
     labels = predictor.description.labels
-    _show([_prediction_row(prediction, labels) for prediction in found], arguments)
-    if explainer is not None:
+    _show([_prediction_row(prediction, labels) for prediction in found], options.output, output.format)
+    if options.heatmaps and explainer:
         # Only now: nothing that goes wrong with a picture costs a prediction.
-        with make_observer(quiet=arguments.quiet) as observer:
-            failures = _explain(arguments, explainer, found, observer)
+        with make_observer(quiet=output.quiet) as observer:
+            failures = _explain(options, explainer, found, options.heatmaps, observer)
     unread = sum(bool(prediction.error) for prediction in found)
     _say_lines([f"{unread} of {len(found)} files could not be read; see the error column."] * bool(unread))
     _say_lines([f"No heatmap of {failure}" for failure in failures])
     return 1 if failures or unread == len(found) else 0
 
 
-def _check_predict(arguments: argparse.Namespace) -> None:
+def _check_predict(options: PredictCommandOptions) -> None:
     """Refuse before any work what would be ignored or could not be written."""
     for name in ("overlap", "merge"):
-        if arguments.tiles is None and getattr(arguments, name) is not None:
-            raise ArgumentError("says how windows are laid and merged", where=f"--{name}", expected="--tiles")
-    if arguments.output is not None and _style_of(arguments.output) not in ("csv", "json"):
+        if options.tiles is None and getattr(options, name) is not None:
+            raise ArgumentError("says how windows are laid and merged", where=f"`{name}`", expected="`tiles`")
+    if options.output is not None and _style_of(options.output) not in ("csv", "json"):
         raise ArgumentError(
             "neither CSV nor JSON",
-            where="--output",
+            where="`output`",
             expected="a name that ends in .csv or .json",
-            got=arguments.output,
+            got=options.output,
         )
 
 
@@ -184,7 +152,7 @@ def _check_threshold(threshold: float | None, predictor: Predictor) -> None:
     if threshold is not None and predictor.description.task is Task.MULTICLASS:
         raise ArgumentError(
             "exclusive classes have no threshold: the most probable one is taken",
-            where="--threshold",
+            where="`threshold`",
             next_step="Leave it out.",
         )
 
@@ -193,19 +161,19 @@ def _style_of(path: Path) -> str:
     return path.suffix.lower().removeprefix(".")
 
 
-def _show(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Print rows, or write them to ``--output``; where that fails they are printed after all."""
-    if arguments.output is None:
-        print_rows(rows, arguments.format)
+def _show(rows: Sequence[dict[str, Any]], file: Path | None, style: str) -> None:
+    """Print rows, or write them to a file; where that fails they are printed after all."""
+    if file is None:
+        print_rows(rows, style)
         sys.stdout.flush()
         return
-    text = rows_text(rows, _style_of(arguments.output))
+    text = rows_text(rows, _style_of(file))
     try:
-        write_whole(arguments.output, text.encode(), root=arguments.output.parent)
+        write_whole(file, text.encode(), root=file.parent)
     except StorageFull:
         put(text)
         raise
-    say(f"Written to {arguments.output}")
+    say(f"Written to {file}")
 
 
 def _say_lines(lines: Sequence[str]) -> None:
@@ -217,49 +185,53 @@ def _say_lines(lines: Sequence[str]) -> None:
 
 
 def _predictions(
-    arguments: argparse.Namespace, predictor: Predictor, observer: Observer
+    options: PredictCommandOptions, predictor: Predictor, observer: Observer
 ) -> tuple[Sequence[Prediction], list[str]]:
     """Predictions, and what became of no heatmap."""
     from benchmark.deployment import PredictOptions, predict, predict_tiles
 
-    if arguments.tiles is not None:
+    if options.tiles is not None:
         tiled = predict_tiles(
             predictor,
-            arguments.images,
-            _tile_options(arguments),
-            overlays=arguments.heatmaps,
+            options.images,
+            _tile_options(options),
+            overlays=options.heatmaps,
             observer=observer,
         )
         failures = [f"{one.prediction.path}: {one.overlay_error}" for one in tiled if one.overlay_error]
         return [one.prediction for one in tiled], failures
     plain = PredictOptions(
-        batch_size=arguments.batch_size,
-        threshold=arguments.threshold,
-        follow_links=arguments.follow_links,
+        batch_size=options.batch_size,
+        threshold=options.threshold,
+        follow_links=options.follow_links,
     )
-    options = replace(plain, max_pixels=arguments.max_pixels or plain.max_pixels)
-    return predict(predictor, arguments.images, options, observer=observer), []
+    how = replace(plain, max_pixels=options.max_pixels or plain.max_pixels)
+    return predict(predictor, options.images, how, observer=observer), []
 
 
-def _tile_options(arguments: argparse.Namespace) -> TileOptions:
+def _tile_options(options: PredictCommandOptions) -> TileOptions:
     from benchmark.deployment import Merge, TileOptions
 
     plain = TileOptions(
-        size=arguments.tiles,
-        merge=None if arguments.merge is None else Merge(arguments.merge),
-        threshold=arguments.threshold,
-        batch_size=arguments.batch_size,
-        follow_links=arguments.follow_links,
+        size=options.tiles or 0,
+        merge=None if options.merge is None else Merge(options.merge),
+        threshold=options.threshold,
+        batch_size=options.batch_size,
+        follow_links=options.follow_links,
     )
     return replace(
         plain,
-        overlap=plain.overlap if arguments.overlap is None else arguments.overlap,
-        max_pixels=arguments.max_pixels or plain.max_pixels,
+        overlap=plain.overlap if options.overlap is None else options.overlap,
+        max_pixels=options.max_pixels or plain.max_pixels,
     )
 
 
 def _explain(
-    arguments: argparse.Namespace, explainer: Explainer, found: Sequence[Prediction], observer: Observer
+    options: PredictCommandOptions,
+    explainer: Explainer,
+    found: Sequence[Prediction],
+    folder: Path,
+    observer: Observer,
 ) -> list[str]:
     """Write a Grad-CAM overlay of each image that could be read; what became of none."""
     from benchmark.deployment import picture_name
@@ -269,8 +241,8 @@ def _explain(
     observer.started(_HEATMAPS, len(readable))
     for number, path in enumerate(readable):
         try:
-            png = _explained(arguments, explainer, path)
-            write_whole(arguments.heatmaps / picture_name(number, path), png, root=arguments.heatmaps)
+            png = _explained(options, explainer, path)
+            write_whole(folder / picture_name(number, path), png, root=folder)
         except (DataError, StorageFull) as error:
             failures.append(f"{path}: {error}")
         observer.advanced(_HEATMAPS, number + 1)
@@ -278,20 +250,19 @@ def _explain(
     return failures
 
 
-def _explained(arguments: argparse.Namespace, explainer: Explainer, path: Path) -> bytes:
-    from benchmark.data import DataOptions, load_pixels
+def _explained(options: PredictCommandOptions, explainer: Explainer, path: Path) -> bytes:
+    from benchmark.data import load_pixels
     from benchmark.deployment import explain_png
 
     description = explainer.description
-    most = arguments.max_pixels or DataOptions().max_pixels
     pixels = load_pixels(
         path,
         description.input_size,
         description.resize,
-        max_pixels=most,
+        max_pixels=options.max_pixels or MAX_PIXELS,
         bit_depth=description.bit_depth,
     )
-    return explain_png(explainer, pixels, threshold=arguments.threshold)
+    return explain_png(explainer, pixels, threshold=options.threshold)
 
 
 def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
@@ -300,33 +271,33 @@ def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, 
     return {"path": prediction.path, "label": prediction.label, **probabilities, "error": prediction.error}
 
 
-def evaluate_command(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def evaluate_command(options: EvaluateOptions, output: OutputOptions) -> int:
     """``backbones evaluate``."""
     from benchmark.data import load_images, tell_reading
     from benchmark.deployment import PredictOptions, evaluate, open_model
     from benchmark.pipeline import results_folder
     from benchmark.reporting import evaluation_folder, write_evaluation
 
-    predictor = open_model(arguments.model)
-    _check_threshold(arguments.threshold, predictor)
-    with make_observer(quiet=arguments.quiet) as observer:
+    predictor = open_model(options.model)
+    _check_threshold(options.threshold, predictor)
+    asked = {name: getattr(options, name) for name in ReadingOptions.model_fields}
+    reading = DataOptions.check(asked | {"bit_depth": predictor.description.bit_depth})
+    with make_observer(quiet=output.quiet) as observer:
         images = load_images(
-            arguments.data,
-            cache=arguments.cache,
-            options=replace(read.data_options(arguments), bit_depth=predictor.description.bit_depth),
+            options.data,
+            cache=options.cache,
+            options=reading,
             known=predictor.description.known_labels,
             observer=observer,
         )
         tell_reading(images, observer)
-        options = PredictOptions(threshold=arguments.threshold, max_pixels=arguments.max_pixels)
-        evaluation = evaluate(
-            predictor, images, options, include_seen=arguments.include_seen, observer=observer
-        )
-        results = results_folder(arguments.results, images, arguments.data)
+        how = PredictOptions(threshold=options.threshold, max_pixels=options.max_pixels)
+        evaluation = evaluate(predictor, images, how, include_seen=options.include_seen, observer=observer)
+        results = results_folder(options.results, images, options.data)
         results.claim(observer)
     folder = evaluation_folder(evaluation, results.path)
-    write_evaluation(evaluation, folder, model=arguments.model, data=arguments.data)
-    print_rows(_evaluation_rows(evaluation), arguments.format)
+    write_evaluation(evaluation, folder, model=options.model, data=options.data)
+    print_rows(_evaluation_rows(evaluation), output.format)
     _say_lines([*_left_out(evaluation), f"Written to {folder}"])
     return 0
 

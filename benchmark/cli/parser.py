@@ -1,16 +1,35 @@
-"""All commands with their arguments."""
+"""The command line's grammar, derived from each command's options. Nothing here imports a large library."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TypeAlias
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from benchmark import __version__
-from benchmark.cli import arguments as add
-from benchmark.deployment import target_names
-from benchmark.statistics import DEFAULT_MARGIN
+from pydantic.fields import FieldInfo
 
+from benchmark import __version__, options
+from benchmark.errors import ArgumentError
+from benchmark.options import Options, OutputOptions, RankOptions, choices, described
+
+COMMANDS: dict[str, type[Options]] = {
+    "list": options.ListOptions,
+    "audit": options.AuditOptions,
+    "embed": options.EmbedOptions,
+    "rank": RankOptions,
+    "report": options.ReportOptions,
+    "finetune": options.FinetuneOptions,
+    "export": options.ExportCommandOptions,
+    "predict": options.PredictCommandOptions,
+    "evaluate": options.EvaluateOptions,
+    "recipes": options.RecipesOptions,
+    "cache": options.CacheCommandOptions,
+    "weights": options.WeightsOptions,
+    "demo": options.DemoOptions,
+}
+_FROM = "from"
 _EXAMPLES = """examples:
   backbones demo demo_data
   backbones rank demo_data --backbones 'MobileNet*' --weights random
@@ -19,242 +38,126 @@ _EXAMPLES = """examples:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; ``command`` of its result names a function of ``commands``."""
-    parser = add.Parser(
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are ours: one message, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing usage and leaving."""
+        raise ArgumentError(message, next_step=f"See '{self.prog} --help'.")
+
+
+def parse(words: Sequence[str]) -> tuple[str, Options, OutputOptions]:
+    """The command, its options and what it prints.
+
+    Raises:
+        ArgumentError: no such command or option, or a value that cannot be.
+        DataError: the stored run to repeat cannot be read.
+    """
+    given = vars(make_parser(words).parse_args(words))
+    command = given.pop("command", None)
+    if command is None:
+        raise ArgumentError("no command given", next_step="See 'backbones --help'.")
+    printed = {name: given.pop(name) for name in OutputOptions.model_fields if name in given}
+    stored = given.pop(_FROM, None)
+    if stored is not None:
+        from pathlib import Path
+
+        from benchmark.pipeline import stored_options
+
+        given = stored_options(Path(stored)) | given
+    elif command == "rank" and "data" not in given:
+        raise ArgumentError("DATA or --from is needed", next_step="See 'backbones rank --help'.")
+    try:
+        return command, COMMANDS[command].check(given), OutputOptions.check(printed)
+    except ArgumentError as error:
+        raise ArgumentError(
+            error.what, where=error.where, got=error.got, next_step=f"See 'backbones {command} --help'."
+        ) from error
+
+
+def as_flags(text: str, command: str) -> str:
+    """A message in which options that stand as ```name=value``` read as on the command line."""
+    kind = COMMANDS.get(command, OutputOptions)
+    known = {**OutputOptions.model_fields, **kind.model_fields}
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in known:
+            return found[0]
+        return f"{_flag(name, known[name])} {value}" if value else _flag(name, known[name])
+
+    return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", flag, text)
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    extra: Any = field.json_schema_extra
+    return extra["metavar"] or name if extra["positional"] else f"--{name.replace('_', '-')}"
+
+
+def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of the whole command line; it tells words apart, ``Options.check`` says what they may be.
+
+    Args:
+        words: of the command line. Only where they are about it is a large package asked for a list of names.
+    """
+    parser = _Parser(
         prog="backbones",
         description="Which pretrained Keras model should I fine-tune, how sure are we, what does it cost?",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"backbones {__version__}")
-    parser.set_defaults(command=None)
-    commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=add.Parser)
-    for register in (_list, _audit, _embed, _rank, _report, _finetune, _export, _predict, _evaluate):
-        register(commands)
-    for register in (_recipes, _cache, _weights, _demo):
-        register(commands)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
+    for name, kind in COMMANDS.items():
+        about = inspect.getdoc(kind) or ""
+        own = commands.add_parser(
+            name,
+            help=about[0].lower() + about[1:].removesuffix("."),
+            description=about,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        own.set_defaults(command=name)
+        _add_options(own, kind)
+        if name == "export" and name in words:
+            from benchmark.deployment import target_names
+
+            own.epilog = f"targets: {', '.join(target_names())}"
     return parser
 
 
-_ABOUT_MODELS = {"recipes", "finetune", "export", "predict", "evaluate"}
-_Commands: TypeAlias = "argparse._SubParsersAction[add.Parser]"
+def _add_options(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
+    is_ranking = issubclass(kind, RankOptions)
+    for name, field in kind.model_fields.items():  # their order is that of the fields
+        extra: Any = field.json_schema_extra
+        if extra["positional"]:
+            _add(parser, name, field, nargs="?" if is_ranking else extra["nargs"])
+    if is_ranking:
+        parser.add_argument(f"--{_FROM}", metavar="RUN_JSON", help="repeat a stored run")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for heading, fields in (*kind.by_heading(), *OutputOptions.by_heading()):
+        for name, field in fields.items():
+            extra = field.json_schema_extra
+            if not extra["positional"]:
+                if heading and heading not in groups:
+                    groups[heading] = parser.add_argument_group(heading, kind.about.get(heading))
+                _add(groups.get(heading, parser), name, field, nargs=extra["nargs"])
 
 
-def _command(commands: _Commands, name: str, text: str) -> add.Parser:
-    parser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
-    )
-    room = "model_commands" if name in _ABOUT_MODELS else "commands"
-    parser.set_defaults(room=room, command=f"{name}_command")
-    return parser
-
-
-def _list(commands: _Commands) -> None:
-    parser = _command(commands, "list", "the backbones as a table")
-    add.add_backbones(parser)
-    add.add_output(parser)
-
-
-def _audit(commands: _Commands) -> None:
-    parser = _command(commands, "audit", "find corrupt, duplicate and leaking images")
-    add.add_data(parser)
-    add.add_backbones(parser, about="whose cached embeddings help to find look-alikes; nothing is embedded")
-    add.add_folders(parser)
-    add.add_output(parser)
-
-
-def _embed(commands: _Commands) -> None:
-    parser = _command(commands, "embed", "fill the embedding cache")
-    add.add_data(parser)
-    add.add_embedding(parser)
-    add.add_folders(parser, results=False)
-    add.add_output(parser)
-
-
-def _rank(commands: _Commands) -> None:
-    parser = _command(commands, "rank", "embed what is missing, train heads, write the leaderboard")
-    add.add_rank_data(parser)
-    add.add_embedding(parser)
-    add.add_protocol(parser)
-    group = parser.add_argument_group("board")
-    group.add_argument(
-        "--max-loss",
-        type=add.share,
-        default=DEFAULT_MARGIN,
-        metavar="F1",
-        help=f"F1 that the winner may give away for being smaller (default {DEFAULT_MARGIN:g})",
-    )
-    group.add_argument(
-        "--max-latency-ms",
-        type=add.positive_float,
-        metavar="MS",
-        help="skip backbones slower than this on one image",
-    )
-    group.add_argument(
-        "--search",
-        choices=["exhaustive", "halving"],
-        default="exhaustive",
-        help="halving drops unlikely winners on growing subsets (default exhaustive)",
-    )
-    group.add_argument(
-        "--audit-search",
-        action="store_true",
-        help="after an exhaustive run, say what halving would have done",
-    )
-    group.add_argument(
-        "--fallback-random",
-        action="store_true",
-        help="random weights for all, with a loud banner, when ImageNet's cannot be had",
-    )
-    add.add_folders(parser)
-    add.add_output(parser)
-
-
-def _report(commands: _Commands) -> None:
-    parser = _command(
-        commands, "report", "rebuild tables and plots from stored outcomes, or compare two runs"
-    )
-    parser.add_argument("data", type=Path, nargs="?", metavar="DATA", help="the data set that was ranked")
-    parser.add_argument(
-        "--compare",
-        type=Path,
-        nargs=2,
-        metavar=("A", "B"),
-        help="two run folders: name what changed between them",
-    )
-    add.add_folders(parser)
-    add.add_output(parser)
-
-
-def _finetune(commands: _Commands) -> None:
-    parser = _command(commands, "finetune", "two-phase fine-tuning of one backbone")
-    add.add_data(parser)
-    add.add_finetuning(parser)
-    add.add_folders(parser)
-    add.add_output(parser)
-
-
-def _export(commands: _Commands) -> None:
-    parser = _command(commands, "export", "convert a fine-tuned model, then compare it with the original")
-    parser.add_argument("model", type=Path, metavar="MODEL_DIR")
-    parser.add_argument(
-        "--to", required=True, metavar="TARGETS", help=f"comma-separated: {', '.join(target_names())}, all"
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DATA", help="the images it was trained on, where they have moved"
-    )
-    parser.add_argument(
-        "--parity-images",
-        type=add.whole_number,
-        default=2000,
-        metavar="N",
-        help="compare on at most N validation images, stratified; 0 takes all (default 2000)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=add.positive_float,
-        default=900.0,
-        metavar="SECONDS",
-        help="for one conversion or one comparison (default 900)",
-    )
-    add.add_output(parser)
-
-
-def _predict(commands: _Commands) -> None:
-    parser = _command(commands, "predict", "labels and probabilities of images")
-    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a fine-tuned or exported model")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="files or folders")
-    parser.add_argument(
-        "--tiles",
-        type=add.positive_int,
-        nargs="?",
-        const=224,
-        metavar="SIDE",
-        help="slide windows over large photographs (default side 224)",
-    )
-    parser.add_argument(
-        "--overlap", type=add.share_below_one, help="with --tiles: of neighbouring windows (default 0.5)"
-    )
-    parser.add_argument(
-        "--merge",
-        choices=["max", "mean"],
-        help="with --tiles: how windows are merged (default max; mean for exclusive classes)",
-    )
-    add.add_threshold(parser)
-    parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="write overlay pictures that show where")
-    parser.add_argument("--follow-links", action="store_true", help="allow links that leave a folder given")
-    parser.add_argument("--batch-size", type=add.positive_int, default=32, help="default 32")
-    parser.add_argument(
-        "--max-pixels",
-        type=add.positive_int,
-        metavar="N",
-        help="refuse larger images (default 50,000,000; with --tiles 200,000,000)",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write to FILE.csv or FILE.json instead of printing"
-    )
-    add.add_output(parser)
-
-
-def _evaluate(commands: _Commands) -> None:
-    parser = _command(commands, "evaluate", "metrics of a model on other labelled images")
-    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a fine-tuned or exported model")
-    add.add_data(parser, split=False)
-    add.add_threshold(parser)
-    parser.add_argument(
-        "--include-seen",
-        action="store_true",
-        help="score the images that the model was trained on with the others (default: apart)",
-    )
-    add.add_folders(parser)
-    add.add_output(parser)
-
-
-def _recipes(commands: _Commands) -> None:
-    parser = _command(commands, "recipes", "list or show fine-tuning recipes")
-    parser.add_argument("name", nargs="?", metavar="NAME")
-    add.add_output(parser)
-
-
-def _cache(commands: _Commands) -> None:
-    parser = _command(commands, "cache", "look after the embedding cache")
-    parser.add_argument(
-        "action",
-        choices=["list", "verify", "clean"],
-        help="clean: remove stale and damaged files, and join small parts",
-    )
-    parser.add_argument(
-        "--backbones", metavar="NAMES", help="clean: remove the embeddings of these backbones too"
-    )
-    parser.add_argument(
-        "--cache-limit-gb",
-        type=add.positive_float,
-        metavar="GB",
-        help="clean: the least recently used go beyond this size",
-    )
-    add.add_folders(parser, results=False)
-    add.add_output(parser)
-
-
-def _weights(commands: _Commands) -> None:
-    parser = _command(commands, "weights", "prepare a machine without network")
-    parser.add_argument(
-        "action",
-        choices=["fetch", "verify", "bundle"],
-        help="fetch: into Keras's cache; bundle: into DIR; verify: check DIR",
-    )
-    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="of bundle and verify")
-    parser.add_argument(
-        "--backbones", default="all", metavar="NAMES", help="to fetch or bundle (default all)"
-    )
-    add.add_folders(parser, results=False)
-    add.add_output(parser)
-
-
-def _demo(commands: _Commands) -> None:
-    parser = _command(commands, "demo", "write the demo data set: 300 generated photographs of concrete")
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--count", type=add.positive_int, default=300, help="images (default 300)")
-    parser.add_argument("--seed", type=int, default=0)
-    add.add_output(parser)
+def _add(parser: argparse._ActionsContainer, name: str, field: FieldInfo, *, nargs: str | int | None) -> None:
+    extra: Any = field.json_schema_extra
+    how: dict[str, Any] = {"help": described(field).replace("%", "%%")}
+    if field.annotation is bool:
+        how["action"] = "store_true"
+    else:
+        how |= {
+            "metavar": extra["metavar"] or "|".join(choices(field)),
+            "nargs": nargs,
+            "const": extra["const"],
+        }
+    if extra["positional"]:
+        del how["const"]
+        parser.add_argument(name, **how)
+    else:
+        parser.add_argument(_flag(name, field), dest=name, required=field.is_required(), **how)

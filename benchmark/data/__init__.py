@@ -1,14 +1,14 @@
 """From a folder or CSV of images to labelled, checked, split sets and uint8 pixels."""
 
-from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, NO_LIMIT, decode, glance
+from benchmark.data.decode import FULL_DEPTH, NO_LIMIT, decode, glance
 from benchmark.data.demo import write_demo
 from benchmark.data.file_facts import file_facts
 from benchmark.data.files import read_regular
 from benchmark.data.fingerprint import decoder_name
 from benchmark.data.folders import list_below
-from benchmark.data.listing import Layout, part_named
+from benchmark.data.known_labels import KnownLabels
+from benchmark.data.listing import part_named
 from benchmark.data.loading import dataset_name, load_images, regroup
-from benchmark.data.options import DataOptions, KnownLabels
 from benchmark.data.reading import (
     abridged,
     class_sizes,
@@ -25,11 +25,8 @@ from benchmark.data.workers import map_in_order
 
 __all__ = [
     "FULL_DEPTH",
-    "MAX_PIXELS",
     "NO_LIMIT",
-    "DataOptions",
     "KnownLabels",
-    "Layout",
     "Scratch",
     "abridged",
     "class_sizes",

@@ -46,9 +46,8 @@ from PIL import (
 
 from benchmark.data.fast_jpeg import fast_pixels
 from benchmark.errors import DataError
-from benchmark.records import UInt8
+from benchmark.records import MAX_PIXELS, UInt8
 
-MAX_PIXELS: Final = 50_000_000
 FULL_DEPTH: Final = 16
 TWELVE_BITS: Final = 12
 """What many industrial and medical cameras deliver, in files of 16 bits."""

@@ -11,10 +11,10 @@ from typing import Final
 from benchmark.cells import printable
 from benchmark.data.decode import HEADER_BYTES, OPTIONAL_SUFFIXES, foreign_suffix, sniff
 from benchmark.data.files import reason_of
-from benchmark.data.listing import Entry, Layout, Listing, Part, near_part, part_named
+from benchmark.data.listing import Entry, Listing, Part, near_part, part_named
 from benchmark.data.reading import abridged, ignored_files
 from benchmark.errors import DataError
-from benchmark.records import Rejected
+from benchmark.records import Layout, Rejected
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}

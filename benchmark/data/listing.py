@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from pathlib import Path
 
 from benchmark.records import Rejected
@@ -39,13 +39,6 @@ def part_named(name: str) -> Part | None:
 def near_part(name: str) -> str:
     """The name of a part that ``name`` looks like with a typing error; empty where it looks like none."""
     return next(iter(difflib.get_close_matches(name.casefold(), ("train", "val", "test"), 1, 0.7)), "")
-
-
-class Layout(StrEnum):
-    """What the top-level folders of a data folder may be."""
-
-    AUTO = "auto"
-    CLASSES = "classes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from benchmark.data.decode import FULL_DEPTH, beyond_depth, decoder_version
 from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
+from benchmark.data.known_labels import KnownLabels
 from benchmark.data.listing import Entry, Listing, Part, part_named
-from benchmark.data.options import DataOptions, KnownLabels
 from benchmark.data.reading import lost_by_label, reasons_of
 from benchmark.data.scan import Scanner
 from benchmark.data.split import check_enough, order_key, split_images
@@ -26,6 +26,7 @@ from benchmark.data.tables import list_table
 from benchmark.drawing import fair_order
 from benchmark.errors import ArgumentError, DataError
 from benchmark.memory import give_back_memory
+from benchmark.options import DataOptions
 from benchmark.records import ImageSet, Int64, Observer, Rejected, Split, Task
 
 _DEFAULTS = DataOptions()
@@ -67,7 +68,7 @@ def load_images(
     if known is not None:
         listing = _parts_of_folders(listing, known) if resolved.is_dir() else listing
         _check_known(listing, known)
-    listing = dataclasses.replace(listing, entries=name_groups(listing, options.groups))
+    listing = dataclasses.replace(listing, entries=name_groups(listing, options.group_rule))
     index = Index.load(cache / "index", str(resolved), f"{decoder_version()}|{options.max_pixels}")
     merged = _merged(listing, index, options, observer)
     images = _assemble(listing, merged, options, known)
@@ -167,7 +168,7 @@ def _listing(source: Path, options: DataOptions, *, ask: bool) -> Listing:
     if source.is_dir():
         return list_folder(source, follow_links=options.follow_links, layout=options.layout, ask=ask)
     if source.suffix.lower() in _TABLE_SUFFIXES:
-        return list_table(source, group_column=options.groups, follow_links=options.follow_links)
+        return list_table(source, group_column=options.group_rule, follow_links=options.follow_links)
     raise DataError(
         "neither a folder nor a CSV", where=source, expected="a folder of labelled images, a .csv or a .tsv"
     )

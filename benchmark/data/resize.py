@@ -10,10 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, decode
+from benchmark.data.decode import FULL_DEPTH, decode
 from benchmark.data.files import read_regular
 from benchmark.errors import DataError
-from benchmark.records import Float32, Int64, Resize, UInt8
+from benchmark.records import MAX_PIXELS, Float32, Int64, Resize, UInt8
 
 _LARGEST_KEPT: Final = 1 << 21
 """Elements of a work array that is kept for the next image."""

@@ -25,13 +25,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmark.data.decode import FULL_DEPTH, MAX_PIXELS, decode
+from benchmark.data.decode import FULL_DEPTH, decode
 from benchmark.data.files import read_regular
 from benchmark.data.resize import resize_pixels
 from benchmark.data.workers import map_in_order
 from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
 from benchmark.memory import PackedStrings
-from benchmark.records import Observer, Resize, UInt8
+from benchmark.records import MAX_PIXELS, Observer, Resize, UInt8
 from benchmark.storage import read_json, sha256_bytes, storage_error, write_whole
 
 TASK: Final = "decode"

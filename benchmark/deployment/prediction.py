@@ -11,18 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.data import DataOptions, list_below, load_pixels
+from benchmark.data import list_below, load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError
 from benchmark.machine import cores
-from benchmark.records import Bool, Float32, Observer, Task, UInt8
+from benchmark.records import MAX_PIXELS, Bool, Float32, Observer, Task, UInt8
 from benchmark.statistics import decide
 
 _TASK = "predict"
 _EMPTY = "a folder without images"
-MOST_PIXELS = DataOptions().max_pixels
-"""Pixels of an image unless the caller allows more: what training allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +57,7 @@ class PredictOptions:
     batch_size: int = 64
     threads: int = 0
     threshold: float | None = None
-    max_pixels: int = MOST_PIXELS
+    max_pixels: int = MAX_PIXELS
     follow_links: bool = False
 
     def __post_init__(self) -> None:

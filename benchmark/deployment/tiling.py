@@ -13,7 +13,6 @@ from benchmark.data import decode, read_regular, resize_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.heatmap import overlay_png, picture_name
 from benchmark.deployment.prediction import (
-    MOST_PIXELS,
     Listed,
     Prediction,
     list_images,
@@ -22,7 +21,7 @@ from benchmark.deployment.prediction import (
 )
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError, StorageFull
-from benchmark.records import Float32, Float64, Int64, Observer, Task, UInt8
+from benchmark.records import MAX_PIXELS, Float32, Float64, Int64, Observer, Task, UInt8
 from benchmark.storage import write_whole
 
 _TASK = "predict tiles"
@@ -62,7 +61,7 @@ class TileOptions:
     overlap: float = 0.5
     merge: Merge | None = None
     threshold: float | None = None
-    max_pixels: int = 4 * MOST_PIXELS
+    max_pixels: int = 4 * MAX_PIXELS
     batch_size: int = 32
     follow_links: bool = False
 

@@ -7,7 +7,6 @@ from benchmark.finetuning.manifest import load_manifest
 from benchmark.finetuning.recipe import (
     DEFAULT_RECIPE,
     Recipe,
-    RecipeOverrides,
     load_recipe,
     override_recipe,
     recipe_names,
@@ -25,7 +24,6 @@ __all__ = [
     "FineTuned",
     "FinetuneRequest",
     "Recipe",
-    "RecipeOverrides",
     "TrainedOn",
     "finetune",
     "load_manifest",

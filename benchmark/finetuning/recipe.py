@@ -7,7 +7,6 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import RecipeError
+from benchmark.options import RecipeChanges
 from benchmark.storage import read_small
 
 DEFAULT_RECIPE = "two-phase-f1"
@@ -204,39 +204,6 @@ class Recipe(_Table):
         return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecipeOverrides:
-    """What a caller changes in a recipe; None keeps the recipe's value.
-
-    Attributes:
-        unfreeze_from: first trained layer of phase 2, name or index (digits are read as an index).
-        unfreeze_last: number of trained layers in phase 2; 0 stands for all.
-        head: pooling of the feature map: avg, max or flatten.
-        hidden: units of the dense layer before the output.
-        dropout: rate on the pooled vector.
-        optimizer: of both phases.
-        epochs: of phase 1 and phase 2.
-        learning_rates: of phase 1 and phase 2.
-        schedule: of both phases.
-        patience: of both phases.
-        image_size: input side in pixels.
-        batch_size: images per update.
-    """
-
-    unfreeze_from: int | str | None = None
-    unfreeze_last: int | None = None
-    head: str | None = None
-    hidden: int | None = None
-    dropout: float | None = None
-    optimizer: str | None = None
-    epochs: tuple[int, int] | None = None
-    learning_rates: tuple[float, float] | None = None
-    schedule: str | None = None
-    patience: int | None = None
-    image_size: int | None = None
-    batch_size: int | None = None
-
-
 def recipe_names() -> tuple[str, ...]:
     """The recipes that come with the package: the default first, then by name."""
     names = sorted(path.stem for path in _FOLDER.glob("*.toml"))
@@ -276,29 +243,29 @@ def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE) -> Recipe:
     return _checked({"name": path.stem, **content}, where)
 
 
-def override_recipe(recipe: Recipe, overrides: RecipeOverrides) -> Recipe:
+def override_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
     """A recipe with a caller's changes.
 
     Raises:
         RecipeError: a value that a recipe could not have either.
     """
     content = json.loads(recipe.model_dump_json())
-    _set(content["head"], pooling=overrides.head, hidden=overrides.hidden, dropout=overrides.dropout)
-    _set(content, image_size=overrides.image_size, batch_size=overrides.batch_size)
+    _set(content["head"], pooling=changes.head, hidden=changes.hidden, dropout=changes.dropout)
+    _set(content, image_size=changes.image_size, batch_size=changes.batch_size)
     for position, phase in enumerate((content["phase1"], content["phase2"])):
-        _set(phase, optimizer=overrides.optimizer, schedule=overrides.schedule, patience=overrides.patience)
-        _set(phase, epochs=_nth(overrides.epochs, position))
-        _set(phase, learning_rate=_nth(overrides.learning_rates, position))
-    _override_unfreezing(content["phase2"], overrides)
+        _set(phase, optimizer=changes.optimizer, schedule=changes.schedule, patience=changes.early_stopping)
+        _set(phase, epochs=_nth(changes.epochs, position))
+        _set(phase, learning_rate=_nth(changes.learning_rates, position))
+    _override_unfreezing(content["phase2"], changes)
     return _checked(content, f"recipe {recipe.name} with the given options")
 
 
-def _override_unfreezing(phase: dict[str, Any], overrides: RecipeOverrides) -> None:
-    if overrides.unfreeze_from is not None:
-        phase.update(from_layer=_layer(overrides.unfreeze_from), last_layers=None)
-    if overrides.unfreeze_last is not None:
-        kept = phase["from_layer"] if overrides.unfreeze_from is not None else None
-        phase.update(from_layer=kept, last_layers=overrides.unfreeze_last or None)
+def _override_unfreezing(phase: dict[str, Any], changes: RecipeChanges) -> None:
+    if changes.unfreeze_from is not None:
+        phase.update(from_layer=_layer(changes.unfreeze_from), last_layers=None)
+    if changes.unfreeze_last is not None:
+        kept = phase["from_layer"] if changes.unfreeze_from is not None else None
+        phase.update(from_layer=kept, last_layers=changes.unfreeze_last or None)
 
 
 def _layer(text: int | str) -> int | str:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import DataOptions
 from benchmark.finetuning.comparing import BoardScore, Comparison
 from benchmark.finetuning.recipe import Recipe
 from benchmark.memory import PackedStrings
 from benchmark.records import (
+    MAX_PIXELS,
     Average,
     Backbone,
     ImageSet,
@@ -31,7 +31,6 @@ from benchmark.storage import place
 
 SCRATCH_BYTES = 4 * 2**30
 _STATE_SCHEMA = 1
-_MAX_PIXELS = DataOptions().max_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,7 @@ class FinetuneRequest:
     force: bool = False
     jobs: int = 0
     resize: Resize = Resize.BILINEAR
-    max_pixels: int = _MAX_PIXELS
+    max_pixels: int = MAX_PIXELS
     scratch_bytes: int = SCRATCH_BYTES
     board: BoardScore | None = None
 

@@ -11,7 +11,8 @@ from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report
-from benchmark.pipeline.requests import EmbedRequest, RankRequest, Search
+from benchmark.pipeline.requests import EmbedRequest, RankRequest
+from benchmark.pipeline.stored import stored_options
 from benchmark.pipeline.workers import end_workers
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "Plan",
     "RankRequest",
     "Ranked",
-    "Search",
     "audit_data",
     "bundle_backbones",
     "check_bundle",
@@ -34,4 +34,5 @@ __all__ = [
     "rank_backbones",
     "rebuild_report",
     "results_folder",
+    "stored_options",
 ]

@@ -71,7 +71,7 @@ def check_same_images(stored: StoredBoard, images: ImageSet, *, limited: bool) -
         return
     before = {name: facts["label"] for name, facts in read_image_list(stored.folder).items()}
     now = {name: facts["label"] for name, facts in image_list(images).items()}
-    new = 0 if stored.request.embed.options.limit else len(now.keys() - before.keys())
+    new = 0 if stored.request.options.limit else len(now.keys() - before.keys())
     gone = 0 if limited else len(before.keys() - now.keys())
     relabelled = sum(before[name] != now[name] for name in now.keys() & before.keys())
     if new or gone or relabelled or not now.keys() & before.keys():

@@ -63,14 +63,14 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
         StorageFull: a folder cannot be written.
     """
     watch = OneAtATime(observer or Silent())
-    embed = request.embed
-    images = load_images(embed.data, cache=embed.cache, options=embed.options, observer=watch)
+    options = request.options
+    images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     tell_reading(images, watch)
-    store = EmbeddingStore(embed.cache, observer=watch)
-    embed = embed.as_read(images)
-    plans = [make_plan(embed, backbone, images.image_ids, store) for backbone in embed.backbones]
+    store = EmbeddingStore(options.cache, observer=watch)
+    read = request.as_read(images)
+    plans = [make_plan(read, backbone, images.image_ids, store) for backbone in read.backbones]
     audited = audit_images(request, images, [plan for plan in plans if plan.is_cached], watch)
-    results = results_folder(request.results, images, embed.data)
+    results = results_folder(options.results, images, options.data)
     results.claim(watch)
     folder = place(results.path, "audit")
     write_audit(audited.report, audited.images, folder)
@@ -92,8 +92,7 @@ def _write_groups(images: ImageSet, folder: Path) -> None:
 
 def cheapest_pretrained(request: RankRequest) -> Backbone | None:
     """The backbone with the least arithmetic among those with trained weights; None when all are random."""
-    embed = request.embed
-    trained = [one for one in embed.backbones if embed.source_of(one).kind is not WeightsKind.RANDOM]
+    trained = [one for one in request.backbones if request.source_of(one).kind is not WeightsKind.RANDOM]
     return min(trained, key=lambda one: (one.flops, one.name), default=None)
 
 
@@ -109,11 +108,11 @@ def audit_images(
         observer: told about progress.
     """
     features = _features(request, images, plans, observer)
-    report = audit(images, cache=request.embed.cache, features=features, observer=observer)
+    options = request.options
+    report = audit(images, cache=options.cache, features=features, observer=observer)
     notes: tuple[str, ...] = ()
-    if request.auto_groups:
-        seed = request.embed.options.seed
-        images, notes = with_auto_groups(images, cache=request.embed.cache, seed=seed, observer=observer)
+    if options.auto_groups:
+        images, notes = with_auto_groups(images, cache=options.cache, seed=options.seed, observer=observer)
         report = replace(report, findings=(*torn_group_findings(images), *report.findings))
     ungrouped = None if images.groups is None else replace(images, groups=None)
     return Audited(images=images, ungrouped=ungrouped, report=report, notes=notes)
@@ -151,7 +150,7 @@ def _features(
     if plan.key is None:
         return None
     try:
-        return EmbeddingStore(request.embed.cache).read(plan.key, images.image_ids).features
+        return EmbeddingStore(request.options.cache).read(plan.key, images.image_ids).features
     except CacheError as error:  # another run's size limit took them meanwhile
         observer.message(f"The audit looks at colours and hashes alone: {error}")
         return None

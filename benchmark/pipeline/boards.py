@@ -75,7 +75,7 @@ def board_options(request: RankRequest, ungrouped: Sequence[Outcome] = ()) -> Bo
     """
     return BoardOptions(
         average=request.protocol.average,
-        max_loss=request.max_loss,
+        max_loss=request.options.max_loss,
         seed=request.protocol.seed,
         ungrouped=ungrouped,
     )

@@ -23,7 +23,7 @@ from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
 from benchmark.pipeline.remarks import add_remarks, load_remarks
-from benchmark.pipeline.requests import EmbedRequest
+from benchmark.pipeline.requests import AnyRequest, EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.sanity_checks import unusable_embeddings
 from benchmark.pipeline.scheduling import Shift, shifts
@@ -39,7 +39,6 @@ from benchmark.records import (
     Silent,
     Status,
     WeightsKind,
-    WeightsSource,
 )
 
 # Processes that prepare networks while one computes; all of them share the memory of the one GPU.
@@ -91,8 +90,9 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
         StorageFull: the cache cannot be written.
     """
     watch = OneAtATime(observer or Silent())
-    images = load_images(request.data, cache=request.cache, options=request.options, observer=watch)
-    with _run_log(request.cache, watch) as logging:
+    options = request.options
+    images = load_images(options.data, cache=options.cache, options=options, observer=watch)
+    with _run_log(options.cache, watch) as logging:
         tell_reading(images, logging)
         return embed_images(request, images, logging)
 
@@ -136,7 +136,7 @@ def embed_images(
     """
     watch = OneAtATime(observer or Silent())
     request, banner = with_fallback(request.as_read(images), watch)
-    store = EmbeddingStore(request.cache, observer=watch)
+    store = EmbeddingStore(request.options.cache, observer=watch)
     plans = [
         make_plan(request, backbone, images.image_ids, store, planned_images)
         for backbone in request.backbones
@@ -157,23 +157,22 @@ def embed_images(
     )
 
 
-def with_fallback(request: EmbedRequest, observer: Observer) -> tuple[EmbedRequest, str]:
+def with_fallback(request: AnyRequest, observer: Observer) -> tuple[AnyRequest, str]:
     """Random weights for all backbones or none, when ImageNet's cannot be had and the caller allows it.
 
     Returns:
         The request with its weights decided, and a banner for the reader where they became random.
     """
-    if not request.fallback_random or request.weights.kind is not WeightsKind.IMAGENET:
+    if not request.options.fallback_random or request.weights.kind is not WeightsKind.IMAGENET:
         return request, ""
-    decided = replace(request, fallback_random=False)
+    decided = request.but(fallback_random=False)
     try:
         for backbone in request.backbones:
             weights_file(backbone, request.weights)
     except WeightsError:
         banner = "ImageNet weights could not be downloaded: ALL backbones run with RANDOM weights instead."
         observer.message(banner)
-        source = WeightsSource(kind=WeightsKind.RANDOM, seed=request.options.seed)
-        return replace(decided, weights=source), banner
+        return decided.but(weights=WeightsKind.RANDOM.value), banner
     return decided, ""
 
 
@@ -286,7 +285,7 @@ class _Work:
         plans = [self.plans[position] for position in positions]
         on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
         return shifts(
-            self.request.jobs or (_ON_ONE_GPU if on_gpu else 0),
+            self.request.options.jobs or (_ON_ONE_GPU if on_gpu else 0),
             [memory_bytes(plan.backbone, plan.input_size, plan.engine) for plan in plans],
             [
                 cost_of(plan, self._count(position, rows))
@@ -322,7 +321,7 @@ class _Work:
     def _task(self, scratch: Scratch, place: int, position: int, threads: int) -> EmbedTask:
         return EmbedTask(
             engine=engine_request(self.request, self.plans[position], threads),
-            resize=self.request.resize,
+            resize=self.request.options.resize,
             decoder=self.request.decoder,
             scratch=scratch.folder,
             progress=scratch.folder / PROGRESS_FILE,
@@ -406,7 +405,7 @@ class _Work:
 
     def _measure_from(self, scratch: Scratch, positions: list[int]) -> None:
         ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
-        workers = 0 if self.request.jobs == 1 else 1
+        workers = 0 if self.request.options.jobs == 1 else 1
         tasks = [
             replace(self._task(scratch, place, position, 1), only_measure=True)
             for place, position in enumerate(positions)
@@ -443,9 +442,10 @@ def _keep_within_limit(
     request: EmbedRequest, store: EmbeddingStore, plans: Sequence[Plan], observer: Observer
 ) -> None:
     """Make room once a job is done; where that is not possible, its embeddings are still there."""
-    if request.cache_limit_bytes is None:
+    limit = request.options.cache_limit_gb
+    if limit is None:
         return
     try:
-        store.enforce_limit(request.cache_limit_bytes, keep=[plan.key for plan in plans if plan.key])
+        store.enforce_limit(round(limit * 1e9), keep=[plan.key for plan in plans if plan.key])
     except StorageFull as error:
         observer.message(f"The limit of the cache cannot be kept: {error}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.backbones import parse_weights, select
-from benchmark.data import DataOptions, load_images, tell_reading
+from benchmark.data import load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.finetuning import (
     DEFAULT_RECIPE,
@@ -17,11 +17,12 @@ from benchmark.finetuning import (
     FineTuned,
     FinetuneRequest,
     Recipe,
-    RecipeOverrides,
+    load_recipe,
     model_folder,
     override_recipe,
     read_probabilities,
 )
+from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups
 from benchmark.pipeline.places import ResultsFolder, results_folder
@@ -29,14 +30,12 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.workers import failure
 from benchmark.records import (
-    Average,
     Backbone,
     ImageSet,
     Observer,
     ProtocolName,
     Resize,
     Silent,
-    ThresholdRule,
     WeightsKind,
     WeightsSource,
 )
@@ -61,46 +60,32 @@ class FinetuneJob:
     """What to fine-tune on which data.
 
     Attributes:
-        data: folder or CSV.
+        options: of the command; what they leave open is as on the board.
         recipe: the protocol, overrides applied.
-        winner: a backbone's name, ``auto`` for the board's winner; None takes the recipe's own backbone, and
-            the board's winner under the default recipe.
-        top: fine-tune the first so many of the board and re-rank them; None fine-tunes one.
-        weights: source of the weights; None takes what the board's backbone was ranked with, else ImageNet.
-        image_size: input side in pixels; None takes what the backbone was ranked with under the default
-            recipe, and the recipe's own under any other.
-        options: how the images are read and split; groups and positive class that it leaves open are the
-            board's.
-        auto_groups: keep automatically found groups of related images on one side of every split; None does
-            so where the board did and ``options`` names no groups.
-        cache: embedding cache.
-        results: folder of all results.
-        threshold: decision rule of sigmoid outputs.
-        balanced: weight classes by inverse frequency.
-        average: of F1; None takes the board's, else the task's default.
-        cached_views: train phase 1 on embeddings of so many augmented views an image; 0 does not.
-        force: repeat a finished run.
-        resize: how images get the input size; None takes the board's, else bilinear.
         known: backbones that a name may mean before the registry is asked.
     """
 
-    data: Path
+    options: FinetuneOptions
     recipe: Recipe
-    winner: str | None = None
-    top: int | None = None
-    weights: WeightsSource | None = None
-    image_size: int | None = None
-    options: DataOptions = field(default_factory=DataOptions)
-    auto_groups: bool | None = None
-    cache: Path = Path("embeddings_cache")
-    results: Path = Path("results")
-    threshold: ThresholdRule = field(default_factory=ThresholdRule)
-    balanced: bool = False
-    average: Average | None = None
-    cached_views: int = 0
-    force: bool = False
-    resize: Resize | None = None
     known: tuple[Backbone, ...] = ()
+
+    @classmethod
+    def of(cls, options: FinetuneOptions) -> FinetuneJob:
+        """The job of a command.
+
+        Raises:
+            ArgumentError: no such weights.
+            RecipeError: no such recipe, or a change that a recipe cannot take.
+        """
+        if options.weights is not None:
+            parse_weights(options.weights)
+        return cls(options=options, recipe=override_recipe(load_recipe(options.recipe), options))
+
+    @property
+    def weights(self) -> WeightsSource | None:
+        """The source of the weights; None takes what the backbone was ranked with, else ImageNet."""
+        text = self.options.weights
+        return None if text is None else parse_weights(text, seed=self.options.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,28 +116,29 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         NothingScored: none of several backbones could be fine-tuned.
         BenchmarkError: the one backbone that was asked for could not be fine-tuned.
     """
-    if job.top is not None and job.winner not in (None, AUTO):
+    options = job.options
+    if options.top is not None and options.winner not in (None, AUTO):
         raise ArgumentError(
             "fine-tunes the first of the board, whoever they are",
-            where=f"--top {job.top}",
-            got=f"--winner {job.winner}",
+            where=f"`top={options.top}`",
+            got=f"`winner={options.winner}`",
             next_step="Give one of the two.",
         )
     watch = OneAtATime(observer or Silent())
-    images = load_images(job.data, cache=job.cache, options=job.options, observer=watch)
-    folder = results_folder(job.results, images, job.data)
+    images = load_images(options.data, cache=options.cache, options=options, observer=watch)
+    folder = results_folder(options.results, images, options.data)
     stored = _board_to_go_on_from(job, folder.path, images)
     if stored is not None:
         job, images = _as_ranked(job, stored, images, watch)
     choices = _choices(job, folder, stored)
-    run = Run(folder.path, job.results)
+    run = Run(folder.path, options.results)
     logged = LoggingObserver(run, watch)
     try:
         folder.claim(logged)
         tell_reading(images, logged)
-        if job.auto_groups:
-            seed = job.options.seed
-            images, notes = with_auto_groups(images, cache=job.cache, seed=seed, observer=logged)
+        if job.options.auto_groups:
+            seed = options.seed
+            images, notes = with_auto_groups(images, cache=options.cache, seed=seed, observer=logged)
             for note in notes:
                 logged.message(note)
         return _FinetuneAll(job, choices, images, run, logged, stored).run()
@@ -161,7 +147,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
 
 
 def _winner(job: FinetuneJob) -> str:
-    return job.winner or (AUTO if job.recipe.name == DEFAULT_RECIPE else job.recipe.backbone)
+    return job.options.winner or (AUTO if job.recipe.name == DEFAULT_RECIPE else job.recipe.backbone)
 
 
 def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredBoard | None:
@@ -170,11 +156,12 @@ def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> St
     Raises:
         DataError: the board is of other images, or cannot be read.
     """
-    if job.winner is None and job.top is None and _winner(job) != AUTO:
+    options = job.options
+    if options.winner is None and options.top is None and _winner(job) != AUTO:
         return None
-    stored = stored_board(folder, data=job.data, results=job.results, cache=job.cache)
+    stored = stored_board(folder, data=options.data, results=options.results, cache=options.cache)
     if stored is not None:
-        check_same_images(stored, images, limited=job.options.limit is not None)
+        check_same_images(stored, images, limited=options.limit is not None)
     return stored
 
 
@@ -182,27 +169,19 @@ def _as_ranked(
     job: FinetuneJob, stored: StoredBoard, images: ImageSet, observer: Observer
 ) -> tuple[FinetuneJob, ImageSet]:
     """What the job leaves open, as the board has it; and the images read so."""
-    ranked = stored.request
-    options, auto_groups = job.options, job.auto_groups
-    if auto_groups is None and options.groups is None:
-        auto_groups = ranked.auto_groups
-        options = replace(options, groups=ranked.embed.options.groups)
+    ranked, options = stored.request, job.options
     positive = stored.record.data.positive
     shown = "" if images.positive is None else images.classes[images.positive]
-    if options.positive is None and positive != shown:
-        options = replace(options, positive=positive or None)
-    if options.bit_depth is None:
-        options = replace(options, bit_depth=ranked.embed.options.bit_depth)
-    if options != job.options:
-        images = load_images(job.data, cache=job.cache, options=options, observer=observer)
-    changed = replace(
-        job,
-        options=options,
-        auto_groups=auto_groups,
-        average=job.average or ranked.protocol.average,
-        resize=job.resize or ranked.embed.resize,
+    taken = options.but(
+        groups=ranked.options.groups if options.groups is None else options.groups,
+        positive=positive or None if options.positive is None and positive != shown else options.positive,
+        bit_depth=options.bit_depth or ranked.options.bit_depth,
+        average=options.average or ranked.protocol.average,
+        resize=options.resize or ranked.options.resize,
     )
-    return changed, images
+    if any(getattr(taken, name) != getattr(options, name) for name in ("groups", "positive", "bit_depth")):
+        images = load_images(taken.data, cache=taken.cache, options=taken, observer=observer)
+    return replace(job, options=taken), images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,16 +250,16 @@ class _FinetuneAll:
 
     def _asked(self) -> bool:
         """Whether somebody named a backbone or the board, instead of leaving all to a recipe."""
-        return self._stored is not None or self._job.winner is not None
+        return self._stored is not None or self._job.options.winner is not None
 
     def _about_origin(self, choice: _Choice) -> str:
         """What this fine-tuning has in common with the board, and what not."""
         job, stored, name = self._job, self._stored, choice.backbone.name
-        average = default_average(self._images.task, job.average)
+        average = default_average(self._images.task, job.options.average)
         own = {
             "weights": f"{choice.source} weights",
             "size": f"{choice.recipe.image_size} pixels",
-            "groups": f"groups {_groups(job.options, auto=job.auto_groups)}",
+            "groups": f"groups {job.options.groups or 'none'}",
             "average": f"{average} F1",
         }
         if stored is None:
@@ -290,7 +269,7 @@ class _FinetuneAll:
         theirs = {
             "weights": f"{row['weights']} weights",
             "size": f"{row['input_size']} pixels",
-            "groups": f"groups {_groups(ranked.embed.options, auto=ranked.auto_groups)}",
+            "groups": f"groups {ranked.options.groups or 'none'}",
             "average": f"{default_average(self._images.task, ranked.protocol.average)} F1",
         }
         same = [text for key, text in own.items() if text == theirs[key]]
@@ -339,7 +318,7 @@ class _FinetuneAll:
         rows = getattr(images.split, self._part)
         groups = None if images.groups is None else images.groups[rows]
         sample = Sample.of(
-            images.head_targets()[rows], default_average(images.task, self._job.average), groups
+            images.head_targets()[rows], default_average(images.task, self._job.options.average), groups
         )
         mistakes = []
         for model in models:
@@ -398,22 +377,22 @@ class _FinetuneAll:
         }
 
     def _request(self, choice: _Choice) -> FinetuneRequest:
-        job, name = self._job, choice.backbone.name
+        options, name = self._job.options, choice.backbone.name
         return FinetuneRequest(
             backbone=choice.backbone,
             recipe=choice.recipe,
-            out=model_folder(self._run.folder, name, job.recipe.name),
-            cache=job.cache,
+            out=model_folder(self._run.folder, name, self._job.recipe.name),
+            cache=options.cache,
             weights=choice.weights,
-            seed=job.options.seed,
-            threshold=job.threshold,
-            balanced=job.balanced,
-            average=job.average,
-            cached_views=job.cached_views,
-            force=job.force,
-            jobs=job.options.jobs,
-            resize=job.resize or Resize.BILINEAR,
-            max_pixels=job.options.max_pixels,
+            seed=options.seed,
+            threshold=options.threshold,
+            balanced=options.balanced,
+            average=options.average,
+            cached_views=options.cached_views,
+            force=options.force,
+            jobs=options.jobs,
+            resize=options.resize or Resize.BILINEAR,
+            max_pixels=options.max_pixels,
             board=self._board.get(name),
         )
 
@@ -434,22 +413,19 @@ def _about_rejected(images: ImageSet) -> tuple[str, ...]:
     return (f"{files} left out; rejected.csv beside the model names each with its reason.",)
 
 
-def _groups(options: DataOptions, *, auto: bool | None) -> str:
-    return AUTO if auto else options.groups or "none"
-
-
 def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str, BoardScore]:
     """Intervals of the latest board by backbone, where it averages F1 as this job does."""
+    options = job.options
     try:
-        stored = stored_board(folder, data=job.data, results=job.results, cache=job.cache)
+        stored = stored_board(folder, data=options.data, results=options.results, cache=options.cache)
     except DataError:  # the files of a board that nobody asked for
         stored = None
     if stored is None:
         return {}
-    board, record, protocol = stored.board, stored.record, stored.request.protocol
-    if default_average(images.task, protocol.average) is not default_average(images.task, job.average):
+    board, record, protocol = stored.board, stored.record, stored.record.protocol
+    if default_average(images.task, protocol.average) is not default_average(images.task, options.average):
         return {}
-    crossed = stored.request.protocol_name(parts_given=images.split.given) is ProtocolName.CV
+    crossed = protocol.name is ProtocolName.CV
     return {
         str(row["backbone"]): BoardScore(
             low=float(row["val_f1_low"]),
@@ -466,14 +442,14 @@ def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str,
 def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None) -> tuple[_Choice, ...]:
     """The backbones to fine-tune, each with its weights and its input size, in the board's order."""
     winner = _winner(job)
-    if job.top is not None or winner == AUTO:
-        names = _first_of_board(folder, stored, job.top)
+    if job.options.top is not None or winner == AUTO:
+        names = _first_of_board(folder, stored, job.options.top)
         return tuple(_choice(job, _named(job, name, stored)[0], stored) for name in names)
     chosen = _named(job, winner, stored)
     if len(chosen) != 1:
         raise ArgumentError(
             "names several backbones",
-            where=f"--winner {winner}",
+            where=f"`winner={winner}`",
             expected="one name, or auto",
             got=", ".join(backbone.name for backbone in chosen[:5]),
         )
@@ -482,16 +458,16 @@ def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None
 
 def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) -> _Choice:
     """A backbone as the board ranked it, or would have ranked it, where the job does not say otherwise."""
-    weights, size, row = job.weights, job.image_size, None
+    weights, size, row = job.weights, job.options.image_size, None
     if stored is not None:
-        ranked = stored.request.embed
+        ranked = stored.request
         row = stored.row(backbone.name)
         if weights is None:
             shown = str(row["weights"]) if row else ""
-            weights = parse_weights(shown, seed=ranked.weights.seed) if shown else ranked.weights
+            weights = parse_weights(shown, seed=ranked.options.seed) if shown else ranked.weights
         if size is None and job.recipe.name == DEFAULT_RECIPE:
             size = int(row["input_size"] or 0) if row else ranked.size_of(backbone)
-    recipe = override_recipe(job.recipe, RecipeOverrides(image_size=size or None))
+    recipe = override_recipe(job.recipe, RecipeChanges(image_size=size or None))
     imagenet = WeightsSource(kind=WeightsKind.IMAGENET)
     return _Choice(backbone=backbone, weights=weights or imagenet, recipe=recipe, row=row)
 
@@ -500,7 +476,7 @@ def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Bac
     known = tuple(backbone for backbone in job.known if backbone.name == name)
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
-    seed = stored.request.embed.options.seed if stored and on_board else job.options.seed
+    seed = stored.request.options.seed if stored and on_board else job.options.seed
     return known or select(name, seed=seed)
 
 
@@ -512,11 +488,11 @@ def _first_of_board(folder: ResultsFolder, stored: StoredBoard | None, top: int 
             "there is no board to take the winner from",
             where=path,
             got=folder.note,
-            next_step="Run 'backbones rank' on the same data first, or name a backbone with --winner NAME.",
+            next_step="Run 'backbones rank' on the same data first, or name a backbone (`winner=NAME`).",
         )
     board = stored.board
     names = [str(row["backbone"]) for row in board.rows if row["status"] == "scored"]
     if board.winner is None:
         what = "the board names no winner" if names else "nothing on the board was scored"
-        raise ArgumentError(what, where=path, next_step="Name a backbone with --winner.")
+        raise ArgumentError(what, where=path, next_step="Name a backbone (`winner=NAME`).")
     return [board.winner] if top is None else names[:top]

@@ -33,10 +33,10 @@ def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Outcome]
 
 
 def _reason(request: RankRequest, plan: Plan) -> str:
-    limit = request.max_latency_ms
+    limit = request.options.max_latency_ms
     if limit is None or plan.key is None:
         return ""
-    measured = load_measurement(request.embed.cache, plan.key)
+    measured = load_measurement(request.options.cache, plan.key)
     latency = measured.latency_ms
     if measured.noisy:
         return ""

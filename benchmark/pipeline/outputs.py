@@ -28,7 +28,7 @@ from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.labels import LABEL_FILES, judged, write_labels
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
-from benchmark.pipeline.stored import request_options
+from benchmark.pipeline.stored import portable_options
 from benchmark.ranking import column
 from benchmark.records import Leaderboard, Outcome, Truth
 from benchmark.reporting import (
@@ -80,8 +80,8 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
         notes = _write_pages(run, ranked, job)
         if notes:  # the next run shall try again
             ranked, digest = replace(ranked, board=_with_notes(ranked.board, notes)), ""
-    record = _record(run, request, ranked, started)
-    write_run_record(replace(record, options={**record.options, "board_digest": digest}), run.path)
+    record = _record(run, request, ranked, job, digest, started)
+    write_run_record(record, run.path)
     replaced = _replaced(run, record)
     if replaced:
         run.log(replaced)
@@ -219,7 +219,7 @@ def _take_over(run: Run, digest: str) -> bool:
     except DataError:
         return False
     source = place(run.folder, "runs", latest.identifier)
-    if latest.options.get("board_digest") != digest or not (source / "leaderboard.html").exists():
+    if latest.board_digest != digest or not (source / "leaderboard.html").exists():
         return False
     shown = [
         str(file.relative_to(source))
@@ -244,16 +244,19 @@ def _link(source: Path, target: Path, root: Path) -> None:
         write_whole(target, read_small(source, most_bytes=MOST_LIST_BYTES), root=root)
 
 
-def _record(run: Run, request: RankRequest, ranked: Ranked, started: float) -> RunRecord:
+def _record(
+    run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, digest: str, started: float
+) -> RunRecord:
     return RunRecord(
         identifier=run.identifier,
         started=_stamp(started),
-        arguments=request.arguments,
-        options=request_options(request),
+        options=portable_options(request),
+        protocol=job.protocol,
+        board_digest=digest,
         versions=versions(),
         hardware=hardware(),
-        data=DataRecord.of(ranked.images, request.embed.data),
-        seeds={"data": request.embed.options.seed, "heads": request.protocol.seed},
+        data=DataRecord.of(ranked.images, request.options.data),
+        seeds={"data": request.options.seed, "heads": request.protocol.seed},
         backbones={outcome.backbone: _backbone_record(outcome) for outcome in ranked.outcomes},
         timings={
             "wall_seconds": time.time() - started,

@@ -28,7 +28,7 @@ def clean_scratch(cache: Path) -> tuple[Path, ...]:
 def scratch_bytes(request: EmbedRequest) -> int:
     """Bytes of decoded pixels to keep at once: a part of what is free, so that a small disk is not filled."""
     try:
-        free = free_bytes(request.cache)
+        free = free_bytes(request.options.cache)
     except OSError:
         return request.scratch_bytes
     return min(request.scratch_bytes, max(_LEAST_BYTES, free // _SHARE))
@@ -37,7 +37,7 @@ def scratch_bytes(request: EmbedRequest) -> int:
 @contextmanager
 def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> Iterator[Scratch]:
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
-    folder = request.cache / _FOLDER / secrets.token_hex(8)
+    folder = request.options.cache / _FOLDER / secrets.token_hex(8)
     Scratch.remove_abandoned(folder.parent)
     scratch = Scratch.create(folder, PackedStrings.of(images.image_ids).take(rows), size)
     paths = PackedStrings.of(images.paths).take(rows)
@@ -61,9 +61,9 @@ def _fill(scratch: Scratch, root: Path, paths: Sequence[str], request: EmbedRequ
         options = request.options
         scratch.fill(
             paths,
-            request.resize,
+            options.resize,
             options.jobs,
             root=root,
             max_pixels=options.max_pixels,
-            bit_depth=options.known_bit_depth,
+            bit_depth=request.bit_depth,
         )

@@ -78,7 +78,7 @@ def make_plan(
     try:
         if source.path is not None:
             weights_file(backbone, source)
-        digest = known_weights_sha256(backbone, source, cache=request.cache)
+        digest = known_weights_sha256(backbone, source, cache=request.options.cache)
     except BenchmarkError as error:
         return replace(bare, stopped=stopped_outcome(bare, Status.FAILED, str(error)))
     images = max(len(image_ids), planned_images or 0)
@@ -121,7 +121,7 @@ def engine_request(request: EmbedRequest, plan: Plan, threads: int) -> EngineReq
         engine=plan.engine,
         precision=plan.precision,
         threads=threads,
-        cache=request.cache,
+        cache=request.options.cache,
     )
 
 
@@ -133,7 +133,7 @@ def plan_key(request: EmbedRequest, plan: Plan, digest: str) -> EmbeddingKey:
         plan.backbone,
         digest,
         input_size=plan.input_size,
-        resize=request.resize,
+        resize=request.options.resize,
         decoder=request.decoder,
         engine=plan.engine,
         precision=plan.precision,
@@ -144,22 +144,22 @@ def _why_unfit(request: EmbedRequest, backbone: Backbone, size: int) -> str:
     if size < backbone.min_size:
         return f"needs images of at least {backbone.min_size} pixels, --size is {size}"
     megabytes = backbone.float32_bytes / 1e6
-    if request.max_size_mb is not None and megabytes > request.max_size_mb:
-        return f"{megabytes:.1f} MB is more than --max-size-mb {figure(request.max_size_mb)}"
+    if request.options.max_size_mb is not None and megabytes > request.options.max_size_mb:
+        return f"{megabytes:.1f} MB is more than --max-size-mb {figure(request.options.max_size_mb)}"
     return ""
 
 
 def _fresh(request: EmbedRequest, bare: Plan, images: int) -> Plan:
     """What was asked for, or else the engine and precision that suit a job of which nothing is held."""
-    wanted = replace(bare, engine=request.engine, precision=request.precision)
+    wanted = replace(bare, engine=request.options.engine, precision=request.options.precision)
     engine, precision = plan_engine(engine_request(request, wanted, 1), images)
     return replace(bare, engine=engine, precision=precision)
 
 
 def _admissible(request: EmbedRequest, bare: Plan) -> list[Plan]:
     """Every engine and precision that the request allows."""
-    engines = [request.engine] if request.engine else list(Engine)
-    precisions = [request.precision] if request.precision else list(Precision)
+    engines = [request.options.engine] if request.options.engine else list(Engine)
+    precisions = [request.options.precision] if request.options.precision else list(Precision)
     return [
         replace(bare, engine=engine, precision=precision)
         for engine, precision in product(engines, precisions)

@@ -18,10 +18,10 @@ from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.outputs import write_outputs
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.requests import RankRequest, Search
+from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
-from benchmark.records import ImageSet, Observer, Outcome, Silent, Status, Truth
+from benchmark.records import ImageSet, Observer, Outcome, Search, Silent, Status, Truth
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -38,19 +38,17 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         StorageFull: a folder cannot be written.
     """
     started = time.time()
+    options = request.options
     board_options(request)  # a limit that makes no sense is refused before hours of work
     watch = OneAtATime(observer or Silent())
-    images = load_images(
-        request.embed.data, cache=request.embed.cache, options=request.embed.options, observer=watch
-    )
-    folder = results_folder(request.results, images, request.embed.data)
-    run = Run(folder.path, request.results)
+    images = load_images(options.data, cache=options.cache, options=options, observer=watch)
+    folder = results_folder(options.results, images, options.data)
+    run = Run(folder.path, options.results)
     logged = LoggingObserver(run, watch)
     try:
         folder.claim(logged)
         tell_reading(images, logged)
-        request = replace(request, embed=request.embed.as_read(images))
-        ranked = _Ranking(request, run, logged).carry_out(images, started)
+        ranked = _Ranking(request.as_read(images), run, logged).carry_out(images, started)
     finally:
         run.close()
     if not any(outcome.status is Status.SCORED for outcome in ranked.outcomes):
@@ -64,9 +62,9 @@ def head_job(request: RankRequest, images: ImageSet, run: Run) -> HeadJob:
     return HeadJob(
         images=images,
         protocol=replace(request.protocol, name=name),
-        cache=request.embed.cache,
+        cache=request.options.cache,
         folder=run.folder / "outcomes",
-        jobs=request.embed.jobs,
+        jobs=request.options.jobs,
     )
 
 
@@ -85,8 +83,7 @@ class _Ranking:
 
     def __init__(self, request: RankRequest, run: Run, observer: Observer) -> None:
         # Decided once: a later call for fewer backbones could decide otherwise.
-        embed, self._banner = with_fallback(request.embed, observer)
-        self._request = replace(request, embed=embed)
+        self._request, self._banner = with_fallback(request, observer)
         self._run = run
         self._observer = observer
 
@@ -119,20 +116,20 @@ class _Ranking:
 
     def _first_embeddings(self, images: ImageSet) -> Embedded:
         """Everything, or for halving the cheapest pretrained backbone, which the audit sees through."""
-        embed = self._request.embed
-        if self._request.search is not Search.HALVING:
-            return embed_images(embed, images, self._observer)
+        if self._request.options.search is not Search.HALVING:
+            return embed_images(self._request, images, self._observer)
         cheapest = cheapest_pretrained(self._request)
-        embed = replace(embed, backbones=(cheapest,) if cheapest else ())
-        return embed_images(embed, images, self._observer, planned_images=len(images))
+        alone = replace(self._request, backbones=(cheapest,) if cheapest else ())
+        return embed_images(alone, images, self._observer, planned_images=len(images))
 
     def _search(self, embedded: Embedded, job: HeadJob) -> Searched:
-        if self._request.search is Search.HALVING:
+        if self._request.options.search is Search.HALVING:
             return search_by_halving(self._request, job, self._observer)
         return Searched(embedded=embedded)
 
     def _replay(self, outcomes: tuple[Outcome, ...], job: HeadJob) -> tuple[str, ...]:
-        if not self._request.audit_search or self._request.search is Search.HALVING:
+        options = self._request.options
+        if not options.audit_search or options.search is Search.HALVING:
             return ()
         return replay_halving(self._request, job, outcomes, self._observer)
 

@@ -93,17 +93,17 @@ def _stored(data: Path, results: Path, cache: Path, observer: Observer) -> tuple
 
 def _images_of(stored: _StoredRun, observer: Observer) -> ImageSet:
     """The images as the run saw them, its groups and its list of rejected files included."""
-    embed = stored.request.embed
-    images = load_images(embed.data, cache=embed.cache, options=embed.options, observer=observer)
-    if stored.request.auto_groups:
+    options = stored.request.options
+    images = load_images(options.data, cache=options.cache, options=options, observer=observer)
+    if options.auto_groups:
         listed = read_image_list(stored.path)
         if set(listed) == set(images.image_ids):
             groups = np.array([int(listed[image_id]["group"]) for image_id in images.image_ids], np.int64)
-            images = regroup(images, groups, seed=embed.options.seed)
+            images = regroup(images, groups, seed=options.seed)
     if images.fingerprint() != stored.record.data.fingerprint:
         raise DataError(
             "the images, labels or parts are not those of the latest run",
-            where=embed.data,
+            where=options.data,
             expected=f"fingerprint {stored.record.data.fingerprint[:16]}",
             got=images.fingerprint()[:16],
             next_step=_AGAIN,

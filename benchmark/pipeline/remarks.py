@@ -21,22 +21,24 @@ _AUTO = "auto"
 
 def load_remarks(request: EmbedRequest, key: EmbeddingKey) -> tuple[str, ...]:
     """The remarks of those who asked for the same engine and arithmetic; none where they cannot be read."""
-    return _read(_path(request.cache, key)).get(_asked(request), ())
+    return _read(_path(request.options.cache, key)).get(_asked(request), ())
 
 
 def add_remarks(request: EmbedRequest, key: EmbeddingKey, remarks: Sequence[str]) -> None:
     """Remember remarks, each once. A cache that cannot be written to remembers nothing."""
-    path, asked = _path(request.cache, key), _asked(request)
+    path, asked = _path(request.options.cache, key), _asked(request)
     known = _read(path)
     wanted = tuple(dict.fromkeys((*known.get(asked, ()), *remarks)))
     if wanted != known.get(asked, ()):
         with suppress(StorageFull):
-            write_whole(path, json.dumps({**known, asked: wanted}, indent=1).encode(), root=request.cache)
+            write_whole(
+                path, json.dumps({**known, asked: wanted}, indent=1).encode(), root=request.options.cache
+            )
 
 
 def _asked(request: EmbedRequest) -> str:
     """A fall-back is one only for whoever asked for something else."""
-    return f"{request.engine or _AUTO} {request.precision or _AUTO}"
+    return f"{request.options.engine or _AUTO} {request.options.precision or _AUTO}"
 
 
 def _read(path: Path) -> dict[str, tuple[str, ...]]:

@@ -1,33 +1,17 @@
-"""What a caller asks of the pipeline."""
+"""What a caller asks of the pipeline: options, and the backbones that they name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
-from benchmark.data import DataOptions, decoder_name
-from benchmark.records import (
-    Backbone,
-    Engine,
-    HeadProtocol,
-    ImageSet,
-    Precision,
-    ProtocolName,
-    Resize,
-    WeightsKind,
-    WeightsSource,
-)
-from benchmark.statistics import DEFAULT_MARGIN
+from benchmark.backbones import parse_weights, select
+from benchmark.data import decoder_name
+from benchmark.options import EmbedOptions, Options, RankOptions
+from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsSource
 
 SCRATCH_BYTES = 4 * 2**30
-
-
-class Search(StrEnum):
-    """How much of the board is computed."""
-
-    EXHAUSTIVE = "exhaustive"
-    HALVING = "halving"
+AnyRequest = TypeVar("AnyRequest", bound="EmbedRequest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,47 +19,49 @@ class EmbedRequest:
     """What to embed, how, and where the cache lies.
 
     Attributes:
-        data: folder or CSV.
+        options: of the command.
         backbones: what to run, in board order.
-        weights: source for backbones that carry none of their own.
-        size: input side in pixels; None means each backbone's native size.
-        resize: how images get that size.
-        engine: None picks what finishes sooner.
-        precision: None picks what the processor is fastest at.
-        cache: folder of the embedding cache.
-        options: how the images are read and split.
-        jobs: worker processes; 0 picks, 1 works in this process.
-        max_size_mb: backbones whose float32 parameters exceed this are skipped (1 MB = 10**6 bytes).
+        bit_depth: 12 or 16: bits that the greys of 16-bit files are read with, which reading decides.
         scratch_bytes: most bytes of decoded pixels kept on disk at once; fewer where there is little room.
-        cache_limit_bytes: the least recently used embeddings go beyond this size; None keeps everything.
-        fallback_random: use random weights for all backbones when ImageNet weights cannot be had.
-        measure_latency: also time single images where everything is cached and nobody has timed them here.
     """
 
-    data: Path
+    options: EmbedOptions
     backbones: tuple[Backbone, ...]
-    weights: WeightsSource = field(default_factory=lambda: WeightsSource(kind=WeightsKind.IMAGENET))
-    size: int | None = 224
-    resize: Resize = Resize.BILINEAR
-    engine: Engine | None = None
-    precision: Precision | None = None
-    cache: Path = Path("embeddings_cache")
-    options: DataOptions = field(default_factory=DataOptions)
-    jobs: int = 0
-    max_size_mb: float | None = None
+    bit_depth: int = 16
     scratch_bytes: int = SCRATCH_BYTES
-    cache_limit_bytes: int | None = None
-    fallback_random: bool = False
-    measure_latency: bool = False
 
-    def as_read(self, images: ImageSet) -> EmbedRequest:
+    @classmethod
+    def of(cls, options: EmbedOptions) -> EmbedRequest:
+        """The request of a command.
+
+        Raises:
+            ArgumentError: no such backbone or weights.
+        """
+        parse_weights(options.weights)
+        return cls(options=options, backbones=select(options.backbones, seed=options.seed))
+
+    def but(self, **changes: Any) -> Self:  # noqa: ANN401 - values of any option
+        """The same request with other options."""
+        return replace(self, options=self.options.but(**changes))
+
+    def as_read(self, images: ImageSet) -> Self:
         """The same with what reading the images has decided."""
-        return replace(self, options=replace(self.options, bit_depth=images.bit_depth))
+        return replace(self, bit_depth=images.bit_depth)
 
     @property
     def decoder(self) -> str:
         """How images become pixels, as it stands in embedding keys."""
-        return decoder_name(self.options.known_bit_depth)
+        return decoder_name(self.bit_depth)
+
+    @property
+    def measure_latency(self) -> bool:
+        """Whether to time single images also where everything is cached and nobody has timed them here."""
+        return False
+
+    @property
+    def weights(self) -> WeightsSource:
+        """The source for backbones that carry no weights of their own."""
+        return parse_weights(self.options.weights, seed=self.options.seed)
 
     def source_of(self, backbone: Backbone) -> WeightsSource:
         """The weights that a backbone gets."""
@@ -83,44 +69,38 @@ class EmbedRequest:
 
     def size_of(self, backbone: Backbone) -> int:
         """The input side that a backbone gets, in pixels."""
-        return self.size or backbone.default_size
+        return self.options.size or backbone.default_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankRequest:
+class RankRequest(EmbedRequest):
     """What to rank, and how.
 
     Attributes:
-        embed: what to embed first.
-        results: folder of all results; the board goes to ``results/<dataset>``.
+        options: of the command.
         protocol: how heads are trained.
-        protocol_given: whether the user chose the protocol's name; else ``protocol_name`` does.
-        auto_groups: find groups of related images and keep each on one side of every split.
-        max_latency_ms: backbones slower than this on one image (p50) are skipped; ``embed`` then measures.
-        max_loss: most F1 that the winner may give away.
-        search: everything, or successive halving.
-        audit_search: replay halving on the full results and report whether it would have agreed.
-        arguments: command-line or API arguments as given, for ``run.json``.
     """
 
-    embed: EmbedRequest
-    results: Path = Path("results")
-    protocol: HeadProtocol = field(default_factory=HeadProtocol)
-    protocol_given: bool = False
-    auto_groups: bool = False
-    max_latency_ms: float | None = None
-    max_loss: float = DEFAULT_MARGIN
-    search: Search = Search.EXHAUSTIVE
-    audit_search: bool = False
-    arguments: tuple[str, ...] = ()
+    options: RankOptions
+    protocol: HeadProtocol
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def of(cls, options: Options) -> RankRequest:
+        """The request of a command; what the command does not ask for is as usual.
+
+        Raises:
+            ArgumentError: no such backbone or weights.
+        """
+        asked = RankOptions.check(dict(options))
+        whole = EmbedRequest.of(asked)
+        return cls(options=asked, backbones=whole.backbones, protocol=asked.head_protocol(asked.seed))
+
+    @property
+    def measure_latency(self) -> bool:
         """A limit on the latency needs every backbone's."""
-        if self.max_latency_ms is not None and not self.embed.measure_latency:
-            object.__setattr__(self, "embed", replace(self.embed, measure_latency=True))
+        return self.options.max_latency_ms is not None
 
     def protocol_name(self, *, parts_given: bool) -> ProtocolName:
         """The user's choice, else holdout when the user gave the parts, else cv."""
-        if self.protocol_given or not parts_given:
-            return self.protocol.name
-        return ProtocolName.HOLDOUT
+        usual = ProtocolName.HOLDOUT if parts_given else self.protocol.name
+        return self.options.protocol or usual

@@ -51,10 +51,10 @@ def search_by_halving(request: RankRequest, job: HeadJob, observer: Observer) ->
         job: the heads, on all images.
         observer: told of the progress.
     """
-    embed = request.embed
-    store = EmbeddingStore(embed.cache, observer=observer)
+    store = EmbeddingStore(request.options.cache, observer=observer)
     plans = {
-        backbone.name: make_plan(embed, backbone, job.images.image_ids, store) for backbone in embed.backbones
+        backbone.name: make_plan(request, backbone, job.images.image_ids, store)
+        for backbone in request.backbones
     }
     scorer = SubsetScorer(request=request, job=job, observer=observer)
     truth, options = Truth.of(job.images), _options(request)
@@ -63,9 +63,9 @@ def search_by_halving(request: RankRequest, job: HeadJob, observer: Observer) ->
     report = run_search(candidates, scorer.score, truth, subsets, options, prepare=scorer.prepare)
     slow = [outcome for outcome in report.unfinished.values() if outcome.status is Status.SKIPPED]
     gone = {one.backbone for one in report.dropped} | {outcome.backbone for outcome in slow}
-    kept = tuple(backbone for backbone in embed.backbones if backbone.name not in gone)
+    kept = tuple(backbone for backbone in request.backbones if backbone.name not in gone)
     return Searched(
-        embedded=embed_images(replace(embed, backbones=kept), job.images, observer),
+        embedded=embed_images(replace(request, backbones=kept), job.images, observer),
         pruned=(*_pruned(report, plans), *slow),
         statements=(_spent(report, len(candidates)),),
     )
@@ -109,7 +109,7 @@ class SubsetScorer:
         images, positions = self._images(rows)
         chosen = tuple(self._backbone(name) for name in names)
         embedded = embed_images(
-            replace(self.request.embed, backbones=chosen),
+            replace(self.request, backbones=chosen),
             images,
             self.observer,
             planned_images=len(self.job.images),
@@ -134,7 +134,7 @@ class SubsetScorer:
         return take_rows(everything, rows), np.asarray(rows)
 
     def _backbone(self, name: str) -> Backbone:
-        return next(backbone for backbone in self.request.embed.backbones if backbone.name == name)
+        return next(backbone for backbone in self.request.backbones if backbone.name == name)
 
 
 def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
@@ -147,7 +147,7 @@ def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
 
 def _options(request: RankRequest) -> SearchOptions:
     protocol = request.protocol
-    return SearchOptions(average=protocol.average, seed=protocol.seed, margin=request.max_loss)
+    return SearchOptions(average=protocol.average, seed=protocol.seed, margin=request.options.max_loss)
 
 
 def _candidate(plan: Plan, truth: Truth) -> Candidate:

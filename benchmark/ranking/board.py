@@ -14,6 +14,7 @@ from benchmark.errors import ArgumentError
 from benchmark.ranking.columns import COLUMNS, Scores
 from benchmark.ranking.statements import Findings, notes_of, statements_of
 from benchmark.records import (
+    DEFAULT_MARGIN,
     Average,
     Float64,
     Int64,
@@ -26,7 +27,6 @@ from benchmark.records import (
     WeightsKind,
 )
 from benchmark.statistics import (
-    DEFAULT_MARGIN,
     METRICS,
     Assessment,
     Mistakes,

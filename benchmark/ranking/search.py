@@ -29,9 +29,8 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.records import Average, Float64, Int64, Outcome, Task, Truth
+from benchmark.records import DEFAULT_MARGIN, Average, Float64, Int64, Outcome, Task, Truth
 from benchmark.statistics import (
-    DEFAULT_MARGIN,
     FAMILY_LEVEL,
     METRICS,
     Mistakes,

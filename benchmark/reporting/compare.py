@@ -26,7 +26,7 @@ from benchmark.reporting.run_record import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_NOT_A_CAUSE = {"results", "cache", "jobs", "quiet", "debug", "format", "log"}
+_NOT_A_CAUSE = {"results", "cache", "jobs"}
 
 
 class ChangeKind(StrEnum):
@@ -261,15 +261,7 @@ def _mapping_changes(kind: ChangeKind, old: Mapping[str, Any], new: Mapping[str,
 def _argument_changes(before: RunRecord, after: RunRecord) -> Iterator[Change]:
     old = {name: value for name, value in before.options.items() if name not in _NOT_A_CAUSE}
     new = {name: value for name, value in after.options.items() if name not in _NOT_A_CAUSE}
-    if old or new:
-        yield from _mapping_changes(ChangeKind.ARGUMENT, old, new)
-    elif before.arguments != after.arguments:
-        yield Change(
-            kind=ChangeKind.ARGUMENT,
-            name="command line",
-            before=" ".join(before.arguments),
-            after=" ".join(after.arguments),
-        )
+    yield from _mapping_changes(ChangeKind.ARGUMENT, old, new)
 
 
 def _shown(value: object) -> str:

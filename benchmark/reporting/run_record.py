@@ -17,7 +17,7 @@ from typing import Any
 from benchmark.audit import row_label, row_parts
 from benchmark.cells import cell_text
 from benchmark.errors import DataError
-from benchmark.records import ImageSet, Status
+from benchmark.records import HeadProtocol, ImageSet, Status
 from benchmark.reporting.board_files import csv_bytes, json_value
 from benchmark.storage import (
     MOST_LIST_BYTES,
@@ -33,7 +33,7 @@ from benchmark.storage import (
 RUN_FILE = "run.json"
 IMAGES_FILE = "images.csv"
 _IMAGE_COLUMNS = ("id", "label", "part", "group", "path")
-_SCHEMA = 1
+_SCHEMA = 2
 _LARGEST_SIDE = 8192
 
 
@@ -48,6 +48,7 @@ class DataRecord:
         images: number of distinct images.
         classes: class names.
         positive: name of the positive class; empty when there is none.
+        bit_depth: 12 or 16: bits that the greys of 16-bit files were read with.
     """
 
     source: str
@@ -56,6 +57,7 @@ class DataRecord:
     images: int
     classes: tuple[str, ...]
     positive: str = ""
+    bit_depth: int = 16
 
     @classmethod
     def of(cls, images: ImageSet, source: Path) -> DataRecord:
@@ -67,6 +69,7 @@ class DataRecord:
             images=len(images),
             classes=images.classes,
             positive="" if images.positive is None else images.classes[images.positive],
+            bit_depth=images.bit_depth,
         )
 
 
@@ -100,27 +103,29 @@ class RunRecord:
     Attributes:
         identifier: name of the run's folder.
         started: ISO 8601 time.
-        arguments: the command line after ``backbones``, as given; running it again repeats the run.
-        options: every option with its resolved value, for readers and for comparison.
+        options: every option of the command with its value; ``backbones rank --from`` takes them again.
+        protocol: how heads were trained, all that was left open decided.
         versions: package name -> version; ``python`` among them.
         hardware: facts such as ``processor``, ``cores``, ``memory_bytes``, ``gpu``, ``platform``.
         data: the images.
         seeds: what -> seed.
         backbones: name on the board -> what ran.
         timings: what -> seconds.
+        board_digest: SHA-256 of what a reader of the board sees; empty where a picture could not be drawn.
         schema: version of this format.
     """
 
     identifier: str
     started: str
-    arguments: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any]
+    protocol: HeadProtocol
     versions: Mapping[str, str]
     hardware: Mapping[str, Any] = field(default_factory=dict)
     data: DataRecord
     seeds: Mapping[str, int] = field(default_factory=dict)
     backbones: Mapping[str, BackboneRecord]
     timings: Mapping[str, float] = field(default_factory=dict)
+    board_digest: str = ""
     schema: int = _SCHEMA
 
     def to_json(self) -> str:

@@ -5,7 +5,6 @@ leaderboard is built from.
 """
 
 from benchmark.statistics.assessment import (
-    DEFAULT_MARGIN,
     FEWEST_PER_CLASS,
     Assessment,
     assess,
@@ -46,7 +45,6 @@ from benchmark.statistics.ties import (
 )
 
 __all__ = [
-    "DEFAULT_MARGIN",
     "FAMILY_LEVEL",
     "FEWEST_PER_CLASS",
     "METRICS",

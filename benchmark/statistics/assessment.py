@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmark.records import Float64, Int64
+from benchmark.records import DEFAULT_MARGIN, Float64, Int64
 from benchmark.statistics.metrics import Counts
 from benchmark.statistics.resampling import Mistakes, Sample, estimates
 from benchmark.statistics.ties import Pairs, TieGroup, above, compare_pairs, losses, tie_groups
 
-DEFAULT_MARGIN = 0.02
 # Below this many images (groups) of the rarest class no interval is known to hold.
 FEWEST_PER_CLASS = 10
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ArgumentError
-from benchmark.records import Average, Bool, Float64, Int64
-from benchmark.statistics.assessment import DEFAULT_MARGIN, assess
+from benchmark.records import DEFAULT_MARGIN, Average, Bool, Float64, Int64
+from benchmark.statistics.assessment import assess
 from benchmark.statistics.resampling import Mistakes, Sample, estimates
 from benchmark.statistics.sentences import sentences
 

@@ -6,14 +6,15 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from command_places import QUICK, SMALL, Place, Run
 
-from benchmark.backbones import parse_weights, select
-from benchmark.pipeline import EmbedRequest, RankRequest, rank_backbones
+from benchmark.options import RankOptions
+from benchmark.pipeline import RankRequest, rank_backbones
 from benchmark.records import HeadProtocol
 
 TIMINGS = [
@@ -231,10 +232,9 @@ def test_options_beside_the_record_win(
     monkeypatch.chdir(tmp_path / "moved")
     words = ("rank", f"{ranked.data.name}/", f"--from={record}", *ranked.folders, "--seed", 7, "--quiet")
     assert backbones(*words).status == 0
-    stored = json.loads(record.read_text())["arguments"]
-    assert stored[1] == str(other.resolve())
-    assert str(ranked.data) not in stored
-    assert stored[-2:] == ["7", "--quiet"]
+    stored = json.loads(record.read_text())["options"]
+    assert (stored["data"], stored["seed"]) == (str(other.resolve()), 7)
+    assert (stored["backbones"], stored["size"], stored["repeats"]) == ("MobileNet_0.25", 32, 1)
 
 
 def test_report_rebuilds_every_file_without_the_cache(backbones: Run, ranked: Place) -> None:
@@ -252,16 +252,17 @@ def test_report_rebuilds_a_board_that_was_made_from_python(
     backbones: Run, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With options that no command line stands for, and the data named from elsewhere."""
-    embed = EmbedRequest(
+    options = RankOptions(
         data=place.data,
-        backbones=select("MobileNet_0.25"),
-        weights=parse_weights("random"),
+        backbones="MobileNet_0.25",
+        weights="random",
         size=32,
         cache=place.cache,
+        results=place.results,
         jobs=1,
     )
     protocol = HeadProtocol(repeats=1, epochs=3, dropout=0.4)
-    ranked = rank_backbones(RankRequest(embed=embed, results=place.results, protocol=protocol))
+    ranked = rank_backbones(replace(RankRequest.of(options), protocol=protocol))
     published = {path.name: path.read_bytes() for path in ranked.run.glob("*.*") if path.stem not in {"run"}}
     for name in published:
         (ranked.folder / name).unlink()

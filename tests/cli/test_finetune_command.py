@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from command_places import Place, Run
 
-from benchmark.cli.model_commands import _finetune_job
-from benchmark.cli.parser import make_parser
+from benchmark.cli.parser import parse
 from benchmark.pipeline import FinetuneJob
-from benchmark.records import Average
+from benchmark.records import Average, Resize
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras converts variables without NumPy 2's copy keyword.
@@ -22,7 +21,8 @@ SMALLEST = ("--winner", "MobileNet_0.25@random", "--image-size", 32, "--epochs",
 
 
 def job_of(*words: str) -> FinetuneJob:
-    return _finetune_job(make_parser().parse_args(["finetune", "photos", *words]))
+    _, options, _ = parse(["finetune", "photos", *words])
+    return FinetuneJob.of(options)
 
 
 def test_a_backbone_is_fine_tuned(backbones: Run, place: Place) -> None:
@@ -70,15 +70,16 @@ def test_what_would_be_ignored_is_refused(
 
 def test_every_option_reaches_the_job() -> None:
     """Values that are not the defaults, so that an option that gets lost is seen."""
-    job = job_of("--jobs", "3", "--max-pixels", "1234", "--limit", "50", "--seed", "4", "--strict")
-    assert (job.options.jobs, job.options.max_pixels, job.options.limit) == (3, 1234, 50)
-    assert (job.options.seed, job.options.strict) == (4, True)
-    job = job_of("--top", "2", "--cached-views", "5", "--force", "--average", "micro", "--resize", "area")
-    assert (job.top, job.cached_views, job.force, job.average) == (2, 5, True, Average.MICRO)
-    assert job.resize == "area"
-    job = job_of("--groups", "auto", "--cache", "c", "--results", "r", "--class-weight", "balanced")
-    assert (job.auto_groups, job.options.groups, job.balanced) == (True, None, True)
-    assert (job.cache, job.results) == (Path("c"), Path("r"))
+    asked = job_of("--jobs", "3", "--max-pixels", "1234", "--limit", "50", "--seed", "4", "--strict").options
+    assert (asked.jobs, asked.max_pixels, asked.limit, asked.seed, asked.strict) == (3, 1234, 50, 4, True)
+    asked = job_of(
+        "--top", "2", "--cached-views", "5", "--force", "--average", "micro", "--resize", "area"
+    ).options
+    assert (asked.top, asked.cached_views, asked.force, asked.average) == (2, 5, True, Average.MICRO)
+    assert asked.resize is Resize.AREA
+    asked = job_of("--groups", "auto", "--cache", "c", "--results", "r", "--class-weight", "balanced").options
+    assert (asked.auto_groups, asked.group_rule, asked.balanced) == (True, None, True)
+    assert (asked.cache, asked.results) == (Path("c"), Path("r"))
 
 
 def test_every_change_reaches_the_recipe() -> None:

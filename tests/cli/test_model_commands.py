@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -22,6 +21,7 @@ from PIL import Image
 from benchmark.cli.model_commands import _explain
 from benchmark.cli.observer import make_observer
 from benchmark.deployment import Prediction, open_explainer
+from benchmark.options import PredictCommandOptions
 from benchmark.records import Manifest, PreprocessingMode, Resize, Task
 from benchmark.storage import sha256_bytes, sha256_file
 
@@ -366,9 +366,9 @@ def test_an_image_that_vanishes_costs_its_own_heatmap_alone(shelf: Path, tmp_pat
     """Between its prediction and its picture."""
     photo = save(tmp_path / "here.png", 20)
     found = [Prediction(path=str(tmp_path / "gone.png"), label="dark"), Prediction(path=str(photo))]
-    arguments = argparse.Namespace(heatmaps=tmp_path / "maps", max_pixels=None, threshold=None)
+    options = PredictCommandOptions(model=shelf / "model", images=(photo,))
     with make_observer(quiet=True) as observer:
-        (failure,) = _explain(arguments, open_explainer(shelf / "model"), found, observer)
+        (failure,) = _explain(options, open_explainer(shelf / "model"), found, tmp_path / "maps", observer)
     assert "gone.png" in failure
     assert "no such file" in failure
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["0001-here.png"]

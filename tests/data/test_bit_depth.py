@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import DataOptions, Scratch, decode, decoder_name, load_images, load_pixels
+from benchmark.data import Scratch, decode, decoder_name, load_images, load_pixels
 from benchmark.data.bit_depth import find_bit_depth
 from benchmark.data.decode import check_decodable, glance
 from benchmark.errors import ArgumentError, DataError
+from benchmark.options import DataOptions
 from benchmark.records import ImageSet
 
 SIDE = 8
@@ -128,8 +129,8 @@ def test_the_pixels_of_another_depth_have_another_name() -> None:
 
 
 def test_no_other_depth() -> None:
-    with pytest.raises(ArgumentError, match="must be 12, 16 or left out; got 10"):
-        DataOptions(bit_depth=10)
+    with pytest.raises(ArgumentError, match="`bit_depth`: expected one of auto, 12, 16; got 10"):
+        DataOptions.check({"bit_depth": 10})
 
 
 def test_a_file_without_greys_of_sixteen_bits_has_no_peak() -> None:

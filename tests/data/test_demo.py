@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data import DataOptions, load_images, load_pixels, write_demo
+from benchmark.data import load_images, load_pixels, write_demo
 from benchmark.errors import ArgumentError
+from benchmark.options import DataOptions
 from benchmark.records import Task
 
 

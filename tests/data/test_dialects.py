@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.data import DataOptions, Layout, load_images, reading_notes
+from benchmark.data import load_images, reading_notes
 from benchmark.data.dialects import labels_of, read_table
 from benchmark.data.listing import Part, part_named
 from benchmark.errors import DataError
-from benchmark.records import ImageSet, Task
+from benchmark.options import DataOptions
+from benchmark.records import ImageSet, Layout, Task
 
 Picture = Callable[[int], bytes]
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from benchmark.data import DataOptions, load_images, regroup
+from benchmark.data import load_images, regroup
 from benchmark.errors import ArgumentError, BenchmarkError, DataError
+from benchmark.options import DataOptions
 from benchmark.records import ImageSet, Task
 
 Picture = Callable[[int], bytes]
@@ -411,7 +412,7 @@ def test_a_class_that_is_too_small(folder: Path, cache: Path, picture: Picture) 
 @pytest.mark.parametrize("options", [{"limit": 0}, {"jobs": -1}, {"max_pixels": 0}])
 def test_impossible_options(options: dict[str, int]) -> None:
     with pytest.raises(ArgumentError):
-        DataOptions(**options)
+        DataOptions.check(options)
 
 
 def test_memory_of_the_index_may_be_read_only(folder: Path, cache: Path) -> None:

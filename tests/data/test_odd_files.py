@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data import DataOptions, load_images, load_pixels
+from benchmark.data import load_images, load_pixels
 from benchmark.data.files import read_regular
 from benchmark.errors import DataError
+from benchmark.options import DataOptions
 
 pytestmark = pytest.mark.faults("odd files, links and names")
 

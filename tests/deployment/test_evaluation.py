@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import DataOptions, load_images
+from benchmark.data import load_images
 from benchmark.deployment import Deployment, PredictOptions, Predictor, evaluate
 from benchmark.errors import DataError, ManifestError
 from benchmark.finetuning import SEEN_FILES, read_trained_on
 from benchmark.finetuning.trained_on import seen_contents
+from benchmark.options import DataOptions
 from benchmark.records import Average, Float32, ImageSet, Resize, Split, Task, UInt8
 
 

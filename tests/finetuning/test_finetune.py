@@ -453,15 +453,16 @@ PHOTOGRAPHS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "
 def test_photographs_of_brickwork(tmp_path: Path) -> None:
     """The default recipe with fewer epochs, pretrained weights, a plain random split."""
     from benchmark.backbones import parse_weights, select
-    from benchmark.data import DataOptions, load_images
-    from benchmark.finetuning import RecipeOverrides, load_recipe, override_recipe
+    from benchmark.data import load_images
+    from benchmark.finetuning import load_recipe, override_recipe
+    from benchmark.options import DataOptions, RecipeChanges
 
     images = load_images(PHOTOGRAPHS, cache=tmp_path / "cache", options=DataOptions())
     (backbone,) = select("MobileNetV3Small_0.75")
     done = finetune(
         FinetuneRequest(
             backbone=backbone,
-            recipe=override_recipe(load_recipe(), RecipeOverrides(epochs=(25, 2))),
+            recipe=override_recipe(load_recipe(), RecipeChanges(epochs=(25, 2))),
             out=tmp_path / "model",
             cache=tmp_path / "cache",
             weights=parse_weights(str(WEIGHTS)),

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import InputError, RecipeError
+from benchmark.errors import ArgumentError, InputError, RecipeError
 from benchmark.finetuning import (
     DEFAULT_RECIPE,
-    RecipeOverrides,
     load_recipe,
     override_recipe,
     recipe_names,
     recipe_text,
 )
+from benchmark.options import RecipeChanges
 
 # (recipe, backbone, input, pooling, hidden, dropout, activation,
 #  phase 1: optimizer, rate, epochs, patience; phase 2: optimizer, rate, epochs, from layer)
@@ -135,7 +135,7 @@ def test_an_unknown_name_suggests_a_known_one(tmp_path: Path) -> None:
 def test_overrides() -> None:
     changed = override_recipe(
         load_recipe("vgg16-flatten"),
-        RecipeOverrides(
+        RecipeChanges(
             unfreeze_last=3,
             head="max",
             hidden=16,
@@ -144,7 +144,7 @@ def test_overrides() -> None:
             epochs=(4, 5),
             learning_rates=(0.1, 0.01),
             schedule="cosine",
-            patience=7,
+            early_stopping=7,
             image_size=64,
             batch_size=8,
         ),
@@ -165,17 +165,17 @@ def test_overrides() -> None:
 
 def test_no_overrides_change_nothing() -> None:
     for name in recipe_names():
-        assert override_recipe(load_recipe(name), RecipeOverrides()) == load_recipe(name)
+        assert override_recipe(load_recipe(name), RecipeChanges()) == load_recipe(name)
 
 
 def test_unfreezing_overrides() -> None:
     recipe = load_recipe("mobilenetv2-plain")
-    by_name = override_recipe(recipe, RecipeOverrides(unfreeze_from="block_3_expand"))
+    by_name = override_recipe(recipe, RecipeChanges(unfreeze_from="block_3_expand"))
     assert by_name.phase2.from_layer == "block_3_expand"
-    assert override_recipe(recipe, RecipeOverrides(unfreeze_from="-3")).phase2.from_layer == -3
-    everything = override_recipe(recipe, RecipeOverrides(unfreeze_last=0)).phase2
+    assert override_recipe(recipe, RecipeChanges(unfreeze_from="-3")).phase2.from_layer == -3
+    everything = override_recipe(recipe, RecipeChanges(unfreeze_last=0)).phase2
     assert (everything.from_layer, everything.last_layers) == (None, None)
     with pytest.raises(RecipeError, match="exclude each other"):
-        override_recipe(recipe, RecipeOverrides(unfreeze_from=3, unfreeze_last=4))
-    with pytest.raises(RecipeError, match=r"head.pooling.*'avg'"):
-        override_recipe(recipe, RecipeOverrides(head="mean"))
+        override_recipe(recipe, RecipeChanges(unfreeze_from=3, unfreeze_last=4))
+    with pytest.raises(ArgumentError, match="`head`: expected one of avg, max, flatten"):
+        RecipeChanges.check({"head": "mean"})

@@ -168,11 +168,13 @@ module = importlib.util.module_from_spec(specification)
 sys.modules["tiny_conftest"] = module
 specification.loader.exec_module(module)
 from pathlib import Path
-from benchmark.data import DataOptions, load_images
-from benchmark.finetuning import RecipeOverrides, finetune, load_recipe, override_recipe
+from benchmark.data import load_images
+from benchmark.options import DataOptions
+from benchmark.finetuning import finetune, load_recipe, override_recipe
+from benchmark.options import RecipeChanges
 folder = Path(sys.argv[2])
 images = load_images(folder / "stripes", cache=folder / "cache", options=DataOptions(positive="crack"))
-recipe = override_recipe(load_recipe(), RecipeOverrides(
+recipe = override_recipe(load_recipe(), RecipeChanges(
     image_size=32, batch_size=4, epochs=(6, 6), learning_rates=(0.01, 0.01)))
 finetune(module.tiny_request(recipe, folder / sys.argv[3], folder / "cache"), images)
 """

@@ -9,9 +9,9 @@ from types import ModuleType
 import cloudpickle
 import pytest
 
-from benchmark.data import DataOptions
-from benchmark.pipeline import EmbedRequest, RankRequest
-from benchmark.records import Backbone, HeadProtocol, WeightsKind, WeightsSource
+from benchmark.options import RankOptions
+from benchmark.pipeline import RankRequest
+from benchmark.records import Backbone, HeadProtocol
 
 
 def _load_tiny() -> ModuleType:
@@ -45,17 +45,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def request_for(tmp_path: Path) -> Callable[..., RankRequest]:
     """Makes a RankRequest that works in this process, in a folder of its own."""
 
-    def make(data: Path, *backbones: Backbone, **changes: object) -> RankRequest:
-        embed = EmbedRequest(
-            data=data,
-            backbones=backbones,
-            weights=WeightsSource(kind=WeightsKind.RANDOM),
-            size=TINY.SIZE,
-            cache=tmp_path / "cache",
-            options=DataOptions(jobs=1),
-            jobs=1,
-        )
+    def make(data: Path, *backbones: Backbone, **options: object) -> RankRequest:
+        usual = {
+            "data": data,
+            "weights": "random",
+            "size": TINY.SIZE,
+            "cache": tmp_path / "cache",
+            "results": tmp_path / "results",
+            "jobs": 1,
+        }
         protocol = HeadProtocol(epochs=4, updates=0, repeats=1, learning_rates=(1e-2,), weight_decays=(0.0,))
-        return RankRequest(embed=embed, results=tmp_path / "results", protocol=protocol, **changes)  # type: ignore[arg-type]
+        asked = RankOptions.check({**usual, **options})
+        return RankRequest(options=asked, backbones=backbones, protocol=protocol)
 
     return make

@@ -124,7 +124,7 @@ def test_every_backbone_has_its_scores_beside_the_board(
     assert 0 < reference.test_f1 <= 1
     names = ("baselines.csv", "baseline_scores.csv")
     first = {name: (ranked.folder / name).read_bytes() for name in names}
-    again = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
+    again = rebuild_report(request.options.data, results=request.options.results, cache=request.options.cache)
     assert {name: (again.run / name).read_bytes() for name in names} == first
 
 
@@ -148,7 +148,7 @@ def test_without_a_test_part_rules_are_compared_with_other_folds(
     assert methods.loc["heads", "backbones"] == 2
     scores = pd.read_csv(ranked.folder / "baseline_scores.csv")
     assert scores.fresh_f1.between(0, 1).all()
-    again = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
+    again = rebuild_report(request.options.data, results=request.options.results, cache=request.options.cache)
     assert (again.run / "baselines.csv").read_bytes() == (ranked.folder / "baselines.csv").read_bytes()
 
 
@@ -157,9 +157,9 @@ def test_embeddings_that_were_cleaned_away_cost_the_reference_and_nothing_else(
 ) -> None:
     request = request_for(photos, tiny.tiny_backbone("Tiny8", 8))
     folder = rank_backbones(request).folder
-    for path in (*folder.glob("outcomes/sanity-*.json"), *request.embed.cache.glob("Tiny8-*/*")):
+    for path in (*folder.glob("outcomes/sanity-*.json"), *request.options.cache.glob("Tiny8-*/*")):
         path.unlink()
-    rebuild_report(photos, results=request.results, cache=request.embed.cache)
+    rebuild_report(photos, results=request.options.results, cache=request.options.cache)
     methods = pd.read_csv(folder / "baselines.csv", index_col="baseline")
     assert "no longer cached" in methods.loc["logistic_regression_cv", "note"]
     assert math.isfinite(methods.loc["colour_histogram", "val_f1"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,7 @@ def test_random_weights_are_above_chance_and_colours_are_not(
     tmp_path: Path, request_for: Callable[..., RankRequest]
 ) -> None:
     request = request_for(write_demo(tmp_path / "concrete", count=120), *select("MobileNet_0.25"))
-    request = replace(request, embed=replace(request.embed, size=224, engine=Engine.TENSORFLOW))
+    request = request.but(size=224, engine=Engine.TENSORFLOW)
     ranked = rank_backbones(request)
     best = ranked.board.frame.val_f1.max()
     baselines = pd.read_csv(ranked.folder / "baselines.csv", index_col="baseline").val_f1

@@ -67,13 +67,13 @@ def request_of(request_for: Make, photos: Path) -> Callable[..., EmbedRequest]:
     """A request for some backbones that runs in this process, in TensorFlow."""
 
     def make(*backbones: Any, **changes: Any) -> EmbedRequest:  # noqa: ANN401
-        return replace(request_for(photos, *backbones).embed, engine=Engine.TENSORFLOW, **changes)
+        return request_for(photos, *backbones).but(engine=Engine.TENSORFLOW, **changes)
 
     return make
 
 
 def images_of(request: EmbedRequest) -> ImageSet:
-    return load_images(request.data, cache=request.cache, options=request.options)
+    return load_images(request.options.data, cache=request.options.cache, options=request.options)
 
 
 def test_twelve_bits_reach_the_network_and_the_key(
@@ -90,12 +90,12 @@ def test_twelve_bits_reach_the_network_and_the_key(
             Image.fromarray((values // 16 * (257 if factor == 16 else 4095 / 255)).astype(np.uint16)).save(
                 path
             )
-        request = replace(request_for(tmp_path / name, pair[0]).embed, engine=Engine.TENSORFLOW)
+        request = request_for(tmp_path / name, pair[0]).but(engine=Engine.TENSORFLOW)
         done = embed(request)
         (plan,) = done.plans
         assert plan.key is not None
         images = images_of(request)
-        rows = EmbeddingStore(request.cache).read(plan.key, images.image_ids).features
+        rows = EmbeddingStore(request.options.cache).read(plan.key, images.image_ids).features
         order = np.argsort([Path(one).name for one in images.paths])
         found[name] = (images.bit_depth, plan.key.decoder, rows[order])
     assert (found["twelve"][0], found["sixteen"][0]) == (12, 16)
@@ -105,12 +105,12 @@ def test_twelve_bits_reach_the_network_and_the_key(
 
 def folder_of(request: EmbedRequest, plan: Plan) -> Path:
     assert plan.key is not None
-    return EmbeddingStore(request.cache).folder(plan.key)
+    return EmbeddingStore(request.options.cache).folder(plan.key)
 
 
 def lacking(request: EmbedRequest, done: Embedded) -> list[int]:
     """How many rows each plan's key really lacks."""
-    ids, store = images_of(request).image_ids, EmbeddingStore(request.cache)
+    ids, store = images_of(request).image_ids, EmbeddingStore(request.options.cache)
     return [len(store.missing(plan.key, ids)) for plan in done.plans if plan.key]
 
 
@@ -127,7 +127,7 @@ def test_embeddings_that_another_run_removed_fail_their_backbone_alone(
 
         def finished(self, task: str, note: str = "") -> None:
             if task == BOARD:
-                (folder,) = request.cache.glob("Tiny8-*")
+                (folder,) = request.options.cache.glob("Tiny8-*")
                 shutil.rmtree(folder)
 
     done = embed_images(request, images_of(request), Evicting())
@@ -164,7 +164,7 @@ def hold_in_bfloat16(request: EmbedRequest, plan: Plan, ids: tuple[str, ...]) ->
     """Put some rows under the bfloat16 key of a plan."""
     assert plan.key is not None
     key = plan_key(request, replace(plan, precision=Precision.BFLOAT16), plan.key.weights_sha256)
-    with EmbeddingStore(request.cache).writer(key, 8) as writer:
+    with EmbeddingStore(request.options.cache).writer(key, 8) as writer:
         writer.add(np.array([one.encode() for one in ids], "S64"), np.ones((len(ids), 8), np.float32))
 
 
@@ -190,7 +190,7 @@ def test_an_engine_that_never_keeps_its_word_fails_its_backbone(
 def test_the_limit_of_the_cache_is_left_to_the_last_call_of_a_job(
     request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any]
 ) -> None:
-    request = request_of(*pair, cache_limit_bytes=1)
+    request = request_of(*pair, cache_limit_gb=1e-9)
     images = images_of(request)
     first = embed_images(replace(request, backbones=pair[:1]), images, planned_images=60)
     embed_images(replace(request, backbones=pair[1:]), images, planned_images=60)
@@ -219,7 +219,7 @@ def test_every_window_counts_its_own_images(
         return frozen
 
     monkeypatch.setattr(tasks, "open_engine", remarking)
-    request = request_of(*pair, scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    request = replace(request_of(*pair), scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
     images, told = images_of(request), Notebook()
     done = embed_images(request, images, told)
     assert [total for task, total in told.totals if task == "Tiny8"] == [25, 25, 10]
@@ -253,7 +253,7 @@ def test_windows_after_every_backbone_has_failed_are_left_out(
     request_of: Callable[..., EmbedRequest], tiny: ModuleType
 ) -> None:
     broken = tiny.tiny_backbone("Broken", build=tiny.explode)
-    request = request_of(broken, scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    request = replace(request_of(broken), scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
     told = Notebook()
     (stopped,) = embed_images(request, images_of(request), told).stopped
     assert "no such architecture" in stopped.reason
@@ -312,8 +312,8 @@ def test_a_measurement_that_cannot_be_kept_costs_no_embedding(
 ) -> None:
     request = request_of(pair[0])
     images = images_of(request)
-    (request.cache / "measured").write_text("no folder")
-    done = embed_images(replace(request, measure_latency=True), images)
+    (request.options.cache / "measured").write_text("no folder")
+    done = embed_images(request.but(max_latency_ms=1e9), images)
     assert not done.stopped
     assert lacking(request, done) == [0]
     assert "latency" in done.notes["Tiny8"][-1]
@@ -339,15 +339,15 @@ def test_what_was_never_timed_is_timed_for_a_latency_limit_only(
     images = images_of(request)
     (plan,) = embed_images(request, images).plans
     assert plan.key is not None
-    shutil.rmtree(request.cache / "measured")  # as where the process was killed just before
+    shutil.rmtree(request.options.cache / "measured")  # as where the process was killed just before
     embed_images(request, images)
-    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
-    done = embed_images(replace(request, measure_latency=True), images)
+    assert np.isnan(load_measurement(request.options.cache, plan.key).latency_ms)
+    done = embed_images(request.but(max_latency_ms=1e9), images)
     assert done.images_embedded == {}
     assert done.plans == (plan,)
     assert done.plans[0].is_cached
-    assert load_measurement(request.cache, plan.key).latency_ms > 0
-    assert not list((request.cache / "scratch").glob("*"))
+    assert load_measurement(request.options.cache, plan.key).latency_ms > 0
+    assert not list((request.options.cache / "scratch").glob("*"))
 
 
 SHAKY = Speed(9.0, 90.0, 100.0, noisy=True)
@@ -374,11 +374,11 @@ def test_what_was_noisy_beside_others_is_timed_again_alone(
     seen = timed_as(monkeypatch, SHAKY, CALM)
     (plan,) = embed_images(request, images).plans
     assert plan.key is not None
-    known = load_measurement(request.cache, plan.key)
+    known = load_measurement(request.options.cache, plan.key)
     assert (known.latency_ms, known.images_per_second, known.noisy) == (8.0, 125.0, False)
     assert (known.images, known.seconds_for(250)) == (60, 2.0)
     assert len(seen) == 2
-    embed_images(replace(request, measure_latency=True), images)
+    embed_images(request.but(max_latency_ms=1e9), images)
     assert len(seen) == 2, "a steady figure is not taken again"
 
 
@@ -390,18 +390,18 @@ def test_what_stays_noisy_is_kept_as_such_and_no_limit_acts_on_it(
     seen = timed_as(monkeypatch, SHAKY)
     done = embed_images(request, images)
     assert done.plans[0].key is not None
-    assert load_measurement(request.cache, done.plans[0].key).noisy
+    assert load_measurement(request.options.cache, done.plans[0].key).noisy
     assert done.notes.get("Tiny8", ()) == ()
     embed_images(request, images)
     assert len(seen) == 2, "a run that embeds nothing times nothing, unless a limit asks"
-    limited = embed_images(replace(request, measure_latency=True), images)
+    limited = embed_images(request.but(max_latency_ms=1e9), images)
     assert len(seen) == 3
     assert "noisy" in limited.notes["Tiny8"][-1]
 
 
 def test_a_latency_limit_asks_for_latencies(request_for: Make, photos: Path, pair: tuple[Any, Any]) -> None:
-    assert request_for(photos, *pair, max_latency_ms=9.0).embed.measure_latency
-    assert not request_for(photos, *pair).embed.measure_latency
+    assert request_for(photos, *pair, max_latency_ms=9.0).measure_latency
+    assert not request_for(photos, *pair).measure_latency
 
 
 def test_times_of_another_machine_are_unknown_here(
@@ -410,21 +410,23 @@ def test_times_of_another_machine_are_unknown_here(
     request = request_of(pair[0])
     (plan,) = embed_images(request, images_of(request)).plans
     assert plan.key is not None
-    known = load_measurement(request.cache, plan.key)
+    known = load_measurement(request.options.cache, plan.key)
     assert known.images == 60
-    (file,) = (request.cache / "measured").glob("*.json")
+    (file,) = (request.options.cache / "measured").glob("*.json")
     fields = json.loads(file.read_text())
     file.write_text(json.dumps({**fields, "processor": "Abacus 9000"}))
-    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
-    assert load_measurement(request.cache, plan.key).images == 0
+    assert np.isnan(load_measurement(request.options.cache, plan.key).latency_ms)
+    assert load_measurement(request.options.cache, plan.key).images == 0
     file.write_text(json.dumps({**fields, "of_a_later_version": 1}))
-    assert load_measurement(request.cache, plan.key) == known
+    assert load_measurement(request.options.cache, plan.key) == known
     file.write_text(json.dumps({name: value for name, value in fields.items() if name != "noisy"}))
-    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms), "other things were timed earlier"
+    assert np.isnan(load_measurement(request.options.cache, plan.key).latency_ms), (
+        "other things were timed earlier"
+    )
     file.write_text(json.dumps({**fields, "latency_ms": "fast"}))
-    assert np.isnan(load_measurement(request.cache, plan.key).latency_ms)
-    add_measurement(request.cache, plan.key, Measurement(latency_ms=3.0))
-    assert load_measurement(request.cache, plan.key).latency_ms == 3.0
+    assert np.isnan(load_measurement(request.options.cache, plan.key).latency_ms)
+    add_measurement(request.options.cache, plan.key, Measurement(latency_ms=3.0))
+    assert load_measurement(request.options.cache, plan.key).latency_ms == 3.0
 
 
 # A cache that cannot be written to -----------------------------------------------------------------
@@ -435,8 +437,8 @@ def test_a_complete_cache_that_takes_no_log_is_success(
 ) -> None:
     request = request_of(*pair)
     embed(request)
-    shutil.rmtree(request.cache / "runs")
-    (request.cache / "runs").write_text("no folder")
+    shutil.rmtree(request.options.cache / "runs")
+    (request.options.cache / "runs").write_text("no folder")
     told = Notebook()
     done = embed(request, told)
     assert len(done.embedded) == 2

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from benchmark.data import DataOptions
 from benchmark.errors import ArgumentError, DataError, NothingScored
-from benchmark.finetuning import Recipe, RecipeOverrides, load_recipe, override_recipe
+from benchmark.finetuning import Recipe, load_recipe, override_recipe
+from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
-from benchmark.records import Average, Backbone, Resize, WeightsKind, WeightsSource
+from benchmark.records import Average, Backbone, Resize
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras converts variables without NumPy 2's copy keyword.
@@ -49,23 +49,23 @@ def pair(tiny: ModuleType) -> tuple[Backbone, Backbone]:
 
 @pytest.fixture
 def recipe(tiny: ModuleType) -> Recipe:
-    changes = RecipeOverrides(image_size=tiny.SIZE, batch_size=16, epochs=(1, 0))
+    changes = RecipeChanges(image_size=tiny.SIZE, batch_size=16, epochs=(1, 0))
     return override_recipe(load_recipe(), changes)
 
 
 @pytest.fixture
 def job_for(tmp_path: Path, photos: Path, recipe: Recipe) -> Make:
-    def make(*backbones: Backbone, **changes: object) -> FinetuneJob:
-        job = FinetuneJob(
-            data=photos,
-            recipe=recipe,
-            weights=WeightsSource(kind=WeightsKind.RANDOM),
-            cache=tmp_path / "cache",
-            results=tmp_path / "results",
-            options=DataOptions(jobs=1),
-            known=backbones,
+    def make(*backbones: Backbone, recipe: Recipe = recipe, **options: object) -> FinetuneJob:
+        usual = {
+            "data": photos,
+            "weights": "random",
+            "cache": tmp_path / "cache",
+            "results": tmp_path / "results",
+            "jobs": 1,
+        }
+        return FinetuneJob(
+            options=FinetuneOptions.check({**usual, **options}), recipe=recipe, known=backbones
         )
-        return replace(job, **changes)  # type: ignore[arg-type]
 
     return make
 
@@ -117,9 +117,8 @@ def test_one_backbone_and_what_the_board_says_of_it(
 def test_an_interval_of_something_else_is_not_compared(
     job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path
 ) -> None:
-    other = WeightsSource(kind=WeightsKind.RANDOM, seed=7)
     for job in (
-        job_for(*pair, winner="Tiny8", weights=other),
+        job_for(*pair, winner="Tiny8", seed=7),
         job_for(*pair, winner="Tiny8", average=Average.MICRO),
     ):
         (model,) = finetune_backbones(job).models
@@ -243,15 +242,9 @@ def test_whoever_is_named_is_taken_as_the_board_has_it(
     """Weights with their seed, input size, resizing, groups, average and positive class; and it is said."""
     backbone = tiny.tiny_backbone("Tiny8", 8)
     request = request_for(photos, backbone)
-    embed = replace(
-        request.embed,
-        size=16,
-        resize=Resize.AREA,
-        weights=WeightsSource(kind=WeightsKind.RANDOM, seed=5),
-        options=DataOptions(jobs=1, groups=BOTH_SIDES, positive="sound"),
-    )
+    request = request.but(size=16, resize=Resize.AREA, groups=BOTH_SIDES, positive="sound")
     protocol = replace(request.protocol, average=Average.MACRO)
-    ranked = rank_backbones(replace(request, embed=embed, protocol=protocol))
+    ranked = rank_backbones(replace(request, protocol=protocol))
     result = finetune_backbones(job_for(backbone, weights=None, **words))
     (model,) = result.models
     manifest = model.manifest
@@ -270,8 +263,8 @@ def test_what_is_asked_for_wins_over_the_board(
     photos: Path,
     pair: tuple[Backbone, Backbone],
 ) -> None:
-    ranked = rank_backbones(replace(request_for(photos, *pair), auto_groups=True))
-    job = job_for(*pair, winner="Tiny8", image_size=16, auto_groups=False, average=Average.MICRO)
+    ranked = rank_backbones(request_for(photos, *pair, groups="auto"))
+    job = job_for(*pair, winner="Tiny8", image_size=16, groups="none", average=Average.MICRO)
     result = finetune_backbones(job)
     (model,) = result.models
     assert (model.manifest.input_size, model.manifest.average) == (16, Average.MICRO)
@@ -294,7 +287,7 @@ def test_a_backbone_that_is_not_on_the_board_is_taken_as_the_others_were(
     job_for: Make, request_for: Callable[..., RankRequest], photos: Path, pair: tuple[Backbone, Backbone]
 ) -> None:
     request = request_for(photos, pair[0])
-    rank_backbones(replace(request, embed=replace(request.embed, size=16)))
+    rank_backbones(request.but(size=16))
     result = finetune_backbones(job_for(*pair, winner="Tiny16", weights=None))
     (model,) = result.models
     assert (model.manifest.input_size, model.manifest.weights) == (16, "random")
@@ -350,15 +343,14 @@ def test_a_board_of_some_of_the_images_will_do(
     job_for: Make, request_for: Callable[..., RankRequest], photos: Path, pair: tuple[Backbone, Backbone]
 ) -> None:
     request = request_for(photos, *pair)
-    limited = replace(request.embed, options=DataOptions(jobs=1, limit=40))
-    rank_backbones(replace(request, embed=limited))
+    rank_backbones(request.but(limit=40))
     (model,) = finetune_backbones(job_for(*pair, winner="Tiny8")).models
     assert not metrics(model.model_dir)["comparison"]["board"]["same_data"]
 
 
 def test_plain_and_grouped_test_f1_stand_side_by_side(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
     plain_job = job_for(*pair, winner="Tiny8")
-    grouped_job = replace(plain_job, options=DataOptions(jobs=1, groups=BOTH_SIDES))
+    grouped_job = job_for(*pair, winner="Tiny8", groups=BOTH_SIDES)
 
     (plain,) = finetune_backbones(plain_job).models
     assert metrics(plain.model_dir)["comparison"]["groups"] is None
@@ -385,7 +377,7 @@ def test_plain_and_grouped_test_f1_stand_side_by_side(job_for: Make, pair: tuple
     assert metrics(again.model_dir)["comparison"]["test_f1_by_split"] == wanted
 
     # A run that differs in more than the split says nothing about the split.
-    (other,) = finetune_backbones(replace(plain_job, balanced=True)).models
+    (other,) = finetune_backbones(job_for(*pair, winner="Tiny8", class_weight="balanced")).models
     assert other.comparison.test_f1_by_split == {}
 
 
@@ -400,8 +392,8 @@ def test_parts_that_tear_groups_apart_are_said_to(
             rows.append(f"{photos}/{label}/0-{number:03}.png,{label},{part},{number}")
     listing = tmp_path / "walls.csv"
     listing.write_text("\n".join(rows))
-    options = DataOptions(jobs=1, follow_links=True)
-    (model,) = finetune_backbones(job_for(*pair, winner="Tiny8", data=listing, options=options)).models
+    job = job_for(*pair, winner="Tiny8", data=listing, follow_links=True)
+    (model,) = finetune_backbones(job).models
     assert model.comparison.grouping is not None
     assert model.comparison.grouping.torn == 30
     assert "30 of 30 groups" in " ".join(model.notes)

@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 
 from benchmark.backbones import select
-from benchmark.data import DataOptions, load_images
+from benchmark.data import load_images
+from benchmark.options import DataOptions
 from benchmark.pipeline import RankRequest, labels, rank_backbones, rebuild_report
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.pipeline.labels import LABEL_FILES, write_labels
 from benchmark.ranking import Suspicion
 from benchmark.ranking.suspicion import SuspiciousLabel
-from benchmark.records import ImageSet, WeightsKind, WeightsSource
+from benchmark.records import ImageSet
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 BRICKS, WEIGHTS = SHARED / "data" / "brick_cracks", SHARED / "weights"
@@ -41,7 +42,7 @@ def test_the_hardest_images_are_listed_by_every_run_and_report(
     assert sum(line.startswith("Wrong labels: ") for line in first.board.statements) == 1
     for again in (
         rank_backbones(request),
-        rebuild_report(photos, results=request.results, cache=request.embed.cache),
+        rebuild_report(photos, results=request.options.results, cache=request.options.cache),
     ):
         assert again.board.statements == first.board.statements
         for name in LABEL_FILES:
@@ -116,9 +117,8 @@ def test_flips_planted_in_photographs_are_found_and_without_any_none_stands_out(
     data = tmp_path / "bricks"
     shutil.copytree(BRICKS, data, copy_function=shutil.copyfile)
     request = request_for(data, *select("MobileNet_0.25,MobileNetV3Small_0.75"))
-    weights = WeightsSource(kind=WeightsKind.DIRECTORY, path=WEIGHTS)
-    embed = replace(request.embed, weights=weights, size=224, options=DataOptions())
-    request = replace(request, embed=embed, protocol=replace(request.protocol, epochs=20, repeats=2))
+    request = request.but(weights=WEIGHTS, size=224, jobs=0)
+    request = replace(request, protocol=replace(request.protocol, epochs=20, repeats=2))
     clean = rank_backbones(request)
     assert any("none stands out" in line for line in clean.board.statements)
     assert not (clean.folder / SUSPICIOUS).exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -75,7 +74,9 @@ def test_an_identical_run_leaves_identical_files(photos: Path, request_for: Make
 def test_a_rebuilt_board_keeps_the_audit(faulty: Path, request_for: Make, tiny: ModuleType) -> None:
     request = request_for(faulty, tiny.tiny_backbone("Tiny8", 8))
     first = rank_backbones(request)
-    rebuilt = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
+    rebuilt = rebuild_report(
+        request.options.data, results=request.options.results, cache=request.options.cache
+    )
     for name in ("audit_summary.csv", "audit_pairs.csv", "audit_pairs.png"):
         assert (rebuilt.run / name).read_bytes() == (first.run / name).read_bytes()
         assert (rebuilt.folder / name).exists()
@@ -85,7 +86,7 @@ def test_a_later_audit_leaves_nothing_of_an_earlier_one(
     faulty: Path, request_for: Make, tiny: ModuleType
 ) -> None:
     request = request_for(faulty, tiny.tiny_backbone("Tiny8", 8))
-    _, folder = audit_data(replace(request, auto_groups=True))
+    _, folder = audit_data(request.but(groups="auto"))
     (folder / "mine.txt").write_text("mine")
     names = {"audit_summary.csv", "audit_pairs.csv", "mine.txt"}
     gone = {"audit_pairs.png", "groups.png", "rejected.csv"}

@@ -11,7 +11,6 @@ from types import ModuleType
 
 import pytest
 
-from benchmark.data import DataOptions
 from benchmark.pipeline import RankRequest, audit_data, rank_backbones, rebuild_report
 
 pytestmark = pytest.mark.faults("namesakes and boards that would be overwritten")
@@ -45,7 +44,7 @@ def test_two_data_sets_of_one_name(photos: Path, other: Path, request_for: Make,
     request = request_for(photos, tiny.tiny_backbone("Tiny8", 8))
     first = rank_backbones(request)
     board = (first.folder / "leaderboard.csv").read_bytes()
-    second_request = replace(request, embed=replace(request.embed, data=other))
+    second_request = request.but(data=other)
     watch = Messages()
     second = rank_backbones(second_request, watch)
     assert first.folder.name == "walls"
@@ -61,7 +60,7 @@ def test_two_data_sets_of_one_name(photos: Path, other: Path, request_for: Make,
     # Both stay where they are, whatever is asked of them.
     assert rank_backbones(second_request).folder == second.folder
     for data, folder in ((other, second.folder), (photos, first.folder)):
-        rebuilt = rebuild_report(data, results=request.results, cache=request.embed.cache)
+        rebuilt = rebuild_report(data, results=request.options.results, cache=request.options.cache)
         assert rebuilt.folder == folder
     assert audit_data(second_request)[1].parent == second.folder
 
@@ -76,12 +75,12 @@ def test_a_data_set_keeps_its_results(
     moved = Path(shutil.move(data, tmp_path / "walls"))
     watch = Messages()
     for options in (
-        DataOptions(jobs=1),
-        DataOptions(jobs=1, seed=3),
-        DataOptions(jobs=1, limit=20),
-        DataOptions(jobs=1, groups=r"(\d+)\.png"),
+        {},
+        {"seed": 3},
+        {"limit": 20},
+        {"groups": r"(\d+)\.png"},
     ):
-        changed = replace(request, embed=replace(request.embed, data=moved, options=options))
+        changed = request.but(data=moved, **options)
         assert rank_backbones(changed, watch).folder == first.folder
     assert not any("other images" in text for text in watch.said if "go to" in text)
 
@@ -92,7 +91,7 @@ def test_a_folder_whose_name_only_begins_alike_is_not_taken(
     copy = Path(shutil.copytree(photos, tmp_path / "walls-2"))
     request = request_for(copy, tiny.tiny_backbone("Tiny8", 8))
     assert rank_backbones(request).folder.name == "walls-2"
-    plain = replace(request, embed=replace(request.embed, data=photos))
+    plain = request.but(data=photos)
     assert rank_backbones(plain).folder.name == "walls"
 
 
@@ -103,7 +102,7 @@ def test_a_smaller_board_says_where_the_larger_one_is(
     request = request_for(photos, *pair)
     both = rank_backbones(request)
     assert both.replaced == ""
-    one = rank_backbones(replace(request, embed=replace(request.embed, backbones=pair[:1])))
+    one = rank_backbones(replace(request, backbones=pair[:1]))
     assert one.folder == both.folder
     assert str(both.run) in one.replaced
     assert "2 backbones" in one.replaced

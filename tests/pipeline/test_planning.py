@@ -42,11 +42,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def request_here(request_for: Make, tmp_path: Path, backbone: Backbone) -> EmbedRequest:
-    return request_for(tmp_path, backbone).embed
+    return request_for(tmp_path, backbone)
 
 
 def plan_for(request: EmbedRequest, ids: tuple[str, ...] = IMAGES, planned_images: int | None = None) -> Plan:
-    store = EmbeddingStore(request.cache)
+    store = EmbeddingStore(request.options.cache)
     return planning.make_plan(request, request.backbones[0], ids, store, planned_images)
 
 
@@ -54,7 +54,7 @@ def hold(request: EmbedRequest, way: tuple[Engine, Precision], count: int) -> No
     """Put the first images' rows into the cache."""
     bare = Plan(backbone=request.backbones[0], weights=request.weights, input_size=24)
     key = planning.plan_key(request, replace(bare, engine=way[0], precision=way[1]), DIGEST)
-    with EmbeddingStore(request.cache).writer(key, 8) as writer:
+    with EmbeddingStore(request.options.cache).writer(key, 8) as writer:
         ids = np.array([one.encode() for one in IMAGES[:count]], "S64")
         writer.add(ids, np.ones((count, 8), np.float32))
 
@@ -99,7 +99,7 @@ def test_what_is_complete_is_used_without_asking_the_machine(
 
     monkeypatch.setattr(planning, "plan_engine", absent)
     hold(request_here, FAST, 1000)
-    assert plan_for(replace(request_here, engine=Engine.OPENVINO)).is_cached
+    assert plan_for(request_here.but(engine=Engine.OPENVINO)).is_cached
 
 
 def test_what_this_machine_cannot_compute_is_not_continued(
@@ -131,7 +131,7 @@ def test_what_was_asked_for_is_taken(
     """Whatever suits the job, and whether or not the weights were ever loaded."""
     monkeypatch.setattr(planning, "known_weights_sha256", lambda *_, **__: digest)
     for count in (10, 1000):
-        plan = plan_for(replace(request_here, engine=engine), IMAGES[:count])
+        plan = plan_for(request_here.but(engine=engine), IMAGES[:count])
         assert plan.engine is engine
-        plan = plan_for(replace(request_here, engine=engine, precision=Precision.BFLOAT16), IMAGES[:count])
+        plan = plan_for(request_here.but(engine=engine, precision=Precision.BFLOAT16), IMAGES[:count])
         assert plan.precision is Precision.BFLOAT16

@@ -19,7 +19,7 @@ from PIL import Image
 from benchmark.engines import FrozenBackbone, Speed
 from benchmark.errors import NothingScored
 from benchmark.pipeline import Ranked, RankRequest, rank_backbones, rebuild_report
-from benchmark.records import Engine, Leaderboard, Status, WeightsKind, WeightsSource
+from benchmark.records import Engine, Leaderboard, Status
 from benchmark.reporting import compare_runs, read_run_record
 
 Make = Callable[..., RankRequest]
@@ -183,7 +183,7 @@ def test_renaming_and_shuffling_files_changes_no_digit(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     request = request_for(other, *pair[::-1])
-    second = rank_backbones(replace(request, results=tmp_path / "other"))
+    second = rank_backbones(request.but(results=tmp_path / "other"))
     assert second.images_embedded == 0, "moving files costs nothing"
     assert facts(second.board) == facts(first.board)
 
@@ -231,7 +231,7 @@ def test_a_noisy_latency_skips_nobody_and_is_marked(
     for row in rank_backbones(request).board.rows:
         assert (row["status"], row["noisy"]) == ("scored", True)
         assert "no limit acts on it" in row["notes"]
-    again = rebuild_report(photos, results=request.results, cache=request.embed.cache)
+    again = rebuild_report(photos, results=request.options.results, cache=request.options.cache)
     assert all(row["noisy"] for row in again.board.rows)
 
 
@@ -248,7 +248,7 @@ def test_the_cost_of_embedding_is_that_of_this_board_alone(
     request = request_for(photos, *pair)
     first = {row["backbone"]: row for row in rank_backbones(request).board.rows}
     other = tiny.draw_photos(tmp_path / "more" / "walls", count=40, seed=7)
-    larger = replace(request, embed=replace(request.embed, data=other), results=tmp_path / "other")
+    larger = request.but(data=other, results=tmp_path / "other")
     for row in rank_backbones(larger).board.rows:
         assert row["embed_seconds"] == 80 / 200
     for row in rank_backbones(request).board.rows:
@@ -262,8 +262,8 @@ def test_limits_of_the_device_skip_with_a_reason(
     monkeypatch.setattr(FrozenBackbone, "speed", lambda *_: Speed(6.0, 7.0, 200.0))
     with pytest.raises(NothingScored, match="max-latency-ms"):
         rank_backbones(request)
-    small = replace(request.embed, max_size_mb=4 * 28 * 8 / 1e6)
-    rows = rank_backbones(replace(request, embed=small, max_latency_ms=None)).board.rows
+    small = request.but(max_size_mb=4 * 28 * 8 / 1e6, max_latency_ms=None)
+    rows = rank_backbones(small).board.rows
     assert [row["status"] for row in rows] == ["scored", "skipped"]
     assert "max-size-mb" in rows[1]["reason"]
 
@@ -273,8 +273,10 @@ def test_the_stored_board_can_be_rebuilt_and_compared(
 ) -> None:
     request = request_for(photos, *pair)
     first = rank_backbones(request)
-    shutil.rmtree(request.embed.cache)
-    rebuilt = rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
+    shutil.rmtree(request.options.cache)
+    rebuilt = rebuild_report(
+        request.options.data, results=request.options.results, cache=request.options.cache
+    )
     assert facts(rebuilt.board) == facts(first.board)
     assert compare_runs(first.run, rebuilt.run).scores == ()
 
@@ -284,22 +286,21 @@ def test_a_comparison_names_the_changed_weights(
 ) -> None:
     request = request_for(photos, pair[0])
     first = rank_backbones(request)
-    other = replace(request.embed, weights=WeightsSource(kind=WeightsKind.RANDOM, seed=7))
-    second = rank_backbones(replace(request, embed=other))
+    second = rank_backbones(request.but(seed=7))
     comparison = compare_runs(first.run, second.run)
     assert "Tiny8" in {change.name for change in comparison.changes if change.kind.value == "weights"}
 
 
 def test_the_record_says_what_ran(photos: Path, request_for: Make, pair: tuple[Any, Any]) -> None:
-    ranked: Ranked = rank_backbones(request_for(photos, *pair, arguments=("rank", str(photos))))
+    ranked: Ranked = rank_backbones(request_for(photos, *pair))
     record = read_run_record(ranked.run)
-    assert record.arguments == ("rank", str(photos))
+    assert record.options["data"] == str(photos)
     assert record.versions["keras"]
     assert record.hardware["cores"] >= 1
     shas = {name: facts.weights_sha256 for name, facts in record.backbones.items()}
     assert len(set(shas.values())) == 2
     assert {row["backbone"]: row["weights_sha256"] for row in ranked.board.rows} == shas
-    assert json.loads((ranked.run / "run.json").read_text())["options"]["weights"]["kind"] == "random"
+    assert json.loads((ranked.run / "run.json").read_text())["options"]["weights"] == "random"
 
 
 def test_an_outcome_that_was_damaged_is_computed_again(
@@ -318,7 +319,7 @@ def test_the_tensorflow_engine_can_be_asked_for(
     photos: Path, request_for: Make, pair: tuple[Any, Any]
 ) -> None:
     request = request_for(photos, pair[0])
-    ranked = rank_backbones(replace(request, embed=replace(request.embed, engine=Engine.TENSORFLOW)))
+    ranked = rank_backbones(request.but(engine=Engine.TENSORFLOW))
     assert ranked.board.rows[0]["engine"] in {"tensorflow", Engine.TENSORFLOW}
 
 
@@ -327,10 +328,9 @@ def test_a_scratch_smaller_than_the_data_streams(
     photos: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType, size: int
 ) -> None:
     request = request_for(photos, pair[0])
-    small = replace(request.embed, scratch_bytes=size * tiny.SIZE**2 * 3)
-    ranked = rank_backbones(replace(request, embed=small))
+    ranked = rank_backbones(replace(request, scratch_bytes=size * tiny.SIZE**2 * 3))
     assert ranked.images_embedded == 60
-    assert not list((request.embed.cache / "scratch").glob("*/pixels*")), "the scratch is gone"
+    assert not list((request.options.cache / "scratch").glob("*/pixels*")), "the scratch is gone"
 
 
 def test_memory_that_runs_out_halves_the_batch_and_the_board_says_so(
@@ -347,9 +347,9 @@ def test_memory_that_runs_out_halves_the_batch_and_the_board_says_so(
             yield rows
 
     request = request_for(photos, pair[0])
-    request = replace(request, embed=replace(request.embed, engine=Engine.TENSORFLOW))
-    undisturbed = rank_backbones(replace(request, results=request.results / "undisturbed"))
-    shutil.rmtree(request.embed.cache)
+    request = request.but(engine=Engine.TENSORFLOW)
+    undisturbed = rank_backbones(request.but(results=request.options.results / "undisturbed"))
+    shutil.rmtree(request.options.cache)
     monkeypatch.setattr(TensorFlowBackbone, "embed", short_of_memory)
     ranked = rank_backbones(request)
     (row,) = ranked.board.rows

@@ -12,21 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark.data import DataOptions
 from benchmark.errors import CacheDamaged, DataError
 from benchmark.pipeline import Ranked, RankRequest, rank_backbones, rebuild_report, tasks
-from benchmark.pipeline.requests import Search
-from benchmark.pipeline.stored import request_options, stored_request
+from benchmark.pipeline.stored import portable_options, stored_request
 from benchmark.records import (
-    Average,
     Backbone,
-    Engine,
     Precision,
-    Resize,
-    ThresholdKind,
-    ThresholdRule,
-    WeightsKind,
-    WeightsSource,
 )
 from benchmark.reporting import DataRecord, RunRecord
 
@@ -35,7 +26,7 @@ Make = Callable[..., RankRequest]
 
 
 def rebuilt(request: RankRequest) -> Ranked:
-    return rebuild_report(request.embed.data, results=request.results, cache=request.embed.cache)
+    return rebuild_report(request.options.data, results=request.options.results, cache=request.options.cache)
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -59,8 +50,8 @@ def motley(photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path) ->
         tiny.tiny_backbone("Large", 64),
         tiny.tiny_backbone("Broken", 16, build=tiny.explode),
     )
-    request = request_for(data, *field, auto_groups=True, max_loss=0.5)
-    return replace(request, embed=replace(request.embed, max_size_mb=4 * 28 * 20 / 1e6))
+    request = request_for(data, *field, groups="auto", max_loss=0.5)
+    return request.but(max_size_mb=4 * 28 * 20 / 1e6)
 
 
 def test_every_file_is_as_it_was_published(motley: RankRequest, tmp_path: Path) -> None:
@@ -68,7 +59,7 @@ def test_every_file_is_as_it_was_published(motley: RankRequest, tmp_path: Path) 
     statuses = {row["backbone"]: row["status"] for row in first.board.rows}
     assert statuses == {"Tiny8": "scored", "Renamed": "scored", "Large": "skipped", "Broken": "failed"}
     published = contents(first.run)
-    shutil.rmtree(motley.embed.cache)
+    shutil.rmtree(motley.options.cache)
     for name in ("leaderboard.json", "leaderboard.html", "images.csv", "audit_summary.csv", "rejected.csv"):
         (first.folder / name).unlink()
     second = rebuilt(motley)
@@ -85,14 +76,14 @@ def test_every_file_is_as_it_was_published(motley: RankRequest, tmp_path: Path) 
 
 def test_a_file_that_broke_since_changes_nothing_that_was_published(motley: RankRequest) -> None:
     first = rank_backbones(motley)
-    (motley.embed.data / "cracked" / "later.png").write_bytes(b"no image either")
+    (motley.options.data / "cracked" / "later.png").write_bytes(b"no image either")
     assert contents(rebuilt(motley).run) == contents(first.run)
 
 
 def test_images_that_changed_leave_the_published_board_alone(motley: RankRequest, tiny: ModuleType) -> None:
     first = rank_backbones(motley)
     published = (first.folder / "leaderboard.json").read_bytes()
-    tiny.draw_photos(motley.embed.data, count=2, seed=9)
+    tiny.draw_photos(motley.options.data, count=2, seed=9)
     with pytest.raises(DataError, match="not those of the latest run"):
         rebuilt(motley)
     assert (first.folder / "leaderboard.json").read_bytes() == published
@@ -120,66 +111,74 @@ def test_a_damaged_outcome_leaves_the_published_board_alone(motley: RankRequest)
     [
         ("jobs", "1"),
         ("size", True),
-        ("auto_groups", 1),
+        ("groups", 1),
         ("engine", "steam"),
-        ("weights", "random"),
-        ("options", [1]),
-        ("protocol", {"epochs": "twenty"}),
+        ("weights", 3),
+        ("strict", [1]),
+        ("epochs", "twenty"),
         ("max_loss", "0.5"),
+        ("threshold", {"kind": "tuned"}),
+        ("steam", True),
     ],
 )
 def test_options_of_other_types_are_refused(
     photos: Path, request_for: Make, tiny: ModuleType, option: str, value: object
 ) -> None:
-    record = RunRecord(
-        identifier="1",
-        started="",
-        arguments=(),
-        options=request_options(request_for(photos, tiny.tiny_backbone())) | {option: value},
-        versions={},
-        data=DataRecord(source="", name="", fingerprint="", images=0, classes=()),
-        backbones={},
-    )
+    request = request_for(photos, tiny.tiny_backbone())
+    record = record_of(request)
+    record = replace(record, options={**record.options, option: value})
     folders = {"data": photos, "results": photos, "cache": photos}
-    with pytest.raises(DataError, match=f"run.json: {option}"):
+    with pytest.raises(DataError, match=f"run.json: `{option}`"):
         stored_request(record, **folders)
     whole = replace(record, options={name: record.options[name] for name in record.options if name != option})
-    assert stored_request(whole, **folders).embed.data == photos, "one that is not there has its default"
+    assert stored_request(whole, **folders).options.data == photos, "one that is not there has its default"
 
 
-def test_a_request_survives_its_record(photos: Path, request_for: Make, tiny: ModuleType) -> None:
-    request = request_for(photos, tiny.tiny_backbone(), auto_groups=True, max_loss=0.25)
-    embed = replace(
-        request.embed,
-        weights=WeightsSource(kind=WeightsKind.DIRECTORY, path=Path("some/where"), seed=3),
-        size=None,
-        resize=Resize.AREA,
-        engine=Engine.OPENVINO,
-        options=DataOptions(positive="cracked", groups="g", limit=7, seed=2),
-    )
-    threshold = ThresholdRule(kind=ThresholdKind.RECALL, value=0.9)
-    protocol = replace(request.protocol, average=Average.MACRO, threshold=threshold)
-    request = replace(request, embed=embed, protocol=protocol, search=Search.HALVING, arguments=("rank",))
-    record = RunRecord(
+def record_of(request: RankRequest) -> RunRecord:
+    return RunRecord(
         identifier="1",
         started="",
-        arguments=request.arguments,
-        options=request_options(request),
+        options=portable_options(request),
+        protocol=request.protocol,
         versions={},
-        data=DataRecord(source="", name="", fingerprint="", images=0, classes=()),
+        data=DataRecord(source="", name="", fingerprint="", images=0, classes=(), bit_depth=12),
         backbones={},
     )
-    again = stored_request(
-        RunRecord.from_json(record.to_json()), data=photos, results=request.results, cache=embed.cache
+
+
+def test_a_request_survives_its_record(
+    photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path
+) -> None:
+    request = request_for(
+        photos,
+        tiny.tiny_backbone(),
+        weights=tmp_path,
+        size="native",
+        resize="area",
+        engine="openvino",
+        groups="g",
+        positive="cracked",
+        limit=7,
+        seed=2,
+        max_loss=0.25,
+        search="halving",
+        threshold="recall=0.9",
+        average="macro",
     )
-    assert again == replace(request, embed=replace(embed, backbones=()))
+    again = stored_request(
+        RunRecord.from_json(record_of(request).to_json()),
+        data=photos,
+        results=request.options.results,
+        cache=request.options.cache,
+    )
+    assert again == replace(request.but(bit_depth=12), backbones=())
 
 
 def test_pruned_backbones(photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path) -> None:
     """They keep their figures, and do not stand among those that were scored on all images."""
     many = tiny.draw_photos(tmp_path / "many", 120)
     field = tuple(tiny.tiny_backbone(f"Tiny{filters}", filters) for filters in (2, 8, 16))
-    request = replace(request_for(many, *field), search=Search.HALVING, max_loss=0.2)
+    request = request_for(many, *field, search="halving", max_loss=0.2)
     first = rank_backbones(request)
     pruned = {row["backbone"] for row in first.board.rows if row["status"] == "pruned"}
     assert pruned
@@ -217,5 +216,5 @@ def test_notes_survive_a_cached_rerun_and_a_rebuild(
     other = rank_backbones(replace(request, protocol=replace(request.protocol, seed=3)))
     assert other.board.rows[0]["notes"] == "fell back to float32"
     # Whoever asks for just that arithmetic falls back from nothing.
-    asked = replace(request, embed=replace(request.embed, precision=Precision.FLOAT32))
+    asked = request.but(precision=Precision.FLOAT32)
     assert rank_backbones(asked).board.rows[0]["notes"] == ""

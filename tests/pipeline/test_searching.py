@@ -12,8 +12,7 @@ import pytest
 
 from benchmark.pipeline import RankRequest, rank_backbones
 from benchmark.pipeline.measurements import Measurement
-from benchmark.pipeline.requests import Search
-from benchmark.records import Backbone, WeightsKind, WeightsSource
+from benchmark.records import Backbone, Search, WeightsSource
 
 Make = Callable[..., RankRequest]
 
@@ -31,7 +30,7 @@ def field(tiny: ModuleType) -> tuple[Backbone, ...]:
 
 
 def halving(request: RankRequest, **changes: Any) -> RankRequest:  # noqa: ANN401
-    return replace(request, search=Search.HALVING, **changes)
+    return request.but(search=Search.HALVING, **changes)
 
 
 def by_name(request: RankRequest) -> dict[str, dict[str, Any]]:
@@ -42,9 +41,9 @@ def test_halving_finds_what_everything_finds(
     many: Path, request_for: Make, field: tuple[Backbone, ...]
 ) -> None:
     request = request_for(many, *field)
-    everything = rank_backbones(replace(request, audit_search=True))
+    everything = rank_backbones(request.but(audit_search=True))
     assert any("the same winner" in line for line in everything.board.statements)
-    found = rank_backbones(halving(request, results=request.results / "halving"))
+    found = rank_backbones(halving(request, results=request.options.results / "halving"))
     assert found.board.winner == everything.board.winner
     assert any("images x FLOPs" in line for line in found.board.statements)
 
@@ -76,9 +75,7 @@ def test_the_fallback_is_decided_once_for_all(
 
     monkeypatch.setattr("benchmark.pipeline.embedding.weights_file", absent)
     request = request_for(many, *field)
-    imagenet = WeightsSource(kind=WeightsKind.IMAGENET)
-    embed = replace(request.embed, weights=imagenet, fallback_random=True)
-    ranked = rank_backbones(halving(request, embed=embed))
+    ranked = rank_backbones(halving(request, weights="imagenet", fallback_random=True))
     assert {row["weights"] for row in ranked.board.rows} == {"random"}
     assert "RANDOM" in ranked.board.notes[0]
     assert len(asked) == 1

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.errors import DataError
-from benchmark.records import ImageSet, Leaderboard, Outcome, Split, Task, Truth
+from benchmark.records import HeadProtocol, ImageSet, Leaderboard, Outcome, Split, Task, Truth
 from benchmark.reporting import (
     BackboneRecord,
     DataRecord,
@@ -54,7 +54,7 @@ def record(images: ImageSet, **changes: object) -> RunRecord:
     fields: dict[str, Any] = {
         "identifier": "20260101-000000-abc",
         "started": "2026-01-01T00:00:00",
-        "arguments": ("rank", "walls"),
+        "protocol": HeadProtocol(),
         "options": {"seed": 0, "size": 224, "cache": "/one"},
         "versions": {"keras": "3.15.1", "python": "3.11.9"},
         "hardware": {"cores": 2, "memory_bytes": 8e9},
@@ -96,7 +96,7 @@ def test_an_image_list_reads_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"schema": 2}', '{"schema": 1, "data": {}, "backbones": {}, "arguments": []}'],
+    ["", "[]", "{}", '{"schema": 1}', '{"schema": 2, "data": {}, "backbones": {}, "options": {}}'],
 )
 def test_a_broken_record_is_refused(content: str) -> None:
     with pytest.raises(DataError, match="not the record of a run"):
@@ -108,13 +108,13 @@ def test_a_broken_record_is_refused(content: str) -> None:
     [
         {"schema": "1"},
         {"schema": True},
-        {"schema": 2},
+        {"schema": 1},
         {"identifier": "../../elsewhere"},
         {"identifier": ""},
         {"identifier": 3},
         {"started": None},
-        {"arguments": "rank walls"},
-        {"arguments": ["rank", 3]},
+        {"protocol": "cv"},
+        {"arguments": ["rank", "walls"]},
         {"options": []},
         {"versions": {"keras": 3}},
         {"seeds": {"folds": "0"}},

@@ -43,12 +43,13 @@ from benchmark.finetuning import SEEN_FILES, load_manifest, load_recipe, read_tr
 from benchmark.finetuning.manifest import write_manifest
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.workbench import StoredRun, digest_of, read_run
-from benchmark.pipeline import EmbedRequest, RankRequest
+from benchmark.options import RankOptions
+from benchmark.pipeline import RankRequest
 from benchmark.pipeline.baselines import _read_sanity
 from benchmark.pipeline.measurements import _parsed
 from benchmark.pipeline.places import _owner
 from benchmark.pipeline.remarks import _read as read_remarks
-from benchmark.pipeline.stored import request_options, stored_request
+from benchmark.pipeline.stored import portable_options, stored_request
 from benchmark.ranking import load_outcome, save_outcome
 from benchmark.records import (
     Leaderboard,
@@ -169,12 +170,13 @@ def an_outcome() -> Outcome:
 
 
 def a_record() -> RunRecord:
-    request = RankRequest(embed=EmbedRequest(data=Path("walls"), backbones=()))
+    options = RankOptions(data=Path("walls"))
+    request = RankRequest(options=options, backbones=(), protocol=options.head_protocol(0))
     return RunRecord(
         identifier="20260101-000000-abc",
         started="2026-01-01T00:00:00",
-        arguments=("rank", "walls"),
-        options={**request_options(request), "remarks": {"notes": ["n"], "statements": []}},
+        options=portable_options(request),
+        protocol=request.protocol,
         versions={"keras": "3.15.1"},
         hardware={"cores": 2},
         data=DataRecord(source="walls", name="walls", fingerprint=SHA, images=4, classes=("N", "P")),

@@ -12,9 +12,9 @@ from types import ModuleType
 
 import psutil
 
-from benchmark.data import DataOptions
-from benchmark.pipeline import EmbedRequest, RankRequest, rank_backbones
-from benchmark.records import HeadProtocol, WeightsKind, WeightsSource
+from benchmark.options import RankOptions
+from benchmark.pipeline import RankRequest, rank_backbones
+from benchmark.records import HeadProtocol
 
 TINY = Path(__file__).resolve().parents[1] / "pipeline" / "tiny.py"
 
@@ -56,16 +56,16 @@ def main(folder: Path, networks: int, runs: int) -> None:
     backbones = tuple(tiny.tiny_backbone(f"Tiny{8 + number:03}", 8 + number) for number in range(networks))
     protocol = HeadProtocol(epochs=2, updates=0, repeats=1, learning_rates=(1e-2,), weight_decays=(0.0,))
     for number in range(runs):
-        embed = EmbedRequest(
+        options = RankOptions(
             data=data,
-            backbones=backbones,
-            weights=WeightsSource(kind=WeightsKind.RANDOM, seed=number),
+            weights="random",
+            seed=number,
             size=tiny.SIZE,
             cache=folder / "cache",
-            options=DataOptions(jobs=1),
+            results=folder / f"results-{number}",
             jobs=1,
         )
-        request = RankRequest(embed=embed, results=folder / f"results-{number}", protocol=protocol)
+        request = RankRequest(options=options, backbones=backbones, protocol=protocol)
         rank_backbones(request, Watcher())
         report(f"run {number}")
 

@@ -1,0 +1,568 @@
+"""Every option of every command, once: its type, range, help and default.
+
+A command is one frozen model. The command line's parser, the keywords of the Python calls and ``run.json``
+derive from it; the pipeline works on it as it is.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError, PydanticUndefined
+
+from benchmark.errors import ArgumentError
+from benchmark.records import (
+    DEFAULT_MARGIN,
+    MAX_PIXELS,
+    Average,
+    Engine,
+    HeadProtocol,
+    Layout,
+    Precision,
+    ProtocolName,
+    Resize,
+    Search,
+    ThresholdRule,
+)
+
+_AUTO, _NONE = "auto", "none"
+_DEFAULTS = HeadProtocol()
+
+
+class Options(BaseModel):
+    """The options of one command, or some that several commands share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
+    heading: ClassVar[str] = ""
+    about: ClassVar[Mapping[str, str]] = {}  # heading -> what its options are for, in this command
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any]) -> Self:
+        """Options from what a caller gave: values, or their text.
+
+        Raises:
+            ArgumentError: names the first option that is missing or cannot be, and what it takes.
+        """
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            raise _first_mistake(cls, error) from error
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """Options from what ``model_dump(mode="json")`` made of them; nothing is converted.
+
+        Raises:
+            ArgumentError: as of ``check``.
+        """
+        # Only from JSON does pydantic in strict mode take lists for tuples and text for enums.
+        try:
+            return cls.model_validate_json(json.dumps(stored), strict=True)
+        except ValidationError as error:
+            raise _first_mistake(cls, error) from error
+
+    def but(self, **changes: Any) -> Self:  # noqa: ANN401 - values of any option
+        """The same options with other values, checked like all."""
+        return self.check({**dict(self), **changes})
+
+    @classmethod
+    def by_heading(cls) -> Iterator[tuple[str, dict[str, FieldInfo]]]:
+        """The options under their headings, those of the command itself first."""
+        seen: set[str] = set()
+        for base in cls.__mro__:
+            own = [name for name in vars(base).get("__annotations__", ()) if name in cls.model_fields]
+            yield (
+                vars(base).get("heading", ""),
+                {name: cls.model_fields[name] for name in own if name not in seen},
+            )
+            seen.update(own)
+
+
+def _first_mistake(kind: type[Options], error: ValidationError) -> ArgumentError:
+    mistake = error.errors()[0]
+    name = str(mistake["loc"][0])
+    if mistake["type"] == "missing":
+        return ArgumentError("must be given", where=f"`{name}`")
+    if mistake["type"] == "extra_forbidden":
+        return ArgumentError("no such option", where=f"`{name}`", expected=", ".join(kind.model_fields))
+    one_of = choices(kind.model_fields[name])
+    wanted = f"one of {', '.join(one_of)}" if one_of else mistake["msg"].removeprefix("Input should be ")
+    return ArgumentError(f"expected {wanted}", where=f"`{name}`", got=repr(mistake["input"]))
+
+
+def choices(field: FieldInfo) -> list[str]:
+    """The values of an option that takes one of a few, as text."""
+    found = _members(field.annotation)
+    return [_AUTO, *found] if found and _MAY_BE_AUTO in field.metadata else found
+
+
+def _members(kind: object) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [str(one) for one in get_args(kind)]
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return list(kind)
+    return [name for part in get_args(kind) for name in _members(part)]
+
+
+def described(field: FieldInfo) -> str:
+    """What an option means, and its default where that says something."""
+    text = field.description or ""
+    default = field.default
+    if "default" in text or any(default is one for one in (PydanticUndefined, None, False)):
+        return text
+    shown = f"{default:,}" if default is MAX_PIXELS else f"{default:g}" if type(default) is float else default
+    return f"{text} (default {shown})" if text else f"default {shown}"
+
+
+def _option(
+    help: str = "",  # noqa: A002 - argparse's word
+    default: Any = ...,  # noqa: ANN401 - of any option
+    *,
+    metavar: str | tuple[str, ...] = "",
+    positional: bool = False,
+    nargs: str | int | None = None,
+    const: object = None,
+) -> Any:  # noqa: ANN401 - a field of any type
+    """An option: its help, its default (required without one), and what the command line alone needs."""
+    for_parser: Any = {"metavar": metavar, "positional": positional, "nargs": nargs, "const": const}
+    return Field(default, description=help, json_schema_extra=for_parser)
+
+
+def _expecting(words: str) -> WrapValidator:
+    """Say what a value should be in these words."""
+
+    def check(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise PydanticCustomError("expected", words) from error
+
+    return WrapValidator(check)
+
+
+def _or_none(word: str) -> BeforeValidator:
+    """``word`` is another name for None; whole numbers may come as text."""
+
+    def read(value: object) -> object:
+        if value == word:
+            return None
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    return BeforeValidator(read)
+
+
+def _path(value: object) -> Path:
+    # Not by pydantic's own type, which refuses names that are not UTF-8.
+    if not isinstance(value, str | os.PathLike):
+        raise PydanticCustomError("expected", "a path")
+    return Path(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise PydanticCustomError("expected", "text")
+    return os.fspath(value)
+
+
+def _names(value: object) -> str:
+    """Names with commas between, also from a list."""
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else _text(value)
+
+
+def _rule(value: object) -> ThresholdRule:
+    try:
+        return value if isinstance(value, ThresholdRule) else ThresholdRule.parse(str(value))
+    except ValueError as error:
+        raise PydanticCustomError(
+            "expected", "a number in (0, 1], 'tuned' or 'recall=R' with such a number"
+        ) from error
+
+
+def _pair(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+_MAY_BE_AUTO = _or_none(_AUTO)
+_AsText = PlainSerializer(str)
+Text = Annotated[str, PlainValidator(_text)]
+Names = Annotated[str, PlainValidator(_names)]
+Place = Annotated[Path, PlainValidator(_path), _AsText]
+Count = Annotated[int, Field(ge=1), _expecting("a whole number from 1 up")]
+CountOrNone = Annotated[int, Field(ge=0), _expecting("a whole number from 0 up")]
+TwoOrMore = Annotated[int, Field(ge=2), _expecting("a whole number from 2 up")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _expecting("a number above 0")]
+Share = Annotated[float, Field(ge=0, le=1), _expecting("a number from 0 to 1")]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1), _expecting("a number from 0 up to, not including, 1")]
+Side = Annotated[int, Field(ge=16), _expecting("a whole number of pixels from 16 up")]
+SideOrNative = Annotated[
+    Side | None, _or_none("native"), _expecting("'native' or a whole number of pixels from 16 up")
+]
+Threshold = Annotated[ThresholdRule, PlainValidator(_rule), _AsText]
+TwoCounts = Annotated[
+    tuple[CountOrNone, CountOrNone],
+    BeforeValidator(_pair),
+    _expecting("two numbers, whole and from 0 up, for example 40,40"),
+]
+TwoRates = Annotated[
+    tuple[Positive, Positive],
+    BeforeValidator(_pair),
+    _expecting("two numbers above 0, for example 1e-3,1e-6"),
+]
+BinaryAverage = Literal[Average.MACRO, Average.MICRO, Average.WEIGHTED]
+_MODEL = "a fine-tuned or exported model"
+
+
+class OutputOptions(Options):
+    """What is printed; every command has these beside its own."""
+
+    heading = "output"
+
+    format: Literal["table", "csv", "json"] = _option("of what is printed", "table")
+    quiet: bool = _option("no progress", False)
+    debug: bool = _option("show a traceback when something fails", False)
+
+
+class CacheOptions(Options):
+    """Where embeddings lie."""
+
+    heading = "folders"
+
+    cache: Place = _option("embedding cache", Path("embeddings_cache"), metavar="DIR")
+
+
+class FolderOptions(CacheOptions):
+    """Where embeddings and results lie."""
+
+    heading = "folders"
+
+    results: Place = _option("results", Path("results"), metavar="DIR")
+
+
+class ReadingOptions(Options):
+    """How images are found and checked."""
+
+    heading = "data"
+
+    strict: bool = _option("a file that cannot be decoded ends the run", False)
+    follow_links: bool = _option("allow links that leave DATA", False)
+    max_pixels: Count = _option("refuse larger images", MAX_PIXELS, metavar="N")
+    layout: Layout = _option("classes: every folder in DATA is a class, whatever it is called", Layout.AUTO)
+    limit: Count | None = _option("use N images, stratified", None, metavar="N")
+    seed: int = _option("of the limit, splits, folds, heads and random weights", 0, metavar="N")
+    jobs: CountOrNone = _option(
+        "workers that read and embed (default: one a core, fewer where memory is short)",
+        0,
+        metavar="N",
+    )
+
+
+class DataOptions(ReadingOptions):
+    """How images are found, checked, grouped and split."""
+
+    heading = "data"
+
+    positive: Text | None = _option(
+        "positive class of two (default: the one named like positive/defect/crack, else the second)",
+        None,
+        metavar="CLASS",
+    )
+    groups: Text | None = _option(
+        "keep related images on the same side of every split", None, metavar="COLUMN|REGEX|auto|none"
+    )
+    bit_depth: Annotated[Literal[12, 16] | None, _MAY_BE_AUTO] = _option(
+        "bits used by the greys of 16-bit files (default auto: 12 where none holds a grey above 4,095)", None
+    )
+
+    @property
+    def group_rule(self) -> str | None:
+        """The CSV column or regular expression that names groups; None where none is asked for."""
+        return None if self.groups in {_AUTO, _NONE} else self.groups
+
+    @property
+    def auto_groups(self) -> bool:
+        """Whether the audit shall find the groups."""
+        return self.groups == _AUTO
+
+
+class _Labelled(Options):
+    data: Place = _option(
+        "folder of labelled images, or a CSV with path,label[,split][,group]", metavar="DATA", positional=True
+    )
+
+
+class BackboneOptions(Options):
+    """Which backbones, with which weights."""
+
+    heading = "backbones"
+
+    backbones: Names = _option(
+        "names, comma-separated; * wildcards; family:NAME; NAME@random; NAME@FILE; all (default)",
+        "all",
+        metavar="NAMES",
+    )
+    weights: Text = _option(
+        "where weights come from; DIR holds <backbone>.weights.h5",
+        "imagenet",
+        metavar="imagenet|random|DIR|FILE",
+    )
+
+
+class _LimitOptions(Options):
+    heading = "folders"
+
+    cache_limit_gb: Positive | None = _option(
+        "the least recently used embeddings go beyond this size", None, metavar="GB"
+    )
+
+
+class _EmbeddingOptions(Options):
+    heading = "embedding"
+
+    size: SideOrNative = _option("input side in pixels", 224, metavar="224|native|N")
+    resize: Resize = _option("area keeps thin structures when large photographs shrink", Resize.BILINEAR)
+    engine: Annotated[Engine | None, _MAY_BE_AUTO] = _option(
+        "what executes the backbones (default auto)", None
+    )
+    precision: Annotated[Precision | None, _MAY_BE_AUTO] = _option("arithmetic (default auto)", None)
+    max_size_mb: Positive | None = _option(
+        "skip backbones with more float32 parameters than fit the device", None, metavar="MB"
+    )
+    fallback_random: bool = _option(
+        "random weights for all, with a loud banner, when ImageNet's cannot be had", False
+    )
+
+
+class _DecisionOptions(Options):
+    heading = "decisions"
+
+    average: BinaryAverage | None = _option(
+        "F1 average (default: the positive class of two, macro of more)", None
+    )
+    class_weight: Literal["balanced"] | None = _option("weight classes by inverse frequency", None)
+    threshold: Threshold = _option(
+        "decision threshold of sigmoid heads", ThresholdRule(), metavar="0.5|tuned|recall=R"
+    )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether classes are weighted by inverse frequency."""
+        return self.class_weight == "balanced"
+
+
+class _HeadOptions(_DecisionOptions):
+    heading = "heads"
+
+    protocol: ProtocolName | None = _option("default cv; holdout where DATA comes in parts", None)
+    epochs: Count = _option("of each head", _DEFAULTS.epochs, metavar="N")
+    folds: TwoOrMore = _option("", _DEFAULTS.folds, metavar="N")
+    repeats: Count = _option("", _DEFAULTS.repeats, metavar="N")
+
+    def head_protocol(self, seed: int) -> HeadProtocol:
+        """How heads are trained; where no protocol is asked for, as without given parts."""
+        return HeadProtocol(
+            name=self.protocol or _DEFAULTS.name,
+            epochs=self.epochs,
+            folds=self.folds,
+            repeats=self.repeats,
+            threshold=self.threshold,
+            average=self.average,
+            balanced=self.balanced,
+            seed=seed,
+        )
+
+
+class _BoardOptions(Options):
+    heading = "board"
+
+    max_loss: Share = _option(
+        "F1 that the winner may give away for being smaller", DEFAULT_MARGIN, metavar="F1"
+    )
+    max_latency_ms: Positive | None = _option(
+        "skip backbones slower than this on one image", None, metavar="MS"
+    )
+    search: Search = _option("halving drops unlikely winners on growing subsets", Search.EXHAUSTIVE)
+    audit_search: bool = _option("after an exhaustive run, say what halving would have done", False)
+
+
+class ListOptions(BackboneOptions):
+    """The backbones as a table."""
+
+
+class AuditOptions(_Labelled, DataOptions, BackboneOptions, FolderOptions):
+    """Find corrupt, duplicate and leaking images."""
+
+    about = {"backbones": "whose cached embeddings help to find look-alikes; nothing is embedded"}
+
+
+class EmbedOptions(_Labelled, DataOptions, BackboneOptions, _EmbeddingOptions, _LimitOptions, CacheOptions):
+    """Fill the embedding cache."""
+
+
+class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, FolderOptions):
+    """Embed what is missing, train heads, write the leaderboard."""
+
+
+class ReportOptions(FolderOptions):
+    """Rebuild tables and plots from stored outcomes, or compare two runs."""
+
+    data: Place | None = _option(
+        "the data set that was ranked", None, metavar="DATA", positional=True, nargs="?"
+    )
+    compare: tuple[Place, Place] | None = _option(
+        "two run folders: name what changed between them", None, metavar=("A", "B"), nargs=2
+    )
+
+
+class RecipeChanges(Options):
+    """What a caller changes in a recipe; None keeps the recipe's value."""
+
+    heading = "changes to the recipe"
+
+    epochs: TwoCounts | None = _option("epochs of the two phases", None, metavar="P1,P2")
+    unfreeze_from: int | str | None = _option(
+        "phase 2 trains this layer (a name or a number) and all after it", None, metavar="LAYER"
+    )
+    unfreeze_last: CountOrNone | None = _option("phase 2 trains the last N layers; 0: all", None, metavar="N")
+    head: Literal["avg", "max", "flatten"] | None = _option("pooling", None)
+    hidden: Count | None = _option("a ReLU layer before the output", None, metavar="UNITS")
+    dropout: ShareBelowOne | None = _option("rate on the pooled vector", None, metavar="RATE")
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] | None = _option("of both phases", None)
+    learning_rates: TwoRates | None = _option("of the two phases", None, metavar="P1,P2")
+    schedule: Literal["constant", "cosine", "exponential"] | None = _option("of both phases", None)
+    early_stopping: Count | None = _option("epochs without a better validation F1", None, metavar="PATIENCE")
+    batch_size: Count | None = _option("images per update", None, metavar="N")
+    image_size: Side | None = _option(
+        "input side in pixels (default: as on the board; of other recipes than two-phase-f1, their own)",
+        None,
+        metavar="N",
+    )
+
+
+class _TuningOptions(_DecisionOptions):
+    heading = "fine-tuning"
+
+    winner: Text | None = _option(
+        "backbone; auto is the board's winner (default: auto, or a non-default recipe's own)",
+        None,
+        metavar="NAME|auto",
+    )
+    top: Count | None = _option("fine-tune the first K of the board and re-rank them", None, metavar="K")
+    recipe: Text = _option("see 'backbones recipes'", "two-phase-f1", metavar="NAME|FILE")
+    weights: Text | None = _option(
+        "where the weights come from (default: what the board used, else imagenet)",
+        None,
+        metavar="imagenet|random|DIR",
+    )
+    cached_views: CountOrNone = _option(
+        "train phase 1 on the embeddings of K augmented views of each image", 0, metavar="K"
+    )
+    force: bool = _option("train again although the same run is finished", False)
+    average: BinaryAverage | None = _option("F1 average (default: as on the board)", None)
+    resize: Resize | None = _option(
+        "how images get their size (default: as on the board, else bilinear)", None
+    )
+
+
+class FinetuneOptions(_Labelled, DataOptions, _TuningOptions, RecipeChanges, FolderOptions):
+    """Two-phase fine-tuning of one backbone."""
+
+
+class _Model(Options):
+    model: Place = _option(_MODEL, metavar="MODEL_DIR", positional=True)
+
+
+class ExportCommandOptions(_Model):
+    """Convert a fine-tuned model, then compare it with the original."""
+
+    to: Names = _option("names, comma-separated, or all", metavar="TARGETS")
+    data: Place | None = _option("the images it was trained on, where they have moved", None, metavar="DATA")
+    parity_images: CountOrNone = _option(
+        "compare on at most N validation images, stratified; 0 takes all", 2000, metavar="N"
+    )
+    timeout: Positive = _option("for one conversion or one comparison", 900.0, metavar="SECONDS")
+
+
+class _ModelThreshold(Options):
+    threshold: Share | None = _option(
+        "decision threshold of sigmoid outputs (default: the model's own)", None, metavar="P"
+    )
+
+
+class PredictCommandOptions(_Model, _ModelThreshold):
+    """Labels and probabilities of images."""
+
+    images: tuple[Place, ...] = _option("files or folders", metavar="IMAGES", positional=True, nargs="+")
+    tiles: Count | None = _option(
+        "slide windows over large photographs (default side 224)", None, metavar="SIDE", nargs="?", const=224
+    )
+    overlap: ShareBelowOne | None = _option(
+        "with tiles: of neighbouring windows (default 0.5)", None, metavar="SHARE"
+    )
+    merge: Literal["max", "mean"] | None = _option(
+        "with tiles: how windows are merged (default max; mean for exclusive classes)", None
+    )
+    heatmaps: Place | None = _option("write overlay pictures that show where", None, metavar="DIR")
+    follow_links: bool = _option("allow links that leave a folder given", False)
+    batch_size: Count = _option("", 32, metavar="N")
+    max_pixels: Count | None = _option(
+        "refuse larger images (default 50,000,000; with tiles 200,000,000)", None, metavar="N"
+    )
+    output: Place | None = _option("write to FILE.csv or FILE.json instead of printing", None, metavar="FILE")
+
+
+class EvaluateOptions(_Labelled, _Model, ReadingOptions, _ModelThreshold, FolderOptions):
+    """Metrics of a model on other labelled images."""
+
+    include_seen: bool = _option(
+        "score the images that the model was trained on with the others (default: apart)", False
+    )
+
+
+class RecipesOptions(Options):
+    """List or show fine-tuning recipes."""
+
+    name: Text | None = _option("", None, metavar="NAME", positional=True, nargs="?")
+
+
+class CacheCommandOptions(_LimitOptions, CacheOptions):
+    """Look after the embedding cache."""
+
+    action: Literal["list", "verify", "clean"] = _option(
+        "clean: remove stale and damaged files, and join small parts", positional=True
+    )
+    backbones: Names | None = _option(
+        "clean: remove the embeddings of these backbones too", None, metavar="NAMES"
+    )
+
+
+class WeightsOptions(CacheOptions):
+    """Prepare a machine without network."""
+
+    action: Literal["fetch", "verify", "bundle"] = _option(
+        "fetch: into Keras's cache; bundle: into DIR; verify: check DIR", positional=True
+    )
+    folder: Place | None = _option("of bundle and verify", None, metavar="DIR", positional=True, nargs="?")
+    backbones: Names = _option("to fetch or bundle", "all", metavar="NAMES")
+
+
+class DemoOptions(Options):
+    """Write the demo data set: 300 generated photographs of concrete."""
+
+    folder: Place = _option("where to", metavar="DIR", positional=True)
+    count: Count = _option("images", 300, metavar="N")
+    seed: int = _option("", 0, metavar="N")
