@@ -153,7 +153,7 @@ def storage_error(error: OSError, path: Path) -> StorageFull:
     if error.errno in _NO_ROOM:
         next_step = "Free some space or choose another folder, then run again; what is finished is kept."
     elif error.errno in _NO_PERMISSION:
-        next_step = "Choose a folder that you may write to (--cache, --results) or change its permissions."
+        next_step = "Choose a folder that you may write to (`cache`, `results`) or change its permissions."
     elif error.errno in _TOO_MANY_FILES:
         next_step = "Allow more open files (ulimit -n 4096), then run again; what is finished is kept."
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,3 +175,24 @@ def test_a_typo_in_python_is_told_with_what_is_close() -> None:
     assert set(signature.parameters) == {*RankOptions.model_fields, "observer"}
     for name in ReadingOptions.model_fields:
         assert f"    {name}: " in (calls.rank.__doc__ or "")
+
+
+def texts_of(path: Path) -> list[str]:
+    """Every text of a module but its docstrings; a text with values in it as one."""
+    tree = ast.parse(path.read_text())
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    elsewhere = {id(part) for node in joined for part in ast.walk(node)}
+    elsewhere |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    plain = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in elsewhere]
+    return [ast.unparse(node) for node in joined] + [str(node.value) for node in plain]
+
+
+def test_no_package_but_the_command_line_writes_a_flag() -> None:
+    """An error says ```name=value```; findings of the audit, and whole commands, are for people."""
+    package = Path(every.__file__).parent
+    modules = [one for one in package.rglob("*.py") if one.parent.name not in {"cli", "audit"}]
+    texts = [
+        f"{path.name}: {text}" for path in modules for text in texts_of(path) if "backbones " not in text
+    ]
+    assert len(texts) > 1000
+    assert [text for text in texts if re.search(r"[ (]--[a-z]", text)] == []

@@ -16,8 +16,8 @@ from benchmark.errors import WeightsError
 from benchmark.storage import storage_error, sync_folder, temporary_beside
 
 _WAYS_OUT = (
-    "Give the weights with --weights DIR ('backbones weights bundle DIR' on a connected machine writes such "
-    "a folder), or use --weights random to compare architectures only."
+    "Give the weights with `weights=DIR` ('backbones weights bundle DIR' on a connected machine writes such "
+    "a folder), or use `weights=random` to compare architectures only."
 )
 _BLOCK_BYTES = 1 << 20
 

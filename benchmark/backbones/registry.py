@@ -125,7 +125,7 @@ def select(patterns: str, *, seed: int = 0) -> tuple[Backbone, ...]:
     """
     parts = [part.strip() for part in patterns.split(",") if part.strip()]
     if not parts:
-        raise ArgumentError("no backbone is named", where="--backbones", expected="names, wildcards or 'all'")
+        raise ArgumentError("no backbone is named", where="`backbones`", expected="names, wildcards or 'all'")
     chosen = {item.name: item for part in parts for item in _matches(part, seed)}
     order = {item.name: position for position, item in enumerate(registry())}
     return tuple(sorted(chosen.values(), key=lambda item: order[item.architecture]))
@@ -137,7 +137,7 @@ def _matches(part: str, seed: int) -> list[Backbone]:
     if not found:
         raise ArgumentError(
             f"no backbone matches '{pattern}'",
-            where="--backbones",
+            where="`backbones`",
             next_step=_suggestion(pattern),
         )
     if not at:
@@ -166,7 +166,7 @@ def _suggestion(pattern: str) -> str:
 
 
 def parse_weights(text: str, seed: int = 0) -> WeightsSource:
-    """What ``--weights`` or the part after ``@`` means.
+    """What the option ``weights`` or the part after ``@`` means.
 
     Args:
         text: ``imagenet``, ``random``, a folder of ``<backbone>.weights.h5``, or one such file.
@@ -183,7 +183,7 @@ def parse_weights(text: str, seed: int = 0) -> WeightsSource:
     if path.is_file() and path.name.endswith(WEIGHTS_SUFFIX):
         return WeightsSource(kind=WeightsKind.FILE, path=path.absolute())
     raise ArgumentError(
-        _why_not_weights(path), where="--weights", got=text or "nothing", expected=_ACCEPTED, next_step=_NEXT
+        _why_not_weights(path), where="`weights`", got=text or "nothing", expected=_ACCEPTED, next_step=_NEXT
     )
 
 

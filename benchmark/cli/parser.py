@@ -75,10 +75,14 @@ def parse(words: Sequence[str]) -> tuple[str, Options, OutputOptions]:
         ) from error
 
 
-def as_flags(text: str, command: str) -> str:
-    """A message in which options that stand as ```name=value``` read as on the command line."""
-    kind = COMMANDS.get(command, OutputOptions)
-    known = {**OutputOptions.model_fields, **kind.model_fields}
+def as_flags(text: str, command: str = "rank") -> str:
+    """A message in which options that stand as ```name=value``` read as on the command line.
+
+    Args:
+        text: from any package: only this one knows how options are written.
+        command: whose options are meant.
+    """
+    known = {**OutputOptions.model_fields, **COMMANDS.get(command, OutputOptions).model_fields}
 
     def flag(found: re.Match[str]) -> str:
         name, value = found.groups()

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cells import printable, safe_cell
@@ -104,12 +105,15 @@ def _shown(value: object) -> str:
 
 def print_board(board: Leaderboard, style: str) -> None:
     """Print a leaderboard: for people with its statements and notes, for programs every column."""
+    from benchmark.cli.parser import as_flags
+
+    rows = [{**row, "reason": as_flags(str(row["reason"]))} for row in board.rows]
     if style != "table":
-        print_rows([dict(row) for row in board.rows], style)
+        print_rows(rows, style)
         return
     from benchmark.reporting import board_table
 
-    print_renderable(board_table(board))
+    print_renderable(board_table(replace(board, rows=tuple(rows), notes=tuple(map(as_flags, board.notes)))))
 
 
 def print_renderable(what: RenderableType) -> None:

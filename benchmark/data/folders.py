@@ -246,7 +246,7 @@ class _Walk:
     def _link_reason(self, item: os.DirEntry[str]) -> str:
         reason = link_refusal(self.root, item.path, follow_links=self.follow_links)
         if not reason and not self.follow_links and item.is_dir():
-            return "a link to a folder (--follow-links follows it)"
+            return "a link to a folder (`follow_links` follows it)"
         return reason
 
     def _reject(self, path: str, reason: str) -> None:
@@ -271,7 +271,7 @@ def link_refusal(root: str, path: str, *, follow_links: bool) -> str:
         return "a link that leads nowhere" if reason == "no such file" else reason
     if follow_links or real.startswith(root.rstrip("/") + os.sep):
         return ""
-    return "it leads outside of the data folder (--follow-links accepts it)"
+    return "it leads outside of the data folder (`follow_links` accepts it)"
 
 
 def _join(folder: str, name: str) -> str:

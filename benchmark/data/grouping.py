@@ -43,7 +43,7 @@ def _compiled(groups: str, listing: Listing) -> re.Pattern[str]:
         hint = _near_column(groups, listing)
         raise ArgumentError(
             f"not a regular expression ({error})",
-            where="--groups",
+            where="`groups`",
             expected=expected,
             got=repr(groups),
             next_step=hint,
@@ -54,7 +54,7 @@ def _no_match(groups: str, listing: Listing) -> ArgumentError:
     example = listing.entries[0].path
     hint = _near_column(groups, listing) or f"A path looks like {example!r}."
     return ArgumentError(
-        "a regular expression that matches no path", where="--groups", got=repr(groups), next_step=hint
+        "a regular expression that matches no path", where="`groups`", got=repr(groups), next_step=hint
     )
 
 

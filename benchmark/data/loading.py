@@ -357,7 +357,7 @@ def _check(listing: Listing, files: int, rejected: Sequence[Rejected], options: 
         raise DataError(
             f"{len(rejected)} rejected files, the first because: {first.reason}",
             where=listing.root / first.path,
-            next_step="Mend or remove them, or run without --strict to leave them out.",
+            next_step="Mend or remove them, or run without `strict` to leave them out.",
         )
     if not files:
         raise DataError(
@@ -446,7 +446,7 @@ def _positive(classes: Sequence[str], wanted: str | None, task: Task) -> int | N
         near = difflib.get_close_matches(wanted, classes, n=2, cutoff=0.4)
         raise ArgumentError(
             "no such class",
-            where="--positive",
+            where="`positive`",
             expected=f"one of {', '.join(classes)}",
             got=wanted,
             next_step=f"Did you mean {' or '.join(near)}?" if near else "",

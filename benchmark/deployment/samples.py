@@ -147,5 +147,5 @@ def _not_there(path: Path, reason: str) -> ExportError:
         "an image of the model's data cannot be used",
         where=path,
         got=reason,
-        next_step="Say where the data are now (--data), or fine-tune again on what is there.",
+        next_step="Say where the data are now (`data`), or fine-tune again on what is there.",
     )

@@ -67,9 +67,9 @@ class TileOptions:
 
     def __post_init__(self) -> None:
         if self.size < 0:
-            raise ArgumentError("must be 1 or more", where="--tiles", got=self.size)
+            raise ArgumentError("must be 1 or more", where="`tiles`", got=self.size)
         if not 0.0 <= self.overlap <= 0.95:
-            raise ArgumentError("is out of range", where="--overlap", expected="0 to 0.95", got=self.overlap)
+            raise ArgumentError("is out of range", where="`overlap`", expected="0 to 0.95", got=self.overlap)
         if self.batch_size < 1:
             raise ArgumentError("must be at least 1", where="batch_size", got=self.batch_size)
 
@@ -202,7 +202,7 @@ def _merge_for(options: TileOptions, task: Task) -> Merge:
     if options.merge is Merge.MAX:
         raise ArgumentError(
             "says nothing about exclusive classes, of which nearly every one is largest somewhere",
-            where="--merge",
+            where="`merge`",
             expected="mean",
             got="max",
         )

@@ -196,5 +196,5 @@ def _out_of_memory(size: int) -> EmbeddingError:
     return EmbeddingError(
         "not enough memory",
         got=f"memory ran out at batch {size}",
-        next_step="Use a smaller --size or fewer --jobs, or leave this backbone out.",
+        next_step="Use a smaller `size` or fewer `jobs`, or leave this backbone out.",
     )

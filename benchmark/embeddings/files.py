@@ -52,7 +52,7 @@ def check_folder(folder: Path) -> bool:
             where=folder,
             expected="a folder",
             got="a link or a file",
-            next_step="Remove it, or choose another cache (--cache).",
+            next_step="Remove it, or choose another cache (`cache`).",
         )
     return True
 
@@ -123,11 +123,11 @@ def read_file(path: Path, *, limit: int = MAX_PART_BYTES) -> bytes | None:
 def unreadable(error: OSError, path: Path) -> CacheError:
     """The error that tells a user what to do about a failed read: nothing is damaged, only out of reach."""
     if error.errno in {errno.EMFILE, errno.ENFILE}:
-        next_step = "Raise the limit of open files (ulimit -n) or use fewer --jobs."
+        next_step = "Raise the limit of open files (ulimit -n) or use fewer `jobs`."
     elif error.errno in {errno.EACCES, errno.EPERM}:
-        next_step = "Change its permissions or choose another cache (--cache)."
+        next_step = "Change its permissions or choose another cache (`cache`)."
     else:
-        next_step = "Mend the folder or choose another cache (--cache)."
+        next_step = "Mend the folder or choose another cache (`cache`)."
     return CacheError(
         "cannot be read", where=path, got=error.strerror or type(error).__name__, next_step=next_step
     )

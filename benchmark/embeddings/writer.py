@@ -136,7 +136,7 @@ class PartWriter:
                 where=f"{self._key.backbone}, image {as_ids(ids)[int(np.argmin(finite))].decode()}",
                 expected="finite numbers",
                 got=f"NaN or infinity in {int((~finite).sum())} of {len(finite)} rows",
-                next_step="Try --precision float32 or another --engine; check the weights.",
+                next_step="Try `precision=float32` or another `engine`; check the weights.",
             )
 
     def flush(self) -> None:

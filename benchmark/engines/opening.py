@@ -44,5 +44,5 @@ def _check_size(request: EngineRequest) -> None:
             where=request.backbone.name,
             expected=f"at least {request.backbone.min_size} pixels",
             got=request.input_size,
-            next_step="Choose a larger --size or leave the backbone out.",
+            next_step="Choose a larger `size` or leave the backbone out.",
         )

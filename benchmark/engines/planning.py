@@ -83,9 +83,9 @@ def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]
     if request.engine is Engine.OPENVINO and not has_openvino():
         raise ArgumentError(
             "OpenVINO is not installed",
-            where="--engine",
+            where="`engine`",
             got=Engine.OPENVINO,
-            next_step="Install it (pip install openvino) or use --engine tensorflow.",
+            next_step="Install it (pip install openvino) or use `engine=tensorflow`.",
         )
     cached = _cached_agreement(request) if has_openvino() else None
     engine = request.engine or _soonest(request, images, cached)

@@ -142,7 +142,7 @@ def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:
 def architecture(network: Network) -> bytes:
     """Every layer with its output shape, its parameters and whether the last phase trained it.
 
-    The numbers before the backbone's layers are the ones that ``--unfreeze-from`` counts.
+    The numbers before the backbone's layers are the ones that ``unfreeze_from`` counts.
     """
     rows = [("", "layer", "type", "output shape", "parameters", "trained")]
     for layer in network.model.layers:

@@ -136,7 +136,7 @@ def _split_pooling(backbone: Model, pooling: Pooling) -> tuple[Model, list[Layer
             f"{pooling.value} pooling needs a feature map",
             where=backbone.name,
             expected="a backbone that ends in global average pooling",
-            next_step="Use --head avg.",
+            next_step="Use `head=avg`.",
         )
     pool, *behind = backbone.layers[position:]
     base = keras.Model(backbone.inputs[0], pool.input, name=backbone.name)
@@ -243,7 +243,7 @@ def first_trained(base: Model, phase: UnfreezingPhase) -> int:
 
 def _no_such_layer(base: Model, got: str, close: list[str] | None = None) -> RecipeError:
     layers = base.layers
-    hint = f"Did you mean {' or '.join(close)}?" if close else "Choose one with --unfreeze-from."
+    hint = f"Did you mean {' or '.join(close)}?" if close else "Choose one with `unfreeze_from`."
     span = f"one of its {len(layers)} layers, 0 {layers[0].name} to {len(layers) - 1} {layers[-1].name}"
     return RecipeError(
         "the backbone does not have this layer", where=base.name, expected=span, got=got, next_step=hint

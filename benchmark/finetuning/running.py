@@ -92,7 +92,7 @@ def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
             where=request.backbone.name,
             expected=f"at least {request.backbone.min_size} pixels",
             got=request.recipe.image_size,
-            next_step="Choose a larger --image-size.",
+            next_step="Choose a larger `image_size`.",
         )
 
 
@@ -126,7 +126,7 @@ def _finished(model_dir: Path, backbone: str, digest: str) -> FineTuned | None:
             phases=run.phases,
             kept_phase=run.kept,
             repeated=False,
-            notes=("Already done: nothing was trained (--force repeats it).", *run.notes),
+            notes=("Already done: nothing was trained (`force` repeats it).", *run.notes),
             comparison=Comparison(),
         )
     except (OSError, ValueError, ManifestError):

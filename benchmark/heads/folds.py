@@ -113,7 +113,7 @@ def make_folds(data: FoldData, rows: Int64, count: int, salt: str) -> Folds:
         "the groups are too coarse to cross-validate: without any part, a class is missing",
         expected="at least two parts whose complements hold every class",
         got=f"{len(rows)} images in {len(_units(data, rows)[0])} groups",
-        next_step="Give finer groups (--groups), or more images.",
+        next_step="Give finer groups (`groups`), or more images.",
     )
 
 

@@ -183,5 +183,5 @@ class _Planner:
                 f"the {part} part is empty",
                 expected="at least two images per class in it",
                 got="0 images",
-                next_step="Check the folders, the CSV's split column or --limit.",
+                next_step="Check the folders, the CSV's split column or `limit`.",
             )

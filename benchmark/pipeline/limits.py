@@ -41,7 +41,7 @@ def _reason(request: RankRequest, plan: Plan) -> str:
     if measured.noisy:
         return ""
     if math.isnan(latency):
-        return f"its latency is not known, and --max-latency-ms {figure(limit)} was asked for"
+        return f"its latency is not known, and `max_latency_ms={figure(limit)}` was asked for"
     return (
-        f"{latency:.1f} ms an image is more than --max-latency-ms {figure(limit)}" if latency > limit else ""
+        f"{latency:.1f} ms an image is more than `max_latency_ms={figure(limit)}`" if latency > limit else ""
     )

@@ -142,10 +142,10 @@ def plan_key(request: EmbedRequest, plan: Plan, digest: str) -> EmbeddingKey:
 
 def _why_unfit(request: EmbedRequest, backbone: Backbone, size: int) -> str:
     if size < backbone.min_size:
-        return f"needs images of at least {backbone.min_size} pixels, --size is {size}"
+        return f"needs images of at least {backbone.min_size} pixels, `size` is {size}"
     megabytes = backbone.float32_bytes / 1e6
     if request.options.max_size_mb is not None and megabytes > request.options.max_size_mb:
-        return f"{megabytes:.1f} MB is more than --max-size-mb {figure(request.options.max_size_mb)}"
+        return f"{megabytes:.1f} MB is more than `max_size_mb={figure(request.options.max_size_mb)}`"
     return ""
 
 

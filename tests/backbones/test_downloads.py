@@ -117,8 +117,8 @@ def test_a_lasting_fault_leaves_nothing_and_names_the_ways_out(
     server.script = [fault]
     with pytest.raises(WeightsError, match="cannot be downloaded") as caught:
         downloads(server, tmp_path).fetch(published(digest))
-    assert "--weights DIR" in caught.value.next_step
-    assert "--weights random" in caught.value.next_step
+    assert "`weights=DIR`" in caught.value.next_step
+    assert "`weights=random`" in caught.value.next_step
     assert "HTTPConnectionPool" not in str(caught.value), "one clean line"
     assert list(tmp_path.iterdir()) == []
 

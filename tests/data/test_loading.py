@@ -141,7 +141,7 @@ def test_the_positive_class(
 def test_an_unknown_positive_class_is_told_with_what_is_near(folder: Path, cache: Path) -> None:
     (folder / "a").rename(folder / "Cracked")
     with pytest.raises(
-        ArgumentError, match=r"--positive: no such class.*got cracked.*Did you mean Cracked\?"
+        ArgumentError, match=r"`positive`: no such class.*got cracked.*Did you mean Cracked\?"
     ):
         load_images(folder, cache=cache, options=DataOptions(positive="cracked"))
 
@@ -252,7 +252,7 @@ def test_rows_that_cannot_be_used_are_listed(tmp_path: Path, cache: Path, pictur
     lines += ["missing.png,1", "nowhere/x.png,1", "../outside.png,1", "a\0b.png,1"]
     lines += [f"{tmp_path}/d/../outside.png,1"]
     images = load_images(table(tmp_path / "d", picture, lines), cache=cache)
-    leads_out = "it leads outside of the data folder (--follow-links accepts it)"
+    leads_out = "it leads outside of the data folder (`follow_links` accepts it)"
     assert reasons(images) == {
         "11.png": "no label",
         "missing.png": "no such file",

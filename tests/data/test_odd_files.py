@@ -66,7 +66,7 @@ def test_links_out_of_the_data_folder_are_refused_unless_asked_for(
     (folder / "a" / "file.png").symlink_to(outside / "secret.png")
     (folder / "a" / "dir").symlink_to(outside)
     (folder / "c").symlink_to(outside)
-    reason = "it leads outside of the data folder (--follow-links accepts it)"
+    reason = "it leads outside of the data folder (`follow_links` accepts it)"
     assert rejected(folder, cache) == {"a/file.png": reason, "a/dir": reason, "c": reason}
     (folder / "c").unlink()
     images = load_images(folder, cache=cache, options=DataOptions(follow_links=True))
@@ -80,7 +80,7 @@ def test_links_inside_the_data_folder(folder: Path, cache: Path) -> None:
     images = load_images(folder, cache=cache)
     assert images.duplicates == (("a/00.png", "a/again.png"),)
     assert rejected(folder, cache) == {
-        "a/around": "it leads outside of the data folder (--follow-links accepts it)"
+        "a/around": "it leads outside of the data folder (`follow_links` accepts it)"
     }
 
 
