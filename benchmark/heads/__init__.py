@@ -1,5 +1,9 @@
 """Dropout + sigmoid (softmax) heads on embeddings: protocols, folds, the batched trainer."""
 
+from benchmark.heads.fewer import (
+    FewerImages,
+    train_on_fewer,
+)
 from benchmark.heads.folds import (
     hash_keys,
     salted_order,
@@ -14,10 +18,12 @@ from benchmark.heads.training import (
 )
 
 __all__ = [
+    "FewerImages",
     "Plan",
     "check_protocol",
     "hash_keys",
     "make_plan",
     "salted_order",
     "train_heads",
+    "train_on_fewer",
 ]

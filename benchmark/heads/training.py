@@ -70,11 +70,11 @@ def train_heads(
     plan = make_plan(truth, split, protocol, ids)
     # The products are small: more threads would only wait for each other, and could change the last bit.
     with threadpool_limits(limits=1, user_api="blas"):
-        lesson = _lesson(embeddings.features, truth, plan, protocol)
+        lesson = lesson_of(embeddings.features, truth, plan, protocol)
         choices, history, smaller = _choose(lesson)
-        scores = _refit(lesson, choices)
+        scores = refit(lesson, choices)
     return HeadResult(
-        predictions=_predictions(plan, split, choices, scores, smaller),
+        predictions=predictions_of(plan, split, choices, scores, smaller),
         val_history=history,
         chosen=_chosen(plan, choices, protocol),
         head_params=(embeddings.features.shape[1] + 1) * truth.targets.shape[1],
@@ -124,7 +124,8 @@ class _Lesson:
         )
 
 
-def _lesson(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtocol) -> _Lesson:
+def lesson_of(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtocol) -> _Lesson:
+    """What heads are trained on: standardised features float32 (N, D), and labels of nobody but ``used``."""
     targets = np.zeros(truth.targets.shape, np.float32)
     targets[plan.used] = truth.targets[plan.used]
     ready = working_copy(features, plan.used) if plan.standardised else np.ascontiguousarray(features)
@@ -167,7 +168,7 @@ def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32, dict[int, Flo
     return chooser.choices(), chooser.history(), scores
 
 
-def _refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
+def refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
     """Train the chosen head of every stage on its training part; probabilities on its ``score`` rows."""
     plan = lesson.plan
     material = lesson.material([stage.train for stage in plan.stages])
@@ -188,13 +189,14 @@ def _refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
     return [scores[number] for number in range(len(jobs))]
 
 
-def _predictions(
+def predictions_of(
     plan: Plan,
     split: Split,
     choices: Sequence[Choice],
     scores: Sequence[Float32],
     smaller: Mapping[int, Float32],
 ) -> Predictions:
+    """Scores of all stages as rows of repeats, each with the threshold of its own stage."""
     outputs = scores[0].shape[1]
     shape = (plan.repeats, len(plan.val_rows))
     val, thresholds = np.zeros((*shape, outputs), np.float32), np.zeros(shape)
@@ -241,12 +243,12 @@ def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> di
         "repeats": plan.repeats,
         "folds": len(folds) // plan.repeats,
         "stages": [stage.label for stage in plan.stages if stage.repeat is not None],
-        **{name: [getattr(choice, field) for choice in folds] for name, field in _FIELDS.items()},
+        **{name: [getattr(choice, field) for choice in folds] for name, field in FIELDS.items()},
         "median": {
             name: float(np.median([getattr(choice, field) for choice in folds]))
-            for name, field in _FIELDS.items()
+            for name, field in FIELDS.items()
         },
-        "final": {name: getattr(final[0], field) for name, field in _FIELDS.items()} if final else None,
+        "final": {name: getattr(final[0], field) for name, field in FIELDS.items()} if final else None,
         "notes": list(plan.notes),
         "val_history_of": "validation part"
         if not plan.standardised
@@ -254,7 +256,7 @@ def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> di
     }
 
 
-_FIELDS = {
+FIELDS = {
     "epoch": "epoch",
     "learning_rate": "rate",
     "weight_decay": "decay",

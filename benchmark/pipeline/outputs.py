@@ -24,6 +24,7 @@ from benchmark.machine import cores, processor_name
 from benchmark.pipeline.baselines import are_settled, fine_tuned
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.cosmetics import Cosmetics, is_failure
+from benchmark.pipeline.curves import stored_curves
 from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.labels import LABEL_FILES, judged, write_labels
 from benchmark.pipeline.requests import RankRequest
@@ -160,7 +161,8 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> list[str]:
     if labels is not None:
         write_labels(labels, images, run.path, cosmetics)
     baselines = ranked.baselines(job)
-    makers = plot_makers(ranked.board, ranked.outcomes, class_scores(ranked.outcomes, truth))
+    learning = stored_curves(job, ranked.board, ranked.outcomes)
+    makers = plot_makers(ranked.board, ranked.outcomes, class_scores(ranked.outcomes, truth), learning)
     drawn = [cosmetics.make("A plot", maker) for maker in makers]
     plots = tuple(plot for plot in drawn if plot is not None)
     board = _with_notes(ranked.board, cosmetics.notes)
@@ -172,6 +174,7 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> list[str]:
         plots=plots,
         baselines=baselines.methods,
         baseline_scores=baselines.backbones,
+        learning=learning,
         rejected=images.rejected,
     )
     extras = Extras(
@@ -204,6 +207,7 @@ def board_digest(ranked: Ranked, job: HeadJob) -> str:
         images.duplicates,
         [asdict(file) for file in images.rejected],
         fine_tuned(job),
+        [asdict(curve) for curve in stored_curves(job, board, ranked.outcomes).values()],
         rows,
         board.statements,
         board.notes,

@@ -12,6 +12,7 @@ from benchmark.heads import check_protocol
 from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrained
 from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
+from benchmark.pipeline.curves import stored_curves, train_curves
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.heads import HeadJob, on_other_folds, train_all
 from benchmark.pipeline.limits import too_slow
@@ -21,7 +22,8 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
-from benchmark.records import ImageSet, Observer, Outcome, Search, Silent, Status, Truth
+from benchmark.ranking import curve_statements
+from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Search, Silent, Status, Truth
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -100,6 +102,7 @@ class _Ranking:
             train_all(on_other_folds(job), searched.embedded.embedded, self._observer)
         remarks = self._remarks(audited, searched, self._replay(outcomes, job))
         board = assemble_board(self._request, audited.images, outcomes, ungrouped, remarks)
+        board = self._with_curves(board, outcomes, searched.embedded, job)
         banner = (self._banner,) if self._banner else ()
         ranked = Ranked(
             board=board,
@@ -113,6 +116,14 @@ class _Ranking:
         notes = (*banner, *shortcut_notes(job, board, ranked.best), *board.notes[len(banner) :])
         ranked = replace(ranked, board=replace(board, notes=notes))
         return write_outputs(self._run, self._request, ranked, job, started)
+
+    def _with_curves(
+        self, board: Leaderboard, outcomes: tuple[Outcome, ...], embedded: Embedded, job: HeadJob
+    ) -> Leaderboard:
+        """The board with what more images would bring to its picks."""
+        failed = train_curves(job, embedded.embedded, board, outcomes, self._observer)
+        said = curve_statements(stored_curves(job, board, outcomes))
+        return replace(board, notes=(*board.notes, *failed), statements=(*board.statements, *said))
 
     def _first_embeddings(self, images: ImageSet) -> Embedded:
         """Everything, or for halving the cheapest pretrained backbone, which the audit sees through."""

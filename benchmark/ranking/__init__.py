@@ -12,11 +12,12 @@ from benchmark.ranking.baselines import (
     scores_table,
     selection_scores,
 )
-from benchmark.ranking.board import BoardOptions, build_leaderboard
+from benchmark.ranking.board import BoardOptions, build_leaderboard, curve_of
 from benchmark.ranking.columns import COLUMNS, Column, Surface, column
 from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets
+from benchmark.ranking.statements import curve_statements
 from benchmark.ranking.suspicion import Suspicion, judge_labels
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "baselines_table",
     "build_leaderboard",
     "column",
+    "curve_of",
+    "curve_statements",
     "judge_labels",
     "load_outcome",
     "outcome_path",

@@ -11,12 +11,14 @@ from itertools import pairwise
 import numpy as np
 
 from benchmark.errors import ArgumentError
+from benchmark.heads import FewerImages
 from benchmark.ranking.columns import COLUMNS, Scores
 from benchmark.ranking.statements import Findings, notes_of, statements_of
 from benchmark.records import (
     DEFAULT_MARGIN,
     Average,
     Float64,
+    HeadProtocol,
     Int64,
     Leaderboard,
     Outcome,
@@ -29,6 +31,7 @@ from benchmark.records import (
 from benchmark.statistics import (
     METRICS,
     Assessment,
+    LearningCurve,
     Mistakes,
     Sample,
     assess,
@@ -36,6 +39,7 @@ from benchmark.statistics import (
     default_average,
     estimates,
     final_head_estimates,
+    fit_curve,
     scores,
 )
 
@@ -150,7 +154,7 @@ def _validated(
     groups = None if truth.groups is None else truth.groups[rows]
     average = default_average(truth.task, options.average)
     sample = Sample.of(truth.targets[rows], average, groups, METRICS[options.metric])
-    mistakes = [_mistakes(outcome, sample, truth.task) for outcome in scored]
+    mistakes = [_mistakes(outcome.predictions, sample, truth.task) for outcome in scored]
     seed = data_seed(truth, rows, options.seed)
     found = assess(
         sample,
@@ -179,7 +183,7 @@ def _new_f1(scored: Sequence[Outcome], found: Assessment, truth: Truth, options:
         if predictions.val_smaller is not None:
             decided = decide(predictions.val_smaller, predictions.val_thresholds, truth.task)
             known.append(position)
-            heads.append(_mistakes(outcome, found.sample, truth.task))
+            heads.append(_mistakes(predictions, found.sample, truth.task))
             smaller.append(Mistakes.of(decided, found.sample))
             sizes = predictions.train_sizes
     if known:
@@ -207,9 +211,8 @@ def _common_rows(scored: Sequence[Outcome]) -> Int64:
     return first.predictions.val_rows
 
 
-def _mistakes(outcome: Outcome, sample: Sample, task: Task) -> Mistakes:
-    assert outcome.predictions is not None
-    predictions = outcome.predictions
+def _mistakes(predictions: Predictions | None, sample: Sample, task: Task) -> Mistakes:
+    assert predictions is not None
     return Mistakes.of(decide(predictions.val, predictions.val_thresholds, task), sample)
 
 
@@ -223,7 +226,29 @@ def validation_f1(outcome: Outcome, truth: Truth, average: Average | None = None
         raise ArgumentError("no predictions to score", where=outcome.backbone)
     targets = truth.targets[outcome.predictions.val_rows]
     sample = Sample.of(targets, default_average(truth.task, average))
-    return _mistakes(outcome, sample, truth.task).score(sample)
+    return _mistakes(outcome.predictions, sample, truth.task).score(sample)
+
+
+def curve_of(outcome: Outcome, fewer: FewerImages, truth: Truth, protocol: HeadProtocol) -> LearningCurve:
+    """The learning curve of one backbone, to twice its training images; its last point is ``val_f1``.
+
+    Args:
+        outcome: scored, of heads on all images.
+        fewer: the same heads on fewer images, of one size at least.
+        truth: labels, classes and groups of all images.
+        protocol: average and seed.
+    """
+    assert outcome.predictions is not None
+    rows = outcome.predictions.val_rows
+    groups = None if truth.groups is None else truth.groups[rows]
+    sample = Sample.of(truth.targets[rows], default_average(truth.task, protocol.average), groups)
+    found = {**fewer.predictions, fewer.images: outcome.predictions}
+    return fit_curve(
+        sample,
+        {images: _mistakes(each, sample, truth.task) for images, each in found.items()},
+        images=2 * fewer.images,
+        seed=data_seed(truth, rows, protocol.seed),
+    )
 
 
 def _own_f1(outcome: Outcome, truth: Truth, average: Average) -> float:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmark.records import Average, Status, Task, Truth
-from benchmark.statistics import FEWEST_PER_CLASS, Assessment, class_units, listed, sentences, units_of
+from benchmark.statistics import (
+    FEWEST_PER_CLASS,
+    Assessment,
+    Interval,
+    LearningCurve,
+    class_units,
+    listed,
+    sentences,
+    units_of,
+)
 
 # A class is rare below this part of the share that it would have if all classes were equally frequent.
 _RARE_PART = 0.1
@@ -65,6 +75,20 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     elif not any(found.beats_chance):
         notes.append("Too few images to show that any backbone beats guessing.")
     return (*notes, *_random_notes(findings, found))
+
+
+def curve_statements(curves: Mapping[str, LearningCurve]) -> tuple[str, ...]:
+    """What twice the images would bring each backbone; nothing where its curve does not tell."""
+    return tuple(
+        f"Twice the images: {name} F1 {_with_ends(curve.now)} -> about {_with_ends(curve.predicted)} "
+        f"(heads trained on {max(curve.measured):,} and on {curve.images:,} images like these)."
+        for name, curve in curves.items()
+        if curve.is_telling
+    )
+
+
+def _with_ends(found: Interval) -> str:
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _class_units(findings: Findings, found: Assessment) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from benchmark.records import Leaderboard, Outcome
 from benchmark.reporting.formats import megabytes, missing, number
 from benchmark.reporting.label_places import place_labels
-from benchmark.statistics import METRICS
+from benchmark.statistics import METRICS, Interval, LearningCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,10 @@ class Plot:
 
 
 def plot_makers(
-    board: Leaderboard, outcomes: Sequence[Outcome], per_class: Sequence[Mapping[str, Any]] = ()
+    board: Leaderboard,
+    outcomes: Sequence[Outcome],
+    per_class: Sequence[Mapping[str, Any]] = (),
+    learning: Mapping[str, LearningCurve] = MappingProxyType({}),
 ) -> tuple[Callable[[], Plot], ...]:
     """What draws each plot that these results allow; empty where nothing was scored.
 
@@ -66,6 +70,7 @@ def plot_makers(
         board: the ranked board.
         outcomes: for the validation curves.
         per_class: rows of ``class_scores``.
+        learning: learning curves by backbone, best first.
     """
     rows = [row for row in board.rows if not missing(row.get("rank"))]
     if not rows:
@@ -78,6 +83,8 @@ def plot_makers(
         partial(_size_plot, rows, board),
         partial(_interval_plot, rows, board),
     ]
+    if learning:
+        makers.append(partial(_learning_plot, learning))
     if ranked:
         makers += [
             partial(_all_curves_plot, ranked, curves, _first_group(rows), board.winner),
@@ -274,6 +281,54 @@ def _interval_legend(axes: Axes, test: str) -> None:
     axes.legend(
         handles=marks, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, frameon=False, fontsize=9
     )
+
+
+# --- learning curves ------------------------------------------------------------------------------------
+
+
+def _learning_plot(curves: Mapping[str, LearningCurve]) -> Plot:
+    figure, axes = _figure(9.5, 5.2)
+    axes.set_xscale("log", base=2)
+    for position, (name, curve) in enumerate(curves.items()):
+        _learning_line(axes, curve, name, position)
+    sizes = sorted({size for curve in curves.values() for size in (*curve.measured, *_told(curve))})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("training images of a head", color=_INK)
+    axes.set_ylabel("validation F1", color=_INK)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    return Plot(
+        name="learning_curve",
+        title="What more images would bring",
+        caption="F1 of heads on an eighth, a quarter, a half and all of the training images, with 95 % "
+        "intervals. Dashed: what twice the images would bring, where the curve tells.",
+        png=_png(figure),
+    )
+
+
+def _told(curve: LearningCurve) -> dict[int, Interval]:
+    return {curve.images: curve.predicted} if curve.is_telling else {}
+
+
+def _learning_line(axes: Axes, curve: LearningCurve, name: str, position: int) -> None:
+    colour = _TEN[position]
+    # A little apart, so that equal intervals do not hide each other.
+    shift = 1.03 ** (position - 1)
+    for points, face in ((curve.measured, colour), (_told(curve), "white")):
+        for size, f1 in points.items():
+            axes.plot([size * shift] * 2, [f1.low, f1.high], color=colour, linewidth=1.6, alpha=0.6)
+            axes.plot(size * shift, f1.value, "o", mfc=face, mec=colour, markersize=6)
+    sizes = sorted(curve.measured)
+    axes.plot(
+        [size * shift for size in sizes],
+        [curve.measured[size].value for size in sizes],
+        color=colour,
+        label=name,
+    )
+    for size, f1 in _told(curve).items():
+        axes.plot(
+            [sizes[-1] * shift, size * shift], [curve.now.value, f1.value], "--", color=colour, zorder=1
+        )
 
 
 # --- validation curves ----------------------------------------------------------------------------------

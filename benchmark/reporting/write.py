@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmark.cells import cell_text
@@ -15,6 +16,7 @@ from benchmark.reporting.board_files import columns_of, csv_bytes, json_bytes, m
 from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
 from benchmark.reporting.page import Extras, html_bytes
 from benchmark.reporting.plots import Plot
+from benchmark.statistics import LearningCurve
 from benchmark.storage import MOST_LIST_BYTES, read_small, storage_error, write_whole
 
 BOARD_FILES = (
@@ -25,9 +27,11 @@ BOARD_FILES = (
     "per_class_f1.csv",
     "baselines.csv",
     "baseline_scores.csv",
+    "learning_curve.csv",
     "rejected.csv",
     "plots/f1_vs_size.png",
     "plots/ranks.png",
+    "plots/learning_curve.png",
     "plots/val_f1_per_epoch_all.png",
     "plots/val_f1_per_epoch_top10.png",
     "plots/per_class_f1.png",
@@ -44,13 +48,14 @@ def write_board(
     plots: Sequence[Plot] = (),
     baselines: Sequence[Mapping[str, Any]] = (),
     baseline_scores: Sequence[Mapping[str, Any]] = (),
+    learning: Mapping[str, LearningCurve] = MappingProxyType({}),
     rejected: Sequence[Rejected] = (),
 ) -> tuple[Path, ...]:
     """Write the board for people and programs, each file whole or not at all; the page is ``write_page``'s.
 
-    ``leaderboard.csv``, ``.json``, ``.md``; ``per_class_f1.csv``; ``baselines.csv``, ``baseline_scores.csv``
-    and ``rejected.csv`` where there is something to tell; ``plots/*.png``. What an earlier board left in the
-    folder and this one does not have goes.
+    ``leaderboard.csv``, ``.json``, ``.md``; ``per_class_f1.csv``; ``baselines.csv``, ``baseline_scores.csv``,
+    ``learning_curve.csv`` and ``rejected.csv`` where there is something to tell; ``plots/*.png``. What an
+    earlier board left in the folder and this one does not have goes.
 
     Args:
         board: the ranked board.
@@ -60,6 +65,7 @@ def write_board(
         plots: pictures of the board.
         baselines: rows of ``baselines.csv``; their keys are its columns.
         baseline_scores: rows of ``baseline_scores.csv``, what each cheap method says of each backbone.
+        learning: learning curves by backbone.
         rejected: files that were left out.
 
     Returns:
@@ -79,12 +85,29 @@ def write_board(
         files["baselines.csv"] = csv_bytes(columns_of(baselines), baselines)
     if baseline_scores:
         files["baseline_scores.csv"] = csv_bytes(columns_of(baseline_scores), baseline_scores)
+    if learning:
+        rows = [row for name, curve in learning.items() for row in _curve_rows(name, curve)]
+        files["learning_curve.csv"] = csv_bytes(columns_of(rows), rows)
     if rejected:
         files["rejected.csv"] = rejected_bytes(rejected)
     for name, content in files.items():
         write_whole(folder / name, content, root=folder)
     remove_files(folder, [name for name in BOARD_FILES if name not in files])
     return tuple(folder / name for name in files)
+
+
+def _curve_rows(name: str, curve: LearningCurve) -> Iterator[dict[str, Any]]:
+    """The points of a curve, what is predicted last, however little its interval tells."""
+    points = [(size, f1, "measured") for size, f1 in curve.measured.items()]
+    for size, f1, kind in [*points, (curve.images, curve.predicted, "predicted")]:
+        yield {
+            "backbone": name,
+            "images": size,
+            "f1": f1.value,
+            "low": f1.low,
+            "high": f1.high,
+            "kind": kind,
+        }
 
 
 def write_page(board: Leaderboard, extras: Extras, folder: Path) -> Path:

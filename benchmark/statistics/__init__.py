@@ -11,6 +11,7 @@ from benchmark.statistics.assessment import (
     class_units,
 )
 from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval
+from benchmark.statistics.curves import LearningCurve, fit_curve, learning_curve
 from benchmark.statistics.final_head import final_head_estimates
 from benchmark.statistics.metrics import (
     METRICS,
@@ -52,6 +53,7 @@ __all__ = [
     "Assessment",
     "Comparison",
     "Interval",
+    "LearningCurve",
     "Metric",
     "Mistakes",
     "Pairs",
@@ -74,7 +76,9 @@ __all__ = [
     "f1_interval",
     "f1_of_counts",
     "final_head_estimates",
+    "fit_curve",
     "hidden_loss",
+    "learning_curve",
     "listed",
     "losses",
     "per_class_f1",

@@ -82,7 +82,7 @@ def f1_interval(
     """
     if not 0 < level < 1:
         raise ArgumentError("not a level", where="level", expected="between 0 and 1", got=level)
-    sample, (found,) = _sample(targets, [decisions], average, groups)
+    sample, (found,) = sample_of(targets, [decisions], average, groups)
     value, low, high = estimates(sample, [found], level=level, seed=seed)[0].tolist()
     return Interval(value=value, low=low, high=high)
 
@@ -123,7 +123,7 @@ def compare(
         raise ArgumentError(
             "sizes do not fit", where="sizes", expected=f"one above 0 for each of {', '.join(names)}"
         )
-    sample, mistakes = _sample(targets, [decisions_by_name[name] for name in names], average, groups)
+    sample, mistakes = sample_of(targets, [decisions_by_name[name] for name in names], average, groups)
     found = assess(
         sample,
         mistakes,
@@ -152,12 +152,17 @@ def compare(
     )
 
 
-def _sample(
+def sample_of(
     targets: npt.ArrayLike,
     decisions: Sequence[npt.ArrayLike],
     average: str,
     groups: npt.ArrayLike | None,
 ) -> tuple[Sample, list[Mistakes]]:
+    """Checked arguments of ``f1_interval`` as the sample and what was got wrong on it.
+
+    Raises:
+        ArgumentError: shapes that do not fit, or an unknown average.
+    """
     try:
         kind = Average(average)
     except ValueError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark.records import Leaderboard, Outcome, Predictions, Status, Task, Truth
+from benchmark.statistics import Interval, LearningCurve
 
 IMAGES, VALIDATED, CLASSES = 60, 40, ("sound", "cracked")
 Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
@@ -110,3 +111,22 @@ def make_results() -> Callable[[int], Results]:
 @pytest.fixture
 def results(make_results: Callable[[int], Results]) -> Results:
     return make_results(6)
+
+
+@pytest.fixture(scope="session")
+def learning() -> dict[str, LearningCurve]:
+    """Learning curves of two backbones that tell."""
+
+    def ends(value: float) -> Interval:
+        return Interval(value=value, low=value - 0.03, high=min(value + 0.02, 1.0))
+
+    return {
+        name: LearningCurve(
+            measured={images: ends(1 - error * (images / 320) ** -0.4) for images in (40, 80, 160, 320)},
+            images=640,
+            predicted=ends(1 - 0.8 * error),
+            gain=Interval(value=0.2 * error, low=0.001, high=0.4 * error),
+            is_telling=True,
+        )
+        for name, error in (("=MobileNet_0", 0.03), ("MobileNet_1", 0.05))
+    }

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from benchmark.reporting import (
 )
 from benchmark.reporting.board_files import csv_bytes
 from benchmark.reporting.formats import count, megabytes, safe_cell, seconds
+from benchmark.statistics import LearningCurve
 
 Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
 
@@ -48,10 +50,12 @@ def write_all(
     *,
     baselines: Sequence[Mapping[str, Any]] = (),
     baseline_scores: Sequence[Mapping[str, Any]] = (),
+    learning: Mapping[str, LearningCurve] = MappingProxyType({}),
     rejected: tuple[Rejected, ...] = (),
 ) -> None:
     """The board with its plots and its page."""
-    plots = tuple(make() for make in plot_makers(board, outcomes, class_scores(outcomes, truth)))
+    makers = plot_makers(board, outcomes, class_scores(outcomes, truth), learning)
+    plots = tuple(make() for make in makers)
     write_board(
         board,
         outcomes,
@@ -60,6 +64,7 @@ def write_all(
         plots=plots,
         baselines=baselines,
         baseline_scores=baseline_scores,
+        learning=learning,
         rejected=rejected,
     )
     extras = Extras(
@@ -73,13 +78,14 @@ def write_all(
 
 
 @pytest.fixture
-def written(results: Results, tmp_path: Path) -> Path:
+def written(results: Results, learning: dict[str, LearningCurve], tmp_path: Path) -> Path:
     rejected = (Rejected(path="=cmd.jpg", reason="an empty file"), Rejected(path="\udcff.jpg", reason="<i>"))
     write_all(
         *results,
         tmp_path,
         baselines=[{"baseline": "kNN", "val_f1": 0.5}],
         baseline_scores=[{"backbone": "=A", "logme": 0.5}],
+        learning=learning,
         rejected=rejected,
     )
     return tmp_path
@@ -95,14 +101,30 @@ def test_every_file_of_a_board_is_written(written: Path) -> None:
         "per_class_f1.csv",
         "baselines.csv",
         "baseline_scores.csv",
+        "learning_curve.csv",
         "rejected.csv",
         "plots/f1_vs_size.png",
         "plots/ranks.png",
+        "plots/learning_curve.png",
         "plots/val_f1_per_epoch_all.png",
         "plots/val_f1_per_epoch_top10.png",
         "plots/per_class_f1.png",
     }
     assert set(BOARD_FILES) == names
+
+
+def test_a_learning_curve_is_a_tidy_table(written: Path, learning: dict[str, LearningCurve]) -> None:
+    rows = list(csv.DictReader((written / "learning_curve.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["backbone", "images", "f1", "low", "high", "kind"]
+    assert [cell_text(row["backbone"]) for row in rows[::5]] == list(learning)
+    assert [int(row["images"]) for row in rows[:5]] == [40, 80, 160, 320, 640]
+    assert [row["kind"] for row in rows[:5]] == ["measured"] * 4 + ["predicted"]
+    predicted = learning["MobileNet_1"].predicted
+    assert [float(rows[-1][name]) for name in ("f1", "low", "high")] == [
+        predicted.value,
+        predicted.low,
+        predicted.high,
+    ]
 
 
 def test_a_later_board_leaves_nothing_of_an_earlier_one_but_users_files(
@@ -114,7 +136,8 @@ def test_a_later_board_leaves_nothing_of_an_earlier_one_but_users_files(
     write_all(*results, written)
     left = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert own <= left
-    assert left - own == set(BOARD_FILES) - {"baselines.csv", "baseline_scores.csv", "rejected.csv"}
+    optional = {"baselines.csv", "baseline_scores.csv", "learning_curve.csv", "rejected.csv"}
+    assert left - own == set(BOARD_FILES) - optional - {"plots/learning_curve.png"}
     assert "baseline_scores.csv" not in (written / "leaderboard.html").read_text()
 
 
@@ -187,7 +210,7 @@ def test_page_is_self_contained_and_escaped(written: Path) -> None:
     page.feed((written / "leaderboard.html").read_text())
     assert not [attrs for tag, attrs in page.seen if tag in {"link", "iframe", "b2", "i2"}]
     sources = [attrs["src"] for tag, attrs in page.seen if tag == "img"]
-    assert len(sources) == 5
+    assert len(sources) == 6
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "<random>" in page.text
     assert "<b>no weights</b>" in page.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from benchmark.records import Leaderboard, Outcome, Task, Truth
 from benchmark.reporting import class_scores, plot_makers
 from benchmark.reporting.label_places import place_labels
 from benchmark.reporting.plots import Plot
+from benchmark.statistics import LearningCurve
 
 
 def draw_plots(*what: Any) -> list[Plot]:  # noqa: ANN401 - whatever plot_makers takes
@@ -41,6 +42,19 @@ def test_a_full_board_draws_and_stays_the_same(make_results: Callable[[int], Res
 def test_tiny_boards_draw(make_results: Callable[[int], Results], count: int) -> None:
     board, outcomes, truth = make_results(count)
     assert len(draw_plots(board, outcomes, class_scores(outcomes, truth))) == 5
+
+
+def test_what_a_learning_curve_does_not_tell_is_not_drawn(
+    results: Results, learning: Mapping[str, LearningCurve]
+) -> None:
+    board, outcomes, _ = results
+    untold = {name: dataclasses.replace(curve, is_telling=False) for name, curve in learning.items()}
+    told, silent = (
+        next(one for one in draw_plots(board, outcomes, (), curves) if one.name == "learning_curve")
+        for curves in (learning, untold)
+    )
+    assert told.png != silent.png
+    assert Image.open(io.BytesIO(told.png)).width >= 800
 
 
 def test_missing_intervals_and_test_scores_draw(results: Results) -> None:

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 from labels import watch_labels
 from photographs import read_photographs, watch_changed_labels, watch_photographs
-from simulation import EMBEDDINGS, World, watch_heads, watch_intervals, watch_loss, watch_ties, watch_winners
+from simulation import (
+    EMBEDDINGS,
+    World,
+    watch_curve,
+    watch_heads,
+    watch_intervals,
+    watch_loss,
+    watch_ties,
+    watch_winners,
+)
 
 from benchmark.records import Task
 
@@ -200,6 +209,24 @@ def print_labels(scale: float) -> None:
             print(f"| {kind} | {share:.0%} ({count}) | {estimates} | {' | '.join(said)} |", flush=True)
 
 
+def print_curves(scale: float) -> None:
+    """What twice the images bring, as predicted and as seen."""
+    print(
+        "\n| classes | distance | images | F1 now | predicted | seen | held | width | said | held where said "
+        "| error, asymptote drawn | none | fitted |"
+    )
+    print(f"|{' --- |' * 13}")
+    for classes, distances in ((2, (1.0, 2.0, 3.0)), (3, (1.5, 3.0)), (10, (2.5, 4.0))):
+        for distance in distances:
+            for images in (100, 200, 400, 1000) if classes < 10 else (200, 400, 1000):
+                seen = watch_curve(classes, distance, images, trials=max(2, round(40 * scale)), seed=7)
+                f1 = f"{seen.now:.3f} | {seen.predicted:.3f} | {seen.true:.3f}"
+                said = f"{seen.telling:.0%} | {seen.telling_held:.0%}" if seen.telling else "0% | "
+                errors = " | ".join(f"{error:.4f}" for error in seen.errors)
+                held = f"{seen.held:.0%} | {seen.width:.3f} | {said}"
+                print(f"| {classes} | {distance} | {images} | {f1} | {held} | {errors} |", flush=True)
+
+
 PRINTERS = {
     "intervals": print_intervals,
     "equal": print_equal,
@@ -208,6 +235,7 @@ PRINTERS = {
     "losses": print_losses,
     "groups": print_groups,
     "heads": print_heads,
+    "curves": print_curves,
     "photographs": print_photographs,
     "labels": print_labels,
 }

@@ -7,13 +7,14 @@ groups of images that are hard together, and the small differences between repea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
-from benchmark.heads import train_heads
+from benchmark.heads import train_heads, train_on_fewer
 from benchmark.ranking.baselines_simple import logistic_regression_cv
 from benchmark.records import (
     Average,
@@ -28,12 +29,17 @@ from benchmark.records import (
     Truth,
 )
 from benchmark.statistics import (
+    LearningCurve,
     Mistakes,
     Sample,
     assess,
     compare_pairs,
     decide,
+    default_average,
     f1,
+    f1_interval,
+    fit_curve,
+    learning_curve,
     losses,
     resample,
     tie_groups,
@@ -339,3 +345,168 @@ def f1_of_reference(features: Float32, truth: Truth, train: Int64, fresh: Int64)
     """The same of scikit-learn's LogisticRegressionCV."""
     found = logistic_regression_cv(features, truth)(train, fresh).astype(np.float32)
     return float(f1(decide(found, 0.5, truth.task), truth.targets[fresh], Average.BINARY))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveSeen:
+    """How predictions of what twice the images bring did; means over data sets.
+
+    Attributes:
+        now: F1 in cross-validation.
+        predicted: F1 of heads on twice the training images.
+        true: F1 of one such head on thousands of fresh images.
+        held: share of intervals that held the true F1 of that data set.
+        width: of the intervals.
+        telling: share of data sets with a sentence.
+        telling_held: share of the sentences whose interval held.
+        errors: root mean squared error with the asymptote drawn, without one, and with a fitted one.
+    """
+
+    now: float
+    predicted: float
+    true: float
+    held: float
+    width: float
+    telling: float
+    telling_held: float
+    errors: tuple[float, float, float]
+
+
+def draw_classes(
+    classes: int, distance: float, images: int, generator: np.random.Generator
+) -> tuple[Float32, Int64]:
+    """Embeddings float32 (N, 64) of equally frequent classes, and class numbers int64 (N,).
+
+    Args:
+        classes: number of them, each a normal distribution around a centre of its own.
+        distance: of the centres from the middle, in standard deviations.
+        images: N.
+        generator: of ``numpy``.
+    """
+    centres = generator.normal(size=(classes, 64))
+    centres *= distance / np.linalg.norm(centres, axis=1, keepdims=True)
+    numbers = generator.integers(0, classes, images)
+    return (centres[numbers] + generator.normal(size=(images, 64))).astype(np.float32), numbers
+
+
+_HALVINGS = 3
+_HEADS_PENALTY = 4.0
+
+
+def _logistic(features: Float32, numbers: Int64) -> Callable[[Float32], Int64]:
+    """A logistic regression with the penalty that heads prefer, on standardised embeddings."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = features.mean(0), features.std(0) + 1e-9
+    model = LogisticRegression(C=1 / _HEADS_PENALTY, max_iter=60, tol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a tolerance that was not quite reached
+        model.fit((features - mean) / deviation, numbers)
+    return lambda some: np.asarray(model.predict((some - mean) / deviation), np.int64)
+
+
+def _decided_by_images(features: Float32, numbers: Int64, seed: int) -> dict[int, Int64]:
+    """Out-of-fold answers int64 (3, N) of three repeats of five folds, by training images, largest first."""
+    from sklearn.model_selection import RepeatedStratifiedKFold
+
+    folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=3, random_state=seed)
+    found: dict[int, Int64] = {}
+    generator = np.random.default_rng(seed)
+    for number, (train, val) in enumerate(folds.split(features, numbers)):
+        order = generator.permutation(train)
+        # One of each class in turn: every beginning is stratified.
+        turn = [np.count_nonzero(numbers[order[:at]] == numbers[row]) for at, row in enumerate(order)]
+        order = order[np.argsort(turn, kind="stable")]
+        for halving in range(_HALVINGS + 1):
+            rows = order[: len(order) >> halving]
+            decided = found.setdefault(
+                round(0.8 * len(numbers)) >> halving, np.zeros((3, len(numbers)), np.int64)
+            )
+            decided[number // 5, val] = _logistic(features[rows], numbers[rows])(features[val])
+    return found
+
+
+def watch_curve(classes: int, distance: float, images: int, *, trials: int, seed: int = 0) -> CurveSeen:
+    """Learning curves of ``images``, against a classifier of fresh ones, twice as many as in a fold.
+
+    Logistic regressions stand for heads: loss and penalty are the same.
+    """
+    average = "binary" if classes == 2 else "macro"
+    seen = []
+    for trial in range(trials):
+        generator = np.random.default_rng([seed, trial])
+        twice = 2 * round(0.8 * images)
+        features, numbers = draw_classes(classes, distance, images + twice + _FRESH, generator)
+        decided = _decided_by_images(features[:images], numbers[:images], trial)
+        curve = learning_curve(numbers[:images], decided, average=average, seed=trial)
+        last = _logistic(features[images:-_FRESH], numbers[images:-_FRESH])
+        true = f1_interval(numbers[-_FRESH:], last(features[-_FRESH:]), average=average).value
+        found, held = curve.predicted, curve.predicted.low <= true <= curve.predicted.high
+        off = (each - true for each in (found.value, _law(curve, 0.0), _law(curve, 0.99)))
+        width = found.high - found.low
+        seen.append((curve.now.value, found.value, true, held, width, curve.is_telling, *off))
+    table = np.array(seen, np.float64)
+    now, predicted, true, held, width, telling = table[:, :6].mean(0).tolist()
+    said = table[table[:, 5] > 0, 3]
+    drawn, without, fitted = np.sqrt((table[:, 6:] ** 2).mean(0)).tolist()
+    return CurveSeen(
+        now=now,
+        predicted=predicted,
+        true=true,
+        held=held,
+        width=width,
+        telling=telling,
+        telling_held=float(said.mean()) if len(said) else math.nan,
+        errors=(drawn, without, fitted),
+    )
+
+
+def head_curve(classes: int, distance: float, images: int, *, seed: int) -> tuple[LearningCurve, float]:
+    """The learning curve of a backbone's heads, and F1 of a head on twice the images of a fold."""
+    generator = np.random.default_rng(seed)
+    twice = 2 * round(0.8 * images)
+    features, numbers = draw_classes(classes, distance, images + twice + _FRESH, generator)
+    binary = classes == 2
+    truth = Truth(
+        targets=(numbers[:, None] == (np.array([1]) if binary else np.arange(classes))).astype(np.float32),
+        classes=tuple(map(str, range(classes))),
+        task=Task.BINARY if binary else Task.MULTICLASS,
+        positive=1 if binary else None,
+    )
+    rows = np.arange(len(numbers))
+    embeddings = Embeddings(image_ids=tuple(f"{row:064x}" for row in rows), features=features)
+    protocol = HeadProtocol(seed=seed)
+    pool = Split(train=rows[:images], val=rows[:0], test=rows[:0], given=False)
+    result = train_heads(embeddings, truth, pool, protocol)
+    fewer = train_on_fewer(embeddings, truth, pool, protocol, result.chosen)
+    sample = Sample.of(truth.targets[:images], default_average(truth.task))
+    decided = {**fewer.predictions, fewer.images: result.predictions}
+    mistakes = {
+        size: Mistakes.of(decide(each.val, each.val_thresholds, truth.task), sample)
+        for size, each in decided.items()
+    }
+    split = Split(train=rows[images : images + twice], val=rows[:0], test=rows[images + twice :], given=False)
+    head = train_heads(embeddings, truth, split, replace(protocol, repeats=1)).predictions
+    answers = decide(head.test, head.test_threshold, truth.task)
+    true = f1(answers, truth.targets[split.test], default_average(truth.task))
+    return fit_curve(sample, mistakes, images=twice, seed=seed), float(true)
+
+
+def _law(curve: LearningCurve, most: float) -> float:
+    """F1 that a power law above a fitted asymptote, at ``most`` such a share of today's error, predicts."""
+    from scipy.optimize import least_squares
+
+    sizes = np.array(list(curve.measured), np.float64) / max(curve.measured)
+    errors = np.log([max(1 - each.value, 1e-4) for each in curve.measured.values()])
+
+    def law(parts: Float64, at: Float64) -> Float64:
+        level, exponent, asymptote = parts
+        return np.asarray(level + np.log(asymptote + (1 - asymptote) * at**-exponent))
+
+    fit = least_squares(
+        lambda parts: np.sqrt(sizes) * (law(parts, sizes) - errors),
+        x0=(errors[-1], 0.3, most / 3),
+        bounds=([-np.inf, 0, 0], [np.inf, 1, most + 1e-9]),
+    )
+    ratio = law(np.array([0.0, *fit.x[1:]]), np.array([2.0]))
+    return float(1 - (1 - curve.now.value) * np.exp(ratio[0]))

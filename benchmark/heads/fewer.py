@@ -1,0 +1,91 @@
+"""Heads of one backbone on fewer and fewer of the training images, validated on the same images.
+
+Every training part is halved again and again, stratified and with groups whole, each half within the one
+before. The heads take what was chosen on all images of the part: an L2 penalty weighs against the loss summed
+over the images, so that what is right for many is right for few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmark.errors import DataError
+from benchmark.heads.choice import Choice
+from benchmark.heads.folds import FoldData, fold_data, hash_keys, make_folds, salted_order
+from benchmark.heads.protocols import Stage, make_plan
+from benchmark.heads.training import FIELDS, lesson_of, predictions_of, refit
+from benchmark.records import Embeddings, HeadProtocol, Predictions, ProtocolName, Split, Truth
+
+HALVINGS = 3
+# Given parts train one head; so many halves of them show how much heads differ.
+_REPEATS_OF_ONE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewerImages:
+    """What heads on fewer images say of the validated ones.
+
+    Attributes:
+        images: training images of a head with all of them, the mean over folds.
+        predictions: the same of a half, a quarter and an eighth -> their validation predictions. A part that
+            would lack a class is not there, nor are smaller ones.
+    """
+
+    images: int
+    predictions: Mapping[int, Predictions]
+
+
+def train_on_fewer(
+    embeddings: Embeddings, truth: Truth, split: Split, protocol: HeadProtocol, chosen: Mapping[str, Any]
+) -> FewerImages:
+    """Train heads on a half, a quarter and an eighth of the training images. No test row is looked at.
+
+    Args:
+        embeddings: of one backbone; row i belongs to row i of ``truth``.
+        truth: labels and groups of the N images.
+        split: the parts.
+        protocol: how the heads on all images were trained; of the reference protocol, whose heads are not
+            trained to the end, there are no predictions.
+        chosen: what those chose, ``HeadResult.chosen``.
+
+    Raises:
+        DataError: the parts or classes are too small for the protocol.
+        TrainingError: training did not stay finite.
+    """
+    plan = make_plan(truth, split, protocol, embeddings.image_ids)
+    stages = [stage for stage in plan.stages if stage.repeat is not None]
+    images = round(np.mean([len(stage.train) for stage in stages]))
+    found: dict[int, Predictions] = {}
+    if protocol.name is ProtocolName.REFERENCE:
+        return FewerImages(images=images, predictions=found)
+    choices = [
+        Choice(epoch=int(epoch), rate=rate, decay=decay, threshold=threshold, f1=f1)
+        for epoch, rate, decay, threshold, f1 in zip(*(chosen[name] for name in FIELDS), strict=True)
+    ]
+    if len(stages) == 1:
+        (stage,), choices = stages, choices * _REPEATS_OF_ONE
+        stages = [replace(stage, label=f"{stage.label}/{r}", repeat=r) for r in range(_REPEATS_OF_ONE)]
+        plan = replace(plan, repeats=_REPEATS_OF_ONE)
+    data = fold_data(truth, hash_keys(embeddings.image_ids, protocol.seed))
+    with threadpool_limits(limits=1, user_api="blas"):
+        lesson = lesson_of(embeddings.features, truth, plan, protocol)
+        for _ in range(HALVINGS):
+            try:
+                stages = [_halved(stage, data) for stage in stages]
+            except DataError:
+                break
+            fewer = replace(plan, stages=tuple(stages))
+            scores = refit(replace(lesson, plan=fewer), choices)
+            size = round(np.mean([len(stage.train) for stage in stages]))
+            found[size] = predictions_of(fewer, split, choices, scores, {})
+    return FewerImages(images=images, predictions=found)
+
+
+def _halved(stage: Stage, data: FoldData) -> Stage:
+    half = make_folds(data, np.sort(stage.train), 2, f"half|{stage.label}").parts[0]
+    return replace(stage, label=f"{stage.label}/half", train=half[salted_order(data.keys[half], "rows")])
