@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from benchmark.heads import train_heads
-from benchmark.ranking import build_leaderboard
-from benchmark.records import Embeddings, Float32, HeadProtocol, Outcome, Split, Status, Task, Truth
-from benchmark.statistics import FEWEST_PER_CLASS, Sample, class_units, decide, default_average, f1
+from benchmark.records import Embeddings, Float32, HeadProtocol, Split, Task, Truth
+from benchmark.statistics import (
+    Mistakes,
+    Sample,
+    decide,
+    default_average,
+    estimates,
+    f1,
+    final_head_estimates,
+)
 
 _NEW = 10_000
 
@@ -76,7 +83,6 @@ class FinalHeadsSeen:
         spread: 95 % range of that F1 less the validated one: no interval of one width is narrower.
         final: mean F1 on new images.
         validated: mean validated F1.
-        trials: data sets in which every class had at least ten images (or groups).
     """
 
     coverage: float
@@ -85,47 +91,46 @@ class FinalHeadsSeen:
     spread: float
     final: float
     validated: float
-    trials: int
 
 
 def watch_final_heads(world: HeadWorld, *, trials: int, seed: int = 0) -> FinalHeadsSeen:
-    """Boards of heads that were really trained, beside what the final head then reached."""
-    count, seen = world.images, []
-    for trial in range(trials):
-        features, truth = world.draw(np.random.default_rng([seed, trial]))
-        if _fewest(truth, count) < FEWEST_PER_CLASS:
-            continue
-        rows = np.arange(len(features))
-        ids = tuple(f"{row:064x}" for row in rows)
-        found = train_heads(
-            Embeddings(image_ids=ids, features=features),
-            truth,
-            Split(train=rows[:count], val=rows[:0], test=rows[count:], given=False),
-            HeadProtocol(seed=trial),
-        ).predictions
-        decided = decide(found.test, found.test_threshold, truth.task)
-        final = float(f1(decided, truth.targets[count:], default_average(truth.task)))
-        # The new images are only the simulation's: the board does not know them.
-        known = replace(found, test_rows=rows[:0], test=found.test[:0])
-        outcome = Outcome(backbone="", family="", source="", status=Status.SCORED, predictions=known)
-        (row,) = build_leaderboard([outcome], truth).rows
-        seen.append([final, *(row[name] for name in _COLUMNS)])
-    final_f1, validated, low, high, new_low, new_high = np.array(seen, np.float64).T
+    """What the board would say of heads that were really trained, beside what the final head reaches."""
+    seen = [draw_final_head(world, np.random.default_rng([seed, trial]), trial) for trial in range(trials)]
+    final, validated, low, high, _, new_low, new_high = np.array(seen, np.float64).T
     return FinalHeadsSeen(
-        coverage=float(np.mean((new_low <= final_f1) & (final_f1 <= new_high))),
-        decisions_coverage=float(np.mean((low <= final_f1) & (final_f1 <= high))),
+        coverage=float(np.mean((new_low <= final) & (final <= new_high))),
+        decisions_coverage=float(np.mean((low <= final) & (final <= high))),
         width=float(np.mean(new_high - new_low)),
-        spread=float(np.subtract(*np.quantile(final_f1 - validated, [0.975, 0.025]))),
-        final=float(final_f1.mean()),
+        spread=float(np.subtract(*np.quantile(final - validated, [0.975, 0.025]))),
+        final=float(final.mean()),
         validated=float(validated.mean()),
-        trials=len(seen),
     )
 
 
-def _fewest(truth: Truth, count: int) -> int:
-    """Images (groups) of the rarest class among the first ``count`` images."""
-    groups = None if truth.groups is None else truth.groups[:count]
-    return int(class_units(Sample.of(truth.targets[:count], default_average(truth.task), groups)).min())
+def draw_final_head(world: HeadWorld, generator: np.random.Generator, seed: int) -> list[float]:
+    """``compare_with_new`` of one data set of a world."""
+    features, truth = world.draw(generator)
+    rows = np.arange(len(features))
+    ids = tuple(f"{row:064x}" for row in rows)
+    split = Split(train=rows[: world.images], val=rows[:0], test=rows[world.images :], given=False)
+    return compare_with_new(Embeddings(image_ids=ids, features=features), truth, split, seed)
 
 
-_COLUMNS = ("val_f1", "val_f1_low", "val_f1_high", "new_f1_low", "new_f1_high")
+def compare_with_new(embeddings: Embeddings, truth: Truth, split: Split, seed: int = 0) -> list[float]:
+    """F1 of the final head on new images, the test part, then ``val_f1`` and ``new_f1`` with intervals."""
+    found = train_heads(embeddings, truth, split, HeadProtocol(seed=seed)).predictions
+    assert found.val_smaller is not None
+    assert found.train_sizes is not None
+    average = default_average(truth.task)
+    groups = None if truth.groups is None else truth.groups[found.val_rows]
+    sample = Sample.of(truth.targets[found.val_rows], average, groups)
+    heads, smaller = (
+        [Mistakes.of(decide(each, found.val_thresholds, truth.task), sample)]
+        for each in (found.val, found.val_smaller)
+    )
+    decided = decide(found.test, found.test_threshold, truth.task)
+    return [
+        float(f1(decided, truth.targets[found.test_rows], average)),
+        *estimates(sample, heads, seed=seed)[0].tolist(),
+        *final_head_estimates(sample, heads, smaller, found.train_sizes, seed=seed)[0].tolist(),
+    ]

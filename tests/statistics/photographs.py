@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from final_head_simulation import compare_with_new
 from labels import outcome
 from simulation import f1_of_heads, f1_of_reference
 
-from benchmark.backbones import select
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.heads import train_heads
-from benchmark.pipeline import EmbedRequest, embed
+from benchmark.options import EmbedOptions, RankOptions
+from benchmark.pipeline import EmbedRequest, RankRequest, audit_data, embed
 from benchmark.pipeline.labels import judged
 from benchmark.ranking import BoardOptions, build_leaderboard
 from benchmark.records import (
@@ -25,8 +27,6 @@ from benchmark.records import (
     Int64,
     Split,
     Truth,
-    WeightsKind,
-    WeightsSource,
 )
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
@@ -40,10 +40,12 @@ class Photographs:
     """Labels and embeddings.
 
     Attributes:
-        truth: of N images; groups are blocks of ten file numbers of a class.
+        image_ids: of N images.
+        truth: of them; groups are blocks of ten file numbers of a class.
         features: by backbone, float32 (N, D).
     """
 
+    image_ids: Sequence[str]
     truth: Truth
     features: dict[str, Float32]
 
@@ -68,17 +70,17 @@ def read_photographs(cache: Path, names: Sequence[str] = BACKBONES) -> Photograp
     if not (BRICKS.is_dir() and WEIGHTS.is_dir()):
         return None
     images = load_images(BRICKS, cache=cache)
-    source = WeightsSource(kind=WeightsKind.DIRECTORY, path=WEIGHTS)
-    request = EmbedRequest(data=BRICKS, backbones=select(",".join(names)), weights=source, cache=cache)
+    options = EmbedOptions(data=BRICKS, backbones=",".join(names), weights=str(WEIGHTS), cache=cache)
     store = EmbeddingStore(cache)
     features = {
         plan.backbone.name: store.read(plan.key, images.image_ids).features
-        for plan in embed(request).embedded
+        for plan in embed(EmbedRequest.of(options)).embedded
         if plan.key is not None
     }
     blocks = [int(re.findall(r"\d+", Path(path).stem)[-1]) // _BLOCK for path in images.paths]
     _, groups = np.unique(np.stack([images.targets, blocks]), axis=1, return_inverse=True)
-    return Photographs(truth=replace(Truth.of(images), groups=groups.ravel()), features=features)
+    truth = replace(Truth.of(images), groups=groups.ravel())
+    return Photographs(image_ids=images.image_ids, truth=truth, features=features)
 
 
 def watch_photographs(
@@ -165,6 +167,53 @@ def watch_changed_labels(photographs: Photographs, share: float, *, grouped: boo
         found=int(np.isin(suspects, changed).sum()),
         precision=float(np.isin(first, changed).mean()) if first else float("nan"),
     )
+
+
+def watch_other_walls(
+    photographs: Photographs, folder: Path, cache: Path, *, grouped: bool, seed: int
+) -> dict[str, list[float]]:
+    """Half of the walls ranked, the other half as new images: ``compare_with_new`` of each backbone.
+
+    Neighbouring file numbers are crops of one wall: of ten sections of each class, five go to the new folder
+    ``folder``, which is read, audited, grouped and split as ``backbones rank`` does it.
+
+    Args:
+        photographs: all of them.
+        folder: a new one.
+        cache: with the embeddings.
+        grouped: by ``--groups auto``; else no groups.
+        seed: which walls.
+    """
+    generator = np.random.default_rng(seed)
+    for name in ("Negative", "Positive"):
+        sections = np.array_split(sorted((BRICKS / name).iterdir()), 10)
+        (folder / name).mkdir(parents=True)
+        for section in generator.permutation(10)[:5]:
+            for path in sections[section]:
+                shutil.copy(path, folder / name)
+    options = RankOptions(
+        data=folder,
+        backbones=",".join(photographs.features),
+        weights=str(WEIGHTS),
+        groups="auto" if grouped else "none",
+        cache=cache,
+        results=folder.parent / "results",
+    )
+    images = audit_data(RankRequest.of(options))[0].images
+    row_of = {image: row for row, image in enumerate(photographs.image_ids)}
+    own = [row_of[image] for image in images.image_ids]
+    rows = np.concatenate([own, np.setdiff1d(np.arange(len(row_of)), own)]).astype(np.int64)
+    new = np.arange(len(own), len(rows))
+    truth = replace(Truth.of(images), targets=photographs.truth.targets[rows])
+    if truth.groups is not None:  # each new image a group of its own: nothing depends on theirs
+        truth = replace(truth, groups=np.concatenate([truth.groups, truth.groups.max() + 1 + new]))
+    ids = tuple(photographs.image_ids[row] for row in rows)
+    return {
+        name: compare_with_new(
+            Embeddings(image_ids=ids, features=features[rows]), truth, replace(images.split, test=new)
+        )
+        for name, features in photographs.features.items()
+    }
 
 
 def _draws(truth: Truth, images: int, trials: int, seed: int) -> Iterator[tuple[Int64, Int64]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from final_head_simulation import HeadWorld, watch_final_heads
 from labels import watch_labels
-from photographs import read_photographs, watch_changed_labels, watch_photographs
+from photographs import read_photographs, watch_changed_labels, watch_other_walls, watch_photographs
 from simulation import (
     EMBEDDINGS,
     World,
@@ -111,6 +113,24 @@ def print_losses(scale: float) -> None:
 
 
 def print_groups(scale: float) -> None:
+    """Images of a group are hard together: intervals of few groups, and tie groups."""
+    print("\n| groups | of | images in each | error 1 % | error 5 % | error 20 % |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for count, mixed in ((10, True), (20, True), (20, False), (40, True), (40, False)):
+        for size in (5, 20):
+            cells = []
+            for error in ERRORS:
+                world = World(
+                    images=count * size,
+                    errors=(error,) * 20,
+                    group_size=size,
+                    mixed=mixed,
+                    group_correlation=0.5,
+                )
+                seen = watch_intervals(world, trials=max(2, round(30 * scale)), seed=7)
+                cells.append(f"{seen.coverage:.1%}, {seen.width / max(seen.spread, 1e-9):.2f} x")
+            kind = "all classes" if mixed else "one class"
+            print(f"| {count} | {kind} | {size} | {' | '.join(cells)} |", flush=True)
     print("\n| images in a group | interval coverage | 8 equal backbones: somebody thrown out |")
     print("| --- | --- | --- |")
     for size in (5, 20):
@@ -118,6 +138,71 @@ def print_groups(scale: float) -> None:
         intervals = watch_intervals(world, trials=max(5, round(150 * scale)), seed=7)
         ties = watch_ties(world, trials=max(5, round(400 * scale)), seed=7)
         print(f"| {size} | {intervals.coverage:.1%} | {1 - ties.all_tied:.1%} |", flush=True)
+
+
+def final_head_worlds() -> list[HeadWorld]:
+    """Two to ten classes on few and on many axes, easy and hard; then groups, of all classes or of one."""
+    worlds = [
+        HeadWorld(images=images, shares=shares, axes=axes, distance=distance)
+        for shares, axes, distance in (
+            ((0.5, 0.5), 64, 2.2),
+            ((0.5, 0.5), 64, 1.3),
+            ((0.5, 0.5), 2, 2.2),
+            ((0.5, 0.5), 2, 1.3),
+            ((0.9, 0.1), 64, 2.2),
+            ((0.9, 0.1), 2, 2.2),
+            ((1 / 3,) * 3, 2, 2.2),
+            ((1 / 5,) * 5, 64, 2.2),
+            ((1 / 10,) * 10, 10, 3.1),
+        )
+        for images in (60, 100, 400, 1000)
+        if images * min(shares) >= RAREST - 1e-9
+    ]
+    grouped = [
+        HeadWorld(images=10 * groups, axes=axes, groups=groups, mixed=mixed)
+        for groups, mixed in ((10, True), (20, True), (20, False), (40, True), (40, False))
+        for axes in (64, 2)
+    ]
+    return worlds + grouped
+
+
+def print_final_heads(scale: float) -> None:
+    """Whether the F1 on new images of the head trained on all images lies in its interval."""
+    print("\n| classes | rarest | axes | distance | images | F1 | coverage | width | val F1's interval |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for world in final_head_worlds():
+        seen = watch_final_heads(world, trials=max(2, round(60 * scale)), seed=FRESH)
+        kind = "all classes" if world.mixed else "one class"
+        groups = f" in {world.groups} groups of {kind}" if world.groups else ""
+        name = f"{len(world.shares)} | {min(world.shares):.0%} | {world.axes} | {world.distance}"
+        width = f"{seen.width / max(seen.spread, 1e-9):.2f} x"
+        rates = f"{seen.final:.3f} | {seen.coverage:.0%} | {width} | {seen.decisions_coverage:.0%}"
+        print(f"| {name} | {world.images}{groups} | {rates} |", flush=True)
+
+
+def print_walls(scale: float) -> None:
+    """Half of the brick walls ranked, F1 on the other half."""
+    found = read_photographs(CACHE)
+    if found is None:
+        print("\nNo photographs in ../shared: their table is left out.")
+        return
+    draws = max(1, round(10 * scale))
+    print("\n| --groups | backbone | F1, other walls | new F1 | in its interval | in val F1's interval |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for grouped in (False, True):
+        seen = []
+        for draw in range(draws):
+            with TemporaryDirectory() as folder:
+                walls = Path(folder) / "walls"
+                seen.append(watch_other_walls(found, walls, CACHE, grouped=grouped, seed=draw))
+        for name in found.features:
+            one = np.array([each[name] for each in seen])
+            final, _, low, high, expected, new_low, new_high = one.T
+            held, val_held = (new_low <= final) & (final <= new_high), (low <= final) & (final <= high)
+            interval = f"{expected.mean():.3f} [{new_low.mean():.3f}, {new_high.mean():.3f}]"
+            rates = f"{held.sum()} of {draws} | {val_held.sum()} of {draws}"
+            word = "auto" if grouped else "none"
+            print(f"| {word} | {name} | {final.mean():.3f} | {interval} | {rates} |", flush=True)
 
 
 def print_heads(scale: float) -> None:
@@ -234,6 +319,8 @@ PRINTERS = {
     "winners": print_winners,
     "losses": print_losses,
     "groups": print_groups,
+    "final_heads": print_final_heads,
+    "walls": print_walls,
     "heads": print_heads,
     "curves": print_curves,
     "photographs": print_photographs,

@@ -58,7 +58,8 @@ class World:
         repeats: R.
         correlation: how much of what makes an image hard is common to all backbones, 0 to 1.
         shares: of the classes; the last of two is the positive one. F1 is binary for two, macro for more.
-        group_size: images of one class that belong together; 1 means no groups.
+        group_size: images that belong together; 1 means no groups.
+        mixed: whether those are of all classes, or of one.
         group_correlation: how much of what makes an image hard is common to its group, 0 to 1.
     """
 
@@ -68,6 +69,7 @@ class World:
     correlation: float = 0.0
     shares: tuple[float, ...] = (0.5, 0.5)
     group_size: int = 1
+    mixed: bool = False
     group_correlation: float = 0.0
 
     @property
@@ -89,7 +91,8 @@ class World:
         """One data set: the sample, and what each backbone got wrong on it."""
         units = np.arange(self.images) // self.group_size
         classes = len(self.shares)
-        true = generator.choice(classes, units[-1] + 1, p=np.array(self.shares))[units]
+        drawn = generator.choice(classes, self.images if self.mixed else units[-1] + 1, p=self.shares)
+        true = drawn if self.mixed else drawn[units]
         wrong = self._difficulty(generator, units) < self._cuts()
         others = (true + generator.integers(1, classes, wrong.shape)) % classes
         names = np.arange(classes) if classes > 2 else np.array([1])

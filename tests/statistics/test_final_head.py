@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from final_head_simulation import HeadWorld, watch_final_heads
+from photographs import BACKBONES, read_photographs, watch_other_walls
 
 from benchmark.records import Average
 from benchmark.statistics import Mistakes, Sample, estimates, final_head_estimates
@@ -60,3 +63,22 @@ def test_the_final_head_lands_in_its_interval(world: HeadWorld) -> None:
     seen = watch_final_heads(world, trials=12)
     assert seen.coverage >= 0.75
     assert seen.width < 0.25
+
+
+@pytest.mark.parametrize(
+    "names", [BACKBONES[:1], pytest.param(BACKBONES, marks=pytest.mark.slow)], ids=["one", "four"]
+)
+def test_other_walls_are_what_the_board_says_that_they_will_be(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """Ranked on half of the walls with ``--groups auto``; without groups the same interval is far off."""
+    cache = tmp_path / "cache"
+    found = read_photographs(cache, names)
+    if found is None:
+        pytest.skip("needs the photographs and weights in ../shared")
+    for grouped in (True, False):
+        folder = tmp_path / str(grouped) / "walls"
+        for name, seen in watch_other_walls(found, folder, cache, grouped=grouped, seed=0).items():
+            final, _, _, _, _, low, high = seen
+            assert (low <= final <= high) is grouped, name
+            assert high - low < 0.4
