@@ -100,7 +100,7 @@ def fit(material: Material, jobs: Sequence[Job], after_epoch: AfterEpoch) -> Non
     Raises:
         TrainingError: a head's weights are no longer finite.
     """
-    heads_bytes = 16 * material.features.shape[1] * material.targets.shape[1] * len(jobs[0].rates)
+    heads_bytes = 24 * material.features.shape[1] * material.targets.shape[1] * len(jobs[0].rates)
     at_once = max(1, _STATE_BYTES // heads_bytes)
     for start in range(0, len(jobs), at_once):
         _fit_together(material, jobs, range(start, min(start + at_once, len(jobs))), after_epoch)
@@ -180,8 +180,8 @@ class _Pupil:
         """The heads on features that are not scaled yet."""
         kernel = self._trainee.kernel
         return Heads(
-            kernel=(kernel * self._scale[:, None])[None],
-            bias=(self._trainee.bias + self._shift @ kernel)[None],
+            kernel=(kernel * self._scale).T[None],
+            bias=(self._trainee.bias + kernel @ self._shift)[None],
         )
 
 
