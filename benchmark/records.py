@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -393,8 +393,8 @@ class EmbeddingKey:
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, one field a line; what earlier versions lacked, only where filled."""
         later = {"engine_version", "instructions"}
-        fields = {name: value for name, value in asdict(self).items() if value or name not in later}
-        return json.dumps(fields, sort_keys=True, indent=1)
+        filled = {name: value for name, value in asdict(self).items() if value or name not in later}
+        return json.dumps(filled, sort_keys=True, indent=1)
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal."""
@@ -484,15 +484,13 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of one backbone in a run.
+class BackboneFacts:
+    """What is known of a backbone in a run, whatever became of it.
 
     Attributes:
         backbone: name on the board.
         family: family name.
         source: ``keras``.
-        status: scored, pruned, skipped or failed.
-        reason: why not scored; empty when scored.
         params: of the backbone without its top.
         head_params: of the head.
         embedding_dim: D.
@@ -503,9 +501,6 @@ class Outcome:
         engine: engine used; None when nothing ran.
         precision: arithmetic used; None when nothing ran.
         key_digest: digest of the EmbeddingKey; empty when nothing ran.
-        predictions: None unless scored (or pruned after a partial score).
-        val_history: float32 (E,) mean validation F1 after each epoch; empty when not scored.
-        chosen: what the protocol chose (epoch, learning rate, weight decay, ...), for the report.
         images_per_second: embeddings of one core of this machine (or of its GPU); nan when unknown.
         latency_ms: p50 of a single image there; nan when unknown.
         latency_p95_ms: p95 of a single image there; nan when unknown.
@@ -514,14 +509,11 @@ class Outcome:
         images_embedded: images that were run through the backbone for this board.
         notes: remarks for the reader (fallbacks, retries).
         noisy: whether those timings differed too much to be relied on, also when repeated.
-        baselines: transferability estimates on the same embeddings, by name (knn, logme, h_score).
     """
 
     backbone: str
     family: str
     source: str
-    status: Status
-    reason: str = ""
     params: int = 0
     head_params: int = 0
     embedding_dim: int = 0
@@ -532,9 +524,6 @@ class Outcome:
     engine: Engine | None = None
     precision: Precision | None = None
     key_digest: str = ""
-    predictions: Predictions | None = None
-    val_history: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
-    chosen: Mapping[str, Any] = field(default_factory=dict)
     images_per_second: float = float("nan")
     latency_ms: float = float("nan")
     latency_p95_ms: float = float("nan")
@@ -543,12 +532,61 @@ class Outcome:
     images_embedded: int = 0
     notes: tuple[str, ...] = ()
     noisy: bool = False
-    baselines: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
         """What is deployed: float32 bytes of backbone and head."""
         return 4 * (self.params + self.head_params)
+
+    def facts(self) -> dict[str, Any]:
+        """These fields by name, to make another outcome of the same backbone."""
+        return {one.name: getattr(self, one.name) for one in fields(BackboneFacts)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(BackboneFacts):
+    """A backbone whose heads were trained and scored.
+
+    Attributes:
+        predictions: of its heads.
+        val_history: float32 (E,) mean validation F1 after each epoch.
+        chosen: what the protocol chose (epoch, learning rate, weight decay, ...), for the report.
+        baselines: transferability estimates on the same embeddings, by name (knn, logme, h_score).
+    """
+
+    status: ClassVar[Status] = Status.SCORED
+    predictions: Predictions
+    val_history: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned(BackboneFacts):
+    """A backbone that a search dropped, with the reason in one clause."""
+
+    status: ClassVar[Status] = Status.PRUNED
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped(BackboneFacts):
+    """A backbone that was not to run (too large, too slow), with the reason in one clause."""
+
+    status: ClassVar[Status] = Status.SKIPPED
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(BackboneFacts):
+    """A backbone that could not run, with the reason in one clause."""
+
+    status: ClassVar[Status] = Status.FAILED
+    reason: str
+
+
+Outcome = Scored | Pruned | Skipped | Failed
+"""What became of one backbone in a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from benchmark.ranking import (
     sanity_rows,
     scores_table,
 )
-from benchmark.records import Float32, Int64, Leaderboard, Outcome, Status, Truth
+from benchmark.records import BackboneFacts, Float32, Int64, Leaderboard, Outcome, Scored, Truth
 from benchmark.storage import read_json, write_whole
 
 if TYPE_CHECKING:
@@ -68,7 +68,10 @@ class BaselineTables:
 
 
 def baseline_tables(
-    job: HeadJob, outcomes: Mapping[str, Outcome], val_f1: Mapping[str, float], best: Outcome | None = None
+    job: HeadJob,
+    outcomes: Mapping[str, Outcome],
+    val_f1: Mapping[str, float],
+    best: BackboneFacts | None = None,
 ) -> BaselineTables:
     """The baselines beside a board. What cannot be computed is told in the tables and raises nothing.
 
@@ -79,9 +82,9 @@ def baseline_tables(
         best: whose embeddings the reference classifier gets.
     """
     scores = [
-        SelectionScores(backbone=name, **outcomes[name].baselines)
+        SelectionScores(backbone=name, **one.baselines)
         for name in val_f1
-        if outcomes[name].status is Status.SCORED
+        if isinstance(one := outcomes[name], Scored)
     ]
     fresh = _fresh(job, outcomes)
     return BaselineTables(
@@ -92,22 +95,22 @@ def baseline_tables(
 
 def _fresh(job: HeadJob, outcomes: Mapping[str, Outcome]) -> FreshScores:
     """F1 on the test part; without one, of heads on other folds, so far as they are stored."""
-    scored = {name: one for name, one in outcomes.items() if one.status is Status.SCORED}
+    scored = {name: one for name, one in outcomes.items() if isinstance(one, Scored)}
     if not len(job.images.split.test):
         again = {name: _other_folds(job, one) for name, one in scored.items()}
         scored = {name: one for name, one in again.items() if one is not None}
-    predictions = {name: one.predictions for name, one in scored.items() if one.predictions is not None}
+    predictions = {name: one.predictions for name, one in scored.items()}
     return FreshScores.of(predictions, Truth.of(job.images), job.protocol.average, fine_tuned(job))
 
 
-def _other_folds(job: HeadJob, outcome: Outcome) -> Outcome | None:
+def _other_folds(job: HeadJob, outcome: Scored) -> Scored | None:
     try:
         return stored_outcome(on_other_folds(job), outcome.key_digest)
     except CacheDamaged:
         return None
 
 
-def shortcut_notes(job: HeadJob, board: Leaderboard, best: Outcome | None) -> tuple[str, ...]:
+def shortcut_notes(job: HeadJob, board: Leaderboard, best: BackboneFacts | None) -> tuple[str, ...]:
     """A note for each thing beside the content that tells the classes nearly as well as the best backbone.
 
     Nearly means within the interval of the highest F1 on the board, above it where no winner is named.
@@ -154,18 +157,18 @@ def fine_tuned(job: HeadJob) -> dict[str, float]:
     return {backbone: metrics["test"]["f1"] for backbone, metrics in best.items()}
 
 
-def are_settled(job: HeadJob, best: Outcome | None) -> bool:
+def are_settled(job: HeadJob, best: BackboneFacts | None) -> bool:
     """Whether what the baselines need of pixels is stored, so that the same run gives the same rows."""
     return _read_sanity(_sanity_path(job, best)) is not None
 
 
-def _sanity(job: HeadJob, best: Outcome | None) -> tuple[SanityRow, ...]:
+def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
     """From their file, else computed in a worker, which imports scikit-learn."""
     path = _sanity_path(job, best)
     stored = _read_sanity(path)
     if stored is not None:
         return stored
-    ((_, result),) = run_tasks(_sanity_task, [(job, best and replace(best, predictions=None))], 1)
+    ((_, result),) = run_tasks(_sanity_task, [(job, best and BackboneFacts(**best.facts()))], 1)
     if result is None or "error" in result:
         note = result["error"] if result else _DIED
         unknown = (
@@ -177,7 +180,7 @@ def _sanity(job: HeadJob, best: Outcome | None) -> tuple[SanityRow, ...]:
     return tuple(SanityRow(**row) for row in result["rows"])
 
 
-def _sanity_task(asked: tuple[HeadJob, Outcome | None]) -> dict[str, Any]:
+def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None]) -> dict[str, Any]:
     """Sanity rows, and whether they may be kept: not where an image was away for the moment."""
     job, best = asked
     quiet_environment(1)
@@ -214,7 +217,7 @@ def _sanity_task(asked: tuple[HeadJob, Outcome | None]) -> dict[str, Any]:
     return {"rows": [asdict(row) for row in rows], "settled": complete}
 
 
-def _reference(job: HeadJob, best: Outcome) -> SanityRow:
+def _reference(job: HeadJob, best: BackboneFacts) -> SanityRow:
     store, ids = EmbeddingStore(job.cache), job.images.image_ids
     keys = store.keys_of(best.backbone.split("@")[0], weights_sha256=best.weights_sha256)
     key = next((key for key in keys if key.digest() == best.key_digest), None)
@@ -227,7 +230,7 @@ def _reference(job: HeadJob, best: Outcome) -> SanityRow:
     return reference_row(setting_of(job.images, job.protocol), best.backbone, features)
 
 
-def _sanity_path(job: HeadJob, best: Outcome | None) -> Path:
+def _sanity_path(job: HeadJob, best: BackboneFacts | None) -> Path:
     of_whom = None if best is None else [best.backbone, best.key_digest]
     parts = [job.images.fingerprint(), asdict(job.protocol), of_whom, HEAD_VERSION, _SANITY_VERSION]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.labels import judged
 from benchmark.pipeline.requests import RankRequest
 from benchmark.ranking import BoardOptions, build_leaderboard
-from benchmark.records import ImageSet, Leaderboard, Outcome, Status, Truth
+from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +61,9 @@ class Ranked:
         return baseline_tables(job, outcomes, val_f1, self.best)
 
     @property
-    def best(self) -> Outcome | None:
+    def best(self) -> Scored | None:
         """The first scored backbone of the board; None without one."""
-        scored = {one.backbone: one for one in self.outcomes if one.status is Status.SCORED}
+        scored = {one.backbone: one for one in self.outcomes if isinstance(one, Scored)}
         return next((scored[row["backbone"]] for row in self.board.rows if row["backbone"] in scored), None)
 
 

@@ -19,7 +19,7 @@ from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import curve_of
-from benchmark.records import Leaderboard, Observer, Outcome, ProtocolName, Truth
+from benchmark.records import Leaderboard, Observer, Outcome, ProtocolName, Scored, Truth
 from benchmark.statistics import LearningCurve
 from benchmark.storage import path_part, read_json, write_whole
 
@@ -42,7 +42,7 @@ class _CurveTask:
 
     job: HeadJob
     plan: Plan
-    outcome: Outcome
+    outcome: Scored
     target: Path
 
 
@@ -91,8 +91,8 @@ def stored_curves(job: HeadJob, board: Leaderboard, outcomes: Sequence[Outcome])
     return {name: curve for name, curve in found.items() if curve is not None}
 
 
-def _picked(board: Leaderboard, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    by_name = {outcome.backbone: outcome for outcome in outcomes}
+def _picked(board: Leaderboard, outcomes: Sequence[Outcome]) -> list[Scored]:
+    by_name = {outcome.backbone: outcome for outcome in outcomes if isinstance(outcome, Scored)}
     return [by_name[row["backbone"]] for row in board.rows if row["pick"]]
 
 
@@ -118,7 +118,7 @@ def _curve_task(task: _CurveTask) -> dict[str, Any]:
         return failure(error)
 
 
-def _path(job: HeadJob, outcome: Outcome) -> Path:
+def _path(job: HeadJob, outcome: Scored) -> Path:
     parts = [outcome_digest(outcome.key_digest, job.images, job.protocol), _CURVE_VERSION]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return job.folder / f"{path_part(outcome.backbone)}-{digest[:16]}.curve.json"

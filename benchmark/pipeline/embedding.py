@@ -20,7 +20,7 @@ from benchmark.errors import StorageFull, WeightsError
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
-from benchmark.pipeline.planning import Plan, engine_request, make_plan, stopped_outcome
+from benchmark.pipeline.planning import Plan, engine_request, make_plan, plan_facts
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
 from benchmark.pipeline.remarks import add_remarks, load_remarks
 from benchmark.pipeline.requests import AnyRequest, EmbedRequest
@@ -32,12 +32,12 @@ from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
     EmbeddingKey,
     Engine,
+    Failed,
     ImageSet,
     Int64,
     Observer,
-    Outcome,
     Silent,
-    Status,
+    Skipped,
     WeightsKind,
 )
 
@@ -68,7 +68,7 @@ class Embedded:
     banner: str = ""
 
     @property
-    def stopped(self) -> tuple[Outcome, ...]:
+    def stopped(self) -> tuple[Skipped | Failed, ...]:
         """Outcomes of the backbones that were not embedded."""
         return tuple(plan.stopped for plan in self.plans if plan.stopped is not None)
 
@@ -357,7 +357,7 @@ class _Work:
         told = "the same reason" if reason in self.told else reason
         self.told.add(reason)
         self.observer.message(f"{plan.backbone.name} failed: {told}")
-        self.plans[position] = replace(plan, stopped=stopped_outcome(plan, Status.FAILED, reason))
+        self.plans[position] = replace(plan, stopped=Failed(**plan_facts(plan), reason=reason))
 
     def _note(self, position: int, remarks: Sequence[str]) -> None:
         """Add remarks to those of earlier windows, each once."""

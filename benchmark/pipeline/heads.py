@@ -14,20 +14,20 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheDamaged
 from benchmark.heads import train_heads
 from benchmark.pipeline.measurements import load_measurement
-from benchmark.pipeline.planning import Plan, stopped_outcome
+from benchmark.pipeline.planning import Plan, plan_facts
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.scheduling import shifts
 from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import Setting, load_outcome, outcome_path, save_outcome, selection_scores
 from benchmark.records import (
     Embeddings,
+    Failed,
     HeadProtocol,
     ImageSet,
     Observer,
-    Outcome,
     ProtocolName,
+    Scored,
     Silent,
-    Status,
     Truth,
     WeightsKind,
 )
@@ -95,7 +95,7 @@ def on_other_folds(job: HeadJob) -> HeadJob:
     return replace(job, protocol=protocol)
 
 
-def stored_outcome(job: HeadJob, key_digest: str) -> Outcome | None:
+def stored_outcome(job: HeadJob, key_digest: str) -> Scored | None:
     """A stored outcome under the name that it was trained by; None where there is none.
 
     Raises:
@@ -107,7 +107,9 @@ def stored_outcome(job: HeadJob, key_digest: str) -> Outcome | None:
     return None if path is None else load_outcome(path)
 
 
-def train_all(job: HeadJob, plans: Sequence[Plan], observer: Observer | None = None) -> tuple[Outcome, ...]:
+def train_all(
+    job: HeadJob, plans: Sequence[Plan], observer: Observer | None = None
+) -> tuple[Scored | Failed, ...]:
     """Outcomes of embedded backbones, from disk where they are stored, else newly trained.
 
     Args:
@@ -120,7 +122,7 @@ def train_all(job: HeadJob, plans: Sequence[Plan], observer: Observer | None = N
     """
     watch = OneAtATime(observer or Silent())
     tasks = [_task(job, plan) for plan in plans]
-    outcomes = [_stored(task) for task in tasks]
+    outcomes: list[Scored | Failed | None] = [_stored(task) for task in tasks]
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
     if waiting:
         watch.started(HEADS, len(waiting))
@@ -155,15 +157,15 @@ def head_task(task: HeadTask) -> dict[str, Any]:
         return failure(error)
 
 
-def _train(task: HeadTask) -> Outcome:
+def _train(task: HeadTask) -> Scored:
     plan, images = task.plan, task.images
     if plan.key is None:
         raise ValueError("heads need embedded images")
     embeddings = EmbeddingStore(task.cache).read(plan.key, images.image_ids)
     result = train_heads(embeddings, Truth.of(images), images.split, task.protocol)
-    return replace(
-        stopped_outcome(plan, Status.SCORED, ""),
-        embedding_dim=embeddings.features.shape[1],
+    facts = plan_facts(plan) | {"embedding_dim": embeddings.features.shape[1]}
+    return Scored(
+        **facts,
         key_digest=plan.key.digest(),
         head_params=result.head_params,
         predictions=result.predictions,
@@ -199,20 +201,20 @@ def _task(job: HeadJob, plan: Plan) -> HeadTask:
     return HeadTask(plan=plan, images=job.images, protocol=job.protocol, cache=job.cache, target=target)
 
 
-def _stored(task: HeadTask) -> Outcome | None:
+def _stored(task: HeadTask) -> Scored | None:
     try:
         return load_outcome(task.target)
     except (FileNotFoundError, CacheDamaged):
         return None
 
 
-def _taken(task: HeadTask, result: dict[str, Any]) -> Outcome:
+def _taken(task: HeadTask, result: dict[str, Any]) -> Scored | Failed:
     if "error" not in result:
         return load_outcome(task.target)
-    return stopped_outcome(task.plan, Status.FAILED, result["error"])
+    return Failed(**plan_facts(task.plan), reason=result["error"])
 
 
-def _with_costs(job: HeadJob, plan: Plan, outcome: Outcome) -> Outcome:
+def _with_costs(job: HeadJob, plan: Plan, outcome: Scored | Failed) -> Scored | Failed:
     """The outcome under this run's name of the backbone, with what its embeddings have cost so far."""
     if plan.key is None:
         return outcome

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.audit import draw_captioned
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.ranking import Suspicion, judge_labels
-from benchmark.records import ImageSet, Leaderboard, Outcome, Truth
+from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Truth
 from benchmark.reporting import write_table
 from benchmark.storage import write_whole
 
@@ -22,7 +22,7 @@ def judged(board: Leaderboard, outcomes: Sequence[Outcome], truth: Truth) -> Sus
     """What a board's first tie group says of the labels; None where no winner is named."""
     if board.winner is None:
         return None
-    by_name = {outcome.backbone: outcome for outcome in outcomes}
+    by_name = {outcome.backbone: outcome for outcome in outcomes if isinstance(outcome, Scored)}
     good = [by_name[row["backbone"]] for row in board.rows if row["tie_group"] == 1]
     return judge_labels(good, by_name[board.winner], truth)
 

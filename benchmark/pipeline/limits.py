@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from benchmark.cells import figure
 from benchmark.pipeline.measurements import load_measurement
-from benchmark.pipeline.planning import Plan, stopped_outcome
+from benchmark.pipeline.planning import Plan, plan_facts
 from benchmark.pipeline.requests import RankRequest
-from benchmark.records import Outcome, Status
+from benchmark.records import Skipped
 
 
-def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Outcome], list[Plan]]:
+def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Skipped], list[Plan]]:
     """Tell embedded backbones that take longer than the latency limit from the others.
 
     Args:
@@ -25,7 +25,7 @@ def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Outcome]
     """
     reasons = [_reason(request, plan) for plan in plans]
     slow = [
-        stopped_outcome(plan, Status.SKIPPED, reason)
+        Skipped(**plan_facts(plan), reason=reason)
         for plan, reason in zip(plans, reasons, strict=True)
         if reason
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, embedding_key, plan_engine
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.pipeline.requests import EmbedRequest
-from benchmark.records import Backbone, Bool, EmbeddingKey, Engine, Outcome, Precision, Status, WeightsSource
+from benchmark.records import Backbone, Bool, EmbeddingKey, Engine, Failed, Precision, Skipped, WeightsSource
 
 # An image costs an engine up to this many times what it costs the one that suits the job best.
 _SLOWER = 2.5
@@ -42,7 +43,7 @@ class Plan:
     precision: Precision | None = None
     key: EmbeddingKey | None = None
     lacking: Bool = field(default_factory=lambda: np.zeros(0, bool), compare=False)
-    stopped: Outcome | None = None
+    stopped: Skipped | Failed | None = None
 
     @property
     def is_cached(self) -> bool:
@@ -74,13 +75,13 @@ def make_plan(
     bare = Plan(backbone=backbone, weights=source, input_size=size)
     unfit = _why_unfit(request, backbone, size)
     if unfit:
-        return replace(bare, stopped=stopped_outcome(bare, Status.SKIPPED, unfit))
+        return replace(bare, stopped=Skipped(**plan_facts(bare), reason=unfit))
     try:
         if source.path is not None:
             weights_file(backbone, source)
         digest = known_weights_sha256(backbone, source, cache=request.options.cache)
     except BenchmarkError as error:
-        return replace(bare, stopped=stopped_outcome(bare, Status.FAILED, str(error)))
+        return replace(bare, stopped=Failed(**plan_facts(bare), reason=str(error)))
     images = max(len(image_ids), planned_images or 0)
     if digest is None:
         return replace(_fresh(request, bare, images), lacking=np.ones(len(image_ids), bool))
@@ -92,24 +93,22 @@ def make_plan(
     return _soonest(request, fresh, held, images)
 
 
-def stopped_outcome(plan: Plan, status: Status, reason: str) -> Outcome:
-    """The outcome of a backbone that did not get as far as a score."""
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """What a plan knows of the outcome of its backbone, by field of ``BackboneFacts``."""
     backbone = plan.backbone
-    return Outcome(
-        backbone=backbone.name,
-        family=backbone.family,
-        source=backbone.source,
-        status=status,
-        reason=reason,
-        params=backbone.params,
-        embedding_dim=backbone.embedding_dim,
-        input_size=plan.input_size,
-        flops=scaled_flops(backbone, plan.input_size),
-        weights=str(plan.weights),
-        weights_sha256=plan.key.weights_sha256 if plan.key else "",
-        engine=plan.engine,
-        precision=plan.precision,
-    )
+    return {
+        "backbone": backbone.name,
+        "family": backbone.family,
+        "source": backbone.source,
+        "params": backbone.params,
+        "embedding_dim": backbone.embedding_dim,
+        "input_size": plan.input_size,
+        "flops": scaled_flops(backbone, plan.input_size),
+        "weights": str(plan.weights),
+        "weights_sha256": plan.key.weights_sha256 if plan.key else "",
+        "engine": plan.engine,
+        "precision": plan.precision,
+    }
 
 
 def engine_request(request: EmbedRequest, plan: Plan, threads: int) -> EngineRequest:

@@ -23,7 +23,7 @@ from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.ranking import curve_statements
-from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Search, Silent, Status, Truth
+from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Truth
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -53,7 +53,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         ranked = _Ranking(request.as_read(images), run, logged).carry_out(images, started)
     finally:
         run.close()
-    if not any(outcome.status is Status.SCORED for outcome in ranked.outcomes):
+    if not any(isinstance(outcome, Scored) for outcome in ranked.outcomes):
         raise _nothing_scored(ranked)
     return ranked
 
@@ -71,7 +71,7 @@ def head_job(request: RankRequest, images: ImageSet, run: Run) -> HeadJob:
 
 
 def _nothing_scored(ranked: Ranked) -> NothingScored:
-    reasons = dict.fromkeys(outcome.reason for outcome in ranked.outcomes)
+    reasons = dict.fromkeys(one.reason for one in ranked.outcomes if not isinstance(one, Scored))
     return NothingScored(
         "no backbone could be scored",
         where=ranked.folder / "leaderboard.md",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,11 +19,17 @@ from benchmark.pipeline.ranking import head_job
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import stored_request
-from benchmark.records import ImageSet, Observer, Outcome, Silent, Status
-from benchmark.reporting import RunRecord, read_board, read_image_list, read_rejected, read_run_record
+from benchmark.records import ImageSet, Observer, Scored, Silent, Status
+from benchmark.reporting import (
+    BackboneRecord,
+    RunRecord,
+    read_board,
+    read_image_list,
+    read_rejected,
+    read_run_record,
+)
 from benchmark.storage import place
 
-_COSTS = ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "noisy", "images_embedded")
 _AGAIN = "Run 'backbones rank' again: what is cached is not computed twice."
 
 
@@ -114,8 +118,11 @@ def _images_of(stored: _StoredRun, observer: Observer) -> ImageSet:
 def _rebuild(stored: _StoredRun, images: ImageSet, run: Run, started: float) -> Ranked:
     job = head_job(stored.request, images, run)
     board = read_board(stored.path / BOARD_FILE)
-    rows = {str(row["backbone"]): row for row in board.rows}
-    outcomes = tuple(_outcome(job, stored.record, name, rows[name]) for name in stored.record.backbones)
+    outcomes = tuple(
+        _outcome(job, name, one)
+        for name, one in stored.record.backbones.items()
+        if one.status == Status.SCORED  # pages know the others from the board
+    )
     ranked = Ranked(
         board=board,
         outcomes=outcomes,
@@ -127,18 +134,8 @@ def _rebuild(stored: _StoredRun, images: ImageSet, run: Run, started: float) -> 
     return publish_again(run, stored.record, stored.path, ranked, job, started)
 
 
-def _outcome(job: HeadJob, record: RunRecord, name: str, row: Mapping[str, Any]) -> Outcome:
-    stored = record.backbones[name]
-    if stored.status != Status.SCORED:  # pages know it from the board
-        return Outcome(
-            backbone=name,
-            family=str(row["family"]),
-            source=str(row["source"]),
-            status=Status(stored.status),
-            reason=str(row["reason"]),
-        )
+def _outcome(job: HeadJob, name: str, stored: BackboneRecord) -> Scored:
     outcome = stored_outcome(job, stored.key_digest)
     if outcome is None:
         raise CacheDamaged("a stored outcome is gone", where=job.folder, got=name, next_step=_AGAIN)
-    costs = {cost: row[cost] for cost in _COSTS if row.get(cost) is not None}
-    return replace(outcome, backbone=name, weights=stored.weights, **costs)
+    return replace(outcome, backbone=name, weights=stored.weights)

@@ -13,7 +13,7 @@ from benchmark.pipeline.boards import board_options
 from benchmark.pipeline.embedding import Embedded, embed_images
 from benchmark.pipeline.heads import HeadJob, train_all
 from benchmark.pipeline.limits import too_slow
-from benchmark.pipeline.planning import Plan, make_plan, stopped_outcome
+from benchmark.pipeline.planning import Plan, make_plan, plan_facts
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.subsets import take_rows
 from benchmark.ranking import (
@@ -25,7 +25,7 @@ from benchmark.ranking import (
     run_search,
     search_subsets,
 )
-from benchmark.records import Backbone, ImageSet, Int64, Observer, Outcome, Status, Truth
+from benchmark.records import Backbone, ImageSet, Int64, Observer, Outcome, Pruned, Scored, Skipped, Truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def search_by_halving(request: RankRequest, job: HeadJob, observer: Observer) ->
     candidates = [_candidate(plan, truth) for plan in plans.values() if plan.stopped is None]
     subsets = search_subsets(truth, scorer.rows, options)
     report = run_search(candidates, scorer.score, truth, subsets, options, prepare=scorer.prepare)
-    slow = [outcome for outcome in report.unfinished.values() if outcome.status is Status.SKIPPED]
+    slow = [outcome for outcome in report.unfinished.values() if isinstance(outcome, Skipped)]
     gone = {one.backbone for one in report.dropped} | {outcome.backbone for outcome in slow}
     kept = tuple(backbone for backbone in request.backbones if backbone.name not in gone)
     return Searched(
@@ -75,7 +75,7 @@ def replay_halving(
     request: RankRequest, job: HeadJob, outcomes: Sequence[Outcome], observer: Observer
 ) -> tuple[str, ...]:
     """What halving would have done where everything was computed, in whole sentences."""
-    if not any(outcome.status is Status.SCORED for outcome in outcomes):
+    if not any(isinstance(outcome, Scored) for outcome in outcomes):
         return ()
     scorer = SubsetScorer(request=request, job=job, observer=observer)
     truth, options = Truth.of(job.images), _options(request)
@@ -138,7 +138,7 @@ class SubsetScorer:
 
 
 def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
-    if outcome.predictions is None:
+    if not isinstance(outcome, Scored):
         return outcome
     found = outcome.predictions
     moved = replace(found, val_rows=positions[found.val_rows], test_rows=positions[found.test_rows])
@@ -166,7 +166,7 @@ def _pruned(report: SearchReport, plans: dict[str, Plan]) -> tuple[Outcome, ...]
     ran = [outcome for outcome in report.outcomes() if outcome.backbone in dropped]
     known = {outcome.backbone for outcome in ran}
     idle = [
-        stopped_outcome(plans[name], Status.PRUNED, one.reason)
+        Pruned(**plan_facts(plans[name]), reason=one.reason)
         for name, one in dropped.items()
         if name not in known
     ]

@@ -23,7 +23,7 @@ from benchmark.records import (
     Leaderboard,
     Outcome,
     Predictions,
-    Status,
+    Scored,
     Task,
     Truth,
     WeightsKind,
@@ -104,17 +104,20 @@ def build_leaderboard(
     options = options or BoardOptions()
     ordered = sorted(outcomes, key=lambda outcome: outcome.backbone)
     _check_names(ordered)
-    scored = [each for each in ordered if each.status is Status.SCORED and each.predictions is not None]
-    rest = [each for each in ordered if not (each.status is Status.SCORED and each.predictions is not None)]
+    scored = [each for each in ordered if isinstance(each, Scored)]
+    rest = [each for each in ordered if not isinstance(each, Scored)]
     average = default_average(truth.task, options.average)
-    ungrouped = {each.backbone: _own_f1(each, truth, average) for each in options.ungrouped}
+    ungrouped = {
+        each.backbone: float(validation_f1(each, truth, average).mean())
+        for each in options.ungrouped
+        if isinstance(each, Scored)
+    }
     found, entries = None, list[tuple[Outcome, Scores | None]]()
     if scored:
         found, validated = _validated(scored, truth, options)
         new = _new_f1(scored, found, truth, options)
         for position in found.order.tolist():
             one = scored[position]
-            assert one.predictions is not None
             own = Scores(
                 found=found,
                 position=position,
@@ -147,7 +150,7 @@ def _check_names(ordered: Sequence[Outcome]) -> None:
 
 
 def _validated(
-    scored: Sequence[Outcome], truth: Truth, options: BoardOptions
+    scored: Sequence[Scored], truth: Truth, options: BoardOptions
 ) -> tuple[Assessment, dict[str, Float64]]:
     """The assessment, and every metric with its interval, float64 (K, 3)."""
     rows = _common_rows(scored)
@@ -173,13 +176,12 @@ def _validated(
     return found, validated | {options.metric: np.column_stack([found.score, found.intervals])}
 
 
-def _new_f1(scored: Sequence[Outcome], found: Assessment, truth: Truth, options: BoardOptions) -> Float64:
+def _new_f1(scored: Sequence[Scored], found: Assessment, truth: Truth, options: BoardOptions) -> Float64:
     """F1 on new images of heads trained on all, float64 (K, 3): expected, low, high; nan where unknown."""
     new = np.full((len(scored), 3), _NAN)
     known, heads, smaller = [], [], []
     for position, outcome in enumerate(scored):
         predictions = outcome.predictions
-        assert predictions is not None
         if predictions.val_smaller is not None:
             decided = decide(predictions.val_smaller, predictions.val_thresholds, truth.task)
             known.append(position)
@@ -196,11 +198,9 @@ def _new_f1(scored: Sequence[Outcome], found: Assessment, truth: Truth, options:
     return new
 
 
-def _common_rows(scored: Sequence[Outcome]) -> Int64:
+def _common_rows(scored: Sequence[Scored]) -> Int64:
     first = scored[0]
-    assert first.predictions is not None
     for outcome in scored[1:]:
-        assert outcome.predictions is not None
         if not np.array_equal(outcome.predictions.val_rows, first.predictions.val_rows):
             raise ArgumentError(
                 "backbones were validated on different images",
@@ -211,25 +211,18 @@ def _common_rows(scored: Sequence[Outcome]) -> Int64:
     return first.predictions.val_rows
 
 
-def _mistakes(predictions: Predictions | None, sample: Sample, task: Task) -> Mistakes:
-    assert predictions is not None
+def _mistakes(predictions: Predictions, sample: Sample, task: Task) -> Mistakes:
     return Mistakes.of(decide(predictions.val, predictions.val_thresholds, task), sample)
 
 
-def validation_f1(outcome: Outcome, truth: Truth, average: Average | None = None) -> Float64:
-    """Pooled out-of-fold F1 of each repeat, float64 (R,); its mean is ``val_f1``.
-
-    Raises:
-        ArgumentError: the outcome holds no predictions.
-    """
-    if outcome.predictions is None:
-        raise ArgumentError("no predictions to score", where=outcome.backbone)
+def validation_f1(outcome: Scored, truth: Truth, average: Average | None = None) -> Float64:
+    """Pooled out-of-fold F1 of each repeat, float64 (R,); its mean is ``val_f1``."""
     targets = truth.targets[outcome.predictions.val_rows]
     sample = Sample.of(targets, default_average(truth.task, average))
     return _mistakes(outcome.predictions, sample, truth.task).score(sample)
 
 
-def curve_of(outcome: Outcome, fewer: FewerImages, truth: Truth, protocol: HeadProtocol) -> LearningCurve:
+def curve_of(outcome: Scored, fewer: FewerImages, truth: Truth, protocol: HeadProtocol) -> LearningCurve:
     """The learning curve of one backbone, to twice its training images; its last point is ``val_f1``.
 
     Args:
@@ -238,7 +231,6 @@ def curve_of(outcome: Outcome, fewer: FewerImages, truth: Truth, protocol: HeadP
         truth: labels, classes and groups of all images.
         protocol: average and seed.
     """
-    assert outcome.predictions is not None
     rows = outcome.predictions.val_rows
     groups = None if truth.groups is None else truth.groups[rows]
     sample = Sample.of(truth.targets[rows], default_average(truth.task, protocol.average), groups)
@@ -249,12 +241,6 @@ def curve_of(outcome: Outcome, fewer: FewerImages, truth: Truth, protocol: HeadP
         images=2 * fewer.images,
         seed=data_seed(truth, rows, protocol.seed),
     )
-
-
-def _own_f1(outcome: Outcome, truth: Truth, average: Average) -> float:
-    if outcome.predictions is None:
-        return _NAN
-    return float(validation_f1(outcome, truth, average).mean())
 
 
 def data_seed(truth: Truth, rows: Int64, seed: int) -> int:

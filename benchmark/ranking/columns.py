@@ -124,7 +124,7 @@ class Column:
         """The value for one backbone; ``scores`` are None where it was not scored."""
         if self.value is not None:
             return self.blank if scores is None else self.value(scores)
-        copied = getattr(outcome, self.name)
+        copied = getattr(outcome, self.name, self.blank)
         if isinstance(copied, tuple):
             return "; ".join(copied)
         return copied.value if isinstance(copied, StrEnum) else self.blank if copied is None else copied

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from benchmark.ranking.search import (
     next_round,
     search_subsets,
 )
-from benchmark.records import Int64, Outcome, Status, Truth
+from benchmark.records import Int64, Outcome, Pruned, Scored, Truth
 from benchmark.statistics import PAIR_QUANTILE
 
 
@@ -37,7 +37,7 @@ class SearchReport:
         exhaustive_flops: the same for a search that drops nobody.
     """
 
-    finished: Mapping[str, Outcome]
+    finished: Mapping[str, Scored]
     unfinished: Mapping[str, Outcome]
     dropped: tuple[Dropped, ...]
     subset_sizes: tuple[int, ...]
@@ -53,12 +53,7 @@ class SearchReport:
         """One outcome per backbone that ran, by name; dropped ones are ``pruned``, with the reason."""
         reasons = {each.backbone: each for each in self.dropped}
         partial = [
-            replace(
-                outcome,
-                status=Status.PRUNED,
-                reason=reasons[name].reason,
-                images_embedded=reasons[name].images,
-            )
+            Pruned(**outcome.facts() | {"images_embedded": reasons[name].images}, reason=reasons[name].reason)
             if name in reasons
             else outcome
             for name, outcome in self.unfinished.items()
@@ -129,9 +124,9 @@ class _Halving:
     ) -> None:
         self._candidates = {each.backbone: each for each in candidates}
         self._truth, self._subsets, self._options = truth, subsets, options
-        self._latest: dict[str, Outcome | None] = dict.fromkeys(sorted(self._candidates, key=self._cost))
+        self._latest: dict[str, Scored | None] = dict.fromkeys(sorted(self._candidates, key=self._cost))
         self._images = dict.fromkeys(self._candidates, 0)
-        self._finished: dict[str, Outcome] = {}
+        self._finished: dict[str, Scored] = {}
         self._unfinished: dict[str, Outcome] = {}
         self._dropped: list[Dropped] = []
 
@@ -151,20 +146,20 @@ class _Halving:
                 self._finish(name, number, score)
             return
         rows = self._subsets[number]
-        scored = [self._run(name, rows, score) for name in list(self._latest)]
+        scored: list[Outcome | None] = [self._run(name, rows, score) for name in list(self._latest)]
         # Finished ones are judged on the subset too: their embeddings are there, and the others' heads saw
         # no more.
         scored += [score(name, rows) for name in self._finished]
-        kept = [outcome for outcome in scored if outcome is not None and outcome.status is Status.SCORED]
+        kept = [outcome for outcome in scored if isinstance(outcome, Scored)]
         self._drop(number, kept)
         for name in self._worth_finishing(number, kept):
             self._finish(name, number, score)
 
-    def _run(self, name: str, rows: Int64, score: Score) -> Outcome | None:
+    def _run(self, name: str, rows: Int64, score: Score) -> Scored | None:
         """One backbone on some rows; None when it cannot be scored and left the search."""
         outcome = score(name, rows)
         self._images[name] = len(rows)
-        if outcome.status is Status.SCORED:
+        if isinstance(outcome, Scored):
             self._latest[name] = outcome
             return outcome
         self._unfinished[name] = outcome
@@ -181,7 +176,7 @@ class _Halving:
             del self._latest[name]
             self._drop(number, ())
 
-    def _worth_finishing(self, number: int, scored: Sequence[Outcome]) -> Iterator[str]:
+    def _worth_finishing(self, number: int, scored: Sequence[Scored]) -> Iterator[str]:
         """Contenders that finish for less than the next subset costs for all larger ones, cheapest first."""
         if not scored:
             return
@@ -199,7 +194,7 @@ class _Halving:
             if own.flops * (len(self._truth.targets) - seen) < sum(larger) * (following - seen):
                 yield name
 
-    def _drop(self, number: int, scored: Sequence[Outcome]) -> None:
+    def _drop(self, number: int, scored: Sequence[Scored]) -> None:
         state = SearchState(
             candidates=self._candidates,
             scored=scored,
@@ -252,11 +247,11 @@ def audit_search(
     Raises:
         ArgumentError: nothing was scored.
     """
-    full = {each.backbone: each for each in exhaustive if each.status is Status.SCORED and each.predictions}
+    full = {each.backbone: each for each in exhaustive if isinstance(each, Scored)}
     if not full:
         raise ArgumentError("no scored backbone to replay a search on")
     options = options or SearchOptions()
-    rows = next(iter(full.values())).predictions.val_rows  # type: ignore[union-attr]
+    rows = next(iter(full.values())).predictions.val_rows
     subsets = search_subsets(truth, rows, options)
 
     def score_or_recall(name: str, subset: Int64) -> Outcome:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import CacheDamaged
-from benchmark.records import Engine, Outcome, Precision, Predictions, Status
+from benchmark.records import Engine, Precision, Predictions, Scored
 from benchmark.storage import (
     MOST_MODEL_BYTES,
     parse_json,
@@ -43,7 +43,7 @@ def outcome_path(folder: Path, backbone: str, digest: str) -> Path:
     return folder / f"{path_part(backbone)}-{digest[:16]}.outcome"
 
 
-def save_outcome(path: Path, outcome: Outcome) -> None:
+def save_outcome(path: Path, outcome: Scored) -> None:
     """Write an outcome, whole or not at all.
 
     Raises:
@@ -60,7 +60,7 @@ def _seal(content: bytes) -> bytes:
     return f"outcome {sha256_bytes(content)}\n".encode()
 
 
-def load_outcome(path: Path) -> Outcome:
+def load_outcome(path: Path) -> Scored:
     """Read an outcome and check that it is what was written.
 
     Raises:
@@ -92,23 +92,17 @@ def _damaged(path: Path, got: str) -> CacheDamaged:
     return CacheDamaged("not a stored outcome", where=path, got=got, next_step=next_step)
 
 
-def _arrays(outcome: Outcome) -> dict[str, Any]:
-    arrays: dict[str, Any] = {"val_history": outcome.val_history}
-    if outcome.predictions is not None:
-        arrays |= {name: getattr(outcome.predictions, name) for name in _ARRAYS}
-        if outcome.predictions.val_smaller is not None:
-            arrays["val_smaller"] = outcome.predictions.val_smaller
-    return arrays
+def _arrays(outcome: Scored) -> dict[str, Any]:
+    found = outcome.predictions
+    arrays = {"val_history": outcome.val_history} | {name: getattr(found, name) for name in _ARRAYS}
+    return arrays if found.val_smaller is None else arrays | {"val_smaller": found.val_smaller}
 
 
-def _fields(outcome: Outcome) -> dict[str, Any]:
-    omitted = {"predictions", "val_history"}
-    names = [item.name for item in dataclasses.fields(outcome) if item.name not in omitted]
-    fields = {name: _plain(getattr(outcome, name)) for name in names}
-    if outcome.predictions is not None:
-        fields["test_threshold"] = outcome.predictions.test_threshold
-        fields["train_sizes"] = outcome.predictions.train_sizes
-    return fields
+def _fields(outcome: Scored) -> dict[str, Any]:
+    names = {item.name for item in dataclasses.fields(outcome)} - {"predictions", "val_history"}
+    fields = {name: _plain(getattr(outcome, name)) for name in sorted(names)}
+    threshold, sizes = outcome.predictions.test_threshold, outcome.predictions.train_sizes
+    return fields | {"test_threshold": threshold, "train_sizes": sizes}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -140,28 +134,26 @@ def _check_arrays(found: Predictions) -> None:
         raise ValueError("arrays that do not fit together")
 
 
-def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Outcome:
-    threshold = fields.pop("test_threshold", None)
+def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Scored:
     sizes = fields.pop("train_sizes", None)
-    predictions = None
-    if threshold is not None:
-        predictions = Predictions(
-            **{name: arrays[name] for name in _ARRAYS},
-            test_threshold=float(threshold),
-            val_smaller=arrays.get("val_smaller"),
-            train_sizes=sizes and tuple(sizes),
-        )
-        _check_arrays(predictions)
+    predictions = Predictions(
+        **{name: arrays[name] for name in _ARRAYS},
+        test_threshold=float(fields.pop("test_threshold")),
+        val_smaller=arrays.get("val_smaller"),
+        train_sizes=sizes and tuple(sizes),
+    )
+    _check_arrays(predictions)
     measured = {
         name: math.nan
         for name in ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds")
         if fields[name] is None
     }
-    return Outcome(
+    # Earlier versions wrote these two; only what was scored is stored.
+    fields = {name: value for name, value in fields.items() if name not in {"status", "reason"}}
+    return Scored(
         **fields
         | measured
         | {
-            "status": Status(fields["status"]),
             "engine": fields["engine"] and Engine(fields["engine"]),
             "precision": fields["precision"] and Precision(fields["precision"]),
             "notes": tuple(fields["notes"]),

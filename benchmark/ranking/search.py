@@ -29,7 +29,7 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.records import DEFAULT_MARGIN, Average, Float64, Int64, Outcome, Task, Truth
+from benchmark.records import DEFAULT_MARGIN, Average, Float64, Int64, Scored, Task, Truth
 from benchmark.statistics import (
     FAMILY_LEVEL,
     METRICS,
@@ -195,9 +195,9 @@ class SearchState:
     """
 
     candidates: Mapping[str, Candidate]
-    scored: Sequence[Outcome]
-    running: Mapping[str, Outcome | None]
-    finished: Mapping[str, Outcome]
+    scored: Sequence[Scored]
+    running: Mapping[str, Scored | None]
+    finished: Mapping[str, Scored]
     images: int
     round: int
     rounds: int
@@ -228,17 +228,14 @@ class PairwiseComparison:
         return np.asarray(np.maximum(self.sample.score(nothing, nothing) - self.comparison.score, 0.0))
 
 
-def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOptions) -> PairwiseComparison:
+def evidence_of(outcomes: Sequence[Scored], truth: Truth, options: SearchOptions) -> PairwiseComparison:
     """Compare outcomes on the images that all of them were validated on.
 
     Raises:
-        ArgumentError: they were validated on different images, or one holds no predictions.
+        ArgumentError: they were validated on different images.
     """
     scored = sorted(outcomes, key=lambda outcome: outcome.backbone)
-    first = scored[0].predictions
-    if first is None:
-        raise ArgumentError("a scored backbone without predictions", where=scored[0].backbone)
-    rows = first.val_rows
+    rows = scored[0].predictions.val_rows
     groups = None if truth.groups is None else truth.groups[rows]
     average, metric = default_average(truth.task, options.average), METRICS[options.metric]
     sample = Sample.of(truth.targets[rows], average, groups, metric)
@@ -247,9 +244,9 @@ def evidence_of(outcomes: Sequence[Outcome], truth: Truth, options: SearchOption
     return PairwiseComparison(names=names, sample=sample, comparison=compare_pairs(sample, mistakes))
 
 
-def _mistakes(outcome: Outcome, rows: Int64, sample: Sample, task: Task) -> Mistakes:
+def _mistakes(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> Mistakes:
     found = outcome.predictions
-    if found is None or not np.array_equal(found.val_rows, rows):
+    if not np.array_equal(found.val_rows, rows):
         raise ArgumentError(
             "backbones of one round were validated on different images", where=outcome.backbone
         )
@@ -320,7 +317,7 @@ def _too_large(state: SearchState, gone: set[str], truth: Truth, options: Search
             kind=DropKind.SIZE,
             reason=reason,
             round=state.round,
-            images=0 if outcome is None or outcome.predictions is None else len(outcome.predictions.val_rows),
+            images=0 if outcome is None else len(outcome.predictions.val_rows),
         )
         for name, outcome in sorted(state.running.items())
         if name not in gone and _size_and_name(state.candidates[name]) > _size_and_name(safe)
@@ -362,7 +359,7 @@ def _smallest_safe(
     return None
 
 
-def _least_loss(outcome: Outcome, images: int, z: float, data: tuple[Truth, SearchOptions]) -> float:
+def _least_loss(outcome: Scored, images: int, z: float, data: tuple[Truth, SearchOptions]) -> float:
     """What a running backbone will at least lose to one without mistakes when it has seen all images."""
     evidence = evidence_of([outcome], *data)
     loss, variance = float(evidence.losses[0]), float(evidence.comparison.covariance[0, 0])

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.records import Bool, Float64, Int64, Outcome, Predictions, Task, Truth
+from benchmark.records import Bool, Float64, Int64, Scored, Task, Truth
 from benchmark.statistics import scored_class_names
 
 # 99 % of chi-square with one degree of freedom halved at zero, since a share is not negative.
@@ -143,7 +143,7 @@ class _Questions:
         return self.answers[int(self.kinds[question])][answer]
 
 
-def judge_labels(judges: Sequence[Outcome], winner: Outcome, truth: Truth) -> Suspicion:
+def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Truth) -> Suspicion:
     """Find labels that look wrong, and the hardest images.
 
     Args:
@@ -200,8 +200,8 @@ def judge_labels(judges: Sequence[Outcome], winner: Outcome, truth: Truth) -> Su
     )
 
 
-def _questions(outcome: Outcome, truth: Truth) -> _Questions:
-    rows = _predictions(outcome).val_rows
+def _questions(outcome: Scored, truth: Truth) -> _Questions:
+    rows = outcome.predictions.val_rows
     targets = truth.targets[rows] > 0.5
     units = rows if truth.groups is None else truth.groups[rows]
     classes = targets.shape[1]
@@ -223,15 +223,9 @@ def _questions(outcome: Outcome, truth: Truth) -> _Questions:
     )
 
 
-def _predictions(outcome: Outcome) -> Predictions:
-    if outcome.predictions is None:
-        raise ArgumentError("no predictions to judge labels with", where=outcome.backbone)
-    return outcome.predictions
-
-
-def _answers(outcome: Outcome, truth: Truth) -> Float64:
+def _answers(outcome: Scored, truth: Truth) -> Float64:
     """Probability of each answer, mean over repeats, float64 (Q, O)."""
-    mean = _predictions(outcome).val.mean(0, dtype=np.float64)
+    mean = outcome.predictions.val.mean(0, dtype=np.float64)
     if truth.task is Task.MULTICLASS:
         return np.asarray(mean)
     return np.stack([1 - mean.ravel(), mean.ravel()], -1)

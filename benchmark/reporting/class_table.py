@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.records import Outcome, Predictions, Status, Truth
+from benchmark.records import Outcome, Predictions, Scored, Truth
 from benchmark.statistics import decide, per_class_f1, scored_class_names
 
 CLASS_SCORE_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
@@ -22,7 +22,7 @@ def class_scores(outcomes: Sequence[Outcome], truth: Truth) -> tuple[dict[str, A
     names = scored_class_names(truth)
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
-        if outcome.status is not Status.SCORED or outcome.predictions is None:
+        if not isinstance(outcome, Scored):
             continue  # what was pruned was scored on fewer images
         val, test, images = _scores(outcome.predictions, truth)
         rows += [

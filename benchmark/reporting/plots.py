@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.records import Leaderboard, Outcome
+from benchmark.records import Leaderboard, Outcome, Scored
 from benchmark.reporting.formats import megabytes, missing, number
 from benchmark.reporting.label_places import place_labels
 from benchmark.statistics import METRICS, Interval, LearningCurve
@@ -76,7 +76,9 @@ def plot_makers(
     if not rows:
         return ()
     names = ranked_names(rows)
-    curves = {one.backbone: one.val_history for one in outcomes if len(one.val_history)}
+    curves = {
+        one.backbone: one.val_history for one in outcomes if isinstance(one, Scored) and len(one.val_history)
+    }
     curves = {name: curves[name] for name in names if name in curves}
     ranked = list(curves)
     makers: list[Callable[[], Plot]] = [

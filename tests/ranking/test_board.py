@@ -16,7 +16,7 @@ from benchmark.ranking.board import (
     data_seed,
     validation_f1,
 )
-from benchmark.records import Average, Leaderboard, Outcome, Predictions, Status, Task, Truth
+from benchmark.records import Average, Failed, Leaderboard, Predictions, Pruned, Scored, Task, Truth
 
 ROWS = np.arange
 
@@ -26,15 +26,14 @@ def truth_of(positives: int, negatives: int, groups: np.ndarray | None = None) -
     return Truth(targets=targets, classes=("crack", "sound"), task=Task.BINARY, positive=0, groups=groups)
 
 
-def outcome(name: str, decided: np.ndarray, *, params: int = 1000, test: np.ndarray | None = None) -> Outcome:
+def outcome(name: str, decided: np.ndarray, *, params: int = 1000, test: np.ndarray | None = None) -> Scored:
     """A scored backbone: decisions bool (R, V, C) on the first V images, ``test`` on those after them."""
     repeats, images, classes = decided.shape
     later = np.zeros((0, classes), bool) if test is None else test
-    return Outcome(
+    return Scored(
         backbone=name,
         family="family",
         source="keras",
-        status=Status.SCORED,
         params=params,
         weights="imagenet",
         predictions=Predictions(
@@ -192,12 +191,8 @@ def test_a_single_backbone_is_ranked_and_compared_with_nothing() -> None:
 
 def test_backbones_that_were_not_scored_come_last_with_their_reason() -> None:
     truth = truth_of(100, 100)
-    failed = Outcome(
-        backbone="Aaa", family="f", source="keras", status=Status.FAILED, reason="no weights", params=5
-    )
-    pruned = dataclasses.replace(
-        outcome("Abc", guesses(truth, 0.1, 9)), status=Status.PRUNED, reason="behind", images_embedded=64
-    )
+    failed = Failed(backbone="Aaa", family="f", source="keras", reason="no weights", params=5)
+    pruned = Pruned(**outcome("Abc", guesses(truth, 0.1, 9)).facts(), reason="behind")
     board = build_leaderboard([pruned, failed, outcome("Z", guesses(truth, 0.1, 0))], truth)
     assert [row["backbone"] for row in board.rows] == ["Z", "Aaa", "Abc"]
     assert [row["rank"] for row in board.rows] == [1, None, None]
@@ -207,7 +202,7 @@ def test_backbones_that_were_not_scored_come_last_with_their_reason() -> None:
 
 
 def test_nothing_scored_is_said() -> None:
-    failed = Outcome(backbone="A", family="f", source="keras", status=Status.FAILED, reason="boom")
+    failed = Failed(backbone="A", family="f", source="keras", reason="boom")
     board = build_leaderboard([failed], truth_of(10, 10))
     assert board.winner is None
     assert math.isnan(board.loss_bound)
@@ -423,7 +418,6 @@ def test_boards_that_cannot_be_compared_are_refused() -> None:
 def test_the_model_you_will_get_has_an_interval_of_its_own() -> None:
     truth = truth_of(100, 100)
     known = outcome("Known", guesses(truth, 0.1, 0))
-    assert known.predictions is not None
     smaller = np.where(guesses(truth, 0.15, 1), 0.9, 0.1).astype(np.float32)
     predictions = dataclasses.replace(
         known.predictions, val_smaller=smaller, train_sizes=(128.0, 160.0, 200.0)

@@ -22,7 +22,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from benchmark.ranking import BoardOptions, build_leaderboard
-from benchmark.records import Outcome, Predictions, Status, Task, Truth
+from benchmark.records import Predictions, Scored, Task, Truth
 from benchmark.reporting import Extras, plot_makers, read_board, write_board, write_page
 
 def outcome(name, wrong):
@@ -31,7 +31,7 @@ def outcome(name, wrong):
         val_rows=np.arange(200), val=val[None, :200], val_thresholds=np.full((1, 200), 0.5),
         test_rows=np.arange(200, 300), test=val[200:], test_threshold=0.5,
     )
-    return Outcome(backbone=name, family="f", source="keras", status=Status.SCORED, predictions=predictions)
+    return Scored(backbone=name, family="f", source="keras", predictions=predictions)
 
 rows = np.arange(300)
 truth = Truth(targets=np.float32(rows % 2)[:, None], classes=("no", "yes"), task=Task.BINARY, positive=1)

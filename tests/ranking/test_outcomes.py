@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import math
 from pathlib import Path
 
@@ -12,10 +15,10 @@ from hypothesis import strategies as st
 
 from benchmark.errors import CacheDamaged
 from benchmark.ranking import load_outcome, outcome_path, save_outcome
-from benchmark.records import Engine, Outcome, Precision, Predictions, Status
+from benchmark.records import Engine, Precision, Predictions, Scored
 
 
-def an_outcome() -> Outcome:
+def an_outcome() -> Scored:
     random = np.random.default_rng(0)
     predictions = Predictions(
         val_rows=np.arange(7),
@@ -27,11 +30,10 @@ def an_outcome() -> Outcome:
         val_smaller=random.random((3, 7, 2), np.float32),
         train_sizes=(4.5, 5.5, 7.0),
     )
-    return Outcome(
+    return Scored(
         backbone="ResNet50@random",
         family="resnet",
         source="keras",
-        status=Status.SCORED,
         engine=Engine.OPENVINO,
         precision=Precision.BFLOAT16,
         predictions=predictions,
@@ -47,26 +49,31 @@ def test_an_outcome_comes_back_as_it_was(tmp_path: Path) -> None:
     assert path.parent == tmp_path, "a name cannot lead elsewhere"
     save_outcome(path, outcome)
     again = load_outcome(path)
-    assert again.predictions is not None
-    assert outcome.predictions is not None
     for name in ("val_rows", "val", "val_thresholds", "test_rows", "test", "val_smaller", "train_sizes"):
         np.testing.assert_array_equal(getattr(again.predictions, name), getattr(outcome.predictions, name))
     assert again.predictions.test_threshold == 0.25
-    assert (again.engine, again.precision, again.status) == (
-        Engine.OPENVINO,
-        Precision.BFLOAT16,
-        Status.SCORED,
-    )
+    assert (again.engine, again.precision) == (Engine.OPENVINO, Precision.BFLOAT16)
     assert math.isnan(again.latency_ms)
     assert math.isnan(again.baselines["logme"])
     assert again.chosen == outcome.chosen
     assert again.notes == ("a note",)
 
 
-def test_a_failure_needs_no_predictions(tmp_path: Path) -> None:
-    failed = Outcome(backbone="X", family="x", source="keras", status=Status.FAILED, reason="no")
-    save_outcome(tmp_path / "x", failed)
-    assert load_outcome(tmp_path / "x").predictions is None
+def test_an_outcome_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """It also said that it was scored, and had the empty reason of one that was."""
+    path = tmp_path / "x"
+    save_outcome(path, an_outcome())
+    with np.load(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as stored:
+        arrays = dict(stored)
+    arrays["fields"] = np.array(
+        json.dumps({**json.loads(str(arrays["fields"])), "status": "scored", "reason": ""})
+    )
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    path.write_bytes(
+        f"outcome {hashlib.sha256(buffer.getvalue()).hexdigest()}\n".encode() + buffer.getvalue()
+    )
+    assert load_outcome(path).chosen == an_outcome().chosen
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmark.records import Leaderboard, Outcome, Predictions, Status, Task, Truth
+from benchmark.records import Leaderboard, Outcome, Predictions, Scored, Task, Truth
 from benchmark.statistics import Interval, LearningCurve
 
 IMAGES, VALIDATED, CLASSES = 60, 40, ("sound", "cracked")
@@ -69,13 +69,12 @@ def failed_row(name: str) -> dict[str, object]:
     )
 
 
-def outcome(position: int, name: str) -> Outcome:
+def outcome(position: int, name: str) -> Scored:
     random = np.random.default_rng(position)
-    return Outcome(
+    return Scored(
         backbone=name,
         family="mobilenet",
         source="keras",
-        status=Status.SCORED,
         predictions=Predictions(
             val_rows=np.arange(VALIDATED),
             val=random.random((3, VALIDATED, 1), np.float32),

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.ranking import judge_labels
-from benchmark.records import Float64, Int64, Outcome, Predictions, Status, Task, Truth
+from benchmark.records import Float64, Int64, Outcome, Predictions, Scored, Task, Truth
 
 NAMES = ("ant", "bee", "cow", "dog")
 Drawn = tuple[list[Outcome], Truth, Int64]
 
 
-def outcome(name: str, val: Float64, first_row: int = 0) -> Outcome:
+def outcome(name: str, val: Float64, first_row: int = 0) -> Scored:
     """A scored backbone with probabilities (R, V, C) of images from ``first_row`` on."""
     predictions = Predictions(
         val_rows=np.arange(first_row, first_row + val.shape[1]),
@@ -23,7 +23,7 @@ def outcome(name: str, val: Float64, first_row: int = 0) -> Outcome:
         test=np.zeros((0, val.shape[2]), np.float32),
         test_threshold=0.5,
     )
-    return Outcome(backbone=name, family="f", source="keras", status=Status.SCORED, predictions=predictions)
+    return Scored(backbone=name, family="f", source="keras", predictions=predictions)
 
 
 def draw(task: Task, seed: int, flips: float, images: int = 600, sharpness: float = 6.0) -> Drawn:

@@ -8,7 +8,7 @@ from simulation import World, watch_winners
 
 from benchmark.errors import ArgumentError
 from benchmark.ranking import BoardOptions, build_leaderboard
-from benchmark.records import Outcome, Predictions, Status, Task, Truth
+from benchmark.records import Predictions, Scored, Task, Truth
 from benchmark.statistics import compare, f1_interval
 
 
@@ -29,11 +29,10 @@ def test_it_is_what_the_board_runs() -> None:
         targets=TARGETS[:, None].astype(np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1
     )
     outcomes = [
-        Outcome(
+        Scored(
             backbone=name,
             family="f",
             source="s",
-            status=Status.SCORED,
             params=int(SIZES[name]) // 4,
             predictions=Predictions(
                 val_rows=np.arange(300),

@@ -51,16 +51,7 @@ from benchmark.pipeline.places import _owner
 from benchmark.pipeline.remarks import _read as read_remarks
 from benchmark.pipeline.stored import portable_options, stored_request
 from benchmark.ranking import load_outcome, save_outcome
-from benchmark.records import (
-    Leaderboard,
-    Manifest,
-    Outcome,
-    Predictions,
-    PreprocessingMode,
-    Resize,
-    Status,
-    Task,
-)
+from benchmark.records import Leaderboard, Manifest, Predictions, PreprocessingMode, Resize, Scored, Task
 from benchmark.reporting import (
     BackboneRecord,
     DataRecord,
@@ -145,14 +136,12 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 # Good samples ---------------------------------------------------------------------------------------
 
 
-def an_outcome() -> Outcome:
+def an_outcome() -> Scored:
     generator = np.random.default_rng(0)
-    return Outcome(
+    return Scored(
         backbone="MobileNet_0.25",
         family="mobilenet",
         source="keras",
-        status=Status.SCORED,
-        reason="",
         params=10,
         embedding_dim=4,
         input_size=32,
