@@ -389,8 +389,15 @@ class _HeadOptions(_DecisionOptions):
 class _BoardOptions(Options):
     heading = "board"
 
+    rank_by: Text = _option(
+        "metric that decides order, ties and picks, for example recall or balanced_accuracy",
+        "f1",
+        metavar="NAME",
+    )
     max_loss: Share = _option(
-        "F1 that the winner may give away for being smaller", DEFAULT_MARGIN, metavar="F1"
+        "F1 (or what else decides) that the winner may give away for being smaller",
+        DEFAULT_MARGIN,
+        metavar="F1",
     )
     max_latency_ms: Positive | None = _option(
         "skip backbones slower than this on one image", None, metavar="MS"

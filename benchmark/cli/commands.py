@@ -257,6 +257,8 @@ def rank_command(options: RankOptions, output: OutputOptions) -> int:
 
 def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
     """What to do with a board: the pick and why, the page to open, the next command."""
+    from benchmark.statistics import METRICS
+
     board = ranked.board
     page = f"Open {ranked.folder / 'leaderboard.html'}"
     if board.winner is None:
@@ -264,9 +266,10 @@ def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
         yield f"Next: {shlex.join(['backbones', 'audit', str(options.data), *_places(options)])}"
         return
     first = next(row for row in board.rows if row["backbone"] == board.winner)
+    size, score, title = first["size_bytes"], first[f"val_{board.metric}"], METRICS[board.metric].title
     yield (
-        f"Pick: {board.winner} ({first['size_bytes'] / 1e6:.1f} MB, val F1 {first['val_f1']:.3f}), which may "
-        f"give away up to {board.loss_bound:.3f} F1 to the best. {page}"
+        f"Pick: {board.winner} ({size / 1e6:.1f} MB, val {title} {score:.3f}), which may give away up to "
+        f"{board.loss_bound:.3f} {title} to the best. {page}"
     )
     words = ["backbones", "finetune", str(options.data), "--winner", board.winner, *_places(options)]
     yield f"Next: {shlex.join(words)}"

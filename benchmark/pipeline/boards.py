@@ -71,9 +71,10 @@ def board_options(request: RankRequest, ungrouped: Sequence[Outcome] = ()) -> Bo
     """How the board of a request is computed.
 
     Raises:
-        ArgumentError: the tolerated loss is not between 0 and 1.
+        ArgumentError: there is no such metric.
     """
     return BoardOptions(
+        metric=request.options.rank_by,
         average=request.protocol.average,
         max_loss=request.options.max_loss,
         seed=request.protocol.seed,

@@ -147,7 +147,12 @@ def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
 
 def _options(request: RankRequest) -> SearchOptions:
     protocol = request.protocol
-    return SearchOptions(average=protocol.average, seed=protocol.seed, margin=request.options.max_loss)
+    return SearchOptions(
+        metric=request.options.rank_by,
+        average=protocol.average,
+        seed=protocol.seed,
+        margin=request.options.max_loss,
+    )
 
 
 def _candidate(plan: Plan, truth: Truth) -> Candidate:

@@ -69,7 +69,9 @@ class BoardOptions:
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
-            raise ArgumentError("not a metric", where="metric", expected=", ".join(METRICS), got=self.metric)
+            raise ArgumentError(
+                "not a metric", where="`rank_by`", expected=", ".join(METRICS), got=self.metric
+            )
         if not 0 <= self.max_loss <= 1:
             raise ArgumentError(
                 "the loss is out of range",
