@@ -82,7 +82,7 @@ class Column:
         surfaces: where people see it; programs always do.
         title: its heading for people.
         unit: of the values in files.
-        priority: in a narrow terminal 1 goes first, then 2 and so on; 0 never goes.
+        priority: in a narrow terminal 1 goes first, then 2 and so on; 0 never goes, nor does what ranks.
         more_is_better: a click on its heading sorts from the top.
         optional: it stands on boards that have a value for it.
         value: the cell of a scored backbone, left empty for others; None copies the field of this name from
@@ -176,7 +176,7 @@ def _val(metric: Metric, shown: Surface = _NONE, compared: Surface = _NONE) -> t
     meaning = f"{metric.title} on images that trained no head, mean over repeats: {metric.meaning}"
     low, high = (f"{which} end of the 95 % interval of {name}" for which in ("lower", "upper"))
     return (
-        Column(name, "interval", meaning, shown | compared, title, more_is_better=True, value=value(0)),
+        Column(name, "interval", meaning, shown | compared, title, "", 15, True, value=value(0)),
         Column(f"{name}_low", "score", low, compared, value=value(1)),
         Column(f"{name}_high", "score", high, compared, value=value(2)),
     )
@@ -285,7 +285,7 @@ COLUMNS = (
     Column("notes", "text", "remarks: fallbacks, retries"),
     *(each for name, metric in METRICS.items() if name != "f1" for each in _val(metric)),
     *(
-        _test(name, f"{metric.meaning}, on the test part", title=f"test {metric.title}")
+        _test(name, f"{metric.meaning}, on the test part", title=f"test {metric.title}", priority=14)
         for name, metric in METRICS.items()
         if name not in {"f1", "precision", "recall"}
     ),

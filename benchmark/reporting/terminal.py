@@ -67,7 +67,7 @@ def _ranked(board: Leaderboard, rows: Sequence[Mapping[str, Any]], width: int) -
         column: [_short(display(row, column)) for row in rows]
         for column in shown_columns(board, rows, Surface.TERMINAL)
     }
-    columns = fitting_columns(cells, width)
+    columns = fitting_columns(cells, width, ranked_by=f"val_{board.metric}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.heading, no_wrap=True, justify="right" if column.is_number else "left")
@@ -87,16 +87,18 @@ def _short(cell: str) -> str:
     return f"{cell[:keep]}…{cell[-keep:]}"
 
 
-def fitting_columns(cells: Mapping[Column, Sequence[str]], width: int) -> list[Column]:
-    """Which columns fit, least important ones dropped first; those of priority 0 always stay.
+def fitting_columns(cells: Mapping[Column, Sequence[str]], width: int, *, ranked_by: str) -> list[Column]:
+    """Which columns fit, least important ones dropped first.
 
     Args:
         cells: column -> its cells as shown.
         width: of the terminal, in characters.
+        ranked_by: name of a column that always stays, as those of priority 0 do.
     """
     columns = list(cells)
     widths = {each: _BETWEEN + max(len(each.heading), *map(len, cells[each])) for each in columns}
-    for column in sorted(filter(lambda each: each.priority, columns), key=lambda each: each.priority):
+    droppable = [each for each in columns if each.priority and each.name != ranked_by]
+    for column in sorted(droppable, key=lambda each: each.priority):
         if sum(widths[each] for each in columns) <= width:
             break
         columns.remove(column)

@@ -32,11 +32,15 @@ def test_nothing_is_cut_or_wrapped_at_any_width(results: Results, width: int) ->
 
 
 def test_what_ranks_the_board_is_always_shown(results: Results) -> None:
-    values = {"val_recall": 0.9, "val_recall_low": 0.8, "val_recall_high": 0.95, "test_recall": 0.85}
+    name = "val_balanced_accuracy"
+    values = {name: 0.9, f"{name}_low": 0.8, f"{name}_high": 0.95, "test_balanced_accuracy": 0.85}
     rows = tuple(dict(row) | values for row in results[0].rows)
-    by_recall = dataclasses.replace(results[0], rows=rows, metric="recall")
-    assert "val recall [95 %]" in printed(by_recall, 80)
-    assert "val recall" not in printed(results[0], 200)
+    by_recalls = dataclasses.replace(results[0], rows=rows, metric="balanced_accuracy")
+    narrow = printed(by_recalls, 80)
+    assert "val balanced accuracy [95 %]" in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
+    assert "balanced accuracy" not in printed(results[0], 200)
 
 
 def test_wide_terminals_show_more(results: Results) -> None:
