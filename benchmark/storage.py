@@ -320,6 +320,11 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that is being written, or was when its process ended; no reader looks at it."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def dead_temporaries(root: Path) -> Iterator[Path]:
     """Temporary files and folders under a folder whose process is gone; links are not followed.
 

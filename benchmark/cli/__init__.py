@@ -10,11 +10,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from benchmark.cells import printable
 from benchmark.cli.printing import say
 from benchmark.cli.signals import Terminated, arriving_signals
 from benchmark.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from benchmark.options import Options
 
 __all__ = ["entry", "main"]
 
@@ -85,15 +89,30 @@ def _run(words: list[str]) -> int:
     from benchmark.cli.parser import parse
 
     command, options, output = parse(words)
-    data = getattr(options, "data", None)
-    if data is not None:
-        from benchmark.data import dataset_name
-
-        dataset_name(data)  # a typing error is told before anything large is loaded
+    _check_spelling(options)
     room = importlib.import_module(f"benchmark.cli.{_ROOMS.get(command, 'commands')}")
     status: int = getattr(room, f"{command}_command")(options, output)
     sys.stdout.flush()
     return status
+
+
+def _check_spelling(options: Options) -> None:
+    """Tell of mistyped data, backbones and weights before anything large is loaded."""
+    data = getattr(options, "data", None)
+    if data is not None:
+        from benchmark.data import dataset_name
+
+        dataset_name(data)
+    winner = getattr(options, "winner", None)
+    backbones = getattr(options, "backbones", None) or (None if winner == "auto" else winner)
+    weights = getattr(options, "weights", None)
+    if backbones or weights:
+        from benchmark.backbones import parse_weights, select
+
+        if backbones:
+            select(backbones)
+        if weights:
+            parse_weights(weights)
 
 
 def _explain(error: BenchmarkError, status: int, words: Sequence[str]) -> int:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Set
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from benchmark.data import KnownLabels
 from benchmark.deployment.targets import ENTRY_POINTS, target_names
 from benchmark.errors import ManifestError
-from benchmark.finetuning import SEEN_FILES
+from benchmark.finetuning import FOR_PEOPLE, MANIFEST_FILE, RUN_FILE, SEEN_FILES, SPLIT_FILE, load_manifest
 from benchmark.records import Average, Manifest, Resize, Task
-from benchmark.storage import is_sha256, parse_record, read_small, sha256_file
+from benchmark.storage import is_sha256, is_temporary, parse_record, read_small, sha256_file
 
 DESCRIPTION = "deployment.json"
 SCHEMA = 1
 MODEL, KERAS = "model.keras", "keras"
 LABELS = "labels.txt"
+EXPORT = "export"
 # What an export writes beside the files of its model; no runtime opens these.
 _BESIDE = {DESCRIPTION, "example.py", "parity.json"}
+# TensorBoard's, below a model folder.
+_EVENTS = "tensorboard/"
+# File managers leave these in the folders that they show.
+_OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,40 +213,70 @@ def _stays_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
-def check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Compare the files of a model with their recorded SHA-256.
+def check_files(folder: Path, needed: Mapping[str, str]) -> None:
+    """Compare the files of a model or an export with their recorded SHA-256; nothing else may lie there.
 
-    In the folder of an export, where a runtime may open more than the model file, nothing else may lie, and
-    nothing may be a link. This finds damage and mix-ups; it is no proof of origin, since whoever can write
-    the model can write the record as well.
+    Every file that a runtime or a command opens is listed, in ``deployment.json`` or ``manifest.json``. One
+    that is not could be opened as a part of the model: it is refused, and so is every link. What only people
+    read may stay. This finds damage and mix-ups; it is no proof of origin, since whoever can write the model
+    can write the record as well.
+
+    Args:
+        folder: of the model or the export.
+        needed: file name -> SHA-256 of those that must be there; others that are listed may be left behind
+            when a model is copied.
 
     Raises:
         ManifestError: a file is missing, has other content, or is not listed.
     """
-    for name, expected in files.items():
+    is_export = (folder / DESCRIPTION).is_file()
+    listed = needed if is_export else {**load_manifest(folder, verify=False).files, **needed}
+    for name, expected in listed.items():
         path = folder / name
         if not _stays_inside(name):
             raise ManifestError("names a file outside its folder", where=folder, got=name)
+        if name not in needed and not os.path.lexists(path):
+            continue
         try:
             got = sha256_file(path, follow_links=False)
         except OSError as error:
             raise _not_the_file(path, expected, error.strerror or type(error).__name__) from error
         if got != expected:
             raise _not_the_file(path, expected, got)
-    if (folder / DESCRIPTION).is_file():
-        _check_nothing_else(folder, {*files, *_BESIDE})
+    for path in _all_files(folder, is_export=is_export):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (name in listed or _is_for_people(name, is_export=is_export)):
+            raise _does_not_belong(path, DESCRIPTION if is_export else MANIFEST_FILE)
 
 
-def _check_nothing_else(folder: Path, known: Set[str]) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or (not path.is_dir() and path.relative_to(folder).as_posix() not in known):
-            raise ManifestError(
-                "lies beside a model and does not belong to it",
-                where=path,
-                expected=f"nothing but the files that {DESCRIPTION} lists",
-                got="a link" if path.is_symlink() else "a file that it does not list",
-                next_step="Move it elsewhere: a runtime could open it as a part of the model.",
-            )
+def _all_files(folder: Path, *, is_export: bool) -> Iterator[Path]:
+    """Files, pipes and links at any depth; exports inside a model folder have lists of their own."""
+    for above, folders, files in os.walk(folder, followlinks=False):
+        yield from (Path(above, name) for name in sorted(files))
+        yield from (path for path in sorted(Path(above, name) for name in folders) if path.is_symlink())
+        if not is_export and Path(above) == folder and EXPORT in folders:
+            folders.remove(EXPORT)
+
+
+def _is_for_people(name: str, *, is_export: bool) -> bool:
+    """Whether a file that is not listed may lie there all the same: no runtime opens it."""
+    if name in _OF_THE_SYSTEM:
+        return True
+    if is_export:
+        return name in _BESIDE
+    # Manifests of earlier versions do not list split.csv and run.json, which are checked as they are read.
+    known = {MANIFEST_FILE, SPLIT_FILE, RUN_FILE, *FOR_PEOPLE}
+    return name in known or name.startswith(_EVENTS) or is_temporary(name)
+
+
+def _does_not_belong(path: Path, record: str) -> ManifestError:
+    return ManifestError(
+        "lies beside a model and does not belong to it",
+        where=path,
+        expected=f"nothing but the files that {record} lists",
+        got="a link" if path.is_symlink() else "a file that it does not list",
+        next_step="Move it elsewhere: a runtime could open it as a part of the model.",
+    )
 
 
 def _not_the_file(path: Path, expected: str, got: str) -> ManifestError:

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.description import DESCRIPTION, LABELS, MODEL, describe
+from benchmark.deployment.description import DESCRIPTION, EXPORT, LABELS, MODEL, check_files, describe
 from benchmark.deployment.examples import EXAMPLE, example_script
-from benchmark.deployment.opening import EXPORT
 from benchmark.deployment.parity import Parity, compare, verdict
 from benchmark.deployment.samples import Listed, read_split, some_photos, stratified, targets_of, write_images
 from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
@@ -195,7 +194,8 @@ def export_model(
         raise no_target()
     require_packages(wanted)
     options = options or ExportOptions()
-    manifest = load_manifest(model_dir)
+    manifest = load_manifest(model_dir, verify=False)
+    check_files(model_dir, manifest.files)
     if observer:
         observer.started(_TASK, 2 * len(wanted))  # each is converted, then compared
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmark.deployment.description import (
     DESCRIPTION,
+    EXPORT,
     KERAS,
     LABELS,
     MODEL,
@@ -19,20 +20,19 @@ from benchmark.deployment.description import (
 )
 from benchmark.deployment.predictor import Predictor, load
 from benchmark.errors import ManifestError
-from benchmark.finetuning import SEEN_FILES, read_trained_on
+from benchmark.finetuning import MANIFEST_FILE, SEEN_FILES, read_trained_on
 from benchmark.storage import sha256_file
 
-EXPORT = "export"
-MANIFEST = "manifest.json"
 _LEGACY = (".h5", ".hdf5", ".pb", ".pkl", ".joblib", ".pt", ".pth")
 
 
 def open_model(path: Path, *, threads: int = 0) -> Predictor:
     """Open a fine-tuned model or one of its exports.
 
-    Every file is compared with its recorded SHA-256 first. A SavedModel without its ``deployment.json`` is
-    refused: calling a foreign one can write files. ``.keras`` files load in safe mode, legacy ``.h5`` never.
-    An export that stands beside another ``model.keras`` than it was made from is refused, too.
+    Every file is compared with its recorded SHA-256 first, and nothing that is not listed may lie beside it
+    (``check_files``). A SavedModel without its ``deployment.json`` is refused: calling a foreign one can
+    write files. ``.keras`` files load in safe mode, legacy ``.h5`` never. An export that stands beside
+    another ``model.keras`` than it was made from is refused, too.
 
     Args:
         path: a model folder (``manifest.json``, ``model.keras``), an export folder (``deployment.json``), or
@@ -58,7 +58,7 @@ def find_model(path: Path) -> tuple[Path, Deployment]:
     """
     folder = _folder_of(path)
     description = description_of(folder)
-    if path.is_file() and path.name not in {DESCRIPTION, MANIFEST, LABELS, *description.files}:
+    if path.is_file() and path.name not in {DESCRIPTION, MANIFEST_FILE, LABELS, *description.files}:
         raise ManifestError(
             "is no file of the model in its folder",
             where=path,
@@ -105,7 +105,7 @@ def description_of(folder: Path) -> Deployment:
     # The manifest vouches for every file it names, but these are the ones that are opened.
     manifest = load_manifest(folder, verify=False)
     if MODEL not in manifest.files:
-        raise ManifestError("does not name the model file", where=folder / MANIFEST, expected=MODEL)
+        raise ManifestError("does not name the model file", where=folder / MANIFEST_FILE, expected=MODEL)
     plain = describe(manifest, KERAS, model=MODEL, batch=0)
     opened = (MODEL, *SEEN_FILES)
     return replace(plain, files={name: manifest.files[name] for name in opened if name in manifest.files})
@@ -116,7 +116,7 @@ def _folder_of(path: Path) -> Path:
         raise ManifestError(
             "no such file or folder",
             where=path,
-            expected=f"a folder with {MANIFEST} or {DESCRIPTION}, or its model file",
+            expected=f"a folder with {MANIFEST_FILE} or {DESCRIPTION}, or its model file",
             next_step=_alternatives(path),
         )
     folder = path if path.is_dir() else path.parent
@@ -127,11 +127,11 @@ def _folder_of(path: Path) -> Path:
             expected="a model folder with manifest.json, or an export folder with deployment.json",
             next_step="Save it as .keras where it came from.",
         )
-    if not any((folder / name).is_file() for name in (DESCRIPTION, MANIFEST)):
+    if not any((folder / name).is_file() for name in (DESCRIPTION, MANIFEST_FILE)):
         raise ManifestError(
             "is no model folder",
             where=path,
-            expected=f"a folder with {MANIFEST} or {DESCRIPTION}",
+            expected=f"a folder with {MANIFEST_FILE} or {DESCRIPTION}",
             got=_what_is_there(folder),
             next_step=_alternatives(path)
             or "Give the folder that 'backbones finetune' or 'backbones export' wrote.",
@@ -153,7 +153,7 @@ def _alternatives(path: Path) -> str:
 
 def _models_in(folder: Path) -> Iterator[Path]:
     """The model of a model folder, and the exports in it or in its folder of exports."""
-    if (folder / MANIFEST).is_file():
+    if (folder / MANIFEST_FILE).is_file():
         yield folder / MODEL
     for exports in (folder, folder / EXPORT):
         yield from sorted(path.parent for path in exports.glob(f"[!.]*/{DESCRIPTION}"))

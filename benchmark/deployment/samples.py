@@ -14,10 +14,10 @@ import numpy as np
 from benchmark.data import decode, read_regular, resize_pixels
 from benchmark.drawing import fair_order
 from benchmark.errors import DataError, ExportError, ManifestError
+from benchmark.finetuning import SPLIT_FILE
 from benchmark.records import Float32, Manifest, Task, UInt8
 from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes
 
-SPLIT = "split.csv"
 _LABEL_SEPARATOR = ";"
 
 
@@ -44,7 +44,7 @@ def read_split(model_dir: Path) -> tuple[Listed, ...]:
     Raises:
         ManifestError: it is missing or has other columns.
     """
-    path = model_dir / SPLIT
+    path = model_dir / SPLIT_FILE
     try:
         # Names that are not UTF-8 were written with surrogate escapes.
         text = read_small(path, most_bytes=MOST_LIST_BYTES).decode("utf-8", "surrogateescape")

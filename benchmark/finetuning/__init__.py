@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.finetuning.comparing import BoardScore
-from benchmark.finetuning.manifest import load_manifest
+from benchmark.finetuning.manifest import FOR_PEOPLE, MANIFEST_FILE, load_manifest
 from benchmark.finetuning.recipe import (
     DEFAULT_RECIPE,
     Recipe,
@@ -13,13 +13,18 @@ from benchmark.finetuning.recipe import (
     recipe_text,
 )
 from benchmark.finetuning.request import FineTuned, FinetuneRequest, model_folder
-from benchmark.finetuning.tables import read_probabilities
+from benchmark.finetuning.tables import SPLIT_FILE, read_probabilities
 from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn, read_trained_on
+from benchmark.finetuning.workbench import RUN_FILE
 from benchmark.records import ImageSet, Observer
 
 __all__ = [
     "DEFAULT_RECIPE",
+    "FOR_PEOPLE",
+    "MANIFEST_FILE",
+    "RUN_FILE",
     "SEEN_FILES",
+    "SPLIT_FILE",
     "BoardScore",
     "FineTuned",
     "FinetuneRequest",

@@ -13,6 +13,23 @@ from benchmark.storage import is_sha256, parse_json, parse_record, read_small, s
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.keras"
 LABELS_FILE = "labels.txt"
+# What fine-tuning writes for people, and what changes beside a finished model. No runtime opens these as a
+# part of a model, so the manifest does not list them: they may be edited and removed.
+FOR_PEOPLE = frozenset(
+    {
+        "architecture.txt",
+        "augmentation.png",
+        "classification_report.txt",
+        "confusion_matrix.png",
+        "curves.png",
+        "data.png",
+        "history.csv",
+        "metrics.json",
+        "predictions.csv",
+        "predictions.png",
+        "rejected.csv",
+    }
+)
 MANIFEST_SCHEMA = 1
 _AGAIN = "Run 'backbones finetune' again, or copy the whole model directory."
 
@@ -92,6 +109,7 @@ def _check_meaning(path: Path, manifest: Manifest) -> None:
         or any(Path(name).name != name or "\\" in name for name in manifest.files)
         or not all(map(is_sha256, manifest.files.values())),
         "weights_sha256: must be a SHA-256": not is_sha256(manifest.weights_sha256),
+        "data_fingerprint: must be a SHA-256": not is_sha256(manifest.data_fingerprint),
         "metrics: must have an f1 for each part": not all("f1" in part for part in manifest.metrics.values()),
     }
     for complaint, wrong in complaints.items():

@@ -32,7 +32,7 @@ from benchmark.finetuning.pixels import open_pixels
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.request import FineTuned, FinetuneRequest, as_json, versions
 from benchmark.finetuning.scoring import Scoring, loss_weights
-from benchmark.finetuning.tables import whole_text
+from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
@@ -319,7 +319,6 @@ class _Run:
     def _finish(self, start: Start, trained: Trained, progress: Progress, digest: str) -> FineTuned:
         """Write what says that the run is whole, make it the latest, forget how it got there."""
         request, bench = self._request, self._bench
-        manifest = self._manifest(start, trained, progress)
         run = {
             "digest": digest,
             "kinship": request.kinship(self._images, start.weights_sha256),
@@ -332,6 +331,7 @@ class _Run:
             "train_seconds": sum(row["seconds"] for row in progress.history),
         }
         write_whole(bench.new / RUN_FILE, as_json(run), root=bench.new)
+        manifest = self._manifest(start, trained, progress)
         write_manifest(bench.new, manifest)
         moved = bench.publish(bench.new, digest)
         bench.finish(digest)
@@ -369,7 +369,8 @@ class _Run:
             metrics={part: values for part, values in measured.items() if values is not None},
             versions={"backbone-benchmark": __version__, **versions()},
             files={
-                name: sha256_file(self._bench.new / name) for name in (MODEL_FILE, LABELS_FILE, *SEEN_FILES)
+                name: sha256_file(self._bench.new / name)
+                for name in (MODEL_FILE, LABELS_FILE, SPLIT_FILE, RUN_FILE, *SEEN_FILES)
             },
             average=self._scoring.average,
             bit_depth=images.bit_depth,

@@ -6,6 +6,7 @@ directories change their names: whoever is interrupted, at whatever moment, leav
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from benchmark.errors import TrainingError
 from benchmark.storage import (
     TEMPORARY_PREFIX,
     check_inside,
+    is_sha256,
     parse_record,
     read_json,
     read_small,
@@ -27,6 +29,7 @@ from benchmark.storage import (
 )
 
 RUN_FILE = "run.json"
+_MOMENTS = {"before", "phase1", "phase2"}
 _SHORT, _LONG = 8, 32
 
 
@@ -213,6 +216,14 @@ def read_run(model_dir: Path) -> StoredRun:
         ValueError: it cannot be understood.
     """
     run = parse_record(StoredRun, read_small(model_dir / RUN_FILE))
-    if run.kept not in run.phases:
-        raise ValueError("not a run's record")
+    wrong = {
+        "digest, kinship: not a SHA-256": not (is_sha256(run.digest) and is_sha256(run.kinship)),
+        "phases: other moments than before, phase1, phase2": not set(run.phases) <= _MOMENTS,
+        "kept: a moment without scores": run.phases.get(run.kept) is None,
+        "cached_views: below 0": run.cached_views < 0,
+        "train_seconds: not a number from 0 up": not 0 <= run.train_seconds < math.inf,
+    }
+    for complaint, is_wrong in wrong.items():
+        if is_wrong:
+            raise ValueError(complaint)
     return run

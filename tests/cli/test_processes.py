@@ -20,7 +20,10 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and permissi
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
 # Prints which of the heavy packages a command imported.
-HEAVY = ("tensorflow", "keras", "openvino", "sklearn", "pandas", "matplotlib", "scipy")
+HEAVY = (
+    *("tensorflow", "keras", "openvino", "sklearn", "pandas", "matplotlib", "scipy", "h5py"),
+    *("joblib", "benchmark.pipeline"),
+)
 SPY = f"""
 import json, sys
 from benchmark.cli import main
@@ -45,6 +48,28 @@ def spied(*words: object) -> tuple[int, set[str]]:
     )
     status, names = json.loads(done.stderr.splitlines()[-1])
     return status, set(names)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rank", "{data}", "--backbones", "MobilNetV2"),
+        ("embed", "{data}", "--backbones", "MobilNetV2"),
+        ("audit", "{data}", "--backbones", "family:mobilnet"),
+        ("rank", "{data}", "--weights", "nowhere"),
+        ("rank", "{data}x"),
+        ("rank", "{data}", "--size", "big"),
+        ("finetune", "{data}", "--winner", "MobilNetV2"),
+        ("weights", "fetch", "--backbones", "MobilNetV2"),
+        ("cache", "clean", "--backbones", "MobilNetV2"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_argument_is_told_before_anything_large_is_loaded(
+    place: Place, words: tuple[str, ...]
+) -> None:
+    status, imported = spied(*(word.format(data=place.data) for word in words))
+    assert (status, imported) == (2, set())
 
 
 @pytest.mark.parametrize("words", [("--help",), ("rank", "--help"), ("list",), ("recipes",)], ids=" ".join)

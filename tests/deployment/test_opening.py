@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmark.deployment import open_explainer, open_model, target_names
+from benchmark.deployment import export_model, open_explainer, open_model, target_names
 from benchmark.deployment.description import read_description
 from benchmark.deployment.export import ExportResult
 from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
@@ -158,9 +158,17 @@ def _not_a_number(members: dict[str, bytes]) -> None:
     _with_weights(members, change)
 
 
+def _without_weights_of_a_layer(members: dict[str, bytes]) -> None:
+    def change(file: h5py.File) -> None:
+        del file[_kernel_of(file).parent.name]
+
+    _with_weights(members, change)
+
+
 @pytest.mark.parametrize(
     ("change", "deflate", "reason"),
     [
+        (_without_weights_of_a_layer, False, "holds no weights"),
         (_a_layer_of_billions, False, "the network takes"),
         (_zeros, True, "larger than the file"),
         (_declared_and_not_stored, False, "more bytes are declared"),
@@ -258,6 +266,80 @@ def test_a_file_that_is_not_listed_is_refused(
     (folder / name).write_bytes(b"x")
     with pytest.raises(ManifestError, match=r"does not belong to it.*deployment\.json lists"):
         open_model(folder)
+
+
+@pytest.fixture
+def model_folder(trained: Any, tmp_path: Path) -> Path:
+    """As fine-tuning leaves it: what commands open is listed, what people read is not."""
+    folder = Path(shutil.copytree(trained.model_dir, tmp_path / "m", ignore=shutil.ignore_patterns("export")))
+    (folder / "run.json").write_text("{}")
+    (folder / "tensorboard" / "train").mkdir(parents=True)
+    (folder / "tensorboard" / "train" / "events.out.tfevents.1.host").write_bytes(b"x")
+    for name in ("curves.png", "metrics.json", "rejected.csv", ".tmp-17-0a", ".DS_Store"):
+        (folder / name).write_bytes(b"x")
+    files = {name: sha256_file(folder / name) for name in ("model.keras", "split.csv", "run.json")}
+    write_manifest(folder, replace(trained.manifest, files=files))
+    return folder
+
+
+OPENERS = [open_model, open_explainer, lambda folder: export_model(folder, ["keras"])]
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize(
+    "name", ["model.tflite", "model.weights.h5", "saved_model.pb", "assets/words.txt", ".hidden", "notes.csv"]
+)
+def test_a_file_that_the_manifest_does_not_list_is_refused(
+    model_folder: Path, name: str, opener: Callable[[Path], object]
+) -> None:
+    (model_folder / name).parent.mkdir(exist_ok=True)
+    (model_folder / name).write_bytes(b"x")
+    with pytest.raises(
+        ManifestError, match=r"does not belong to it.*manifest\.json lists.*Move it"
+    ) as caught:
+        opener(model_folder)
+    assert caught.value.where == str(model_folder / name)
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize("name", ["split.csv", "run.json"])
+def test_a_listed_file_has_the_content_that_was_written(
+    model_folder: Path, name: str, opener: Callable[[Path], object]
+) -> None:
+    with (model_folder / name).open("a") as file:
+        file.write("\n")
+    with pytest.raises(ManifestError, match=rf"{name}.*not the file that was written"):
+        opener(model_folder)
+
+
+def test_what_only_people_read_may_change_and_go(model_folder: Path) -> None:
+    open_model(model_folder)
+    (model_folder / "curves.png").unlink()
+    (model_folder / "split.csv").unlink()  # an export needs it, a prediction does not
+    (model_folder / "metrics.json").write_bytes(b"other")
+    open_model(model_folder)
+
+
+def test_a_folder_of_an_earlier_version_still_opens(model_folder: Path, trained: Any) -> None:
+    """Its manifest lists neither split.csv nor run.json."""
+    write_manifest(model_folder, trained.manifest)
+    open_model(model_folder)
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize("name", ["curves.png", "split.csv", "tensorboard/train/x", "deep", "export"])
+def test_a_link_in_a_model_folder_is_refused(
+    model_folder: Path, name: str, opener: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (model_folder / name).unlink(missing_ok=True)
+    (model_folder / name).symlink_to(tmp_path if "." not in name else trained_file(model_folder))
+    with pytest.raises(ManifestError, match=r"got a link|not the file that was written"):
+        opener(model_folder)
+
+
+def trained_file(folder: Path) -> Path:
+    """A file elsewhere."""
+    return Path(shutil.copy(folder / "model.keras", folder.with_name("elsewhere")))
 
 
 @pytest.mark.parametrize("target", ["keras", "savedmodel", "onnx"])

@@ -16,6 +16,7 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, FrozenBackbone
 from benchmark.errors import DataError, RecipeError, StorageFull, TrainingError
 from benchmark.finetuning import (
+    FOR_PEOPLE,
     FineTuned,
     FinetuneRequest,
     finetune,
@@ -97,6 +98,8 @@ def check_artefacts(done: FineTuned, images: ImageSet) -> None:
             assert min(picture.size) > 100
             assert np.asarray(picture.convert("L")).std() > 1
     assert load_manifest(folder) == done.manifest
+    for_people = {*FOR_PEOPLE, "manifest.json", "tensorboard"}
+    assert set(done.manifest.files) == ARTEFACTS - for_people, "what a command opens is listed"
     rows = table(folder / "split.csv")
     assert [row["image_id"] for row in rows] == list(images.image_ids)
     seen = read_trained_on(folder, done.manifest.files)

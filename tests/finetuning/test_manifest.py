@@ -74,6 +74,7 @@ def change(path: Path, edit: Callable[[dict], object]) -> None:
         (lambda c: c.update(positive=None), "positive"),
         (lambda c: c.update(positive=2), "positive"),
         (lambda c: c.update(input_size=0), "input_size"),
+        (lambda c: c.update(data_fingerprint="1"), "data_fingerprint"),
         (lambda c: c.update(files={}), "files"),
         (lambda c: c["files"].update({"../model.keras": "0"}), "files"),
         (lambda c: c["files"].update({"labels.txt": "0" * 64}), "missing"),

@@ -43,6 +43,15 @@ def test_a_good_record_is_read(tmp_path: Path) -> None:
         {"recipe": None},
         {"surprise": 1},
         {"digest": 3},
+        {"digest": "abc"},
+        {"kinship": ""},
+        {"phases": {**GOOD["phases"], "phase7": None}},
+        {"kept": "phase2"},
+        {"cached_views": -1},
+        {"train_seconds": -0.5},
+        {"train_seconds": float("nan")},
+        {"train_seconds": True},
+        {"recipe": {"deep": json.loads("[" * 120 + "]" * 120)}},
     ],
 )
 def test_a_record_with_another_field_is_none(change: dict[str, Any], tmp_path: Path) -> None:
