@@ -243,9 +243,14 @@ def rank_command(options: RankOptions, output: OutputOptions) -> int:
     """``backbones rank``."""
     from benchmark.pipeline import RankRequest, rank_backbones
 
-    with make_observer(quiet=output.quiet) as observer:
+    # A table has the notes above it; rows for a program have none.
+    held: list[str] | None = [] if output.format == "table" else None
+    with make_observer(quiet=output.quiet, held=held) as observer:
         ranked = rank_backbones(RankRequest.of(options), observer)
     print_board(ranked.board, output.format)
+    for text in held or ():
+        if text not in ranked.board.notes:
+            say(text)
     if not output.quiet:
         say(f"Written to {ranked.folder} (this run: {ranked.run})")
         for line in _what_now(ranked, options):

@@ -29,10 +29,16 @@ class Terminal(Observer, Protocol):
         """Leave the terminal as it was."""
 
 
-def make_observer(*, quiet: bool) -> Terminal:
-    """Bars on a terminal, lines otherwise, only warnings when quiet."""
+def make_observer(*, quiet: bool, held: list[str] | None = None) -> Terminal:
+    """Bars on a terminal, lines otherwise, only messages when quiet.
+
+    Args:
+        quiet: no progress.
+        held: when quiet, messages are put here, not said, for a command whose result says most of them; an
+            error says them all.
+    """
     if quiet:
-        return Lines(quiet=True)
+        return Lines(quiet=True, held=held)
     return Bars() if sys.stderr.isatty() else Lines()
 
 
@@ -41,10 +47,12 @@ class Lines:
 
     Args:
         quiet: messages only.
+        held: collects the messages, said where an error ends the block; None says them at once.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, held: list[str] | None = None) -> None:
         self._quiet = quiet
+        self._held = held
         self._totals: dict[str, int] = {}
         self._begun: dict[str, float] = {}
         self._said: dict[str, float] = {}
@@ -55,7 +63,9 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        if error is not None:
+            for text in self._held or ():
+                say(text)
 
     def started(self, task: str, total: int) -> None:
         """Remember when."""
@@ -77,7 +87,10 @@ class Lines:
 
     def message(self, text: str) -> None:
         """Say it, even when quiet."""
-        say(text)
+        if self._held is None:
+            say(text)
+        else:
+            self._held.append(text)
 
     def _say(self, text: str) -> None:
         if not self._quiet:

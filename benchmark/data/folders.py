@@ -116,7 +116,7 @@ def _ask_back(walk: _Walk, root: Path, top: list[str]) -> None:
     odd = [name for name in named if walk.holds_classes(name) or len(top) - len(named) > 1]
     # A class may well be called train; one of pictures in folders, or val and test beside classes, hardly.
     odd = [name for name in odd if walk.holds_classes(name) or part_named(name) is not Part.TRAIN]
-    answer = "If each folder here is a class, say so with the layout 'classes'."
+    answer = "If each folder here is a class, say so: `layout=classes`."
     if odd:
         raise DataError(
             "folders named like parts stand among class folders",

@@ -124,14 +124,16 @@ def shortcut_notes(job: HeadJob, board: Leaderboard, best: BackboneFacts | None)
     if not scored:
         return ()
     value, low, high = (scored[0][column] for column in ("val_f1", "val_f1_low", "val_f1_high"))
-    # Where the backbones themselves guess, a guess as good as theirs is no shortcut.
+    sanity = _sanity(job, best)
+    # Where the backbones themselves guess, a guess as good as theirs, or as any, is no shortcut.
     least = high if board.winner is None else low
+    guess = max(row.val_f1 for row in sanity if row.baseline == "majority")
     return tuple(
         f"SHORTCUT: {_SHORTCUTS[row.baseline]} alone reach F1 {row.val_f1:.3f}, as much as the "
         f"best backbone ({value:.3f} [{low:.3f}, {high:.3f}]): scores may rest on how the images were taken "
         "or saved, not on what they show."
-        for row in _sanity(job, best)
-        if row.baseline in _SHORTCUTS and row.val_f1 >= least
+        for row in sanity
+        if row.baseline in _SHORTCUTS and row.val_f1 >= least and row.val_f1 > guess
     )
 
 

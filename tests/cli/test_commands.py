@@ -176,6 +176,23 @@ def test_rank_leaves_a_board_and_prints_it(backbones: Run, ranked: Place) -> Non
     assert json.loads((ranked.board / "leaderboard.json").read_text())
 
 
+def test_a_quiet_ranking_says_each_note_once(backbones: Run, place: Place) -> None:
+    """On the board, or on stderr where the board is rows for a program or there is none."""
+    data = Path(shutil.copytree(place.data, place.root / "walls"))
+    (next(data.glob("*/")) / "broken.png").write_bytes(b"no picture")
+    words = ("rank", data, *SMALL, *QUICK, *place.folders, "--quiet")
+    note = "1 of 41 files left out (1 .png: not a JPEG"
+    table = backbones(*words)
+    assert (table.status, table.err) == (0, "")
+    assert table.out.count(note) == 1
+    rows = backbones(*words, "--format", "csv")
+    assert rows.err.count(note) == 1
+    assert note not in rows.out
+    failed = backbones(*words, "--max-size-mb", 0.001)
+    assert failed.status == 1
+    assert failed.err.count(note) == 1
+
+
 def test_quiet_means_quiet(backbones: Run, ranked: Place) -> None:
     assert backbones("rank", ranked.data, *SMALL, *QUICK, *ranked.folders, "--quiet").err == ""
 

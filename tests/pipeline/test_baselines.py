@@ -18,7 +18,8 @@ from benchmark.data import load_images
 from benchmark.pipeline import Ranked, RankRequest, baselines, rank_backbones, rebuild_report
 from benchmark.pipeline.baselines import are_settled, baseline_tables
 from benchmark.pipeline.heads import HeadJob
-from benchmark.records import HeadProtocol, ImageSet
+from benchmark.ranking import SanityRow
+from benchmark.records import HeadProtocol, ImageSet, Leaderboard
 
 Make = Callable[..., RankRequest]
 
@@ -94,6 +95,19 @@ def test_no_error_of_the_histograms_ends_the_run(
     assert math.isnan(rows["colour_histogram"]["val_f1"])
     assert math.isfinite(rows["majority"]["val_f1"])
     assert not are_settled(job, None)
+
+
+def test_what_scores_like_a_guess_is_no_shortcut(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Constant answers beat backbones at chance in F1, and tell nothing of the classes."""
+    scores = {"majority": 0.671, "colour_histogram": 0.958, "image_size": 0.671, "file_size": math.nan}
+    rows = tuple(SanityRow(baseline=name, val_f1=f1, test_f1=f1) for name, f1 in scores.items())
+    monkeypatch.setattr(baselines, "_sanity", lambda *_: rows)
+    row = {"rank": 1, "val_f1": 0.549, "val_f1_low": 0.496, "val_f1_high": 0.604}
+    board = Leaderboard(
+        columns=tuple(row), rows=(row,), winner=None, loss_bound=math.nan, statements=(), notes=()
+    )
+    (note,) = baselines.shortcut_notes(job, board, None)
+    assert note.startswith("SHORTCUT: colours alone reach F1 0.958")
 
 
 def test_a_process_that_dies_is_a_note(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,6 +222,9 @@ def test_shuffled_labels_tie_at_chance_and_the_board_says_so(seed: int) -> None:
     assert board.winner is None, "guesses have no winner"
     assert math.isnan(board.loss_bound)
     macro = build_leaderboard(outcomes, truth, BoardOptions(average=Average.MACRO))
+    untrained = build_leaderboard([dataclasses.replace(one, weights="random") for one in outcomes], truth)
+    assert "Random weights tell nothing: no backbone is shown" in said(untrained)
+    assert "unrelated" not in said(untrained)
     assert {row["tie_group"] for row in macro.rows} == {1}
     assert "guessing without looking" in said(macro)
     assert macro.winner is None
