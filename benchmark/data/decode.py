@@ -318,7 +318,7 @@ def _unknown_format(content: bytes) -> DataError:
 def _damaged(kind: str, error: BaseException) -> DataError:
     if isinstance(error, _NoFixedRangeError) or (kind == "TIFF" and "unknown pixel mode" in str(error)):
         # Pillow knows no mode for pixels of 64 bits, nor for several floats each.
-        return DataError("not supported: pixel values have no fixed range", got=_text(error))
+        return DataError("not supported, pixel values have no fixed range", got=_text(error))
     return DataError(f"a damaged or incomplete {kind} file", got=_text(error))
 
 
@@ -377,7 +377,7 @@ def _check_deep_colours(image: Image.Image, content: bytes) -> None:
         colours = np.asarray(image)[..., : len(image.mode.removesuffix("A"))]
         if 0 < colours.max() < 16:
             raise DataError(
-                "not supported: 16-bit colours below 4,096, of which only the high 8 bits can be read",
+                "not supported, 16-bit colours below 4,096, of which only the high 8 bits can be read",
                 next_step="Convert the images to 8 bits.",
             )
 

@@ -112,8 +112,8 @@ def reasons_of(rejected: Iterable[Rejected]) -> str:
         kinds.setdefault(file.reason.partition(": ")[0], {})[file.path] = _ending(file.path)
     by_count = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[0]))
     shown = [f"{_counted(files.values())}: {reason}" for reason, files in by_count[:_MOST_REASONS]]
-    more = sum(len(files) for _, files in by_count[_MOST_REASONS:])
-    return "; ".join([*shown, *([f"{more:,} for other reasons"] if more else [])])
+    more = [ending for _, files in by_count[_MOST_REASONS:] for ending in files.values()]
+    return "; ".join([*shown, *([f"{_counted(more)} for other reasons"] if more else [])])
 
 
 def _ending(path: str) -> str:

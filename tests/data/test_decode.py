@@ -356,12 +356,12 @@ BAD = [
         lambda: b"GIF89a\xff\xff\xff\xff" + encode(gradient("P"), "GIF")[10:],
         "too many pixels",
     ),
-    Bad("tiff of floats", wide_tiff, "not supported: pixel values have no fixed range; got floating-point"),
-    Bad("tiff of 64-bit integers", double_tiff, "not supported: pixel values have no fixed range"),
+    Bad("tiff of floats", wide_tiff, "not supported, pixel values have no fixed range; got floating-point"),
+    Bad("tiff of 64-bit integers", double_tiff, "not supported, pixel values have no fixed range"),
     Bad(
         "tiff of 32-bit integers",
         lambda: encode(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"),
-        "not supported: pixel values have no fixed range; got 32-bit integers",
+        "not supported, pixel values have no fixed range; got 32-bit integers",
     ),
     Bad(
         "12-bit colours in a png of 16",

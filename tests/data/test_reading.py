@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.audit import Severity, audit
 from benchmark.data import file_facts, load_images, reading_notes, reading_summary
@@ -51,9 +52,12 @@ def test_files_left_out_are_counted_by_reason(folder: Path, cache: Path) -> None
         (folder / "b" / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (folder / "a" / "scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
     (folder / "a" / "array.npy").write_bytes(b"\x93NUMPY")
+    Image.fromarray(np.ones((30, 30), np.float32)).save(folder / "a" / "depth.tiff")
+    Image.fromarray(np.zeros((30, 30), np.int32)).save(folder / "b" / "counts.tiff")
     said = notes(load_images(folder, cache=cache))
-    assert "14 of 44 files left out" in said
+    assert "16 of 46 files left out" in said
     assert "12 .heic" in said
+    assert "2 .tiff: not supported, pixel values have no fixed range" in said
     assert ".dcm" in said
     assert ".npy" in said
 
