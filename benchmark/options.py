@@ -406,6 +406,21 @@ class _BoardOptions(Options):
     audit_search: bool = _option("after an exhaustive run, say what halving would have done", False)
 
 
+class _TrackingOptions(Options):
+    heading = "output"
+
+    track: Names | None = _option(
+        "tell experiment trackers, comma-separated: mlflow, or one of another package",
+        None,
+        metavar="NAMES",
+    )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Names of the trackers to tell."""
+        return tuple(name.strip() for name in (self.track or "").split(",") if name.strip())
+
+
 class ListOptions(BackboneOptions):
     """The backbones as a table."""
 
@@ -420,7 +435,7 @@ class EmbedOptions(_Labelled, DataOptions, BackboneOptions, _EmbeddingOptions, _
     """Fill the embedding cache."""
 
 
-class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, FolderOptions):
+class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, _TrackingOptions, FolderOptions):
     """Embed what is missing, train heads, write the leaderboard."""
 
 
@@ -485,7 +500,7 @@ class _TuningOptions(_DecisionOptions):
     )
 
 
-class FinetuneOptions(_Labelled, DataOptions, _TuningOptions, RecipeChanges, FolderOptions):
+class FinetuneOptions(_Labelled, DataOptions, _TuningOptions, RecipeChanges, _TrackingOptions, FolderOptions):
     """Two-phase fine-tuning of one backbone."""
 
 

@@ -16,6 +16,7 @@ import benchmark
 PACKAGE = Path(benchmark.__file__).parent
 ROOMS = [
     "errors",
+    "plugins",
     "machine",
     "memory",
     "records",
@@ -23,6 +24,7 @@ ROOMS = [
     "drawing",
     "storage",
     "cells",
+    "tracking",
     "data",
     "audit",
     "backbones",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from benchmark.data import KnownLabels
-from benchmark.deployment.targets import ENTRY_POINTS, target_names
+from benchmark.deployment.targets import TARGETS, target_names
 from benchmark.errors import ManifestError
 from benchmark.finetuning import FOR_PEOPLE, MANIFEST_FILE, RUN_FILE, SEEN_FILES, SPLIT_FILE, load_manifest
 from benchmark.records import Average, Manifest, Resize, Task
@@ -167,7 +167,7 @@ def read_description(folder: Path) -> Deployment:
             where=path,
             expected=", ".join(target_names()),
             got=description.target,
-            next_step=f"Install the package that registers it under {ENTRY_POINTS}, or export again.",
+            next_step=f"Install the package that registers it under {TARGETS.group}, or export again.",
         )
     _check_fields(description, path)
     return description

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from benchmark.finetuning.comparing import BoardScore
 from benchmark.finetuning.manifest import FOR_PEOPLE, MANIFEST_FILE, load_manifest
 from benchmark.finetuning.recipe import (
@@ -42,8 +44,13 @@ __all__ = [
 ]
 
 
-def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | None = None) -> FineTuned:
+def finetune(
+    request: FinetuneRequest,
+    images: ImageSet,
+    observer: Observer | None = None,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+) -> FineTuned:
     """Fine-tune one backbone as ``running.finetune`` says; TensorFlow is loaded by this call alone."""
     from benchmark.finetuning import running
 
-    return running.finetune(request, images, observer)
+    return running.finetune(request, images, observer, on_epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from benchmark.finetuning.request import FineTuned, FinetuneRequest, as_json, ve
 from benchmark.finetuning.scoring import Scoring, loss_weights
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
-from benchmark.finetuning.training import PREDICTION_BATCH, Lesson, Trained, Trainer
+from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, Lesson, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
 from benchmark.finetuning.workbench import RUN_FILE, StoredRun, Workbench, read_run
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
@@ -45,7 +45,12 @@ _CHECKED_IMAGES = 8
 _CHECKED_DIFFERENCE = 1e-4
 
 
-def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | None = None) -> FineTuned:
+def finetune(
+    request: FinetuneRequest,
+    images: ImageSet,
+    observer: Observer | None = None,
+    on_epoch: EpochRecorder | None = None,
+) -> FineTuned:
     """Fine-tune one backbone, or take up, or find, an earlier run of the same request.
 
     A finished model of another run that stands in ``request.out`` is moved, whole, to
@@ -55,6 +60,7 @@ def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | No
         request: what, how, and where to.
         images: the labelled images, split.
         observer: told of epochs and batches.
+        on_epoch: told of the figures of every epoch that this call trains.
 
     Returns:
         The model directory and what it reached.
@@ -73,7 +79,7 @@ def finetune(request: FinetuneRequest, images: ImageSet, observer: Observer | No
         known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
         done = _found(request, bench, request.digest(images, known)) if known else None
         if done is None:
-            done = _Run(request, images, watch, bench).run()
+            done = _Run(request, images, watch, bench, on_epoch).run()
         return _compared(done, request, images, bench)
 
 
@@ -194,8 +200,14 @@ class _Run:
     """The state of one run."""
 
     def __init__(
-        self, request: FinetuneRequest, images: ImageSet, observer: Observer, bench: Workbench
+        self,
+        request: FinetuneRequest,
+        images: ImageSet,
+        observer: Observer,
+        bench: Workbench,
+        on_epoch: EpochRecorder | None,
     ) -> None:
+        self._on_epoch = on_epoch
         self._request = request
         self._bench = bench
         self._images = images
@@ -273,7 +285,13 @@ class _Run:
         )
         trainer = Trainer(start.network, lesson, state, self._observer)
         with EventLog(self._bench.new / "tensorboard", progress.history, time.time()) as events:
-            trained = trainer.run(progress, events)
+
+            def record(row: Mapping[str, float]) -> None:
+                events.add(row)
+                if self._on_epoch:
+                    self._on_epoch(row)
+
+            trained = trainer.run(progress, record)
         self._notes.append(trained.note)
         save_model(start.network.model, self._bench.new)
         parts = [part for part in ("val", "test") if len(getattr(self._images.split, part))]

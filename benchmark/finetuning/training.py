@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import tensorflow as tf
 from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
 from benchmark.finetuning.augment import view_keys
-from benchmark.finetuning.events import EventLog
 from benchmark.finetuning.feed import Batch, Inference, PixelFeed, Pixels, vector_batches
 from benchmark.finetuning.network import Network, freeze, reseed, unfreeze
 from benchmark.finetuning.progress import Progress, assign, values_of
@@ -109,6 +108,10 @@ class _Round:
     validate: Callable[[], Float32]
 
 
+EpochRecorder = Callable[[Mapping[str, float]], None]
+"""Is told of the figures of every epoch."""
+
+
 class Trainer:
     """Runs both phases, from wherever an earlier run stopped."""
 
@@ -130,7 +133,7 @@ class Trainer:
         self._vectors: dict[str, Float32] = {}
         self._truths: dict[str, Float32] = {}
 
-    def run(self, progress: Progress, events: EventLog) -> Trained:
+    def run(self, progress: Progress, record: EpochRecorder) -> Trained:
         """Train what is still to be trained, then put the best checkpoint into the network.
 
         Raises:
@@ -141,13 +144,13 @@ class Trainer:
             before = self._metrics(None, self._frozen)
             progress.metrics = {"before": before, "phase1": None, "phase2": None}
         if progress.phase == 1:
-            self._first(progress, events)
+            self._first(progress, record)
         if progress.best1:
             assign(self._network.head.trainable_variables, progress.best1)
         self._vectors.clear()
-        return self._second(progress, events)
+        return self._second(progress, record)
 
-    def _first(self, progress: Progress, events: EventLog) -> None:
+    def _first(self, progress: Progress, record: EpochRecorder) -> None:
         freeze(self._network)
         phase = self._lesson.recipe.phase1
         variables = self._network.head.trainable_variables
@@ -161,20 +164,20 @@ class Trainer:
                 embed=embed,
                 validate=lambda: self._frozen("val"),
             )
-            self._train(plan, progress, events)
+            self._train(plan, progress, record)
             assign(variables, progress.best1)
             progress.metrics["phase1"] = self._metrics(progress.best["phase1"]["threshold"], self._frozen)
         progress.next_phase()
         progress.save(self._state)
 
-    def _second(self, progress: Progress, events: EventLog) -> Trained:
+    def _second(self, progress: Progress, record: EpochRecorder) -> Trained:
         phase = self._lesson.recipe.phase2
         unfreeze(self._network, phase)
         variables = self._network.model.trainable_variables
         first_model = values_of(variables)
         if progress.phase == 2:
             if phase.epochs:
-                self._train(self._second_round(variables), progress, events)
+                self._train(self._second_round(variables), progress, record)
                 assign(variables, progress.best2)
                 threshold = progress.best["phase2"]["threshold"]
                 progress.metrics["phase2"] = self._metrics(threshold, self.probabilities)
@@ -241,7 +244,7 @@ class Trainer:
         answers = (lesson.targets, lesson.weights)
         return vector_batches(features, self._rows("train")[order], answers, lesson.recipe.batch_size)
 
-    def _train(self, plan: _Round, progress: Progress, events: EventLog) -> None:
+    def _train(self, plan: _Round, progress: Progress, record: EpochRecorder) -> None:
         name, phase = f"phase {plan.number}", plan.phase
         optimizer = _OPTIMIZERS[phase.optimizer](learning_rate=phase.learning_rate)
         optimizer.build(plan.variables)
@@ -260,7 +263,7 @@ class Trainer:
             row |= {"learning_rate": learning_rate(phase, progress.epoch), "finished_at": time.time()}
             row["seconds"] = time.perf_counter() - started
             self._record(plan, row, optimizer, progress)
-            events.add(progress.history[-1])
+            record(progress.history[-1])
             self._observer.advanced(name, progress.epoch * images, f"validation F1 {row['val_f1']:.4f}")
         self._observer.finished(name, _best_text(progress, f"phase{plan.number}"))
 

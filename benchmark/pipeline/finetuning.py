@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from benchmark.pipeline.auditing import with_auto_groups
 from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.runs import LoggingObserver, Run
+from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
 from benchmark.pipeline.workers import failure
 from benchmark.records import (
     Backbone,
@@ -124,6 +126,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
             got=f"`winner={options.winner}`",
             next_step="Give one of the two.",
         )
+    trackers = open_trackers(options.trackers)
     watch = OneAtATime(observer or Silent())
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     folder = results_folder(options.results, images, options.data)
@@ -141,7 +144,8 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
             images, notes = with_auto_groups(images, cache=options.cache, seed=seed, observer=logged)
             for note in notes:
                 logged.message(note)
-        return _FinetuneAll(job, choices, images, run, logged, stored).run()
+        with tracking(trackers, logged, "finetune", options, images) as told:
+            return _FinetuneAll(job, choices, images, run, logged, stored, told).run()
     finally:
         run.close()
 
@@ -216,7 +220,9 @@ class _FinetuneAll:
         run: Run,
         observer: Observer,
         stored: StoredBoard | None,
+        told: Tracking,
     ) -> None:
+        self._told = told
         self._job = job
         self._choices = choices
         self._images = images
@@ -283,7 +289,9 @@ class _FinetuneAll:
 
         name = choice.backbone.name
         try:
-            model = finetune(self._request(choice), self._images, self._observer)
+            model = finetune(
+                self._request(choice), self._images, self._observer, partial(self._told.epoch, name)
+            )
             _list_rejected(self._images, model.model_dir)
         except Exception as error:
             if len(self._choices) == 1:
@@ -294,6 +302,10 @@ class _FinetuneAll:
             self._failed[name] = told["error"]
         else:
             self._models[name] = model
+            found = model.manifest.metrics.items()
+            scores = {f"{part}_{key}": value for part, values in found for key, value in values.items()}
+            self._told.score(name, scores)
+            self._told.file(model.model_dir)
             for note in model.notes:
                 self._run.log(f"{name}: {note}")
 

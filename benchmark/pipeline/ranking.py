@@ -22,6 +22,7 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
+from benchmark.pipeline.tracking import open_trackers, tracking
 from benchmark.ranking import curve_statements
 from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Truth
 
@@ -42,6 +43,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     started = time.time()
     options = request.options
     board_options(request)  # a limit that makes no sense is refused before hours of work
+    trackers = open_trackers(options.trackers)
     watch = OneAtATime(observer or Silent())
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     folder = results_folder(options.results, images, options.data)
@@ -50,7 +52,9 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     try:
         folder.claim(logged)
         tell_reading(images, logged)
-        ranked = _Ranking(request.as_read(images), run, logged).carry_out(images, started)
+        with tracking(trackers, logged, "rank", options, images) as told:
+            ranked = _Ranking(request.as_read(images), run, logged).carry_out(images, started)
+            told.ranked(ranked)
     finally:
         run.close()
     if not any(isinstance(outcome, Scored) for outcome in ranked.outcomes):

@@ -7,19 +7,15 @@ Names are found without importing anything; a target is imported when it is used
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from benchmark.errors import ArgumentError, ExportError
+from benchmark.plugins import Registry
 from benchmark.records import Float32, UInt8
-
-ENTRY_POINTS = "backbone_benchmark.targets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,53 +99,34 @@ class Target(Protocol):
         """
 
 
+TARGETS = Registry(
+    kind="export target",
+    package="benchmark.deployment.targets",
+    attribute="TARGET",
+    group="backbone_benchmark.targets",
+    protocol=Target,
+)
+
+
 def target_names() -> tuple[str, ...]:
     """Names of all targets: those that come with this package, then those that others register."""
-    return (*_OWN, *sorted(metadata.entry_points(group=ENTRY_POINTS).names - set(_OWN)))
+    return TARGETS.names
 
 
 def find_target(name: str) -> Target:
     """The target of a name.
 
     Raises:
-        ArgumentError: no such target.
-        ExportError: another package registers it, and it cannot be used.
+        ArgumentError: no such target, or another package registers it and it cannot be used.
     """
-    if name in _OWN:
-        own: Target = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").TARGET
-        return own
-    entries = tuple(metadata.entry_points(group=ENTRY_POINTS, name=name))
-    if not entries:
-        close = get_close_matches(name, target_names(), n=1)
-        raise ArgumentError(
-            f"unknown export target {name!r}",
-            where="target",
-            expected=", ".join(target_names()),
-            next_step=f"Did you mean {close[0]}?" if close else "",
-        )
-    try:
-        target = entries[0].load()
-    except (ImportError, AttributeError) as error:
-        raise ExportError(
-            "this export target cannot be imported", where=entries[0].value, got=error
-        ) from error
-    if not isinstance(target, Target):
-        lacks = (
-            field for field in (*Target.__annotations__, "convert", "load") if not hasattr(target, field)
-        )
-        raise ExportError("is no export target", where=entries[0].value, got=f"no {', '.join(lacks)}")
-    return target
-
-
-_OWN = tuple(one.name.replace("_", "-") for one in pkgutil.iter_modules(__path__) if one.name[0] != "_")
+    return cast(Target, TARGETS.find(name))
 
 
 def parse_targets(text: str) -> tuple[str, ...]:
     """Read a comma-separated list of targets; ``all`` stands for every one, repeats are dropped.
 
     Raises:
-        ArgumentError: an unknown target, or none.
-        ExportError: a target of another package cannot be used.
+        ArgumentError: an unknown target, or none, or one of another package that cannot be used.
     """
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if "all" in names:

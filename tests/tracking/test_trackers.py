@@ -1,0 +1,214 @@
+"""Trackers: one of a package that docs/extending.md shows, one that fails, and MLflow on a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from benchmark.data import load_images
+from benchmark.errors import ArgumentError
+from benchmark.options import RankOptions
+from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
+from benchmark.tracking import TRACKERS, Tracker
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Path:
+    """What ``pip install`` leaves of the package of docs/extending.md."""
+    page = (ROOT / "docs" / "extending.md").read_text().split("\n## A tracker\n")[1]
+    code, project = (re.findall(rf"```{kind}\n(.*?)```", page, re.S)[0] for kind in ("python", "toml"))
+    group, points = next(iter(tomllib.loads(project)["project"]["entry-points"].items()))
+    facts = tmp_path / "site" / "json_lines_tracker-0.1.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: json_lines_tracker\nVersion: 0.1\n")
+    lines = "".join(f"{name} = {value}\n" for name, value in points.items())
+    (facts / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+    (facts.parent / "json_lines_tracker.py").write_text(code)
+    return facts.parent
+
+
+def backbones(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark", *map(str, words)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos") / "demo"
+    assert backbones("demo", folder).returncode == 0
+    return folder
+
+
+def small(photos: Path, place: Path) -> tuple[object, ...]:
+    return (photos, "--weights", "random", "--results", place / "results", "--cache", photos.parent / "cache")
+
+
+TINY = ("--backbones", "MobileNet_0.25", "--size", 32, "--groups", "none", "--limit", 60)
+
+
+def test_a_package_of_somebody_else_adds_a_tracker(photos: Path, shown: Path, tmp_path: Path) -> None:
+    site = {"PYTHONPATH": str(shown), "RUNS_FILE": str(tmp_path / "runs.jsonl")}
+    ranked = backbones("rank", *small(photos, tmp_path), *TINY, "--track", "json-lines", **site)
+    assert ranked.returncode == 0, ranked.stderr
+    begin, score, *files, end = map(json.loads, (tmp_path / "runs.jsonl").read_text().splitlines())
+    assert (begin["event"], begin["dataset"], begin["command"]) == ("begin", "demo", "rank")
+    assert (score["event"], score["backbone"]) == ("score", "MobileNet_0.25")
+    assert 0 <= score["val_f1_low"] <= score["val_f1"] <= score["val_f1_high"] <= 1
+    assert {Path(one["path"]).name for one in files} >= {"leaderboard.csv", "leaderboard.html", "plots"}
+    assert end == {"event": "end", "failed": False}
+
+    (tmp_path / "runs.jsonl").unlink()
+    tuned = backbones(
+        *(
+            "finetune",
+            *small(photos, tmp_path),
+            "--winner",
+            "MobileNet_0.25",
+            "--image-size",
+            32,
+            "--limit",
+            60,
+        ),
+        *("--epochs", "2,1", "--track", "json-lines"),
+        **site,
+    )
+    assert tuned.returncode == 0, tuned.stderr
+    told = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+    assert [one["event"] for one in told] == ["begin", "epoch", "epoch", "epoch", "score", "file", "end"]
+    assert [one["epoch"] for one in told[1:4]] == [1, 2, 3]
+    assert Path(told[-2]["path"], "manifest.json").exists()
+
+
+class Breaks:
+    """A tracker that takes one score."""
+
+    told: list[str]
+
+    def __init__(self) -> None:
+        self.told = []
+
+    def begin(self, dataset: str, facts: Mapping[str, str | int | float]) -> None:
+        self.told.append(f"begin {dataset}")
+
+    def epoch(self, backbone: str, row: Mapping[str, float]) -> None:
+        raise OSError("the server is gone\x1b[31m")
+
+    def score(self, backbone: str, scores: Mapping[str, float]) -> None:
+        self.told.append(f"score {backbone}")
+
+    def file(self, path: Path) -> None:
+        self.told.append("file")
+
+    def end(self, *, failed: bool) -> None:
+        self.told.append(f"end {failed}")
+
+
+class Hears:
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def started(self, task: str, total: int) -> None: ...
+    def advanced(self, task: str, done: int, note: str = "") -> None: ...
+    def finished(self, task: str, note: str = "") -> None: ...
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def test_a_tracker_that_fails_is_a_note_and_told_nothing_more(photos: Path, tmp_path: Path) -> None:
+    breaks, sound, hears = Breaks(), Breaks(), Hears()
+    assert isinstance(breaks, Tracker)
+    options, images = RankOptions(data=photos), load_images(photos, cache=tmp_path)
+    with tracking({"breaks": breaks}, hears, "rank", options, images) as told:
+        told.score("A", {"val_f1": 0.5})
+        told.epoch("A", {"epoch": 1})
+        told.score("B", {"val_f1": 0.5})
+    assert breaks.told == ["begin demo", "score A"]
+    assert hears.messages == [
+        r"Tracking by breaks stopped (OSError: the server is gone\x1b[31m); the run goes on."
+    ]
+    with pytest.raises(RuntimeError), tracking({"sound": sound}, hears, "rank", options, images):
+        raise RuntimeError("the run itself")
+    assert sound.told == ["begin demo", "end True"]
+    Tracking({}, hears).score("A", {})
+
+
+def test_an_unknown_tracker_is_told_before_any_work(photos: Path, tmp_path: Path) -> None:
+    done = backbones("rank", *small(photos, tmp_path), "--track", "mlfow")
+    assert done.returncode == 2
+    assert "unknown tracker 'mlfow'" in done.stderr
+    assert "mlflow" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_its_package_a_tracker_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ArgumentError, match=r"not installed.*pip install"):
+        open_trackers(["mlflow"])
+    assert TRACKERS.own == ("mlflow",)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on loopback; BACKBONES_MLFLOW names the program where it is not on the PATH."""
+    pytest.importorskip("mlflow", exc_type=ImportError)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = os.environ.get("BACKBONES_MLFLOW", "mlflow")
+    try:
+        process = subprocess.Popen(
+            [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+            cwd=tmp_path,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        pytest.skip("the MLflow server is not installed")
+    try:
+        for _ in range(240):
+            time.sleep(0.5)
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                    if answer.status == 200:
+                        break
+            except (URLError, ConnectionError):
+                continue
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow itself
+def test_mlflow_gets_a_run_with_figures_and_files(server: str, photos: Path, tmp_path: Path) -> None:
+    done = backbones("rank", *small(photos, tmp_path), *TINY, "--track", "mlflow", MLFLOW_TRACKING_URI=server)
+    assert done.returncode == 0, done.stderr
+    assert "Tracking by" not in done.stderr
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=server)
+    (run,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["command"] == "rank"
+    assert 0 <= run.data.metrics["MobileNet_0.25/val_f1"] <= 1
+    assert {one.path for one in client.list_artifacts(run.info.run_id)} >= {"leaderboard.html", "plots"}
