@@ -109,13 +109,14 @@ def _backbone(entry: dict[str, Any]) -> Backbone:
     )
 
 
-def select(patterns: str, *, seed: int = 0) -> tuple[Backbone, ...]:
+def select(patterns: str, *, seed: int = 0, option: str = "backbones") -> tuple[Backbone, ...]:
     """The backbones that a user asks for.
 
     Args:
         patterns: comma-separated: ``all``, names, ``*`` wildcards, ``family:NAME``, each with an optional
             ``@imagenet``, ``@random`` or ``@PATH`` that overrides the run's weights.
         seed: of random weights given with ``@random``.
+        option: that the patterns were given with.
 
     Returns:
         in registry order, without duplicates; one architecture may stand there with several weights.
@@ -125,19 +126,19 @@ def select(patterns: str, *, seed: int = 0) -> tuple[Backbone, ...]:
     """
     parts = [part.strip() for part in patterns.split(",") if part.strip()]
     if not parts:
-        raise ArgumentError("no backbone is named", where="`backbones`", expected="names, wildcards or 'all'")
-    chosen = {item.name: item for part in parts for item in _matches(part, seed)}
+        raise ArgumentError("no backbone is named", where=f"`{option}`", expected="names, wildcards or 'all'")
+    chosen = {item.name: item for part in parts for item in _matches(part, seed, option)}
     order = {item.name: position for position, item in enumerate(registry())}
     return tuple(sorted(chosen.values(), key=lambda item: order[item.architecture]))
 
 
-def _matches(part: str, seed: int) -> list[Backbone]:
+def _matches(part: str, seed: int, option: str) -> list[Backbone]:
     pattern, at, weights = part.partition("@")
     found = [item for item in registry() if _is_match(item, pattern)]
     if not found:
         raise ArgumentError(
             f"no backbone matches '{pattern}'",
-            where="`backbones`",
+            where=f"`{option}`",
             next_step=_suggestion(pattern),
         )
     if not at:

@@ -103,16 +103,17 @@ def _check_spelling(options: Options) -> None:
         from benchmark.data import dataset_name
 
         dataset_name(data)
-    winner = getattr(options, "winner", None)
-    backbones = getattr(options, "backbones", None) or (None if winner == "auto" else winner)
-    weights = getattr(options, "weights", None)
-    if backbones or weights:
+    given: dict[str, str] = {
+        name: getattr(options, name, None) or "" for name in ("backbones", "winner", "weights")
+    }
+    if any(given.values()):
         from benchmark.backbones import parse_weights, select
 
-        if backbones:
-            select(backbones)
-        if weights:
-            parse_weights(weights)
+        for name in ("backbones", "winner"):
+            if given[name] and (name, given[name]) != ("winner", "auto"):
+                select(given[name], option=name)
+        if given["weights"]:
+            parse_weights(given["weights"])
 
 
 def _explain(error: BenchmarkError, status: int, words: Sequence[str]) -> int:

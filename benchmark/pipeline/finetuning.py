@@ -489,7 +489,7 @@ def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Bac
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
     seed = stored.request.options.seed if stored and on_board else job.options.seed
-    return known or select(name, seed=seed)
+    return known or select(name, seed=seed, option="winner")
 
 
 def _first_of_board(folder: ResultsFolder, stored: StoredBoard | None, top: int | None) -> list[str]:

@@ -48,7 +48,7 @@ def test_a_mistyped_backbone_gets_close_matches(backbones: Run, place: Place, co
         (("rank", "{data}", "--groups", "(", "--backbones", "VGG16"), "("),
         (("rank", "--from", "{data}/run.json"), "run.json"),
         (("finetune", "{data}", "--recipe", "two-phase"), "two-phase-f1"),
-        (("finetune", "{data}", "--winner", "MobilNetV2"), "MobileNetV2"),
+        (("finetune", "{data}", "--winner", "MobilNetV2"), "--winner: no backbone matches"),
         (("finetune", "{data}", "--epochs", "5"), "two numbers"),
         (("finetune", "{data}"), "rank"),
         (("export", "{data}", "--to", "onnx"), "manifest.json"),
