@@ -508,9 +508,16 @@ class _Model(Options):
     model: Place = _option(_MODEL, metavar="MODEL_DIR", positional=True)
 
 
-class ExportCommandOptions(_Model):
-    """Convert a fine-tuned model, then compare it with the original."""
+class ExportCommandOptions(FolderOptions):
+    """Convert a model, then compare it with the original."""
 
+    model: Place | None = _option(_MODEL, None, metavar="MODEL_DIR", positional=True, nargs="?")
+    from_board: Place | None = _option(
+        "instead of a model: what the latest ranking of DATA found, its head on the frozen backbone",
+        None,
+        metavar="DATA",
+    )
+    backbone: Text | None = _option("of that board (default: its winner)", None, metavar="NAME|winner")
     to: Names = _option("names, comma-separated, or all", metavar="TARGETS")
     data: Place | None = _option("the images it was trained on, where they have moved", None, metavar="DATA")
     parity_images: CountOrNone = _option(

@@ -96,12 +96,31 @@ def export_command(options: ExportCommandOptions, output: OutputOptions) -> int:
     """``backbones export``."""
     from benchmark.deployment import ExportOptions, export_model, parse_targets
 
+    if (options.model is None) is (options.from_board is None):
+        raise ArgumentError("exports one model", expected="`model`, or `from_board` with DATA")
+    if options.backbone is not None and options.from_board is None:
+        raise ArgumentError("names one of a board", where="`backbone`", expected="`from_board`")
     targets = parse_targets(options.to)
     how = ExportOptions(parity_images=options.parity_images, timeout_seconds=options.timeout)
     with make_observer(quiet=output.quiet) as observer:
-        results = export_model(options.model, targets, how, data=options.data, observer=observer)
+        model = options.model or _ship_board(options, observer)
+        results = export_model(model, targets, how, data=options.data, observer=observer)
     print_rows([_rounded(result.row()) for result in results], output.format)
     return 0 if all(result.passed for result in results) else 1
+
+
+def _ship_board(options: ExportCommandOptions, observer: Observer) -> Path:
+    """The model folder of a board's backbone and head, made where it is not there."""
+    from benchmark.pipeline import FinetuneJob, finetune_backbones
+
+    given = {"data": options.from_board, "recipe": "frozen", "winner": options.backbone}
+    if options.backbone == "winner":
+        given["winner"] = "auto"
+    whole = FinetuneOptions.check({**given, "cache": options.cache, "results": options.results})
+    (model,) = finetune_backbones(FinetuneJob.of(whole), observer).models
+    for line in (*model.notes, f"Written to {model.model_dir}"):
+        observer.message(line)
+    return model.model_dir
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

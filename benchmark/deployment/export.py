@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.deployment.description import DESCRIPTION, EXPORT, LABELS, MODEL, check_files, describe
 from benchmark.deployment.examples import EXAMPLE, example_script
-from benchmark.deployment.parity import Parity, compare, verdict
+from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import Listed, read_split, some_photos, stratified, targets_of, write_images
 from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
 from benchmark.deployment.workshop import Work, carry_out
@@ -89,7 +89,7 @@ class ExportResult:
         latency_p95_ms: 95th percentile of the same.
         example_max_difference: of a probability that ``example.py`` finds, on the same pixels; nan when it
             could not be run.
-        notes: how the conversion departs from the plain one.
+        notes: how the conversion departs from the plain one, and what stands exactly on the tolerance.
     """
 
     target: str
@@ -390,11 +390,13 @@ def _judged(
     after = _probabilities(bench, _measurement(bench, target, folder))
     manifest = bench.manifest
     parity = compare(before, after, bench.targets, manifest.task, manifest.threshold, manifest.average)
-    reason = verdict(parity, bench.options.tolerance(target))
+    tolerance = bench.options.tolerance(target)
+    reason = verdict(parity, tolerance)
     return replace(
         result,
         passed=not reason,
         reason=reason,
+        notes=(*result.notes, *on_the_bound(parity, tolerance)),
         parity=parity,
         latency_p50_ms=answer["latency_p50_ms"],
         latency_p95_ms=answer["latency_p95_ms"],

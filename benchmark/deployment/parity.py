@@ -11,6 +11,8 @@ from benchmark.deployment.targets import Tolerance
 from benchmark.records import Average, Float32, Task
 from benchmark.statistics import decide, default_average, f1
 
+_SAME = 1e-12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
@@ -73,6 +75,20 @@ def verdict(parity: Parity, tolerance: Tolerance) -> str:
     return "; ".join(_violations(parity, tolerance))
 
 
+def on_the_bound(parity: Parity, tolerance: Tolerance) -> tuple[str, ...]:
+    """What passes with nothing to spare: one image more, and it would not."""
+    lost = parity.f1_before - parity.f1_after
+    held = {
+        "label agreement": (parity.label_agreement, tolerance.label_agreement, tolerance.label_agreement < 1),
+        "F1 lost": (lost, tolerance.f1_loss, tolerance.f1_loss > 0),
+    }
+    return tuple(
+        f"{name} stands exactly on the tolerance, {bound:g}, on {parity.images} images"
+        for name, (found, bound, can) in held.items()
+        if can and abs(found - bound) <= _SAME
+    )
+
+
 def _violations(parity: Parity, tolerance: Tolerance) -> Iterator[str]:
     # Written as "not (figure within bound)", so that NaN is a violation.
     if not parity.max_difference <= tolerance.max_difference:
@@ -85,7 +101,7 @@ def _violations(parity: Parity, tolerance: Tolerance) -> Iterator[str]:
             f"{tolerance.label_agreement:.2%} must"
         )
     lost = parity.f1_before - parity.f1_after
-    if not lost <= tolerance.f1_loss + 1e-12:
+    if not lost <= tolerance.f1_loss + _SAME:
         yield (
             f"F1 falls from {parity.f1_before:.4f} to {parity.f1_after:.4f}, by {lost:.4f}; "
             f"at most {tolerance.f1_loss:.4f} may be lost"

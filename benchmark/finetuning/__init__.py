@@ -14,7 +14,7 @@ from benchmark.finetuning.recipe import (
     recipe_names,
     recipe_text,
 )
-from benchmark.finetuning.request import FineTuned, FinetuneRequest, model_folder
+from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, model_folder
 from benchmark.finetuning.tables import SPLIT_FILE, read_probabilities
 from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn, read_trained_on
 from benchmark.finetuning.workbench import RUN_FILE
@@ -27,6 +27,7 @@ __all__ = [
     "RUN_FILE",
     "SEEN_FILES",
     "SPLIT_FILE",
+    "BoardHead",
     "BoardScore",
     "FineTuned",
     "FinetuneRequest",

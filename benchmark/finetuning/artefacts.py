@@ -58,6 +58,7 @@ class Story:
         trained: which checkpoint was kept.
         progress: history and metrics.
         found: part (val, and test where there is one) -> probabilities float32 (n, C) of the kept model.
+        fitted: int64 (n,) rows that the model was fitted to.
     """
 
     images: ImageSet
@@ -68,6 +69,7 @@ class Story:
     trained: Trained
     progress: Progress
     found: dict[str, Float32]
+    fitted: Int64
 
     @property
     def part(self) -> str:
@@ -126,16 +128,17 @@ def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:
     images, progress = story.images, story.progress
     yield LABELS_FILE, labels_txt(images)
     yield SPLIT_FILE, split_csv(images)
-    yield from seen_contents(images).items()
+    yield from seen_contents(images, story.fitted).items()
     yield PREDICTIONS_FILE, predictions_csv(images, story.scoring, story.trained.threshold, story.found)
-    yield "history.csv", history_csv(progress.history)
     yield METRICS_FILE, as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})
     yield "architecture.txt", architecture(network)
     yield "classification_report.txt", classification_report(images, story.rows, story.decided)
     yield "confusion_matrix.png", _confusion(story)
-    yield "curves.png", pictures.curves(progress.history, story.kept_epoch)
     yield "data.png", _data_sheet(story)
-    yield "augmentation.png", _augmentation_sheet(story)
+    if progress.history:  # else nothing was trained
+        yield "history.csv", history_csv(progress.history)
+        yield "curves.png", pictures.curves(progress.history, story.kept_epoch)
+        yield "augmentation.png", _augmentation_sheet(story)
     yield "predictions.png", _prediction_sheet(story)
 
 

@@ -36,6 +36,11 @@ class BoardScore:
     same_data: bool
     weights_sha256: str
 
+    @property
+    def interval(self) -> dict[str, float]:
+        """The interval, by the names that metrics have."""
+        return {"f1_low": self.low, "f1_high": self.high}
+
     def place_of(self, f1: float) -> str:
         """``inside``, ``below`` or ``above`` the interval."""
         return "below" if f1 < self.low else "above" if f1 > self.high else "inside"

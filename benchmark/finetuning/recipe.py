@@ -32,6 +32,13 @@ class Pooling(StrEnum):
     FLATTEN = "flatten"
 
 
+class Start(StrEnum):
+    """The weights that a head starts from."""
+
+    RANDOM = "random"
+    BOARD = "board"  # those of the board's last head, trained on train + validation
+
+
 class Activation(StrEnum):
     """What two classes end in. More classes always end in softmax, multi-label always in sigmoid."""
 
@@ -126,12 +133,21 @@ class Head(_Table):
         hidden: units of a dense ReLU layer before the output; 0 is none.
         dropout: rate on the pooled vector.
         activation: what two classes end in.
+        start: the weights that it starts from.
     """
 
     pooling: Pooling = Pooling.AVG
     hidden: Annotated[int, Field(ge=0, le=65536)] = 0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     activation: Activation = Activation.SIGMOID
+    start: Start = Start.RANDOM
+
+    @model_validator(mode="after")
+    def _as_on_the_board(self) -> Self:
+        plain = (Pooling.AVG, 0, Activation.SIGMOID)
+        if self.start is Start.BOARD and (self.pooling, self.hidden, self.activation) != plain:
+            raise ValueError("the board's head has average pooling, no hidden layer and a sigmoid")
+        return self
 
 
 class Phase(_Table):
@@ -197,10 +213,18 @@ class Recipe(_Table):
     phase1: Phase
     phase2: UnfreezingPhase
 
+    @property
+    def ships_the_board(self) -> bool:
+        """Whether the model is the board's head on the frozen backbone: nothing is trained."""
+        return self.head.start is Start.BOARD
+
     @model_validator(mode="after")
     def _trains(self) -> Self:
-        if self.phase1.epochs + self.phase2.epochs == 0:
+        trains = self.phase1.epochs + self.phase2.epochs > 0
+        if not trains and not self.ships_the_board:
             raise ValueError("phase1.epochs and phase2.epochs are both 0, so that nothing would be trained")
+        if trains and self.ships_the_board:
+            raise ValueError("a recipe whose head starts from the board trains nothing: epochs must be 0")
         return self
 
 

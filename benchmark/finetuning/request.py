@@ -13,13 +13,16 @@ import numpy as np
 
 from benchmark.finetuning.comparing import BoardScore, Comparison
 from benchmark.finetuning.recipe import Recipe
+from benchmark.heads import FinalHead
 from benchmark.memory import PackedStrings
 from benchmark.records import (
     MAX_PIXELS,
     Average,
     Backbone,
+    Float32,
     ImageSet,
     Manifest,
+    Predictions,
     Resize,
     Task,
     ThresholdRule,
@@ -31,6 +34,22 @@ from benchmark.storage import place
 
 SCRATCH_BYTES = 4 * 2**30
 _STATE_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardHead:
+    """What a board found on a frozen backbone.
+
+    Attributes:
+        head: its last head, one dense layer on the pooled vectors.
+        predictions: of heads that had not seen the image (validation), and of this one (test).
+        expected: float32 (n, C), what this head says of the test images, of the validation images where there
+            are none, from the vectors that it was trained on.
+    """
+
+    head: FinalHead
+    predictions: Predictions
+    expected: Float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +74,7 @@ class FinetuneRequest:
         max_pixels: images whose header declares more are refused.
         scratch_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
         board: what the board says of this backbone, to compare with; changes nothing else.
+        head: what a recipe that ships the board puts on the backbone; None for the others.
     """
 
     backbone: Backbone
@@ -73,6 +93,7 @@ class FinetuneRequest:
     max_pixels: int = MAX_PIXELS
     scratch_bytes: int = SCRATCH_BYTES
     board: BoardScore | None = None
+    head: BoardHead | None = None
 
     @property
     def source(self) -> WeightsSource:
@@ -105,7 +126,12 @@ class FinetuneRequest:
             "average": default_average(task, self.average),
             "cached_views": self.cached_views,
             "resize": self.resize,
-        }
+        } | ({"head": self._head_digest(self.head.head)} if self.head else {})
+
+    @staticmethod
+    def _head_digest(head: FinalHead) -> str:
+        content = np.concatenate([head.kernel.ravel(), head.bias, [head.threshold]])
+        return hashlib.sha256(content.astype("<f8").tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +144,8 @@ class FineTuned:
         manifest: as written there.
         phases: moment (before, phase1, phase2) -> part (val, test) -> metric -> value. A phase that the
             recipe leaves out, and the test part of a data set without one, are None.
-        kept_phase: ``phase1`` or ``phase2``: whose best checkpoint the model is.
+        kept_phase: ``phase1`` or ``phase2``: whose best checkpoint the model is; ``before`` where nothing was
+            trained.
         repeated: False when a finished run of the same request was found and nothing was trained.
         notes: remarks for the reader.
         comparison: the test F1 beside that of another split, and beside the board.

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +29,9 @@ from benchmark.finetuning.manifest import (
     write_manifest,
 )
 from benchmark.finetuning.network import Outputs, assemble, first_trained, freeze
-from benchmark.finetuning.pixels import open_pixels
+from benchmark.finetuning.pixels import DecodedPixels, open_pixels
 from benchmark.finetuning.progress import Progress
-from benchmark.finetuning.request import FineTuned, FinetuneRequest, as_json, versions
+from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, as_json, versions
 from benchmark.finetuning.scoring import Scoring, loss_weights
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
@@ -43,6 +44,7 @@ from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_wh
 
 _CHECKED_IMAGES = 8
 _CHECKED_DIFFERENCE = 1e-4
+_BOARD_DIFFERENCE = 0.02  # embeddings may be bfloat16
 
 
 def finetune(
@@ -92,6 +94,8 @@ def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
                 expected="training and validation images",
                 next_step="Add images, or leave the split to this program.",
             )
+    if request.recipe.ships_the_board is not (request.head is not None):
+        raise RecipeError("the board's head and the recipe that ships it belong together", where="head")
     if request.recipe.image_size < request.backbone.min_size:
         raise RecipeError(
             "the input is too small for this backbone",
@@ -229,8 +233,11 @@ class _Run:
         state = self._bench.state(digest)
         # The name of a temporary, so that cleaning the cache removes it when this process is killed.
         scratch = request.cache / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
-        with open_pixels(request, images, scratch, self._observer) as pixels:
-            trained, progress, found = self._train(start, pixels, state)
+        with self._pixels(scratch) as pixels:
+            if request.head is None:
+                trained, progress, found = self._train(start, pixels, state)
+            else:
+                trained, progress, found = self._ship(start, pixels, request.head)
             self._check_saved(start, pixels)
             story = Story(
                 images=images,
@@ -241,9 +248,61 @@ class _Run:
                 trained=trained,
                 progress=progress,
                 found=found,
+                fitted=images.split.train if request.head is None else request.head.head.fitted,
             )
             write_artefacts(story, start.network, self._bench.new)
         return self._finish(start, trained, progress, digest)
+
+    def _pixels(self, scratch: Path) -> AbstractContextManager[Pixels]:
+        if self._request.head is not None:  # most images are not looked at
+            return nullcontext(DecodedPixels(self._images, self._request))
+        return open_pixels(self._request, self._images, scratch, self._observer)
+
+    def _ship(
+        self, start: Start, pixels: Pixels, board: BoardHead
+    ) -> tuple[Trained, Progress, dict[str, Float32]]:
+        """Put the board's head on the network.
+
+        Validation scores are the board's, of heads that had not seen the image: this one has.
+        """
+        head, said, scoring = board.head, board.predictions, self._scoring
+        start.network.head.layers[-1].set_weights([head.kernel, head.bias])
+        save_model(start.network.model, self._bench.new)
+        split, truth = self._images.split, self._images.head_targets()
+        part = "test" if len(split.test) else "val"
+        rows = getattr(split, part)
+        answers = Inference(start.network.model, pixels, PREDICTION_BATCH)(rows)
+        self._check_answers(answers, board.expected)
+        interval = self._request.board.interval if self._request.board else {}
+        val = scoring.out_of_fold(said, truth[said.val_rows])
+        metrics: dict[str, dict[str, float] | None] = {
+            "val": val | interval | {"threshold": head.threshold},
+            "test": None,
+        }
+        found = {"val": said.val.mean(0)[np.searchsorted(said.val_rows, split.val)]}
+        if part == "test":
+            found["test"] = answers
+            groups = None if self._images.groups is None else self._images.groups[rows]
+            metrics["test"] = scoring.score(answers, truth[rows], groups, head.threshold, self._request.seed)
+        progress = Progress(
+            weights_sha256=start.weights_sha256,
+            metrics={"before": metrics, "phase1": None, "phase2": None},
+        )
+        note = "The board's head on the frozen backbone; validation scores are the board's."
+        self._notes.append(note)
+        return Trained(kept="before", threshold=head.threshold, note=note), progress, found
+
+    def _check_answers(self, found: Float32, expected: Float32) -> None:
+        """See that the network makes of pixels what the board's head made of its embeddings."""
+        difference = float(np.abs(found - expected).mean())
+        if not difference <= _BOARD_DIFFERENCE:
+            raise TrainingError(
+                "the network does not answer as the board's head did",
+                where=self._request.backbone.name,
+                expected=f"a mean difference of at most {_BOARD_DIFFERENCE}",
+                got=difference,
+                next_step="Rank this backbone again with --engine tensorflow.",
+            )
 
     def _start(self) -> Start:
         request, images, recipe = self._request, self._images, self._request.recipe

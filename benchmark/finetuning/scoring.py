@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.records import Average, Bool, Float32, Float64, Int64, Split, Task, ThresholdRule
+from benchmark.records import Average, Bool, Float32, Float64, Int64, Predictions, Split, Task, ThresholdRule
 from benchmark.statistics import Mistakes, Sample, best_threshold, decide, estimates, scores
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1")
@@ -55,6 +55,27 @@ class Scoring:
         found = scores(decided, targets, self.average)
         found["loss"] = cross_entropy(probabilities, targets, self.task)
         return {name: float(found[name]) for name in METRICS}
+
+    def out_of_fold(self, said: Predictions, targets: Float32) -> dict[str, float]:
+        """The five METRICS of a board's validation, the mean over its repeats.
+
+        Args:
+            said: of the board.
+            targets: float32 (V, C) of the validated images.
+        """
+        decided = decide(said.val, said.val_thresholds, self.task)
+        each = [
+            scores(some, targets, self.average) | {"loss": cross_entropy(likely, targets, self.task)}
+            for some, likely in zip(decided, said.val, strict=True)
+        ]
+        return {name: float(np.mean([one[name] for one in each])) for name in METRICS}
+
+    def score(
+        self, probabilities: Float32, targets: Float32, groups: Int64 | None, threshold: float, seed: int
+    ) -> dict[str, float]:
+        """The five METRICS, the interval of F1 and the threshold; arguments as for the other methods."""
+        interval = self.f1_interval(self.decided(probabilities, threshold), targets, groups, seed)
+        return self.measure(probabilities, targets, threshold) | interval | {"threshold": threshold}
 
     def f1_interval(
         self, decided: Bool, targets: Float32, groups: Int64 | None, seed: int

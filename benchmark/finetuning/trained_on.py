@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ManifestError
-from benchmark.records import Bool, ImageSet
+from benchmark.records import Bool, ImageSet, Int64
 from benchmark.storage import MOST_LIST_BYTES, read_small
 
 TRAINING_FILE = "training_images.ids"
@@ -44,9 +44,15 @@ class TrainedOn:
         return training, np.isin(asked, self.validation) & ~training
 
 
-def seen_contents(images: ImageSet) -> dict[str, bytes]:
-    """The files that say which images a model of this data set has seen, by name."""
-    rows = {TRAINING_FILE: images.split.train, VALIDATION_FILE: images.split.val}
+def seen_contents(images: ImageSet, fitted: Int64) -> dict[str, bytes]:
+    """The files that say which images a model of this data set has seen, by name.
+
+    Args:
+        images: the data set.
+        fitted: int64 (n,) rows that the model was fitted to; other rows of train and val chose.
+    """
+    seen = np.concatenate([images.split.train, images.split.val])
+    rows = {TRAINING_FILE: fitted, VALIDATION_FILE: np.setdiff1d(seen, fitted)}
     return {
         name: np.sort(_beginnings(images.image_ids[row] for row in part)).astype(_BEGINNING).tobytes()
         for name, part in rows.items()

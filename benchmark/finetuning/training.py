@@ -323,9 +323,7 @@ class Trainer:
         scoring, images = self._lesson.scoring, self._lesson.images
         truth = self._truth(part)
         groups = None if images.groups is None else images.groups[self._rows(part)]
-        decided = scoring.decided(probabilities, threshold)
-        interval = scoring.f1_interval(decided, truth, groups, self._lesson.seed)
-        return scoring.measure(probabilities, truth, threshold) | interval | {"threshold": threshold}
+        return scoring.score(probabilities, truth, groups, threshold, self._lesson.seed)
 
     def probabilities(self, part: str) -> Float32:
         """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""

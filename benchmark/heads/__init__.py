@@ -14,13 +14,17 @@ from benchmark.heads.protocols import (
     make_plan,
 )
 from benchmark.heads.training import (
+    FinalHead,
+    final_head,
     train_heads,
 )
 
 __all__ = [
     "FewerImages",
+    "FinalHead",
     "Plan",
     "check_protocol",
+    "final_head",
     "hash_keys",
     "make_plan",
     "salted_order",

@@ -86,6 +86,18 @@ def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Seq
     return planner.cross_validation()
 
 
+def final_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> Plan:
+    """The plan of the last head of ``make_plan`` alone: it scores the test part, where there is one.
+
+    Raises:
+        DataError: the parts or classes are too small.
+    """
+    planner = _Planner(truth, split, protocol, tuple(image_ids))
+    if protocol.name is ProtocolName.REFERENCE:
+        return planner.reference()
+    return planner.final()
+
+
 def check_protocol(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> None:
     """See that a protocol can be carried out, before anything is embedded for it.
 
@@ -114,12 +126,15 @@ class _Planner:
             for number, part in enumerate(folds.parts):
                 train = np.setdiff1d(self._pool, part)
                 stages.append(self._stage(f"cv/{repeat}/{number}", repeat, train, part))
-        return self._plan([*stages, *self._final()], self._pool, protocol.repeats)
+        return self._plan([*stages, *self._last()], self._pool, protocol.repeats)
 
     def holdout(self) -> Plan:
         self._need(self._split.val, "validation")
         stage = self._stage("holdout", 0, self._split.train, self._split.val)
-        return self._plan([stage, *self._final()], self._split.val, 1)
+        return self._plan([stage, *self._last()], self._split.val, 1)
+
+    def final(self) -> Plan:
+        return self._plan([self._final()], self._pool, 1)
 
     def reference(self) -> Plan:
         train, val, test = (
@@ -155,10 +170,11 @@ class _Planner:
             notes=tuple(dict.fromkeys(self._notes)),
         )
 
-    def _final(self) -> list[Stage]:
-        if not len(self._split.test):
-            return []
-        return [self._stage("final", None, self._pool, self._split.test)]
+    def _last(self) -> list[Stage]:
+        return [self._final()] if len(self._split.test) else []
+
+    def _final(self) -> Stage:
+        return self._stage("final", None, self._pool, self._split.test)
 
     def _stage(self, label: str, repeat: int | None, train: Int64, score: Int64) -> Stage:
         self._need(train, "training")

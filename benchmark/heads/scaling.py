@@ -29,14 +29,19 @@ def working_copy(features: Float32, used: Int64) -> Float32:
     Returns:
         float32 (N, D); columns that are constant over ``used`` are 0.
     """
-    mean, spread = _moments(features, used)
-    still = spread <= _RESOLUTION * np.abs(mean)
-    inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=~still)
+    mean, inverse = standardisation(features, used)
     working = np.empty(features.shape, np.float32)
     for start in range(0, len(features), _ROWS_AT_ONCE):
         stop = start + _ROWS_AT_ONCE
         working[start:stop] = (features[start:stop].astype(np.float64) - mean) * inverse
     return working
+
+
+def standardisation(features: Float32, used: Int64) -> tuple[Float64, Float64]:
+    """Mean and 1 / standard deviation over the used rows, float64 (D,) each; 0 for constant columns."""
+    mean, spread = _moments(features, used)
+    still = spread <= _RESOLUTION * np.abs(mean)
+    return mean, np.divide(1.0, spread, out=np.zeros_like(spread), where=~still)
 
 
 def part_scales(working: Float32, parts: Sequence[Int64]) -> tuple[Float32, Float32]:

@@ -13,8 +13,9 @@ from threadpoolctl import threadpool_limits
 from benchmark.errors import EmbeddingError
 from benchmark.heads.choice import Choice, Chooser
 from benchmark.heads.fit import Heads, Job, Material, fit, predict
-from benchmark.heads.protocols import Plan, make_plan
-from benchmark.heads.scaling import part_scales, working_copy
+from benchmark.heads.loop import probabilities
+from benchmark.heads.protocols import Plan, final_plan, make_plan
+from benchmark.heads.scaling import part_scales, standardisation, working_copy
 from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Predictions, Split, Task, Truth
 
 
@@ -71,14 +72,62 @@ def train_heads(
     # The products are small: more threads would only wait for each other, and could change the last bit.
     with threadpool_limits(limits=1, user_api="blas"):
         lesson = lesson_of(embeddings.features, truth, plan, protocol)
-        choices, history, smaller = _choose(lesson)
+        chooser, smaller = _choose(lesson)
+        choices = chooser.choices()
         scores = refit(lesson, choices)
     return HeadResult(
         predictions=predictions_of(plan, split, choices, scores, smaller),
-        val_history=history,
+        val_history=chooser.history(),
         chosen=_chosen(plan, choices, protocol),
         head_params=(embeddings.features.shape[1] + 1) * truth.targets.shape[1],
         seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalHead:
+    """A head as one dense layer on embeddings as they are, standardisation folded in.
+
+    Attributes:
+        kernel: float32 (D, C).
+        bias: float32 (C,).
+        threshold: of sigmoid outputs.
+        fitted: int64 (n,), ascending, the rows that it was trained on.
+    """
+
+    kernel: Float32
+    bias: Float32
+    threshold: float
+    fitted: Int64
+
+    def probabilities(self, features: Float32, *, exclusive: bool) -> Float32:
+        """Probabilities float32 (N, C) of embeddings float32 (N, D); softmax for exclusive classes."""
+        logits = features.astype(np.float64) @ self.kernel + self.bias
+        return probabilities(logits.astype(np.float32), exclusive=exclusive)
+
+
+def final_head(embeddings: Embeddings, truth: Truth, split: Split, protocol: HeadProtocol) -> FinalHead:
+    """The head that ``train_heads`` scores the test part with, alone; also where there is no test part.
+
+    Args and errors are those of ``train_heads``.
+    """
+    ids = tuple(embeddings.image_ids)
+    _check(embeddings, truth, ids)
+    plan = final_plan(truth, split, protocol, ids)
+    with threadpool_limits(limits=1, user_api="blas"):
+        lesson = lesson_of(embeddings.features, truth, plan, protocol)
+        (choice,) = _choose(lesson)[0].choices()
+        _, (head,) = _refitted(lesson, (choice,))
+    kernel, bias = head.kernel[0].astype(np.float64), head.bias[0].astype(np.float64)
+    if plan.standardised:
+        mean, inverse = standardisation(embeddings.features, plan.used)
+        kernel = kernel * inverse[:, None]
+        bias = bias - mean @ kernel
+    return FinalHead(
+        kernel=kernel.astype(np.float32),
+        bias=bias.astype(np.float32),
+        threshold=choice.threshold,
+        fitted=np.sort(plan.stages[0].train),
     )
 
 
@@ -139,12 +188,12 @@ def lesson_of(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtoco
     )
 
 
-def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32, dict[int, Float32]]:
+def _choose(lesson: _Lesson) -> tuple[Chooser, dict[int, Float32]]:
     """Train every grid point of every stage on its inner part.
 
     Returns:
-        The choices, the validation curve and, by stage that has a smaller inner part, what its chosen head,
-        trained on that part alone, says of the ``score`` rows.
+        What chooses, and, by stage that has a smaller inner part, what its chosen head, trained on that part
+        alone, says of the ``score`` rows.
     """
     plan, epochs = lesson.plan, lesson.protocol.epochs
     material = lesson.material([stage.inner for stage in plan.stages])
@@ -165,28 +214,33 @@ def _choose(lesson: _Lesson) -> tuple[tuple[Choice, ...], Float32, dict[int, Flo
                 scores[number] = predict(material, one, [stage.score])[0][0]
 
     fit(material, jobs, after_epoch)
-    return chooser.choices(), chooser.history(), scores
+    return chooser, scores
 
 
 def refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
     """Train the chosen head of every stage on its training part; probabilities on its ``score`` rows."""
+    material, heads = _refitted(lesson, choices)
+    rows = [stage.score for stage in lesson.plan.stages]
+    return [predict(material, head, [some])[0][0] for head, some in zip(heads, rows, strict=True)]
+
+
+def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[Material, list[Heads]]:
+    """Train the chosen head of every stage on its training part; what they were trained on, and the heads."""
     plan = lesson.plan
     material = lesson.material([stage.train for stage in plan.stages])
     jobs = [
         Job(label=s.label, train=s.train, rates=(choice.rate,), decays=(choice.decay,), epochs=choice.epoch)
         for s, choice in zip(plan.stages, choices, strict=True)
     ]
-    scores: dict[int, Float32] = {}
+    kept: dict[int, Heads] = {}
 
     def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
         for place, number in enumerate(numbers):
             if choices[number].epoch == epoch:
-                rows = plan.stages[number].score
-                one = heads.one(place, 0, lesson.targets.shape[1])
-                scores[number] = predict(material, one, [rows])[0][0]
+                kept[number] = heads.one(place, 0, lesson.targets.shape[1])
 
     fit(material, jobs, after_epoch)
-    return [scores[number] for number in range(len(jobs))]
+    return material, [kept[number] for number in range(len(jobs))]
 
 
 def predictions_of(

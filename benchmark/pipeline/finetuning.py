@@ -23,12 +23,14 @@ from benchmark.finetuning import (
     override_recipe,
     read_probabilities,
 )
-from benchmark.options import FinetuneOptions, RecipeChanges
+from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups
 from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
+from benchmark.pipeline.rebuilding import images_as_ranked
 from benchmark.pipeline.runs import LoggingObserver, Run
+from benchmark.pipeline.shipping import board_head
 from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
 from benchmark.pipeline.workers import failure
 from benchmark.records import (
@@ -131,7 +133,9 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     folder = results_folder(options.results, images, options.data)
     stored = _board_to_go_on_from(job, folder.path, images)
-    if stored is not None:
+    if job.recipe.ships_the_board:
+        job, images = _as_the_board(job, stored, folder, watch)
+    elif stored is not None:
         job, images = _as_ranked(job, stored, images, watch)
     choices = _choices(job, folder, stored)
     run = Run(folder.path, options.results)
@@ -139,7 +143,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     try:
         folder.claim(logged)
         tell_reading(images, logged)
-        if job.options.auto_groups:
+        if job.options.auto_groups and not job.recipe.ships_the_board:
             seed = options.seed
             images, notes = with_auto_groups(images, cache=options.cache, seed=seed, observer=logged)
             for note in notes:
@@ -164,7 +168,7 @@ def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> St
     if options.winner is None and options.top is None and _winner(job) != AUTO:
         return None
     stored = stored_board(folder, data=options.data, results=options.results, cache=options.cache)
-    if stored is not None:
+    if stored is not None and not job.recipe.ships_the_board:
         check_same_images(stored, images, limited=options.limit is not None)
     return stored
 
@@ -186,6 +190,35 @@ def _as_ranked(
     if any(getattr(taken, name) != getattr(options, name) for name in ("groups", "positive", "bit_depth")):
         images = load_images(taken.data, cache=taken.cache, options=taken, observer=observer)
     return replace(job, options=taken), images
+
+
+def _as_the_board(
+    job: FinetuneJob, stored: StoredBoard | None, folder: ResultsFolder, observer: Observer
+) -> tuple[FinetuneJob, ImageSet]:
+    """Everything as the board has it: its head belongs to these images, parts and embeddings.
+
+    Raises:
+        ArgumentError: there is no board, or something is wanted otherwise.
+        DataError: there are other images, labels or parts than were ranked.
+    """
+    if stored is None:
+        raise _no_board(folder)
+    usual = {name: FinetuneOptions.model_fields[name].default for name in _OF_THE_BOARD}
+    other = [name for name, value in usual.items() if getattr(job.options, name) != value]
+    if other:
+        raise ArgumentError(
+            "says nothing here: the board's head is taken as it is",
+            where=", ".join(f"`{name}`" for name in other),
+            next_step="Rank with it first.",
+        )
+    ranked = stored.request
+    taken = {name: getattr(ranked.options, name) for name in DataOptions.model_fields}
+    taken |= {"average": ranked.protocol.average, "resize": ranked.options.resize, "jobs": job.options.jobs}
+    images = images_as_ranked(ranked, stored.record, stored.folder, observer)
+    return replace(job, options=job.options.but(**taken)), images
+
+
+_OF_THE_BOARD = ("weights", "image_size", "threshold", "class_weight", "cached_views")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,9 +322,11 @@ class _FinetuneAll:
 
         name = choice.backbone.name
         try:
-            model = finetune(
-                self._request(choice), self._images, self._observer, partial(self._told.epoch, name)
-            )
+            request = self._request(choice)
+            if self._stored is not None and request.recipe.ships_the_board:
+                head = board_head(self._stored, choice.backbone, choice.weights, self._images, self._observer)
+                request = replace(request, head=head)
+            model = finetune(request, self._images, self._observer, partial(self._told.epoch, name))
             _list_rejected(self._images, model.model_dir)
         except Exception as error:
             if len(self._choices) == 1:
@@ -477,7 +512,7 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) ->
         if weights is None:
             shown = str(row["weights"]) if row else ""
             weights = parse_weights(shown, seed=ranked.options.seed) if shown else ranked.weights
-        if size is None and job.recipe.name == DEFAULT_RECIPE:
+        if size is None and (job.recipe.ships_the_board or job.recipe.name == DEFAULT_RECIPE):
             size = int(row["input_size"] or 0) if row else ranked.size_of(backbone)
     recipe = override_recipe(job.recipe, RecipeChanges(image_size=size or None))
     imagenet = WeightsSource(kind=WeightsKind.IMAGENET)
@@ -496,15 +531,19 @@ def _first_of_board(folder: ResultsFolder, stored: StoredBoard | None, top: int 
     """The winner, or the first so many by rank."""
     path = folder.path / BOARD_FILE
     if stored is None:
-        raise ArgumentError(
-            "there is no board to take the winner from",
-            where=path,
-            got=folder.note,
-            next_step="Run 'backbones rank' on the same data first, or name a backbone (`winner=NAME`).",
-        )
+        raise _no_board(folder)
     board = stored.board
     names = [str(row["backbone"]) for row in board.rows if row["status"] == "scored"]
     if board.winner is None:
         what = "the board names no winner" if names else "nothing on the board was scored"
         raise ArgumentError(what, where=path, next_step="Name a backbone (`winner=NAME`).")
     return [board.winner] if top is None else names[:top]
+
+
+def _no_board(folder: ResultsFolder) -> ArgumentError:
+    return ArgumentError(
+        "there is no board to take the winner from",
+        where=folder.path / BOARD_FILE,
+        got=folder.note,
+        next_step="Run 'backbones rank' on the same data first, or name a backbone (`winner=NAME`).",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from benchmark.audit import Severity
 from benchmark.data import load_images, tell_reading
@@ -62,14 +63,14 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     return ranked
 
 
-def head_job(request: RankRequest, images: ImageSet, run: Run) -> HeadJob:
-    """The heads of a ranking, its protocol resolved."""
+def head_job(request: RankRequest, images: ImageSet, folder: Path) -> HeadJob:
+    """The heads of a ranking in ``results/<dataset>``, its protocol resolved."""
     name = request.protocol_name(parts_given=images.split.given)
     return HeadJob(
         images=images,
         protocol=replace(request.protocol, name=name),
         cache=request.options.cache,
-        folder=run.folder / "outcomes",
+        folder=folder / "outcomes",
         jobs=request.options.jobs,
     )
 
@@ -94,11 +95,11 @@ class _Ranking:
         self._observer = observer
 
     def carry_out(self, images: ImageSet, started: float) -> Ranked:
-        first = head_job(self._request, images, self._run)
+        first = head_job(self._request, images, self._run.folder)
         check_protocol(Truth.of(images), images.split, first.protocol, images.image_ids)
         embedded = self._first_embeddings(images)
         audited = audit_images(self._request, images, embedded.plans, self._observer)
-        job = head_job(self._request, audited.images, self._run)
+        job = head_job(self._request, audited.images, self._run.folder)
         searched = self._search(embedded, job)
         outcomes = (*searched.pruned, *self._score(searched.embedded, job))
         ungrouped = self._score_ungrouped(searched.embedded, audited, job)

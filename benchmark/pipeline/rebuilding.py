@@ -88,35 +88,45 @@ def _stored(data: Path, results: Path, cache: Path, observer: Observer) -> tuple
                 record=record,
                 request=stored_request(record, data=data, results=results, cache=cache),
             )
-            return stored, _images_of(stored, observer)
+            return stored, images_as_ranked(stored.request, record, stored.path, observer)
         except DataError as error:  # of another data set of this name, perhaps
             refused = refused or error
     assert refused is not None, "there is always a folder to look into"
     raise refused
 
 
-def _images_of(stored: _StoredRun, observer: Observer) -> ImageSet:
-    """The images as the run saw them, its groups and its list of rejected files included."""
-    options = stored.request.options
+def images_as_ranked(request: RankRequest, record: RunRecord, path: Path, observer: Observer) -> ImageSet:
+    """The images as a run saw them, its groups and its list of rejected files included.
+
+    Args:
+        request: of the run.
+        record: its ``run.json``.
+        path: the folder of its lists.
+        observer: told of the reading.
+
+    Raises:
+        DataError: there are other images, labels or parts now.
+    """
+    options = request.options
     images = load_images(options.data, cache=options.cache, options=options, observer=observer)
     if options.auto_groups:
-        listed = read_image_list(stored.path)
+        listed = read_image_list(path)
         if set(listed) == set(images.image_ids):
             groups = np.array([int(listed[image_id]["group"]) for image_id in images.image_ids], np.int64)
             images = regroup(images, groups, seed=options.seed)
-    if images.fingerprint() != stored.record.data.fingerprint:
+    if images.fingerprint() != record.data.fingerprint:
         raise DataError(
             "the images, labels or parts are not those of the latest run",
             where=options.data,
-            expected=f"fingerprint {stored.record.data.fingerprint[:16]}",
+            expected=f"fingerprint {record.data.fingerprint[:16]}",
             got=images.fingerprint()[:16],
             next_step=_AGAIN,
         )
-    return replace(images, rejected=read_rejected(stored.path))
+    return replace(images, rejected=read_rejected(path))
 
 
 def _rebuild(stored: _StoredRun, images: ImageSet, run: Run, started: float) -> Ranked:
-    job = head_job(stored.request, images, run)
+    job = head_job(stored.request, images, run.folder)
     board = read_board(stored.path / BOARD_FILE)
     outcomes = tuple(
         _outcome(job, name, one)

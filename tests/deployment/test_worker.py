@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.deployment.parity import Parity, compare, verdict
+from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import Listed, stratified
-from benchmark.deployment.targets import EXACT, Tolerance
+from benchmark.deployment.targets import EXACT, ROUNDED, Tolerance
 from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ExportError
 from benchmark.records import Task
@@ -129,6 +129,17 @@ def test_each_figure_can_fail_the_gate(figures: dict[str, float], reason: str) -
 def test_a_better_f1_and_the_bounds_themselves_pass() -> None:
     assert not verdict(parity(f1_after=0.99, max_difference=1e-3, mean_difference=1e-4), EXACT)
     assert not verdict(parity(f1_before=0.95, f1_after=0.94), Tolerance(f1_loss=0.01))
+
+
+def test_what_stands_exactly_on_the_tolerance_reads_so() -> None:
+    bound = parity(label_agreement=np.mean([True] * 95 + [False] * 5), f1_before=0.95, f1_after=0.94)
+    assert not verdict(bound, ROUNDED)
+    assert on_the_bound(bound, ROUNDED) == (
+        "label agreement stands exactly on the tolerance, 0.95, on 100 images",
+        "F1 lost stands exactly on the tolerance, 0.01, on 100 images",
+    )
+    assert on_the_bound(parity(label_agreement=0.96), ROUNDED) == ()
+    assert on_the_bound(parity(), EXACT) == (), "all of all is no bound that a figure could pass"
 
 
 def test_compare_counts_naively() -> None:

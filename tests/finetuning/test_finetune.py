@@ -38,6 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 Request = Callable[..., FinetuneRequest]
+TRAINED = [name for name in recipe_names() if name != "frozen"]
 PICTURES = (
     "augmentation.png",
     "confusion_matrix.png",
@@ -170,7 +171,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", TRAINED)
 def test_each_recipe_runs_end_to_end(name: str, request: pytest.FixtureRequest, request_for: Request) -> None:
     data, epochs, layer, settings = RUNS[name]
     images: ImageSet = request.getfixturevalue(data)
@@ -432,7 +433,7 @@ def test_two_processes_do_not_share_a_model_directory(binary: ImageSet, request_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", TRAINED)
 def test_each_recipe_runs_on_its_own_architecture(name: str, binary: ImageSet, request_for: Request) -> None:
     from benchmark.backbones import select
 

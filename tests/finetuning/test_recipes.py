@@ -50,9 +50,24 @@ AUGMENTATIONS = {
 }
 
 
-def test_the_default_comes_first_and_all_five_are_there() -> None:
+def test_the_default_comes_first_and_all_are_there() -> None:
     assert recipe_names()[0] == DEFAULT_RECIPE
-    assert set(recipe_names()) == {row[0] for row in TABLE}
+    assert set(recipe_names()) == {"frozen", *(row[0] for row in TABLE)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": (1, 0)}, "trains nothing"),
+        ({"head": "max"}, "average pooling"),
+        ({"hidden": 8}, "no hidden layer"),
+    ],
+)
+def test_the_head_of_the_board_is_taken_as_it_is(changes: dict[str, object], said: str) -> None:
+    frozen = load_recipe("frozen")
+    assert frozen.ships_the_board
+    with pytest.raises(RecipeError, match=said):
+        override_recipe(frozen, RecipeChanges(**changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
@@ -154,6 +169,7 @@ def test_overrides() -> None:
         "hidden": 16,
         "dropout": 0.5,
         "activation": "softmax",
+        "start": "random",
     }
     assert (changed.phase2.from_layer, changed.phase2.last_layers) == (None, 3)
     assert (changed.phase1.epochs, changed.phase2.epochs) == (4, 5)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import DataError, EmbeddingError, TrainingError
-from benchmark.heads import train_heads
+from benchmark.heads import final_head, train_heads
 from benchmark.heads.choice import Chooser
 from benchmark.heads.fit import (
     Heads,
@@ -491,3 +491,23 @@ def test_six_images_are_refused() -> None:
     four = replace(split, val=np.zeros(0, np.int64), test=np.array([2, 5]))
     with pytest.raises(DataError, match="too few images to choose"):
         train_heads(embeddings, truth, four, SHORT)
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
+@pytest.mark.parametrize("name", ProtocolName)
+def test_the_final_head_alone_is_the_one_that_scores_the_test_part(task: Task, name: ProtocolName) -> None:
+    labels = np.arange(150, dtype=np.int64) % (2 if task is Task.BINARY else 3)
+    embeddings, truth, split = problem(labels, task, distance=1.0)
+    features = (embeddings.features * 1e-3 + 50).astype(np.float32)  # far from 0, hardly moving
+    embeddings = replace(embeddings, features=features)
+    rule = ThresholdRule(kind=ThresholdKind.TUNED)
+    protocol = replace(SHORT, name=name, threshold=rule)
+    board = train_heads(embeddings, truth, split, protocol).predictions
+    head = final_head(embeddings, truth, split, protocol)
+    found = head.probabilities(features[split.test], exclusive=task is Task.MULTICLASS)
+    np.testing.assert_allclose(found, board.test, atol=2e-3)
+    assert head.threshold == board.test_threshold
+    fitted = split.train if name is ProtocolName.REFERENCE else np.union1d(split.train, split.val)
+    np.testing.assert_array_equal(head.fitted, fitted)
+    alone = final_head(embeddings, truth, replace(split, test=split.test[:0]), protocol)
+    np.testing.assert_array_equal(alone.kernel, head.kernel)

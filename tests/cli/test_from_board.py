@@ -1,0 +1,144 @@
+"""What a board found, shipped: its head on the frozen backbone, as a model folder like any other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_places import QUICK, SMALL, Answer, Place, Run
+from PIL import Image
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+TO = ("--to", "keras,tflite-float32", "--format", "json", "--timeout", 300)
+
+
+def board_row(place: Place, backbone: str) -> dict[str, str]:
+    with (place.board / "leaderboard.csv").open() as file:
+        return next(row for row in csv.DictReader(file) if row["backbone"] == backbone)
+
+
+def check_shipped(place: Place, backbone: str, exported: Answer, run: Run) -> Path:
+    """A whole model folder, with the board's scores, whose exports agree with it."""
+    assert exported.status == 0, exported.err
+    assert [row["status"] for row in exported.rows] == ["passed", "passed"]
+    model = place.board / "finetune" / backbone / "frozen"
+    manifest = json.loads((model / "manifest.json").read_text())
+    row = board_row(place, backbone)
+    assert manifest["recipe"] == "frozen"
+    for part in ("val", "test"):
+        assert manifest["metrics"][part]["f1"] == pytest.approx(float(row[f"{part}_f1"]), abs=1e-6), part
+    assert manifest["threshold"] == pytest.approx(float(row["threshold"] or 0.5))
+    assert manifest["weights_sha256"] == row["weights_sha256"]
+    assert {"labels.txt", "split.csv", "metrics.json", "confusion_matrix.png", "predictions.csv"} <= {
+        path.name for path in model.iterdir()
+    }
+    assert not (model / "history.csv").exists(), "nothing was trained"
+    for folder in (model, model / "export" / "tflite-float32"):
+        scored = run("evaluate", folder, place.data, "--format", "json", *place.folders, "--quiet")
+        assert scored.status == 0, scored.err
+        assert scored.rows[0]["f1"] == pytest.approx(float(row["test_f1"]), abs=2e-3), "on unseen images"
+        assert "chose its epoch" not in scored.err, "the head was fitted to the validation images, too"
+    return model
+
+
+def test_a_backbone_is_shipped_and_shipped_once(ranked: Place, backbones: Run) -> None:
+    place, name = ranked, "MobileNet_0.25"
+    nobody = backbones("export", "--from-board", place.data, *TO, *place.folders)
+    assert nobody.status == 2, "random weights win nothing"
+    assert "the board names no winner" in nobody.said
+    exported = backbones("export", "--from-board", place.data, "--backbone", name, *TO, *place.folders)
+    model = check_shipped(place, name, exported, backbones)
+    assert "The board's head on the frozen backbone" in exported.err
+    before = (model / "model.keras").stat().st_mtime_ns
+    again = backbones(
+        "finetune", place.data, "--recipe", "frozen", "--winner", name, *place.folders, "--format", "json"
+    )
+    assert again.status == 0, again.err
+    assert "Already done" in again.err
+    assert (again.rows[0]["kept"], again.rows[0]["recipe"]) == ("before", "frozen")
+    assert (model / "model.keras").stat().st_mtime_ns == before
+    photo = next(place.data.rglob("*.jpg"), None) or next(place.data.rglob("*.png"))
+    assert backbones("predict", model, photo, "--quiet").status == 0
+
+
+def test_three_classes_ranked_with_options_of_their_own(tmp_path: Path, backbones: Run) -> None:
+    """Seed, groups and average are the board's, whatever the defaults of fine-tuning are."""
+    generator = np.random.default_rng(0)
+    place = Place(tmp_path, tmp_path / "colours")
+    for number in range(90):
+        pixels = generator.integers(0, 90, (24, 24, 3))
+        pixels[..., number % 3] += 70
+        path = place.data / ("red", "green", "blue")[number % 3] / f"wall{number // 2}-{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    options = ("--seed", 3, "--groups", r"(wall\d+)", "--average", "micro")
+    ranked = backbones("rank", place.data, *SMALL, *QUICK, *options, *place.folders, "--quiet")
+    assert ranked.status == 0, ranked.err
+    exported = backbones(
+        "export", "--from-board", place.data, "--backbone", "MobileNet_0.25", *TO, *place.folders
+    )
+    model = check_shipped(place, "MobileNet_0.25", exported, backbones)
+    assert json.loads((model / "manifest.json").read_text())["seed"] == 3
+
+
+def test_what_cannot_be_shipped_is_said(ranked_once: Place, tmp_path: Path, backbones: Run) -> None:
+    folders = ("--results", ranked_once.results, "--cache", ranked_once.cache, "--quiet")
+    ship = ("export", "--from-board", ranked_once.data, "--to", "keras")
+    nobody = backbones(*ship, "--backbone", "MobileNet_0.5", *folders)
+    assert nobody.status == 2
+    assert "the board has no head of this backbone" in nobody.said
+    assert "MobileNet_0.25" in nobody.said
+    unranked = backbones(*ship, "--results", tmp_path / "none", *folders[2:])
+    assert unranked.status == 2
+    assert "Run 'backbones rank'" in unranked.said
+    assert backbones("export", "--to", "keras").status == 2
+    assert backbones("export", ranked_once.data, "--to", "keras", "--backbone", "X").status == 2
+    tune = ("finetune", ranked_once.data, "--recipe", "frozen")
+    for option, said in (
+        (("--weights", "imagenet"), "weights"),
+        (("--epochs", "1,1"), "trains nothing"),
+        (("--head", "max"), "average pooling"),
+        (("--cached-views", "2"), "cached_views"),
+    ):
+        refused = backbones(*tune, *option, *folders)
+        assert refused.status == 2
+        assert said in refused.said, refused.said
+    changed = Path(shutil.copytree(ranked_once.data, tmp_path / ranked_once.data.name))
+    next(changed.rglob("*.*g")).unlink()
+    refused = backbones(*ship[:2], changed, *ship[3:], *folders)
+    assert refused.status == 2
+    assert "not those of the latest run" in refused.said
+
+
+@pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no shared photographs and weights")
+def test_photographs_and_real_weights(tmp_path: Path, backbones: Run) -> None:
+    place = Place(tmp_path, SHARED / "data" / "brick_cracks")
+    names, weights = "MobileNet_0.25,MobileNetV3Small_0.75", SHARED / "weights"
+    ranked = backbones(
+        "rank",
+        place.data,
+        "--backbones",
+        names,
+        "--weights",
+        weights,
+        "--repeats",
+        1,
+        *place.folders,
+        "--quiet",
+    )
+    assert ranked.status == 0, ranked.err
+    winner = next(
+        row["backbone"]
+        for row in json.loads((place.board / "leaderboard.json").read_text())["rows"]
+        if "winner" in str(row["pick"])
+    )
+    for name in ("winner", *(set(names.split(",")) - {winner})):
+        exported = backbones("export", "--from-board", place.data, "--backbone", name, *TO, *place.folders)
+        shipped = winner if name == "winner" else name
+        check_shipped(place, shipped, exported, backbones)
+        assert float(board_row(place, shipped)["test_f1"]) > 0.9
