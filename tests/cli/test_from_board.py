@@ -103,7 +103,7 @@ def test_what_cannot_be_shipped_is_said(ranked_once: Place, tmp_path: Path, back
         (("--weights", "imagenet"), "weights"),
         (("--epochs", "1,1"), "trains nothing"),
         (("--head", "max"), "average pooling"),
-        (("--cached-views", "2"), "cached_views"),
+        (("--cached-views", "2"), "--cached-views"),
     ):
         refused = backbones(*tune, *option, *folders)
         assert refused.status == 2
