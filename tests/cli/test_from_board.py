@@ -14,7 +14,7 @@ from PIL import Image
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-TO = ("--to", "keras,tflite-float32", "--format", "json", "--timeout", 300)
+TO = ("--to", "tflite-float32", "--format", "json")
 
 
 def board_row(place: Place, backbone: str) -> dict[str, str]:
@@ -25,7 +25,7 @@ def board_row(place: Place, backbone: str) -> dict[str, str]:
 def check_shipped(place: Place, backbone: str, exported: Answer, run: Run) -> Path:
     """A whole model folder, with the board's scores, whose exports agree with it."""
     assert exported.status == 0, exported.err
-    assert [row["status"] for row in exported.rows] == ["passed", "passed"]
+    assert [row["status"] for row in exported.rows] == ["passed"]
     model = place.board / "finetune" / backbone / "frozen"
     manifest = json.loads((model / "manifest.json").read_text())
     row = board_row(place, backbone)
@@ -118,27 +118,9 @@ def test_what_cannot_be_shipped_is_said(ranked_once: Place, tmp_path: Path, back
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no shared photographs and weights")
 def test_photographs_and_real_weights(tmp_path: Path, backbones: Run) -> None:
     place = Place(tmp_path, SHARED / "data" / "brick_cracks")
-    names, weights = "MobileNet_0.25,MobileNetV3Small_0.75", SHARED / "weights"
-    ranked = backbones(
-        "rank",
-        place.data,
-        "--backbones",
-        names,
-        "--weights",
-        weights,
-        "--repeats",
-        1,
-        *place.folders,
-        "--quiet",
-    )
+    options = ("--backbones", "MobileNet_0.25", "--weights", SHARED / "weights", "--repeats", 1, "--quiet")
+    ranked = backbones("rank", place.data, *options, *place.folders)
     assert ranked.status == 0, ranked.err
-    winner = next(
-        row["backbone"]
-        for row in json.loads((place.board / "leaderboard.json").read_text())["rows"]
-        if "winner" in str(row["pick"])
-    )
-    for name in ("winner", *(set(names.split(",")) - {winner})):
-        exported = backbones("export", "--from-board", place.data, "--backbone", name, *TO, *place.folders)
-        shipped = winner if name == "winner" else name
-        check_shipped(place, shipped, exported, backbones)
-        assert float(board_row(place, shipped)["test_f1"]) > 0.9
+    exported = backbones("export", "--from-board", place.data, *TO, *place.folders)
+    check_shipped(place, "MobileNet_0.25", exported, backbones)
+    assert float(board_row(place, "MobileNet_0.25")["test_f1"]) > 0.9
