@@ -19,7 +19,7 @@ from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import Listed, read_split, some_photos, stratified, targets_of, write_images
 from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
 from benchmark.deployment.workshop import Work, carry_out
-from benchmark.errors import ArgumentError, ExportError
+from benchmark.errors import ExportError
 from benchmark.finetuning import SEEN_FILES, load_manifest
 from benchmark.records import Float32, Manifest, Observer
 from benchmark.storage import (
@@ -61,13 +61,6 @@ class ExportOptions:
     threads: int = 0
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("calibration_images", 1), ("parity_images", 0), ("latency_repeats", 1)):
-            if getattr(self, name) < least:
-                raise ArgumentError("too small", where=name, expected=f">= {least}", got=getattr(self, name))
-        if not self.timeout_seconds > 0:
-            raise ArgumentError("must be above 0", where="timeout_seconds", got=self.timeout_seconds)
 
     def tolerance(self, target: str) -> Tolerance:
         """The tolerance that applies to a target."""

@@ -60,16 +60,6 @@ class PredictOptions:
     max_pixels: int = MAX_PIXELS
     follow_links: bool = False
 
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ArgumentError("must be at least 1", where="batch_size", got=self.batch_size)
-        if self.threads < 0:
-            raise ArgumentError("must be 0 (all cores) or more", where="threads", got=self.threads)
-        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
-            raise ArgumentError("must be 0 to 1", where="threshold", got=self.threshold)
-        if self.max_pixels < 1:
-            raise ArgumentError("must be at least 1", where="max_pixels", got=self.max_pixels)
-
 
 class Listed(NamedTuple):
     """One row of a prediction to be.
