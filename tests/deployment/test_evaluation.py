@@ -241,7 +241,7 @@ def having_seen(images: ImageSet, folder: Path, *, train: int, val: int) -> Pred
     """A model that was fitted to the first images of a set and whose epoch the next ones chose."""
     rows = np.arange(len(images))
     split = Split(train=rows[:train], val=rows[train : train + val], test=rows[train + val :], given=True)
-    for name, content in seen_contents(replace(images, split=split)).items():
+    for name, content in seen_contents(replace(images, split=split), split.train).items():
         (folder / name).write_bytes(content)
     predictor = Predictor(BRIGHT.description, brightness)
     predictor.trained_on = read_trained_on(folder, dict.fromkeys(SEEN_FILES, "0" * 64))
