@@ -56,6 +56,7 @@ COLUMNS = (
     "kind",
     "val_f1",
     "test_f1",
+    "note",
     "compared_with",
     "backbones",
     "weighted_tau",
@@ -70,7 +71,6 @@ COLUMNS = (
     "fine_tuned_tau",
     "fine_tuned_regret",
     "source",
-    "note",
 )
 REFERENCE = "logistic_regression_cv"
 # The cost of LogME, H-score and nearest neighbours grows with the square of the images; what a histogram can
@@ -477,7 +477,7 @@ def _doubt(row: Mapping[str, Any]) -> str:
     if row["backbones"] < 2:
         return "too few backbones to tell"
     if not row["pairs_told_apart"]:
-        return "too few to tell: no two of these backbones differ for sure"
+        return "too few to tell: no two backbones differ for sure"
     if row["chance"] > _LUCK:
         return f"too few to tell: {row['chance']:.0%} of random orders do as well"
     return ""

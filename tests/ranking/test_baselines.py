@@ -381,4 +381,4 @@ def test_the_table_holds_every_baseline_once() -> None:
     assert table["val_f1"].tolist() == [0.7, 0.9, 0.8]
     assert table["fresh_f1"].tolist() == fresh.f1.tolist()
     equal = baselines_table(scores, sanity, val_f1, fresh_scores(40, 40, (0.1, 0.1, 0.1)))
-    assert equal["note"].str.contains("no two of these").sum() == 4
+    assert equal["note"].str.contains("no two backbones").sum() == 4

@@ -348,5 +348,8 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="a twentieth of the draws")
     parser.add_argument("--only", default=",".join(PRINTERS), help="tables, comma-separated")
     given = parser.parse_args()
-    for name in given.only.split(","):
+    wanted = given.only.split(",")
+    if not PRINTERS.keys() >= set(wanted):
+        parser.error(f"--only: tables are {', '.join(PRINTERS)}, got {given.only}")
+    for name in wanted:
         PRINTERS[name](0.05 if given.quick else 1.0)
