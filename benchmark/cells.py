@@ -6,8 +6,12 @@ a terminal, a table or a line of text is taken from them; a CSV cell gives the v
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _FORMULA_STARTS = ("=", "+", "-", "@")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt]))")
@@ -67,3 +71,31 @@ def figure(value: float, digits: int = 3) -> str:
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     shown = f"{value:,.{max(0, digits - 1 - exponent)}f}"
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def missing(value: object) -> bool:
+    """Whether a cell is empty: None, NaN or an empty text."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """All keys in the order in which they first appear."""
+    return tuple(dict.fromkeys(key for row in rows for key in row))
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> bytes:
+    """Rows as UTF-8 CSV: numbers at full precision, missing values empty, text safe for spreadsheets."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(_csv_cell, columns))
+    for row in rows:
+        cells = map(row.get, columns) if isinstance(row, Mapping) else row
+        writer.writerow(map(_csv_cell, cells))
+    return stream.getvalue().encode()
+
+
+def _csv_cell(value: object) -> str:
+    if missing(value):
+        return ""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return repr(plain) if isinstance(plain, int | float) else safe_cell(str(plain))

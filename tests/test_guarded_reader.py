@@ -43,7 +43,6 @@ pytestmark = pytest.mark.faults("files that are none")
 # Name of the file, and what reads it given its folder.
 READERS: dict[str, Callable[[Path], object]] = {
     "leaderboard.json": lambda folder: read_board(folder / "leaderboard.json"),
-    "leaderboard.csv": lambda folder: read_board(folder / "leaderboard.csv"),
     "run.json": read_run_record,
     "images.csv": read_image_list,
     "x.outcome": lambda folder: load_outcome(folder / "x.outcome"),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.audit.contact_sheet import draw_pairs
 from benchmark.audit.report import AuditReport, Severity
-from benchmark.cells import printable, safe_cell
+from benchmark.cells import csv_bytes, printable
 from benchmark.data import class_sizes
 from benchmark.records import ImageSet
 from benchmark.storage import storage_error, write_whole
@@ -89,7 +86,10 @@ def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Pa
         for pair in report.pairs
     ]
     summary_file, pairs_file, _ = (folder / name for name in AUDIT_FILES)
-    written = {summary_file: _csv(_SUMMARY_COLUMNS, summary), pairs_file: _csv(_PAIR_COLUMNS, pairs)}
+    written = {
+        summary_file: csv_bytes(_SUMMARY_COLUMNS, summary),
+        pairs_file: csv_bytes(_PAIR_COLUMNS, pairs),
+    }
     for path, content in written.items():
         write_whole(path, content, root=folder)
     return tuple(written)
@@ -108,11 +108,3 @@ def write_pair_sheet(report: AuditReport, images: ImageSet, folder: Path) -> Non
         raise storage_error(error, path) from error
     if report.pairs:
         write_whole(path, draw_pairs(report.pairs[:SHEET_PAIRS], images.root, images.bit_depth), root=folder)
-
-
-def _csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([safe_cell(value) if isinstance(value, str) else value for value in row] for row in rows)
-    return stream.getvalue().encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cells import printable, safe_cell
+from benchmark.cells import columns_of, csv_bytes, missing, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,16 +43,7 @@ def rows_text(rows: _Rows, style: str) -> str:
     """What ``print_rows`` prints as ``csv`` or ``json``."""
     if style == "json":
         return json.dumps([_strict(row) for row in rows], indent=1) + "\n"
-    columns = _columns(rows)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([_cell(column) for column in columns])
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
-    return buffer.getvalue()
-
-
-def _columns(rows: _Rows) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for row in rows for name in row))
+    return csv_bytes(columns_of(rows), rows).decode()
 
 
 def _strict(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,25 +54,12 @@ def _strict(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unknown(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _cell(value: object) -> object:
-    """A CSV cell: numbers as they are, what is not known empty, text on one line that no spreadsheet runs."""
-    if _unknown(value):
-        return ""
-    if isinstance(value, int | float):
-        return value
-    return safe_cell(str(value))
-
-
 def _print_table(rows: _Rows) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    columns = _columns(rows)
+    columns = columns_of(rows)
     for name in columns:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(
@@ -98,7 +75,7 @@ def _print_table(rows: _Rows) -> None:
 
 def _shown(value: object) -> str:
     """A cell of a table: names of files can neither break a line nor write to the terminal."""
-    if _unknown(value):
+    if missing(value):
         return ""
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.cells import printable, safe_cell
+from benchmark.cells import csv_bytes, printable
 from benchmark.finetuning.scoring import Scoring
 from benchmark.records import Bool, Float32, ImageSet, Int64, Task
 from benchmark.storage import MOST_LIST_BYTES, read_small
@@ -21,16 +21,6 @@ SPLIT_FILE, PREDICTIONS_FILE = "split.csv", "predictions.csv"
 def whole_text(text: str) -> str:
     """Text that is valid UTF-8: bytes of file names that were not are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """A CSV file, UTF-8; text cells are safe, numbers stay numbers."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([safe_cell(column) for column in columns])
-    for row in rows:
-        writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
-    return buffer.getvalue().encode()
 
 
 def label_text(images: ImageSet, row: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -26,7 +25,6 @@ from benchmark.records import (
     Scored,
     Task,
     Truth,
-    WeightsKind,
 )
 from benchmark.statistics import (
     METRICS,
@@ -132,7 +130,7 @@ def build_leaderboard(
             entries.append((one, own))
     entries += [(outcome, None) for outcome in rest]
     columns = [column for column in COLUMNS if ungrouped or not column.optional]
-    findings = _findings(found, entries, truth)
+    findings = Findings(truth=truth, found=found, entries=entries)
     picks = None if found is None else found.picks
     return Leaderboard(
         columns=tuple(column.name for column in columns),
@@ -277,25 +275,3 @@ def _test_scores(predictions: Predictions, truth: Truth, options: BoardOptions) 
         (ends,) = estimates(scored_by, mistakes, resamples=options.resamples, seed=seed).tolist()
         reached |= {f"{name}_low": ends[1], f"{name}_high": ends[2]}
     return reached
-
-
-def _findings(
-    found: Assessment | None, entries: Sequence[tuple[Outcome, Scores | None]], truth: Truth
-) -> Findings:
-    picks = None if found is None else found.picks
-    name = "" if found is None else found.sample.metric.name
-    winner = next((own for _, own in entries if picks and own and own.position == picks.winner), None)
-    test = winner.test if winner else {}
-    picked = {picks.winner, picks.best, picks.value} if picks else set()
-    new = [(one, own.new[1:].tolist()) for one, own in entries if own and own.position in picked]
-    random = (one.backbone for one, own in entries if own and one.weights == WeightsKind.RANDOM.value)
-    return Findings(
-        truth=truth,
-        unscored=tuple((one.backbone, one.status) for one, own in entries if own is None),
-        found=found,
-        random=tuple(sorted(random)),
-        test=tuple(test.get(f"{name}{end}", _NAN) for end in ("", "_low", "_high")),
-        f1=float(winner.val["f1"][0]) if winner else _NAN,
-        ungrouped_f1=winner.ungrouped_f1 if winner else _NAN,
-        new_f1=tuple((one.backbone, *ends) for one, ends in new if not math.isnan(ends[0])),
-    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark.records import Average, Status, Task, Truth
+from benchmark.ranking.columns import Scores
+from benchmark.records import Average, Outcome, Status, Task, Truth, WeightsKind
 from benchmark.statistics import (
     FEWEST_PER_CLASS,
     Assessment,
@@ -29,23 +30,24 @@ class Findings:
 
     Attributes:
         truth: labels and classes.
-        unscored: (name, status) of backbones that were not scored.
-        found: the scored ones; None when there is none.
-        random: scored backbones with random weights.
-        test: score of the winner on the test part, with the ends of its interval; nan without one.
-        f1: of the winner.
-        ungrouped_f1: of the winner when related images stand on both sides; nan when not known.
-        new_f1: name, low and high end of the F1 on new images, of each pick where it is known.
+        found: the scored backbones; None when there is none.
+        entries: every backbone in the order of the board, with its scores where it has any.
     """
 
     truth: Truth
-    unscored: tuple[tuple[str, Status], ...] = ()
-    found: Assessment | None = None
-    random: tuple[str, ...] = ()
-    test: tuple[float, ...] = (math.nan,) * 3
-    f1: float = math.nan
-    ungrouped_f1: float = math.nan
-    new_f1: tuple[tuple[str, float, float], ...] = ()
+    found: Assessment | None
+    entries: Sequence[tuple[Outcome, Scores | None]]
+
+    @property
+    def random(self) -> list[str]:
+        """Scored backbones with random weights."""
+        random = WeightsKind.RANDOM.value
+        return sorted(one.backbone for one, own in self.entries if own and one.weights == random)
+
+    def picked(self, *picks: str) -> list[tuple[str, Scores]]:
+        """Names and scores of some fields of ``Picks``, in the order of the board; nothing without picks."""
+        positions = [getattr(self.found and self.found.picks, pick, None) for pick in picks]
+        return [(one.backbone, own) for one, own in self.entries if own and own.position in positions]
 
 
 def statements_of(findings: Findings) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ def statements_of(findings: Findings) -> tuple[str, ...]:
         *sentences(found, grouped=grouped),
         *_new(findings),
         *_test(findings, found),
-        *_leakage(findings, found),
+        *_leakage(findings),
         *_not_scored(findings),
     )
 
@@ -172,41 +174,48 @@ def _guess(findings: Findings, found: Assessment) -> str:
 
 
 def _test(findings: Findings, found: Assessment) -> list[str]:
-    if found.picks is None or math.isnan(findings.test[0]):
-        return []
-    value, low, high = (f"{each:.3f}" for each in findings.test)
-    name, title = found.names[found.picks.winner], found.sample.metric.title
-    return [f"On the test part, scored once, {name} reaches {title} {value} [{low}, {high}]."]
+    metric = found.sample.metric
+    return [
+        f"On the test part, scored once, {name} reaches {metric.title} {own.test[metric.name]:.3f} "
+        f"[{own.test[f'{metric.name}_low']:.3f}, {own.test[f'{metric.name}_high']:.3f}]."
+        for name, own in findings.picked("winner")
+        if own.test
+    ]
 
 
 def _new(findings: Findings) -> list[str]:
-    if not findings.new_f1:
+    ends = [
+        f"between {own.new[1]:.3f} and {own.new[2]:.3f} with {name}"
+        for name, own in findings.picked("winner", "best", "value")
+        if not math.isnan(own.new[1])
+    ]
+    if not ends:
         return []
-    ends = listed([f"between {low:.3f} and {high:.3f} with {name}" for name, low, high in findings.new_f1])
     images = "new images" if findings.truth.groups is None else "images of new groups"
     return [
-        f"The model you will get, its head trained on all of train and val: F1 {ends}, on {images} like "
-        "these, in this class mix."
+        f"The model you will get, its head trained on all of train and val: F1 {listed(ends)}, on {images} "
+        "like these, in this class mix."
     ]
 
 
-def _leakage(findings: Findings, found: Assessment) -> list[str]:
-    if found.picks is None:
-        return []
-    flattery = findings.ungrouped_f1 - findings.f1
-    if math.isnan(flattery) or abs(flattery) < _UNGROUPED_DIFFERS:
-        return []
-    direction = "flatters" if flattery > 0 else "understates"
-    return [
-        f"Splitting related images at random {direction}: {found.names[found.picks.winner]} would show F1 "
-        f"{findings.ungrouped_f1:.3f} instead of {findings.f1:.3f}."
-    ]
+def _leakage(findings: Findings) -> list[str]:
+    told = []
+    for name, own in findings.picked("winner"):
+        f1 = own.val["f1"][0]
+        flattery = own.ungrouped_f1 - f1
+        if abs(flattery) >= _UNGROUPED_DIFFERS:  # not where it is nan
+            direction = "flatters" if flattery > 0 else "understates"
+            told.append(
+                f"Splitting related images at random {direction}: {name} would show F1 "
+                f"{own.ungrouped_f1:.3f} instead of {f1:.3f}."
+            )
+    return told
 
 
 def _not_scored(findings: Findings) -> list[str]:
     parts = []
     for status in (Status.PRUNED, Status.SKIPPED, Status.FAILED):
-        names = [name for name, own in findings.unscored if own is status]
+        names = [one.backbone for one, _ in findings.entries if one.status is status]
         if names:
             parts.append(f"{len(names)} {status.value} ({listed(names)})")
     return [f"Not scored: {', '.join(parts)}."] if parts else []

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import cell_text
+from benchmark.cells import missing
 from benchmark.errors import DataError
 from benchmark.ranking import Surface, column
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import display, missing, safe_cell, shown_columns, text
+from benchmark.reporting.formats import display, shown_columns, text
 from benchmark.statistics import METRICS
 from benchmark.storage import parse_json, read_small
 
 _SCHEMA = 1
 _REBUILD = "Rebuild it with 'backbones report DATA'."
-
-
-def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as UTF-8 CSV: numbers at full precision, missing values empty, text safe for spreadsheets."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([safe_cell(column) for column in columns])
-    writer.writerows([safe_cell(row.get(column)) for column in columns] for row in rows)
-    return stream.getvalue().encode()
-
-
-def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """All keys in the order in which they first appear."""
-    return tuple(dict.fromkeys(key for row in rows for key in row))
 
 
 def json_bytes(board: Leaderboard) -> bytes:
@@ -102,25 +86,16 @@ def _escaped(cell: str) -> str:
 
 
 def read_board(path: Path) -> Leaderboard:
-    """Read ``leaderboard.json`` (everything) or ``leaderboard.csv`` (the rows only).
+    """Read ``leaderboard.json``.
 
     Raises:
         DataError: no such file, or not a board.
     """
     try:
-        content = read_small(path).decode()
-        return _from_json(content) if path.suffix == ".json" else _from_csv(content)
+        return _from_json(read_small(path).decode())
     except OSError as error:
         raise DataError("cannot be read", where=path, got=error.strerror, next_step=_REBUILD) from error
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        StopIteration,
-        csv.Error,
-    ) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise DataError("not a leaderboard", where=path, got=error, next_step=_REBUILD) from error
 
 
@@ -156,38 +131,3 @@ def _texts(values: object) -> tuple[str, ...]:
 def _typed(name: str, value: object) -> object:
     """A JSON value as it stood on the board: null is nan in a column of real numbers."""
     return column(name).blank if value is None else value
-
-
-def _from_csv(content: str) -> Leaderboard:
-    lines = csv.reader(io.StringIO(content))
-    columns = tuple(cell_text(cell) for cell in next(lines))
-    if not {"rank", "backbone", "status", "val_f1"} <= set(columns):
-        raise ValueError(f"columns {', '.join(columns)}")
-    rows = tuple(
-        {name: _parsed(name, cell) for name, cell in zip(columns, line, strict=True)} for line in lines
-    )
-    winner = next((str(row["backbone"]) for row in rows if "winner" in str(row.get("pick"))), None)
-    return Leaderboard(columns=columns, rows=rows, winner=winner, loss_bound=math.nan)
-
-
-def _parsed(name: str, cell: str) -> object:
-    form = column(name).format
-    if form == "text":
-        return cell_text(cell)
-    if not cell:
-        return column(name).blank
-    if form == "unknown":
-        return _guessed(cell)
-    return cell == "True" if form == "flag" else int(cell) if column(name).blank is None else float(cell)
-
-
-def _guessed(cell: str) -> object:
-    """The value of a column that this version of the program does not know."""
-    if cell in {"True", "False"}:
-        return cell == "True"
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell_text(cell) if cell else None

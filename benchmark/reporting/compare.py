@@ -9,12 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cells import figure
+from benchmark.cells import figure, missing
 from benchmark.errors import DataError
 from benchmark.ranking import COLUMNS, Surface
 from benchmark.records import Leaderboard
 from benchmark.reporting.board_files import read_board
-from benchmark.reporting.formats import missing, text
+from benchmark.reporting.formats import text
 from benchmark.reporting.run_record import (
     IMAGES_FILE,
     BackboneRecord,
@@ -130,7 +130,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         DataError: a file of a run is missing or not what it should be.
     """
     before, after = read_run_record(first), read_run_record(second)
-    boards = _board(first), _board(second)
+    boards = [read_board(_folder(path) / "leaderboard.json") for path in (first, second)]
     changes = [
         *_backbone_changes(before, after),
         *_data_changes(before, after, (_images(first), _images(second))),
@@ -147,11 +147,6 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         scores=tuple(_score_changes(*boards)),
         winners=(boards[0].winner or "", boards[1].winner or ""),
     )
-
-
-def _board(folder: Path) -> Leaderboard:
-    whole = _folder(folder) / "leaderboard.json"
-    return read_board(whole if whole.exists() else whole.with_suffix(".csv"))
 
 
 def _images(folder: Path) -> dict[str, dict[str, str]]:

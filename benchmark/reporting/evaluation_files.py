@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmark.cells import columns_of, csv_bytes
 from benchmark.deployment import Evaluation
-from benchmark.reporting.board_files import columns_of, csv_bytes
 from benchmark.reporting.write import rejected_bytes
 from benchmark.storage import place, write_whole
 

@@ -6,15 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmark.cells import figure, printable
-from benchmark.cells import safe_cell as safe_text
+from benchmark.cells import figure, missing, printable
 from benchmark.ranking import COLUMNS, Column, Surface
 from benchmark.records import Leaderboard
-
-
-def missing(value: object) -> bool:
-    """Whether a cell is empty: None, NaN or an empty text."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def number(row: Mapping[str, Any], column: str) -> float:
@@ -28,17 +22,6 @@ def number(row: Mapping[str, Any], column: str) -> float:
 def text(value: object) -> str:
     """Text on one line that any screen and page can show; enums their value."""
     return "" if missing(value) else printable(str(value))
-
-
-def safe_cell(value: object) -> object:
-    """A CSV cell: numbers at full precision, what is missing empty, text as ``benchmark.cells`` writes it."""
-    if missing(value):
-        return ""
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, int | float) or hasattr(value, "dtype"):
-        return repr(value.item() if hasattr(value, "item") else value)
-    return safe_text(str(value))
 
 
 def megabytes(size_bytes: float) -> str:

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.cells import figure
+from benchmark.cells import columns_of, figure, missing
 from benchmark.ranking import Column, Surface, column
 from benchmark.records import Leaderboard, Rejected
-from benchmark.reporting.board_files import columns_of
-from benchmark.reporting.formats import display, missing, number, score, shown_columns, text
+from benchmark.reporting.formats import display, number, score, shown_columns, text
 from benchmark.reporting.plots import Plot
 from benchmark.statistics import METRICS
 

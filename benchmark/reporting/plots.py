@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.cells import missing
 from benchmark.records import Leaderboard, Outcome, Scored
-from benchmark.reporting.formats import megabytes, missing, number
+from benchmark.reporting.formats import megabytes, number
 from benchmark.reporting.label_places import place_labels
 from benchmark.statistics import METRICS, Interval, LearningCurve
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.audit import row_label, row_parts
-from benchmark.cells import cell_text
+from benchmark.cells import cell_text, csv_bytes
 from benchmark.errors import DataError
 from benchmark.records import HeadProtocol, ImageSet, Status
-from benchmark.reporting.board_files import csv_bytes, json_value
+from benchmark.reporting.board_files import json_value
 from benchmark.storage import (
     MOST_LIST_BYTES,
     MOST_SMALL_BYTES,

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark.cells import missing
 from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import display, missing, shown_columns, text
+from benchmark.reporting.formats import display, shown_columns, text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from benchmark.cells import cell_text
+from benchmark.cells import cell_text, columns_of, csv_bytes
 from benchmark.errors import DataError
 from benchmark.records import Leaderboard, Outcome, Rejected, Truth
-from benchmark.reporting.board_files import columns_of, csv_bytes, json_bytes, markdown_bytes
+from benchmark.reporting.board_files import json_bytes, markdown_bytes
 from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
 from benchmark.reporting.page import Extras, html_bytes
 from benchmark.reporting.plots import Plot

@@ -30,6 +30,7 @@ from benchmark.audit.signatures import _RECORD, _read_part
 from benchmark.backbones.digests import recall
 from benchmark.backbones.registry import _backbone, _read_description, shipped_descriptions
 from benchmark.backbones.weights import read_checksums
+from benchmark.cells import csv_bytes
 from benchmark.data.demo import _marked_plan
 from benchmark.data.files import Stamp
 from benchmark.data.index import Finding, Index
@@ -61,7 +62,7 @@ from benchmark.reporting import (
     read_rejected,
     read_run_record,
 )
-from benchmark.reporting.board_files import csv_bytes, json_bytes
+from benchmark.reporting.board_files import json_bytes
 from benchmark.storage import parse_json, read_json, sha256_bytes
 
 MEMORY_BYTES = 3 * 2**30
@@ -373,11 +374,6 @@ def readers() -> list[Reader]:
 
     return [
         Reader("leaderboard.json", json_bytes(board), use_board),
-        Reader(
-            "leaderboard.csv",
-            csv_bytes(board.columns, board.rows),
-            lambda folder: read_board(folder / "leaderboard.csv"),
-        ),
         Reader("run.json", a_record().to_json().encode(), use_record),
         Reader("images.csv", csv_bytes(tuple(images[0]), images), read_image_list),
         Reader("rejected.csv", csv_bytes(("path", "reason"), listing), read_rejected),
