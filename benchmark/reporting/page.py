@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.cells import columns_of, figure, missing
 from benchmark.ranking import Column, Surface, column
 from benchmark.records import Leaderboard, Rejected
-from benchmark.reporting.formats import display, number, score, shown_columns, text
+from benchmark.reporting.formats import display, number, ranking_columns, score, shown_columns, text
 from benchmark.reporting.plots import Plot
 from benchmark.statistics import METRICS
 
@@ -56,7 +56,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         summary=text(board.summary),
         notes=[text(note) for note in board.notes],
         statements=[text(statement) for statement in board.statements],
-        columns=[(each, _class(each)) for each in columns],
+        columns=[(each, _class(each, board)) for each in columns],
         rows=[_cells(row, columns, scored, board) for row in scored],
         left_out=[
             {key: text(row.get(key)) for key in ("backbone", "status", "reason")}
@@ -108,13 +108,16 @@ def _cells(
         "first": row.get("tie_group") == scored[0].get("tie_group"),
         "bar": None if any(math.isnan(number(row, end)) for end in ends) else drawn,
         "barred": ends[1],
-        "cells": [(each, _class(each), display(row, each), _sort_value(row, each)) for each in columns],
+        "cells": [
+            (each, _class(each, board), display(row, each), _sort_value(row, each)) for each in columns
+        ],
     }
 
 
-def _class(column: Column) -> str:
+def _class(column: Column, board: Leaderboard) -> str:
     """The classes of a column's cells in the page's style sheet."""
-    kinds = {"number": column.is_number, "wide": Surface.PHONE not in column.surfaces}
+    is_wide = Surface.PHONE not in column.surfaces and column not in ranking_columns(board)
+    kinds = {"number": column.is_number, "wide": is_wide}
     return " ".join([f"c-{column.name}", *(kind for kind, applies in kinds.items() if applies)])
 
 

@@ -108,6 +108,7 @@ def test_a_metric_is_one_object(checkout: Path) -> None:
     assert (first["tie_group"], second["tie_group"]) == (1, 2)
     page = (checkout / "specificity" / "leaderboard.html").read_text()
     assert "val specificity [95 %]" in page
+    assert page.index('<th class="c-val_specificity number"') < page.index('<th class="c-val_f1 number"')
     assert "validation specificity with its 95 %" in page
     assert "share left alone of what is not there to find" in page
     assert "val specificity" not in (checkout / "f1" / "leaderboard.html").read_text()
