@@ -92,7 +92,9 @@ def read_board(path: Path) -> Leaderboard:
         DataError: no such file, or not a board.
     """
     try:
-        return _from_json(read_small(path).decode())
+        board = _from_json(read_small(path).decode())
+        json_bytes(board)  # half a letter (a surrogate) can be read, and never be written again
+        return board
     except OSError as error:
         raise DataError("cannot be read", where=path, got=error.strerror, next_step=_REBUILD) from error
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:

@@ -252,7 +252,14 @@ def test_numbers_keep_every_digit(value: float) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.json", ""), ("a.json", "{}"), ("a.json", "["), ("a.json", '{"schema": 9}')],
+    [
+        *(("a.json", ""), ("a.json", "{}"), ("a.json", "["), ("a.json", '{"schema": 9}')),
+        (
+            "a.json",
+            '{"schema": 1, "columns": ["rank", "backbone", "status", "val_f1"], "rows": [], '
+            '"winner": "\\ud800", "loss_bound": 0.1, "statements": [], "notes": []}',
+        ),
+    ],
 )
 def test_a_file_that_is_no_board_is_refused(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
