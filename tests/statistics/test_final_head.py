@@ -60,9 +60,9 @@ def test_a_backbone_does_not_move_the_interval_of_another(sample: Sample) -> Non
 )
 def test_the_final_head_lands_in_its_interval(world: HeadWorld) -> None:
     """The short form of a table in docs/statistics.md: 0.92 wanted, less what few data sets miss by luck."""
-    seen = watch_final_heads(world, trials=12)
+    seen = watch_final_heads(world, trials=20)
     assert seen.coverage >= 0.75
-    assert seen.width < 0.25
+    assert seen.width < 2 * seen.spread
 
 
 @pytest.mark.parametrize(
