@@ -118,8 +118,7 @@ def fit_curve(
     asymptotes = generator.random(len(drawn.low))
     several = [each.var(ddof=1) for each in by_repeat if len(each) > 1][-2:]
     spread = float(np.sqrt(np.mean(several))) if several else 0.0
-    error = max(1 - f1[-1], _SMALLEST_ERROR)
-    training = np.exp(generator.standard_normal(len(asymptotes)) * spread / error)
+    training = generator.standard_normal(len(asymptotes)) * spread
 
     def left(errors: Float64) -> Float64:
         return _share_left(errors, sizes / sizes[-1], images / sizes[-1], asymptotes)
@@ -129,10 +128,10 @@ def fit_curve(
     left_low, left_high = left(low), left(high)
     gains = np.concatenate([low[:, -1] * (1 - left_low), high[:, -1] * (1 - left_high)])
     value = float(1 - (1 - f1[-1]) * left(np.tile(1 - f1, (len(asymptotes), 1))).mean())
+    most = np.quantile((low[:, -1] + training) * left_low, 1 - tail)
+    least = np.quantile((high[:, -1] + training) * left_high, tail)
     predicted = Interval(
-        value=value,
-        low=min(value, float(1 - np.quantile(np.minimum(low[:, -1] * left_low * training, 1.0), 1 - tail))),
-        high=max(value, float(1 - np.quantile(high[:, -1] * left_high * training, tail))),
+        value=value, low=max(0.0, min(value, float(1 - most))), high=min(1.0, max(value, float(1 - least)))
     )
     gain = Interval(
         value=value - float(f1[-1]),

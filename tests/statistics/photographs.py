@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from final_head_simulation import compare_with_new
 from labels import outcome
-from simulation import f1_of_heads, f1_of_reference
+from simulation import curve_of_heads, f1_of_heads, f1_of_reference
 
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
@@ -28,6 +28,7 @@ from benchmark.records import (
     Split,
     Truth,
 )
+from benchmark.statistics import LearningCurve
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 BRICKS, WEIGHTS = SHARED / "data" / "brick_cracks", SHARED / "weights"
@@ -113,6 +114,16 @@ def watch_photographs(
         Gap(mean=float(gap.mean()), error=float(gap.std(ddof=1) / np.sqrt(trials)), heads=float(heads.mean()))
         for gap in gaps
     )
+
+
+def watch_halves(
+    features: Float32, truth: Truth, *, grouped: bool, trials: int, seed: int
+) -> tuple[list[LearningCurve], LearningCurve]:
+    """Learning curves of heads on halves of the photographs, and of heads on all of them."""
+    known = truth if grouped else replace(truth, groups=None)
+    halves = _draws(known, len(truth.targets) // 2, trials, seed)
+    curves = [curve_of_heads(features, known, rows, trial) for trial, (rows, _) in enumerate(halves)]
+    return curves, curve_of_heads(features, known, np.arange(len(features)), seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from final_head_simulation import HeadWorld, watch_final_heads
 from labels import watch_labels
-from photographs import read_photographs, watch_changed_labels, watch_other_walls, watch_photographs
+from photographs import (
+    read_photographs,
+    watch_changed_labels,
+    watch_halves,
+    watch_other_walls,
+    watch_photographs,
+)
 from simulation import (
     EMBEDDINGS,
     World,
@@ -257,6 +263,29 @@ def print_photographs(scale: float) -> None:
             print(f"| {name} | {images} | {' | '.join([*cells, f'{plain.mean:+.4f}'])} |", flush=True)
 
 
+def print_halves(scale: float) -> None:
+    """What half of the photographs say of all of them."""
+    found = read_photographs(CACHE)
+    if found is None:
+        print("\nNo photographs in ../shared: their learning curves are left out.")
+        return
+    print("\n| backbone | folds | half of the photographs | predicted for all | all | held | said |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, features in found.features.items():
+        for grouped in (False, True):
+            trials = max(1, round(5 * scale))
+            halves, whole = watch_halves(features, found.truth, grouped=grouped, trials=trials, seed=FRESH)
+            now = np.mean([curve.now.value for curve in halves])
+            ends = np.array([[p.value, p.low, p.high] for p in (curve.predicted for curve in halves)])
+            value, low, high = ends.mean(0)
+            seen = whole.now.value
+            held = int(np.sum((ends[:, 1] <= seen) & (seen <= ends[:, 2])))
+            said = sum(curve.is_telling for curve in halves)
+            figures = f"{now:.3f} | {value:.3f} [{low:.3f}, {high:.3f}] | {seen:.3f}"
+            kind = "grouped" if grouped else "random"
+            print(f"| {name} | {kind} | {figures} | {held} of {trials} | {said} of {trials} |", flush=True)
+
+
 def print_labels(scale: float) -> None:
     """Wrong labels: how often they stand out, and how many of the first suspects are wrong."""
     trials = max(2, round(60 * scale))
@@ -339,6 +368,7 @@ PRINTERS = {
     "heads": print_heads,
     "curves": print_curves,
     "photographs": print_photographs,
+    "halves": print_halves,
     "labels": print_labels,
 }
 

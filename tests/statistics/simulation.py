@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -518,35 +518,32 @@ def watch_curve(classes: int, distance: float, images: int, *, trials: int, seed
     )
 
 
-def head_curve(classes: int, distance: float, images: int, *, seed: int) -> tuple[LearningCurve, float]:
-    """The learning curve of a backbone's heads, and F1 of a head on twice the images of a fold."""
-    generator = np.random.default_rng(seed)
-    twice = 2 * round(0.8 * images)
-    features, numbers = draw_classes(classes, distance, images + twice + _FRESH, generator)
-    binary = classes == 2
-    truth = Truth(
-        targets=(numbers[:, None] == (np.array([1]) if binary else np.arange(classes))).astype(np.float32),
-        classes=tuple(map(str, range(classes))),
-        task=Task.BINARY if binary else Task.MULTICLASS,
-        positive=1 if binary else None,
-    )
-    rows = np.arange(len(numbers))
-    embeddings = Embeddings(image_ids=tuple(f"{row:064x}" for row in rows), features=features)
+def curve_of_heads(features: Float32, truth: Truth, rows: Int64, seed: int) -> LearningCurve:
+    """The learning curve of the heads of the default protocol, cross-validated on some rows."""
+    embeddings = Embeddings(image_ids=tuple(f"{row:064x}" for row in range(len(features))), features=features)
     protocol = HeadProtocol(seed=seed)
-    pool = Split(train=rows[:images], val=rows[:0], test=rows[:0], given=False)
-    result = train_heads(embeddings, truth, pool, protocol)
-    fewer = train_on_fewer(embeddings, truth, pool, protocol, result.chosen)
-    sample = Sample.of(truth.targets[:images], default_average(truth.task))
-    decided = {**fewer.predictions, fewer.images: result.predictions}
+    split = Split(train=rows, val=rows[:0], test=rows[:0], given=False)
+    result = train_heads(embeddings, truth, split, protocol)
+    fewer = train_on_fewer(embeddings, truth, split, protocol, result.chosen)
+    groups = None if truth.groups is None else truth.groups[rows]
+    sample = Sample.of(truth.targets[rows], default_average(truth.task), groups)
     mistakes = {
         size: Mistakes.of(decide(each.val, each.val_thresholds, truth.task), sample)
-        for size, each in decided.items()
+        for size, each in {**fewer.predictions, fewer.images: result.predictions}.items()
     }
-    split = Split(train=rows[images : images + twice], val=rows[:0], test=rows[images + twice :], given=False)
-    head = train_heads(embeddings, truth, split, replace(protocol, repeats=1)).predictions
-    answers = decide(head.test, head.test_threshold, truth.task)
-    true = f1(answers, truth.targets[split.test], default_average(truth.task))
-    return fit_curve(sample, mistakes, images=twice, seed=seed), float(true)
+    return fit_curve(sample, mistakes, images=2 * fewer.images, seed=seed)
+
+
+def head_curve(distance: float, images: int, *, seed: int) -> tuple[LearningCurve, float]:
+    """The curve of heads on two simulated classes, and F1 of a head on twice the images of a fold."""
+    twice = 2 * round(0.8 * images)
+    features, numbers = draw_classes(2, distance, images + twice + _FRESH, np.random.default_rng(seed))
+    targets = numbers[:, None].astype(np.float32)
+    truth = Truth(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    rows = np.arange(len(numbers))
+    train, fresh = rows[images : images + twice], rows[images + twice :]
+    curve = curve_of_heads(features, truth, rows[:images], seed)
+    return curve, f1_of_heads(features, truth, train, fresh, seed)
 
 
 def _law(curve: LearningCurve, most: float) -> float:
