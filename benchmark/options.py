@@ -282,7 +282,9 @@ class DataOptions(ReadingOptions):
         metavar="CLASS",
     )
     groups: Text | None = _option(
-        "keep related images on the same side of every split", None, metavar="COLUMN|REGEX|auto|none"
+        "keep related images on the same side of every split (default auto: what the audit finds)",
+        None,
+        metavar="COLUMN|REGEX|auto|none",
     )
     bit_depth: Annotated[Literal[12, 16] | None, _MAY_BE_AUTO] = _option(
         "bits used by the greys of 16-bit files (default auto: 12 where none holds a grey above 4,095)", None
@@ -295,8 +297,8 @@ class DataOptions(ReadingOptions):
 
     @property
     def auto_groups(self) -> bool:
-        """Whether the audit shall find the groups."""
-        return self.groups == _AUTO
+        """Whether the audit shall find the groups where the data name none."""
+        return self.groups in {None, _AUTO}
 
 
 class _Labelled(Options):

@@ -5,7 +5,12 @@ from benchmark.audit.contact_sheet import (
     draw_groups,
 )
 from benchmark.audit.groups import (
+    Grouping,
     group_related,
+)
+from benchmark.audit.looks import (
+    copy_links,
+    look_links,
 )
 from benchmark.audit.output import (
     AUDIT_FILES,
@@ -18,9 +23,9 @@ from benchmark.audit.report import (
     Finding,
     Severity,
     audit,
+    judge,
     row_label,
     row_parts,
-    torn_group_findings,
 )
 from benchmark.audit.signatures import (
     colour_histograms,
@@ -30,16 +35,19 @@ __all__ = [
     "AUDIT_FILES",
     "AuditReport",
     "Finding",
+    "Grouping",
     "Severity",
     "audit",
     "audit_table",
     "colour_histograms",
+    "copy_links",
     "draw_captioned",
     "draw_groups",
     "group_related",
+    "judge",
+    "look_links",
     "row_label",
     "row_parts",
-    "torn_group_findings",
     "write_audit",
     "write_pair_sheet",
 ]

@@ -1,23 +1,24 @@
 """Coarse groups of related images: what ``--groups auto`` keeps on the same side of every split.
 
 Near-duplicates alone are too fine: twenty crops of one wall are twenty different pictures that share a
-secret. Three traces of a common origin are read, in this order:
+secret. Traces of a common origin are read in this order:
 
 1. sequences: files of one folder in the order of their numbers, cut where the material or the light
    changes (binary segmentation, Scott and Knott 1974, with the penalised gain of Yao 1988), but only in
    folders where neighbours really look more alike than strangers;
 2. near-duplicate pairs of the audit, and photographs taken within seconds of each other;
-3. sections of different folders that look the same (the sound and the cracked crops of one wall).
+3. sections of different folders that look the same (the sound and the cracked crops of one wall);
+4. images that look like pictures of one thing to a pretrained backbone (``looks.py``).
 
-Groups depend on the images, their folders and file names, and on nothing else. No class has more than a
-fixed share of its images in one group, so that five folds always find enough groups.
+Groups depend on the images, their folders, file names and that backbone, and on nothing else. No class has
+more than a fixed share of its images in one group, so that five folds always find enough groups.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.data import part_named
-from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
+from benchmark.records import Bool, Float64, ImageSet, Int64, Task
 
 if TYPE_CHECKING:
     from benchmark.audit.report import AuditReport
@@ -46,7 +47,6 @@ _TORN_NEIGHBOURS = 0.1
 _BURST_SECONDS = 30.0
 # Two sections look the same when their means are closer than this share of the spread inside sections.
 _ALIKE = 0.6
-_PRINCIPAL_AXES = 16
 _NUMBER = re.compile(r"\d+")
 
 
@@ -55,80 +55,94 @@ class Grouping:
     """Groups and how they came about.
 
     Attributes:
-        groups: int64 (N,), numbered 0.. in row order of first appearance.
+        groups: int64 (N,), numbered 0.. in row order of first appearance; None where nothing is related.
         notes: whole sentences for the reader.
     """
 
-    groups: Int64
+    groups: Int64 | None
     notes: tuple[str, ...]
 
 
-def auto_groups(images: ImageSet, report: AuditReport, features: Float32 | None = None) -> Int64:
-    """Coarse groups of related images, see ``group_related``.
-
-    Returns:
-        int64 (N,).
-    """
-    return group_related(images, report, features).groups
-
-
-def group_related(images: ImageSet, report: AuditReport, features: Float32 | None = None) -> Grouping:
+def group_related(
+    images: ImageSet, report: AuditReport, looks: Int64 | None = None, copies: Int64 | None = None
+) -> Grouping:
     """Coarse groups of related images.
 
     Args:
         images: the data set; file names matter.
         report: its audit (signatures and near-duplicate pairs).
-        features: float32 (N, D) embeddings to look at beside the colours, or None. Groups with and
-            without them may differ: a caller who wants the same groups every time decides once.
+        looks: int64 (P, 2) rows that look like pictures of one thing, most alike first (``look_links``);
+            None where no pretrained backbone has seen the images.
+        copies: int64 (P, 2) rows that are copies of each other (``copy_links``).
     """
-    look = _appearance(report.signatures, features)
-    tree = _Union(images)
+    look = _appearance(report.signatures)
+    links = _Links(images)
     sequences = list(_sequences(images, look))
     sections = [section for rows, cuts in sequences for section in _sections(images, rows, look, cuts)]
-    for section in sections:
-        tree.join_all(section)
-    refused = sum(not tree.join(first, second) for first, second in report.nearest_pairs())
-    bursts = [tree.join(first, second) for first, second in _bursts(report.signatures.captured)]
-    alike = sum(tree.join(first, second) for first, second in _alike_sections(sections, look))
-    groups = tree.numbers()
-    counts = _Counts(
-        sequences=len(sequences), sections=len(sections), bursts=sum(bursts), alike=alike, refused=refused
-    )
-    return Grouping(groups=groups, notes=tuple(_notes(images, groups, counts)))
+    links.add("name", (pair for section in sections for pair in pairwise(section.tolist())))
+    links.add("copies", report.nearest_pairs())
+    links.add("copies", [] if copies is None else copies.tolist())
+    links.add("capture time", _bursts(report.signatures.captured))
+    links.add("name", _alike_sections(sections, look))
+    links.add("looks", [] if looks is None else looks.tolist())
+    groups = links.tree.numbers()
+    notes = [*_notes(images, groups, links, blind=looks is None)]
+    if sections:
+        notes.insert(1, "Groups by name would change if the files were renamed.")
+    return Grouping(groups=groups if links.reasons else None, notes=tuple(notes))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
-    sequences: int
-    sections: int
-    bursts: int
-    alike: int
-    refused: int
+@dataclass(slots=True)
+class _Links:
+    """Sets of related rows, and what related them.
+
+    Attributes:
+        tree: the sets.
+        reasons: what linked a row first, by row.
+        refused: pairs that stay apart because their set would be too large, by what linked them.
+    """
+
+    images: ImageSet
+    tree: _Union = field(init=False)
+    reasons: dict[int, str] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.tree = _Union(self.images)
+
+    def add(self, reason: str, pairs: Iterable[Sequence[int]]) -> None:
+        for first, second in pairs:
+            if self.tree.join(first, second):
+                self.reasons.setdefault(first, reason)
+                self.reasons.setdefault(second, reason)
+            else:
+                self.refused[reason] += 1
 
 
-def _notes(images: ImageSet, groups: Int64, counts: _Counts) -> Iterator[str]:
-    number = int(groups.max()) + 1 if len(groups) else 0
-    largest = int(np.bincount(groups).max()) if number else 0
-    yield f"{len(groups)} images stand in {number} groups; the largest holds {largest}."
-    if counts.sequences:
+def _notes(images: ImageSet, groups: Int64, links: _Links, *, blind: bool) -> Iterator[str]:
+    if links.reasons:
+        sizes = np.bincount(groups)
+        counts = Counter(links.reasons.values()).most_common()
+        by = ", ".join(f"by {reason} {count}" for reason, count in counts)
         yield (
-            f"File names of {counts.sequences} folder(s) run in sequences of related pictures, "
-            f"cut into {counts.sections} sections; renaming the files would change these groups."
+            f"{len(links.reasons)} of {len(groups)} images are related, in {int((sizes > 1).sum())} groups: "
+            f"{by}; the largest holds {sizes.max()}."
         )
     else:
+        yield "Nothing shows that images are related."
+    if blind:
         yield (
-            "File names tell nothing about which pictures belong together: only near-duplicates and capture "
-            "times were grouped, so scores may still flatter. Name the origin with --groups COLUMN or REGEX."
+            "No pretrained backbone has looked for pictures of one thing, only names, near-duplicates and "
+            "capture times tell: protection is weak, and scores may still flatter. Name the origin with "
+            "--groups COLUMN or REGEX."
         )
-    if counts.bursts:
-        yield f"{counts.bursts} joins come from photographs taken within {_BURST_SECONDS:.0f} s."
-    if counts.alike:
-        yield f"{counts.alike} joins come from sections that look the same."
-    if counts.refused:
+    if links.refused["copies"]:
         yield (
-            f"{counts.refused} near-duplicate pairs stay apart: a group would hold more than one "
+            f"{links.refused['copies']} near-duplicate pairs stay apart: a group would hold more than one "
             f"{_GROUP[0]}th of a class, too much for {FOLDS} folds."
         )
+    if not links.reasons:
+        return
     for name, total, own in _groups_per_class(images, groups):
         if own < FOLDS:
             yield f"Class {name!r} has {total} images in {own} groups, fewer than the {FOLDS} folds."
@@ -161,7 +175,7 @@ def sequence_folders(images: ImageSet, signatures: Signatures) -> tuple[str, ...
     Parts that we draw separate any neighbours. Given parts may be whole runs of a sequence; they count where
     more than a tenth of the neighbours stand in different ones.
     """
-    look = _appearance(signatures, None)
+    look = _appearance(signatures)
     found = [rows for rows, _ in _sequences(images, look)]
     if images.split.given:
         parts = images.split.part_numbers(len(images))
@@ -169,12 +183,9 @@ def sequence_folders(images: ImageSet, signatures: Signatures) -> tuple[str, ...
     return tuple(_folder(images.paths[rows[0]]) for rows in found)
 
 
-def _appearance(signatures: Signatures, features: Float32 | None) -> Float64:
-    """Float64 (N, A): colours, and features where given, each with a total variance of 1 per image."""
-    parts = [_balanced(np.nan_to_num(signatures.colours.astype(np.float64)))]
-    if features is not None:
-        parts.append(_balanced(_principal(features)))
-    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)))
+def _appearance(signatures: Signatures) -> Float64:
+    """Colours with a total variance of 1 per image, float64 (N, A)."""
+    return _balanced(np.nan_to_num(signatures.colours.astype(np.float64)))
 
 
 def _balanced(values: Float64) -> Float64:
@@ -182,17 +193,6 @@ def _balanced(values: Float64) -> Float64:
     spread = centred.std(0)
     scaled = centred / np.where(spread > 1e-12, spread, 1) / np.sqrt(max(int((spread > 1e-12).sum()), 1))
     return np.asarray(np.where(spread > 1e-12, scaled, 0.0))
-
-
-def _principal(features: Float32) -> Float64:
-    """Projection onto the principal axes, float64 (N, up to 16), each axis with its own variance."""
-    values = features.astype(np.float64)
-    values = values / (np.abs(values).max() or 1.0)
-    centred = values - values.mean(0)
-    covariance = centred.T @ centred
-    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :_PRINCIPAL_AXES]
-    # The sign of an axis is arbitrary and does not matter: only distances are used.
-    return np.asarray(centred @ axes)
 
 
 # --- sequences ------------------------------------------------------------------------------------------
@@ -407,11 +407,6 @@ class _Union:
         self.parent[other] = one
         self.held[one] = together
         return True
-
-    def join_all(self, rows: Int64) -> None:
-        """Join the rows of one section, which is small enough already."""
-        for first, second in pairwise(rows.tolist()):
-            self.join(first, second)
 
     def _held(self, root: int) -> Counter[int]:
         return self.held.get(root) or Counter(_labels(self.images, root))

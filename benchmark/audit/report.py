@@ -100,43 +100,7 @@ class AuditPair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditReport:
-    """The audit of one data set.
-
-    Attributes:
-        name: of the data set.
-        images: number of distinct decodable images.
-        findings: most severe first.
-        rejected: files that were left out.
-        pairs: identical, near-duplicate and look-alike pairs, worst first.
-        near_rows: int64 (P, 2) rows of the near-duplicate pairs among distinct images, nearest first.
-        signatures: what was looked at, row by row.
-    """
-
-    name: str
-    images: int
-    findings: tuple[Finding, ...]
-    rejected: tuple[Rejected, ...]
-    pairs: tuple[AuditPair, ...]
-    near_rows: Int64
-    signatures: Signatures
-
-    def nearest_pairs(self) -> Iterator[tuple[int, int]]:
-        """Row pairs of near-duplicates, nearest first."""
-        yield from self.near_rows.tolist()
-
-    def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """Findings of one severity."""
-        return tuple(finding for finding in self.findings if finding.severity is severity)
-
-    @property
-    def shouts(self) -> bool:
-        """Whether something was found that makes every score worthless."""
-        return bool(self.of(Severity.ERROR))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Near:
+class NearImages:
     """Pairs among distinct images.
 
     Attributes:
@@ -152,6 +116,42 @@ class _Near:
     cosines: Float32
     same: Bool
     complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """The audit of one data set.
+
+    Attributes:
+        name: of the data set.
+        images: number of distinct decodable images.
+        findings: most severe first.
+        rejected: files that were left out.
+        pairs: identical, near-duplicate and look-alike pairs, worst first.
+        near: pairs among distinct images, nearest first.
+        signatures: what was looked at, row by row.
+    """
+
+    name: str
+    images: int
+    findings: tuple[Finding, ...]
+    rejected: tuple[Rejected, ...]
+    pairs: tuple[AuditPair, ...]
+    near: NearImages
+    signatures: Signatures
+
+    def nearest_pairs(self) -> Iterator[tuple[int, int]]:
+        """Row pairs of near-duplicates, nearest first."""
+        yield from self.near.rows[self.near.same].tolist()
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """Findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    @property
+    def shouts(self) -> bool:
+        """Whether something was found that makes every score worthless."""
+        return bool(self.of(Severity.ERROR))
 
 
 def audit(
@@ -171,7 +171,17 @@ def audit(
     if features is not None and len(features) != len(images):
         raise ValueError(f"features has {len(features)} rows, the image set {len(images)}")
     signed = signatures(images, cache=cache, observer=observer)
-    near = _near_pairs(signed, features)
+    return judge(images, signed, _near_pairs(signed, features))
+
+
+def judge(images: ImageSet, signed: Signatures, near: NearImages) -> AuditReport:
+    """What was seen of some images, in the light of their parts and groups.
+
+    Args:
+        images: the data set.
+        signed: its signatures.
+        near: its pairs.
+    """
     pairs = [*_identical_pairs(images), *_described(images, near)]
     findings = [
         *_file_findings(images, signed),
@@ -187,7 +197,7 @@ def audit(
         findings=tuple(sorted(findings, key=_gravity)),
         rejected=images.rejected,
         pairs=tuple(sorted(pairs, key=_badness)),
-        near_rows=near.rows[near.same],
+        near=near,
         signatures=signed,
     )
 
@@ -212,7 +222,7 @@ def _badness(pair: AuditPair) -> tuple[Any, ...]:
 # --- pairs ----------------------------------------------------------------------------------------------
 
 
-def _near_pairs(signed: Signatures, features: Float32 | None) -> _Near:
+def _near_pairs(signed: Signatures, features: Float32 | None) -> NearImages:
     hashed, complete = _hashed_pairs(signed)
     rows, cosines = hashed, np.full(len(hashed), np.nan, np.float32)
     if features is not None:
@@ -225,7 +235,7 @@ def _near_pairs(signed: Signatures, features: Float32 | None) -> _Near:
     by_hash = np.arange(len(rows)) < len(hashed)
     same = by_hash | (np.nan_to_num(cosines) >= NEAR_DUPLICATE_COSINE)
     order = np.lexsort((rows[:, 1], rows[:, 0], -np.nan_to_num(cosines), distances, ~same))[:MOST_PAIRS]
-    return _Near(
+    return NearImages(
         rows=rows[order],
         distances=distances[order],
         cosines=cosines[order],
@@ -251,7 +261,7 @@ def _numbers(rows: Int64, count: int) -> Int64:
     return rows[:, 0] * count + rows[:, 1]
 
 
-def _described(images: ImageSet, near: _Near) -> Iterator[AuditPair]:
+def _described(images: ImageSet, near: NearImages) -> Iterator[AuditPair]:
     parts = row_parts(images)
     for (first, second), distance, cosine, same in zip(
         near.rows.tolist(), near.distances.tolist(), near.cosines.tolist(), near.same.tolist(), strict=True
@@ -374,7 +384,7 @@ def _pair_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding
     yield from _leak_findings(images, [pair for pair in pairs if pair.kind is not PairKind.LOOK_ALIKE])
 
 
-def _cap_findings(near: _Near) -> Iterator[Finding]:
+def _cap_findings(near: NearImages) -> Iterator[Finding]:
     if not near.complete:
         yield Finding(
             severity=Severity.WARNING,

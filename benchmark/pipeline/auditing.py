@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from benchmark.audit import (
     AuditReport,
+    Grouping,
     audit,
+    copy_links,
     draw_groups,
     group_related,
-    torn_group_findings,
+    judge,
+    look_links,
     write_audit,
     write_pair_sheet,
 )
 from benchmark.data import load_images, regroup, tell_reading
-from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings import VIEWS, EmbeddingStore
 from benchmark.errors import CacheError
 from benchmark.pipeline.cosmetics import Cosmetics
+from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.requests import RankRequest
-from benchmark.records import Backbone, Float32, ImageSet, Observer, Silent, WeightsKind
+from benchmark.pipeline.requests import RankRequest, TurnedRequest
+from benchmark.records import Backbone, Float32, ImageSet, Int64, Observer, Silent, WeightsKind
 from benchmark.reporting import remove_files, write_rejected
 from benchmark.storage import place, write_whole
 
 _GROUPS_FILE = "groups.png"
+# The views of each are 10 kB an image in memory.
+_MOST_TURNED = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +115,16 @@ def audit_images(
         plans: embedded backbones; the cheapest pretrained one lends its eyes.
         observer: told about progress.
     """
-    features = _features(request, images, plans, observer)
-    options = request.options
+    options, seeing = request.options, _seeing(plans)
+    features = None if seeing is None else _features(request, images, seeing, observer)
     report = audit(images, cache=options.cache, features=features, observer=observer)
     notes: tuple[str, ...] = ()
-    if options.auto_groups:
-        images, notes = with_auto_groups(images, cache=options.cache, seed=options.seed, observer=observer)
-        report = replace(report, findings=(*torn_group_findings(images), *report.findings))
+    if options.auto_groups and images.groups is None:
+        looks = copies = None
+        if seeing is not None and features is not None:
+            looks, copies = look_links(features), _copies(request, images, seeing, observer)
+        images, notes = _grouped(images, group_related(images, report, looks, copies), options.seed)
+        report = judge(images, report.signatures, report.near)
     ungrouped = None if images.groups is None else replace(images, groups=None)
     return Audited(images=images, ungrouped=ungrouped, report=report, notes=notes)
 
@@ -121,36 +132,70 @@ def audit_images(
 def with_auto_groups(
     images: ImageSet, *, cache: Path, seed: int, observer: Observer
 ) -> tuple[ImageSet, tuple[str, ...]]:
-    """The images with groups of related ones, and how those came about.
-
-    No embedding is looked at, so that the groups are the same whatever the cache holds and whoever is ranked.
+    """The images with those groups that are found without a backbone, and how they came about.
 
     Args:
-        images: the data set; its file names matter.
+        images: the data set; its file names matter. Groups that it has stay.
         cache: where signatures of images are remembered.
         seed: of the parts that are drawn anew.
         observer: told about progress.
     """
-    grouping = group_related(images, audit(images, cache=cache, observer=observer))
+    if images.groups is not None:
+        return images, ()
+    return _grouped(images, group_related(images, audit(images, cache=cache, observer=observer)), seed)
+
+
+def with_groups_of(listed: Mapping[str, Mapping[str, str]], images: ImageSet, *, seed: int) -> ImageSet:
+    """The images with the groups that a run found among them; as they are where it saw others, or no groups.
+
+    Args:
+        listed: the run's image list.
+        images: the data set.
+        seed: of the parts that are drawn anew.
+    """
+    names = [listed[image_id]["group"] for image_id in images.image_ids if image_id in listed]
+    if images.groups is not None or not len(names) == len(listed) == len(images) or not all(names):
+        return images
+    return regroup(images, np.array(names, np.int64), seed=seed)
+
+
+def _grouped(images: ImageSet, grouping: Grouping, seed: int) -> tuple[ImageSet, tuple[str, ...]]:
+    """The images in their groups, the same where nothing is related, and how those came about."""
+    if grouping.groups is None:
+        return images, grouping.notes
     return regroup(images, grouping.groups, seed=seed), grouping.notes
 
 
-def _features(
-    request: RankRequest, images: ImageSet, plans: Sequence[Plan], observer: Observer
-) -> Float32 | None:
-    """Embeddings of the cheapest pretrained backbone that is embedded; None without one."""
+def _seeing(plans: Sequence[Plan]) -> Plan | None:
+    """The cheapest pretrained backbone that is embedded; None without one."""
     seeing = [
         plan
         for plan in plans
         if plan.key and not plan.stopped and plan.weights.kind is not WeightsKind.RANDOM
     ]
-    if not seeing:
-        return None
-    plan = min(seeing, key=lambda one: (one.backbone.flops, one.backbone.name))
-    if plan.key is None:
-        return None
+    return min(seeing, key=lambda one: (one.backbone.flops, one.backbone.name), default=None)
+
+
+def _features(request: RankRequest, images: ImageSet, plan: Plan, observer: Observer) -> Float32 | None:
+    """Its embeddings; None where another run's size limit took them meanwhile."""
+    assert plan.key is not None, "an embedded backbone has a key"
     try:
         return EmbeddingStore(request.options.cache).read(plan.key, images.image_ids).features
-    except CacheError as error:  # another run's size limit took them meanwhile
+    except CacheError as error:
         observer.message(f"The audit looks at colours and hashes alone: {error}")
         return None
+
+
+def _copies(request: RankRequest, images: ImageSet, plan: Plan, observer: Observer) -> Int64 | None:
+    """Turned and cropped copies among the images, as seen by a backbone; None where that cannot be had."""
+    if len(images) > _MOST_TURNED:
+        observer.message(
+            f"Turned and cropped copies are not looked for among more than {_MOST_TURNED:,} images."
+        )
+        return None
+    wanted = TurnedRequest.seen_by(plan.backbone, request)
+    (seen,) = embed_images(wanted, images, observer, planned_images=len(images)).plans
+    if seen.key is None or seen.stopped is not None:
+        return None
+    features = _features(request, images, seen, observer)
+    return None if features is None else copy_links(images, features.reshape(len(images), VIEWS, -1))

@@ -31,7 +31,8 @@ from benchmark.ranking import (
     sanity_rows,
     scores_table,
 )
-from benchmark.records import BackboneFacts, Float32, Int64, Leaderboard, Outcome, Scored, Truth
+from benchmark.records import Average, BackboneFacts, Float32, Int64, Leaderboard, Outcome, Scored, Truth
+from benchmark.statistics import default_average
 from benchmark.storage import read_json, write_whole
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def shortcut_notes(job: HeadJob, board: Leaderboard, best: BackboneFacts | None)
     sanity = _sanity(job, best)
     # Where the backbones themselves guess, a guess as good as theirs, or as any, is no shortcut.
     least = high if board.winner is None else low
-    guess = max(row.val_f1 for row in sanity if row.baseline == "majority")
+    guess = max(_one_answer(job), *(row.val_f1 for row in sanity if row.baseline == "majority"))
     return tuple(
         f"SHORTCUT: {_SHORTCUTS[row.baseline]} alone reach F1 {row.val_f1:.3f}, as much as the "
         f"best backbone ({value:.3f} [{low:.3f}, {high:.3f}]): scores may rest on how the images were taken "
@@ -135,6 +136,15 @@ def shortcut_notes(job: HeadJob, board: Leaderboard, best: BackboneFacts | None)
         for row in sanity
         if row.baseline in _SHORTCUTS and row.val_f1 >= least and row.val_f1 > guess
     )
+
+
+def _one_answer(job: HeadJob) -> float:
+    """F1 of calling every image positive; 0 where the F1 is not that of one class."""
+    images = job.images
+    if default_average(images.task, job.protocol.average) is not Average.BINARY:
+        return 0.0
+    share = float(np.mean(images.targets == images.positive))
+    return 2 * share / (1 + share)
 
 
 def _plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

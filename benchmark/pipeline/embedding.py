@@ -326,6 +326,7 @@ class _Work:
             scratch=scratch.folder,
             progress=scratch.folder / PROGRESS_FILE,
             row=place,
+            turned=self.request.turned,
         )
 
     def _take(self, position: int, rows: Int64, result: dict[str, Any]) -> None:

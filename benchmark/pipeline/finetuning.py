@@ -25,7 +25,7 @@ from benchmark.finetuning import (
 )
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
-from benchmark.pipeline.auditing import with_auto_groups
+from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
 from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.rebuilding import images_as_ranked
@@ -43,7 +43,7 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
-from benchmark.reporting import write_rejected, write_table
+from benchmark.reporting import read_image_list, write_rejected, write_table
 from benchmark.statistics import (
     Assessment,
     Interval,
@@ -144,14 +144,24 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         folder.claim(logged)
         tell_reading(images, logged)
         if job.options.auto_groups and not job.recipe.ships_the_board:
-            seed = options.seed
-            images, notes = with_auto_groups(images, cache=options.cache, seed=seed, observer=logged)
-            for note in notes:
-                logged.message(note)
+            images = _grouped(job, stored, images, logged)
         with tracking(trackers, logged, "finetune", options, images) as told:
             return _FinetuneAll(job, choices, images, run, logged, stored, told).run()
     finally:
         run.close()
+
+
+def _grouped(job: FinetuneJob, stored: StoredBoard | None, images: ImageSet, observer: Observer) -> ImageSet:
+    """The images with the groups that the board found; without such a board, with those found now."""
+    seed = job.options.seed
+    if stored is not None and stored.request.options.auto_groups:
+        listed = read_image_list(stored.folder)
+        if listed.keys() == set(images.image_ids):
+            return with_groups_of(listed, images, seed=seed)
+    images, notes = with_auto_groups(images, cache=job.options.cache, seed=seed, observer=observer)
+    for note in notes:
+        observer.message(note)
+    return images
 
 
 def _winner(job: FinetuneJob) -> str:
@@ -298,7 +308,7 @@ class _FinetuneAll:
         own = {
             "weights": f"{choice.source} weights",
             "size": f"{choice.recipe.image_size} pixels",
-            "groups": f"groups {job.options.groups or 'none'}",
+            "groups": f"groups {job.options.groups or AUTO}",
             "average": f"{average} F1",
         }
         if stored is None:
@@ -308,7 +318,7 @@ class _FinetuneAll:
         theirs = {
             "weights": f"{row['weights']} weights",
             "size": f"{row['input_size']} pixels",
-            "groups": f"groups {ranked.options.groups or 'none'}",
+            "groups": f"groups {ranked.options.groups or AUTO}",
             "average": f"{default_average(self._images.task, ranked.protocol.average)} F1",
         }
         same = [text for key, text in own.items() if text == theirs[key]]

@@ -6,11 +6,10 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from benchmark.data import dataset_name, load_images, regroup
+from benchmark.data import dataset_name, load_images
 from benchmark.errors import CacheDamaged, DataError
 from benchmark.pipeline.adopting import BOARD_FILE
+from benchmark.pipeline.auditing import with_groups_of
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.heads import HeadJob, stored_outcome
 from benchmark.pipeline.outputs import publish_again
@@ -110,10 +109,7 @@ def images_as_ranked(request: RankRequest, record: RunRecord, path: Path, observ
     options = request.options
     images = load_images(options.data, cache=options.cache, options=options, observer=observer)
     if options.auto_groups:
-        listed = read_image_list(path)
-        if set(listed) == set(images.image_ids):
-            groups = np.array([int(listed[image_id]["group"]) for image_id in images.image_ids], np.int64)
-            images = regroup(images, groups, seed=options.seed)
+        images = with_groups_of(read_image_list(path), images, seed=options.seed)
     if images.fingerprint() != record.data.fingerprint:
         raise DataError(
             "the images, labels or parts are not those of the latest run",

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 from benchmark.backbones import parse_weights, select
 from benchmark.data import decoder_name
+from benchmark.embeddings import VIEWS
 from benchmark.options import EmbedOptions, Options, RankOptions
 from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsSource
 
@@ -54,6 +55,11 @@ class EmbedRequest:
         return decoder_name(self.bit_depth)
 
     @property
+    def turned(self) -> bool:
+        """Whether to embed views of each image (``turned``) instead of the image itself."""
+        return False
+
+    @property
     def measure_latency(self) -> bool:
         """Whether to time single images also where everything is cached and nobody has timed them here."""
         return False
@@ -70,6 +76,26 @@ class EmbedRequest:
     def size_of(self, backbone: Backbone) -> int:
         """The input side that a backbone gets, in pixels."""
         return self.options.size or backbone.default_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnedRequest(EmbedRequest):
+    """Views of each image instead of the image itself, kept under keys of their own."""
+
+    @classmethod
+    def seen_by(cls, backbone: Backbone, request: EmbedRequest) -> TurnedRequest:
+        """The views of the same images through one backbone."""
+        return cls(options=request.options, backbones=(backbone,), bit_depth=request.bit_depth)
+
+    @property
+    def decoder(self) -> str:
+        """How images become pixels, and those views, as it stands in embedding keys."""
+        return f"{decoder_name(self.bit_depth)}-{VIEWS}views"
+
+    @property
+    def turned(self) -> bool:
+        """Yes."""
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.data import Scratch
-from benchmark.embeddings import EmbeddingStore, ExtractReport, extract
+from benchmark.embeddings import VIEWS, BatchEmbedder, EmbeddingStore, ExtractReport, TurnedEmbedder, extract
 from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.progress import ProgressTable, Stage
@@ -37,6 +37,7 @@ class EmbedTask:
         row: this task's row in it.
         wait: wait for another run that computes the same, instead of coming back as busy.
         only_measure: embed nothing; time single images, if nobody has yet.
+        turned: embed views of each image instead, and time nothing.
     """
 
     engine: EngineRequest
@@ -47,6 +48,7 @@ class EmbedTask:
     row: int
     wait: bool = False
     only_measure: bool = False
+    turned: bool = False
 
 
 def embed_task(task: EmbedTask) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
         if report is None:
             return {"busy": True}
         notes = (*frozen.notes, *report.notes)
-        notes += _measure(task, frozen, sample, report, time.perf_counter() - started)
+        notes += () if task.turned else _measure(task, frozen, sample, report, time.perf_counter() - started)
     return {"key": _key(task, frozen), "images": report.images, "notes": notes}
 
 
@@ -113,9 +115,9 @@ def _extract_missing(
     if not len(rows):
         return ExtractReport(images=0, seconds=0.0)
     table.update(task.row, Stage.WORKING)
-    with store.writer(key, frozen.embedding_dim) as writer:
+    with store.writer(key, frozen.embedding_dim * (VIEWS if task.turned else 1)) as writer:
         return extract(
-            frozen,
+            TurnedEmbedder(frozen) if task.turned else frozen,
             scratch,
             scratch.image_ids.take(rows),
             writer,
@@ -125,11 +127,12 @@ def _extract_missing(
         )
 
 
-def _smaller(task: EmbedTask, frozen: FrozenBackbone, scratch: Scratch, size: int) -> FrozenBackbone:
+def _smaller(task: EmbedTask, frozen: FrozenBackbone, scratch: Scratch, size: int) -> BatchEmbedder:
     """The same backbone in the same engine and arithmetic with smaller batches; gives back the large one."""
     frozen.close()
     engine = replace(task.engine, engine=frozen.engine, precision=frozen.precision, batch_size=size)
-    return open_engine(engine, sample=_sample(scratch))
+    smaller = open_engine(engine, sample=_sample(scratch))
+    return TurnedEmbedder(smaller) if task.turned else smaller
 
 
 def _sample(scratch: Scratch) -> UInt8:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.audit import audit, group_related
-from benchmark.audit.groups import auto_groups, natural_key
-from benchmark.audit.report import AuditReport
+from benchmark.audit.groups import natural_key
+from benchmark.audit.report import AuditReport, NearImages
 from benchmark.audit.signatures import COLOUR_DIM, Signatures
 from benchmark.data import load_images
 from benchmark.records import ImageSet, Split, Task
@@ -47,7 +47,13 @@ def report(
         findings=(),
         rejected=(),
         pairs=(),
-        near_rows=np.array(near or [], np.int64).reshape(-1, 2),
+        near=NearImages(
+            rows=(rows := np.array(near or [], np.int64).reshape(-1, 2)),
+            distances=np.zeros(len(rows), np.int64),
+            cosines=np.full(len(rows), np.nan, np.float32),
+            same=np.ones(len(rows), bool),
+            complete=True,
+        ),
         signatures=Signatures(
             phash=np.zeros(count, np.uint64),
             colours=colours.astype(np.float32),
@@ -55,6 +61,12 @@ def report(
             readable=np.ones(count, bool),
         ),
     )
+
+
+def auto_groups(images: ImageSet, report: AuditReport, looks: np.ndarray | None = None) -> np.ndarray:
+    """Groups, each image alone where nothing is related."""
+    groups = group_related(images, report, looks).groups
+    return np.arange(len(images)) if groups is None else groups
 
 
 def walls(lengths: list[int], noise: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -76,13 +88,18 @@ def test_numbers_sort_as_numbers() -> None:
     assert natural_key("a/x_1.png") < natural_key("a/x_1b.png")
 
 
-def test_names_without_meaning_give_single_images_and_say_so() -> None:
+def test_names_without_meaning_give_no_groups_and_say_so() -> None:
     lengths = [10] * 12
     order = np.random.default_rng(5).permutation(120)
     images = image_set([f"a/{number:05}.jpg" for number in range(120)], [0] * 120)
     grouping = group_related(images, report(walls(lengths)[order]))
-    assert len(np.unique(grouping.groups)) == 120
-    assert "File names tell nothing" in " ".join(grouping.notes)
+    assert grouping.groups is None
+    assert grouping.notes[0] == "Nothing shows that images are related."
+    assert "protection is weak" in grouping.notes[1]
+    seen = group_related(images, report(walls(lengths)[order]), np.array([[3, 50], [50, 99], [7, 8]]))
+    assert seen.groups is not None
+    assert seen.groups[3] == seen.groups[50] == seen.groups[99]
+    assert seen.notes == ("5 of 120 images are related, in 2 groups: by looks 5; the largest holds 3.",)
 
 
 def test_near_duplicates_and_bursts_join_without_names() -> None:
@@ -136,12 +153,12 @@ def test_groups_are_bounded_stable_and_never_starve_the_folds(
         tuple(sorted(pair)) for pair in random.integers(0, count, (count, 2)).tolist() if pair[0] != pair[1]
     ]
     given_report = report(colours, near=near)
-    grouping = group_related(images, given_report)
-    np.testing.assert_array_equal(grouping.groups, auto_groups(images, given_report))
-    assert grouping.groups.shape == (count,)
-    assert set(grouping.groups.tolist()) == set(range(grouping.groups.max() + 1))
+    groups = auto_groups(images, given_report)
+    np.testing.assert_array_equal(groups, auto_groups(images, given_report))
+    assert groups.shape == (count,)
+    assert set(groups.tolist()) == set(range(groups.max() + 1))
     for label in set(labels):
-        members = grouping.groups[np.array(labels) == label]
+        members = groups[np.array(labels) == label]
         assert np.bincount(members).max() <= max(len(members) // 8, 2)
         if len(members) >= 10:
             assert len(np.unique(members)) >= 5
@@ -161,7 +178,8 @@ def test_a_class_too_small_for_the_folds_is_named() -> None:
     images = image_set(
         [f"a/{number}.jpg" for number in range(40)] + ["b/1.jpg", "b/2.jpg"], [0] * 40 + [1] * 2
     )
-    notes = group_related(images, report(np.random.default_rng(0).normal(size=(42, COLOUR_DIM)))).notes
+    colours = np.random.default_rng(0).normal(size=(42, COLOUR_DIM))
+    notes = group_related(images, report(colours, near=[(0, 1)])).notes
     assert "Class 'class1' has 2 images in 2 groups, fewer than the 5 folds." in notes
 
 
