@@ -13,7 +13,6 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from benchmark.data import NO_LIMIT, glance, map_in_order, read_regular
 from benchmark.errors import DataError
@@ -77,6 +76,8 @@ def _templates(copy: Grey) -> Iterator[Float32]:
 
 def _sharp(picture: Grey, side: int) -> Float32:
     """Float32 (side, side), its slow changes taken away."""
+    from scipy.ndimage import gaussian_filter
+
     small = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
     values = np.asarray(small, np.float32)
     return np.asarray(values - gaussian_filter(values, _SLOW * side, mode="nearest"), np.float32)
