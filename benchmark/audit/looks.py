@@ -98,7 +98,8 @@ def _nearest(looks: Float32, keys: Float32, count: int) -> tuple[Float32, Int64]
 
     index = NearestNeighbors(n_neighbors=min(count + 1, len(keys)), algorithm="brute").fit(keys)
     distances, rows = index.kneighbors(looks)
-    return 1 - np.square(distances) / 2, rows
+    # An image that is the mean of all shows nothing, and is like nothing.
+    return np.where(looks.any(1, keepdims=True), 1 - np.square(distances) / 2, -1), rows
 
 
 class _Whitening:

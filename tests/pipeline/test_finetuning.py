@@ -297,8 +297,8 @@ def test_a_backbone_that_is_not_on_the_board_is_taken_as_the_others_were(
 def test_without_a_board_it_is_said_where_it_starts(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
     job = job_for(*pair, winner="Tiny8")
     result = finetune_backbones(job)
-    folder = job.results / "walls"
-    said = f"Tiny8, without a board in {folder}: random weights, 24 pixels, groups none, binary F1."
+    folder = job.options.results / "walls"
+    said = f"Tiny8, without a board in {folder}: random weights, 24 pixels, groups auto, binary F1."
     assert result.remarks == (said,)
 
 
@@ -323,7 +323,7 @@ def test_a_board_of_other_images_is_refused(
     tiny.draw_photos(data, count=3, seed=4)
     with pytest.raises(DataError, match="6 of these are not on the board"):
         finetune_backbones(job)
-    assert not (job.results / "walls" / "finetune").exists()
+    assert not (job.options.results / "walls" / "finetune").exists()
 
 
 @pytest.mark.faults("namesakes and boards that would be overwritten")
