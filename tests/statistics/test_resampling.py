@@ -137,20 +137,23 @@ def test_intervals_cover_the_mean_over_classes(classes: int, images: int, error:
     assert seen.width < 1.3 * seen.spread
 
 
+@pytest.mark.parametrize("metric", ["precision", "recall", "balanced_accuracy"])
 @pytest.mark.parametrize(("images", "recalls"), [(60, (0.9, 0.8)), (240, (0.7, 0.97))])
 def test_intervals_of_another_metric_cover_at_the_stated_rate(
-    images: int, recalls: tuple[float, float]
+    metric: str, images: int, recalls: tuple[float, float]
 ) -> None:
-    """Balanced accuracy, one class three times as frequent as the other; its truth is the mean recall."""
+    """One image in four is positive; the classes are recognised in ``recalls`` of their images."""
+    hit, alarm = 0.25 * recalls[0], 0.75 * (1 - recalls[1])
+    known = {"precision": hit / (hit + alarm), "recall": recalls[0], "balanced_accuracy": np.mean(recalls)}
     generator, trials, held = np.random.default_rng(0), 300, 0
     for seed in range(trials):
         true = generator.random(images) < 0.25
         right = generator.random(images) < np.where(true, *recalls)
-        sample = Sample.of(true[:, None], Average.BINARY, metric=METRICS["balanced_accuracy"])
+        sample = Sample.of(true[:, None], Average.BINARY, metric=METRICS[metric])
         mistakes = [Mistakes.of((true == right)[None, :, None], sample)]
         value, low, high = estimates(sample, mistakes, resamples=400, seed=seed)[0]
         assert low <= value <= high
-        held += low <= np.mean(recalls) <= high
+        held += low <= known[metric] <= high
     assert held >= enough(trials) * trials
 
 
