@@ -9,9 +9,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.pipeline import rank
+    from benchmark.api import Board, Model, embed, finetune, list_backbones, load_board, load_model, rank
 
-__all__ = ["__version__", "rank"]
+__all__ = [
+    "Board",
+    "Model",
+    "__version__",
+    "embed",
+    "finetune",
+    "list_backbones",
+    "load_board",
+    "load_model",
+    "rank",
+]
 
 # OpenVINO and ONNX Runtime report their use to their makers: once imported, they look up addresses and write
 # ids into the home folder. Whatever process of ours imports one of them has imported this package before.
@@ -25,9 +35,9 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a public name
-    """Load the pipeline on first use, so that ``import benchmark`` stays cheap."""
-    if name != "rank":
+    """Load the interface on first use, so that ``import benchmark`` stays cheap."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from benchmark.pipeline import rank
+    from benchmark import api
 
-    return rank
+    return getattr(api, name)

@@ -115,7 +115,7 @@ def _members(kind: object) -> list[str]:
     if get_origin(kind) is Literal:
         return [str(one) for one in get_args(kind)]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return list(kind)
+        return [one.value for one in kind]
     return [name for part in get_args(kind) for name in _members(part)]
 
 

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
+from benchmark import api
 from benchmark import options as every
 from benchmark.cli import parser
 from benchmark.errors import ArgumentError, DataError
 from benchmark.options import Options, RankOptions, ReadingOptions, described
-from benchmark.pipeline import calls
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.stored import portable_options, stored_options
 from benchmark.records import HeadProtocol
@@ -62,7 +62,7 @@ def test_an_option_is_added_in_one_place(
     assert "walls:\n  --wallpaper ROLLS" in shown
     assert "rolls of it (default 7)" in shown
 
-    @calls.takes(Wallpapered)
+    @api.takes(Wallpapered)
     def paper(data: str, **options: Any) -> object:  # noqa: ANN401
         """Paper a wall.
 
@@ -170,11 +170,11 @@ def test_a_typo_in_python_is_told_with_what_is_close() -> None:
     with pytest.raises(
         TypeError, match=r"rank\(\) got an unexpected keyword argument 'bakbones'. Did you mean backbones"
     ):
-        calls.rank("photos", bakbones="all")
-    signature = inspect.signature(calls.rank)
+        api.rank("photos", bakbones="all")
+    signature = inspect.signature(api.rank)
     assert set(signature.parameters) == {*RankOptions.model_fields, "observer"}
     for name in ReadingOptions.model_fields:
-        assert f"    {name}: " in (calls.rank.__doc__ or "")
+        assert f"    {name}: " in (api.rank.__doc__ or "")
 
 
 def texts_of(path: Path) -> list[str]:

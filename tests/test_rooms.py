@@ -37,6 +37,7 @@ ROOMS = [
     "deployment",
     "reporting",
     "pipeline",
+    "api",
     "cli",
     "__main__",
 ]

@@ -7,6 +7,7 @@ from benchmark.backbones.bundles import BundleState, bundle_weights, fetch_weigh
 from benchmark.backbones.keras_models import KerasModel, Tensor, TensorFlowGraph, for_inference
 from benchmark.backbones.registry import (
     FLOPS_SIZE,
+    backbone_row,
     description,
     keras_version,
     parse_weights,
@@ -28,6 +29,7 @@ __all__ = [
     "LoadedWeights",
     "Tensor",
     "TensorFlowGraph",
+    "backbone_row",
     "bundle_weights",
     "description",
     "fetch_weights",

@@ -188,6 +188,24 @@ def parse_weights(text: str, seed: int = 0) -> WeightsSource:
     )
 
 
+def backbone_row(backbone: Backbone, weights: str = "imagenet") -> dict[str, Any]:
+    """What is known of a backbone, as a row of a table; ``weights`` are those of one that carries none."""
+    return {
+        "name": backbone.name,
+        "family": backbone.family,
+        "source": backbone.source,
+        "module": backbone.module,
+        "input_size": backbone.default_size,
+        "min_size": backbone.min_size,
+        "preprocessing": backbone.preprocessing.value,
+        "embedding_dim": backbone.embedding_dim,
+        "params": backbone.params,
+        "size_bytes": backbone.float32_bytes,
+        "gflops_224": round(backbone.flops / 1e9, 2),
+        "weights": str(backbone.weights or parse_weights(weights)),
+    }
+
+
 _ACCEPTED = f"imagenet, random, a folder of <backbone>{WEIGHTS_SUFFIX} files, or one such file"
 _NEXT = f"Save weights with model.save_weights('NAME{WEIGHTS_SUFFIX}'); whole models are not loaded."
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.backbones import parse_weights, select
+from benchmark.backbones import backbone_row, select
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_board, print_renderable, print_rows, put, say
 from benchmark.errors import ArgumentError
@@ -23,7 +23,6 @@ from benchmark.options import (
     ReportOptions,
     WeightsOptions,
 )
-from benchmark.records import Backbone
 
 if TYPE_CHECKING:
     from benchmark.audit import Finding
@@ -33,26 +32,9 @@ if TYPE_CHECKING:
 
 def list_command(options: ListOptions, output: OutputOptions) -> int:
     """``backbones list``."""
-    rows = [_listed(backbone, options.weights) for backbone in select(options.backbones)]
+    rows = [backbone_row(backbone, options.weights) for backbone in select(options.backbones)]
     print_rows(rows, output.format)
     return 0
-
-
-def _listed(backbone: Backbone, weights: str) -> dict[str, Any]:
-    return {
-        "name": backbone.name,
-        "family": backbone.family,
-        "source": backbone.source,
-        "module": backbone.module,
-        "input_size": backbone.default_size,
-        "min_size": backbone.min_size,
-        "preprocessing": backbone.preprocessing.value,
-        "embedding_dim": backbone.embedding_dim,
-        "params": backbone.params,
-        "size_bytes": backbone.float32_bytes,
-        "gflops_224": round(backbone.flops / 1e9, 2),
-        "weights": str(backbone.weights or parse_weights(weights)),
-    }
 
 
 def demo_command(options: DemoOptions, output: OutputOptions) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,18 @@ from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_rows, put, rows_text, say
 from benchmark.errors import ArgumentError, DataError, StorageFull
 from benchmark.options import (
-    DataOptions,
     EvaluateOptions,
     ExportCommandOptions,
     FinetuneOptions,
     OutputOptions,
     PredictCommandOptions,
-    ReadingOptions,
     RecipesOptions,
 )
-from benchmark.records import MAX_PIXELS, Task
+from benchmark.records import MAX_PIXELS
 from benchmark.storage import write_whole
 
 if TYPE_CHECKING:
-    from benchmark.deployment import Evaluation, Explainer, Prediction, Predictor, TileOptions
+    from benchmark.deployment import Evaluation, Explainer, Prediction
     from benchmark.finetuning import FineTuned, Recipe
     from benchmark.records import Observer
 
@@ -129,20 +126,18 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def predict_command(options: PredictCommandOptions, output: OutputOptions) -> int:
     """``backbones predict``."""
-    from benchmark.deployment import open_model
+    from benchmark.deployment import open_explainer, open_model
+    from benchmark.pipeline import check_tiling, predict_images
 
-    _check_predict(options)
-    explainer = None
-    if options.heatmaps and options.tiles is None:
-        from benchmark.deployment import open_explainer  # loads TensorFlow
-
-        explainer = open_explainer(options.model)
+    check_tiling(options)
+    _check_output(options.output)
+    # Before any work, and only where it is needed: it loads TensorFlow.
+    explainer = open_explainer(options.model) if options.heatmaps and options.tiles is None else None
     predictor = open_model(options.model)
-    _check_threshold(options.threshold, predictor)
     with make_observer(quiet=output.quiet) as observer:
-        found, failures = _predictions(options, predictor, observer)
-    labels = predictor.description.labels
-    _show([_prediction_row(prediction, labels) for prediction in found], options.output, output.format)
+        predicted = predict_images(predictor, options, observer)
+    found, failures = predicted.found, list(predicted.failures)
+    _show(predicted.rows(), options.output, output.format)
     if options.heatmaps and explainer:
         # Only now: nothing that goes wrong with a picture costs a prediction.
         with make_observer(quiet=output.quiet) as observer:
@@ -153,26 +148,11 @@ def predict_command(options: PredictCommandOptions, output: OutputOptions) -> in
     return 1 if failures or unread == len(found) else 0
 
 
-def _check_predict(options: PredictCommandOptions) -> None:
-    """Refuse before any work what would be ignored or could not be written."""
-    for name in ("overlap", "merge"):
-        if options.tiles is None and getattr(options, name) is not None:
-            raise ArgumentError("says how windows are laid and merged", where=f"`{name}`", expected="`tiles`")
-    if options.output is not None and _style_of(options.output) not in ("csv", "json"):
+def _check_output(file: Path | None) -> None:
+    """Refuse before any work what could not be written."""
+    if file is not None and _style_of(file) not in ("csv", "json"):
         raise ArgumentError(
-            "neither CSV nor JSON",
-            where="`output`",
-            expected="a name that ends in .csv or .json",
-            got=options.output,
-        )
-
-
-def _check_threshold(threshold: float | None, predictor: Predictor) -> None:
-    if threshold is not None and predictor.description.task is Task.MULTICLASS:
-        raise ArgumentError(
-            "exclusive classes have no threshold: the most probable one is taken",
-            where="`threshold`",
-            next_step="Leave it out.",
+            "neither CSV nor JSON", where="`output`", expected="a name that ends in .csv or .json", got=file
         )
 
 
@@ -201,48 +181,6 @@ def _say_lines(lines: Sequence[str]) -> None:
         say(line)
     if len(lines) > _MOST_LINES:
         say(f"... and {len(lines) - _MOST_LINES} more")
-
-
-def _predictions(
-    options: PredictCommandOptions, predictor: Predictor, observer: Observer
-) -> tuple[Sequence[Prediction], list[str]]:
-    """Predictions, and what became of no heatmap."""
-    from benchmark.deployment import PredictOptions, predict, predict_tiles
-
-    if options.tiles is not None:
-        tiled = predict_tiles(
-            predictor,
-            options.images,
-            _tile_options(options),
-            overlays=options.heatmaps,
-            observer=observer,
-        )
-        failures = [f"{one.prediction.path}: {one.overlay_error}" for one in tiled if one.overlay_error]
-        return [one.prediction for one in tiled], failures
-    plain = PredictOptions(
-        batch_size=options.batch_size,
-        threshold=options.threshold,
-        follow_links=options.follow_links,
-    )
-    how = replace(plain, max_pixels=options.max_pixels or plain.max_pixels)
-    return predict(predictor, options.images, how, observer=observer), []
-
-
-def _tile_options(options: PredictCommandOptions) -> TileOptions:
-    from benchmark.deployment import Merge, TileOptions
-
-    plain = TileOptions(
-        size=options.tiles or 0,
-        merge=None if options.merge is None else Merge(options.merge),
-        threshold=options.threshold,
-        batch_size=options.batch_size,
-        follow_links=options.follow_links,
-    )
-    return replace(
-        plain,
-        overlap=plain.overlap if options.overlap is None else options.overlap,
-        max_pixels=options.max_pixels or plain.max_pixels,
-    )
 
 
 def _explain(
@@ -284,38 +222,14 @@ def _explained(options: PredictCommandOptions, explainer: Explainer, path: Path)
     return explain_png(explainer, pixels, threshold=options.threshold)
 
 
-def _prediction_row(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
-    known = prediction.probabilities or (float("nan"),) * len(labels)
-    probabilities = {f"p_{label}": round(value, 6) for label, value in zip(labels, known, strict=True)}
-    return {"path": prediction.path, "label": prediction.label, **probabilities, "error": prediction.error}
-
-
 def evaluate_command(options: EvaluateOptions, output: OutputOptions) -> int:
     """``backbones evaluate``."""
-    from benchmark.data import load_images, tell_reading
-    from benchmark.deployment import PredictOptions, evaluate, open_model
-    from benchmark.pipeline import results_folder
-    from benchmark.reporting import evaluation_folder, write_evaluation
+    from benchmark.deployment import open_model
+    from benchmark.pipeline import evaluate_model
 
     predictor = open_model(options.model)
-    _check_threshold(options.threshold, predictor)
-    asked = {name: getattr(options, name) for name in ReadingOptions.model_fields}
-    reading = DataOptions.check(asked | {"bit_depth": predictor.description.bit_depth})
     with make_observer(quiet=output.quiet) as observer:
-        images = load_images(
-            options.data,
-            cache=options.cache,
-            options=reading,
-            known=predictor.description.known_labels,
-            observer=observer,
-        )
-        tell_reading(images, observer)
-        how = PredictOptions(threshold=options.threshold, max_pixels=options.max_pixels)
-        evaluation = evaluate(predictor, images, how, include_seen=options.include_seen, observer=observer)
-        results = results_folder(options.results, images, options.data)
-        results.claim(observer)
-    folder = evaluation_folder(evaluation, results.path)
-    write_evaluation(evaluation, folder, model=options.model, data=options.data)
+        evaluation, folder = evaluate_model(predictor, options, observer)
     print_rows(_evaluation_rows(evaluation), output.format)
     _say_lines([*_left_out(evaluation), f"Written to {folder}"])
     return 0

@@ -301,7 +301,7 @@ class _Run:
                 where=self._request.backbone.name,
                 expected=f"a mean difference of at most {_BOARD_DIFFERENCE}",
                 got=difference,
-                next_step="Rank this backbone again with --engine tensorflow.",
+                next_step="Rank this backbone again with `engine=tensorflow`.",
             )
 
     def _start(self) -> Start:

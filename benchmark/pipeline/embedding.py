@@ -58,6 +58,7 @@ class Embedded:
         images_embedded: images run through each backbone in this run, by name.
         notes: remarks by backbone name.
         request: the request as carried out (weights may have fallen back to random).
+        images: what was embedded.
         banner: what a reader must know first; empty when nothing.
     """
 
@@ -65,6 +66,7 @@ class Embedded:
     images_embedded: dict[str, int] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     request: EmbedRequest
+    images: ImageSet
     banner: str = ""
 
     @property
@@ -153,6 +155,7 @@ def embed_images(
         images_embedded=work.images_embedded,
         notes=work.notes,
         request=request,
+        images=images,
         banner=banner,
     )
 

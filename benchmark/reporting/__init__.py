@@ -4,6 +4,7 @@ from benchmark.reporting.board_files import read_board
 from benchmark.reporting.class_table import class_scores
 from benchmark.reporting.compare import compare_runs, comparison_table
 from benchmark.reporting.evaluation_files import evaluation_folder, write_evaluation
+from benchmark.reporting.notebook import board_html
 from benchmark.reporting.page import Extras
 from benchmark.reporting.plots import plot_makers
 from benchmark.reporting.run_record import (
@@ -33,6 +34,7 @@ __all__ = [
     "DataRecord",
     "Extras",
     "RunRecord",
+    "board_html",
     "board_table",
     "class_scores",
     "compare_runs",

@@ -249,7 +249,7 @@ def test_the_csv_that_a_model_was_trained_on_names_its_folder(
     table = (trained.data / "photos").with_suffix(suffix)
     (result,) = export_model(model_dir, ["keras"], options, data=table)
     assert result.passed, result.reason
-    with pytest.raises(ExportError, match="--data"):
+    with pytest.raises(ExportError, match="`data`"):
         export_model(model_dir, ["keras"], options, data=tmp_path / "photos.csv")
 
 

@@ -227,7 +227,7 @@ def test_what_was_fine_tuned_before_an_interruption_stands_in_the_table(
 
 
 def test_a_winner_beside_top_is_refused(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
-    with pytest.raises(ArgumentError, match="--winner Tiny8"):
+    with pytest.raises(ArgumentError, match="`winner=Tiny8`"):
         finetune_backbones(job_for(*pair, winner="Tiny8", top=2))
 
 

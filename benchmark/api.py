@@ -1,0 +1,460 @@
+"""The Python interface: every command as a function that takes the command's options as keywords.
+
+Its names are those of the package: ``import benchmark as bb``, then ``bb.rank("photos")``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, get_type_hints
+
+import numpy as np
+from pydantic.fields import FieldInfo
+
+from benchmark.audit import row_label
+from benchmark.backbones import backbone_row, select
+from benchmark.deployment import Evaluation, ExportOptions, Predictor, export_model, open_model, parse_targets
+from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import ArgumentError, EmbeddingError
+from benchmark.options import (
+    CacheOptions,
+    EmbedOptions,
+    EvaluateOptions,
+    ExportCommandOptions,
+    FinetuneOptions,
+    ListOptions,
+    Options,
+    PredictCommandOptions,
+    RankOptions,
+    choices,
+    described,
+)
+from benchmark.pipeline import (
+    EmbedRequest,
+    FinetuneJob,
+    RankRequest,
+    evaluate_model,
+    finetune_backbones,
+    predict_images,
+    rank_backbones,
+)
+from benchmark.pipeline import embed as embed_request
+from benchmark.records import Embeddings, Float32, Int64, Leaderboard, Observer, Silent
+from benchmark.reporting import board_html, read_board
+from benchmark.storage import sha256_bytes, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Source = str | Path
+    Images = str | Path | pd.DataFrame
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_PLACE = "**options: those of the command."
+
+
+def takes(
+    kind: type[Options], *, without: Sequence[str] = ()
+) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Give a function the options of a command as keywords, in signature, docstring and errors.
+
+    Args:
+        kind: the options; those that the function names itself keep their place. They are described where its
+            docstring says ``**options: those of the command.``
+        without: options that the function sees to.
+    """
+
+    def give(call: Callable[_P, _T]) -> Callable[_P, _T]:
+        signature = inspect.signature(call)
+        named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        taken = {*without, *(one.name for one in named)}
+        free = {
+            name: field
+            for _, group in kind.by_heading()
+            for name, field in group.items()
+            if name not in taken
+        }
+        keywords = [_keyword(kind, name, field) for name, field in free.items()]
+        texts = [_described(name, field) for name, field in free.items()]
+
+        @functools.wraps(call)
+        def checked(*args: _P.args, **given: _P.kwargs) -> _T:
+            for name in given:
+                if name not in whole.parameters:
+                    raise TypeError(_unknown(call.__name__, name, list(whole.parameters)))
+            return call(*args, **given)
+
+        whole = signature.replace(parameters=[*named, *keywords])
+        checked.__signature__ = whole  # type: ignore[attr-defined]
+        checked.__doc__ = (inspect.getdoc(call) or "").replace(_PLACE, "\n    ".join(texts))
+        return checked
+
+    return give
+
+
+def _keyword(kind: type[Options], name: str, field: FieldInfo) -> inspect.Parameter:
+    """An option as help() shows it: few values as what one writes, not as enumerations."""
+    few, default = choices(field), field.default
+    annotation: Any = Literal[tuple(few)] if few else get_type_hints(kind)[name]
+    if few and default is None:
+        annotation = annotation | None
+    shown = default if isinstance(default, bool | int | float | None) or field.is_required() else str(default)
+    empty = inspect.Parameter.empty if field.is_required() else shown
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation)
+
+
+def _described(name: str, field: FieldInfo) -> str:
+    extra: Any = field.json_schema_extra
+    values = "|".join(choices(field)) or extra["metavar"]
+    return f"{name}: {described(field)}{f' [{values}]' if '|' in values else ''}"
+
+
+def _unknown(call: str, name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"It takes {', '.join(known)}."
+    return f"{call}() got an unexpected keyword argument '{name}'. {hint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board(Leaderboard):
+    """A ranked board. At the end of a notebook's cell it shows itself; ``frame`` is a pandas DataFrame.
+
+    Attributes:
+        folder: ``results/<dataset>``, where the board, its page and its plots are.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, board: Leaderboard, folder: Path) -> Self:
+        """A board that lies in a folder."""
+        return cls(**{one.name: getattr(board, one.name) for one in fields(Leaderboard)}, folder=folder)
+
+    @property
+    def picks(self) -> dict[str, str]:
+        """What is worth a look -> backbone: ``winner``, ``best score``, ``best value``."""
+        named = ((pick, row["backbone"]) for row in self.rows for pick in (row["pick"] or "").split(", "))
+        return {pick: str(name) for pick, name in named if pick}
+
+    def __getitem__(self, backbone: str) -> pd.Series[Any]:
+        """The row of a backbone.
+
+        Raises:
+            KeyError: it is not on the board; close names are told.
+        """
+        import pandas as pd
+
+        for row in self.rows:
+            if row["backbone"] == backbone:
+                return pd.Series(dict(row), name=backbone)
+        names = [str(row["backbone"]) for row in self.rows]
+        raise KeyError(
+            f"{backbone}; on the board: {', '.join(difflib.get_close_matches(backbone, names) or names)}"
+        )
+
+    def _repr_html_(self) -> str:
+        return board_html(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledEmbeddings(Embeddings):
+    """Vectors of one backbone, with what is known of their images; all N long.
+
+    Attributes:
+        backbone: its name.
+        labels: class names; several joined by ``;`` for multi-label.
+        paths: of the images, relative to the data folder.
+        groups: int64 (N,) group numbers; None where every image stands alone.
+    """
+
+    backbone: str
+    labels: tuple[str, ...]
+    paths: tuple[str, ...]
+    groups: Int64 | None
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an image: path, label, group where there are any, and the vector as ``e0`` to ``eD``."""
+        import pandas as pd
+
+        facts: dict[str, Any] = {"path": self.paths, "label": self.labels}
+        if self.groups is not None:
+            facts["group"] = self.groups
+        vectors = pd.DataFrame(
+            self.features, columns=[f"e{place}" for place in range(self.features.shape[1])]
+        )
+        return pd.concat([pd.DataFrame(facts), vectors], axis=1)
+
+
+class Model:
+    """A fine-tuned or exported model, opened when it is first used.
+
+    Args:
+        folder: where it is.
+        notes: remarks for the reader.
+    """
+
+    def __init__(self, folder: Source, notes: Sequence[str] = ()) -> None:
+        self.folder = Path(folder)
+        self.notes = tuple(notes)
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.folder)!r})"
+
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """The opened model.
+
+        Raises:
+            ManifestError: the folder holds no model, or a damaged one.
+        """
+        return open_model(self.folder)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities."""
+        return self.predictor.description.labels
+
+    @takes(PredictCommandOptions, without=("model", "images", "heatmaps", "output"))
+    def predict(
+        self,
+        images: Source | Sequence[Source],
+        *,
+        observer: Observer | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> pd.DataFrame:
+        """Label images.
+
+        Args:
+            images: files or folders.
+            observer: told of the progress.
+            **options: those of the command.
+
+        Returns:
+            One row an image: path, label, the probability of each class (``p_<class>``), error.
+
+        Raises:
+            ArgumentError: no images, or an option that cannot be.
+            ExportError: the model fails.
+        """
+        import pandas as pd
+
+        given = [images] if isinstance(images, str | Path) else list(images)
+        asked = PredictCommandOptions.check({"model": self.folder, "images": given, **options})
+        return pd.DataFrame(predict_images(self.predictor, asked, observer).rows())
+
+    def predict_proba(self, images: Source | Sequence[Source]) -> Float32:
+        """Probabilities float32 (N, C) in the order of ``classes``; nan for an image that cannot be read."""
+        found = self.predict(images)
+        return found[[f"p_{name}" for name in self.classes]].to_numpy(np.float32)
+
+    @takes(EvaluateOptions, without=("model",))
+    def evaluate(
+        self,
+        data: Source,
+        *,
+        observer: Observer | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Evaluation:
+        """Score the model on other labelled images; also written to ``results/<dataset>``.
+
+        Args:
+            data: folder of labelled images, or a CSV with path,label.
+            observer: told of the progress.
+            **options: those of the command.
+
+        Returns:
+            ``metrics``, ``per_class``, ``confusion`` and a prediction per image.
+
+        Raises:
+            DataError: the images cannot be used, or the model has seen them all.
+        """
+        asked = EvaluateOptions.check({"model": self.folder, "data": data, **options})
+        return evaluate_model(self.predictor, asked, observer)[0]
+
+    @takes(ExportCommandOptions, without=("model", "from_board", "backbone", "cache", "results"))
+    def export(
+        self,
+        to: str | Sequence[str],
+        *,
+        observer: Observer | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> pd.DataFrame:
+        """Convert the model, then compare each export with it on real images.
+
+        Args:
+            to: targets, for example ``["onnx", "tflite-int8"]``, or ``all``.
+            observer: told of the progress.
+            **options: those of the command.
+
+        Returns:
+            One row a target: status, size, how far it is from the original, speed, folder.
+
+        Raises:
+            ArgumentError: no such target.
+            ExportError: the model cannot be converted at all.
+        """
+        import pandas as pd
+
+        asked = ExportCommandOptions.check({"to": to, **options})
+        how = ExportOptions(parity_images=asked.parity_images, timeout_seconds=asked.timeout)
+        done = export_model(self.folder, parse_targets(asked.to), how, data=asked.data, observer=observer)
+        return pd.DataFrame([result.row() for result in done])
+
+
+def _located(data: Images, options: Mapping[str, Any]) -> Source:
+    """Where images are; a table of them is kept in the cache under a name made of its content."""
+    if isinstance(data, str | Path):
+        return data
+    cache = Path(options.get("cache", CacheOptions().cache))
+    table = data.assign(path=[str(Path(path).absolute()) for path in data["path"]])
+    content = table.to_csv(index=False).encode()
+    file = cache / "tables" / f"table-{sha256_bytes(content)[:12]}.csv"
+    write_whole(file, content, root=cache)
+    return file
+
+
+@takes(RankOptions)
+def rank(data: Images, *, observer: Observer | None = None, **options: Any) -> Board:  # noqa: ANN401
+    """Rank pretrained backbones on a folder of labelled images; ``rank(...).frame`` is a pandas DataFrame.
+
+    Args:
+        data: folder of class folders, of train/val/test folders, or a CSV, or a DataFrame, with
+            path,label[,split][,group].
+        observer: told of the progress; None works silently.
+        **options: those of the command.
+
+    Returns:
+        The board, in rank order.
+
+    Raises:
+        TypeError: there is no such option.
+        ArgumentError: an option that cannot be, no such backbone or weights.
+        DataError: the images cannot be used.
+        NothingScored: no backbone got a score.
+        StorageFull: a folder cannot be written.
+    """
+    watch = observer or Silent()
+    ranked = rank_backbones(
+        RankRequest.of(RankOptions.check({"data": _located(data, options), **options})), watch
+    )
+    if ranked.replaced:
+        watch.message(ranked.replaced)
+    return Board.of(ranked.board, ranked.folder)
+
+
+def load_board(folder: Source) -> Board:
+    """The board that an earlier run left.
+
+    Args:
+        folder: ``results/<dataset>``, or one of its ``runs``.
+
+    Raises:
+        DataError: there is no board.
+    """
+    return Board.of(read_board(Path(folder) / "leaderboard.json"), Path(folder))
+
+
+@takes(EmbedOptions, without=("backbones",))
+def embed(
+    data: Images,
+    backbone: str,
+    *,
+    observer: Observer | None = None,
+    **options: Any,  # noqa: ANN401
+) -> LabelledEmbeddings:
+    """The embeddings of some images under one backbone; what the cache holds is not computed again.
+
+    Args:
+        data: folder of class folders, of train/val/test folders, or a CSV, or a DataFrame, with
+            path,label[,split][,group].
+        backbone: its name, for example ``MobileNet_0.25``.
+        observer: told of the progress.
+        **options: those of the command.
+
+    Returns:
+        ``features`` float32 (N, D), with ``labels``, ``paths`` and ``groups``.
+
+    Raises:
+        ArgumentError: an option that cannot be, or not the name of one backbone.
+        DataError: the images cannot be used.
+        EmbeddingError: the backbone could not be run.
+    """
+    asked = EmbedOptions.check({"data": _located(data, options), "backbones": backbone, **options})
+    request = EmbedRequest.of(asked)
+    if len(request.backbones) != 1:
+        names = ", ".join(one.name for one in request.backbones[:5])
+        raise ArgumentError("names several backbones", where="`backbone`", expected="one name", got=names)
+    done = embed_request(request, observer)
+    (plan,) = done.plans
+    if plan.stopped is not None or plan.key is None:
+        raise EmbeddingError(
+            plan.stopped.reason if plan.stopped else "not embedded", where=plan.backbone.name
+        )
+    images = done.images
+    stored = EmbeddingStore(asked.cache).read(plan.key, images.image_ids)
+    return LabelledEmbeddings(
+        image_ids=stored.image_ids,
+        features=stored.features,
+        backbone=plan.backbone.name,
+        labels=tuple(row_label(images, row) for row in range(len(images))),
+        paths=tuple(images.paths),
+        groups=images.groups,
+    )
+
+
+@takes(FinetuneOptions)
+def finetune(data: Images, *, observer: Observer | None = None, **options: Any) -> Model:  # noqa: ANN401
+    """Fine-tune a backbone: the board's winner, or another one.
+
+    Args:
+        data: folder of class folders, of train/val/test folders, or a CSV, or a DataFrame, with
+            path,label[,split][,group].
+        observer: told of the progress.
+        **options: those of the command.
+
+    Returns:
+        The model; of several (``top``) the one with the best validation F1.
+
+    Raises:
+        ArgumentError: an option that cannot be, or no board to take the winner from.
+        DataError: the images cannot be used.
+        NothingScored: nothing could be fine-tuned.
+    """
+    done = finetune_backbones(
+        FinetuneJob.of(FinetuneOptions.check({"data": _located(data, options), **options})), observer
+    )
+    best = done.models[0]
+    return Model(best.model_dir, (*best.notes, *done.remarks))
+
+
+def load_model(folder: Source) -> Model:
+    """A fine-tuned model, or one of its exports, ready to predict.
+
+    Raises:
+        ManifestError: the folder holds no model, or a damaged one.
+    """
+    model = Model(folder)
+    assert model.predictor  # opened now, so that a wrong folder is told here
+    return model
+
+
+@takes(ListOptions)
+def list_backbones(**options: Any) -> pd.DataFrame:  # noqa: ANN401
+    """The backbones that there are, one a row.
+
+    Args:
+        **options: those of the command.
+
+    Raises:
+        ArgumentError: nothing has such a name.
+    """
+    import pandas as pd
+
+    asked = ListOptions.check(options)
+    return pd.DataFrame([backbone_row(one, asked.weights) for one in select(asked.backbones)])

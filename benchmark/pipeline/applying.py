@@ -1,0 +1,163 @@
+"""A finished model at work: predictions, and an evaluation on other labelled images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.data import load_images, tell_reading
+from benchmark.deployment import (
+    Evaluation,
+    Merge,
+    Prediction,
+    PredictOptions,
+    Predictor,
+    TileOptions,
+    evaluate,
+    predict,
+    predict_tiles,
+)
+from benchmark.errors import ArgumentError
+from benchmark.options import DataOptions, EvaluateOptions, PredictCommandOptions, ReadingOptions
+from benchmark.pipeline.places import results_folder
+from benchmark.pipeline.progress import OneAtATime
+from benchmark.records import Observer, Silent, Task
+from benchmark.reporting import evaluation_folder, write_evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What a model says of some images.
+
+    Attributes:
+        labels: the model's classes, in the order of its probabilities.
+        found: one prediction an image.
+        failures: why an overlay that was asked for is not there.
+    """
+
+    labels: tuple[str, ...]
+    found: Sequence[Prediction]
+    failures: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row an image: path, label, a probability a class (nan where unreadable), error."""
+        unknown = (math.nan,) * len(self.labels)
+        return [
+            {"path": one.path, "label": one.label}
+            | {
+                f"p_{label}": round(value, 6)
+                for label, value in zip(self.labels, one.probabilities or unknown, strict=True)
+            }
+            | {"error": one.error}
+            for one in self.found
+        ]
+
+
+def check_tiling(options: PredictCommandOptions) -> None:
+    """See that nothing would be ignored.
+
+    Raises:
+        ArgumentError: an option that needs ``tiles``, without it.
+    """
+    for name in ("overlap", "merge"):
+        if options.tiles is None and getattr(options, name) is not None:
+            raise ArgumentError("says how windows are laid and merged", where=f"`{name}`", expected="`tiles`")
+
+
+def predict_images(
+    predictor: Predictor, options: PredictCommandOptions, observer: Observer | None = None
+) -> Predicted:
+    """Label images, or large photographs window by window.
+
+    Args:
+        predictor: the opened model.
+        options: of the command; of its heat maps, only those of tiles are drawn.
+        observer: told of the progress.
+
+    Raises:
+        ArgumentError: no images, or an option that says nothing about this model.
+        ExportError: the model fails.
+    """
+    check_tiling(options)
+    _check_threshold(options.threshold, predictor)
+    labels = predictor.description.labels
+    if options.tiles is None:
+        plain = PredictOptions(
+            batch_size=options.batch_size, threshold=options.threshold, follow_links=options.follow_links
+        )
+        how = replace(plain, max_pixels=options.max_pixels or plain.max_pixels)
+        return Predicted(labels=labels, found=predict(predictor, options.images, how, observer=observer))
+    tiled = predict_tiles(
+        predictor, options.images, _tile_options(options), overlays=options.heatmaps, observer=observer
+    )
+    return Predicted(
+        labels=labels,
+        found=[one.prediction for one in tiled],
+        failures=tuple(f"{one.prediction.path}: {one.overlay_error}" for one in tiled if one.overlay_error),
+    )
+
+
+def _tile_options(options: PredictCommandOptions) -> TileOptions:
+    plain = TileOptions(
+        size=options.tiles or 0,
+        merge=None if options.merge is None else Merge(options.merge),
+        threshold=options.threshold,
+        batch_size=options.batch_size,
+        follow_links=options.follow_links,
+    )
+    return replace(
+        plain,
+        overlap=plain.overlap if options.overlap is None else options.overlap,
+        max_pixels=options.max_pixels or plain.max_pixels,
+    )
+
+
+def _check_threshold(threshold: float | None, predictor: Predictor) -> None:
+    if threshold is not None and predictor.description.task is Task.MULTICLASS:
+        raise ArgumentError(
+            "exclusive classes have no threshold: the most probable one is taken",
+            where="`threshold`",
+            next_step="Leave it out.",
+        )
+
+
+def evaluate_model(
+    predictor: Predictor, options: EvaluateOptions, observer: Observer | None = None
+) -> tuple[Evaluation, Path]:
+    """Score a model on labelled images, and write it to ``results/<dataset>``.
+
+    Args:
+        predictor: the opened model.
+        options: of the command.
+        observer: told of the progress.
+
+    Returns:
+        The scores, and the folder that they were written to.
+
+    Raises:
+        ArgumentError: a threshold for exclusive classes.
+        DataError: the images cannot be used, or the model has seen them all.
+        StorageFull: a folder cannot be written.
+    """
+    _check_threshold(options.threshold, predictor)
+    watch = OneAtATime(observer or Silent())
+    description = predictor.description
+    asked = {name: getattr(options, name) for name in ReadingOptions.model_fields}
+    images = load_images(
+        options.data,
+        cache=options.cache,
+        options=DataOptions.check(asked | {"bit_depth": description.bit_depth}),
+        known=description.known_labels,
+        observer=watch,
+    )
+    tell_reading(images, watch)
+    how = PredictOptions(threshold=options.threshold, max_pixels=options.max_pixels)
+    evaluation = evaluate(predictor, images, how, include_seen=options.include_seen, observer=watch)
+    results = results_folder(options.results, images, options.data)
+    results.claim(watch)
+    folder = evaluation_folder(evaluation, results.path)
+    write_evaluation(evaluation, folder, model=options.model, data=options.data)
+    return evaluation, folder

@@ -1,0 +1,38 @@
+"""The board in a notebook's cell: notes, table and statements as a piece of HTML without style or script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from benchmark.cells import missing
+from benchmark.ranking import Surface
+from benchmark.records import Leaderboard
+from benchmark.reporting.formats import display, shown_columns, text
+
+
+def board_html(board: Leaderboard) -> str:
+    """A board as HTML; names of files and classes are escaped."""
+    scored = [row for row in board.rows if not missing(row.get("rank"))]
+    left_out = [row for row in board.rows if missing(row.get("rank"))]
+    columns = shown_columns(board, scored, Surface.TERMINAL)
+    lines = [_row("th", (column.heading for column in columns))]
+    lines += [_row("td", (display(row, column) for column in columns)) for row in scored]
+    reasons = [f"{row['backbone']} ({row['status']}): {row['reason']}" for row in left_out]
+    return "".join(
+        [
+            _paragraphs([board.summary] if board.summary else []),
+            _paragraphs(f"NOTE: {note}" for note in board.notes),
+            f"<table>{''.join(lines)}</table>" if scored else "",
+            _paragraphs(reasons),
+            _paragraphs(board.statements),
+        ]
+    )
+
+
+def _row(tag: str, cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(text(cell))}</{tag}>' for cell in cells)}</tr>"
+
+
+def _paragraphs(lines: Iterable[str]) -> str:
+    return "".join(f"<p>{escape(text(line))}</p>" for line in lines)
