@@ -47,6 +47,7 @@ def list_folder(root: Path, *, follow_links: bool, layout: Layout, ask: bool) ->
     """
     walk = _Walk(root=str(root), follow_links=follow_links)
     top = walk.folders("")
+    notes: list[str] = []
     parts = {} if layout is Layout.CLASSES else _part_folders(walk, top)
     if parts:
         for name in top:
@@ -58,6 +59,7 @@ def list_folder(root: Path, *, follow_links: bool, layout: Layout, ask: bool) ->
     else:
         if ask and layout is Layout.AUTO:
             _ask_back(walk, root, top)
+            notes = [_named_like_a_part(name) for name in top if part_named(name) is not None]
         entries = walk.classes("", None)
     ignored = ignored_files(walk.ignored)
     if not entries and not walk.rejected:
@@ -74,7 +76,7 @@ def list_folder(root: Path, *, follow_links: bool, layout: Layout, ask: bool) ->
         root=root,
         entries=tuple(entries),
         rejected=tuple(walk.rejected),
-        notes=(ignored,) if ignored else (),
+        notes=(*notes, *([ignored] if ignored else [])),
     )
 
 
@@ -137,6 +139,13 @@ def _ask_back(walk: _Walk, root: Path, top: list[str]) -> None:
             got=f"the same folders in each: {_listed(sorted(same))}",
             next_step=f"Name parts train, val and test.{typo} {answer}",
         )
+
+
+def _named_like_a_part(name: str) -> str:
+    return (
+        f"{printable(name)} is read as a class, and named like a part of the data. If it is none, its images "
+        "belong into class folders inside of it."
+    )
 
 
 def _listed(names: list[str]) -> str:

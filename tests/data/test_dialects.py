@@ -239,3 +239,13 @@ def test_class_names_that_cannot_be_shown_are_escaped(tmp_path: Path, cache: Pat
     images = load_images(root, cache=cache)
     assert all(name.isprintable() for name in images.classes)
     assert len(images) == 18
+
+
+def test_a_class_named_like_a_part_is_a_note_unless_somebody_said_so(
+    tmp_path: Path, cache: Path, picture: Picture
+) -> None:
+    root = draw(tmp_path / "d", picture, ["bus", "car", "train"])
+    images = load_images(root, cache=cache)
+    assert images.classes == ("bus", "car", "train")
+    assert "train is read as a class, and named like a part" in " ".join(images.notes)
+    assert load_images(root, cache=cache, options=DataOptions(layout=Layout.CLASSES)).notes == ()
