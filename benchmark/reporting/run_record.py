@@ -140,8 +140,16 @@ class RunRecord:
             DataError: not the record of a run, or of another schema.
         """
         try:
+            stored = parse_json(content)
+            schema = stored.get("schema") if isinstance(stored, dict) else None
+            if type(schema) is int and 0 < schema < _SCHEMA:
+                raise DataError(
+                    "a run of an earlier version, whose options this one does not read",
+                    where=RUN_FILE,
+                    next_step="Run 'backbones rank' again: what is cached is not computed twice.",
+                )
             record = parse_record(cls, content)
-            _check_record(record, parse_json(content))
+            _check_record(record, stored)
         except ValueError as error:
             raise DataError(
                 "not the record of a run",

@@ -96,7 +96,7 @@ def test_an_image_list_reads_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"schema": 1}', '{"schema": 2, "data": {}, "backbones": {}, "options": {}}'],
+    ["", "[]", "{}", '{"schema": 3}', '{"schema": 2, "data": {}, "backbones": {}, "options": {}}'],
 )
 def test_a_broken_record_is_refused(content: str) -> None:
     with pytest.raises(DataError, match="not the record of a run"):
@@ -108,7 +108,7 @@ def test_a_broken_record_is_refused(content: str) -> None:
     [
         {"schema": "1"},
         {"schema": True},
-        {"schema": 1},
+        {"schema": 3},
         {"identifier": "../../elsewhere"},
         {"identifier": ""},
         {"identifier": 3},
