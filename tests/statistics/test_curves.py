@@ -7,6 +7,7 @@ import pytest
 from simulation import head_curve, watch_curve
 
 from benchmark.errors import ArgumentError
+from benchmark.ranking import curve_statements
 from benchmark.records import Int64
 from benchmark.statistics import LearningCurve, f1_interval, learning_curve
 
@@ -65,6 +66,17 @@ def test_nothing_is_said_of_few_images_or_of_an_interval_wider_than_what_is_left
     good = {20: 0.3, 40: 0.12, 80: 0.05}
     assert not curve_of_errors(good, images=60).is_telling
     assert curve_of_errors(good, images=4000).is_telling
+
+
+def test_the_sentence_has_both_figures_with_their_intervals_and_is_silent_otherwise() -> None:
+    telling = curve_of_errors({50: 0.3, 100: 0.2, 200: 0.14})
+    flat = curve_of_errors({50: 0.1, 100: 0.1, 200: 0.1})
+    now, then = (
+        f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" for found in (telling.now, telling.predicted)
+    )
+    assert curve_statements({"A": flat, "B": telling}) == (
+        f"Twice the images: B F1 {now} -> about {then} (heads trained on 200 and on 400 images like these).",
+    )
 
 
 def test_repeats_that_differ_widen_the_interval_of_the_prediction_alone() -> None:
