@@ -1,4 +1,4 @@
-"""The board in a notebook's cell: notes, table and statements as a piece of HTML without style or script."""
+"""The board in a notebook's cell: notes, table and statements as a piece of HTML without a script."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from benchmark.ranking import Surface
 from benchmark.records import Leaderboard
 from benchmark.reporting.formats import display, shown_columns, text
 
+_FIRST_KEPT = 10  # columns that a terminal drops before go: a cell of a notebook is no wider
+
 
 def board_html(board: Leaderboard) -> str:
     """A board as HTML; names of files and classes are escaped."""
     scored = [row for row in board.rows if not missing(row.get("rank"))]
     left_out = [row for row in board.rows if missing(row.get("rank"))]
-    columns = shown_columns(board, scored, Surface.TERMINAL)
+    shown = shown_columns(board, scored, Surface.TERMINAL)
+    columns = [one for one in shown if not 0 < one.priority < _FIRST_KEPT]
     lines = [_row("th", (column.heading for column in columns))]
     lines += [_row("td", (display(row, column) for column in columns)) for row in scored]
     reasons = [f"{row['backbone']} ({row['status']}): {row['reason']}" for row in left_out]
@@ -31,7 +34,8 @@ def board_html(board: Leaderboard) -> str:
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(text(cell))}</{tag}>' for cell in cells)}</tr>"
+    whole = (f"<{tag} style='white-space: nowrap'>{escape(text(cell))}</{tag}>" for cell in cells)
+    return f"<tr>{''.join(whole)}</tr>"
 
 
 def _paragraphs(lines: Iterable[str]) -> str:
