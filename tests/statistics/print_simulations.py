@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import relations
 from final_head_simulation import HeadWorld, watch_final_heads
 from labels import watch_labels
 from photographs import (
@@ -32,6 +33,7 @@ from benchmark.records import Task
 
 ERRORS = (0.01, 0.05, 0.2)
 IMAGES = (100, 400, 2000)
+FOLDER: Path | None = None  # of further photographs
 FRESH = 2027  # seed of draws that nothing was chosen on
 CACHE = Path("embeddings_cache")
 RAREST = 10  # images of the rarest class: below that the board says that it cannot know
@@ -356,6 +358,27 @@ def print_curves(scale: float) -> None:
                 print(f"| {classes} | {distance} | {images} | {f1} | {held} | {errors} |", flush=True)
 
 
+def print_related(scale: float) -> None:
+    """Copies of known origin under meaningless names, among the brick photographs and those of --folder."""
+    folders = [relations.BRICKS, *([FOLDER] if FOLDER else [])]
+    if not (relations.BRICKS.is_dir() and relations.WEIGHTS.is_dir()):
+        print("\nNo photographs in ../shared: their table is left out.")
+        return
+    print(f"\n## Related images: copies of {relations.ORIGINS} photographs\n")
+    found = []
+    for folder in folders:
+        paths = sorted(path for path in folder.rglob("*.jpg"))
+        places = [relations.wall(path) if folder == relations.BRICKS else path.stem for path in paths]
+        with TemporaryDirectory() as work:
+            found.append(relations.relate(Path(work), paths, places, origins=relations.ORIGINS, seed=FRESH))
+    print(f"| in the group of the original | {' | '.join(folder.name for folder in folders)} |")
+    print(f"| --- |{' --- |' * len(folders)}")
+    for kind in relations.KINDS:
+        print(f"| {kind} | {' | '.join(f'{one.linked[kind]:.0%}' for one in found)} |")
+    shares = " | ".join(f"{one.false:.1%} of {one.images}" for one in found)
+    print(f"| in a group with an image of another place | {shares} |", flush=True)
+
+
 PRINTERS = {
     "intervals": print_intervals,
     "equal": print_equal,
@@ -370,6 +393,7 @@ PRINTERS = {
     "photographs": print_photographs,
     "halves": print_halves,
     "labels": print_labels,
+    "related": print_related,
 }
 
 
@@ -377,7 +401,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the draws")
     parser.add_argument("--only", default=",".join(PRINTERS), help="tables, comma-separated")
+    parser.add_argument("--folder", type=Path, help="unrelated JPEG photographs for the table 'related'")
     given = parser.parse_args()
+    FOLDER = given.folder
     wanted = given.only.split(",")
     if not PRINTERS.keys() >= set(wanted):
         parser.error(f"--only: tables are {', '.join(PRINTERS)}, got {given.only}")

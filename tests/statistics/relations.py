@@ -19,6 +19,7 @@ from benchmark.records import Int64
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 BRICKS, WEIGHTS = SHARED / "data" / "brick_cracks", SHARED / "weights"
 EYES = "MobileNet_0.25"
+ORIGINS = 35
 # Walls of the brick photographs as the eye sees them: last file number of each, per folder.
 WALLS = {
     "Positive": [8, 78, 120, 126, 155, 168, 214, 250],
