@@ -392,7 +392,7 @@ class _BoardOptions(Options):
     heading = "board"
 
     rank_by: Text = _option(
-        "metric that decides order, ties and picks, for example recall or balanced_accuracy",
+        "metric that decides order, ties and picks: f1, precision, balanced_accuracy",
         "f1",
         metavar="NAME",
     )

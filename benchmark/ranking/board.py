@@ -66,9 +66,10 @@ class BoardOptions:
     ungrouped: Sequence[Outcome] = ()
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
+        known = [name for name, metric in METRICS.items() if metric.ranks]
+        if self.metric not in known:
             raise ArgumentError(
-                "not a metric", where="`rank_by`", expected=", ".join(METRICS), got=self.metric
+                "no metric to rank by", where="`rank_by`", expected=", ".join(known), got=self.metric
             )
         if not 0 <= self.max_loss <= 1:
             raise ArgumentError(

@@ -169,7 +169,7 @@ def f1_of_counts(counts: Counts, average: Average) -> Float64:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A score of decisions that backbones can be ranked by: 0 to 1, the higher the better.
+    """A score of decisions, 0 to 1, the higher the better.
 
     It takes weighted numbers of images, and everything else follows from that: its interval from resampled
     numbers, what a mistake costs (for ties and loss bounds) from half a mistake more and half a mistake less.
@@ -179,12 +179,14 @@ class Metric:
         title: in headings and sentences.
         meaning: in one clause.
         of_counts: float64 (...) of counts (..., C) and the average over classes that was asked for.
+        ranks: whether boards can be ranked by it: not where some answer without a look at the image is best.
     """
 
     name: str
     title: str
     meaning: str
     of_counts: Callable[[Counts, Average], Float64]
+    ranks: bool = True
 
 
 F1 = Metric(
@@ -208,6 +210,7 @@ METRICS = {
             title="recall",
             meaning="share found of what there is to find",
             of_counts=lambda counts, average: averaged(class_recall, counts, average),
+            ranks=False,  # calling everything positive finds all
         ),
         Metric(
             name="balanced_accuracy",

@@ -114,8 +114,8 @@ def test_another_metric_ranks_ties_and_picks() -> None:
     assert "by 0.167 balanced accuracy" in said(by_recalls)
     f1 = [{row["backbone"]: row["val_f1"] for row in board.rows} for board in (by_f1, by_recalls)]
     assert f1[0] == f1[1], "F1 stays on the board"
-    with pytest.raises(ArgumentError, match="precision, recall, balanced_accuracy; got accuracy"):
-        BoardOptions(metric="accuracy")
+    with pytest.raises(ArgumentError, match="f1, precision, balanced_accuracy; got recall"):
+        BoardOptions(metric="recall")
 
 
 def test_names_break_ties_of_size() -> None:

@@ -34,9 +34,10 @@ def outcome(name, wrong):
     return Scored(backbone=name, family="f", source="keras", predictions=predictions)
 
 rows = np.arange(300)
-truth = Truth(targets=np.float32(rows % 2)[:, None], classes=("no", "yes"), task=Task.BINARY, positive=1)
-# One gives a false alarm for a fifth of what is not there, the other misses a third of what is.
-outcomes = [outcome("Alarmed", rows % 10 == 0), outcome("Blind", rows % 6 == 1)]
+targets = np.float32(rows % 10 == 1)[:, None]
+truth = Truth(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
+# One finds all with false alarms, the other misses a half: F1 prefers this one, the geometric mean that one.
+outcomes = [outcome("Alarmed", np.isin(rows % 10, [2, 4])), outcome("Blind", rows % 20 == 1)]
 board = build_leaderboard(outcomes, truth, BoardOptions(metric=sys.argv[1]))
 folder = Path(sys.argv[2])
 plots = [make() for make in plot_makers(board, outcomes)]
@@ -95,23 +96,21 @@ def touched(checkout: Path) -> list[str]:
 def test_a_metric_is_one_object(checkout: Path) -> None:
     insert(checkout / "benchmark/statistics/metrics.py", "METRICS", block("A metric"))
     assert touched(checkout) == ["statistics/metrics.py"]
-    by_f1, by_specificity = (
-        json.loads((built(checkout, metric) / "leaderboard.json").read_text())
-        for metric in ("f1", "specificity")
-    )
-    assert [row["backbone"] for row in by_f1["rows"]] == ["Alarmed", "Blind"]
-    assert [row["backbone"] for row in by_specificity["rows"]] == ["Blind", "Alarmed"]
-    first, second = by_specificity["rows"]
-    assert (first["val_specificity"], second["val_specificity"]) == (1.0, 0.8)
-    assert second["val_specificity_low"] < 0.8 < second["val_specificity_high"]
-    assert second["test_specificity"] == 0.8
-    assert (first["tie_group"], second["tie_group"]) == (1, 2)
-    page = (checkout / "specificity" / "leaderboard.html").read_text()
-    assert "val specificity [95 %]" in page
-    assert page.index('<th class="c-val_specificity number"') < page.index('<th class="c-val_f1 number"')
-    assert "validation specificity with its 95 %" in page
-    assert "share left alone of what is not there to find" in page
-    assert "val specificity" not in (checkout / "f1" / "leaderboard.html").read_text()
+    folders = [built(checkout, metric) for metric in ("f1", "geometric_mean")]
+    by_f1, by_mean = (json.loads((one / "leaderboard.json").read_text()) for one in folders)
+    assert [row["backbone"] for row in by_f1["rows"]] == ["Blind", "Alarmed"]
+    assert [row["backbone"] for row in by_mean["rows"]] == ["Alarmed", "Blind"]
+    assert by_mean["winner"] == "Alarmed"
+    first, second = by_mean["rows"]
+    assert first["val_geometric_mean"] == pytest.approx((1.0 * 140 / 180) ** 0.5)
+    assert second["val_geometric_mean"] == second["test_geometric_mean"] == pytest.approx(0.5**0.5)
+    assert second["val_geometric_mean_low"] < 0.5**0.5 < second["val_geometric_mean_high"]
+    page = (checkout / "geometric_mean" / "leaderboard.html").read_text()
+    assert "val geometric mean [95 %]" in page
+    assert page.index('<th class="c-val_geometric_mean number"') < page.index('<th class="c-val_f1 number"')
+    assert "validation geometric mean with its 95 %" in page
+    assert "the share rightly left alone" in page
+    assert "val geometric mean" not in (checkout / "f1" / "leaderboard.html").read_text()
 
 
 def test_a_column_is_one_object(checkout: Path) -> None:
