@@ -104,13 +104,13 @@ def _class_units(findings: Findings, found: Assessment) -> list[tuple[str, int]]
 
 def _no_pick(findings: Findings, found: Assessment) -> list[str]:
     if found.is_at_chance:
-        chance = f"{found.sample.metric.title} {found.chance.max():.3f}"
+        chance = f"{found.guessing.title} {found.chance.max():.3f}"
         # A network that was never trained says nothing of the labels.
         untrained = len(findings.random) == len(found.names)
         cause = "Random weights tell nothing" if untrained else "The labels look unrelated to the images"
         return [
             f"{cause}: no backbone is shown to be better than {_guess(findings, found)} ({chance}); the best "
-            f"reaches {found.score.max():.3f}. No winner is named."
+            f"reaches {found.reached.max():.3f}. No winner is named."
         ]
     if found.is_too_few:
         grouped = findings.truth.groups is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.records import DEFAULT_MARGIN, Float64, Int64
-from benchmark.statistics.metrics import Counts
+from benchmark.statistics.metrics import F1, Counts, Metric
 from benchmark.statistics.resampling import Mistakes, Sample, estimates
 from benchmark.statistics.ties import Pairs, TieGroup, above, compare_pairs, losses, tie_groups
 
@@ -50,7 +50,10 @@ class Assessment:
         groups: tie groups, best first.
         losses: float64 (K, 3) F1 that each gives away to the best: estimate, low and high end at 95 %, all
             together.
-        chance: float64 (K,) F1 that each would reach without a look at the images.
+        guessing: what tells from guessing: the sample's metric, but F1 where an answer that takes no look at
+            the images has all of it, as calling everything positive has all of recall.
+        reached: float64 (K,) the score of each by ``guessing``.
+        chance: float64 (K,) what each would reach of it without a look at the images.
         beats_chance: bool (K,) which are shown to be above it.
         order: int64 (K,) positions by F1, then size, then name.
         picks: None at chance level, or where a class has fewer than ``FEWEST_PER_CLASS`` images or groups.
@@ -65,6 +68,8 @@ class Assessment:
     pairs: Pairs
     groups: tuple[TieGroup, ...]
     losses: Float64
+    guessing: Metric
+    reached: Float64
     chance: Float64
     beats_chance: tuple[bool, ...]
     order: Int64
@@ -121,7 +126,11 @@ def assess(
         seed: of the draws.
     """
     pairs = compare_pairs(sample, mistakes)
-    chance = np.array([chance_score(sample, each) for each in mistakes])
+    seen, by = pairs, sample
+    chance = np.array([chance_score(by, each) for each in mistakes])
+    if chance.max() >= 1 and by.metric is not F1:
+        by = replace(sample, metric=F1)
+        seen, chance = compare_pairs(by, mistakes), np.array([chance_score(by, each) for each in mistakes])
     prices = np.ones(len(names)) if sizes is None else np.asarray(sizes, np.float64)
     found = Assessment(
         sample=sample,
@@ -133,8 +142,10 @@ def assess(
         pairs=pairs,
         groups=tie_groups(pairs, seed=seed),
         losses=losses(pairs, seed=seed),
+        guessing=by.metric,
+        reached=seen.score,
         chance=chance,
-        beats_chance=tuple(above(pairs, chance, seed=seed).tolist()),
+        beats_chance=tuple(above(seen, chance, seed=seed).tolist()),
         order=np.array(
             sorted(range(len(names)), key=lambda k: (-pairs.score[k], prices[k], names[k])), np.int64
         ),

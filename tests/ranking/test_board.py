@@ -67,6 +67,29 @@ def said(board: Leaderboard) -> str:
     return " ".join((*board.notes, *board.statements))
 
 
+@pytest.mark.parametrize("metric", ["recall", "balanced_accuracy", "precision"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_metric_that_an_answer_without_a_look_has_all_of_names_a_winner_too(
+    metric: str, classes: int
+) -> None:
+    generator = np.random.default_rng(0)
+    truth = truth_of(100, 100)
+    if classes == 3:
+        targets = np.eye(3, dtype=np.float32)[np.arange(300) % 3]
+        truth = Truth(targets=targets, classes=("a", "b", "c"), task=Task.MULTICLASS)
+    one = np.roll(truth.targets > 0.5, 1, axis=0)
+    right = np.where(generator.random(len(one))[:, None] < 0.15, one, truth.targets > 0.5)
+    useful = build_leaderboard([outcome("A", right[None])], truth, BoardOptions(metric=metric))
+    assert useful.winner == "A"
+    assert "Chance-level" not in said(useful)
+    shuffled = generator.permutation(truth.targets > 0.5)
+    board = build_leaderboard([outcome("A", shuffled[None])], truth, BoardOptions(metric=metric))
+    assert board.winner is None
+    assert "Chance-level" in said(board)
+    if metric == "recall":
+        assert "(F1 0." in said(board), "everything called positive has a recall of 1"
+
+
 def test_columns_stand_in_the_contracts_order() -> None:
     board = board_of(truth_of(100, 100), [0.1, 0.2])
     assert ",".join(board.columns).startswith(
