@@ -232,7 +232,7 @@ UNGUARDED = {
     "deployment/export.py",
     "deployment/measuring.py",
     "deployment/worker.py",
-    "deployment/workshop.py",
+    "deployment/subprocess_runner.py",
     "engines/hardware.py",
     "finetuning/recipe.py",
     "machine.py",

@@ -17,8 +17,8 @@ from benchmark.deployment.description import DESCRIPTION, EXPORT, LABELS, MODEL,
 from benchmark.deployment.examples import EXAMPLE, example_script
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import Listed, read_split, some_photos, stratified, targets_of, write_images
+from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
-from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ExportError
 from benchmark.finetuning import SEEN_FILES, load_manifest
 from benchmark.records import Float32, Manifest, Observer
@@ -284,7 +284,7 @@ def _convert_all(
                 shutil.rmtree(staged.pop(target))
                 bench.steps.advance(f"{target}: {answer.got}", steps=2)
             else:
-                _furnish(bench, target, staged[target], tuple(answer["notes"]))
+                _write_metadata(bench, target, staged[target], tuple(answer["notes"]))
                 bench.steps.advance(f"{target}: converted")
     except BaseException:
         for folder in staged.values():
@@ -319,7 +319,7 @@ def _work(bench: _Bench, tasks: Sequence[Work]) -> Iterable[tuple[Work, dict[str
     return carry_out(tasks, log=bench.scratch / "worker.log", timeout_seconds=bench.options.timeout_seconds)
 
 
-def _furnish(bench: _Bench, target: str, folder: Path, notes: tuple[str, ...]) -> None:
+def _write_metadata(bench: _Bench, target: str, folder: Path, notes: tuple[str, ...]) -> None:
     """Write what a developer needs beside the converted model."""
     made = find_target(target)
     description = describe(bench.manifest, target, model=made.file, batch=made.batch, notes=notes)

@@ -10,8 +10,8 @@ import pytest
 
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import Listed, stratified
+from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import EXACT, ROUNDED, Tolerance
-from benchmark.deployment.workshop import Work, carry_out
 from benchmark.errors import ExportError
 from benchmark.records import Task
 
