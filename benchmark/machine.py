@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +127,14 @@ def _text(path: Path) -> str:
 def _whole(text: str) -> int:
     """A non-negative whole number; 0 for anything else ("max", "-1", nothing)."""
     return int(text) if text.isdecimal() else 0
+
+
+def mute_native_stderr() -> None:
+    """Send file descriptor 2 to nowhere and keep Python's own ``sys.stderr`` where it was.
+
+    TensorFlow writes several lines on every import, before any of its settings is read, and processes
+    that are started inherit the descriptor.
+    """
+    own = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = os.fdopen(own, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")

@@ -16,6 +16,7 @@ from benchmark.cells import printable
 from benchmark.cli.printing import say
 from benchmark.cli.signals import Terminated, arriving_signals
 from benchmark.errors import BenchmarkError
+from benchmark.machine import mute_native_stderr
 
 if TYPE_CHECKING:
     from benchmark.options import Options
@@ -29,8 +30,10 @@ _ROOMS = dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate"),
 
 def entry() -> int:
     """The console script: ``main`` without the chatter that native libraries write to stderr."""
-    if "--debug" not in sys.argv:
-        _mute_native_stderr()
+    if "--debug" in sys.argv:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"  # workers then leave everything visible, too
+    else:
+        mute_native_stderr()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no UTF-8
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -43,17 +46,6 @@ def entry() -> int:
         with suppress(Exception):  # what is done is done
             end_workers()
     return status
-
-
-def _mute_native_stderr() -> None:
-    """Send file descriptor 2 to nowhere and keep Python's own ``sys.stderr`` where it was.
-
-    TensorFlow writes several lines on every import, before any of its settings is read, and worker processes
-    inherit the descriptor. ``--debug`` leaves everything visible.
-    """
-    own = os.dup(2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    sys.stderr = os.fdopen(own, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from contextlib import closing
 from typing import Any
 
 from benchmark.errors import BenchmarkError
+from benchmark.machine import mute_native_stderr
 
 _ROUNDS_TOGETHER = 2
 _WATCH = "parent-watch"
@@ -117,7 +118,12 @@ def _become_worker(parent: int) -> None:
 
 
 def _start_watching(parent: int) -> None:
-    """End with the parent from the start: a worker without a task would wait for one for minutes."""
+    """End with the parent from the start: a worker without a task would wait for one for minutes.
+
+    What native libraries have to say is of use only to who asked TensorFlow to log everything.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
+        mute_native_stderr()
     threading.Thread(target=_watch, args=(parent,), name=_WATCH, daemon=True).start()
 
 

@@ -128,6 +128,15 @@ def test_embeddings_are_the_rows_of_the_cache(walls: Path, tmp_path: Path) -> No
     assert again.labels == first.labels
 
 
+def test_workers_say_nothing_of_their_own(walls: Path, tmp_path: Path) -> None:
+    """TensorFlow's first lines come before any setting of it is read."""
+    given = f"{str(walls)!r}, 'MobileNet_0.25', weights='random', size=32, jobs=2, cache={str(tmp_path)!r}"
+    words = [sys.executable, "-c", f"import benchmark as bb; print(bb.embed({given}).features.shape)"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(40, 256)"
+    assert done.stderr == ""
+
+
 def test_what_cannot_be_is_told(walls: Path, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="Did you mean size"):
         bb.embed(walls, "MobileNet_0.25", sise=32)
