@@ -51,7 +51,7 @@ class Assessment:
         losses: float64 (K, 3) F1 that each gives away to the best: estimate, low and high end at 95 %, all
             together.
         guessing: what tells from guessing: the sample's metric, but F1 where an answer that takes no look at
-            the images has all of it, as calling everything positive has all of recall.
+            the images has all of it, as calling every label has all of recall.
         reached: float64 (K,) the score of each by ``guessing``.
         chance: float64 (K,) what each would reach of it without a look at the images.
         beats_chance: bool (K,) which are shown to be above it.
@@ -200,11 +200,13 @@ def fewest_units(sample: Sample) -> int:
 def chance_score(sample: Sample, mistakes: Mistakes) -> float:
     """The best score that needs no look at the images.
 
-    That is a constant answer, each class alone or all labels together, or this classifier's own decisions
-    dealt out at random, for whose score their expected counts stand.
+    That is a constant answer, each class alone or (unless every image has one label) all labels together, or
+    this classifier's own decisions dealt out at random, for whose score their expected counts stand.
     """
     positives, total = sample.positives, len(sample.targets)
-    answers = np.vstack([np.eye(len(positives)), np.ones(len(positives))])
+    answers = np.eye(len(positives))
+    if (sample.targets.sum(1) != 1).any():
+        answers = np.vstack([answers, np.ones(len(positives))])
     if len(positives) == 1:
         answers = np.array([[0.0], [1.0]])
     missed, alarms = mistakes.totals
