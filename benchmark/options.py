@@ -203,6 +203,10 @@ Text = Annotated[str, PlainValidator(_text)]
 Names = Annotated[str, PlainValidator(_names)]
 Place = Annotated[Path, PlainValidator(_path), _AsText]
 Count = Annotated[int, Field(ge=1), _expecting("a whole number from 1 up")]
+# As large as NumPy's and Keras's generators take.
+Seed = Annotated[
+    int, Field(ge=0, lt=2**32), _expecting("a whole number from 0 up to, not including, 4,294,967,296")
+]
 CountOrNone = Annotated[int, Field(ge=0), _expecting("a whole number from 0 up")]
 TwoOrMore = Annotated[int, Field(ge=2), _expecting("a whole number from 2 up")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _expecting("a number above 0")]
@@ -263,7 +267,7 @@ class ReadingOptions(Options):
     max_pixels: Count = _option("refuse larger images", MAX_PIXELS, metavar="N")
     layout: Layout = _option("classes: every folder in DATA is a class, whatever it is called", Layout.AUTO)
     limit: Count | None = _option("use N images, stratified", None, metavar="N")
-    seed: int = _option("of the limit, splits, folds, heads and random weights", 0, metavar="N")
+    seed: Seed = _option("of the limit, splits, folds, heads and random weights", 0, metavar="N")
     jobs: CountOrNone = _option(
         "workers that read and embed (default: one a core, fewer where memory is short)",
         0,
@@ -596,4 +600,4 @@ class DemoOptions(Options):
 
     folder: Place = _option("where to", metavar="DIR", positional=True)
     count: Count = _option("images", 300, metavar="N")
-    seed: int = _option("", 0, metavar="N")
+    seed: Seed = _option("", 0, metavar="N")
