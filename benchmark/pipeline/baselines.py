@@ -124,7 +124,8 @@ def shortcut_notes(job: HeadJob, board: Leaderboard, best: BackboneFacts | None)
     scored = [row for row in board.rows if row["rank"]]
     if not scored:
         return ()
-    value, low, high = (scored[0][column] for column in ("val_f1", "val_f1_low", "val_f1_high"))
+    first = max(scored, key=lambda row: float(row["val_f1"]))  # whatever ranks the board
+    value, low, high = (first[column] for column in ("val_f1", "val_f1_low", "val_f1_high"))
     sanity = _sanity(job, best)
     # Where the backbones themselves guess, a guess as good as theirs, or as any, is no shortcut.
     least = high if board.winner is None else low

@@ -110,6 +110,23 @@ def test_what_scores_like_a_guess_is_no_shortcut(job: HeadJob, monkeypatch: pyte
     assert note.startswith("SHORTCUT: colours alone reach F1 0.958")
 
 
+def test_shortcuts_are_compared_with_the_highest_f1_whatever_ranks(
+    job: HeadJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tuple(
+        SanityRow(baseline=name, val_f1=f1, test_f1=f1)
+        for name, f1 in {"majority": 0.5, "colour_histogram": 0.8, "file_size": 0.88}.items()
+    )
+    monkeypatch.setattr(baselines, "_sanity", lambda *_: rows)
+    first = {"rank": 1, "val_f1": 0.80, "val_f1_low": 0.75, "val_f1_high": 0.85}
+    other = {"rank": 2, "val_f1": 0.90, "val_f1_low": 0.85, "val_f1_high": 0.95}
+    board = Leaderboard(
+        columns=tuple(first), rows=(first, other), winner="A", loss_bound=0.1, statements=(), notes=()
+    )
+    (note,) = baselines.shortcut_notes(job, board, None)
+    assert "file sizes alone reach F1 0.880, as much as the best backbone (0.900 [0.850, 0.950])" in note
+
+
 def test_a_process_that_dies_is_a_note(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "run_tasks", lambda *_: iter([(0, None)]))
     assert "died" in colour_row(job)["note"]
