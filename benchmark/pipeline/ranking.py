@@ -56,10 +56,10 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         with tracking(trackers, logged, "rank", options, images) as told:
             ranked = _Ranking(request.as_read(images), run, logged).carry_out(images, started)
             told.ranked(ranked)
+            if ranked.best is None:
+                raise _nothing_scored(ranked)
     finally:
         run.close()
-    if not any(isinstance(outcome, Scored) for outcome in ranked.outcomes):
-        raise _nothing_scored(ranked)
     return ranked
 
 

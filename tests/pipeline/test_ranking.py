@@ -214,13 +214,28 @@ def test_a_wrong_embedding_dim_is_caught(photos: Path, request_for: Make, tiny: 
     assert rows["Fine"]["status"] == Status.SCORED
 
 
+class Ends:
+    """A tracker that listens for the end."""
+
+    failed: bool | None = None
+
+    def begin(self, *_: object) -> None: ...
+    def file(self, *_: object) -> None: ...
+    def score(self, *_: object) -> None: ...
+    def end(self, *, failed: bool) -> None:
+        self.failed = failed
+
+
 def test_nothing_scored_is_an_error_and_still_leaves_a_board(
-    photos: Path, request_for: Make, tiny: ModuleType
+    photos: Path, request_for: Make, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tracker = Ends()
+    monkeypatch.setattr("benchmark.pipeline.ranking.open_trackers", lambda _: {"ends": tracker})
     with pytest.raises(NothingScored, match="no such architecture") as caught:
         rank_backbones(request_for(photos, tiny.tiny_backbone("Broken", build=tiny.explode)))
     assert caught.value.exit_status == 1
     assert Path(caught.value.where).exists()
+    assert tracker.failed, "trackers do not call it a success"
 
 
 def test_a_noisy_latency_skips_nobody_and_is_marked(
