@@ -293,7 +293,8 @@ def _learning_plot(curves: Mapping[str, LearningCurve]) -> Plot:
     figure, axes = _figure(9.5, 5.2)
     axes.set_xscale("log", base=2)
     for position, (name, curve) in enumerate(curves.items()):
-        _learning_line(axes, curve, name, position)
+        # A little apart, so that equal intervals do not hide each other.
+        _learning_line(axes, curve, name, _TEN[position], 1.03 ** (position - (len(curves) - 1) / 2))
     sizes = sorted({size for curve in curves.values() for size in (*curve.measured, *_told(curve))})
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
@@ -313,10 +314,7 @@ def _told(curve: LearningCurve) -> dict[int, Interval]:
     return {curve.images: curve.predicted} if curve.is_telling else {}
 
 
-def _learning_line(axes: Axes, curve: LearningCurve, name: str, position: int) -> None:
-    colour = _TEN[position]
-    # A little apart, so that equal intervals do not hide each other.
-    shift = 1.03 ** (position - 1)
+def _learning_line(axes: Axes, curve: LearningCurve, name: str, colour: str, shift: float) -> None:
     for points, face in ((curve.measured, colour), (_told(curve), "white")):
         for size, f1 in points.items():
             axes.plot([size * shift] * 2, [f1.low, f1.high], color=colour, linewidth=1.6, alpha=0.6)

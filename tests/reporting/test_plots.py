@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmark.records import Leaderboard, Outcome, Task, Truth
-from benchmark.reporting import class_scores, plot_makers
+from benchmark.reporting import class_scores, plot_makers, plots
 from benchmark.reporting.label_places import place_labels
 from benchmark.reporting.plots import Plot
 from benchmark.statistics import LearningCurve
@@ -42,6 +43,22 @@ def test_a_full_board_draws_and_stays_the_same(make_results: Callable[[int], Res
 def test_tiny_boards_draw(make_results: Callable[[int], Results], count: int) -> None:
     board, outcomes, truth = make_results(count)
     assert len(draw_plots(board, outcomes, class_scores(outcomes, truth))) == 5
+
+
+def test_a_learning_curve_alone_stands_above_its_numbers_of_images(
+    learning: Mapping[str, LearningCurve], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[list[float]] = []
+
+    def png(figure: Figure) -> bytes:
+        (line,) = (line for line in figure.axes[0].lines if line.get_label() == name)
+        places.append(line.get_xdata().tolist())
+        return b""
+
+    monkeypatch.setattr(plots, "_png", png)
+    name, curve = next(iter(learning.items()))
+    plots._learning_plot({name: curve})
+    assert places == [sorted(curve.measured)]
 
 
 def test_what_a_learning_curve_does_not_tell_is_not_drawn(
