@@ -337,7 +337,7 @@ def rank(data: Images, *, observer: Observer | None = None, **options: Any) -> B
         ArgumentError: an option that cannot be, no such backbone or weights.
         DataError: the images cannot be used.
         NothingScored: no backbone got a score.
-        StorageFull: a folder cannot be written.
+        StorageError: a folder cannot be written.
     """
     watch = observer or Silent()
     ranked = rank_backbones(

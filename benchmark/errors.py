@@ -11,7 +11,7 @@
     └── JobError                  the job itself failed, exit status 1
         ├── CacheError            the embedding cache
         │   ├── CacheDamaged      a file is not what its name says
-        │   └── StorageFull       no room left, or a read-only folder
+        │   └── StorageError       no room left, or a read-only folder
         ├── WeightsError          weights that cannot be had or do not fit
         ├── EmbeddingError        vectors that cannot be right (NaN, wrong dim, another backbone's)
         ├── TrainingError         a head or a fine-tuning run that cannot continue
@@ -32,7 +32,7 @@ __all__ = [
     "ManifestError",
     "NothingScored",
     "RecipeError",
-    "StorageFull",
+    "StorageError",
     "TrainingError",
     "WeightsError",
 ]
@@ -114,7 +114,7 @@ class CacheDamaged(CacheError):
     """A cache file is not what its name says."""
 
 
-class StorageFull(CacheError):
+class StorageError(CacheError):
     """No room left, or no permission to write."""
 
 

@@ -28,7 +28,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 
 T = TypeVar("T")
 TEMPORARY_PREFIX = ".tmp-"
@@ -76,7 +76,7 @@ def place(root: Path, *names: str) -> Path:
     """A path below a folder, each of its parts made from a text (see ``path_part``).
 
     Raises:
-        StorageFull: links lead it out of the folder.
+        StorageError: links lead it out of the folder.
     """
     path = root.joinpath(*map(path_part, names))
     check_inside(path, root)
@@ -87,14 +87,14 @@ def check_inside(path: Path, root: Path) -> None:
     """Assert that what is written to a path stays in a folder. The last part is replaced, not followed.
 
     Raises:
-        StorageFull: it lies elsewhere, or a link leads it there.
+        StorageError: it lies elsewhere, or a link leads it there.
     """
     try:
         inside = path.name and path.name != ".." and path.parent.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):  # a circle of links
         inside = False
     if not inside:
-        raise StorageFull(
+        raise StorageError(
             "leads out of the folder that it belongs to",
             where=path,
             expected=f"a place in {root}",
@@ -112,7 +112,7 @@ def write_whole(path: Path, content: bytes, *, root: Path) -> None:
         root: the folder that the target must lie in, links followed.
 
     Raises:
-        StorageFull: no room left, no permission to write there, or a target outside of its root; nothing is
+        StorageError: no room left, no permission to write there, or a target outside of its root; nothing is
             left behind.
     """
     check_inside(path, root)
@@ -148,7 +148,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def storage_error(error: OSError, path: Path) -> StorageFull:
+def storage_error(error: OSError, path: Path) -> StorageError:
     """The error that tells a user what to do about a failed write."""
     if error.errno in _NO_ROOM:
         next_step = "Free some space or choose another folder, then run again; what is finished is kept."
@@ -159,7 +159,7 @@ def storage_error(error: OSError, path: Path) -> StorageFull:
     else:
         next_step = "Mend the folder or choose another one, then run again; what is finished is kept."
     reason = error.strerror or type(error).__name__
-    return StorageFull("cannot be written", where=path, got=reason, next_step=next_step)
+    return StorageError("cannot be written", where=path, got=reason, next_step=next_step)
 
 
 def sha256_bytes(content: bytes) -> str:

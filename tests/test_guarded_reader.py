@@ -25,7 +25,7 @@ from benchmark.backbones.registry import _read_description, registry
 from benchmark.backbones.weights import file_sha256, read_checksums
 from benchmark.data.demo import _marked_plan
 from benchmark.data.index import Index
-from benchmark.data.scratch import _alive
+from benchmark.data.pixel_buffer import _alive
 from benchmark.deployment.description import read_description
 from benchmark.deployment.samples import read_split
 from benchmark.embeddings.upkeep import _described_key

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cells import cell_text, figure, printable, safe_cell
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 from benchmark.storage import (
     check_inside,
     path_part,
@@ -33,7 +33,7 @@ def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path: Path) -> 
 def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     (target / "inside").mkdir(parents=True)
-    with pytest.raises(StorageFull, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_whole(target, b"a file cannot replace a folder", root=tmp_path)
     assert (target / "inside").is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
@@ -143,7 +143,7 @@ def test_nothing_is_written_outside_of_its_root(path: str, tmp_path: Path) -> No
     (root / "a").mkdir(parents=True)
     (root / "link").symlink_to(outside)
     (root / "circle").symlink_to(root / "circle")
-    with pytest.raises(StorageFull, match="leads out of the folder"):
+    with pytest.raises(StorageError, match="leads out of the folder"):
         write_whole(root / path, b"x", root=root)
     assert list(outside.iterdir()) == []
     assert sorted(each.name for each in tmp_path.iterdir()) == ["elsewhere", "root"]

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from benchmark.cells import printable
-from benchmark.data import FULL_DEPTH, glance, read_regular
+from benchmark.data import FULL_DEPTH, decode_thumbnail, read_regular
 from benchmark.errors import DataError
 from benchmark.records import MAX_PIXELS, ImageSet, Int64
 
@@ -148,7 +148,7 @@ def thumbnail(path: Path, side: int, bit_depth: int = FULL_DEPTH) -> Image.Image
     """An upright square RGB picture of ``side`` pixels, the whole image on grey; a cross when unreadable."""
     square = Image.new("RGB", (side, side), (228, 230, 232))
     try:
-        seen = glance(read_regular(path), 2 * side, max_pixels=_MOST_PIXELS, bit_depth=bit_depth)
+        seen = decode_thumbnail(read_regular(path), 2 * side, max_pixels=_MOST_PIXELS, bit_depth=bit_depth)
     except DataError:
         ImageDraw.Draw(square).line((0, 0, side, side), _RED, 2)
         return square

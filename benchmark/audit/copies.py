@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmark.data import NO_LIMIT, glance, map_in_order, read_regular
+from benchmark.data import NO_LIMIT, decode_thumbnail, map_in_order, read_regular
 from benchmark.errors import DataError
 from benchmark.records import Float32, ImageSet
 
@@ -37,7 +37,7 @@ def grey_pictures(images: ImageSet, rows: list[int]) -> dict[int, Grey]:
     def look(row: int) -> Grey | None:
         try:
             content = read_regular(images.root / images.paths[row])
-            seen = glance(content, _SOURCE, max_pixels=NO_LIMIT, bit_depth=images.bit_depth)
+            seen = decode_thumbnail(content, _SOURCE, max_pixels=NO_LIMIT, bit_depth=images.bit_depth)
         except DataError:
             return None
         grey = Image.fromarray(seen.pixels).convert("L").resize((_SOURCE, _SOURCE), Image.Resampling.BOX)

@@ -62,7 +62,7 @@ def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Pa
         The files written.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     summary = [
         (finding.severity.value, finding.code, finding.count, finding.text, finding.next_step)
@@ -99,7 +99,7 @@ def write_pair_sheet(report: AuditReport, images: ImageSet, folder: Path) -> Non
     """Write ``audit_pairs.png``, the first pairs side by side; that of an earlier audit goes in any case.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     path = folder / AUDIT_FILES[-1]
     try:

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmark.data import FULL_DEPTH, NO_LIMIT, glance, map_in_order, read_regular
-from benchmark.errors import DataError, StorageFull
+from benchmark.data import FULL_DEPTH, NO_LIMIT, decode_thumbnail, map_in_order, read_regular
+from benchmark.errors import DataError, StorageError
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer
 from benchmark.storage import MOST_LIST_BYTES, read_array, read_small, sha256_bytes, write_whole
 
@@ -151,7 +151,7 @@ def _remember(folder: Path, part: Records, observer: Observer | None) -> None:
     """Write a part; where that fails the audit is still right, only the next one will be slow."""
     try:
         _write_part(folder, part)
-    except StorageFull as error:
+    except StorageError as error:
         if observer is not None:
             observer.message(f"What the audit saw cannot be remembered: {error}")
 
@@ -162,7 +162,7 @@ def _record(images: ImageSet, row: int) -> Records | None:
         content = read_regular(images.root / images.paths[row])
         if sha256_bytes(content) != images.image_ids[row]:
             return None
-        seen = glance(content, _LOOK_SIDE, max_pixels=NO_LIMIT, bit_depth=images.bit_depth)
+        seen = decode_thumbnail(content, _LOOK_SIDE, max_pixels=NO_LIMIT, bit_depth=images.bit_depth)
     except DataError:
         return None
     small = Image.fromarray(seen.pixels)
@@ -272,7 +272,7 @@ def _merge_parts(folder: Path) -> None:
         return
     try:
         merged = _write_part(folder, np.unique(_read_parts(folder)))
-    except StorageFull:
+    except StorageError:
         return
     for path in paths:
         if path != merged:

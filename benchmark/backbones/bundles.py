@@ -66,7 +66,7 @@ def bundle_weights(
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     target = folder / f"{backbone.architecture}{WEIGHTS_SUFFIX}"
     listed = read_checksums(folder).get(target.name)

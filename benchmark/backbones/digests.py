@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 from benchmark.storage import read_json, sha256_file, write_whole
 
 # Keras numbers unnamed layers per process (conv2d_94): the number says nothing about the network.
@@ -75,7 +75,7 @@ def remember(cache: Path, name: str, digest: str) -> None:
     """Note a digest under a name; a read-only or full cache is no reason to fail."""
     try:
         write_whole(_note(cache, name), json.dumps({"name": name, "sha256": digest}).encode(), root=cache)
-    except StorageFull:
+    except StorageError:
         return
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_rows, put, rows_text, say
-from benchmark.errors import ArgumentError, DataError, StorageFull
+from benchmark.errors import ArgumentError, DataError, StorageError
 from benchmark.options import (
     EvaluateOptions,
     ExportCommandOptions,
@@ -169,7 +169,7 @@ def _show(rows: Sequence[dict[str, Any]], file: Path | None, style: str) -> None
     text = rows_text(rows, _style_of(file))
     try:
         write_whole(file, text.encode(), root=file.parent)
-    except StorageFull:
+    except StorageError:
         put(text)
         raise
     say(f"Written to {file}")
@@ -200,7 +200,7 @@ def _explain(
         try:
             png = _explained(options, explainer, path)
             write_whole(folder / picture_name(number, path), png, root=folder)
-        except (DataError, StorageFull) as error:
+        except (DataError, StorageError) as error:
             failures.append(f"{path}: {error}")
         observer.advanced(_HEATMAPS, number + 1)
     observer.finished(_HEATMAPS, f"{len(failures)} failed" if failures else "")

@@ -1,6 +1,6 @@
 """From a folder or CSV of images to labelled, checked, split sets and uint8 pixels."""
 
-from benchmark.data.decode import FULL_DEPTH, NO_LIMIT, decode, glance
+from benchmark.data.decode import FULL_DEPTH, NO_LIMIT, decode, decode_thumbnail
 from benchmark.data.demo import write_demo
 from benchmark.data.file_facts import file_facts
 from benchmark.data.files import read_regular
@@ -9,6 +9,7 @@ from benchmark.data.folders import list_below
 from benchmark.data.known_labels import KnownLabels
 from benchmark.data.listing import part_named
 from benchmark.data.loading import dataset_name, load_images, regroup
+from benchmark.data.pixel_buffer import PixelBuffer
 from benchmark.data.reading import (
     abridged,
     class_sizes,
@@ -20,21 +21,20 @@ from benchmark.data.reading import (
     tell_reading,
 )
 from benchmark.data.resize import load_pixels, resize_pixels
-from benchmark.data.scratch import Scratch
 from benchmark.data.workers import map_in_order
 
 __all__ = [
     "FULL_DEPTH",
     "NO_LIMIT",
     "KnownLabels",
-    "Scratch",
+    "PixelBuffer",
     "abridged",
     "class_sizes",
     "dataset_name",
     "decode",
+    "decode_thumbnail",
     "decoder_name",
     "file_facts",
-    "glance",
     "label_notes",
     "left_out",
     "list_below",

@@ -226,7 +226,9 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FUL
         raise _damaged(image.format or "image", error) from error
 
 
-def glance(content: bytes, side: int, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FULL_DEPTH) -> Glance:
+def decode_thumbnail(
+    content: bytes, side: int, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FULL_DEPTH
+) -> Glance:
     """Decode an image for a look at it: like ``decode``, but a large JPEG at a fraction of its size.
 
     Args:

@@ -55,7 +55,7 @@ def write_demo(folder: Path, *, count: int = 300, seed: int = 0) -> Path:
 
     Raises:
         ArgumentError: too few images, or a folder with other content.
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     if count < _FEWEST:
         raise ArgumentError("too few images", where="count", expected=f"at least {_FEWEST}", got=count)

@@ -120,7 +120,7 @@ class Index:
         """Write the index whole, with the files among ``paths`` only, so that it forgets those that are gone.
 
         Raises:
-            StorageFull: it cannot be written.
+            StorageError: it cannot be written.
         """
         latest = np.frombuffer(bytes(self._fresh), _ROW)[::-1]
         fresh = latest[np.unique(latest["path"], return_index=True)[1]]

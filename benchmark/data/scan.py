@@ -13,7 +13,7 @@ from benchmark.data.decode import check_decodable
 from benchmark.data.files import Stamp, read_stamped, reason_of
 from benchmark.data.index import Finding, Index
 from benchmark.data.workers import map_in_order
-from benchmark.errors import DataError, StorageFull
+from benchmark.errors import DataError, StorageError
 from benchmark.records import Observer
 from benchmark.storage import sha256_bytes
 
@@ -110,7 +110,7 @@ class Scanner:
             return
         try:
             self.index.save(paths)
-        except StorageFull as error:
+        except StorageError as error:
             if self.observer:
                 self.observer.message(f"What the scan found cannot be remembered: {error}")
 

@@ -180,7 +180,7 @@ def export_model(
         ExportError: a package is missing, or the images cannot be had.
         ManifestError: the folder is no model.
         ArgumentError: no target, or an unknown one.
-        StorageFull: no room for the export.
+        StorageError: no room for the export.
     """
     wanted = tuple(dict.fromkeys(targets))
     if not wanted:

@@ -20,7 +20,7 @@ from benchmark.deployment.prediction import (
     predictions_of,
 )
 from benchmark.deployment.predictor import Predictor
-from benchmark.errors import ArgumentError, DataError, StorageFull
+from benchmark.errors import ArgumentError, DataError, StorageError
 from benchmark.records import MAX_PIXELS, Float32, Float64, Int64, Observer, Task, UInt8
 from benchmark.storage import write_whole
 
@@ -227,7 +227,7 @@ def _predict_one(
         return result
     try:
         write_whole(target, _overlay(photo, result, predictor.description), root=target.parent)
-    except StorageFull as error:
+    except StorageError as error:
         return replace(result, overlay_error=str(error))
     return replace(result, overlay=target)
 

@@ -110,7 +110,7 @@ def extract(
 
     Raises:
         EmbeddingError: vectors that cannot be right, or not enough memory for a single image.
-        StorageFull: the cache cannot be written.
+        StorageError: the cache cannot be written.
     """
     ids = as_ids(image_ids)
     where = np.arange(len(ids), dtype=np.int64) if positions is None else positions

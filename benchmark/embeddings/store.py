@@ -174,7 +174,7 @@ class EmbeddingStore:
             By how many parts the key has fewer now.
 
         Raises:
-            StorageFull: the new parts cannot be written; the old ones are still there.
+            StorageError: the new parts cannot be written; the old ones are still there.
         """
         return compaction.compact(self, key)
 
@@ -184,7 +184,7 @@ class EmbeddingStore:
         What this program did not write is left alone.
 
         Raises:
-            StorageFull: something cannot be removed.
+            StorageError: something cannot be removed.
         """
         return upkeep.clean(self, keys, damaged=damaged)
 

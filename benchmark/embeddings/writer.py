@@ -24,7 +24,7 @@ from benchmark.embeddings.parts import (
     most_rows,
     part_name,
 )
-from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageFull
+from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageError
 from benchmark.memory import give_back_memory
 from benchmark.records import Bool, EmbeddingKey, Float32
 from benchmark.storage import storage_error, sync_folder, write_whole
@@ -82,7 +82,7 @@ class PartWriter:
         if error is None:
             self.flush()
             return
-        if isinstance(error, StorageFull):
+        if isinstance(error, StorageError):
             return  # it is this writer's own: trying again would meet the same disk
         try:
             self.flush()
@@ -103,7 +103,7 @@ class PartWriter:
 
         Raises:
             EmbeddingError: another shape or type, or a value that is not finite; none of these rows is taken.
-            StorageFull: a part cannot be written.
+            StorageError: a part cannot be written.
         """
         ids = as_ids(image_ids)
         self._check(ids, features)
@@ -143,7 +143,7 @@ class PartWriter:
         """Write what is buffered as one part; nothing when nothing is.
 
         Raises:
-            StorageFull: it cannot be written; the rows stay buffered, the cache is as it was.
+            StorageError: it cannot be written; the rows stay buffered, the cache is as it was.
         """
         if self._buffer is None or not self._buffer.count:
             return
@@ -159,7 +159,7 @@ class PartWriter:
             try:
                 ensure_key_file(self._folder, self._key)
                 write_whole(self._folder / part_name(content), content, root=self._folder.parent)
-            except StorageFull as error:
+            except StorageError as error:
                 if attempt + 1 < _ATTEMPTS and isinstance(error.__cause__, FileNotFoundError):
                     continue
                 raise
@@ -209,7 +209,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder whose entry in its parent survives power loss, and its parents likewise.
 
     Raises:
-        StorageFull: it cannot be made.
+        StorageError: it cannot be made.
     """
     if folder.is_dir():
         return

@@ -15,7 +15,7 @@ from benchmark.backbones import keras_version, scaled_flops
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.hardware import gpu_name, has_gpu
 from benchmark.engines.model_cache import Agreement
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 from benchmark.machine import instruction_set
 from benchmark.records import Float32, Float64, Precision, UInt8
 from benchmark.storage import read_json, write_whole
@@ -83,7 +83,7 @@ def remember_agreement(
     """Keep what a comparison came to; a cache that takes nothing only means to compare again."""
     identity = _identity(request, weights_sha256, precision)
     content = json.dumps({"identity": identity, "agreement": asdict(agreement)}, indent=1)
-    with suppress(StorageFull):
+    with suppress(StorageError):
         write_whole(_note(request.cache, identity), content.encode(), root=request.cache)
 
 

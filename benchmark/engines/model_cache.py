@@ -178,7 +178,7 @@ def new_folder(cache: Path) -> Path:
     """A temporary folder beside the models, for a model that is being made.
 
     Raises:
-        StorageFull: it cannot be made.
+        StorageError: it cannot be made.
     """
     folder = temporary_beside(cache / "models" / "model")
     check_inside(folder, cache)
@@ -193,7 +193,7 @@ def publish(temporary: Path, target: Path, identity: dict[str, Any]) -> ModelMet
     """Give a finished model its name; where another process was faster, its model stays.
 
     Raises:
-        StorageFull: it cannot be written.
+        StorageError: it cannot be written.
     """
     try:
         files = {name: sha256_file(temporary / name) for name in (XML, BIN)}
@@ -215,7 +215,7 @@ def write_meta(folder: Path, meta: ModelMeta) -> None:
     """Write a model's ``meta.json``.
 
     Raises:
-        StorageFull: it cannot be written.
+        StorageError: it cannot be written.
     """
     fields = asdict(meta)
     content = json.dumps({"sha256": _meta_digest(fields), "meta": fields}, indent=1).encode()

@@ -33,7 +33,7 @@ from benchmark.engines.model_cache import (
     touch,
     write_meta,
 )
-from benchmark.errors import CacheDamaged, StorageFull
+from benchmark.errors import CacheDamaged, StorageError
 from benchmark.records import Engine, Float32, Precision, UInt8
 from benchmark.storage import storage_error
 
@@ -175,7 +175,7 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
-        StorageFull: the converted model cannot be stored.
+        StorageError: the converted model cannot be stored.
     """
     known = known_weights_sha256(request.backbone, request.weights, cache=request.cache)
     notes: tuple[str, ...] = ()
@@ -287,6 +287,6 @@ def _agreement(
         other.close()
     agreement = compare(embed_few(backbone, images), reference)
     model.meta.agreement[backbone.precision] = agreement
-    with contextlib.suppress(StorageFull):  # a read-only cache only means to compare again next time
+    with contextlib.suppress(StorageError):  # a read-only cache only means to compare again next time
         write_meta(model.folder, model.meta)
     return agreement

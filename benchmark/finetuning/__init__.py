@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from benchmark.finetuning.comparing import BoardScore
 from benchmark.finetuning.manifest import FOR_PEOPLE, MANIFEST_FILE, load_manifest
+from benchmark.finetuning.model_directory import RUN_FILE
 from benchmark.finetuning.recipe import (
     DEFAULT_RECIPE,
     Recipe,
@@ -17,7 +18,6 @@ from benchmark.finetuning.recipe import (
 from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, model_folder
 from benchmark.finetuning.tables import SPLIT_FILE, read_probabilities
 from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn, read_trained_on
-from benchmark.finetuning.workbench import RUN_FILE
 from benchmark.records import ImageSet, Observer
 
 __all__ = [

@@ -46,7 +46,7 @@ _PREDICTION_COLUMNS, _MOST_PREDICTIONS = 6, 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class RunResults:
     """A finished run, to be told.
 
     Attributes:
@@ -100,7 +100,7 @@ def save_model(model: Model, model_dir: Path) -> None:
     error and not a crash inside HDF5.
 
     Raises:
-        StorageFull: it cannot be written.
+        StorageError: it cannot be written.
     """
     temporary = model_dir / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}.keras"
     try:
@@ -114,32 +114,32 @@ def save_model(model: Model, model_dir: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_artefacts(story: Story, network: Network, model_dir: Path) -> None:
+def write_artefacts(results: RunResults, network: Network, model_dir: Path) -> None:
     """Write every artefact but the model, the manifest and the TensorBoard files.
 
     Raises:
-        StorageFull: one cannot be written.
+        StorageError: one cannot be written.
     """
-    for name, content in _artefacts(story, network):
+    for name, content in _artefacts(results, network):
         write_whole(model_dir / name, content, root=model_dir)
 
 
-def _artefacts(story: Story, network: Network) -> Iterator[tuple[str, bytes]]:
-    images, progress = story.images, story.progress
+def _artefacts(results: RunResults, network: Network) -> Iterator[tuple[str, bytes]]:
+    images, progress = results.images, results.progress
     yield LABELS_FILE, labels_txt(images)
     yield SPLIT_FILE, split_csv(images)
-    yield from seen_contents(images, story.fitted).items()
-    yield PREDICTIONS_FILE, predictions_csv(images, story.scoring, story.trained.threshold, story.found)
-    yield METRICS_FILE, as_json({**progress.metrics, "kept": story.trained.kept, "best": progress.best})
+    yield from seen_contents(images, results.fitted).items()
+    yield PREDICTIONS_FILE, predictions_csv(images, results.scoring, results.trained.threshold, results.found)
+    yield METRICS_FILE, as_json({**progress.metrics, "kept": results.trained.kept, "best": progress.best})
     yield "architecture.txt", architecture(network)
-    yield "classification_report.txt", classification_report(images, story.rows, story.decided)
-    yield "confusion_matrix.png", _confusion(story)
-    yield "data.png", _data_sheet(story)
+    yield "classification_report.txt", classification_report(images, results.rows, results.decided)
+    yield "confusion_matrix.png", _confusion(results)
+    yield "data.png", _data_sheet(results)
     if progress.history:  # else nothing was trained
         yield "history.csv", history_csv(progress.history)
-        yield "curves.png", pictures.curves(progress.history, story.kept_epoch)
-        yield "augmentation.png", _augmentation_sheet(story)
-    yield "predictions.png", _prediction_sheet(story)
+        yield "curves.png", pictures.curves(progress.history, results.kept_epoch)
+        yield "augmentation.png", _augmentation_sheet(results)
+    yield "predictions.png", _prediction_sheet(results)
 
 
 def architecture(network: Network) -> bytes:
@@ -169,29 +169,29 @@ def _parameters(variables: Sequence[Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def _confusion(story: Story) -> bytes:
+def _confusion(results: RunResults) -> bytes:
     from sklearn import metrics
 
-    images, truth = story.images, story.images.targets[story.rows]
-    title = f"{story.part} part, {len(story.rows)} images, {story.trained.kept} kept"
+    images, truth = results.images, results.images.targets[results.rows]
+    title = f"{results.part} part, {len(results.rows)} images, {results.trained.kept} kept"
     if images.task is Task.MULTILABEL:
-        matrices = metrics.multilabel_confusion_matrix(truth, story.decided.astype(np.int64))
+        matrices = metrics.multilabel_confusion_matrix(truth, results.decided.astype(np.int64))
         return pictures.label_confusions(matrices, images.classes, title)
-    said = class_positions(images, story.decided)
+    said = class_positions(images, results.decided)
     matrix = metrics.confusion_matrix(truth, said, labels=range(len(images.classes)))
     return pictures.confusion(matrix, images.classes, title)
 
 
-def _data_sheet(story: Story) -> bytes:
+def _data_sheet(results: RunResults) -> bytes:
     """Some training images of every class (of the first classes, where there are many)."""
-    images = story.images
+    images = results.images
     train = images.split.train
     has = _membership(images)[train]
     tiles: list[pictures.Tile] = []
     for position, name in enumerate(images.classes[:_MOST_CLASS_ROWS]):
         rows = train[has[:, position]][:_DATA_COLUMNS]
         blank = np.full((1, 1, 3), 255, np.uint8)
-        shown = [pictures.Tile(image=image, title=pictures.short(name)) for image in story.pixels(rows)]
+        shown = [pictures.Tile(image=image, title=pictures.short(name)) for image in results.pixels(rows)]
         tiles += shown + [pictures.Tile(image=blank)] * (_DATA_COLUMNS - len(shown))
     shown_classes = min(len(images.classes), _MOST_CLASS_ROWS)
     title = f"{printable(images.name)}: training images of {shown_classes} of {len(images.classes)} classes"
@@ -205,44 +205,44 @@ def _membership(images: ImageSet) -> Bool:
     return np.asarray(images.targets[:, None] == np.arange(len(images.classes)))
 
 
-def _augmentation_sheet(story: Story) -> bytes:
+def _augmentation_sheet(results: RunResults) -> bytes:
     """Some training images, each with views as training saw them."""
-    rows = story.images.split.train[:_AUGMENTED_IMAGES]
-    ids = [story.images.image_ids[row] for row in rows]
-    originals = np.stack(list(story.pixels(rows)))
-    keys = np.concatenate([view_keys(story.seed, view, ids) for view in range(_AUGMENTED_VIEWS)])
+    rows = results.images.split.train[:_AUGMENTED_IMAGES]
+    ids = [results.images.image_ids[row] for row in rows]
+    originals = np.stack(list(results.pixels(rows)))
+    keys = np.concatenate([view_keys(results.seed, view, ids) for view in range(_AUGMENTED_VIEWS)])
     repeated = np.tile(originals, (_AUGMENTED_VIEWS, 1, 1, 1))
-    views = augment_images(story.recipe.augmentation, repeated, keys).reshape(-1, *originals.shape)
+    views = augment_images(results.recipe.augmentation, repeated, keys).reshape(-1, *originals.shape)
     columns = [[pictures.Tile(image=image, title="as it is") for image in originals]]
     for view, changed in enumerate(views):
         columns.append([pictures.Tile(image=image, title=f"view {view}") for image in changed])
     tiles = [tile for row in zip(*columns, strict=True) for tile in row]
-    none = " (this recipe changes nothing)" if story.recipe.augmentation.changes_nothing else ""
-    return pictures.sheet(tiles, len(columns), f"Augmentation of {story.recipe.name}{none}")
+    none = " (this recipe changes nothing)" if results.recipe.augmentation.changes_nothing else ""
+    return pictures.sheet(tiles, len(columns), f"Augmentation of {results.recipe.name}{none}")
 
 
-def _prediction_sheet(story: Story) -> bytes:
+def _prediction_sheet(results: RunResults) -> bytes:
     """Images with label and answer: the surest mistakes first, then a random choice of the others."""
-    images, rows, decided = story.images, story.rows, story.decided
+    images, rows, decided = results.images, results.rows, results.decided
     said = predicted_labels(images, decided)
     true = [label_text(images, int(row)) for row in rows]
-    sureness = _sureness(story)
+    sureness = _sureness(results)
     wrong = [at for at in np.argsort(-sureness) if true[at] != said[at]][: _MOST_PREDICTIONS // 2]
-    others = np.random.default_rng(derived_seed(story.seed, "pictures")).permutation(len(rows))
+    others = np.random.default_rng(derived_seed(results.seed, "pictures")).permutation(len(rows))
     right = [at for at in others if true[at] == said[at]][: _MOST_PREDICTIONS - len(wrong)]
     chosen = [int(at) for at in [*wrong, *right]]
     tiles = [
         pictures.prediction_tile(image, true[at], said[at], float(sureness[at]))
-        for at, image in zip(chosen, story.pixels(rows[chosen]), strict=True)
+        for at, image in zip(chosen, results.pixels(rows[chosen]), strict=True)
     ]
     mistakes = sum(label != answer for label, answer in zip(true, said, strict=True))
-    title = f"{story.part} part: {mistakes} of {len(rows)} wrong, the surest mistakes first"
+    title = f"{results.part} part: {mistakes} of {len(rows)} wrong, the surest mistakes first"
     return pictures.sheet(tiles, _PREDICTION_COLUMNS, title)
 
 
-def _sureness(story: Story) -> Float64:
+def _sureness(results: RunResults) -> Float64:
     """Probability of the answer that was given, float64 (n,); of the least sure label for MULTILABEL."""
-    probabilities = story.found[story.part].astype(np.float64)
-    if story.images.task is Task.MULTICLASS:
+    probabilities = results.found[results.part].astype(np.float64)
+    if results.images.task is Task.MULTICLASS:
         return np.asarray(probabilities.max(-1))
-    return np.asarray(np.where(story.decided, probabilities, 1 - probabilities).min(-1))
+    return np.asarray(np.where(results.decided, probabilities, 1 - probabilities).min(-1))

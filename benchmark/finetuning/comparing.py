@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.finetuning.workbench import StoredRun
+from benchmark.finetuning.model_directory import StoredRun
 from benchmark.records import ImageSet
 
 PLAIN, GROUPED = "plain", "grouped"

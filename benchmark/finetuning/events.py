@@ -42,7 +42,7 @@ class EventLog:
             started: seconds since the epoch, part of the files' names.
 
         Raises:
-            StorageFull: they cannot be written.
+            StorageError: they cannot be written.
         """
         self._folder = folder
         self._writers: dict[str, tf.io.TFRecordWriter] = {}

@@ -38,7 +38,7 @@ def write_manifest(model_dir: Path, manifest: Manifest) -> None:
     """Write ``manifest.json``, whole or not at all.
 
     Raises:
-        StorageFull: it cannot be written.
+        StorageError: it cannot be written.
     """
     write_whole(model_dir / MANIFEST_FILE, as_json(asdict(manifest)), root=model_dir)
 

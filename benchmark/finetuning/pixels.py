@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmark.data import Scratch, load_pixels
+from benchmark.data import PixelBuffer, load_pixels
 from benchmark.finetuning.request import FinetuneRequest
 from benchmark.machine import cores
 from benchmark.records import ImageSet, Int64, Observer, UInt8
@@ -19,7 +19,7 @@ _READ_AHEAD = 64
 class ScratchPixels:
     """Rows of decoded pixels on disk."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: PixelBuffer) -> None:
         """Read from a filled scratch.
 
         Args:
@@ -79,14 +79,14 @@ def open_pixels(
 
     Raises:
         DataError: an image changed since it was identified, or cannot be decoded.
-        StorageFull: no room for the pixels.
+        StorageError: no room for the pixels.
     """
     size = request.recipe.image_size
-    if Scratch.bytes_needed(len(images), size) > request.scratch_bytes:
+    if PixelBuffer.bytes_needed(len(images), size) > request.scratch_bytes:
         observer.message("The pixels exceed the scratch limit: images are decoded anew in every epoch.")
         yield DecodedPixels(images, request)
         return
-    scratch = Scratch.create(folder, images.image_ids, size)
+    scratch = PixelBuffer.create(folder, images.image_ids, size)
     try:
         scratch.fill(
             images.paths,

@@ -77,7 +77,7 @@ class Progress:
         """Write everything, whole or not at all.
 
         Raises:
-            StorageFull: it cannot be written.
+            StorageError: it cannot be written.
         """
         meta = {
             name: getattr(self, name)

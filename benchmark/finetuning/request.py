@@ -181,7 +181,7 @@ def model_folder(folder: Path, backbone: str, recipe: str) -> Path:
     A backbone named with its own weights file (``NAME@path``) keeps a readable, path-free name, made unique.
 
     Raises:
-        StorageFull: links lead it out of the folder.
+        StorageError: links lead it out of the folder.
     """
     return place(folder, "finetune", backbone, recipe)
 

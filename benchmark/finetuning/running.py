@@ -17,7 +17,7 @@ import tensorflow as tf
 from benchmark import __version__
 from benchmark.backbones import known_weights_sha256, load_weights
 from benchmark.errors import DataError, ManifestError, RecipeError, TrainingError
-from benchmark.finetuning.artefacts import METRICS_FILE, Story, save_model, write_artefacts
+from benchmark.finetuning.artefacts import METRICS_FILE, RunResults, save_model, write_artefacts
 from benchmark.finetuning.comparing import Comparison, Grouping, keeps_together, other_test_f1
 from benchmark.finetuning.events import EventLog
 from benchmark.finetuning.feed import Inference, Pixels
@@ -28,6 +28,7 @@ from benchmark.finetuning.manifest import (
     load_manifest,
     write_manifest,
 )
+from benchmark.finetuning.model_directory import RUN_FILE, ModelDirectory, StoredRun, read_run
 from benchmark.finetuning.network import Outputs, assemble, first_trained, freeze
 from benchmark.finetuning.pixels import DecodedPixels, open_pixels
 from benchmark.finetuning.progress import Progress
@@ -35,9 +36,8 @@ from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, 
 from benchmark.finetuning.scoring import Scoring, loss_weights
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
-from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, Lesson, Trained, Trainer
+from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trained, Trainer
 from benchmark.finetuning.views import Start, embed_views
-from benchmark.finetuning.workbench import RUN_FILE, StoredRun, Workbench, read_run
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
 from benchmark.statistics import default_average
 from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_whole
@@ -72,17 +72,17 @@ def finetune(
         DataError: no training or validation images, or one that cannot be decoded.
         WeightsError: the backbone's weights cannot be had.
         TrainingError: the loss became NaN, or another process fine-tunes into this folder.
-        StorageFull: no room left; finished epochs are kept.
+        StorageError: no room left; finished epochs are kept.
     """
     watch = observer or Silent()
     _check_request(request, images)
-    bench = Workbench(request.out)
-    with bench.alone():
+    directory = ModelDirectory(request.out)
+    with directory.alone():
         known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
-        done = _found(request, bench, request.digest(images, known)) if known else None
+        done = _found(request, directory, request.digest(images, known)) if known else None
         if done is None:
-            done = _Run(request, images, watch, bench, on_epoch).run()
-        return _compared(done, request, images, bench)
+            done = _Run(request, images, watch, directory, on_epoch).run()
+        return _compared(done, request, images, directory)
 
 
 def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
@@ -106,7 +106,7 @@ def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
         )
 
 
-def _found(request: FinetuneRequest, bench: Workbench, digest: str) -> FineTuned | None:
+def _found(request: FinetuneRequest, directory: ModelDirectory, digest: str) -> FineTuned | None:
     """An earlier, whole result of the same request; None when there is none, or it shall be repeated.
 
     It is the latest model, or one that was finished and not yet published when its process was killed, or one
@@ -114,12 +114,12 @@ def _found(request: FinetuneRequest, bench: Workbench, digest: str) -> FineTuned
     """
     if request.force:
         return None
-    for place in (bench.out, bench.new, bench.kept_beside(digest)):
+    for place in (directory.out, directory.new, directory.kept_beside(digest)):
         done = _finished(place, request.backbone.name, digest)
         if done is not None:
-            moved = None if place == bench.out else bench.publish(place, digest)
-            bench.finish(digest)
-            return replace(done, model_dir=bench.out, notes=(*done.notes, *_moved_note(moved)))
+            moved = None if place == directory.out else directory.publish(place, digest)
+            directory.finish(digest)
+            return replace(done, model_dir=directory.out, notes=(*done.notes, *_moved_note(moved)))
     return None
 
 
@@ -151,7 +151,9 @@ def _moved_note(moved: Path | None) -> tuple[str, ...]:
     )
 
 
-def _compared(done: FineTuned, request: FinetuneRequest, images: ImageSet, bench: Workbench) -> FineTuned:
+def _compared(
+    done: FineTuned, request: FinetuneRequest, images: ImageSet, directory: ModelDirectory
+) -> FineTuned:
     """Put the test F1 beside what is known by now of another split and of the board, here and on disk."""
     grouping = Grouping.of(images)
     test = done.manifest.metrics.get("test")
@@ -162,17 +164,17 @@ def _compared(done: FineTuned, request: FinetuneRequest, images: ImageSet, bench
     comparison = Comparison(
         grouping=grouping,
         test_f1=None if test is None else test["f1"],
-        other_test_f1=other_test_f1(_runs(bench), kinship, grouped=keeps_together(grouping)),
+        other_test_f1=other_test_f1(_runs(directory), kinship, grouped=keeps_together(grouping)),
         board=board,
     )
-    _record_comparison(bench.out / METRICS_FILE, comparison)
+    _record_comparison(directory.out / METRICS_FILE, comparison)
     return replace(done, comparison=comparison, notes=(*done.notes, *comparison.sentences()))
 
 
-def _runs(bench: Workbench) -> Iterator[StoredRun]:
+def _runs(directory: ModelDirectory) -> Iterator[StoredRun]:
     """The records of all runs of this backbone and recipe, the newest first."""
     found = []
-    for folder in bench.relatives():
+    for folder in directory.relatives():
         try:
             found.append(((folder / RUN_FILE).stat().st_mtime_ns, read_run(folder)))
         except (OSError, ValueError):
@@ -208,12 +210,12 @@ class _Run:
         request: FinetuneRequest,
         images: ImageSet,
         observer: Observer,
-        bench: Workbench,
+        directory: ModelDirectory,
         on_epoch: EpochRecorder | None,
     ) -> None:
         self._on_epoch = on_epoch
         self._request = request
-        self._bench = bench
+        self._directory = directory
         self._images = images
         self._observer = observer
         self._notes: list[str] = []
@@ -226,11 +228,11 @@ class _Run:
         request, images = self._request, self._images
         start = self._start()
         digest = request.digest(images, start.weights_sha256)
-        done = _found(request, self._bench, digest)
+        done = _found(request, self._directory, digest)
         if done is not None:
             return done
-        self._bench.begin()
-        state = self._bench.state(digest)
+        self._directory.begin()
+        state = self._directory.state(digest)
         # The name of a temporary, so that cleaning the cache removes it when this process is killed.
         scratch = request.cache / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
         with self._pixels(scratch) as pixels:
@@ -239,7 +241,7 @@ class _Run:
             else:
                 trained, progress, found = self._ship(start, pixels, request.head)
             self._check_saved(start, pixels)
-            story = Story(
+            results = RunResults(
                 images=images,
                 pixels=pixels,
                 recipe=request.recipe,
@@ -250,7 +252,7 @@ class _Run:
                 found=found,
                 fitted=images.split.train if request.head is None else request.head.head.fitted,
             )
-            write_artefacts(story, start.network, self._bench.new)
+            write_artefacts(results, start.network, self._directory.new)
         return self._finish(start, trained, progress, digest)
 
     def _pixels(self, scratch: Path) -> AbstractContextManager[Pixels]:
@@ -267,7 +269,7 @@ class _Run:
         """
         head, said, scoring = board.head, board.predictions, self._scoring
         start.network.head.layers[-1].set_weights([head.kernel, head.bias])
-        save_model(start.network.model, self._bench.new)
+        save_model(start.network.model, self._directory.new)
         split, truth = self._images.split, self._images.head_targets()
         part = "test" if len(split.test) else "val"
         rows = getattr(split, part)
@@ -332,7 +334,7 @@ class _Run:
         weights = loss_weights(
             targets, self._images.split, balanced=request.balanced, softmax=start.network.softmax
         )
-        lesson = Lesson(
+        data = FineTuningData(
             images=self._images,
             pixels=pixels,
             targets=targets,
@@ -342,8 +344,8 @@ class _Run:
             seed=request.seed,
             views=views,
         )
-        trainer = Trainer(start.network, lesson, state, self._observer)
-        with EventLog(self._bench.new / "tensorboard", progress.history, time.time()) as events:
+        trainer = Trainer(start.network, data, state, self._observer)
+        with EventLog(self._directory.new / "tensorboard", progress.history, time.time()) as events:
 
             def record(row: Mapping[str, float]) -> None:
                 events.add(row)
@@ -352,7 +354,7 @@ class _Run:
 
             trained = trainer.run(progress, record)
         self._notes.append(trained.note)
-        save_model(start.network.model, self._bench.new)
+        save_model(start.network.model, self._directory.new)
         parts = [part for part in ("val", "test") if len(getattr(self._images.split, part))]
         return trained, progress, {part: trainer.probabilities(part) for part in parts}
 
@@ -378,7 +380,7 @@ class _Run:
     def _check_saved(self, start: Start, pixels: Pixels) -> None:
         """Open ``model.keras`` as a user would, and compare it with the network in memory."""
         rows = self._images.split.val[:_CHECKED_IMAGES]
-        path = self._bench.new / MODEL_FILE
+        path = self._directory.new / MODEL_FILE
         reopened = keras.saving.load_model(path)
         batch = min(PREDICTION_BATCH, len(rows))
         found = Inference(reopened, pixels, batch)(rows)
@@ -395,7 +397,7 @@ class _Run:
 
     def _finish(self, start: Start, trained: Trained, progress: Progress, digest: str) -> FineTuned:
         """Write what says that the run is whole, make it the latest, forget how it got there."""
-        request, bench = self._request, self._bench
+        request, directory = self._request, self._directory
         run = {
             "digest": digest,
             "kinship": request.kinship(self._images, start.weights_sha256),
@@ -407,14 +409,14 @@ class _Run:
             "cached_views": request.cached_views,
             "train_seconds": sum(row["seconds"] for row in progress.history),
         }
-        write_whole(bench.new / RUN_FILE, as_json(run), root=bench.new)
+        write_whole(directory.new / RUN_FILE, as_json(run), root=directory.new)
         manifest = self._manifest(start, trained, progress)
-        write_manifest(bench.new, manifest)
-        moved = bench.publish(bench.new, digest)
-        bench.finish(digest)
+        write_manifest(directory.new, manifest)
+        moved = directory.publish(directory.new, digest)
+        directory.finish(digest)
         return FineTuned(
             backbone=request.backbone.name,
-            model_dir=bench.out,
+            model_dir=directory.out,
             manifest=manifest,
             phases=progress.metrics,
             kept_phase=trained.kept,
@@ -446,7 +448,7 @@ class _Run:
             metrics={part: values for part, values in measured.items() if values is not None},
             versions={"backbone-benchmark": __version__, **versions()},
             files={
-                name: sha256_file(self._bench.new / name)
+                name: sha256_file(self._directory.new / name)
                 for name in (MODEL_FILE, LABELS_FILE, SPLIT_FILE, RUN_FILE, *SEEN_FILES)
             },
             average=self._scoring.average,

@@ -48,7 +48,7 @@ class Views:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class FineTuningData:
     """What is learnt, from which images, how it is scored.
 
     Attributes:
@@ -115,21 +115,21 @@ EpochRecorder = Callable[[Mapping[str, float]], None]
 class Trainer:
     """Runs both phases, from wherever an earlier run stopped."""
 
-    def __init__(self, network: Network, lesson: Lesson, state: Path, observer: Observer) -> None:
+    def __init__(self, network: Network, data: FineTuningData, state: Path, observer: Observer) -> None:
         """Prepare the readers; nothing runs yet.
 
         Args:
             network: with the backbone's starting weights.
-            lesson: what is learnt.
+            data: what is learnt.
             state: file that keeps the progress.
             observer: told of epochs and batches.
         """
         self._network = network
-        self._lesson = lesson
+        self._data = data
         self._state = state
         self._observer = observer
-        self._model = Inference(network.model, lesson.pixels, PREDICTION_BATCH)
-        self._body = Inference(network.body, lesson.pixels, PREDICTION_BATCH)
+        self._model = Inference(network.model, data.pixels, PREDICTION_BATCH)
+        self._body = Inference(network.body, data.pixels, PREDICTION_BATCH)
         self._vectors: dict[str, Float32] = {}
         self._truths: dict[str, Float32] = {}
 
@@ -138,7 +138,7 @@ class Trainer:
 
         Raises:
             TrainingError: the loss became NaN or infinite.
-            StorageFull: progress cannot be written.
+            StorageError: progress cannot be written.
         """
         if not progress.metrics:
             before = self._metrics(None, self._frozen)
@@ -152,7 +152,7 @@ class Trainer:
 
     def _first(self, progress: Progress, record: EpochRecorder) -> None:
         freeze(self._network)
-        phase = self._lesson.recipe.phase1
+        phase = self._data.recipe.phase1
         variables = self._network.head.trainable_variables
         if phase.epochs:
             batches, embed = self._first_source()
@@ -171,7 +171,7 @@ class Trainer:
         progress.save(self._state)
 
     def _second(self, progress: Progress, record: EpochRecorder) -> Trained:
-        phase = self._lesson.recipe.phase2
+        phase = self._data.recipe.phase2
         unfreeze(self._network, phase)
         variables = self._network.model.trainable_variables
         first_model = values_of(variables)
@@ -188,7 +188,7 @@ class Trainer:
         return trained
 
     def _second_round(self, variables: list[Variable]) -> _Round:
-        recipe = self._lesson.recipe
+        recipe = self._data.recipe
         feed = self._pixel_feed()
         body = self._network.body
         return _Round(
@@ -203,8 +203,8 @@ class Trainer:
 
     def _first_source(self) -> tuple[Callable[[int], Iterator[Batch]], Callable[[Tensor], Tensor]]:
         """What phase 1 trains on: kept vectors where it can, else pixels through the frozen network."""
-        views = self._lesson.views
-        if views is None and self._lesson.recipe.augmentation.changes_nothing and self._fits("train"):
+        views = self._data.views
+        if views is None and self._data.recipe.augmentation.changes_nothing and self._fits("train"):
             vectors = self._body(self._rows("train"))
             views = Views(count=1, read=lambda _: vectors)
         if views is not None:
@@ -218,31 +218,31 @@ class Trainer:
         )
 
     def _pixel_feed(self) -> PixelFeed:
-        lesson, recipe = self._lesson, self._lesson.recipe
+        data, recipe = self._data, self._data.recipe
         return PixelFeed(
-            lesson.pixels,
+            data.pixels,
             recipe.image_size,
-            (lesson.targets, lesson.weights),
+            (data.targets, data.weights),
             recipe.augmentation,
             recipe.batch_size,
         )
 
     def _order(self, phase: int, epoch: int) -> Int64:
         """A permutation of the training part's positions, int64 (n_train,)."""
-        seed = derived_seed(self._lesson.seed, "order", phase, epoch)
+        seed = derived_seed(self._data.seed, "order", phase, epoch)
         return np.random.default_rng(seed).permutation(len(self._rows("train"))).astype(np.int64)
 
     def _pixel_epoch(self, feed: PixelFeed, phase: int, epoch: int, view: int) -> Iterator[Batch]:
         rows = self._rows("train")[self._order(phase, epoch)]
-        image_ids = [self._lesson.images.image_ids[row] for row in rows]
-        return feed.epoch(rows, view_keys(self._lesson.seed, view, image_ids))
+        image_ids = [self._data.images.image_ids[row] for row in rows]
+        return feed.epoch(rows, view_keys(self._data.seed, view, image_ids))
 
     def _vector_epoch(self, views: Views, epoch: int) -> Iterator[Batch]:
-        lesson = self._lesson
+        data = self._data
         order = self._order(1, epoch)
         features = views.read(epoch % views.count)[order]
-        answers = (lesson.targets, lesson.weights)
-        return vector_batches(features, self._rows("train")[order], answers, lesson.recipe.batch_size)
+        answers = (data.targets, data.weights)
+        return vector_batches(features, self._rows("train")[order], answers, data.recipe.batch_size)
 
     def _train(self, plan: _Round, progress: Progress, record: EpochRecorder) -> None:
         name, phase = f"phase {plan.number}", plan.phase
@@ -257,7 +257,7 @@ class Trainer:
         while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
             started = time.perf_counter()
             optimizer.learning_rate = learning_rate(phase, progress.epoch)
-            reseed(self._network, self._lesson.seed, plan.number, progress.epoch)
+            reseed(self._network, self._data.seed, plan.number, progress.epoch)
             row = self._epoch(plan, step, progress.epoch)
             row |= self._validated(plan, progress)
             row |= {"learning_rate": learning_rate(phase, progress.epoch), "finished_at": time.time()}
@@ -289,8 +289,8 @@ class Trainer:
 
     def _validated(self, plan: _Round, progress: Progress) -> dict[str, float]:
         probabilities, truth = plan.validate(), self._truth("val")
-        threshold = self._lesson.scoring.threshold(probabilities, truth)
-        measured = self._lesson.scoring.measure(probabilities, truth, threshold)
+        threshold = self._data.scoring.threshold(probabilities, truth)
+        measured = self._data.scoring.measure(probabilities, truth, threshold)
         key = f"phase{plan.number}"
         if beats(measured, progress.best.get(key)):
             best = {"epoch": len(progress.history) + 1, "threshold": threshold}
@@ -313,17 +313,17 @@ class Trainer:
     ) -> dict[str, dict[str, float] | None]:
         """Scores on validation and test images; the threshold is found on validation where None."""
         on_val = probabilities("val")
-        used = self._lesson.scoring.threshold(on_val, self._truth("val")) if threshold is None else threshold
+        used = self._data.scoring.threshold(on_val, self._truth("val")) if threshold is None else threshold
         found: dict[str, dict[str, float] | None] = {"val": self._scores("val", on_val, used), "test": None}
         if len(self._rows("test")):
             found["test"] = self._scores("test", probabilities("test"), used)
         return found
 
     def _scores(self, part: str, probabilities: Float32, threshold: float) -> dict[str, float]:
-        scoring, images = self._lesson.scoring, self._lesson.images
+        scoring, images = self._data.scoring, self._data.images
         truth = self._truth(part)
         groups = None if images.groups is None else images.groups[self._rows(part)]
-        return scoring.score(probabilities, truth, groups, threshold, self._lesson.seed)
+        return scoring.score(probabilities, truth, groups, threshold, self._data.seed)
 
     def probabilities(self, part: str) -> Float32:
         """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""
@@ -343,13 +343,13 @@ class Trainer:
         return bool(4 * width * len(self._rows(part)) <= _MOST_KEPT_BYTES)
 
     def _rows(self, part: str) -> Int64:
-        rows: Int64 = getattr(self._lesson.images.split, part)
+        rows: Int64 = getattr(self._data.images.split, part)
         return rows
 
     def _truth(self, part: str) -> Float32:
         """Targets float32 (n, C) as scores see them."""
         if part not in self._truths:
-            self._truths[part] = self._lesson.images.head_targets()[self._rows(part)]
+            self._truths[part] = self._data.images.head_targets()[self._rows(part)]
         return self._truths[part]
 
 

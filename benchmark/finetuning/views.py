@@ -142,7 +142,7 @@ def embed_views(
 
     Raises:
         EmbeddingError: vectors that cannot be right.
-        StorageFull: the cache cannot be written.
+        StorageError: the cache cannot be written.
     """
     work = _ViewWork(request, images, pixels, start)
     if any(map(len, work.missing())):

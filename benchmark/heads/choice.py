@@ -1,4 +1,4 @@
-"""What a stage chooses from its inner split: grid point and threshold; the reference protocol the epoch."""
+"""What a fold chooses from its inner split: grid point and threshold; the reference protocol the epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLEAR = 2.0  # standard errors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What one stage chose.
+    """What one fold chose.
 
     Attributes:
         epoch: epochs to train, from 1.
@@ -33,7 +33,7 @@ class Choice:
     f1: float
 
 
-class Chooser:
+class ModelSelection:
     """Scores heads after each epoch on the images that choose, and picks.
 
     Of the fully trained heads whose F1 (under the protocol's threshold rule) lies within two standard errors
@@ -55,21 +55,21 @@ class Chooser:
         self._task = task
         self._protocol = protocol
         self._average = default_average(task, protocol.average)
-        shape = (protocol.epochs, len(plan.stages), len(plan.rates))
+        shape = (protocol.epochs, len(plan.folds), len(plan.rates))
         self._f1 = np.zeros(shape)
         self._threshold = np.full(shape, 0.5)
 
-    def see(self, epoch: int, stages: Sequence[int], probabilities: Sequence[Float32]) -> None:
+    def see(self, epoch: int, folds: Sequence[int], probabilities: Sequence[Float32]) -> None:
         """Score one epoch.
 
         Args:
             epoch: finished epochs, from 1.
-            stages: positions of the F stages.
-            probabilities: for each stage float32 (G, V, C) on its ``choose`` rows.
+            folds: positions of the F folds.
+            probabilities: for each fold float32 (G, V, C) on its ``choose`` rows.
         """
-        for stage, values in zip(stages, probabilities, strict=True):
-            rows = self._plan.stages[stage].choose
-            cell = (epoch - 1, stage)
+        for fold, values in zip(folds, probabilities, strict=True):
+            rows = self._plan.folds[fold].choose
+            cell = (epoch - 1, fold)
             self._threshold[cell] = self._thresholds(values, rows)
             decided = decide(values, self._threshold[cell][:, None], self._task)
             self._f1[cell] = f1_of_counts(count(decided, self._targets[rows]), self._average)
@@ -85,41 +85,41 @@ class Chooser:
         return np.asarray(found, np.float64)
 
     def choices(self) -> tuple[Choice, ...]:
-        """The choice of every stage."""
-        return tuple(self._choice(stage) for stage in range(len(self._plan.stages)))
+        """The choice of every fold."""
+        return tuple(self._choice(fold) for fold in range(len(self._plan.folds)))
 
-    def grid_point(self, stage: int) -> int:
-        """Position in the grid of the choice of one stage."""
-        return self._best(stage)[1]
+    def grid_point(self, fold: int) -> int:
+        """Position in the grid of the choice of one fold."""
+        return self._best(fold)[1]
 
-    def _choice(self, stage: int) -> Choice:
-        epoch, point = self._best(stage)
+    def _choice(self, fold: int) -> Choice:
+        epoch, point = self._best(fold)
         return Choice(
             epoch=epoch + 1,
             rate=self._plan.rates[point],
             decay=self._plan.decays[point],
-            threshold=float(self._threshold[epoch, stage, point]),
-            f1=float(self._f1[epoch, stage, point]),
+            threshold=float(self._threshold[epoch, fold, point]),
+            f1=float(self._f1[epoch, fold, point]),
         )
 
-    def _best(self, stage: int) -> tuple[int, int]:
-        f1 = self._f1[:, stage]
+    def _best(self, fold: int) -> tuple[int, int]:
+        f1 = self._f1[:, fold]
         if self._protocol.name is ProtocolName.REFERENCE:
             return divmod(int(f1.argmax()), len(self._plan.rates))
         trained = f1[-1]
-        error = _standard_error(float(trained.max()), self._observations(stage))
+        error = _standard_error(float(trained.max()), self._observations(fold))
         near = trained >= trained.max() - _CLEAR * error
         return len(f1) - 1, int(np.flatnonzero(near)[-1])
 
-    def _observations(self, stage: int) -> int:
+    def _observations(self, fold: int) -> int:
         """Independent observations among the images that choose."""
-        rows = self._plan.stages[stage].choose
+        rows = self._plan.folds[fold].choose
         return len(rows) if self._groups is None else len(np.unique(self._groups[rows]))
 
     def history(self) -> Float32:
-        """Mean F1 after each epoch at each stage's grid point, float32 (E,); the final head is not in it."""
-        stages = [place for place, stage in enumerate(self._plan.stages) if stage.repeat is not None]
-        curves = [self._f1[:, stage, self._best(stage)[1]] for stage in stages]
+        """Mean F1 after each epoch at each fold's grid point, float32 (E,); the final head is not in it."""
+        folds = [place for place, fold in enumerate(self._plan.folds) if fold.repeat is not None]
+        curves = [self._f1[:, fold, self._best(fold)[1]] for fold in folds]
         return np.asarray(np.mean(curves, 0), np.float32)
 
 

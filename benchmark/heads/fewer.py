@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from benchmark.errors import DataError
 from benchmark.heads.choice import Choice
 from benchmark.heads.folds import FoldData, fold_data, hash_keys, make_folds, salted_order
-from benchmark.heads.protocols import Stage, make_plan
+from benchmark.heads.protocols import Fold, make_plan
 from benchmark.heads.training import FIELDS, lesson_of, predictions_of, refit
 from benchmark.records import Embeddings, HeadProtocol, Predictions, ProtocolName, Split, Truth
 
@@ -58,8 +58,8 @@ def train_on_fewer(
         TrainingError: training did not stay finite.
     """
     plan = make_plan(truth, split, protocol, embeddings.image_ids)
-    stages = [stage for stage in plan.stages if stage.repeat is not None]
-    images = round(np.mean([len(stage.train) for stage in stages]))
+    folds = [fold for fold in plan.folds if fold.repeat is not None]
+    images = round(np.mean([len(fold.train) for fold in folds]))
     found: dict[int, Predictions] = {}
     if protocol.name is ProtocolName.REFERENCE:
         return FewerImages(images=images, predictions=found)
@@ -67,25 +67,25 @@ def train_on_fewer(
         Choice(epoch=int(epoch), rate=rate, decay=decay, threshold=threshold, f1=f1)
         for epoch, rate, decay, threshold, f1 in zip(*(chosen[name] for name in FIELDS), strict=True)
     ]
-    if len(stages) == 1:
-        (stage,), choices = stages, choices * _REPEATS_OF_ONE
-        stages = [replace(stage, label=f"{stage.label}/{r}", repeat=r) for r in range(_REPEATS_OF_ONE)]
+    if len(folds) == 1:
+        (fold,), choices = folds, choices * _REPEATS_OF_ONE
+        folds = [replace(fold, label=f"{fold.label}/{r}", repeat=r) for r in range(_REPEATS_OF_ONE)]
         plan = replace(plan, repeats=_REPEATS_OF_ONE)
     data = fold_data(truth, hash_keys(embeddings.image_ids, protocol.seed))
     with threadpool_limits(limits=1, user_api="blas"):
         lesson = lesson_of(embeddings.features, truth, plan, protocol)
         for _ in range(HALVINGS):
             try:
-                stages = [_halved(stage, data) for stage in stages]
+                folds = [_halved(fold, data) for fold in folds]
             except DataError:
                 break
-            fewer = replace(plan, stages=tuple(stages))
+            fewer = replace(plan, folds=tuple(folds))
             scores = refit(replace(lesson, plan=fewer), choices)
-            size = round(np.mean([len(stage.train) for stage in stages]))
+            size = round(np.mean([len(fold.train) for fold in folds]))
             found[size] = predictions_of(fewer, split, choices, scores, {})
     return FewerImages(images=images, predictions=found)
 
 
-def _halved(stage: Stage, data: FoldData) -> Stage:
-    half = make_folds(data, np.sort(stage.train), 2, f"half|{stage.label}").parts[0]
-    return replace(stage, label=f"{stage.label}/half", train=half[salted_order(data.keys[half], "rows")])
+def _halved(fold: Fold, data: FoldData) -> Fold:
+    half = make_folds(data, np.sort(fold.train), 2, f"half|{fold.label}").parts[0]
+    return replace(fold, label=f"{fold.label}/half", train=half[salted_order(data.keys[half], "rows")])

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
-from benchmark.heads.loop import Course, Trainee, dropout_masks, probabilities
+from benchmark.heads.loop import HeadTrainer, JobData, dropout_masks, probabilities
 from benchmark.records import Float32, HeadProtocol, Int64, ProtocolName
 
 # Kernels with their moments beyond this many bytes are trained in several calls.
@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class TrainingData:
     """What the jobs of one backbone train on.
 
     Attributes:
@@ -89,58 +89,58 @@ AfterEpoch = Callable[[int, Sequence[int], Heads], None]
 """Called with the number of finished epochs, the positions of the jobs still trained, and their heads."""
 
 
-def fit(material: Material, jobs: Sequence[Job], after_epoch: AfterEpoch) -> None:
+def fit(data: TrainingData, jobs: Sequence[Job], after_epoch: AfterEpoch) -> None:
     """Train all jobs' heads. What a job learns does not depend on the other jobs.
 
     Args:
-        material: what to train on; its scale and shift have one row per job.
+        data: what to train on; its scale and shift have one row per job.
         jobs: the jobs, all with the same number of grid points.
         after_epoch: sees the heads after each epoch. A job takes part until its own last epoch.
 
     Raises:
         TrainingError: a head's weights are no longer finite.
     """
-    heads_bytes = 24 * material.features.shape[1] * material.targets.shape[1] * len(jobs[0].rates)
+    heads_bytes = 24 * data.features.shape[1] * data.targets.shape[1] * len(jobs[0].rates)
     at_once = max(1, _STATE_BYTES // heads_bytes)
     for start in range(0, len(jobs), at_once):
-        _fit_together(material, jobs, range(start, min(start + at_once, len(jobs))), after_epoch)
+        _fit_together(data, jobs, range(start, min(start + at_once, len(jobs))), after_epoch)
 
 
 def _fit_together(
-    material: Material, jobs: Sequence[Job], which: Sequence[int], after_epoch: AfterEpoch
+    data: TrainingData, jobs: Sequence[Job], which: Sequence[int], after_epoch: AfterEpoch
 ) -> None:
-    pupils = {number: _Pupil(material, number, jobs[number]) for number in which}
+    trainers = {number: _JobTrainer(data, number, jobs[number]) for number in which}
     for epoch in range(1, max(jobs[number].epochs for number in which) + 1):
         alive = [number for number in which if jobs[number].epochs >= epoch]
         # A weight that overflows is found, and named, after the epoch.
         with np.errstate(all="ignore"):
-            _train_epoch(material, [pupils[number] for number in alive], epoch)
-            heads = Heads.joined([pupils[number].heads() for number in alive])
+            _train_epoch(data, [trainers[number] for number in alive], epoch)
+            heads = Heads.joined([trainers[number].heads() for number in alive])
         _check_finite(heads)
         after_epoch(epoch, alive, heads)
 
 
-def _train_epoch(material: Material, pupils: Sequence[_Pupil], epoch: int) -> None:
-    """One epoch of every pupil, in blocks of steps that share their dropout masks."""
-    protocol = material.protocol
-    step_values = protocol.batch_size * material.features.shape[1]
+def _train_epoch(data: TrainingData, trainers: Sequence[_JobTrainer], epoch: int) -> None:
+    """One epoch of every trainer, in blocks of steps that share their dropout masks."""
+    protocol = data.protocol
+    step_values = protocol.batch_size * data.features.shape[1]
     block = max(1, _MASK_VALUES // step_values)
-    for start in range(0, max(pupil.steps for pupil in pupils), block):
+    for start in range(0, max(trainer.steps for trainer in trainers), block):
         seed = derived_seed(f"{protocol.seed}|dropout|{epoch}|{start}")
-        shape = (block, protocol.batch_size, material.features.shape[1])
+        shape = (block, protocol.batch_size, data.features.shape[1])
         masks = dropout_masks(seed, shape, protocol.dropout)
-        for pupil in pupils:
-            pupil.learn(start, masks)
+        for trainer in trainers:
+            trainer.learn(start, masks)
 
 
-class _Pupil:
+class _JobTrainer:
     """One job in training."""
 
-    def __init__(self, material: Material, number: int, job: Job) -> None:
-        protocol = material.protocol
+    def __init__(self, data: TrainingData, number: int, job: Job) -> None:
+        protocol = data.protocol
         kept = np.float32(1.0 - protocol.dropout)
-        positive, negative = _class_weights(material, job.train)
-        self._scale, self._shift = material.scale[number], material.shift[number]
+        positive, negative = _class_weights(data, job.train)
+        self._scale, self._shift = data.scale[number], data.shift[number]
         self._generator = batch_generator(protocol, job)
         self._train = job.train
         self._order = job.train
@@ -151,21 +151,21 @@ class _Pupil:
         passes = max(1, -(-protocol.updates // (job.epochs * batches))) if settles else 1
         self._batches = batches
         self.steps = batches * passes
-        course = Course(
-            features=material.features,
-            targets=material.targets,
+        data_of_job = JobData(
+            features=data.features,
+            targets=data.targets,
             scale=self._scale / kept,
             shift=self._shift / kept,
             positive=positive,
             negative=negative,
-            exclusive=material.exclusive,
+            exclusive=data.exclusive,
             rates=np.asarray(job.rates, np.float32),
             decays=np.asarray(job.decays, np.float32) / np.float32(len(job.train)),
             batch_size=protocol.batch_size,
             updates=self.steps * job.epochs if settles else 0,
         )
-        shape = (material.features.shape[1], material.targets.shape[1])
-        self._trainee = Trainee(course, initial_kernel(protocol, job, shape))
+        shape = (data.features.shape[1], data.targets.shape[1])
+        self._trainer = HeadTrainer(data_of_job, initial_kernel(protocol, job, shape))
 
     def learn(self, start: int, masks: Float32) -> None:
         """Take the steps of an epoch from ``start`` on that there are masks for."""
@@ -174,14 +174,14 @@ class _Pupil:
             if place == 0:
                 self._order = batch_order(self._generator, self._train)
             rows = self._order[place * self._size : (place + 1) * self._size]
-            self._trainee.learn(rows, masks[step - start])
+            self._trainer.learn(rows, masks[step - start])
 
     def heads(self) -> Heads:
         """The heads on features that are not scaled yet."""
-        kernel = self._trainee.kernel
+        kernel = self._trainer.kernel
         return Heads(
             kernel=(kernel * self._scale).T[None],
-            bias=(self._trainee.bias + kernel @ self._shift)[None],
+            bias=(self._trainer.bias + kernel @ self._shift)[None],
         )
 
 
@@ -207,16 +207,16 @@ def initial_kernel(protocol: HeadProtocol, job: Job, shape: tuple[int, int]) -> 
     return generator.uniform(-limit, limit, shape).astype(np.float32)
 
 
-def _class_weights(material: Material, train: Int64) -> Float32:
+def _class_weights(data: TrainingData, train: Int64) -> Float32:
     """Loss weights float32 (2, C) of targets 1 and 0: inverse frequency on the training rows, or all 1.
 
     A sigmoid's two sides get n / (2 n_side), a softmax's classes n / (C n_class), scikit-learn's "balanced".
     """
-    targets = material.targets[train]
-    if not material.protocol.balanced:
+    targets = data.targets[train]
+    if not data.protocol.balanced:
         return np.ones((2, targets.shape[1]), np.float32)
     positives = targets.sum(0, dtype=np.float64)
-    sides = targets.shape[1] if material.exclusive else 2
+    sides = targets.shape[1] if data.exclusive else 2
     both = np.stack([positives, len(targets) - positives])
     return np.asarray(len(targets) / (sides * np.maximum(both, 1.0)), np.float32)
 
@@ -230,25 +230,25 @@ def _check_finite(heads: Heads) -> None:
         )
 
 
-def predict(material: Material, heads: Heads, rows: Sequence[Int64]) -> list[Float32]:
+def predict(data: TrainingData, heads: Heads, rows: Sequence[Int64]) -> list[Float32]:
     """Probabilities of each job's heads on its own rows.
 
     Args:
-        material: features and output type.
+        data: features and output type.
         heads: of F jobs with G grid points.
         rows: for each job the V rows to predict.
 
     Returns:
         For each job float32 (G, V, C).
     """
-    outputs = material.targets.shape[1]
+    outputs = data.targets.shape[1]
 
     def logits(job: int, some: Int64) -> Float32:
         found = np.empty((len(some), heads.bias.shape[1]), np.float32)
         for start in range(0, len(some), _ROWS_AT_ONCE):
             part = some[start : start + _ROWS_AT_ONCE]
-            found[start : start + len(part)] = material.features[part] @ heads.kernel[job]
+            found[start : start + len(part)] = data.features[part] @ heads.kernel[job]
         found += heads.bias[job]
         return np.moveaxis(found.reshape(len(some), -1, outputs), 1, 0)
 
-    return [probabilities(logits(job, some), exclusive=material.exclusive) for job, some in enumerate(rows)]
+    return [probabilities(logits(job, some), exclusive=data.exclusive) for job, some in enumerate(rows)]

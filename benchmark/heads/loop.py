@@ -32,7 +32,7 @@ _CACHED_VALUES = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class JobData:
     """What one job trains on.
 
     Attributes:
@@ -67,7 +67,7 @@ class Course:
         return int(self.targets.shape[1])
 
 
-class Trainee:
+class HeadTrainer:
     """The heads of one job: weights, Adam's moments and work space.
 
     Attributes:
@@ -75,26 +75,26 @@ class Trainee:
         bias: float32 (G * C,).
     """
 
-    def __init__(self, course: Course, initial: Float32) -> None:
+    def __init__(self, data: JobData, initial: Float32) -> None:
         """Start from one kernel (D, C) for all grid points and zero biases."""
         dim, outputs = initial.shape
-        heads = outputs * len(course.rates)
+        heads = outputs * len(data.rates)
         # Kernel and bias are one flat array, so that an update is a few passes over contiguous numbers: a
         # factor for each of ten columns costs five times as much as one for each number.
         weights = np.zeros(heads * (dim + 1), np.float32)
         self.kernel, self.bias = _kernel_and_bias(weights, dim)
-        self.kernel[:] = np.tile(initial.T, (len(course.rates), 1))
+        self.kernel[:] = np.tile(initial.T, (len(data.rates), 1))
         gradient = np.empty_like(weights)
         self._slope_of_kernel, self._slope_of_bias = _kernel_and_bias(gradient, dim)
         rates, decays = np.empty_like(weights), np.zeros_like(weights)
         for part in _kernel_and_bias(rates, dim):
-            part.T[:] = np.repeat(course.rates, outputs)
+            part.T[:] = np.repeat(data.rates, outputs)
         # The bias is not penalised.
-        _kernel_and_bias(decays, dim)[0].T[:] = np.repeat(course.decays, outputs)
+        _kernel_and_bias(decays, dim)[0].T[:] = np.repeat(data.decays, outputs)
         self._adam = _Adam(weights, gradient, rates, decays)
-        self._course = course
-        self._inputs = np.empty((course.batch_size, dim), np.float32)
-        self._balanced = bool((course.positive != 1).any() or (course.negative != 1).any())
+        self._data = data
+        self._inputs = np.empty((data.batch_size, dim), np.float32)
+        self._balanced = bool((data.positive != 1).any() or (data.negative != 1).any())
         self._updates = 0
 
     def learn(self, rows: Int64, kept: Float32) -> None:
@@ -105,9 +105,9 @@ class Trainee:
             kept: float32 (batch size, D), 0 where a feature is dropped, else 1.
         """
         inputs = self._inputs[: len(rows)]
-        self._course.features.take(rows, axis=0, out=inputs, mode="clip")
-        inputs *= self._course.scale
-        inputs += self._course.shift
+        self._data.features.take(rows, axis=0, out=inputs, mode="clip")
+        inputs *= self._data.scale
+        inputs += self._data.shift
         inputs *= kept[: len(rows)]
         logits = inputs @ self.kernel.T
         logits += self.bias
@@ -116,8 +116,8 @@ class Trainee:
         np.add.reduce(slopes, axis=0, out=self._slope_of_bias)
         self._updates += 1
         factor = np.sqrt(1 - _BETA_2**self._updates) / (1 - _BETA_1**self._updates)
-        if self._course.updates:
-            factor *= 1 - (self._updates - 1) / self._course.updates
+        if self._data.updates:
+            factor *= 1 - (self._updates - 1) / self._data.updates
         self._adam.step(np.float32(factor))
 
     def _slopes(self, logits: Float32, rows: Int64) -> Float32:
@@ -125,16 +125,16 @@ class Trainee:
 
         Keras averages a binary cross-entropy over outputs, then over images; a categorical one over images.
         """
-        course = self._course
-        targets = course.targets[rows]
-        heads = logits.reshape(len(rows), -1, course.outputs)
-        slopes = probabilities(heads, exclusive=course.exclusive)
+        data = self._data
+        targets = data.targets[rows]
+        heads = logits.reshape(len(rows), -1, data.outputs)
+        slopes = probabilities(heads, exclusive=data.exclusive)
         slopes -= targets[:, None]
-        if self._balanced and course.exclusive:
-            slopes *= (targets * course.positive).sum(1)[:, None, None]
+        if self._balanced and data.exclusive:
+            slopes *= (targets * data.positive).sum(1)[:, None, None]
         elif self._balanced:
-            slopes *= (targets * course.positive + (1 - targets) * course.negative)[:, None]
-        slopes *= np.float32(1 / (len(rows) * (1 if course.exclusive else course.outputs)))
+            slopes *= (targets * data.positive + (1 - targets) * data.negative)[:, None]
+        slopes *= np.float32(1 / (len(rows) * (1 if data.exclusive else data.outputs)))
         return slopes.reshape(logits.shape)
 
 

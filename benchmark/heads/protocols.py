@@ -21,7 +21,7 @@ REFERENCE_RATE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Fold:
     """One head that is wanted, and where its choices come from.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan:
     """All heads of a protocol.
 
     Attributes:
-        stages: the final head, which scores the test part, comes last and is absent without one.
+        folds: the final head, which scores the test part, comes last and is absent without one.
         used: int64 rows that may train or choose, ascending.
         val_rows: int64 (V,) rows with validation probabilities, ascending.
         repeats: R.
@@ -56,7 +56,7 @@ class Plan:
         notes: what was not as asked.
     """
 
-    stages: tuple[Stage, ...]
+    folds: tuple[Fold, ...]
     used: Int64
     val_rows: Int64
     repeats: int
@@ -119,19 +119,19 @@ class _Planner:
 
     def cross_validation(self) -> Plan:
         protocol = self._protocol
-        stages = []
+        folds = []
         for repeat in range(protocol.repeats):
-            folds = make_folds(self._data, self._pool, protocol.folds, f"outer|{repeat}")
-            self._notes += filter(None, [folds.note])
-            for number, part in enumerate(folds.parts):
+            outer = make_folds(self._data, self._pool, protocol.folds, f"outer|{repeat}")
+            self._notes += filter(None, [outer.note])
+            for number, part in enumerate(outer.parts):
                 train = np.setdiff1d(self._pool, part)
-                stages.append(self._stage(f"cv/{repeat}/{number}", repeat, train, part))
-        return self._plan([*stages, *self._last()], self._pool, protocol.repeats)
+                folds.append(self._stage(f"cv/{repeat}/{number}", repeat, train, part))
+        return self._plan([*folds, *self._last()], self._pool, protocol.repeats)
 
     def holdout(self) -> Plan:
         self._need(self._split.val, "validation")
-        stage = self._stage("holdout", 0, self._split.train, self._split.val)
-        return self._plan([stage, *self._last()], self._split.val, 1)
+        fold = self._stage("holdout", 0, self._split.train, self._split.val)
+        return self._plan([fold, *self._last()], self._split.val, 1)
 
     def final(self) -> Plan:
         return self._plan([self._final()], self._pool, 1)
@@ -143,9 +143,9 @@ class _Planner:
         self._need(train, "training")
         self._need(val, "validation")
         score = np.concatenate([val, test])
-        stage = Stage(label="reference", repeat=0, train=train, inner=train, choose=val, score=score)
+        fold = Fold(label="reference", repeat=0, train=train, inner=train, choose=val, score=score)
         return Plan(
-            stages=(stage,),
+            folds=(fold,),
             used=self._pool,
             val_rows=self._split.val,
             repeats=1,
@@ -155,12 +155,12 @@ class _Planner:
             notes=(),
         )
 
-    def _plan(self, stages: Sequence[Stage], val_rows: Int64, repeats: int) -> Plan:
+    def _plan(self, folds: Sequence[Fold], val_rows: Int64, repeats: int) -> Plan:
         grid = [
             (rate, decay) for rate in self._protocol.learning_rates for decay in self._protocol.weight_decays
         ]
         return Plan(
-            stages=tuple(stages),
+            folds=tuple(folds),
             used=self._pool,
             val_rows=np.sort(val_rows),
             repeats=repeats,
@@ -170,17 +170,17 @@ class _Planner:
             notes=tuple(dict.fromkeys(self._notes)),
         )
 
-    def _last(self) -> list[Stage]:
+    def _last(self) -> list[Fold]:
         return [self._final()] if len(self._split.test) else []
 
-    def _final(self) -> Stage:
+    def _final(self) -> Fold:
         return self._stage("final", None, self._pool, self._split.test)
 
-    def _stage(self, label: str, repeat: int | None, train: Int64, score: Int64) -> Stage:
+    def _stage(self, label: str, repeat: int | None, train: Int64, score: Int64) -> Fold:
         self._need(train, "training")
         inner, choose, note = inner_split(self._data, train, self._protocol.folds, f"inner|{label}")
         self._notes += filter(None, [note])
-        return Stage(
+        return Fold(
             label=label,
             repeat=repeat,
             train=self._ordered(train),

@@ -11,8 +11,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmark.errors import EmbeddingError
-from benchmark.heads.choice import Choice, Chooser
-from benchmark.heads.fit import Heads, Job, Material, fit, predict
+from benchmark.heads.choice import Choice, ModelSelection
+from benchmark.heads.fit import Heads, Job, TrainingData, fit, predict
 from benchmark.heads.loop import probabilities
 from benchmark.heads.protocols import Plan, final_plan, make_plan
 from benchmark.heads.scaling import part_scales, standardisation, working_copy
@@ -72,12 +72,12 @@ def train_heads(
     # The products are small: more threads would only wait for each other, and could change the last bit.
     with threadpool_limits(limits=1, user_api="blas"):
         lesson = lesson_of(embeddings.features, truth, plan, protocol)
-        chooser, smaller = _choose(lesson)
-        choices = chooser.choices()
+        selection, smaller = _choose(lesson)
+        choices = selection.choices()
         scores = refit(lesson, choices)
     return HeadResult(
         predictions=predictions_of(plan, split, choices, scores, smaller),
-        val_history=chooser.history(),
+        val_history=selection.history(),
         chosen=_chosen(plan, choices, protocol),
         head_params=(embeddings.features.shape[1] + 1) * truth.targets.shape[1],
         seconds=time.perf_counter() - started,
@@ -127,7 +127,7 @@ def final_head(embeddings: Embeddings, truth: Truth, split: Split, protocol: Hea
         kernel=kernel.astype(np.float32),
         bias=bias.astype(np.float32),
         threshold=choice.threshold,
-        fitted=np.sort(plan.stages[0].train),
+        fitted=np.sort(plan.folds[0].train),
     )
 
 
@@ -156,14 +156,14 @@ class _Lesson:
     plan: Plan
     protocol: HeadProtocol
 
-    def material(self, parts: Sequence[Int64]) -> Material:
+    def data(self, parts: Sequence[Int64]) -> TrainingData:
         """For jobs that train on these rows."""
         shape = (len(parts), self.features.shape[1])
         scale, shift = np.ones(shape, np.float32), np.zeros(shape, np.float32)
         if self.plan.standardised:
             scale, shift = part_scales(self.features, parts)
         exclusive = self.task is Task.MULTICLASS
-        return Material(
+        return TrainingData(
             features=self.features,
             targets=self.targets,
             scale=scale,
@@ -188,49 +188,49 @@ def lesson_of(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtoco
     )
 
 
-def _choose(lesson: _Lesson) -> tuple[Chooser, dict[int, Float32]]:
-    """Train every grid point of every stage on its inner part.
+def _choose(lesson: _Lesson) -> tuple[ModelSelection, dict[int, Float32]]:
+    """Train every grid point of every fold on its inner part.
 
     Returns:
-        What chooses, and, by stage that has a smaller inner part, what its chosen head, trained on that part
+        What chooses, and, by fold that has a smaller inner part, what its chosen head, trained on that part
         alone, says of the ``score`` rows.
     """
     plan, epochs = lesson.plan, lesson.protocol.epochs
-    material = lesson.material([stage.inner for stage in plan.stages])
+    data = lesson.data([fold.inner for fold in plan.folds])
     jobs = [
-        Job(label=stage.label, train=stage.inner, rates=plan.rates, decays=plan.decays, epochs=epochs)
-        for stage in plan.stages
+        Job(label=fold.label, train=fold.inner, rates=plan.rates, decays=plan.decays, epochs=epochs)
+        for fold in plan.folds
     ]
-    chooser = Chooser(plan, lesson.targets, lesson.task, lesson.protocol, lesson.groups)
+    selection = ModelSelection(plan, lesson.targets, lesson.task, lesson.protocol, lesson.groups)
     scores: dict[int, Float32] = {}
 
     def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
-        rows = [plan.stages[number].choose for number in numbers]
-        chooser.see(epoch, numbers, predict(material, heads, rows))
+        rows = [plan.folds[number].choose for number in numbers]
+        selection.see(epoch, numbers, predict(data, heads, rows))
         for place, number in enumerate(numbers):
-            stage = plan.stages[number]
-            if epoch == epochs and stage.repeat is not None and len(stage.inner) < len(stage.train):
-                one = heads.one(place, chooser.grid_point(number), lesson.targets.shape[1])
-                scores[number] = predict(material, one, [stage.score])[0][0]
+            fold = plan.folds[number]
+            if epoch == epochs and fold.repeat is not None and len(fold.inner) < len(fold.train):
+                one = heads.one(place, selection.grid_point(number), lesson.targets.shape[1])
+                scores[number] = predict(data, one, [fold.score])[0][0]
 
-    fit(material, jobs, after_epoch)
-    return chooser, scores
+    fit(data, jobs, after_epoch)
+    return selection, scores
 
 
 def refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
-    """Train the chosen head of every stage on its training part; probabilities on its ``score`` rows."""
-    material, heads = _refitted(lesson, choices)
-    rows = [stage.score for stage in lesson.plan.stages]
-    return [predict(material, head, [some])[0][0] for head, some in zip(heads, rows, strict=True)]
+    """Train the chosen head of every fold on its training part; probabilities on its ``score`` rows."""
+    data, heads = _refitted(lesson, choices)
+    rows = [fold.score for fold in lesson.plan.folds]
+    return [predict(data, head, [some])[0][0] for head, some in zip(heads, rows, strict=True)]
 
 
-def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[Material, list[Heads]]:
-    """Train the chosen head of every stage on its training part; what they were trained on, and the heads."""
+def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[TrainingData, list[Heads]]:
+    """Train the chosen head of every fold on its training part; what they were trained on, and the heads."""
     plan = lesson.plan
-    material = lesson.material([stage.train for stage in plan.stages])
+    data = lesson.data([fold.train for fold in plan.folds])
     jobs = [
         Job(label=s.label, train=s.train, rates=(choice.rate,), decays=(choice.decay,), epochs=choice.epoch)
-        for s, choice in zip(plan.stages, choices, strict=True)
+        for s, choice in zip(plan.folds, choices, strict=True)
     ]
     kept: dict[int, Heads] = {}
 
@@ -239,8 +239,8 @@ def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[Material, lis
             if choices[number].epoch == epoch:
                 kept[number] = heads.one(place, 0, lesson.targets.shape[1])
 
-    fit(material, jobs, after_epoch)
-    return material, [kept[number] for number in range(len(jobs))]
+    fit(data, jobs, after_epoch)
+    return data, [kept[number] for number in range(len(jobs))]
 
 
 def predictions_of(
@@ -250,22 +250,22 @@ def predictions_of(
     scores: Sequence[Float32],
     smaller: Mapping[int, Float32],
 ) -> Predictions:
-    """Scores of all stages as rows of repeats, each with the threshold of its own stage."""
+    """Scores of all folds as rows of repeats, each with the threshold of its own fold."""
     outputs = scores[0].shape[1]
     shape = (plan.repeats, len(plan.val_rows))
     val, thresholds = np.zeros((*shape, outputs), np.float32), np.zeros(shape)
     val_smaller = np.zeros_like(val)
     test = np.zeros((len(split.test), outputs), np.float32)
     test_threshold = choices[-1].threshold
-    for number, (stage, choice, score) in enumerate(zip(plan.stages, choices, scores, strict=True)):
-        held_out = np.isin(stage.score, plan.val_rows)
-        if stage.repeat is not None:
-            places = np.searchsorted(plan.val_rows, stage.score[held_out])
-            val[stage.repeat, places] = score[held_out]
+    for number, (fold, choice, score) in enumerate(zip(plan.folds, choices, scores, strict=True)):
+        held_out = np.isin(fold.score, plan.val_rows)
+        if fold.repeat is not None:
+            places = np.searchsorted(plan.val_rows, fold.score[held_out])
+            val[fold.repeat, places] = score[held_out]
             if number in smaller:
-                val_smaller[stage.repeat, places] = smaller[number][held_out]
-            thresholds[stage.repeat, places] = choice.threshold
-        places = np.searchsorted(split.test, stage.score[~held_out])
+                val_smaller[fold.repeat, places] = smaller[number][held_out]
+            thresholds[fold.repeat, places] = choice.threshold
+        places = np.searchsorted(split.test, fold.score[~held_out])
         test[places] = score[~held_out]
     return Predictions(
         val_rows=plan.val_rows,
@@ -281,22 +281,22 @@ def predictions_of(
 
 def _train_sizes(plan: Plan) -> tuple[float, float, float]:
     """Mean images behind the smaller heads and the validated heads, and all that may train."""
-    folds = [stage for stage in plan.stages if stage.repeat is not None]
+    folds = [fold for fold in plan.folds if fold.repeat is not None]
     inner, train = (
         float(np.mean([len(rows) for rows in parts]))
-        for parts in zip(*((stage.inner, stage.train) for stage in folds), strict=True)
+        for parts in zip(*((fold.inner, fold.train) for fold in folds), strict=True)
     )
     return inner, train, float(len(plan.used))
 
 
 def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> dict[str, Any]:
-    folds = [choice for stage, choice in zip(plan.stages, choices, strict=True) if stage.repeat is not None]
-    final = [choice for stage, choice in zip(plan.stages, choices, strict=True) if stage.repeat is None]
+    folds = [choice for fold, choice in zip(plan.folds, choices, strict=True) if fold.repeat is not None]
+    final = [choice for fold, choice in zip(plan.folds, choices, strict=True) if fold.repeat is None]
     return {
         "protocol": protocol.name.value,
         "repeats": plan.repeats,
         "folds": len(folds) // plan.repeats,
-        "stages": [stage.label for stage in plan.stages if stage.repeat is not None],
+        "stages": [fold.label for fold in plan.folds if fold.repeat is not None],
         **{name: [getattr(choice, field) for choice in folds] for name, field in FIELDS.items()},
         "median": {
             name: float(np.median([getattr(choice, field) for choice in folds]))

@@ -140,7 +140,7 @@ def evaluate_model(
     Raises:
         ArgumentError: a threshold for exclusive classes.
         DataError: the images cannot be used, or the model has seen them all.
-        StorageFull: a folder cannot be written.
+        StorageError: a folder cannot be written.
     """
     _check_threshold(options.threshold, predictor)
     watch = OneAtATime(observer or Silent())

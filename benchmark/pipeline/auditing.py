@@ -68,7 +68,7 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
 
     Raises:
         DataError: the images cannot be used.
-        StorageFull: a folder cannot be written.
+        StorageError: a folder cannot be written.
     """
     watch = OneAtATime(observer or Silent())
     options = request.options

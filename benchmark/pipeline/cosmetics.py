@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from benchmark.cells import printable
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 
 _Made = TypeVar("_Made")
 
@@ -28,11 +28,11 @@ class Cosmetics:
         """The picture or page; None where it could not be made.
 
         Raises:
-            StorageFull: no room: then nothing else could be written either.
+            StorageError: no room: then nothing else could be written either.
         """
         try:
             return make()
-        except StorageFull:
+        except StorageError:
             raise
         except Exception as error:
             why = printable(f"{type(error).__name__}: {error}"[:200])

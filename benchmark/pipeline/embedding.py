@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from benchmark.backbones import weights_file
-from benchmark.data import Scratch, load_images, tell_reading
+from benchmark.data import PixelBuffer, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import has_gpu, memory_bytes
-from benchmark.errors import StorageFull, WeightsError
+from benchmark.errors import StorageError, WeightsError
 from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
@@ -89,7 +89,7 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
 
     Raises:
         DataError: the images cannot be used.
-        StorageFull: the cache cannot be written.
+        StorageError: the cache cannot be written.
     """
     watch = OneAtATime(observer or Silent())
     options = request.options
@@ -104,7 +104,7 @@ def _run_log(cache: Path, watch: Observer) -> Iterator[Observer]:
     """An observer that also keeps the log of a run; a cache that cannot be written to has no room for one."""
     try:
         run = Run(cache, cache)
-    except StorageFull as error:
+    except StorageError as error:
         watch.message(f"This run keeps no log: {error.where} {error.what} ({error.got}).")
         yield watch
         return
@@ -134,7 +134,7 @@ def embed_images(
         The plans as carried out. One backbone's failure is its own.
 
     Raises:
-        StorageFull: the scratch cannot be written.
+        StorageError: the scratch cannot be written.
     """
     watch = OneAtATime(observer or Silent())
     request, banner = with_fallback(request.as_read(images), watch)
@@ -241,7 +241,7 @@ class _Work:
         for size, group in groupby(ordered, key=self._size):
             positions = tuple(group)
             rows = np.flatnonzero(np.logical_or.reduce([self.plans[one].lacking for one in positions]))
-            step = max(1, room // max(1, Scratch.bytes_needed(1, size)))
+            step = max(1, room // max(1, PixelBuffer.bytes_needed(1, size)))
             windows += [
                 self._window(size, rows[at : at + step], positions) for at in range(0, len(rows), step)
             ]
@@ -270,7 +270,7 @@ class _Work:
                 self._embed_from(scratch, window.rows, concerned, board)
         board.window_done(window.cost)
 
-    def _embed_from(self, scratch: Scratch, rows: Int64, positions: list[int], board: Board) -> None:
+    def _embed_from(self, scratch: PixelBuffer, rows: Int64, positions: list[int], board: Board) -> None:
         table = ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
         plans = [self.plans[position] for position in positions]
         images = [self._count(position, rows) for position in positions]
@@ -298,7 +298,7 @@ class _Work:
 
     def _run_shift(
         self,
-        scratch: Scratch,
+        scratch: PixelBuffer,
         rows: Int64,
         positions: list[int],
         chosen: list[int],
@@ -321,7 +321,7 @@ class _Work:
                     self._take(positions[chosen[number]], rows, told)
         return busy
 
-    def _task(self, scratch: Scratch, place: int, position: int, threads: int) -> EmbedTask:
+    def _task(self, scratch: PixelBuffer, place: int, position: int, threads: int) -> EmbedTask:
         return EmbedTask(
             engine=engine_request(self.request, self.plans[position], threads),
             resize=self.request.options.resize,
@@ -387,7 +387,7 @@ class _Work:
             for size, group in groupby(sorted(unknown, key=self._size), key=self._size):
                 with decoded(self.request, self.images, sample, size) as scratch:
                     self._measure_from(scratch, list(group))
-        except StorageFull as error:
+        except StorageError as error:
             self.observer.message(f"Latencies cannot be measured: {error}")
         if self.request.measure_latency:
             for position in self._unmeasured():
@@ -407,7 +407,7 @@ class _Work:
     def _measured(self, plan: Plan) -> Measurement:
         return load_measurement(self.store.root, plan.key) if plan.key else Measurement()
 
-    def _measure_from(self, scratch: Scratch, positions: list[int]) -> None:
+    def _measure_from(self, scratch: PixelBuffer, positions: list[int]) -> None:
         ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
         workers = 0 if self.request.options.jobs == 1 else 1
         tasks = [
@@ -451,5 +451,5 @@ def _keep_within_limit(
         return
     try:
         store.enforce_limit(round(limit * 1e9), keep=[plan.key for plan in plans if plan.key])
-    except StorageFull as error:
+    except StorageError as error:
         observer.message(f"The limit of the cache cannot be kept: {error}")

@@ -31,7 +31,7 @@ def write_labels(found: Suspicion, images: ImageSet, folder: Path, cosmetics: Co
     """Write the list of the hardest images, and where labels stand out theirs with a picture sheet.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     suspicious, hardest, sheet = LABEL_FILES
     rows = [

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 from benchmark.machine import cores, processor_name
 from benchmark.records import EmbeddingKey
 from benchmark.storage import path_part, read_json, write_whole
@@ -67,7 +67,7 @@ def add_measurement(cache: Path, key: EmbeddingKey, new: Measurement) -> None:
     summed = ("images", "seconds", "inference_seconds")
     total = asdict(new) | {name: getattr(old, name) + getattr(new, name) for name in summed}
     known = {name: None if math.isnan(value) else value for name, value in total.items()}
-    with suppress(StorageFull):
+    with suppress(StorageError):
         write_whole(_path(cache, key), json.dumps({**_machine(), **known}, indent=1).encode(), root=cache)
 
 

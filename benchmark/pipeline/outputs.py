@@ -74,7 +74,7 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
         The ranking, with what became of the board that stood there.
 
     Raises:
-        StorageFull: no room, or no permission.
+        StorageError: no room, or no permission.
     """
     digest = board_digest(ranked, job)
     if not (are_settled(job, ranked.best) and _take_over(run, digest)):
@@ -107,7 +107,7 @@ def publish_again(
         The ranking, its notes on pictures as they are now.
 
     Raises:
-        StorageFull: no room, or no permission.
+        StorageError: no room, or no permission.
     """
     # What could not be drawn is tried again.
     notes = tuple(note for note in ranked.board.notes if not is_failure(note) or note.startswith(PAIR_SHEET))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmark.data import Scratch
+from benchmark.data import PixelBuffer
 from benchmark.memory import PackedStrings
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.pipeline.runs import free_bytes
@@ -22,7 +22,7 @@ _FOLDER = "scratch"
 
 def clean_scratch(cache: Path) -> tuple[Path, ...]:
     """Remove the decoded pixels that killed runs left in a cache; what was removed."""
-    return Scratch.remove_abandoned(cache / _FOLDER)
+    return PixelBuffer.remove_abandoned(cache / _FOLDER)
 
 
 def scratch_bytes(request: EmbedRequest) -> int:
@@ -35,11 +35,11 @@ def scratch_bytes(request: EmbedRequest) -> int:
 
 
 @contextmanager
-def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> Iterator[Scratch]:
+def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> Iterator[PixelBuffer]:
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
     folder = request.options.cache / _FOLDER / secrets.token_hex(8)
-    Scratch.remove_abandoned(folder.parent)
-    scratch = Scratch.create(folder, PackedStrings.of(images.image_ids).take(rows), size)
+    PixelBuffer.remove_abandoned(folder.parent)
+    scratch = PixelBuffer.create(folder, PackedStrings.of(images.image_ids).take(rows), size)
     paths = PackedStrings.of(images.paths).take(rows)
     filler = threading.Thread(
         target=_fill, args=(scratch, images.root, paths, request), name="decode", daemon=True
@@ -55,7 +55,7 @@ def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> 
             scratch.remove()
 
 
-def _fill(scratch: Scratch, root: Path, paths: Sequence[str], request: EmbedRequest) -> None:
+def _fill(scratch: PixelBuffer, root: Path, paths: Sequence[str], request: EmbedRequest) -> None:
     """Decode into a scratch; what goes wrong reaches the readers of its rows."""
     with suppress(Exception):
         options = request.options

@@ -81,7 +81,7 @@ class ResultsFolder:
         """Write down whose folder it is, and tell where it has not the data set's name.
 
         Raises:
-            StorageFull: the folder cannot be written.
+            StorageError: the folder cannot be written.
         """
         if self.note:
             observer.message(self.note)

@@ -39,7 +39,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         ArgumentError: a limit is out of range.
         DataError: the images cannot be used.
         NothingScored: no backbone got a score; the board is written all the same.
-        StorageFull: a folder cannot be written.
+        StorageError: a folder cannot be written.
     """
     started = time.time()
     options = request.options

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.records import EmbeddingKey
 from benchmark.storage import path_part, read_json, write_whole
@@ -30,7 +30,7 @@ def add_remarks(request: EmbedRequest, key: EmbeddingKey, remarks: Sequence[str]
     known = _read(path)
     wanted = tuple(dict.fromkeys((*known.get(asked, ()), *remarks)))
     if wanted != known.get(asked, ()):
-        with suppress(StorageFull):
+        with suppress(StorageError):
             write_whole(
                 path, json.dumps({**known, asked: wanted}, indent=1).encode(), root=request.options.cache
             )

@@ -29,7 +29,7 @@ class Run:
         path: ``<folder>/runs/<identifier>``.
 
     Raises:
-        StorageFull: the folder cannot be made, or a link leads it out of its root.
+        StorageError: the folder cannot be made, or a link leads it out of its root.
     """
 
     def __init__(self, folder: Path, root: Path) -> None:
@@ -56,7 +56,7 @@ class Run:
         """Make this run the latest: copy its files to the top level, each whole or not at all.
 
         Raises:
-            StorageFull: no room, or no permission.
+            StorageError: no room, or no permission.
         """
         for source in sorted(self.path.rglob("*")):
             if source.is_file() and source.name != "run.log":

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data import Scratch
+from benchmark.data import PixelBuffer
 from benchmark.embeddings import VIEWS, BatchEmbedder, EmbeddingStore, ExtractReport, TurnedEmbedder, extract
 from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
@@ -70,7 +70,7 @@ def embed_task(task: EmbedTask) -> dict[str, Any]:
 
 def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
     started = time.perf_counter()
-    scratch = Scratch.attach(task.scratch)
+    scratch = PixelBuffer.attach(task.scratch)
     sample = _sample(scratch)
     with closing(open_engine(task.engine, sample=sample)) as frozen:
         report = _report(task, scratch, frozen, table)
@@ -82,7 +82,7 @@ def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
 
 
 def _report(
-    task: EmbedTask, scratch: Scratch, frozen: FrozenBackbone, table: ProgressTable
+    task: EmbedTask, scratch: PixelBuffer, frozen: FrozenBackbone, table: ProgressTable
 ) -> ExtractReport | None:
     """What embedding the task's images came to; None while another run is busy with the same."""
     if task.only_measure:
@@ -107,7 +107,7 @@ def _key(task: EmbedTask, frozen: FrozenBackbone) -> EmbeddingKey:
 
 
 def _extract_missing(
-    task: EmbedTask, scratch: Scratch, frozen: FrozenBackbone, store: EmbeddingStore, table: ProgressTable
+    task: EmbedTask, scratch: PixelBuffer, frozen: FrozenBackbone, store: EmbeddingStore, table: ProgressTable
 ) -> ExtractReport:
     """Embed what the cache still lacks; another run may have filled a part of it meanwhile."""
     key = _key(task, frozen)
@@ -127,7 +127,7 @@ def _extract_missing(
         )
 
 
-def _smaller(task: EmbedTask, frozen: FrozenBackbone, scratch: Scratch, size: int) -> BatchEmbedder:
+def _smaller(task: EmbedTask, frozen: FrozenBackbone, scratch: PixelBuffer, size: int) -> BatchEmbedder:
     """The same backbone in the same engine and arithmetic with smaller batches; gives back the large one."""
     frozen.close()
     engine = replace(task.engine, engine=frozen.engine, precision=frozen.precision, batch_size=size)
@@ -135,7 +135,7 @@ def _smaller(task: EmbedTask, frozen: FrozenBackbone, scratch: Scratch, size: in
     return TurnedEmbedder(smaller) if task.turned else smaller
 
 
-def _sample(scratch: Scratch) -> UInt8:
+def _sample(scratch: PixelBuffer) -> UInt8:
     return scratch.rows(0, min(SAMPLE_IMAGES, len(scratch.image_ids)))
 
 

@@ -25,7 +25,7 @@ def cross_predict(classifier: Classifier, plan: Plan, truth: Truth, split: Split
 
     Args:
         classifier: trains on the first rows and predicts the second.
-        plan: the protocol's stages.
+        plan: the protocol's folds.
         truth: labels.
         split: the parts; the test part is predicted by a classifier trained on train + validation (on train
             for the reference protocol).
@@ -33,13 +33,13 @@ def cross_predict(classifier: Classifier, plan: Plan, truth: Truth, split: Split
     outputs = truth.targets.shape[1]
     val = np.zeros((plan.repeats, len(plan.val_rows), outputs), np.float32)
     test = np.zeros((len(split.test), outputs), np.float32)
-    for stage in plan.stages:
-        probabilities = classifier(stage.train, stage.score)
-        held_out = np.isin(stage.score, plan.val_rows)
-        if stage.repeat is not None:
-            places = np.searchsorted(plan.val_rows, stage.score[held_out])
-            val[stage.repeat, places] = probabilities[held_out]
-        test[np.searchsorted(split.test, stage.score[~held_out])] = probabilities[~held_out]
+    for fold in plan.folds:
+        probabilities = classifier(fold.train, fold.score)
+        held_out = np.isin(fold.score, plan.val_rows)
+        if fold.repeat is not None:
+            places = np.searchsorted(plan.val_rows, fold.score[held_out])
+            val[fold.repeat, places] = probabilities[held_out]
+        test[np.searchsorted(split.test, fold.score[~held_out])] = probabilities[~held_out]
     return Predictions(
         val_rows=plan.val_rows,
         val=val,

@@ -47,7 +47,7 @@ def save_outcome(path: Path, outcome: Scored) -> None:
     """Write an outcome, whole or not at all.
 
     Raises:
-        StorageFull: no room, or no permission.
+        StorageError: no room, or no permission.
     """
     buffer = io.BytesIO()
     fields = np.array(json.dumps(_fields(outcome)))

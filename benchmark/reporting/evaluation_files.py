@@ -50,7 +50,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data:
         The files written.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     predictions = _predictions(evaluation)
     files = {

@@ -193,7 +193,7 @@ def write_run_record(record: RunRecord, folder: Path) -> Path:
     """Write ``run.json``.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     write_whole(folder / RUN_FILE, record.to_json().encode(), root=folder)
     return folder / RUN_FILE
@@ -213,7 +213,7 @@ def write_image_list(images: ImageSet, folder: Path) -> Path:
     """Write ``images.csv``: id, label, part, group and path of each image.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     write_whole(folder / IMAGES_FILE, _image_list_bytes(images), root=folder)
     return folder / IMAGES_FILE

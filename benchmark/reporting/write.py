@@ -72,7 +72,7 @@ def write_board(
         The files written.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     files = {
         "leaderboard.csv": csv_bytes(board.columns, board.rows),
@@ -114,7 +114,7 @@ def write_page(board: Leaderboard, extras: Extras, folder: Path) -> Path:
     """Write the board as a web page, ``leaderboard.html``.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     path = folder / "leaderboard.html"
     write_whole(path, html_bytes(board, extras), root=folder)
@@ -130,7 +130,7 @@ def write_rejected(rejected: Sequence[Rejected], folder: Path) -> None:
     """Write ``rejected.csv``; where nothing was rejected, remove that of an earlier time.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     if rejected:
         write_whole(folder / "rejected.csv", rejected_bytes(rejected), root=folder)
@@ -160,7 +160,7 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
     """Remove files of these names from a folder, where there are any; folders of such names stay.
 
     Raises:
-        StorageFull: no permission to.
+        StorageError: no permission to.
     """
     for path in (folder / name for name in names):
         try:
@@ -174,7 +174,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Write rows as CSV, text safe for spreadsheets; the keys of the rows are its columns.
 
     Raises:
-        StorageFull: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     write_whole(path, csv_bytes(columns_of(rows), rows), root=path.parent)
     return path

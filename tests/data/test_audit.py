@@ -33,7 +33,7 @@ from benchmark.audit.pairs import cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.audit.report import PairKind
 from benchmark.audit.signatures import colour_histograms, parse_capture_time, signatures
 from benchmark.data import load_images
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 from benchmark.records import ImageSet
 from benchmark.storage import sha256_bytes
 
@@ -265,7 +265,7 @@ def test_parts_that_cannot_be_read_or_removed_end_nothing(
 
 
 def refuse_to_write(path: Path, content: bytes, **_: object) -> None:
-    raise StorageFull("cannot be written", where=path)
+    raise StorageError("cannot be written", where=path)
 
 
 class Messages:

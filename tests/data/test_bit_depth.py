@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import Scratch, decode, decoder_name, load_images, load_pixels
+from benchmark.data import PixelBuffer, decode, decoder_name, load_images, load_pixels
 from benchmark.data.bit_depth import find_bit_depth
-from benchmark.data.decode import check_decodable, glance
+from benchmark.data.decode import check_decodable, decode_thumbnail
 from benchmark.errors import ArgumentError, DataError
 from benchmark.options import DataOptions
 from benchmark.records import ImageSet
@@ -50,8 +50,8 @@ def test_twelve_bits_are_found_said_and_scaled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[..., 0], np.floor(values * 255 / 4095 + 0.5))
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert decode(path.read_bytes()).max() == 16, "almost black"
-    assert glance(path.read_bytes(), 4, bit_depth=12).pixels.max() == 255
-    scratch = Scratch.create(tmp_path / "scratch", images.image_ids, SIDE)
+    assert decode_thumbnail(path.read_bytes(), 4, bit_depth=12).pixels.max() == 255
+    scratch = PixelBuffer.create(tmp_path / "scratch", images.image_ids, SIDE)
     scratch.fill(images.paths, root=images.root, bit_depth=images.bit_depth)
     np.testing.assert_array_equal(scratch.rows(0, 1)[0], pixels)
     scratch.remove()

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.finetuning import BoardScore, FinetuneRequest
 from benchmark.finetuning.comparing import Comparison, Grouping, keeps_together, other_test_f1
-from benchmark.finetuning.workbench import StoredRun
+from benchmark.finetuning.model_directory import StoredRun
 from benchmark.records import ImageSet
 
 Request = Callable[..., FinetuneRequest]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, FrozenBackbone
-from benchmark.errors import DataError, RecipeError, StorageFull, TrainingError
+from benchmark.errors import DataError, RecipeError, StorageError, TrainingError
 from benchmark.finetuning import (
     FOR_PEOPLE,
     FineTuned,
@@ -25,9 +25,9 @@ from benchmark.finetuning import (
     recipe_names,
     views,
 )
+from benchmark.finetuning.model_directory import ModelDirectory
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.scoring import METRICS
-from benchmark.finetuning.workbench import Workbench
 from benchmark.records import Average, Engine, ImageSet, Precision, ThresholdKind, ThresholdRule, UInt8
 
 if TYPE_CHECKING:
@@ -418,7 +418,7 @@ def test_what_cannot_be_fine_tuned(binary: ImageSet, request_for: Request) -> No
 
 def test_a_folder_that_cannot_be_written(binary: ImageSet, request_for: Request, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageFull):
+    with pytest.raises(StorageError):
         finetune(request_for(out=tmp_path / "file" / "model"), binary)
 
 
@@ -426,7 +426,7 @@ def test_two_processes_do_not_share_a_model_directory(binary: ImageSet, request_
     import filelock
 
     request = request_for()
-    bench = Workbench(request.out)
+    bench = ModelDirectory(request.out)
     bench.folder.mkdir(parents=True)
     with filelock.FileLock(bench.folder / "lock"), pytest.raises(TrainingError, match="another process"):
         finetune(request, binary)

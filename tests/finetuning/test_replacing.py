@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import ManifestError, StorageFull
+from benchmark.errors import ManifestError, StorageError
 from benchmark.finetuning import FinetuneRequest, finetune, load_manifest
-from benchmark.finetuning.workbench import Workbench, digest_of
+from benchmark.finetuning.model_directory import ModelDirectory, digest_of
 from benchmark.records import ImageSet
 
 pytestmark = pytest.mark.filterwarnings(
@@ -76,7 +76,7 @@ def text_of(folder: Path) -> str:
 
 
 def test_the_first_model_finds_its_place_empty(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path / "models" / "recipe")
+    bench = ModelDirectory(tmp_path / "models" / "recipe")
     with bench.alone():
         model(bench.new, A, "new")
         assert bench.publish(bench.new, A) is None
@@ -85,7 +85,7 @@ def test_the_first_model_finds_its_place_empty(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_run_is_moved_aside_with_its_exports(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path / "recipe")
+    bench = ModelDirectory(tmp_path / "recipe")
     model(bench.out, A, "old")
     before = contents(bench.out)
     model(bench.new, B, "new")
@@ -97,7 +97,7 @@ def test_a_model_of_another_run_is_moved_aside_with_its_exports(tmp_path: Path) 
 
 
 def test_a_model_of_the_same_run_is_replaced(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path / "recipe")
+    bench = ModelDirectory(tmp_path / "recipe")
     model(bench.out, A, "old")
     model(bench.new, A, "new")
     assert bench.publish(bench.new, A) is None
@@ -108,7 +108,7 @@ def test_a_model_of_the_same_run_is_replaced(tmp_path: Path) -> None:
 
 def test_each_run_has_one_model(tmp_path: Path) -> None:
     """A stands aside, is made again, and B comes back: A's older model is not kept beside the newer one."""
-    bench = Workbench(tmp_path / "recipe")
+    bench = ModelDirectory(tmp_path / "recipe")
     for digest, text in ((A, "a1"), (B, "b1"), (A, "a2"), (B, "b2")):
         model(bench.new, digest, text)
         bench.publish(bench.new, digest)
@@ -118,7 +118,7 @@ def test_each_run_has_one_model(tmp_path: Path) -> None:
 
 
 def test_two_digests_that_begin_alike_do_not_meet(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path / "recipe")
+    bench = ModelDirectory(tmp_path / "recipe")
     other = "a" * 20 + "c" * 44
     for digest in (A, other, B):
         model(bench.new, digest, digest)
@@ -130,7 +130,7 @@ def test_two_digests_that_begin_alike_do_not_meet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("record", [None, "", "[]", '{"digest": 3}', '{"digest": "../../elsewhere"}'])
 def test_a_folder_of_unknown_making_is_moved_aside_too(tmp_path: Path, record: str | None) -> None:
-    bench = Workbench(tmp_path / "recipe")
+    bench = ModelDirectory(tmp_path / "recipe")
     for text in ("one", "two"):
         bench.out.mkdir(exist_ok=True)
         (bench.out / "notes.txt").write_text(text)
@@ -144,7 +144,7 @@ def test_a_folder_of_unknown_making_is_moved_aside_too(tmp_path: Path, record: s
         bench.out.rename(tmp_path / f"away-{text}")
 
 
-class Fragile(Workbench):
+class Fragile(ModelDirectory):
     """Is killed before its nth change of a name."""
 
     left = 0
@@ -170,7 +170,7 @@ def test_killed_between_two_names(tmp_path: Path, survived: int, digest: str) ->
     everything = [text_of(path.parent) for path in tmp_path.rglob("model.keras")]
     assert "new" in everything
     assert "old" in everything or fragile.out.exists()
-    bench = Workbench(tmp_path / "recipe")
+    bench = ModelDirectory(tmp_path / "recipe")
     with bench.alone():
         if bench.new.exists():
             bench.publish(bench.new, digest)
@@ -187,13 +187,13 @@ def test_a_killed_replacement_is_taken_back(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         fragile.publish(fragile.new, A)
     assert not fragile.out.exists()
-    with Workbench(tmp_path / "recipe").alone():
+    with ModelDirectory(tmp_path / "recipe").alone():
         assert text_of(tmp_path / "recipe") == "old"
 
 
 def test_a_folder_that_cannot_be_renamed_is_an_error(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path / "recipe")
-    with pytest.raises(StorageFull, match="recipe"):
+    bench = ModelDirectory(tmp_path / "recipe")
+    with pytest.raises(StorageError, match="recipe"):
         bench.publish(bench.new, A)
 
 
@@ -206,7 +206,7 @@ def test_another_run_leaves_the_finished_model_alone(binary: ImageSet, request_f
     (asked.out / "export").mkdir()
     (asked.out / "export" / "model.tflite").write_bytes(b"of the first model")
     before = contents(asked.out)
-    bench = Workbench(asked.out)
+    bench = ModelDirectory(asked.out)
 
     # Two interrupted trials change nothing, and each keeps its own state.
     for seed in (1, 2):
@@ -246,14 +246,14 @@ def test_another_run_leaves_the_finished_model_alone(binary: ImageSet, request_f
     }
 
 
-def digest_of_seed(bench: Workbench, seed: int) -> str | None:
+def digest_of_seed(bench: ModelDirectory, seed: int) -> str | None:
     return next(digest_of(path) for path in bench.relatives() if load_manifest(path).seed == seed)
 
 
 def test_a_model_that_was_not_published_any_more_is_found(binary: ImageSet, request_for: Request) -> None:
     asked = request_for(overrides={"epochs": (1, 0)})
     done = finetune(asked, binary)
-    bench = Workbench(asked.out)
+    bench = ModelDirectory(asked.out)
     asked.out.rename(bench.new)  # killed just before the last change of a name
     again = finetune(asked, binary)
     assert not again.repeated

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.errors import StorageFull
+from benchmark.errors import StorageError
 from benchmark.finetuning import FineTuned, FinetuneRequest, finetune
 from benchmark.finetuning.progress import Progress
 from benchmark.records import ImageSet
@@ -152,7 +152,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_state(tmp_path: Path) -> Non
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(StorageFull, match=r"state\.npz"):
+        with pytest.raises(StorageError, match=r"state\.npz"):
             Progress(phase=2, current=[np.zeros(10_000)]).save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.finetuning.workbench import read_run
+from benchmark.finetuning.model_directory import read_run
 
 GOOD: dict[str, Any] = {
     "digest": "0" * 64,

@@ -278,7 +278,7 @@ def test_little_room_makes_a_small_scratch(
 def test_an_interrupted_run_stops_its_decoder(
     request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.data import scratch as decoding
+    from benchmark.data import pixel_buffer as decoding
 
     begun: list[float] = []
     decode = decoding.decode

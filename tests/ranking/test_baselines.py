@@ -161,11 +161,11 @@ def test_nearest_neighbours_agree_with_scikit_learn(name: ProtocolName) -> None:
     setting, features = setting_of(name=name)
     plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
     found = cross_predict(nearest_neighbours(features, setting.truth), plan, setting.truth, setting.split)
-    stage = plan.stages[0]
-    mean = features[stage.train].mean(0, dtype=np.float64)
+    fold = plan.folds[0]
+    mean = features[fold.train].mean(0, dtype=np.float64)
     model = neighbors.KNeighborsClassifier(5, metric="cosine")
-    model.fit(features[stage.train] - mean, setting.truth.targets[stage.train, 0])
-    rows = stage.score[np.isin(stage.score, plan.val_rows)]
+    model.fit(features[fold.train] - mean, setting.truth.targets[fold.train, 0])
+    rows = fold.score[np.isin(fold.score, plan.val_rows)]
     wanted = model.predict_proba(features[rows] - mean)[:, 1]
     places = np.searchsorted(plan.val_rows, rows)
     np.testing.assert_allclose(found.val[0, places, 0], wanted, atol=1e-6)
@@ -233,8 +233,8 @@ def test_the_reference_is_scikit_learn_on_the_folds_of_the_heads(grouped: bool) 
     found = []
     plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
     decided = np.zeros((plan.repeats, 60))
-    for stage in plan.stages:
-        train = stage.train
+    for fold in plan.folds:
+        train = fold.train
         scaled = (features - features[train].mean(0)) / features[train].std(0)
         cut = selection.StratifiedGroupKFold(5) if grouped else selection.StratifiedKFold(5)
         cuts = list(cut.split(scaled[train], labels[train], None if groups is None else groups[train]))
@@ -242,15 +242,15 @@ def test_the_reference_is_scikit_learn_on_the_folds_of_the_heads(grouped: bool) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             model.fit(scaled[train], labels[train])
-        found.append(model.predict(scaled[stage.score]))
-        if stage.repeat is not None:
-            decided[stage.repeat, stage.score] = found[-1]
+        found.append(model.predict(scaled[fold.score]))
+        if fold.repeat is not None:
+            decided[fold.repeat, fold.score] = found[-1]
     val = [f1(each[plan.val_rows], labels[plan.val_rows]) for each in decided]
     row = reference_row(setting, "ResNet50", features.__getitem__)
     assert row.baseline == "logistic_regression_cv"
     assert row.note == "on ResNet50"
     assert row.val_f1 == pytest.approx(np.mean(val))
-    assert row.test_f1 == pytest.approx(f1(found[-1], labels[plan.stages[-1].score]))
+    assert row.test_f1 == pytest.approx(f1(found[-1], labels[plan.folds[-1].score]))
     assert 0.5 < row.val_f1 < 1
 
 

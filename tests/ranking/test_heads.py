@@ -11,11 +11,11 @@ import pytest
 
 from benchmark.errors import DataError, EmbeddingError, TrainingError
 from benchmark.heads import final_head, train_heads
-from benchmark.heads.choice import Chooser
+from benchmark.heads.choice import ModelSelection
 from benchmark.heads.fit import (
     Heads,
     Job,
-    Material,
+    TrainingData,
     batch_generator,
     batch_order,
     fit,
@@ -102,9 +102,9 @@ def same(first: HeadResult, second: HeadResult, *, with_test: bool = True) -> bo
 
 def material_for(
     features: Float32, targets: Float32, protocol: HeadProtocol, jobs: int, *, exclusive: bool
-) -> Material:
+) -> TrainingData:
     shape = (jobs, features.shape[1])
-    return Material(
+    return TrainingData(
         features=features,
         targets=targets,
         scale=np.ones(shape, np.float32),
@@ -114,14 +114,14 @@ def material_for(
     )
 
 
-def last_heads(material: Material, jobs: list[Job]) -> dict[int, tuple[Float32, Float32]]:
+def last_heads(data: TrainingData, jobs: list[Job]) -> dict[int, tuple[Float32, Float32]]:
     found: dict[int, tuple[Float32, Float32]] = {}
 
     def after_epoch(_: int, numbers: object, heads: Heads) -> None:
         for place, number in enumerate(numbers):  # type: ignore[arg-type]
             found[number] = heads.kernel[place], heads.bias[place]
 
-    fit(material, jobs, after_epoch)
+    fit(data, jobs, after_epoch)
     return found
 
 
@@ -273,12 +273,12 @@ def test_only_clear_evidence_leaves_the_end_of_the_grid(grouped: bool, rate: flo
     protocol = replace(SHORT, learning_rates=(1e-3, 1e-2), epochs=3)
     plan = make_plan(truth, split, protocol, embeddings.image_ids)
     groups = np.zeros(len(truth.targets), np.int64) if grouped else None
-    chooser = Chooser(plan, truth.targets, truth.task, protocol, groups)
-    right = truth.targets[plan.stages[0].choose]
+    selection = ModelSelection(plan, truth.targets, truth.task, protocol, groups)
+    right = truth.targets[plan.folds[0].choose]
     poor = np.where(np.arange(len(right))[:, None] % 3 == 0, 1 - right, right)
     for number, values in enumerate([(poor, right), (poor, right), (right, poor)]):
-        chooser.see(number + 1, [0], [np.stack(values).astype(np.float32)])
-    choice = chooser.choices()[0]
+        selection.see(number + 1, [0], [np.stack(values).astype(np.float32)])
+    choice = selection.choices()[0]
     assert (choice.rate, choice.epoch) == (rate, 3), "heads are trained to the end"
 
 
@@ -297,14 +297,14 @@ def test_smaller_heads_are_those_that_saw_the_inner_part_alone() -> None:
     protocol = replace(SHORT, name=ProtocolName.HOLDOUT, learning_rates=(1e-2,))
     plan = make_plan(truth, split, protocol, embeddings.image_ids)
     found = train_heads(embeddings, truth, split, protocol).predictions
-    inner = plan.stages[0].inner
-    material = replace(
+    inner = plan.folds[0].inner
+    data = replace(
         material_for(embeddings.features, truth.targets, protocol, 1, exclusive=False),
         features=(working := working_copy(embeddings.features, plan.used)),
         **dict(zip(("scale", "shift"), part_scales(working, [inner]), strict=True)),
     )
     job = Job(label="holdout", train=inner, rates=(1e-2,), decays=(0.0,), epochs=6)
-    kernel, bias = last_heads(material, [job])[0]
+    kernel, bias = last_heads(data, [job])[0]
     logits = working[split.val] @ kernel + bias
     assert found.val_smaller is not None
     np.testing.assert_allclose(found.val_smaller[0], 1 / (1 + np.exp(-logits)), atol=1e-5)
@@ -440,8 +440,8 @@ def test_state_is_trained_in_slices_when_it_is_large() -> None:
     jobs = [
         Job(label=str(n), train=np.arange(40 + n), rates=(1e-2,), decays=(0.0,), epochs=3) for n in range(4)
     ]
-    material = material_for(embeddings.features, truth.targets, protocol, 4, exclusive=False)
-    together = last_heads(material, jobs)
+    data = material_for(embeddings.features, truth.targets, protocol, 4, exclusive=False)
+    together = last_heads(data, jobs)
     apart: dict[int, tuple[Float32, Float32]] = {}
 
     def after_epoch(_: int, numbers: object, heads: Heads) -> None:
@@ -449,16 +449,16 @@ def test_state_is_trained_in_slices_when_it_is_large() -> None:
             apart[number] = heads.kernel[place], heads.bias[place]
 
     for number in range(4):
-        fitting._fit_together(material, jobs, range(number, number + 1), after_epoch)
+        fitting._fit_together(data, jobs, range(number, number + 1), after_epoch)
     for number in range(4):
         assert np.array_equal(together[number][0], apart[number][0])
 
 
 def test_predictions_in_blocks_agree() -> None:
     embeddings, truth, _ = two_classes()
-    material = material_for(embeddings.features, truth.targets, SHORT, 2, exclusive=False)
+    data = material_for(embeddings.features, truth.targets, SHORT, 2, exclusive=False)
     heads = Heads(kernel=np.ones((2, 12, 1), np.float32), bias=np.zeros((2, 1), np.float32))
-    found = predict(material, heads, [np.arange(7), np.arange(90)])
+    found = predict(data, heads, [np.arange(7), np.arange(90)])
     wanted = 1 / (1 + np.exp(-embeddings.features.sum(1)))
     np.testing.assert_allclose(found[1][0, :, 0], wanted, rtol=1e-5)
     np.testing.assert_allclose(found[0][0, :, 0], wanted[:7], rtol=1e-5)

@@ -43,43 +43,43 @@ def test_who_trains_chooses_and_is_scored(name: ProtocolName, grouped: bool) -> 
     groups = np.arange(100) // 2 if grouped else None
     plan, split, _ = plan_of(name, groups=groups)
     units = np.arange(100) if groups is None else groups
-    for stage in plan.stages:
-        for rows in (stage.train, stage.inner, stage.choose):
+    for fold in plan.folds:
+        for rows in (fold.train, fold.inner, fold.choose):
             assert not np.isin(rows, split.test).any()
-        assert not np.isin(stage.inner, stage.choose).any()
-        assert not set(units[stage.score]) & set(units[stage.train]) or name is ProtocolName.REFERENCE
+        assert not np.isin(fold.inner, fold.choose).any()
+        assert not set(units[fold.score]) & set(units[fold.train]) or name is ProtocolName.REFERENCE
         if name is not ProtocolName.REFERENCE:
-            assert np.array_equal(np.sort(np.concatenate([stage.inner, stage.choose])), np.sort(stage.train))
-            assert not set(units[stage.inner]) & set(units[stage.choose])
-            assert not np.isin(stage.choose, stage.score).any()
+            assert np.array_equal(np.sort(np.concatenate([fold.inner, fold.choose])), np.sort(fold.train))
+            assert not set(units[fold.inner]) & set(units[fold.choose])
+            assert not np.isin(fold.choose, fold.score).any()
 
 
 def test_cross_validation_scores_every_image_once_a_repeat() -> None:
     plan, split, truth = plan_of(ProtocolName.CV)
-    assert [stage.label for stage in plan.stages[:6]] == [f"cv/0/{n}" for n in range(5)] + ["cv/1/0"]
+    assert [fold.label for fold in plan.folds[:6]] == [f"cv/0/{n}" for n in range(5)] + ["cv/1/0"]
     for repeat in range(3):
-        scored = np.concatenate([stage.score for stage in plan.stages if stage.repeat == repeat])
+        scored = np.concatenate([fold.score for fold in plan.folds if fold.repeat == repeat])
         assert np.array_equal(np.sort(scored), plan.val_rows)
-    final = plan.stages[-1]
+    final = plan.folds[-1]
     assert final.label == "final"
     assert final.repeat is None
     assert np.array_equal(final.score, split.test)
     assert np.array_equal(np.sort(final.train), plan.val_rows)
-    shares = [float(truth.targets[stage.choose].mean()) for stage in plan.stages]
+    shares = [float(truth.targets[fold.choose].mean()) for fold in plan.folds]
     assert np.ptp(shares) < 0.1
     assert len(plan.rates) == len(plan.decays) == 10
-    assert len({tuple(stage.score) for stage in plan.stages}) == 16
+    assert len({tuple(fold.score) for fold in plan.folds}) == 16
 
 
 def test_holdout_and_reference_use_the_given_parts() -> None:
     plan, split, _ = plan_of(ProtocolName.HOLDOUT)
-    first, final = plan.stages
+    first, final = plan.folds
     assert np.array_equal(np.sort(first.train), split.train)
     assert np.array_equal(first.score, split.val)
     assert np.array_equal(np.sort(final.train), np.sort(np.concatenate([split.train, split.val])))
     plan, split, _ = plan_of(ProtocolName.REFERENCE)
-    (stage,) = plan.stages
-    assert np.array_equal(np.sort(stage.choose), split.val)
+    (fold,) = plan.folds
+    assert np.array_equal(np.sort(fold.choose), split.val)
     assert plan.rates == (REFERENCE_RATE,)
     assert not plan.standardised
 
@@ -97,4 +97,4 @@ def test_an_empty_part_is_named() -> None:
     for name in (ProtocolName.HOLDOUT, ProtocolName.REFERENCE):
         with pytest.raises(DataError, match="the validation part is empty"):
             make_plan(truth, split, HeadProtocol(name=name), ids)
-    assert len(make_plan(truth, split, HeadProtocol(), ids).stages) == 16
+    assert len(make_plan(truth, split, HeadProtocol(), ids).folds) == 16

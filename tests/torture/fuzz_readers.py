@@ -34,7 +34,7 @@ from benchmark.cells import csv_bytes
 from benchmark.data.demo import _marked_plan
 from benchmark.data.files import Stamp
 from benchmark.data.index import Finding, Index
-from benchmark.data.scratch import _alive
+from benchmark.data.pixel_buffer import _alive
 from benchmark.data.tables import list_table
 from benchmark.deployment.description import check_files, describe, read_description
 from benchmark.deployment.samples import read_split
@@ -42,8 +42,8 @@ from benchmark.engines.model_cache import Agreement, ModelMeta, _entry, read_met
 from benchmark.errors import BenchmarkError
 from benchmark.finetuning import SEEN_FILES, load_manifest, load_recipe, read_trained_on, recipe_text
 from benchmark.finetuning.manifest import write_manifest
+from benchmark.finetuning.model_directory import StoredRun, digest_of, read_run
 from benchmark.finetuning.progress import Progress
-from benchmark.finetuning.workbench import StoredRun, digest_of, read_run
 from benchmark.options import RankOptions
 from benchmark.pipeline import RankRequest
 from benchmark.pipeline.baselines import _read_sanity

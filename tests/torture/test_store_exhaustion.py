@@ -46,7 +46,7 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path, torture_row: Callable[...,
     fill(other)
     # The key of the full disk test has vectors of another length: it needs a cache of its own.
     message = said_error("overfill", tmp_path / "new", {"WORKER_FSIZE": "200000"})
-    assert message.startswith("StorageFull")
+    assert message.startswith("StorageError")
     assert "cannot be written; got File too large. Free some space" in message
     assert not list(tmp_path.rglob(".tmp-*"))
     lost, wrong = lost_and_wrong(tmp_path)
@@ -128,7 +128,7 @@ def test_writing_to_a_read_only_cache_says_what_to_do(
     process = start("fill", root, _ROWS + 8, environment)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "StorageFull" in errors
+    assert "StorageError" in errors
     assert "got Permission denied. Choose a folder that you may write to" in errors
     lost, wrong = lost_and_wrong(root)
     torture_row("read-only cache, written", injected=1, survived=1, rows_lost=lost, rows_wrong=wrong)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.data import Scratch, load_images, load_pixels
+from benchmark.data import PixelBuffer, load_images, load_pixels
 from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
 from benchmark.records import ImageSet, Resize
 
@@ -33,23 +33,23 @@ def paths_of(images: ImageSet) -> list[Path]:
 
 @pytest.mark.parametrize("resize", list(Resize))
 def test_rows_are_what_load_pixels_gives(images: ImageSet, tmp_path: Path, resize: Resize) -> None:
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     scratch.fill(paths_of(images), resize, 2)
     rows = scratch.rows(0, len(images))
     assert rows.shape == (30, 6, 6, 3)
     assert not rows.flags.writeable
     for row, path in zip(rows, paths_of(images), strict=True):
         assert np.array_equal(row, load_pixels(path, 6, resize))
-    assert (tmp_path / "s" / "pixels.u8").stat().st_size == Scratch.bytes_needed(30, 6)
+    assert (tmp_path / "s" / "pixels.u8").stat().st_size == PixelBuffer.bytes_needed(30, 6)
     scratch.remove()
     assert not (tmp_path / "s").exists()
 
 
 def test_another_process_reads_while_rows_are_filled(images: ImageSet, tmp_path: Path) -> None:
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     code = (
-        "import sys; from pathlib import Path; from benchmark.data import Scratch\n"
-        "s = Scratch.attach(Path(sys.argv[1])); print('attached', flush=True)\n"
+        "import sys; from pathlib import Path; from benchmark.data import PixelBuffer\n"
+        "s = PixelBuffer.attach(Path(sys.argv[1])); print('attached', flush=True)\n"
         "print(sum(int(s.rows(n, n + 5).sum(dtype='int64')) for n in range(0, 30, 5)), s.size)"
     )
     with subprocess.Popen(
@@ -62,7 +62,7 @@ def test_another_process_reads_while_rows_are_filled(images: ImageSet, tmp_path:
 
 
 def test_a_reader_waits_for_its_own_rows_only(images: ImageSet, tmp_path: Path) -> None:
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     pipe = tmp_path / "never.png"
     paths = [*paths_of(images)[:29], pipe]
     with pytest.raises(DataError):
@@ -71,12 +71,12 @@ def test_a_reader_waits_for_its_own_rows_only(images: ImageSet, tmp_path: Path) 
 
 
 def test_a_bad_image_reaches_every_reader(images: ImageSet, tmp_path: Path) -> None:
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     caught: list[BaseException] = []
 
     def read() -> None:
         try:
-            Scratch.attach(tmp_path / "s").rows(0, 30)
+            PixelBuffer.attach(tmp_path / "s").rows(0, 30)
         except BenchmarkError as error:
             caught.append(error)
 
@@ -95,8 +95,8 @@ def test_a_bad_image_reaches_every_reader(images: ImageSet, tmp_path: Path) -> N
 
 def test_a_dead_filler_ends_the_wait(images: ImageSet, tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from benchmark.data import Scratch\n"
-        "Scratch.create(Path(sys.argv[1]), sys.argv[2:], 6); print('made', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from benchmark.data import PixelBuffer\n"
+        "PixelBuffer.create(Path(sys.argv[1]), sys.argv[2:], 6); print('made', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "s"), *images.image_ids],
@@ -105,16 +105,16 @@ def test_a_dead_filler_ends_the_wait(images: ImageSet, tmp_path: Path) -> None:
     ) as filler:
         assert filler.stdout is not None
         assert filler.stdout.readline() == "made\n"
-        scratch = Scratch.attach(tmp_path / "s")
+        scratch = PixelBuffer.attach(tmp_path / "s")
         with pytest.raises(CacheError, match="in use"):
-            Scratch.create(tmp_path / "s", images.image_ids, 6)
+            PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
         os.kill(filler.pid, signal.SIGKILL)
         with pytest.raises(JobError, match=r"decoding stopped.*its process is gone"):
             scratch.rows(0, 1)
     (tmp_path / "other").mkdir()
-    living = Scratch.create(tmp_path / "living", images.image_ids, 6)
-    again = Scratch.create(tmp_path / "s", images.image_ids, 6)  # over what the dead process left
-    assert Scratch.remove_abandoned(tmp_path) == ()
+    living = PixelBuffer.create(tmp_path / "living", images.image_ids, 6)
+    again = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)  # over what the dead process left
+    assert PixelBuffer.remove_abandoned(tmp_path) == ()
     living.remove()
     again.fill(paths_of(images), Resize.BILINEAR, 2)
     assert again.rows(29, 30).any()
@@ -122,20 +122,20 @@ def test_a_dead_filler_ends_the_wait(images: ImageSet, tmp_path: Path) -> None:
 
 def test_what_the_dead_left_is_removed(images: ImageSet, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from benchmark.data import Scratch\n"
-        "Scratch.create(Path(sys.argv[1]), sys.argv[2:], 6)"
+        "import sys; from pathlib import Path; from benchmark.data import PixelBuffer\n"
+        "PixelBuffer.create(Path(sys.argv[1]), sys.argv[2:], 6)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "dead"), *images.image_ids], check=True)
-    living = Scratch.create(tmp_path / "living", images.image_ids, 6)
+    living = PixelBuffer.create(tmp_path / "living", images.image_ids, 6)
     (tmp_path / "foreign").mkdir()
-    assert Scratch.remove_abandoned(tmp_path) == (tmp_path / "dead",)
+    assert PixelBuffer.remove_abandoned(tmp_path) == (tmp_path / "dead",)
     assert not (tmp_path / "dead").exists()
     assert living.folder.exists()
     assert (tmp_path / "foreign").exists()
 
 
 @pytest.mark.parametrize(
-    "moment", ["pathlib.Path.rename", "benchmark.data.scratch._allocate", "shutil.rmtree"]
+    "moment", ["pathlib.Path.rename", "benchmark.data.pixel_buffer._allocate", "shutil.rmtree"]
 )
 def test_a_kill_at_any_moment_leaves_nothing_that_cannot_be_removed(
     images: ImageSet, tmp_path: Path, moment: str
@@ -143,19 +143,19 @@ def test_a_kill_at_any_moment_leaves_nothing_that_cannot_be_removed(
     """While it is made, while it has an owner, while it is deleted."""
     code = (
         "import os, sys; from pathlib import Path; from unittest import mock\n"
-        "from benchmark.data import Scratch\n"
+        "from benchmark.data import PixelBuffer\n"
         f"with mock.patch({moment!r}, lambda *_, **__: os.kill(os.getpid(), 9)):\n"
-        "    Scratch.create(Path(sys.argv[1]), sys.argv[2:], 6).remove()"
+        "    PixelBuffer.create(Path(sys.argv[1]), sys.argv[2:], 6).remove()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s"), *images.image_ids], check=False)
     assert done.returncode == -signal.SIGKILL
     (left,) = tmp_path.glob("s*")
-    assert Scratch.remove_abandoned(tmp_path) == (left,)
+    assert PixelBuffer.remove_abandoned(tmp_path) == (left,)
     assert not list(tmp_path.glob("s*"))
 
 
 def test_a_filler_without_a_pulse_is_given_up(images: ImageSet, tmp_path: Path) -> None:
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     scratch.patience_seconds = 0.1
     with pytest.raises(JobError, match="no pulse"):
         scratch.rows(0, 1)
@@ -166,7 +166,7 @@ def test_an_interrupted_filler_is_told(images: ImageSet, tmp_path: Path) -> None
         def started(self, task: str, total: int) -> None:
             raise KeyboardInterrupt
 
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     with pytest.raises(KeyboardInterrupt):
         scratch.fill(paths_of(images), Resize.BILINEAR, 1, observer=Interrupting())  # type: ignore[arg-type]
     with pytest.raises(JobError, match="decoding stopped; got KeyboardInterrupt"):
@@ -177,22 +177,22 @@ def test_a_folder_with_other_content_is_left_alone(images: ImageSet, tmp_path: P
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "thesis.txt").write_text("years of work")
     with pytest.raises(CacheError, match="in use"):
-        Scratch.create(tmp_path / "s", images.image_ids, 6)
+        PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     assert (tmp_path / "s" / "thesis.txt").read_text() == "years of work"
 
 
 def test_nothing_to_attach_to(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="no decoded pixels here"):
-        Scratch.attach(tmp_path)
+        PixelBuffer.attach(tmp_path)
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(images: ImageSet, tmp_path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from benchmark.data import Scratch; from benchmark.errors import StorageFull\n"
+        "from benchmark.data import PixelBuffer; from benchmark.errors import StorageError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
-        "try: Scratch.create(Path(sys.argv[1]), ['00' * 32] * 100, 224)\n"
-        "except StorageFull as error: print('full', error)"
+        "try: PixelBuffer.create(Path(sys.argv[1]), ['00' * 32] * 100, 224)\n"
+        "except StorageError as error: print('full', error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "s")], capture_output=True, text=True, check=True
@@ -208,7 +208,7 @@ def test_descriptors_and_threads_return(images: ImageSet, tmp_path: Path) -> Non
         pytest.skip("no /proc here")
     counts = []
     for _ in range(4):
-        scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+        scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
         scratch.fill(paths_of(images), Resize.BILINEAR, 2)
         scratch.rows(0, 30)
         scratch.remove()
@@ -219,7 +219,7 @@ def test_descriptors_and_threads_return(images: ImageSet, tmp_path: Path) -> Non
 
 def test_filling_overlaps_with_reading(images: ImageSet, tmp_path: Path) -> None:
     """Rows become readable in order while later ones are still being decoded."""
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     paths_of(images)[-1].unlink()
     seen: list[int] = []
 
@@ -238,17 +238,17 @@ def test_filling_overlaps_with_reading(images: ImageSet, tmp_path: Path) -> None
 
 def slow_decoder(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
     """Make every image take some time; the times at which one was begun."""
-    from benchmark.data import scratch
+    from benchmark.data import pixel_buffer
 
     begun: list[float] = []
-    decode = scratch.decode
+    decode = pixel_buffer.decode
 
     def slowly(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
         begun.append(time.monotonic())
         time.sleep(seconds)
         return decode(*arguments, **named)
 
-    monkeypatch.setattr(scratch, "decode", slowly)
+    monkeypatch.setattr(pixel_buffer, "decode", slowly)
     return begun
 
 
@@ -256,7 +256,7 @@ def test_a_stopped_filler_ends_after_the_image_at_hand(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = slow_decoder(monkeypatch, 0.1)
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     caught: list[BaseException] = []
 
     def fill() -> None:
@@ -275,14 +275,14 @@ def test_a_stopped_filler_ends_after_the_image_at_hand(
     assert len(begun) <= seen + 2, "at most the image that each thread was about to begin"
     assert [type(error) for error in caught] == [JobError]
     with pytest.raises(JobError, match="decoding was stopped"):
-        Scratch.attach(tmp_path / "s").rows(29, 30)
+        PixelBuffer.attach(tmp_path / "s").rows(29, 30)
 
 
 def test_a_failure_makes_no_folder_anew(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_decoder(monkeypatch, 0.1)
-    scratch = Scratch.create(tmp_path / "s", images.image_ids, 6)
+    scratch = PixelBuffer.create(tmp_path / "s", images.image_ids, 6)
     paths_of(images)[9].unlink()
     threading.Timer(0.15, scratch.remove).start()
     with pytest.raises(DataError, match="no such file"):

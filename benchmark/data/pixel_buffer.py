@@ -50,7 +50,7 @@ _ID_BYTES = 64
 _HERE: Final = Path()
 
 
-class Scratch:
+class PixelBuffer:
     """Pixels of some images at one input size, in a folder of their own.
 
     Attributes:
@@ -72,7 +72,7 @@ class Scratch:
         self._state = _mapped(folder / _STATE, (len(self.image_ids) + 2,))
 
     @classmethod
-    def create(cls, folder: Path, image_ids: Sequence[str], size: int) -> Scratch:
+    def create(cls, folder: Path, image_ids: Sequence[str], size: int) -> PixelBuffer:
         """Make an empty scratch with every byte allocated, so that a full disk is an error and not a crash.
 
         Args:
@@ -81,7 +81,7 @@ class Scratch:
             size: side S in pixels.
 
         Raises:
-            StorageFull: no room left, or no permission; nothing is left behind.
+            StorageError: no room left, or no permission; nothing is left behind.
             CacheError: another living process uses this folder.
         """
         ids = PackedStrings.of(image_ids)
@@ -104,7 +104,7 @@ class Scratch:
         return cls(folder, size)
 
     @classmethod
-    def attach(cls, folder: Path) -> Scratch:
+    def attach(cls, folder: Path) -> PixelBuffer:
         """Open a scratch that this or another process made.
 
         Raises:
@@ -273,7 +273,7 @@ def _verified(path: Path, image_id: str, max_pixels: int, bit_depth: int) -> UIn
 class _Watch:
     """Waiting for a filler, for as long as it lives."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: PixelBuffer) -> None:
         self.scratch = scratch
         self.nap_seconds = 0.0005
         self.pulse = -1

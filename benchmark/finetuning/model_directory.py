@@ -60,7 +60,7 @@ class StoredRun:
     train_seconds: float
 
 
-class Workbench:
+class ModelDirectory:
     """The hidden folder ``.<name>`` beside a model directory ``<name>``.
 
     Attributes:
@@ -87,7 +87,7 @@ class Workbench:
 
         Raises:
             TrainingError: another process is here.
-            StorageFull: the folder cannot be written.
+            StorageError: the folder cannot be written.
         """
         check_inside(self.folder / "lock", self.out.parent)
         try:
@@ -153,7 +153,7 @@ class Workbench:
             Where an earlier model of another run stands now; None where there was none.
 
         Raises:
-            StorageFull: a folder cannot be renamed.
+            StorageError: a folder cannot be renamed.
         """
         shutil.rmtree(self._old, ignore_errors=True)
         moved = self._make_room(digest)
