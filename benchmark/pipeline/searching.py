@@ -79,7 +79,7 @@ def replay_halving(
         return ()
     scorer = SubsetScorer(request=request, job=job, observer=observer)
     truth, options = Truth.of(job.images), _options(request)
-    audit = audit_search(outcomes, scorer.score, truth, options, board_options(request))
+    audit = audit_search(outcomes, scorer.score, truth, options, board_options(request), rows=scorer.rows)
     return (_audited(audit), _spent(audit.report, len(audit.report.finished) + len(audit.report.unfinished)))
 
 

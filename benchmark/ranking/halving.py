@@ -231,6 +231,8 @@ def audit_search(
     truth: Truth,
     options: SearchOptions | None = None,
     board: BoardOptions | None = None,
+    *,
+    rows: Int64 | None = None,
 ) -> SearchAudit:
     """Replay halving on backbones that were all scored on everything.
 
@@ -240,6 +242,7 @@ def audit_search(
         truth: labels and groups of all images.
         options: of the search.
         board: of the leaderboards that are compared.
+        rows: int64 (M,) train and val positions, ascending; None where all of them were validated.
 
     Returns:
         Whether halving would have found the same.
@@ -251,7 +254,7 @@ def audit_search(
     if not full:
         raise ArgumentError("no scored backbone to replay a search on")
     options = options or SearchOptions()
-    rows = next(iter(full.values())).predictions.val_rows
+    rows = next(iter(full.values())).predictions.val_rows if rows is None else rows
     subsets = search_subsets(truth, rows, options)
 
     def score_or_recall(name: str, subset: Int64) -> Outcome:

@@ -48,6 +48,15 @@ def test_halving_finds_what_everything_finds(
     assert any("images x FLOPs" in line for line in found.board.statements)
 
 
+def test_an_audit_draws_the_subsets_that_halving_draws(
+    many: Path, request_for: Make, field: tuple[Backbone, ...]
+) -> None:
+    """Also where only the validation part is validated: the heads of a subset need its training images."""
+    request = request_for(many, *field[:2], protocol="holdout", audit_search=True)
+    statements = rank_backbones(request).board.statements
+    assert any("Halving over subsets of 96, 192 images" in line for line in statements)
+
+
 def test_a_backbone_that_is_too_slow_leaves_before_it_can_prune_others(
     many: Path, request_for: Make, field: tuple[Backbone, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
