@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from benchmark.audit import draw_captioned
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.ranking import Suspicion, judge_labels
-from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Truth
+from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Truth, WeightsKind
 from benchmark.reporting import write_table
 from benchmark.storage import write_whole
 
@@ -19,12 +20,18 @@ _MOST_PICTURES = 48
 
 
 def judged(board: Leaderboard, outcomes: Sequence[Outcome], truth: Truth) -> Suspicion | None:
-    """What a board's first tie group says of the labels; None where no winner is named."""
+    """What a board's first tie group says of the labels; None where no winner is named.
+
+    Networks with random weights see too little to contradict anybody: a board of them alone lists no label.
+    """
     if board.winner is None:
         return None
     by_name = {outcome.backbone: outcome for outcome in outcomes if isinstance(outcome, Scored)}
     good = [by_name[row["backbone"]] for row in board.rows if row["tie_group"] == 1]
-    return judge_labels(good, by_name[board.winner], truth)
+    found = judge_labels(good, by_name[board.winner], truth)
+    if all(outcome.weights == WeightsKind.RANDOM.value for outcome in good):
+        return replace(found, suspects=(), trained=False)
+    return found
 
 
 def write_labels(found: Suspicion, images: ImageSet, folder: Path, cosmetics: Cosmetics) -> None:

@@ -92,6 +92,7 @@ class Suspicion:
         share_low: lower end of its 95 % interval.
         share_high: upper end.
         backbones: names of the good backbones.
+        trained: whether any of them has pretrained weights.
     """
 
     suspects: tuple[SuspiciousLabel, ...]
@@ -102,10 +103,13 @@ class Suspicion:
     share_low: float
     share_high: float
     backbones: tuple[str, ...]
+    trained: bool = True
 
     @property
     def statement(self) -> str:
         """What to tell on the board."""
+        if not self.trained:
+            return "Wrong labels: backbones with random weights see too little to find any."
         if self.suspects:
             return (
                 f"Wrong labels: about {self.share:.1%} of {self.labels:,} [{self.share_low:.1%}, "
