@@ -406,8 +406,10 @@ def build_exploding(size: int) -> keras.Model:
 def test_what_cannot_be_fine_tuned(binary: ImageSet, request_for: Request) -> None:
     with pytest.raises(RecipeError, match=r"block5_con.*Did you mean block5_conv1"):
         finetune(request_for(overrides={"unfreeze_from": "block5_con"}), binary)
-    with pytest.raises(RecipeError, match=r"too small.*at least 16"):
-        finetune(request_for(overrides={"image_size": 12}), binary)
+    request = request_for()
+    large = replace(request, backbone=replace(request.backbone, min_size=400))
+    with pytest.raises(RecipeError, match=r"too small.*at least 400"):
+        finetune(large, binary)
     split = replace(binary.split, val=np.zeros(0, np.int64))
     with pytest.raises(DataError, match="no images in the val part"):
         finetune(request_for(), replace(binary, split=split))

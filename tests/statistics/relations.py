@@ -106,12 +106,17 @@ def relate(
     random = np.random.default_rng(seed)
     copied = set(random.permutation(len(photographs))[:origins].tolist())
     facts: dict[str, tuple[int, str]] = {}
+    seen: set[bytes] = set()
     for label in ("a", "b"):
         (folder / "data" / label).mkdir(parents=True)
     for number, path in enumerate(photographs):
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
         picture.thumbnail((640, 640))
+        # Photographs that come twice would get two labels, and be left out.
+        if (plain := _jpeg(picture, 92)) in seen:
+            continue
+        seen.add(plain)
         kinds = ["", *(KINDS if number in copied else ())]
         label = "ab"[int(random.integers(2))]
         for kind in kinds:
