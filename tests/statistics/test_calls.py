@@ -129,3 +129,18 @@ def test_the_winner_gives_away_little_and_never_more_than_its_bound() -> None:
     many = watch_winners(World(images=4000, errors=errors, correlation=0.3), trials=8)
     assert many.bound_held == many.within == 1.0
     assert many.smaller > 0
+
+
+def test_one_that_is_better_than_all_others_is_not_called_unsure() -> None:
+    """Few groups: the bound counts mistakes that no image has shown, the comparison does not."""
+    targets = np.tile([0, 1], 60)
+    groups = np.arange(120) // 12
+    good, bad = targets.copy(), targets.copy()
+    good[[5, 60]] ^= 1
+    bad[::3] ^= 1
+    found = compare(targets, {"good": good, "bad": bad}, groups=groups, seed=0)
+    assert found.tie_groups == (("good",), ("bad",))
+    assert found.loss_bounds["good"] > 0.02
+    (said,) = [line for line in found.statements if line.startswith("Winner good")]
+    assert "mistakes that no image has shown yet" in said
+    assert "none is sure" not in said
