@@ -87,9 +87,9 @@ def _behind(found: Assessment) -> Iterator[str]:
     tied = set(found.tied)
     behind = [k for k in found.order.tolist() if k not in tied]
     if behind:
-        gap = found.score.max() - found.score[behind[0]]
-        verb = "is" if len(behind) == 1 else "are"
-        yield (
-            f"{len(behind)} {verb} clearly behind: {listed([found.names[k] for k in behind])}; the best of "
-            f"them, {found.names[behind[0]]}, by {gap:.3f} {found.sample.metric.title}."
-        )
+        names = [found.names[k] for k in behind]
+        by = f"by {found.score.max() - found.score[behind[0]]:.3f} {found.sample.metric.title}"
+        if len(names) == 1:
+            yield f"{names[0]} is clearly behind, {by}."
+        else:
+            yield f"{len(names)} are clearly behind: {listed(names)}; the best of them, {names[0]}, {by}."

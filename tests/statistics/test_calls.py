@@ -144,3 +144,4 @@ def test_one_that_is_better_than_all_others_is_not_called_unsure() -> None:
     (said,) = [line for line in found.statements if line.startswith("Winner good")]
     assert "mistakes that no image has shown yet" in said
     assert "none is sure" not in said
+    assert any(line.startswith("bad is clearly behind, by 0.") for line in found.statements)
