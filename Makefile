@@ -23,7 +23,7 @@ DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,Mobile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo embeddings rank finetune report test test-all check check-addons check-dependencies \
-	bench simulate torture docs clean
+	bench figures simulate torture docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -77,6 +77,9 @@ docs: $(STAMP) ## the documentation site, in docs/_build
 
 bench: $(STAMP) ## measure against the straightforward way; tables go to RESULTS/bench
 	@$(BIN)/python -m tests.perf --results "$(RESULTS)/bench" $(ARGS)
+
+figures: $(STAMP) ## figures of the code: lines, exported names, circles, frames to a cached row
+	@$(BIN)/python -W ignore -m tests.figures
 
 simulate: $(STAMP) ## the tables of docs/statistics.md: backbones of known quality, drawn again and again
 	@$(BIN)/python tests/statistics/print_simulations.py $(ARGS)

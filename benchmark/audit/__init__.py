@@ -4,6 +4,7 @@ from benchmark.audit.contact_sheet import (
     draw_captioned,
     draw_groups,
 )
+from benchmark.audit.findings import AuditReport, Finding, Severity
 from benchmark.audit.groups import (
     Grouping,
     group_related,
@@ -19,9 +20,6 @@ from benchmark.audit.output import (
     write_pair_sheet,
 )
 from benchmark.audit.report import (
-    AuditReport,
-    Finding,
-    Severity,
     audit,
     judge,
     row_label,

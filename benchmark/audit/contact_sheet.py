@@ -16,7 +16,7 @@ from benchmark.errors import DataError
 from benchmark.records import MAX_PIXELS, ImageSet, Int64
 
 if TYPE_CHECKING:
-    from benchmark.audit.report import AuditPair
+    from benchmark.audit.findings import AuditPair
 
 _SIDE = 160
 _MARGIN = 12

@@ -21,16 +21,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.audit.findings import AuditReport
+from benchmark.audit.signatures import Signatures
 from benchmark.data import part_named
 from benchmark.records import Bool, Float64, ImageSet, Int64, Task
-
-if TYPE_CHECKING:
-    from benchmark.audit.report import AuditReport
-    from benchmark.audit.signatures import Signatures
 
 FOLDS = 5
 # A section of a sequence holds at most a twentieth of any class, a group at most a sixteenth: whatever is

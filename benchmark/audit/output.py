@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.audit.contact_sheet import draw_pairs
-from benchmark.audit.report import AuditReport, Severity
+from benchmark.audit.findings import AuditReport, Severity
 from benchmark.cells import csv_bytes, printable
 from benchmark.data import class_sizes
 from benchmark.records import ImageSet

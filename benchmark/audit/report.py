@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmark.audit.findings import AuditPair, AuditReport, Finding, NearImages, PairKind, Severity
 from benchmark.audit.groups import FOLDS, sequence_folders
 from benchmark.audit.pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.audit.signatures import Signatures, signatures
 from benchmark.data import abridged, class_sizes, label_notes, left_out, lost_classes
-from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
+from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Task
 
 # Centred embeddings this close show the same texture, usually pieces of one photograph.
 LOOK_ALIKE_COSINE = 0.95
@@ -24,134 +23,6 @@ _SAME_COLOUR = 0.12
 _MEAN_COLUMNS = [0, 2, 3]
 _IMBALANCE = 10.0
 _FEW_IMAGES = 100
-
-
-class Severity(StrEnum):
-    """How much a finding matters."""
-
-    ERROR = "error"  # scores cannot be trusted before this is mended
-    WARNING = "warning"  # scores may mislead
-    INFO = "info"
-
-
-class PairKind(StrEnum):
-    """How two images are the same."""
-
-    IDENTICAL = "identical"  # every byte
-    NEAR_DUPLICATE = "near-duplicate"  # the same picture, saved again
-    LOOK_ALIKE = "look-alike"  # the same texture to a pretrained backbone
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that the audit found.
-
-    Attributes:
-        severity: how much it matters.
-        code: short fixed name, for programs.
-        count: how many files, pairs or classes.
-        text: one sentence for people.
-        next_step: what to do about it; empty when nothing needs doing.
-    """
-
-    severity: Severity
-    code: str
-    count: int
-    text: str
-    next_step: str = ""
-
-    @property
-    def is_about_reading(self) -> bool:
-        """Whether ``reading_notes`` say it, too: whoever shows both leaves one out."""
-        return self.code in {"rejected", "lost-class", "reading"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditPair:
-    """Two files that are the same or nearly so.
-
-    Attributes:
-        kind: in which way.
-        first: path relative to the data set's root.
-        second: the other path.
-        labels: their class names (several joined by ``;``).
-        parts: train, val or test.
-        distance: differing bits of the perceptual hashes, 0..64.
-        cosine: of their centred embeddings; nan without embeddings.
-    """
-
-    kind: PairKind
-    first: str
-    second: str
-    labels: tuple[str, str]
-    parts: tuple[str, str]
-    distance: int
-    cosine: float
-
-    @property
-    def conflict(self) -> bool:
-        """Whether the two carry different labels."""
-        return self.labels[0] != self.labels[1]
-
-    @property
-    def straddles(self) -> bool:
-        """Whether the two stand in different parts."""
-        return self.parts[0] != self.parts[1]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearImages:
-    """Pairs among distinct images.
-
-    Attributes:
-        rows: int64 (P, 2).
-        distances: int64 (P,).
-        cosines: float32 (P,), nan without features.
-        same: bool (P,) near-duplicate rather than look-alike.
-        complete: False where there are more than were looked for.
-    """
-
-    rows: Int64
-    distances: Int64
-    cosines: Float32
-    same: Bool
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditReport:
-    """The audit of one data set.
-
-    Attributes:
-        name: of the data set.
-        images: number of distinct decodable images.
-        findings: most severe first.
-        rejected: files that were left out.
-        pairs: identical, near-duplicate and look-alike pairs, worst first.
-        near: pairs among distinct images, nearest first.
-        signatures: what was looked at, row by row.
-    """
-
-    name: str
-    images: int
-    findings: tuple[Finding, ...]
-    rejected: tuple[Rejected, ...]
-    pairs: tuple[AuditPair, ...]
-    near: NearImages
-    signatures: Signatures
-
-    def nearest_pairs(self) -> Iterator[tuple[int, int]]:
-        """Row pairs of near-duplicates, nearest first."""
-        yield from self.near.rows[self.near.same].tolist()
-
-    def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """Findings of one severity."""
-        return tuple(finding for finding in self.findings if finding.severity is severity)
-
-    @property
-    def shouts(self) -> bool:
-        """Whether something was found that makes every score worthless."""
-        return bool(self.of(Severity.ERROR))
 
 
 def audit(

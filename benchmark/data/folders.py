@@ -11,7 +11,7 @@ from typing import Final
 from benchmark.cells import printable
 from benchmark.data.decode import HEADER_BYTES, OPTIONAL_SUFFIXES, foreign_suffix, sniff
 from benchmark.data.files import reason_of
-from benchmark.data.listing import Entry, Listing, Part, near_part, part_named
+from benchmark.data.listing import Entry, Listing, SplitPart, near_part, part_named
 from benchmark.data.reading import abridged, ignored_files
 from benchmark.errors import DataError
 from benchmark.records import Layout, Rejected
@@ -97,10 +97,10 @@ def list_below(folder: Path, *, follow_links: bool) -> tuple[list[Rejected], str
     return rows, ignored_files(walk.ignored)
 
 
-def _part_folders(walk: _Walk, top: list[str]) -> dict[str, Part]:
+def _part_folders(walk: _Walk, top: list[str]) -> dict[str, SplitPart]:
     """Top-level folders that are parts: some ``train`` holds class folders, and no images itself."""
     parts = {name: part for name in top if (part := part_named(name)) is not None}
-    trains = [name for name, part in parts.items() if part is Part.TRAIN]
+    trains = [name for name, part in parts.items() if part is SplitPart.TRAIN]
     if not trains or (len(parts) == 1 and len(top) > 1):
         return {}
     return parts if all(walk.holds_classes(name) for name in trains) else {}
@@ -117,7 +117,7 @@ def _ask_back(walk: _Walk, root: Path, top: list[str]) -> None:
     named = [name for name in top if part_named(name) is not None]
     odd = [name for name in named if walk.holds_classes(name) or len(top) - len(named) > 1]
     # A class may well be called train; one of pictures in folders, or val and test beside classes, hardly.
-    odd = [name for name in odd if walk.holds_classes(name) or part_named(name) is not Part.TRAIN]
+    odd = [name for name in odd if walk.holds_classes(name) or part_named(name) is not SplitPart.TRAIN]
     answer = "If each folder here is a class, say so: `layout=classes`."
     if odd:
         raise DataError(
@@ -178,7 +178,7 @@ class _Walk:
         """Whether a folder holds folders, and no images itself."""
         return bool(self.folders(folder)) and not self.has_images(folder)
 
-    def classes(self, base: str, part: Part | None) -> list[Entry]:
+    def classes(self, base: str, part: SplitPart | None) -> list[Entry]:
         """Entries of ``base/<class>/**``."""
         entries: list[Entry] = []
         for item in self._scan(base):

@@ -35,7 +35,7 @@ _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FileCheck:
     """What a scan found out about one file.
 
     Attributes:
@@ -86,7 +86,7 @@ class Index:
         """Whether there is anything that was not loaded."""
         return bool(self._fresh)
 
-    def find(self, path: str, stamp: Stamp) -> Finding | None:
+    def find(self, path: str, stamp: Stamp) -> FileCheck | None:
         """What is known of a file that has not changed since."""
         key = _path_key(path)
         position = int(np.searchsorted(self._keys, np.uint64(key)))
@@ -96,18 +96,18 @@ class Index:
         if row.item()[:5] != (key, stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode):
             return None
         identity = self._rows["id"][position : position + 1].tobytes()  # a scalar would lose trailing zeros
-        return Finding(identity.hex(), self._reasons[int(row["reason"])], int(row["peak"]))
+        return FileCheck(identity.hex(), self._reasons[int(row["reason"])], int(row["peak"]))
 
-    def verdict(self, image_id: str) -> Finding | None:
+    def verdict(self, image_id: str) -> FileCheck | None:
         """What is known of these bytes, or None."""
         wanted = np.frombuffer(bytes.fromhex(image_id), "S32")
         position = int(np.searchsorted(self._ids, wanted)[0])
         if position == len(self._ids) or self._ids[position] != wanted[0]:
             return None
         row = self._rows[self._by_id[position]]
-        return Finding(image_id, self._reasons[int(row["reason"])], int(row["peak"]))
+        return FileCheck(image_id, self._reasons[int(row["reason"])], int(row["peak"]))
 
-    def add(self, path: str, stamp: Stamp, finding: Finding) -> None:
+    def add(self, path: str, stamp: Stamp, finding: FileCheck) -> None:
         """Remember a finding."""
         number = self._reason_numbers.setdefault(finding.reason, len(self._reasons))
         if number == len(self._reasons):

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark.records import Rejected
 
 
-class Part(IntEnum):
+class SplitPart(IntEnum):
     """The part of a split, in the order in which parts keep an image that stands in several."""
 
     TRAIN = 0
@@ -20,9 +20,9 @@ class Part(IntEnum):
 
 
 _PART_WORDS = {
-    **dict.fromkeys(("train", "training", "trainset"), Part.TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "dev", "devset"), Part.VAL),
-    **dict.fromkeys(("test", "testing", "testset", "holdout"), Part.TEST),
+    **dict.fromkeys(("train", "training", "trainset"), SplitPart.TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "dev", "devset"), SplitPart.VAL),
+    **dict.fromkeys(("test", "testing", "testset", "holdout"), SplitPart.TEST),
 }
 # Words that people put around the name of a part: seg_train, test_set, Training Images.
 _BESIDE_PARTS = frozenset(
@@ -30,7 +30,7 @@ _BESIDE_PARTS = frozenset(
 )
 
 
-def part_named(name: str) -> Part | None:
+def part_named(name: str) -> SplitPart | None:
     """The part that a folder or a cell names: ``Training``, ``test_set``, ``val2017``; None for others."""
     words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word not in _BESIDE_PARTS]
     return _PART_WORDS.get(words[0]) if len(words) == 1 else None
@@ -54,7 +54,7 @@ class Entry:
 
     path: str
     labels: tuple[str, ...]
-    part: Part | None = None
+    part: SplitPart | None = None
     group: str | None = None
 
 

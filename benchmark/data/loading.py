@@ -18,7 +18,7 @@ from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
 from benchmark.data.known_labels import KnownLabels
-from benchmark.data.listing import Entry, Listing, Part, part_named
+from benchmark.data.listing import Entry, Listing, SplitPart, part_named
 from benchmark.data.reading import lost_by_label, reasons_of
 from benchmark.data.scan import Scanner
 from benchmark.data.split import check_enough, order_key, split_images
@@ -92,7 +92,7 @@ def _merged(listing: Listing, index: Index, options: DataOptions, observer: Obse
     merged.bit_depth, merged.depth_notes = find_bit_depth(
         [finding.peak for finding in findings.values() if not finding.reason], options.bit_depth
     )
-    for entry in sorted(listing.entries, key=lambda entry: (entry.part or Part.TRAIN, entry.path)):
+    for entry in sorted(listing.entries, key=lambda entry: (entry.part or SplitPart.TRAIN, entry.path)):
         finding = findings[entry.path]
         reason = finding.reason or beyond_depth(finding.peak, merged.bit_depth)
         merged.add(entry, finding.image_id, reason)
@@ -117,14 +117,14 @@ def regroup(images: ImageSet, groups: Int64, *, seed: int) -> ImageSet:
     return dataclasses.replace(images, groups=numbers, split=split)
 
 
-def _given_parts(split: Split, count: int) -> list[Part] | None:
+def _given_parts(split: Split, count: int) -> list[SplitPart] | None:
     """The parts as the user gave them: a val part that we drew counts as train again."""
     if not split.given:
         return None
-    parts = [Part.TRAIN] * count
-    for rows, part in ((split.val, Part.VAL), (split.test, Part.TEST)):
+    parts = [SplitPart.TRAIN] * count
+    for rows, part in ((split.val, SplitPart.VAL), (split.test, SplitPart.TEST)):
         for row in rows:
-            parts[row] = Part.TRAIN if part is Part.VAL and split.val_drawn else part
+            parts[row] = SplitPart.TRAIN if part is SplitPart.VAL and split.val_drawn else part
     return parts
 
 
@@ -339,10 +339,10 @@ def _own_labels(listing: Listing) -> KnownLabels:
     return KnownLabels(classes=classes, task=task, positive=None)
 
 
-def _parts(kept: Sequence[Entry]) -> list[Part] | None:
+def _parts(kept: Sequence[Entry]) -> list[SplitPart] | None:
     """The parts that the user gave; train alone is no split."""
-    parts = [entry.part or Part.TRAIN for entry in kept]
-    return None if kept[0].part is None or set(parts) == {Part.TRAIN} else parts
+    parts = [entry.part or SplitPart.TRAIN for entry in kept]
+    return None if kept[0].part is None or set(parts) == {SplitPart.TRAIN} else parts
 
 
 def _unsplit(count: int) -> Split:
@@ -423,7 +423,7 @@ def _limited(files: dict[str, list[Entry]], options: DataOptions) -> dict[str, l
     if options.limit is None or len(files) <= options.limit:
         return files
     drawn = sorted(files, key=lambda image_id: order_key(options.seed, image_id))
-    kinds = [(int(files[one][0].part or Part.TRAIN), files[one][0].labels) for one in drawn]
+    kinds = [(int(files[one][0].part or SplitPart.TRAIN), files[one][0].labels) for one in drawn]
     number = {kind: place for place, kind in enumerate(sorted(set(kinds)))}
     order = fair_order(np.array([number[kind] for kind in kinds], np.int64))
     return {drawn[place]: files[drawn[place]] for place in order[: options.limit].tolist()}

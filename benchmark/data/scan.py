@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmark.data.decode import check_decodable
 from benchmark.data.files import Stamp, read_stamped, reason_of
-from benchmark.data.index import Finding, Index
+from benchmark.data.index import FileCheck, Index
 from benchmark.data.workers import map_in_order
 from benchmark.errors import DataError, StorageError
 from benchmark.records import Observer
@@ -46,9 +46,9 @@ class Scanner:
     files_read: int = field(default=0, init=False)
     files_decoded: int = field(default=0, init=False)
 
-    def scan(self, paths: Sequence[str]) -> list[Finding]:
+    def scan(self, paths: Sequence[str]) -> list[FileCheck]:
         """One finding per path, in their order. Progress is saved every minute and at the end."""
-        findings: list[Finding] = []
+        findings: list[FileCheck] = []
         try:
             self._tell_started(len(paths))
             self._scan_into(findings, paths)
@@ -59,7 +59,7 @@ class Scanner:
                 self.observer.finished(TASK)
         return findings
 
-    def _scan_into(self, findings: list[Finding], paths: Sequence[str]) -> None:
+    def _scan_into(self, findings: list[FileCheck], paths: Sequence[str]) -> None:
         saved = time.monotonic()
         with closing(map_in_order(self._look_at, _chunks(paths), self.jobs)) as looks:
             for found in looks:
@@ -68,7 +68,7 @@ class Scanner:
                     self._save(paths)
                     saved = time.monotonic()
 
-    def _take(self, found: list[tuple[str, _Look]], findings: list[Finding]) -> None:
+    def _take(self, found: list[tuple[str, _Look]], findings: list[FileCheck]) -> None:
         for path, (stamp, finding, read, decoded) in found:
             findings.append(finding)
             self.files_read += read
@@ -86,17 +86,17 @@ class Scanner:
         try:
             known = self.index.find(path, Stamp.of(os.stat(full)))  # noqa: PTH116 - pathlib is slow here
         except (OSError, ValueError) as error:
-            return None, Finding("", reason_of(error)), False, False
+            return None, FileCheck("", reason_of(error)), False, False
         return (None, known, False, False) if known else self._read(full)
 
     def _read(self, full: str) -> _Look:
         try:
             content, stamp = read_stamped(full)
         except DataError as error:
-            return None, Finding("", error.what), False, False
+            return None, FileCheck("", error.what), False, False
         image_id = sha256_bytes(content)
         known = self.index.verdict(image_id)
-        finding = known or Finding(image_id, *check_decodable(content, max_pixels=self.max_pixels))
+        finding = known or FileCheck(image_id, *check_decodable(content, max_pixels=self.max_pixels))
         settled = time.time_ns() - stamp.ctime_ns > _SETTLED_NS
         return (stamp if settled else None), finding, True, known is None
 
@@ -116,7 +116,7 @@ class Scanner:
 
 
 # (stamp to remember or None, finding, was read, was decoded)
-_Look = tuple[Stamp | None, Finding, bool, bool]
+_Look = tuple[Stamp | None, FileCheck, bool, bool]
 
 
 def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:

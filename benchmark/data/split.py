@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmark.data.listing import Part
+from benchmark.data.listing import SplitPart
 from benchmark.data.reading import reasons_of
 from benchmark.drawing import fill_parts
 from benchmark.errors import DataError
 from benchmark.records import Bool, Float64, Int64, Rejected, Split
 
-SHARES = {Part.TRAIN: 0.6, Part.VAL: 0.2, Part.TEST: 0.2}
+SHARES = {SplitPart.TRAIN: 0.6, SplitPart.VAL: 0.2, SplitPart.TEST: 0.2}
 
 
 def split_images(
@@ -21,7 +21,7 @@ def split_images(
     targets: Int64,
     *,
     groups: Int64 | None = None,
-    parts: Sequence[Part] | None = None,
+    parts: Sequence[SplitPart] | None = None,
     seed: int = 0,
 ) -> Split:
     """Split images into train (60 %), val (20 %) and test (20 %), or complete the parts that a user gave.
@@ -46,16 +46,16 @@ def split_images(
         drawn = _draw(image_ids, membership, groups, SHARES, seed)
         return _split(drawn, given=False, val_drawn=True)
     given = np.asarray([int(part) for part in parts], np.int64)
-    if not np.any(given == Part.TRAIN):
+    if not np.any(given == SplitPart.TRAIN):
         raise DataError("no images in the train part", expected="train, and val or test beside it")
-    val_drawn = not np.any(given == Part.VAL)
+    val_drawn = not np.any(given == SplitPart.VAL)
     if val_drawn:
         given = _take_val(given, image_ids, membership, groups, seed)
     return _split(given, given=True, val_drawn=val_drawn)
 
 
 def _split(parts: Int64, *, given: bool, val_drawn: bool) -> Split:
-    train, val, test = (np.flatnonzero(parts == part).astype(np.int64) for part in Part)
+    train, val, test = (np.flatnonzero(parts == part).astype(np.int64) for part in SplitPart)
     return Split(train=train, val=val, test=test, given=given, val_drawn=val_drawn)
 
 
@@ -70,8 +70,8 @@ def _membership(targets: Int64) -> Bool:
 def _take_val(
     given: Int64, image_ids: Sequence[str], membership: Bool, groups: Int64 | None, seed: int
 ) -> Int64:
-    rows = np.flatnonzero(given == Part.TRAIN).tolist()
-    shares = {Part.TRAIN: 0.75, Part.VAL: 0.25}
+    rows = np.flatnonzero(given == SplitPart.TRAIN).tolist()
+    shares = {SplitPart.TRAIN: 0.75, SplitPart.VAL: 0.25}
     inner = None if groups is None else groups[rows]
     drawn = _draw([image_ids[row] for row in rows], membership[rows], inner, shares, seed)
     completed = given.copy()
@@ -80,7 +80,11 @@ def _take_val(
 
 
 def _draw(
-    image_ids: Sequence[str], membership: Bool, groups: Int64 | None, shares: dict[Part, float], seed: int
+    image_ids: Sequence[str],
+    membership: Bool,
+    groups: Int64 | None,
+    shares: dict[SplitPart, float],
+    seed: int,
 ) -> Int64:
     """int64 (N,): the part of each image."""
     single = bool(np.all(membership.sum(axis=1) == 1))
@@ -94,7 +98,7 @@ def check_enough(
     classes: Sequence[str],
     targets: Int64,
     groups: Int64 | None,
-    parts: Sequence[Part] | None,
+    parts: Sequence[SplitPart] | None,
     lost: Mapping[str, Sequence[Rejected]] | None = None,
 ) -> None:
     """See that every class has an image (a group, where there are groups) for every part that will be drawn.
@@ -116,9 +120,9 @@ def check_enough(
     elif parts is None:
         wanted = len(SHARES)
     else:
-        wanted = 1 if Part.VAL in parts else 2
-        membership = membership[np.asarray(parts) == Part.TRAIN]
-        groups = None if groups is None else groups[np.asarray(parts) == Part.TRAIN]
+        wanted = 1 if SplitPart.VAL in parts else 2
+        membership = membership[np.asarray(parts) == SplitPart.TRAIN]
+        groups = None if groups is None else groups[np.asarray(parts) == SplitPart.TRAIN]
     for column, name in enumerate(classes):
         rows = membership[:, column] if column < membership.shape[1] else np.zeros(0, bool)
         count = int(rows.sum()) if groups is None else len(np.unique(groups[rows]))
@@ -129,12 +133,12 @@ def check_enough(
             raise _too_few(name, count, wanted, groups is not None, (lost or {}).get(name, ()))
 
 
-def _other_parts(membership: Bool, column: int, parts: Sequence[Part] | None) -> dict[str, int]:
+def _other_parts(membership: Bool, column: int, parts: Sequence[SplitPart] | None) -> dict[str, int]:
     """Images of a class in the given parts that are not train, by name of the part."""
     if parts is None or column >= membership.shape[1]:
         return {}
     given = np.asarray(parts)
-    counts = {part.name.lower(): int(membership[given == part, column].sum()) for part in Part}
+    counts = {part.name.lower(): int(membership[given == part, column].sum()) for part in SplitPart}
     return {name: count for name, count in counts.items() if count and name != "train"}
 
 
@@ -165,7 +169,9 @@ def order_key(seed: int, image_id: str) -> bytes:
     return hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
 
 
-def _draw_singles(image_ids: Sequence[str], membership: Bool, shares: dict[Part, float], seed: int) -> Int64:
+def _draw_singles(
+    image_ids: Sequence[str], membership: Bool, shares: dict[SplitPart, float], seed: int
+) -> Int64:
     drawn = np.zeros(len(image_ids), np.int64)
     for column in range(membership.shape[1]):
         rows = sorted(
@@ -180,7 +186,7 @@ def _draw_singles(image_ids: Sequence[str], membership: Bool, shares: dict[Part,
 
 
 def _draw_groups(
-    image_ids: Sequence[str], membership: Bool, groups: Int64, shares: dict[Part, float], seed: int
+    image_ids: Sequence[str], membership: Bool, groups: Int64, shares: dict[SplitPart, float], seed: int
 ) -> Int64:
     names, inverse = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), membership.shape[1]))

@@ -11,7 +11,7 @@ from typing import Final
 from benchmark.data.dialects import EXPECTED, is_set, labels_of, read_table
 from benchmark.data.files import read_regular
 from benchmark.data.folders import link_refusal
-from benchmark.data.listing import Entry, Listing, Part, part_named
+from benchmark.data.listing import Entry, Listing, SplitPart, part_named
 from benchmark.errors import DataError
 from benchmark.records import Rejected
 
@@ -38,7 +38,7 @@ def list_table(path: Path, *, group_column: str | None, follow_links: bool) -> L
         raise DataError(error.what, where=path, got=error.got) from error
     read = read_table(path, content)
     header = {name: position for position, name in enumerate(read.columns)}
-    table = _Table(path=path, group_column=group_column, follow_links=follow_links, one_hot=read.one_hot)
+    table = _LabelTable(path=path, group_column=group_column, follow_links=follow_links, one_hot=read.one_hot)
     entries = [entry for line, row in read.rows if (entry := table.entry(line, header, row))]
     if not entries and not table.rejected:
         raise DataError("no rows", where=path, expected="one row per image below the header")
@@ -65,7 +65,7 @@ def _check_parts(path: Path, entries: list[Entry]) -> None:
 
 
 @dataclass(slots=True)
-class _Table:
+class _LabelTable:
     path: Path
     group_column: str | None
     follow_links: bool
@@ -101,7 +101,7 @@ class _Table:
         here = (each for each in candidates if os.path.lexists(self.path.parent / each))
         return next(here, candidates[1] if "\\" in path else path)
 
-    def _part(self, line: int, text: str) -> Part | None:
+    def _part(self, line: int, text: str) -> SplitPart | None:
         if not text:
             return None
         part = part_named(text)

@@ -16,7 +16,14 @@ import numpy as np
 from benchmark.deployment.description import DESCRIPTION, EXPORT, LABELS, MODEL, check_files, describe
 from benchmark.deployment.examples import EXAMPLE, example_script
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
-from benchmark.deployment.samples import Listed, read_split, some_photos, stratified, targets_of, write_images
+from benchmark.deployment.samples import (
+    SplitRow,
+    read_split,
+    some_photos,
+    stratified,
+    targets_of,
+    write_images,
+)
 from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
 from benchmark.errors import ExportError
@@ -221,7 +228,7 @@ def _data_root(data: Path) -> Path:
 
 def _prepare(
     model_dir: Path, manifest: Manifest, options: ExportOptions, scratch: Path, root: Path
-) -> tuple[Listed, ...]:
+) -> tuple[SplitRow, ...]:
     """Write the calibration and validation images to scratch; the rows of the latter."""
     rows = read_split(model_dir)
     train = tuple(row for row in rows if row.part == "train")

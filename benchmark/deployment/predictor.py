@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.targets import Run, find_target, missing_packages
+from benchmark.deployment.targets import Classify, find_target, missing_packages
 from benchmark.errors import ArgumentError, ExportError
 from benchmark.finetuning import TrainedOn
 from benchmark.machine import cores
@@ -25,7 +25,7 @@ class Predictor:
         trained_on: the images that it has seen; None where the model does not say.
     """
 
-    def __init__(self, description: Deployment, run: Run, *, batch: int = _BATCH) -> None:
+    def __init__(self, description: Deployment, run: Classify, *, batch: int = _BATCH) -> None:
         self.description = description
         self.trained_on: TrainedOn | None = None
         self._run = run
@@ -83,7 +83,7 @@ class Predictor:
         return probabilities
 
 
-def _seconds(run: Run, images: UInt8) -> float:
+def _seconds(run: Classify, images: UInt8) -> float:
     started = time.perf_counter()
     run(images)
     return time.perf_counter() - started

@@ -59,7 +59,7 @@ _SMALLEST_RANGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Quantisation:
     """One way to quantise.
 
     Attributes:
@@ -115,21 +115,21 @@ class _Trial:
 
     difference: float
     content: bytes
-    candidate: Candidate
+    candidate: Quantisation
 
 
-def _wholly_int8(cuts: Sequence[bool]) -> list[Candidate]:
+def _wholly_int8(cuts: Sequence[bool]) -> list[Quantisation]:
     return [
-        Candidate(percentile=percentile, cut_hard_swish=cut)
+        Quantisation(percentile=percentile, cut_hard_swish=cut)
         for percentile in (100.0, 99.0, 98.0, 90.0, 80.0)
         for cut in cuts
     ]
 
 
-def _partly_float(cuts: Sequence[bool]) -> list[Candidate]:
+def _partly_float(cuts: Sequence[bool]) -> list[Quantisation]:
     # Float neighbours take the harm out of cutting, so that it is always worth it.
     return [
-        Candidate(
+        Quantisation(
             percentile=percentile,
             cut_hard_swish=cuts[-1],
             float_operators=_FLOAT_OPERATORS,
@@ -166,7 +166,7 @@ def quantise(
 
 
 def _search(
-    function: Any, images: UInt8, make: Callable[[Sequence[bool]], list[Candidate]], best: _Trial | None
+    function: Any, images: UInt8, make: Callable[[Sequence[bool]], list[Quantisation]], best: _Trial | None
 ) -> _Trial | None:
     """The closest of the candidates and of ``best``."""
     calibrated = _with_range_slots(function, images[:1])
@@ -243,7 +243,7 @@ def _values(interpreter: Any, tensor: int) -> Float32 | None:
     return values if values.size else None
 
 
-def _quantised(calibrated: bytes, ranges: Ranges, candidate: Candidate) -> bytes:
+def _quantised(calibrated: bytes, ranges: Ranges, candidate: Quantisation) -> bytes:
     content = mlir_quantize(
         _with_ranges(calibrated, ranges, candidate),
         fully_quantize=False,
@@ -269,7 +269,7 @@ def _operator_names(model: Any) -> list[str]:
     return [names[codes[operator.opcodeIndex]] for operator in model.subgraphs[0].operators]
 
 
-def _with_ranges(calibrated: bytes, ranges: Ranges, candidate: Candidate) -> bytes:
+def _with_ranges(calibrated: bytes, ranges: Ranges, candidate: Quantisation) -> bytes:
     model = _parsed(calibrated)
     graph = model.subgraphs[0]
     cut = _hard_swish_inputs(model) if candidate.cut_hard_swish else set()

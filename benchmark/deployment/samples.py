@@ -22,7 +22,7 @@ _LABEL_SEPARATOR = ";"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class SplitRow:
     """One row of ``split.csv``.
 
     Attributes:
@@ -38,7 +38,7 @@ class Listed:
     part: str
 
 
-def read_split(model_dir: Path) -> tuple[Listed, ...]:
+def read_split(model_dir: Path) -> tuple[SplitRow, ...]:
     """The rows of ``split.csv``.
 
     Raises:
@@ -50,7 +50,7 @@ def read_split(model_dir: Path) -> tuple[Listed, ...]:
         text = read_small(path, most_bytes=MOST_LIST_BYTES).decode("utf-8", "surrogateescape")
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
         return tuple(
-            Listed(**{name: row[name] for name in ("path", "image_id", "label", "part")}) for row in rows
+            SplitRow(**{name: row[name] for name in ("path", "image_id", "label", "part")}) for row in rows
         )
     except (OSError, csv.Error, KeyError, TypeError) as error:
         raise ManifestError(
@@ -62,7 +62,7 @@ def read_split(model_dir: Path) -> tuple[Listed, ...]:
         ) from error
 
 
-def stratified(rows: tuple[Listed, ...], most: int, seed: int) -> tuple[Listed, ...]:
+def stratified(rows: tuple[SplitRow, ...], most: int, seed: int) -> tuple[SplitRow, ...]:
     """At most ``most`` rows (0: all), each label as often as it occurs, in the order given.
 
     Every label keeps at least one row while there is room.
@@ -75,7 +75,7 @@ def stratified(rows: tuple[Listed, ...], most: int, seed: int) -> tuple[Listed, 
     return tuple(rows[position] for position in np.sort(chosen))
 
 
-def targets_of(rows: tuple[Listed, ...], manifest: Manifest) -> Float32:
+def targets_of(rows: tuple[SplitRow, ...], manifest: Manifest) -> Float32:
     """Targets as the model's outputs see them, float32 (N, C); C = 1 for BINARY.
 
     Raises:
@@ -93,7 +93,7 @@ def targets_of(rows: tuple[Listed, ...], manifest: Manifest) -> Float32:
     return targets[:, [manifest.positive]] if manifest.positive is not None else targets
 
 
-def write_images(rows: tuple[Listed, ...], root: Path, manifest: Manifest, path: Path) -> None:
+def write_images(rows: tuple[SplitRow, ...], root: Path, manifest: Manifest, path: Path) -> None:
     """Write the images of rows to a ``.npy`` file of uint8 (N, S, S, 3), one after the other.
 
     As a plain file: where a disk is full, writing to a mapped array ends the process instead of failing.
@@ -111,14 +111,14 @@ def write_images(rows: tuple[Listed, ...], root: Path, manifest: Manifest, path:
             file.write(_pixels(row, root, manifest).tobytes())
 
 
-def some_photos(rows: tuple[Listed, ...], root: Path, most: int) -> tuple[Path, ...]:
+def some_photos(rows: tuple[SplitRow, ...], root: Path, most: int) -> tuple[Path, ...]:
     """At most ``most`` of the rows' files, absolute: one of each ending, and others from all over."""
     endings = {Path(row.path).suffix.lower(): row for row in rows}
     chosen = dict.fromkeys([*endings.values(), *rows[:: max(1, len(rows) // most)]])
     return tuple(_as_written(root, row.path).resolve() for row in list(chosen)[:most])
 
 
-def _pixels(row: Listed, root: Path, manifest: Manifest) -> UInt8:
+def _pixels(row: SplitRow, root: Path, manifest: Manifest) -> UInt8:
     path = _as_written(root, row.path)
     try:
         content = read_regular(path)

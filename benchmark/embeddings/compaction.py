@@ -5,21 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.embeddings.files import PartFile
 from benchmark.embeddings.lookup import IdIndex
 from benchmark.embeddings.parts import Ids, build_part, most_rows, part_name
+from benchmark.embeddings.reading import PartReader
 from benchmark.records import Bool, EmbeddingKey, Float32
 from benchmark.storage import storage_error, write_whole
 
-if TYPE_CHECKING:
-    from benchmark.embeddings.store import EmbeddingStore
 
-
-def compact(store: EmbeddingStore, key: EmbeddingKey) -> int:
+def compact(store: PartReader, key: EmbeddingKey) -> int:
     """Join small parts; see ``EmbeddingStore.compact``."""
     files = store.parts(key)
     held = {file: ids for file in files if (ids := store.ids_of(file, key)) is not None}
@@ -53,7 +50,7 @@ class _Joined:
     one that another compaction, at work at the same time, has already decided to remove.
     """
 
-    def __init__(self, store: EmbeddingStore, key: EmbeddingKey, rows_per_part: int) -> None:
+    def __init__(self, store: PartReader, key: EmbeddingKey, rows_per_part: int) -> None:
         self._store = store
         self._key = key
         self._rows_per_part = rows_per_part

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,15 +13,13 @@ from benchmark.embeddings.damage import DAMAGED_FOLDER, Damage
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
 from benchmark.embeddings.locks import claim_folder
+from benchmark.embeddings.reading import PartReader
 from benchmark.embeddings.stale_files import bytes_under, remove_whole
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.engines import model_cache_entries, verify_model
 from benchmark.errors import CacheDamaged, CacheError
 from benchmark.records import EmbeddingKey, Observer
 from benchmark.storage import TEMPORARY_PREFIX, dead_temporaries, storage_error
-
-if TYPE_CHECKING:
-    from benchmark.embeddings.store import EmbeddingStore
 
 STAMP_FILE = "last-used"
 _DAMAGED_MODEL = "damaged-"
@@ -101,7 +98,7 @@ def key_folders(root: Path) -> tuple[Path, ...]:
     return tuple(root / name for name in sorted(names))
 
 
-def key_of(store: EmbeddingStore, folder: Path) -> EmbeddingKey | None:
+def key_of(store: PartReader, folder: Path) -> EmbeddingKey | None:
     """The key of a folder, from ``key.json`` or, where that is lost, from a verified part."""
     try:
         return _described_key(folder)
@@ -125,12 +122,12 @@ def _described_key(folder: Path) -> EmbeddingKey:
     return key
 
 
-def entries(store: EmbeddingStore, *, count_rows: bool) -> tuple[CacheEntry, ...]:
+def entries(store: PartReader, *, count_rows: bool) -> tuple[CacheEntry, ...]:
     """Every key of the cache; see ``EmbeddingStore.entries``."""
     return tuple(_entry(store, folder, count_rows) for folder in key_folders(store.root))
 
 
-def _entry(store: EmbeddingStore, folder: Path, count_rows: bool) -> CacheEntry:
+def _entry(store: PartReader, folder: Path, count_rows: bool) -> CacheEntry:
     files = list_parts(folder)
     ids = [ids for file in files if (ids := store.ids_of(file)) is not None] if count_rows else []
     return CacheEntry(
@@ -152,7 +149,7 @@ def _last_used(path: Path) -> float:
     return 0.0
 
 
-def verify(store: EmbeddingStore, observer: Observer | None) -> VerifyReport:
+def verify(store: PartReader, observer: Observer | None) -> VerifyReport:
     """Read every part; see ``EmbeddingStore.verify``."""
     folders = key_folders(store.root)
     files = [file for folder in folders for file in list_parts(folder)]
@@ -192,12 +189,12 @@ def _watched(files: Sequence[PartFile], observer: Observer | None) -> Iterator[P
         observer.finished("verify")
 
 
-def _verified_rows(store: EmbeddingStore, file: PartFile) -> int | None:
+def _verified_rows(store: PartReader, file: PartFile) -> int | None:
     part = store.open(file)
     return None if part is None else len(part.image_ids)
 
 
-def _mend_key_file(store: EmbeddingStore, folder: Path) -> None:
+def _mend_key_file(store: PartReader, folder: Path) -> None:
     """A ``key.json`` that cannot be right is set aside and written again from what a part says."""
     try:
         _described_key(folder)
@@ -218,7 +215,7 @@ def _strangers(folder: Path) -> list[Path]:
     ]
 
 
-def clean(store: EmbeddingStore, keys: Sequence[EmbeddingKey], *, damaged: bool) -> Removed:
+def clean(store: PartReader, keys: Sequence[EmbeddingKey], *, damaged: bool) -> Removed:
     """Remove stale files and given keys; see ``EmbeddingStore.clean``."""
     paths = list(dead_temporaries(store.root))
     if damaged:
@@ -248,7 +245,7 @@ def _remove_all(paths: Sequence[Path]) -> Removed:
     return Removed(paths=tuple(gone), size_bytes=freed)
 
 
-def enforce_limit(store: EmbeddingStore, max_bytes: int, in_use: set[str]) -> Removed:
+def enforce_limit(store: PartReader, max_bytes: int, in_use: set[str]) -> Removed:
     """Shrink the cache; see ``EmbeddingStore.enforce_limit``."""
     things = [thing for thing in _things(store.root) if not thing.path.name.startswith(TEMPORARY_PREFIX)]
     excess = sum(thing.size_bytes for thing in things) - max_bytes
@@ -288,7 +285,7 @@ def _remove_unless_claimed(root: Path, path: Path) -> bool:
 
 
 def keys_of(
-    store: EmbeddingStore, backbone: str, input_size: int | None, weights_sha256: str | None
+    store: PartReader, backbone: str, input_size: int | None, weights_sha256: str | None
 ) -> tuple[EmbeddingKey, ...]:
     """Keys that the cache holds; see ``EmbeddingStore.keys_of``."""
     found: list[EmbeddingKey] = []

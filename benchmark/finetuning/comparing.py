@@ -47,7 +47,7 @@ class BoardScore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grouping:
+class GroupCounts:
     """Groups of related images, and what the split does to them.
 
     Attributes:
@@ -59,7 +59,7 @@ class Grouping:
     torn: int
 
     @classmethod
-    def of(cls, images: ImageSet) -> Grouping | None:
+    def of(cls, images: ImageSet) -> GroupCounts | None:
         """The groups of a data set; None where every image stands alone."""
         if images.groups is None:
             return None
@@ -70,7 +70,7 @@ class Grouping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class BoardComparison:
     """The figures that belong side by side.
 
     Attributes:
@@ -80,7 +80,7 @@ class Comparison:
         board: the board's interval; None where there is none of this backbone and these weights.
     """
 
-    grouping: Grouping | None = None
+    grouping: GroupCounts | None = None
     test_f1: float | None = None
     other_test_f1: float | None = None
     board: BoardScore | None = None
@@ -145,7 +145,7 @@ class Comparison:
         )
 
 
-def keeps_together(grouping: Grouping | None) -> bool:
+def keeps_together(grouping: GroupCounts | None) -> bool:
     """Whether a split keeps groups of related images together."""
     return grouping is not None and not grouping.torn
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.finetuning.comparing import BoardScore, Comparison
+from benchmark.finetuning.comparing import BoardComparison, BoardScore
 from benchmark.finetuning.recipe import Recipe
 from benchmark.heads import FinalHead
 from benchmark.memory import PackedStrings
@@ -158,7 +158,7 @@ class FineTuned:
     kept_phase: str
     repeated: bool
     notes: tuple[str, ...]
-    comparison: Comparison
+    comparison: BoardComparison
 
     @property
     def val_f1(self) -> float:

@@ -18,7 +18,7 @@ from benchmark import __version__
 from benchmark.backbones import known_weights_sha256, load_weights
 from benchmark.errors import DataError, ManifestError, RecipeError, TrainingError
 from benchmark.finetuning.artefacts import METRICS_FILE, RunResults, save_model, write_artefacts
-from benchmark.finetuning.comparing import Comparison, Grouping, keeps_together, other_test_f1
+from benchmark.finetuning.comparing import BoardComparison, GroupCounts, keeps_together, other_test_f1
 from benchmark.finetuning.events import EventLog
 from benchmark.finetuning.feed import Inference, Pixels
 from benchmark.finetuning.manifest import (
@@ -37,7 +37,7 @@ from benchmark.finetuning.scoring import Scoring, loss_weights
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trained, Trainer
-from benchmark.finetuning.views import Start, embed_views
+from benchmark.finetuning.views import LoadedNetwork, embed_views
 from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
 from benchmark.statistics import default_average
 from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_whole
@@ -137,7 +137,7 @@ def _finished(model_dir: Path, backbone: str, digest: str) -> FineTuned | None:
             kept_phase=run.kept,
             repeated=False,
             notes=("Already done: nothing was trained (`force` repeats it).", *run.notes),
-            comparison=Comparison(),
+            comparison=BoardComparison(),
         )
     except (OSError, ValueError, ManifestError):
         return None
@@ -155,13 +155,13 @@ def _compared(
     done: FineTuned, request: FinetuneRequest, images: ImageSet, directory: ModelDirectory
 ) -> FineTuned:
     """Put the test F1 beside what is known by now of another split and of the board, here and on disk."""
-    grouping = Grouping.of(images)
+    grouping = GroupCounts.of(images)
     test = done.manifest.metrics.get("test")
     board = request.board
     if board is not None and board.weights_sha256 != done.manifest.weights_sha256:
         board = None  # its backbone is another one, of the same name
     kinship = request.kinship(images, done.manifest.weights_sha256)
-    comparison = Comparison(
+    comparison = BoardComparison(
         grouping=grouping,
         test_f1=None if test is None else test["f1"],
         other_test_f1=other_test_f1(_runs(directory), kinship, grouped=keeps_together(grouping)),
@@ -182,7 +182,7 @@ def _runs(directory: ModelDirectory) -> Iterator[StoredRun]:
     yield from (run for _, run in sorted(found, key=lambda each: -each[0]))
 
 
-def _record_comparison(path: Path, comparison: Comparison) -> None:
+def _record_comparison(path: Path, comparison: BoardComparison) -> None:
     try:
         metrics = read_json(path)
     except (OSError, ValueError):  # not a file of the model itself: one that its owner removed is not missed
@@ -261,7 +261,7 @@ class _Run:
         return open_pixels(self._request, self._images, scratch, self._observer)
 
     def _ship(
-        self, start: Start, pixels: Pixels, board: BoardHead
+        self, start: LoadedNetwork, pixels: Pixels, board: BoardHead
     ) -> tuple[Trained, Progress, dict[str, Float32]]:
         """Put the board's head on the network.
 
@@ -306,7 +306,7 @@ class _Run:
                 next_step="Rank this backbone again with `engine=tensorflow`.",
             )
 
-    def _start(self) -> Start:
+    def _start(self) -> LoadedNetwork:
         request, images, recipe = self._request, self._images, self._request.recipe
         _make_deterministic(request.seed)
         self._observer.message(f"Building {request.backbone.name} at {recipe.image_size} pixels.")
@@ -320,10 +320,10 @@ class _Run:
         if recipe.phase2.epochs:
             first_trained(network.base, recipe.phase2)  # a layer that is not there is an error now, not later
         freeze(network)
-        return Start(network=network, weights_sha256=loaded.sha256)
+        return LoadedNetwork(network=network, weights_sha256=loaded.sha256)
 
     def _train(
-        self, start: Start, pixels: Pixels, state: Path
+        self, start: LoadedNetwork, pixels: Pixels, state: Path
     ) -> tuple[Trained, Progress, dict[str, Float32]]:
         request = self._request
         progress = self._progress(state, start.weights_sha256)
@@ -377,7 +377,7 @@ class _Run:
         self._notes.append(note)
         self._observer.message(note)
 
-    def _check_saved(self, start: Start, pixels: Pixels) -> None:
+    def _check_saved(self, start: LoadedNetwork, pixels: Pixels) -> None:
         """Open ``model.keras`` as a user would, and compare it with the network in memory."""
         rows = self._images.split.val[:_CHECKED_IMAGES]
         path = self._directory.new / MODEL_FILE
@@ -395,13 +395,13 @@ class _Run:
                 next_step="Run again; if it happens again, report this backbone.",
             )
 
-    def _finish(self, start: Start, trained: Trained, progress: Progress, digest: str) -> FineTuned:
+    def _finish(self, start: LoadedNetwork, trained: Trained, progress: Progress, digest: str) -> FineTuned:
         """Write what says that the run is whole, make it the latest, forget how it got there."""
         request, directory = self._request, self._directory
         run = {
             "digest": digest,
             "kinship": request.kinship(self._images, start.weights_sha256),
-            "grouped": keeps_together(Grouping.of(self._images)),
+            "grouped": keeps_together(GroupCounts.of(self._images)),
             "kept": trained.kept,
             "phases": progress.metrics,
             "notes": self._notes,
@@ -422,10 +422,10 @@ class _Run:
             kept_phase=trained.kept,
             repeated=True,
             notes=(*self._notes, *_moved_note(moved)),
-            comparison=Comparison(),
+            comparison=BoardComparison(),
         )
 
-    def _manifest(self, start: Start, trained: Trained, progress: Progress) -> Manifest:
+    def _manifest(self, start: LoadedNetwork, trained: Trained, progress: Progress) -> Manifest:
         request, images = self._request, self._images
         measured = progress.metrics[trained.kept]
         return Manifest(

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from benchmark.data import decoder_name
-from benchmark.embeddings import EmbeddingStore, PartWriter, extract
+from benchmark.embeddings import BatchEmbedder, EmbeddingStore, PartWriter, extract
 from benchmark.engines import EngineRequest, embedding_key, open_engine, plan_engine
 from benchmark.finetuning.augment import Keys, view_key, view_keys
 from benchmark.finetuning.feed import Inference, PixelFeed, Pixels
@@ -32,7 +32,7 @@ _SAMPLE_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class LoadedNetwork:
     """Where training begins.
 
     Attributes:
@@ -44,7 +44,7 @@ class Start:
     weights_sha256: str
 
 
-class BatchEmbedder(Protocol):
+class ViewEmbedder(BatchEmbedder, Protocol):
     """What embeds the views: an engine, or the run's own network."""
 
     @property
@@ -55,19 +55,9 @@ class BatchEmbedder(Protocol):
     def precision(self) -> Precision:
         """The arithmetic that it really uses."""
 
-    @property
-    def batch_size(self) -> int:
-        """Views in every batch."""
-
-    def embed(self, batches: Iterable[UInt8], /) -> Iterator[Float32]:
-        """Batches uint8 (B, S, S, 3) -> vectors float32 (B, D), in order."""
-
-    def close(self) -> None:
-        """Give back its memory."""
-
 
 class _Sink(NamedTuple):
-    frozen: BatchEmbedder
+    frozen: ViewEmbedder
     rows: ViewRows
     writer: PartWriter
     progress: Callable[[int], None]
@@ -129,7 +119,7 @@ class _BodyEngine:
 
 
 def embed_views(
-    request: FinetuneRequest, images: ImageSet, pixels: Pixels, start: Start, observer: Observer
+    request: FinetuneRequest, images: ImageSet, pixels: Pixels, start: LoadedNetwork, observer: Observer
 ) -> Views:
     """Compute what is missing of the views of all training images.
 
@@ -153,7 +143,9 @@ def embed_views(
 class _ViewWork:
     """Which views there are, which are missing, how they are computed."""
 
-    def __init__(self, request: FinetuneRequest, images: ImageSet, pixels: Pixels, start: Start) -> None:
+    def __init__(
+        self, request: FinetuneRequest, images: ImageSet, pixels: Pixels, start: LoadedNetwork
+    ) -> None:
         self._request = request
         self._pixels = pixels
         self._start = start
@@ -198,7 +190,7 @@ class _ViewWork:
         finally:
             frozen.close()
 
-    def _embed(self, missing: list[Int64], frozen: BatchEmbedder, observer: Observer) -> None:
+    def _embed(self, missing: list[Int64], frozen: ViewEmbedder, observer: Observer) -> None:
         total = sum(map(len, missing))
         if not total:
             return
@@ -220,7 +212,7 @@ class _ViewWork:
         names = self.names(view)
         extract(sink.frozen, sink.rows, [names[at] for at in positions], sink.writer, sink.progress)
 
-    def _engine(self) -> BatchEmbedder:
+    def _engine(self) -> ViewEmbedder:
         if self._recipe.head.pooling is not Pooling.AVG:
             return _BodyEngine(self._start.network.body)
         sample = np.stack(list(self._pixels(self._train[:_SAMPLE_IMAGES])))

@@ -9,7 +9,7 @@ from benchmark.heads.folds import (
     salted_order,
 )
 from benchmark.heads.protocols import (
-    Plan,
+    FoldPlan,
     check_protocol,
     make_plan,
 )
@@ -22,7 +22,7 @@ from benchmark.heads.training import (
 __all__ = [
     "FewerImages",
     "FinalHead",
-    "Plan",
+    "FoldPlan",
     "check_protocol",
     "final_head",
     "hash_keys",

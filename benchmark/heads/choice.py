@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.heads.protocols import Plan
+from benchmark.heads.protocols import FoldPlan
 from benchmark.records import Float32, Float64, HeadProtocol, Int64, ProtocolName, Task, ThresholdKind
 from benchmark.statistics import best_threshold, count, decide, default_average, f1_of_counts
 
@@ -47,7 +47,12 @@ class ModelSelection:
     """
 
     def __init__(
-        self, plan: Plan, targets: Float32, task: Task, protocol: HeadProtocol, groups: Int64 | None = None
+        self,
+        plan: FoldPlan,
+        targets: Float32,
+        task: Task,
+        protocol: HeadProtocol,
+        groups: Int64 | None = None,
     ) -> None:
         self._plan = plan
         self._groups = groups

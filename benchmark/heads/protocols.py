@@ -42,7 +42,7 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class FoldPlan:
     """All heads of a protocol.
 
     Attributes:
@@ -66,7 +66,7 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> Plan:
+def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
     """Plan a protocol.
 
     Args:
@@ -86,7 +86,7 @@ def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Seq
     return planner.cross_validation()
 
 
-def final_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> Plan:
+def final_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
     """The plan of the last head of ``make_plan`` alone: it scores the test part, where there is one.
 
     Raises:
@@ -117,7 +117,7 @@ class _Planner:
         self._notes: list[str] = []
         self._pool = np.sort(np.concatenate([split.train, split.val]))
 
-    def cross_validation(self) -> Plan:
+    def cross_validation(self) -> FoldPlan:
         protocol = self._protocol
         folds = []
         for repeat in range(protocol.repeats):
@@ -128,15 +128,15 @@ class _Planner:
                 folds.append(self._stage(f"cv/{repeat}/{number}", repeat, train, part))
         return self._plan([*folds, *self._last()], self._pool, protocol.repeats)
 
-    def holdout(self) -> Plan:
+    def holdout(self) -> FoldPlan:
         self._need(self._split.val, "validation")
         fold = self._stage("holdout", 0, self._split.train, self._split.val)
         return self._plan([fold, *self._last()], self._split.val, 1)
 
-    def final(self) -> Plan:
+    def final(self) -> FoldPlan:
         return self._plan([self._final()], self._pool, 1)
 
-    def reference(self) -> Plan:
+    def reference(self) -> FoldPlan:
         train, val, test = (
             self._ordered(part) for part in (self._split.train, self._split.val, self._split.test)
         )
@@ -144,7 +144,7 @@ class _Planner:
         self._need(val, "validation")
         score = np.concatenate([val, test])
         fold = Fold(label="reference", repeat=0, train=train, inner=train, choose=val, score=score)
-        return Plan(
+        return FoldPlan(
             folds=(fold,),
             used=self._pool,
             val_rows=self._split.val,
@@ -155,11 +155,11 @@ class _Planner:
             notes=(),
         )
 
-    def _plan(self, folds: Sequence[Fold], val_rows: Int64, repeats: int) -> Plan:
+    def _plan(self, folds: Sequence[Fold], val_rows: Int64, repeats: int) -> FoldPlan:
         grid = [
             (rate, decay) for rate in self._protocol.learning_rates for decay in self._protocol.weight_decays
         ]
-        return Plan(
+        return FoldPlan(
             folds=tuple(folds),
             used=self._pool,
             val_rows=np.sort(val_rows),

@@ -14,7 +14,7 @@ from benchmark.errors import EmbeddingError
 from benchmark.heads.choice import Choice, ModelSelection
 from benchmark.heads.fit import Heads, Job, TrainingData, fit, predict
 from benchmark.heads.loop import probabilities
-from benchmark.heads.protocols import Plan, final_plan, make_plan
+from benchmark.heads.protocols import FoldPlan, final_plan, make_plan
 from benchmark.heads.scaling import part_scales, standardisation, working_copy
 from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Predictions, Split, Task, Truth
 
@@ -153,7 +153,7 @@ class _Lesson:
     targets: Float32
     groups: Int64 | None
     task: Task
-    plan: Plan
+    plan: FoldPlan
     protocol: HeadProtocol
 
     def data(self, parts: Sequence[Int64]) -> TrainingData:
@@ -173,7 +173,7 @@ class _Lesson:
         )
 
 
-def lesson_of(features: Float32, truth: Truth, plan: Plan, protocol: HeadProtocol) -> _Lesson:
+def lesson_of(features: Float32, truth: Truth, plan: FoldPlan, protocol: HeadProtocol) -> _Lesson:
     """What heads are trained on: standardised features float32 (N, D), and labels of nobody but ``used``."""
     targets = np.zeros(truth.targets.shape, np.float32)
     targets[plan.used] = truth.targets[plan.used]
@@ -244,7 +244,7 @@ def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[TrainingData,
 
 
 def predictions_of(
-    plan: Plan,
+    plan: FoldPlan,
     split: Split,
     choices: Sequence[Choice],
     scores: Sequence[Float32],
@@ -279,7 +279,7 @@ def predictions_of(
     )
 
 
-def _train_sizes(plan: Plan) -> tuple[float, float, float]:
+def _train_sizes(plan: FoldPlan) -> tuple[float, float, float]:
     """Mean images behind the smaller heads and the validated heads, and all that may train."""
     folds = [fold for fold in plan.folds if fold.repeat is not None]
     inner, train = (
@@ -289,7 +289,7 @@ def _train_sizes(plan: Plan) -> tuple[float, float, float]:
     return inner, train, float(len(plan.used))
 
 
-def _chosen(plan: Plan, choices: Sequence[Choice], protocol: HeadProtocol) -> dict[str, Any]:
+def _chosen(plan: FoldPlan, choices: Sequence[Choice], protocol: HeadProtocol) -> dict[str, Any]:
     folds = [choice for fold, choice in zip(plan.folds, choices, strict=True) if fold.repeat is not None]
     final = [choice for fold, choice in zip(plan.folds, choices, strict=True) if fold.repeat is None]
     return {

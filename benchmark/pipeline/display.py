@@ -15,7 +15,7 @@ _PREPARE_FLOPS = 200e9
 BOARD = "backbones"
 
 
-class Board:
+class JobProgress:
     """How far a whole job is: backbones that are done, and the share of the arithmetic that is spent.
 
     Args:
@@ -68,7 +68,7 @@ class EmbeddingDisplay:
         plans: one per row of the table.
         images: how many images of the window each of them lacks.
         table: what the workers write.
-        board: of the whole job.
+        job: the whole job.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class EmbeddingDisplay:
         plans: Sequence[Plan],
         images: Sequence[int],
         table: ProgressTable,
-        board: Board,
+        job: JobProgress,
     ) -> None:
         self._observer = observer
         self._plans = plans
         self._images = images
         self._table = table
-        self._board = board
+        self._job = job
         self._stages = [Stage.WAITING] * len(plans)
         self._working_since = [0.0] * len(plans)
 
@@ -92,7 +92,7 @@ class EmbeddingDisplay:
         rows = self._table.read()
         for position, (stage, done) in enumerate(rows):
             self._tell(position, stage, done)
-        self._board.advanced(sum(self._spent(position, *row) for position, row in enumerate(rows)))
+        self._job.advanced(sum(self._spent(position, *row) for position, row in enumerate(rows)))
 
     def _tell(self, position: int, stage: Stage, done: int) -> None:
         name, known = self._plans[position].backbone.name, self._stages[position]
@@ -105,7 +105,7 @@ class EmbeddingDisplay:
         self._stages[position] = stage
         if stage is Stage.DONE:
             self._observer.finished(name)
-            self._board.backbone_done(name)
+            self._job.backbone_done(name)
         else:
             self._observer.advanced(name, done, self._note(position, stage, done))
 

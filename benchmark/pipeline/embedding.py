@@ -17,7 +17,7 @@ from benchmark.data import PixelBuffer, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import has_gpu, memory_bytes
 from benchmark.errors import StorageError, WeightsError
-from benchmark.pipeline.display import Board, EmbeddingDisplay, cost_of
+from benchmark.pipeline.display import EmbeddingDisplay, JobProgress, cost_of
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plan, plan_facts
@@ -223,10 +223,10 @@ class _Work:
                 for one in window.positions
                 if self._count(one, window.rows)
             )
-            board = Board(self.observer, sum(window.cost for window in windows), portions)
+            job = JobProgress(self.observer, sum(window.cost for window in windows), portions)
             for window in windows:
-                self._embed_window(window, board)
-            board.finished()
+                self._embed_window(window, job)
+            job.finished()
         for position in self._unfinished():
             self._stop(position, _CHANGING)
 
@@ -259,7 +259,7 @@ class _Work:
         """How many of some images a backbone lacks."""
         return int(self.plans[position].lacking[rows].sum())
 
-    def _embed_window(self, window: _Window, board: Board) -> None:
+    def _embed_window(self, window: _Window, job: JobProgress) -> None:
         concerned = [
             position
             for position in window.positions
@@ -267,14 +267,14 @@ class _Work:
         ]
         if concerned:
             with decoded(self.request, self.images, window.rows, window.size) as scratch:
-                self._embed_from(scratch, window.rows, concerned, board)
-        board.window_done(window.cost)
+                self._embed_from(scratch, window.rows, concerned, job)
+        job.window_done(window.cost)
 
-    def _embed_from(self, scratch: PixelBuffer, rows: Int64, positions: list[int], board: Board) -> None:
+    def _embed_from(self, scratch: PixelBuffer, rows: Int64, positions: list[int], job: JobProgress) -> None:
         table = ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
         plans = [self.plans[position] for position in positions]
         images = [self._count(position, rows) for position in positions]
-        with Poller(EmbeddingDisplay(self.observer, plans, images, table, board).poll):
+        with Poller(EmbeddingDisplay(self.observer, plans, images, table, job).poll):
             places = list(range(len(positions)))
             for wait in (False, True):
                 busy: list[int] = []

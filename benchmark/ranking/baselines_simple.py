@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmark.heads import Plan
+from benchmark.heads import FoldPlan
 from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Task, Truth
 from benchmark.statistics import decide, default_average, f1
 
@@ -20,7 +20,7 @@ Classifier = Callable[[Int64, Int64], Float64]
 """(train rows, rows to predict) -> probabilities (n, C)."""
 
 
-def cross_predict(classifier: Classifier, plan: Plan, truth: Truth, split: Split) -> Predictions:
+def cross_predict(classifier: Classifier, plan: FoldPlan, truth: Truth, split: Split) -> Predictions:
     """Probabilities of a classifier on the protocol's held-out images.
 
     Args:

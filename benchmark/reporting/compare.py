@@ -83,7 +83,7 @@ class ScoreChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """Two runs compared.
 
     Attributes:
@@ -119,7 +119,7 @@ class Comparison:
         return f"{count} backbones differ and {winner}; {len(self.changes)} things changed."
 
 
-def compare_runs(first: Path, second: Path) -> Comparison:
+def compare_runs(first: Path, second: Path) -> RunComparison:
     """What differs between two runs.
 
     Args:
@@ -140,7 +140,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         *_mapping_changes(ChangeKind.HARDWARE, before.hardware, after.hardware),
     ]
     order = {kind: position for position, kind in enumerate(ChangeKind)}
-    return Comparison(
+    return RunComparison(
         first=first,
         second=second,
         changes=tuple(sorted(changes, key=lambda change: order[change.kind])),
@@ -281,7 +281,7 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-def comparison_table(comparison: Comparison, *, most: int = 40) -> RenderableType:
+def comparison_table(comparison: RunComparison, *, most: int = 40) -> RenderableType:
     """A comparison for a terminal: the result in words, what changed, and which scores moved."""
     from rich.console import Group
     from rich.table import Table

@@ -29,8 +29,8 @@ from benchmark.audit import (
 from benchmark.audit import pairs as pairing
 from benchmark.audit import signatures as signing
 from benchmark.audit.contact_sheet import thumbnail
+from benchmark.audit.findings import PairKind
 from benchmark.audit.pairs import cosine_pairs, hamming_pairs, pair_cosines
-from benchmark.audit.report import PairKind
 from benchmark.audit.signatures import colour_histograms, parse_capture_time, signatures
 from benchmark.data import load_images
 from benchmark.errors import StorageError

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmark.data import load_images, reading_notes
 from benchmark.data.dialects import labels_of, read_table
-from benchmark.data.listing import Part, part_named
+from benchmark.data.listing import SplitPart, part_named
 from benchmark.errors import DataError
 from benchmark.options import DataOptions
 from benchmark.records import ImageSet, Layout, Task
@@ -151,17 +151,17 @@ def test_no_bytes_break_the_reader(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("Training", Part.TRAIN),
-        ("training_set", Part.TRAIN),
-        ("seg_train", Part.TRAIN),
-        ("train2017", Part.TRAIN),
-        ("Train Images", Part.TRAIN),
-        ("validation_data", Part.VAL),
-        ("valid", Part.VAL),
-        ("VAL", Part.VAL),
-        ("Testing", Part.TEST),
-        ("test_set", Part.TEST),
-        ("testset", Part.TEST),
+        ("Training", SplitPart.TRAIN),
+        ("training_set", SplitPart.TRAIN),
+        ("seg_train", SplitPart.TRAIN),
+        ("train2017", SplitPart.TRAIN),
+        ("Train Images", SplitPart.TRAIN),
+        ("validation_data", SplitPart.VAL),
+        ("valid", SplitPart.VAL),
+        ("VAL", SplitPart.VAL),
+        ("Testing", SplitPart.TEST),
+        ("test_set", SplitPart.TEST),
+        ("testset", SplitPart.TEST),
         ("train_station", None),
         ("invalid", None),
         ("contest", None),
@@ -170,7 +170,7 @@ def test_no_bytes_break_the_reader(content: bytes) -> None:
         ("", None),
     ],
 )
-def test_names_of_parts(name: str, part: Part | None) -> None:
+def test_names_of_parts(name: str, part: SplitPart | None) -> None:
     assert part_named(name) is part
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.audit import audit, group_related
+from benchmark.audit.findings import AuditReport, NearImages
 from benchmark.audit.groups import natural_key
-from benchmark.audit.report import AuditReport, NearImages
 from benchmark.audit.signatures import COLOUR_DIM, Signatures
 from benchmark.data import load_images
 from benchmark.records import ImageSet, Split, Task

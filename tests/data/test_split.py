@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.data.listing import Part
+from benchmark.data.listing import SplitPart
 from benchmark.data.split import check_enough, split_images
 from benchmark.errors import DataError
 from benchmark.records import Int64, Split
@@ -115,7 +115,7 @@ def test_adding_images_moves_few() -> None:
 
 
 def test_val_is_taken_from_train_where_only_test_is_given() -> None:
-    parts = [Part.TEST if row % 5 == 0 else Part.TRAIN for row in range(100)]
+    parts = [SplitPart.TEST if row % 5 == 0 else SplitPart.TRAIN for row in range(100)]
     split = split_images(ids(100), np.arange(100) % 2, parts=parts)
     assert split.given
     assert split.val_drawn
@@ -124,7 +124,7 @@ def test_val_is_taken_from_train_where_only_test_is_given() -> None:
 
 
 def test_no_test_part_where_none_is_given() -> None:
-    parts = [Part.VAL if row % 4 == 0 else Part.TRAIN for row in range(20)]
+    parts = [SplitPart.VAL if row % 4 == 0 else SplitPart.TRAIN for row in range(20)]
     split = split_images(ids(20), np.arange(20) % 2, parts=parts)
     assert len(split.test) == 0
     assert not split.val_drawn
@@ -132,7 +132,7 @@ def test_no_test_part_where_none_is_given() -> None:
 
 def test_a_missing_train_part_is_an_error() -> None:
     with pytest.raises(DataError, match="no images in the train part"):
-        split_images(ids(4), np.array([0, 1, 0, 1]), parts=[Part.TEST] * 4)
+        split_images(ids(4), np.array([0, 1, 0, 1]), parts=[SplitPart.TEST] * 4)
 
 
 def test_a_class_too_small_is_named() -> None:

@@ -290,11 +290,11 @@ def test_a_pipe_in_the_place_of_an_image_is_no_wait(trained: Any, tmp_path: Path
 
 
 def test_at_most_two_thousand_images_are_compared_unless_asked(trained: Any) -> None:
-    from benchmark.deployment.samples import Listed, stratified
+    from benchmark.deployment.samples import SplitRow, stratified
 
     assert ExportOptions().parity_images == 2000
     rows = tuple(
-        Listed(path=f"{n}.png", image_id=f"{n}", label="a" if n % 10 else "b", part="val")
+        SplitRow(path=f"{n}.png", image_id=f"{n}", label="a" if n % 10 else "b", part="val")
         for n in range(5000)
     )
     chosen = stratified(rows, ExportOptions().parity_images, 0)

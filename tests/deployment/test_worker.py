@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
-from benchmark.deployment.samples import Listed, stratified
+from benchmark.deployment.samples import SplitRow, stratified
 from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import EXACT, ROUNDED, Tolerance
 from benchmark.errors import ExportError
@@ -155,7 +155,7 @@ def test_compare_counts_naively() -> None:
 
 def test_samples_are_stratified_and_stable() -> None:
     rows = tuple(
-        Listed(path=f"{n}", image_id=f"{n}", label="rare" if n % 10 == 0 else "common", part="train")
+        SplitRow(path=f"{n}", image_id=f"{n}", label="rare" if n % 10 == 0 else "common", part="train")
         for n in range(200)
     )
     chosen = stratified(rows, 50, 0)

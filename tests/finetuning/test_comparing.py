@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark.finetuning import BoardScore, FinetuneRequest
-from benchmark.finetuning.comparing import Comparison, Grouping, keeps_together, other_test_f1
+from benchmark.finetuning.comparing import BoardComparison, GroupCounts, keeps_together, other_test_f1
 from benchmark.finetuning.model_directory import StoredRun
 from benchmark.records import ImageSet
 
@@ -20,41 +20,41 @@ BOARD = BoardScore(low=0.967, high=0.992, kind="cross-validation", same_data=Tru
     [(0.98, "inside"), (0.967, "inside"), (0.992, "inside"), (0.9669, "below"), (0.9921, "above")],
 )
 def test_where_a_test_f1_lies(f1: float, place: str) -> None:
-    (sentence,) = Comparison(test_f1=f1, board=BOARD).sentences()
+    (sentence,) = BoardComparison(test_f1=f1, board=BOARD).sentences()
     assert sentence.endswith(f"lies {place} the board's cross-validation interval [0.967, 0.992].")
-    assert Comparison(test_f1=f1, board=BOARD).record()["board"]["test_f1_is"] == place
+    assert BoardComparison(test_f1=f1, board=BOARD).record()["board"]["test_f1_is"] == place
 
 
 def test_a_board_of_other_data_says_so() -> None:
-    (sentence,) = Comparison(test_f1=0.98, board=replace(BOARD, same_data=False)).sentences()
+    (sentence,) = BoardComparison(test_f1=0.98, board=replace(BOARD, same_data=False)).sentences()
     assert sentence.endswith("[0.967, 0.992] of other images, groups or parts.")
 
 
 def test_nothing_is_compared_without_a_test_part() -> None:
-    nothing = Comparison(board=BOARD, other_test_f1=0.9)
+    nothing = BoardComparison(board=BOARD, other_test_f1=0.9)
     assert nothing.sentences() == ()
     assert set(nothing.record().values()) == {None}
 
 
 def test_the_two_kinds_of_split_are_told_apart() -> None:
-    grouped = Comparison(grouping=Grouping(groups=9, torn=0), test_f1=0.8, other_test_f1=0.9)
+    grouped = BoardComparison(grouping=GroupCounts(groups=9, torn=0), test_f1=0.8, other_test_f1=0.9)
     assert grouped.test_f1_by_split == {"plain": 0.9, "grouped": 0.8}
-    plain = Comparison(test_f1=0.9, other_test_f1=0.8)
+    plain = BoardComparison(test_f1=0.9, other_test_f1=0.8)
     assert plain.test_f1_by_split == grouped.test_f1_by_split
-    torn = Comparison(grouping=Grouping(groups=9, torn=2), test_f1=0.9, other_test_f1=0.8)
+    torn = BoardComparison(grouping=GroupCounts(groups=9, torn=2), test_f1=0.9, other_test_f1=0.8)
     assert torn.test_f1_by_split == grouped.test_f1_by_split, "parts that tear groups apart are a plain split"
     assert "2 of 9 groups" in torn.sentences()[0]
 
 
 def test_groups_are_counted(binary: ImageSet) -> None:
-    assert Grouping.of(binary) is None
+    assert GroupCounts.of(binary) is None
     assert not keeps_together(None)
     together = np.zeros(len(binary), np.int64)
     for number, rows in enumerate((binary.split.train, binary.split.val, binary.split.test)):
         together[rows] = number
-    assert Grouping.of(replace(binary, groups=together)) == Grouping(groups=3, torn=0)
+    assert GroupCounts.of(replace(binary, groups=together)) == GroupCounts(groups=3, torn=0)
     together[binary.split.val[0]] = 0
-    assert Grouping.of(replace(binary, groups=together)) == Grouping(groups=3, torn=1)
+    assert GroupCounts.of(replace(binary, groups=together)) == GroupCounts(groups=3, torn=1)
 
 
 def run(f1: float | None, *, grouped: bool, kinship: str = "k") -> StoredRun:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from benchmark.errors import DataError
-from benchmark.heads.protocols import REFERENCE_RATE, Plan, make_plan
+from benchmark.heads.protocols import REFERENCE_RATE, FoldPlan, make_plan
 from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Task, Truth
 
 
 def plan_of(
     name: ProtocolName, *, groups: Int64 | None = None, count: int = 100
-) -> tuple[Plan, Split, Truth]:
+) -> tuple[FoldPlan, Split, Truth]:
     generator = np.random.default_rng(0)
     units = np.arange(count) if groups is None else groups
     order = generator.permutation(np.unique(units))

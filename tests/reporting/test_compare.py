@@ -27,7 +27,7 @@ from benchmark.reporting import (
     write_run_record,
 )
 from benchmark.reporting.board_files import json_bytes
-from benchmark.reporting.compare import ChangeKind, Comparison
+from benchmark.reporting.compare import ChangeKind, RunComparison
 from benchmark.storage import write_whole
 
 Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
@@ -154,7 +154,7 @@ def test_equal_runs_are_the_same(write_run: Callable[..., Path]) -> None:
     assert comparison.statement == "The two boards are the same to the last digit."
 
 
-def named(comparison: Comparison) -> set[tuple[ChangeKind, str]]:
+def named(comparison: RunComparison) -> set[tuple[ChangeKind, str]]:
     return {(change.kind, change.name) for change in comparison.changes}
 
 

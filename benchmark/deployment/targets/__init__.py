@@ -45,7 +45,7 @@ ROUNDED = Tolerance(mean_difference=0.05, label_agreement=0.95, f1_loss=0.01)
 """Of formats that round weights to integers."""
 
 
-class Run(Protocol):
+class Classify(Protocol):
     """One loaded model."""
 
     def __call__(self, images: UInt8) -> Float32:
@@ -90,7 +90,7 @@ class Target(Protocol):
             RuntimeError, ValueError, TypeError, ImportError, ExportError: the model cannot be converted.
         """
 
-    def load(self, path: Path, threads: int) -> Run:
+    def load(self, path: Path, threads: int) -> Classify:
         """Load an export into its own runtime with so many threads.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.targets import EXACT, Run, Tolerance
+from benchmark.deployment.targets import EXACT, Classify, Tolerance
 from benchmark.records import Float32, UInt8
 
 
@@ -50,7 +50,7 @@ def run(pixels):
     def configure(self, converter: Any) -> None:
         """Set how a ``tf.lite.TFLiteConverter`` stores the weights."""
 
-    def load(self, path: Path, threads: int) -> Run:
+    def load(self, path: Path, threads: int) -> Classify:
         """Load the file."""
         from ai_edge_litert.interpreter import Interpreter
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.deployment.keras_files import load_keras_model
-from benchmark.deployment.targets import EXACT, Run, Target
+from benchmark.deployment.targets import EXACT, Classify, Target
 from benchmark.records import UInt8
 
 
@@ -35,7 +35,7 @@ def run(pixels):
         model.save(path)
         return ()
 
-    def load(self, path: Path, threads: int) -> Run:
+    def load(self, path: Path, threads: int) -> Classify:
         import tensorflow as tf
 
         model: Any = load_keras_model(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.targets import EXACT, Run, Target
+from benchmark.deployment.targets import EXACT, Classify, Target
 from benchmark.records import UInt8
 
 _OPSET = 17
@@ -50,7 +50,7 @@ def run(pixels):
         path.write_bytes(proto.SerializeToString())
         return ()
 
-    def load(self, path: Path, threads: int) -> Run:
+    def load(self, path: Path, threads: int) -> Classify:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.targets import EXACT, Run, Target
+from benchmark.deployment.targets import EXACT, Classify, Target
 from benchmark.records import UInt8
 
 
@@ -44,7 +44,7 @@ def run(pixels):
             frozen.unlink()
         return ()
 
-    def load(self, path: Path, threads: int) -> Run:
+    def load(self, path: Path, threads: int) -> Classify:
         import openvino
 
         # Without the hint, processors with bfloat16 or float16 arithmetic leave float32.

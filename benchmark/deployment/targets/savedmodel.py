@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.targets import EXACT, Run, Target
+from benchmark.deployment.targets import EXACT, Classify, Target
 from benchmark.records import Float32, UInt8
 
 
@@ -43,7 +43,7 @@ def run(pixels):
         tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
         return ()
 
-    def load(self, path: Path, threads: int) -> Run:
+    def load(self, path: Path, threads: int) -> Classify:
         import tensorflow as tf
 
         loaded = tf.saved_model.load(str(path))
