@@ -20,6 +20,7 @@ __all__ = [
     "list_backbones",
     "load_board",
     "load_model",
+    "plan",
     "rank",
 ]
 

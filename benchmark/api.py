@@ -29,6 +29,7 @@ from benchmark.options import (
     FinetuneOptions,
     ListOptions,
     Options,
+    PlanOptions,
     PredictCommandOptions,
     RankOptions,
     choices,
@@ -38,6 +39,7 @@ from benchmark.pipeline import (
     EmbedRequest,
     FinetuneJob,
     RankRequest,
+    estimate_costs,
     evaluate_model,
     finetune_backbones,
     predict_images,
@@ -346,6 +348,35 @@ def rank(data: Images, *, observer: Observer | None = None, **options: Any) -> B
     if ranked.replaced:
         watch.message(ranked.replaced)
     return Board.of(ranked.board, ranked.folder)
+
+
+@takes(PlanOptions)
+def plan(
+    data: Images | None = None,
+    *,
+    observer: Observer | None = None,
+    **options: Any,  # noqa: ANN401
+) -> pd.DataFrame:
+    """What ranking would take in time, memory, storage and money; nothing is computed.
+
+    Args:
+        data: as ``rank`` takes them; may be absent where ``images`` is given.
+        observer: told of the progress.
+        **options: those of the command.
+
+    Returns:
+        One row a backbone and a last one of ``all``: ``status``, ``images`` to embed, ``seconds``,
+        ``memory_bytes`` of a process, ``storage_bytes``, with a price ``cost``. Seconds and cost of a
+        backbone are its share of the whole.
+
+    Raises:
+        ArgumentError: an option that cannot be, or neither data nor ``images``.
+        DataError: the images cannot be used.
+    """
+    import pandas as pd
+
+    where = {} if data is None else {"data": _located(data, options)}
+    return pd.DataFrame(estimate_costs(PlanOptions.check({**where, **options}), observer).rows())
 
 
 def load_board(folder: Source) -> Board:

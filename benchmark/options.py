@@ -445,6 +445,27 @@ class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, _TrackingOptions, F
     """Embed what is missing, train heads, write the leaderboard."""
 
 
+class PlanOptions(DataOptions, BackboneOptions, _EmbeddingOptions, _HeadOptions, FolderOptions):
+    """Time, memory, storage and money of a ranking, before anything is computed."""
+
+    data: Place | None = _option(
+        "folder of labelled images, or a CSV; with `images`, a part of what is planned for",
+        None,
+        metavar="DATA",
+        positional=True,
+        nargs="?",
+    )
+    images: Count | None = _option("plan for N images (default: those of DATA)", None, metavar="N")
+    workers: Count = _option("machines like this one that share the work", 1, metavar="N")
+    price_per_hour: Positive | None = _option("of one of them", None, metavar="MONEY")
+
+    def for_ranking(self) -> RankOptions:
+        """The ranking that is planned; one without data cannot be carried out."""
+        own = {"images", "workers", "price_per_hour", "data"}
+        shared = {name: value for name, value in self if name not in own}
+        return RankOptions.check({**shared, "data": self.data or Path()})
+
+
 class ReportOptions(FolderOptions):
     """Rebuild tables and plots from stored outcomes, or compare two runs."""
 

@@ -19,6 +19,7 @@ from benchmark.options import (
     EmbedOptions,
     ListOptions,
     OutputOptions,
+    PlanOptions,
     RankOptions,
     ReportOptions,
     WeightsOptions,
@@ -54,7 +55,22 @@ def embed_command(options: EmbedOptions, output: OutputOptions) -> int:
     with make_observer(quiet=output.quiet) as observer:
         done = embed(EmbedRequest.of(options), observer)
     print_rows([_embedded_row(done, plan) for plan in done.plans], output.format)
+    if not output.quiet:
+        say(done.prediction)
     return 0 if done.embedded else 1
+
+
+def plan_command(options: PlanOptions, output: OutputOptions) -> int:
+    """``backbones plan``."""
+    from benchmark.pipeline import estimate_costs
+
+    with make_observer(quiet=output.quiet) as observer:
+        estimate = estimate_costs(options, observer)
+    print_rows(estimate.rows(), output.format)
+    if output.format == "table":
+        sentence = estimate.sentence()
+        say(sentence[0].upper() + sentence[1:])
+    return 0
 
 
 def audit_command(options: AuditOptions, output: OutputOptions) -> int:
@@ -234,6 +250,7 @@ def rank_command(options: RankOptions, output: OutputOptions) -> int:
         if text not in ranked.board.notes:
             say(text)
     if not output.quiet:
+        say(ranked.prediction)
         say(f"Written to {ranked.folder} (this run: {ranked.run})")
         for line in _what_now(ranked, options):
             say(line)

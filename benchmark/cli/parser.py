@@ -18,6 +18,7 @@ COMMANDS: dict[str, type[Options]] = {
     "list": options.ListOptions,
     "audit": options.AuditOptions,
     "embed": options.EmbedOptions,
+    "plan": options.PlanOptions,
     "rank": RankOptions,
     "report": options.ReportOptions,
     "finetune": options.FinetuneOptions,

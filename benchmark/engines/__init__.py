@@ -3,6 +3,7 @@
 Importing this package imports neither; opening does.
 """
 
+from benchmark.engines.costs import image_seconds, memory_bytes, prepare_seconds
 from benchmark.engines.engine import (
     EngineRequest,
     FrozenBackbone,
@@ -10,7 +11,9 @@ from benchmark.engines.engine import (
     embedding_key,
 )
 from benchmark.engines.hardware import (
+    has_bfloat16,
     has_gpu,
+    has_openvino,
 )
 from benchmark.engines.model_cache import (
     model_cache_entries,
@@ -20,7 +23,7 @@ from benchmark.engines.opening import (
     open_engine,
 )
 from benchmark.engines.planning import (
-    memory_bytes,
+    is_converted,
     plan_engine,
 )
 
@@ -29,10 +32,15 @@ __all__ = [
     "FrozenBackbone",
     "Speed",
     "embedding_key",
+    "has_bfloat16",
     "has_gpu",
+    "has_openvino",
+    "image_seconds",
+    "is_converted",
     "memory_bytes",
     "model_cache_entries",
     "open_engine",
     "plan_engine",
+    "prepare_seconds",
     "verify_model",
 ]

@@ -5,6 +5,7 @@ from benchmark.pipeline.auditing import audit_data
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
 from benchmark.pipeline.embedding import Embedded, embed
+from benchmark.pipeline.estimating import estimate_costs
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.pixels import clean_scratch
 from benchmark.pipeline.planning import Plan
@@ -28,6 +29,7 @@ __all__ = [
     "clean_scratch",
     "embed",
     "end_workers",
+    "estimate_costs",
     "evaluate_model",
     "fetch_backbones",
     "finetune_backbones",

@@ -30,7 +30,7 @@ from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest, TurnedRequest
-from benchmark.records import Backbone, Float32, ImageSet, Int64, Observer, Silent, WeightsKind
+from benchmark.records import Float32, ImageSet, Int64, Observer, Silent, WeightsKind
 from benchmark.reporting import remove_files, write_rejected
 from benchmark.storage import place, write_whole
 
@@ -96,12 +96,6 @@ def _write_groups(images: ImageSet, folder: Path) -> None:
     remove_files(folder, [_GROUPS_FILE])
     if images.groups is not None:
         write_whole(folder / _GROUPS_FILE, draw_groups(images, images.groups), root=folder)
-
-
-def cheapest_pretrained(request: RankRequest) -> Backbone | None:
-    """The backbone with the least arithmetic among those with trained weights; None when all are random."""
-    trained = [one for one in request.backbones if request.source_of(one).kind is not WeightsKind.RANDOM]
-    return min(trained, key=lambda one: (one.flops, one.name), default=None)
 
 
 def audit_images(

@@ -43,6 +43,7 @@ class Ranked:
         images_embedded: embeddings computed in this run, over all backbones.
         replaced: where the board is kept that stood in ``folder`` and has other images, or more backbones,
             than this one; empty where there is none.
+        prediction: what this run was expected to take and took, in one line; empty where nobody predicted.
     """
 
     board: Leaderboard
@@ -53,6 +54,7 @@ class Ranked:
     run: Path
     images_embedded: int = 0
     replaced: str = ""
+    prediction: str = ""
 
     def baselines(self, job: HeadJob) -> BaselineTables:
         """The baselines beside the board."""

@@ -5,22 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from benchmark.backbones import scaled_flops
+from benchmark.pipeline.costs import EmbeddingCost
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.progress import ProgressTable, Stage
 from benchmark.records import Observer
 
-# Preparing (building, converting) costs about as much as this much arithmetic, whatever the backbone.
-_PREPARE_FLOPS = 200e9
 BOARD = "backbones"
 
 
 class JobProgress:
-    """How far a whole job is: backbones that are done, and the share of the arithmetic that is spent.
+    """How far a whole job is: backbones that are done, and the share of the expected seconds that is spent.
 
     Args:
         observer: is told.
-        cost: of the whole job, the sum of ``cost_of`` over backbones and windows.
+        cost: of the whole job, in expected seconds of one core, over backbones and windows.
         portions: of each backbone, how many windows of images it takes part in.
     """
 
@@ -37,7 +35,7 @@ class JobProgress:
         total = self._behind + self._ahead
         share = min(1.0, (self._behind + spent) / total) if total else 1.0
         elapsed = time.perf_counter() - self._begun
-        left = f", about {_spoken(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
+        left = f", about {spoken(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
         done = sum(not portions for portions in self._portions.values())
         self._observer.advanced(BOARD, done, f"{100 * share:.0f} % of the work{left}")
 
@@ -55,11 +53,6 @@ class JobProgress:
         self._observer.finished(BOARD)
 
 
-def cost_of(plan: Plan, images: int) -> float:
-    """What a backbone costs on some images of one window, in floating-point operations."""
-    return _PREPARE_FLOPS + images * scaled_flops(plan.backbone, plan.input_size)
-
-
 class EmbeddingDisplay:
     """Reads the progress table of one window and tells an observer what changed.
 
@@ -67,6 +60,7 @@ class EmbeddingDisplay:
         observer: is told.
         plans: one per row of the table.
         images: how many images of the window each of them lacks.
+        costs: what that is expected to cost.
         table: what the workers write.
         job: the whole job.
     """
@@ -76,12 +70,14 @@ class EmbeddingDisplay:
         observer: Observer,
         plans: Sequence[Plan],
         images: Sequence[int],
+        costs: Sequence[EmbeddingCost],
         table: ProgressTable,
         job: JobProgress,
     ) -> None:
         self._observer = observer
         self._plans = plans
         self._images = images
+        self._costs = costs
         self._table = table
         self._job = job
         self._stages = [Stage.WAITING] * len(plans)
@@ -116,12 +112,15 @@ class EmbeddingDisplay:
         return f"{done / seconds:.0f} images/s" if done and seconds > 0.2 else ""
 
     def _spent(self, position: int, stage: Stage, done: int) -> float:
+        cost = self._costs[position]
         if stage is Stage.DONE:
-            return cost_of(self._plans[position], self._images[position])
-        return cost_of(self._plans[position], done) if stage is Stage.WORKING else 0.0
+            return cost.seconds()
+        share = done / max(1, self._images[position])
+        return cost.prepare + share * cost.inference if stage is Stage.WORKING else 0.0
 
 
-def _spoken(seconds: float) -> str:
+def spoken(seconds: float) -> str:
+    """A duration as people say it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,23 +15,23 @@ import numpy as np
 from benchmark.backbones import weights_file
 from benchmark.data import PixelBuffer, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
-from benchmark.engines import has_gpu, memory_bytes
 from benchmark.errors import StorageError, WeightsError
-from benchmark.pipeline.display import EmbeddingDisplay, JobProgress, cost_of
+from benchmark.pipeline.costs import CostModel, EmbeddingCost, WorkKind, remember_ratio, share_out
+from benchmark.pipeline.display import EmbeddingDisplay, JobProgress
+from benchmark.pipeline.estimating import predict
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
-from benchmark.pipeline.planning import Plan, engine_request, make_plan, plan_facts
+from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_facts
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
 from benchmark.pipeline.remarks import add_remarks, load_remarks
 from benchmark.pipeline.requests import AnyRequest, EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.sanity_checks import unusable_embeddings
-from benchmark.pipeline.scheduling import Shift, shifts
+from benchmark.pipeline.scheduling import Shift
 from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
 from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
     EmbeddingKey,
-    Engine,
     Failed,
     ImageSet,
     Int64,
@@ -41,8 +41,6 @@ from benchmark.records import (
     WeightsKind,
 )
 
-# Processes that prepare networks while one computes; all of them share the memory of the one GPU.
-_ON_ONE_GPU = 4
 _DIED = "its process died each time that it was tried; it may need more memory than there is"
 _CHANGING = "its engine computed in another arithmetic each time, so that its embeddings are not complete"
 # An engine may only find out while it is opened that it has to compute otherwise than planned.
@@ -60,6 +58,7 @@ class Embedded:
         request: the request as carried out (weights may have fallen back to random).
         images: what was embedded.
         banner: what a reader must know first; empty when nothing.
+        prediction: what this was expected to take and took, in one line; empty where nobody predicted.
     """
 
     plans: tuple[Plan, ...]
@@ -68,6 +67,7 @@ class Embedded:
     request: EmbedRequest
     images: ImageSet
     banner: str = ""
+    prediction: str = ""
 
     @property
     def stopped(self) -> tuple[Skipped | Failed, ...]:
@@ -94,22 +94,31 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
     watch = OneAtATime(observer or Silent())
     options = request.options
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
-    with _run_log(options.cache, watch) as logging:
+    with _run_log(options.cache, watch) as (logging, run):
         tell_reading(images, logging)
-        return embed_images(request, images, logging)
+        request, banner = with_fallback(request.as_read(images), logging)
+        plans = make_plans(request, images, observer=logging)
+        prediction = predict(request, images, plans, logging)
+        done = embed_images(request, images, prediction, plans=plans)
+        timings, said = prediction.timings(), prediction.over(options.cache)
+        if run is not None:
+            run.log(said)
+            with suppress(StorageError):  # the embeddings are there
+                run.record({"options": options.model_dump(mode="json"), "timings": timings})
+    return replace(done, banner=banner, prediction=said)
 
 
 @contextmanager
-def _run_log(cache: Path, watch: Observer) -> Iterator[Observer]:
+def _run_log(cache: Path, watch: Observer) -> Iterator[tuple[Observer, Run | None]]:
     """An observer that also keeps the log of a run; a cache that cannot be written to has no room for one."""
     try:
         run = Run(cache, cache)
     except StorageError as error:
         watch.message(f"This run keeps no log: {error.where} {error.what} ({error.got}).")
-        yield watch
+        yield watch, None
         return
     try:
-        yield LoggingObserver(run, watch)
+        yield LoggingObserver(run, watch), run
     finally:
         run.close()
 
@@ -120,6 +129,7 @@ def embed_images(
     observer: Observer | None = None,
     *,
     planned_images: int | None = None,
+    plans: Sequence[Plan] | None = None,
 ) -> Embedded:
     """Embed what is missing of some images under some backbones.
 
@@ -129,6 +139,7 @@ def embed_images(
         observer: told of the progress.
         planned_images: images of the whole job that this call is a step of: engines are chosen for so many,
             and the limit of the cache is left to the job's last call. None when this is the whole job.
+        plans: as ``make_plans`` gives them for this request; None makes them.
 
     Returns:
         The plans as carried out. One backbone's failure is its own.
@@ -139,14 +150,18 @@ def embed_images(
     watch = OneAtATime(observer or Silent())
     request, banner = with_fallback(request.as_read(images), watch)
     store = EmbeddingStore(request.options.cache, observer=watch)
-    plans = [
-        make_plan(request, backbone, images.image_ids, store, planned_images)
-        for backbone in request.backbones
-    ]
-    work = _Work(request=request, images=images, store=store, plans=plans, observer=watch)
+    work = _Work(
+        request=request,
+        images=images,
+        store=store,
+        plans=list(plans or make_plans(request, images, planned_images, watch)),
+        observer=watch,
+        costs=CostModel.load(request.options.cache),
+    )
     work.run()
     work.recall()
     work.measure()
+    work.remember_costs()
     work.stop_equal_matrices()
     if planned_images is None:
         _keep_within_limit(request, store, work.plans, watch)
@@ -187,13 +202,28 @@ class _Window:
         size: side in pixels.
         rows: int64 (n,), which images.
         positions: of the plans of this size.
-        cost: what all that is expected to cost.
+        cost: what all that is expected to cost, in seconds of one core.
     """
 
     size: int
     rows: Int64
     positions: tuple[int, ...]
     cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """A task that has embedded: how many images, what preparing was to take, and what both really took.
+
+    Seconds are those of one core. What inference was to take is asked for at the end: by then the
+    backbone's own speed is known, and what is left is what the cores cost each other.
+    """
+
+    position: int
+    images: int
+    expected_prepare: float
+    prepare: float
+    inference: float
 
 
 @dataclass(kw_only=True)
@@ -208,6 +238,8 @@ class _Work:
     images_embedded: dict[str, int] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    costs: CostModel
+    done: list[_Done] = field(default_factory=list)
 
     # Embedding ------------------------------------------------------------------------------------
 
@@ -248,9 +280,13 @@ class _Work:
         return windows
 
     def _window(self, size: int, rows: Int64, positions: tuple[int, ...]) -> _Window:
-        counts = {one: self._count(one, rows) for one in positions}
-        cost = sum(cost_of(self.plans[one], count) for one, count in counts.items() if count)
+        cost = sum(self._cost(one, rows).seconds() for one in positions)
         return _Window(size=size, rows=rows, positions=positions, cost=cost)
+
+    def _cost(self, position: int, rows: Int64, costs: CostModel | None = None) -> EmbeddingCost:
+        """What the images that a backbone lacks of some are expected to cost."""
+        model = costs or self.costs
+        return model.embedding(self.request, self.plans[position], self._count(position, rows))
 
     def _size(self, position: int) -> int:
         return self.plans[position].input_size
@@ -274,7 +310,8 @@ class _Work:
         table = ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
         plans = [self.plans[position] for position in positions]
         images = [self._count(position, rows) for position in positions]
-        with Poller(EmbeddingDisplay(self.observer, plans, images, table, job).poll):
+        costs = [self._cost(position, rows) for position in positions]
+        with Poller(EmbeddingDisplay(self.observer, plans, images, costs, table, job).poll):
             places = list(range(len(positions)))
             for wait in (False, True):
                 busy: list[int] = []
@@ -286,14 +323,8 @@ class _Work:
     def _shifts(self, positions: Sequence[int], rows: Int64) -> tuple[Shift, ...]:
         """How some backbones share the machine for some images."""
         plans = [self.plans[position] for position in positions]
-        on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
-        return shifts(
-            self.request.options.jobs or (_ON_ONE_GPU if on_gpu else 0),
-            [memory_bytes(plan.backbone, plan.input_size, plan.engine) for plan in plans],
-            [
-                cost_of(plan, self._count(position, rows))
-                for plan, position in zip(plans, positions, strict=True)
-            ],
+        return share_out(
+            self.request, plans, [self._cost(position, rows).seconds() for position in positions]
         )
 
     def _run_shift(
@@ -311,6 +342,8 @@ class _Work:
             replace(self._task(scratch, place, positions[place], shift.threads), wait=wait)
             for place in chosen
         ]
+        bare = self.costs.bare
+        expected = [self._cost(positions[place], rows, bare).prepare for place in chosen]
         busy = []
         with closing(run_tasks(embed_task, tasks, shift.workers)) as results:
             for number, result in results:
@@ -319,7 +352,31 @@ class _Work:
                 else:
                     told = {"error": _DIED} if result is None else result
                     self._take(positions[chosen[number]], rows, told)
+                    self._note_cost(positions[chosen[number]], expected[number], told, shift.threads)
         return busy
+
+    def _note_cost(self, position: int, expected: float, result: dict[str, Any], threads: int) -> None:
+        if result.get("images"):
+            done = _Done(
+                position=position,
+                images=result["images"],
+                expected_prepare=expected,
+                prepare=result["prepare_seconds"],
+                inference=threads * result["inference_seconds"],
+            )
+            self.done.append(done)
+
+    def remember_costs(self) -> None:
+        """Let the next prediction know how far this one was off."""
+        cache = self.request.options.cache
+        bare = CostModel.load(cache).bare
+        expected = sum(
+            bare.embedding(self.request, self.plans[one.position], one.images, again=True).inference
+            for one in self.done
+        )
+        remember_ratio(cache, WorkKind.INFERENCE, expected, sum(one.inference for one in self.done))
+        expected = sum(one.expected_prepare for one in self.done)
+        remember_ratio(cache, WorkKind.PREPARE, expected, sum(one.prepare for one in self.done))
 
     def _task(self, scratch: PixelBuffer, place: int, position: int, threads: int) -> EmbedTask:
         return EmbedTask(

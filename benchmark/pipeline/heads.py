@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheDamaged
 from benchmark.heads import train_heads
+from benchmark.pipeline.costs import head_memory_bytes
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, plan_facts
 from benchmark.pipeline.progress import OneAtATime
@@ -35,8 +36,6 @@ from benchmark.records import (
 # Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
 HEAD_VERSION = 5
 HEADS = "heads"
-_PROCESS_BYTES = 150e6
-_COPIES = 10
 _DIED = "the process that trained its heads died each time; it may need more memory than there is"
 
 
@@ -126,7 +125,10 @@ def train_all(
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
     if waiting:
         watch.started(HEADS, len(waiting))
-        needs = [(_memory_bytes(job, plans[position]), 0.0) for position in waiting]
+        needs = [
+            (head_memory_bytes(len(job.images), plans[position].backbone.embedding_dim), 0.0)
+            for position in waiting
+        ]
         done = 0
         for shift in shifts(job.jobs, needs, [0.0] * len(waiting)):
             chosen = [tasks[waiting[at]] for at in shift.positions]
@@ -229,8 +231,3 @@ def _with_costs(job: HeadJob, plan: Plan, outcome: Scored | Failed) -> Scored | 
         embed_seconds=measured.seconds_for(len(job.images)),
         noisy=measured.noisy,
     )
-
-
-def _memory_bytes(job: HeadJob, plan: Plan) -> float:
-    """What training one backbone's heads takes at most, measured with up to 4,000 images."""
-    return _PROCESS_BYTES + _COPIES * 4.0 * len(job.images) * plan.backbone.embedding_dim

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmark.errors import StorageError
+from benchmark.backbones import select
+from benchmark.engines import image_seconds
+from benchmark.errors import ArgumentError, StorageError
 from benchmark.machine import cores, processor_name
-from benchmark.records import EmbeddingKey
+from benchmark.records import Backbone, EmbeddingKey, Engine, Precision
 from benchmark.storage import path_part, read_json, write_whole
+
+_FOLDER = "measured"
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +59,8 @@ class Measurement:
 def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
     """The measurement of a key on this machine, or an empty one."""
     try:
-        fields: dict[str, Any] = read_json(_path(cache, key))
-        return _parsed(fields) if _is_ours(fields) else Measurement()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return _parsed(_read(_path(cache, key)))
+    except _UNREADABLE:
         return Measurement()
 
 
@@ -67,8 +73,73 @@ def add_measurement(cache: Path, key: EmbeddingKey, new: Measurement) -> None:
     summed = ("images", "seconds", "inference_seconds")
     total = asdict(new) | {name: getattr(old, name) + getattr(new, name) for name in summed}
     known = {name: None if math.isnan(value) else value for name, value in total.items()}
+    of = {name: getattr(key, name) for name in ("backbone", "input_size", "engine", "precision")}
     with suppress(StorageError):
-        write_whole(_path(cache, key), json.dumps({**_machine(), **known}, indent=1).encode(), root=cache)
+        write_whole(_path(cache, key), json.dumps({**here(), **of, **known}, indent=1).encode(), root=cache)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speeds:
+    """How fast backbones are on one core of this machine, as a cache has measured them.
+
+    Attributes:
+        of: (architecture, input side, engine, precision) -> seconds an image.
+        keys: digests of the keys whose speed is known and steady.
+    """
+
+    of: Mapping[tuple[str, int, Engine, Precision], float] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+
+    def is_known(self, key: EmbeddingKey | None) -> bool:
+        """Whether a key has been timed and need not be again."""
+        return key is not None and _file_name(key) in self.keys
+
+    def correction(self, engine: Engine, precision: Precision) -> float:
+        """By how much images take longer here than the model says, over the backbones that were measured."""
+        ratios = [
+            seconds / image_seconds(backbone, size, engine, precision)
+            for (name, size, *way), seconds in self.of.items()
+            if way == [engine, precision]
+            for backbone in _registered(name)
+        ]
+        return median(ratios) if ratios else 1.0
+
+
+def known_speeds(cache: Path) -> Speeds:
+    """What a cache has measured on this machine."""
+    found: dict[tuple[str, int, Engine, Precision], float] = {}
+    keys = set()
+    for path in sorted((cache / _FOLDER).glob("*-*.json")):
+        try:
+            fields = _read(path)
+            measured = _parsed(fields)
+            way = Engine(fields["engine"]), Precision(fields["precision"])
+            name = str(fields["backbone"]), int(fields["input_size"]), *way
+        except _UNREADABLE:
+            continue
+        if measured.images_per_second > 0:
+            found[name] = 1 / measured.images_per_second
+            keys |= set() if measured.noisy else {path.name}
+    return Speeds(of=found, keys=frozenset(keys))
+
+
+def _registered(name: str) -> tuple[Backbone, ...]:
+    try:
+        return select(name)
+    except ArgumentError:  # of another version, or from elsewhere
+        return ()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The fields of a measurement that this machine made.
+
+    Raises:
+        ValueError: it was another.
+    """
+    fields: dict[str, Any] = read_json(path)
+    if any(fields[name] != value for name, value in here().items()):
+        raise ValueError("measured on another machine")
+    return fields
 
 
 def _parsed(fields: dict[str, Any]) -> Measurement:
@@ -88,14 +159,14 @@ def _speed(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _machine() -> dict[str, Any]:
+def here() -> dict[str, Any]:
+    """What a figure that was measured here is kept with: it counts on such a machine alone."""
     return {"processor": processor_name(), "cores": cores()}
 
 
-def _is_ours(fields: dict[str, Any]) -> bool:
-    """Whether this machine measured."""
-    return all(fields[name] == value for name, value in _machine().items())
-
-
 def _path(cache: Path, key: EmbeddingKey) -> Path:
-    return cache / "measured" / f"{path_part(key.backbone)}-{key.digest()[:16]}.json"
+    return cache / _FOLDER / _file_name(key)
+
+
+def _file_name(key: EmbeddingKey) -> str:
+    return f"{path_part(key.backbone)}-{key.digest()[:16]}.json"

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -63,12 +63,27 @@ _PACKAGES = (
 PAIR_SHEET = "audit_pairs.png"
 
 
-def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, started: float) -> Ranked:
+def write_outputs(
+    run: Run,
+    request: RankRequest,
+    ranked: Ranked,
+    job: HeadJob,
+    started: float,
+    timings: Callable[[], Mapping[str, float]],
+) -> Ranked:
     """Write a board and all that belongs to it into the run's folder, then make the run the latest.
 
     Where nothing that a reader sees has changed since the latest run, its pages and plots are taken over.
     What an earlier run left at the top level and this one does not have, a list of rejected files for
     example, goes.
+
+    Args:
+        run: takes the files.
+        request: as carried out.
+        ranked: the ranking.
+        job: its heads.
+        started: when this began, in seconds.
+        timings: asked at the end for what else took how long, in seconds.
 
     Returns:
         The ranking, with what became of the board that stood there.
@@ -82,6 +97,7 @@ def write_outputs(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, 
         if notes:  # the next run shall try again
             ranked, digest = replace(ranked, board=_with_notes(ranked.board, notes)), ""
     record = _record(run, request, ranked, job, digest, started)
+    record = replace(record, timings={**record.timings, **timings()})
     write_run_record(record, run.path)
     replaced = _replaced(run, record)
     if replaced:

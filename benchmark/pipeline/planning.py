@@ -15,7 +15,18 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, embedding_key, plan_engine
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.pipeline.requests import EmbedRequest
-from benchmark.records import Backbone, Bool, EmbeddingKey, Engine, Failed, Precision, Skipped, WeightsSource
+from benchmark.records import (
+    Backbone,
+    Bool,
+    EmbeddingKey,
+    Engine,
+    Failed,
+    ImageSet,
+    Observer,
+    Precision,
+    Skipped,
+    WeightsSource,
+)
 
 # An image costs an engine up to this many times what it costs the one that suits the job best.
 _SLOWER = 2.5
@@ -91,6 +102,26 @@ def make_plan(
         return whole
     fresh = _with_key(request, _fresh(request, bare, images), digest, image_ids, store)
     return _soonest(request, fresh, held, images)
+
+
+def make_plans(
+    request: EmbedRequest,
+    images: ImageSet,
+    planned_images: int | None = None,
+    observer: Observer | None = None,
+) -> list[Plan]:
+    """Plan all backbones of a request for some images; see ``make_plan``."""
+    store = EmbeddingStore(request.options.cache, observer=observer)
+    return [
+        make_plan(request, backbone, images.image_ids, store, planned_images)
+        for backbone in request.backbones
+    ]
+
+
+def plan_unseen(request: EmbedRequest, backbone: Backbone, images: int) -> Plan:
+    """Plan one backbone for so many images that nobody has seen yet."""
+    plan = make_plan(request, backbone, (), EmbeddingStore(request.options.cache), images)
+    return plan if plan.stopped else _fresh(request, replace(plan, key=None), images)
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:

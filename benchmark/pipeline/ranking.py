@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +11,19 @@ from benchmark.audit import Severity
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import NothingScored
 from benchmark.heads import check_protocol
-from benchmark.pipeline.auditing import Audited, audit_images, cheapest_pretrained
+from benchmark.pipeline.auditing import Audited, audit_images
 from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
 from benchmark.pipeline.curves import stored_curves, train_curves
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
+from benchmark.pipeline.estimating import predict
 from benchmark.pipeline.heads import HeadJob, on_other_folds, train_all
 from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.outputs import write_outputs
 from benchmark.pipeline.places import results_folder
+from benchmark.pipeline.planning import Plan, make_plans
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.requests import RankRequest
+from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.pipeline.tracking import open_trackers, tracking
@@ -97,7 +100,9 @@ class _Ranking:
     def carry_out(self, images: ImageSet, started: float) -> Ranked:
         first = head_job(self._request, images, self._run.folder)
         check_protocol(Truth.of(images), images.split, first.protocol, images.image_ids)
-        embedded = self._first_embeddings(images)
+        plans = make_plans(self._request, images, observer=self._observer)
+        self._observer = prediction = predict(self._request, images, plans, self._observer)
+        embedded = self._first_embeddings(images, plans)
         audited = audit_images(self._request, images, embedded.plans, self._observer)
         job = head_job(self._request, audited.images, self._run.folder)
         searched = self._search(embedded, job)
@@ -120,7 +125,10 @@ class _Ranking:
         )
         notes = (*banner, *shortcut_notes(job, board, ranked.best), *board.notes[len(banner) :])
         ranked = replace(ranked, board=replace(board, notes=notes))
-        return write_outputs(self._run, self._request, ranked, job, started)
+        written = write_outputs(self._run, self._request, ranked, job, started, prediction.timings)
+        said = prediction.over(self._request.options.cache)
+        self._run.log(said)
+        return replace(written, prediction=said)
 
     def _with_curves(
         self, board: Leaderboard, outcomes: tuple[Outcome, ...], embedded: Embedded, job: HeadJob
@@ -130,10 +138,10 @@ class _Ranking:
         said = curve_statements(stored_curves(job, board, outcomes))
         return replace(board, notes=(*board.notes, *failed), statements=(*board.statements, *said))
 
-    def _first_embeddings(self, images: ImageSet) -> Embedded:
+    def _first_embeddings(self, images: ImageSet, plans: Sequence[Plan]) -> Embedded:
         """Everything, or for halving the cheapest pretrained backbone, which the audit sees through."""
         if self._request.options.search is not Search.HALVING:
-            return embed_images(self._request, images, self._observer)
+            return embed_images(self._request, images, self._observer, plans=plans)
         cheapest = cheapest_pretrained(self._request)
         alone = replace(self._request, backbones=(cheapest,) if cheapest else ())
         return embed_images(alone, images, self._observer, planned_images=len(images))

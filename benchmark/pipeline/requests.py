@@ -9,7 +9,7 @@ from benchmark.backbones import parse_weights, select
 from benchmark.data import decoder_name
 from benchmark.embeddings import VIEWS
 from benchmark.options import EmbedOptions, Options, RankOptions
-from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsSource
+from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsKind, WeightsSource
 
 SCRATCH_BYTES = 4 * 2**30
 AnyRequest = TypeVar("AnyRequest", bound="EmbedRequest")
@@ -130,3 +130,9 @@ class RankRequest(EmbedRequest):
         """The user's choice, else holdout when the user gave the parts, else cv."""
         usual = ProtocolName.HOLDOUT if parts_given else self.protocol.name
         return self.options.protocol or usual
+
+
+def cheapest_pretrained(request: EmbedRequest) -> Backbone | None:
+    """The backbone with the least arithmetic among those with trained weights; None when all are random."""
+    trained = [one for one in request.backbones if request.source_of(one).kind is not WeightsKind.RANDOM]
+    return min(trained, key=lambda one: (one.flops, one.name), default=None)

@@ -6,13 +6,17 @@ is a copy of the latest finished run.
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmark.records import Observer
+from benchmark.reporting import RUN_FILE
 from benchmark.storage import MOST_LIST_BYTES, check_inside, read_small, storage_error, write_whole
 
 
@@ -51,6 +55,14 @@ class Run:
     def log(self, text: str) -> None:
         """Add a line to the run's log."""
         self._logger.info(text)
+
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Write facts to ``run.json``.
+
+        Raises:
+            StorageError: no room, or no permission.
+        """
+        write_whole(self.path / RUN_FILE, json.dumps(facts, indent=1).encode(), root=self.folder)
 
     def publish(self) -> None:
         """Make this run the latest: copy its files to the top level, each whole or not at all.

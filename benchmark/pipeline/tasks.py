@@ -55,7 +55,8 @@ def embed_task(task: EmbedTask) -> dict[str, Any]:
     """Run one EmbedTask.
 
     Returns:
-        ``key`` (EmbeddingKey), ``images`` and ``notes``; or ``busy``; or ``error`` and ``trace``.
+        ``key`` (EmbeddingKey), ``images``, ``notes``, ``prepare_seconds`` and ``inference_seconds``; or
+        ``busy``; or ``error`` and ``trace``.
     """
     quiet_environment(task.engine.threads)
     table = ProgressTable(task.progress)
@@ -78,7 +79,14 @@ def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
             return {"busy": True}
         notes = (*frozen.notes, *report.notes)
         notes += () if task.turned else _measure(task, frozen, sample, report, time.perf_counter() - started)
-    return {"key": _key(task, frozen), "images": report.images, "notes": notes}
+    seconds = time.perf_counter() - started
+    return {
+        "key": _key(task, frozen),
+        "images": report.images,
+        "notes": notes,
+        "prepare_seconds": seconds - report.seconds,
+        "inference_seconds": report.seconds,
+    }
 
 
 def _report(

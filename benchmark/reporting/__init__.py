@@ -8,6 +8,7 @@ from benchmark.reporting.notebook import board_html
 from benchmark.reporting.page import Extras
 from benchmark.reporting.plots import plot_makers
 from benchmark.reporting.run_record import (
+    RUN_FILE,
     BackboneRecord,
     DataRecord,
     RunRecord,
@@ -30,6 +31,7 @@ from benchmark.reporting.write import (
 
 __all__ = [
     "BOARD_FILES",
+    "RUN_FILE",
     "BackboneRecord",
     "DataRecord",
     "Extras",

@@ -333,3 +333,50 @@ def test_weights_verify_reads_a_bundle(backbones: Run, tmp_path: Path) -> None:
     answer = backbones("weights", "verify", tmp_path, "--format", "json")
     assert answer.status == 1
     assert {row["status"] for row in answer.rows} >= {"failed"}
+
+
+# plan -----------------------------------------------------------------------------------------------
+
+
+def test_a_plan_of_what_is_ranked_costs_nothing_and_the_run_kept_what_it_predicted(
+    backbones: Run, ranked: Place
+) -> None:
+    words = ("plan", ranked.data, *SMALL, *QUICK, *ranked.folders, "--format", "json")
+    row, whole = backbones(*words, "--price-per-hour", "2").rows
+    assert (row["backbone"], row["status"], row["images"]) == ("MobileNet_0.25", "cached", 0)
+    assert row["storage_bytes"] == row["memory_bytes"] == 0
+    assert whole["seconds"] < 5
+    assert whole["cost"] < 0.01
+    row, whole = backbones(*words, "--images", 1000).rows
+    assert (row["status"], row["images"]) == ("to embed", 960)
+    assert whole["seconds"] > 0
+
+    record = json.loads((ranked.board / "run.json").read_text())
+    timings = record["timings"]
+    assert timings["predicted_seconds"] == pytest.approx(
+        sum(timings[f"predicted_{name}_seconds"] for name in ("embedding", "heads", "board")), abs=0.01
+    )
+    took = [timings[f"{name}_seconds"] for name in ("embedding", "heads", "board")]
+    assert min(took) > 0
+    assert timings["all_seconds"] == pytest.approx(sum(took), abs=0.01)
+    (log,) = (ranked.board / "runs" / record["identifier"]).glob("run.log")
+    assert "finished estimate about " in log.read_text()
+    assert "Predicted " in log.read_text().splitlines()[-1]
+
+
+def test_a_plan_needs_images_and_says_so(backbones: Run, tmp_path: Path) -> None:
+    answer = backbones("plan", "--cache", tmp_path / "none")
+    assert answer.status == 2
+    assert "DATA or --images" in answer.said
+
+
+def test_embedding_says_what_it_took_and_keeps_it(backbones: Run, place: Place) -> None:
+    answer = backbones("embed", place.data, *SMALL, "--cache", place.cache)
+    assert "Predicted " in answer.said
+    (record,) = (place.cache / "runs").glob("*/run.json")
+    stored = json.loads(record.read_text())
+    assert stored["options"]["size"] == 32
+    assert stored["timings"]["embedding_seconds"] > 0
+    assert "Predicted " in record.with_name("run.log").read_text()
+    quiet = backbones("embed", place.data, *SMALL, "--cache", place.cache, "--quiet")
+    assert quiet.err == ""

@@ -83,6 +83,13 @@ def test_a_cached_ranking_runs_without_tensorflow(ranked: Place) -> None:
     assert not imported & {"tensorflow", "keras", "openvino"}
 
 
+@pytest.mark.parametrize("more", [(), ("--images", "1000000", "--workers", "64")], ids=["cached", "many"])
+def test_a_plan_runs_without_tensorflow(ranked: Place, more: tuple[str, ...]) -> None:
+    status, imported = spied("plan", ranked.data, *SMALL, *ranked.folders, *more, "--quiet")
+    assert status == 0
+    assert not imported & {"tensorflow", "keras", "openvino"}
+
+
 def test_new_heads_on_cached_embeddings_need_no_tensorflow(ranked: Place) -> None:
     status, imported = spied(
         "rank", ranked.data, *SMALL, "--repeats", 1, "--epochs", 2, *ranked.folders, "--quiet"

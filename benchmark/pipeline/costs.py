@@ -1,0 +1,222 @@
+"""What work costs on this machine: the model of ``engines``, with what runs on this machine have measured.
+
+Progress, sharing out the cores and plans all ask this one model. Two things correct it: speeds that the cache
+keeps of single backbones, and, for each kind of work, by how much the latest runs took longer than predicted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from statistics import median
+from typing import Self
+
+from benchmark.embeddings import VIEWS
+from benchmark.engines import has_gpu, image_seconds, is_converted, memory_bytes, prepare_seconds
+from benchmark.errors import StorageError
+from benchmark.pipeline.measurements import Speeds, here, known_speeds
+from benchmark.pipeline.planning import Plan, engine_request
+from benchmark.pipeline.requests import EmbedRequest
+from benchmark.pipeline.scheduling import Shift, shifts
+from benchmark.records import Backbone, Engine, HeadProtocol, Precision, ProtocolName
+from benchmark.storage import read_json, write_whole
+
+_RUNS_REMEMBERED = 5
+_LEAST_SECONDS = 1.0  # a shorter piece of work says nothing about the machine
+_FOLDER, _FILE = "measured", "costs.json"
+_SELF_TEST = "self-test: "
+
+# Timing a backbone (``FrozenBackbone.speed``): fewest and most calls of one kind, warm-up included, and the
+# seconds that are enough; two kinds of call, some of them again because they were noisy.
+_TIMED, _TIMINGS = (7, 22, 1.5), 3.0
+# Seconds of one core: an update of all grid points of a fold, and for each value of an embedding.
+_UPDATE_SECONDS, _VALUE_SECONDS = 0.35e-3, 0.35e-6
+_HEAD_BYTES, _HEAD_COPIES = 150e6, 10
+# Of the whole machine: reading a file; the audit and the board once, for an image and for a backbone.
+_READ_SECONDS = 4e-3
+_BOARD_SECONDS, _BOARD_IMAGE_SECONDS, _BOARD_BACKBONE_SECONDS = 8.0, 4e-3, 0.3
+# Processes that prepare networks while one computes; all of them share the memory of the one GPU.
+_ON_ONE_GPU = 4
+
+
+class WorkKind(StrEnum):
+    """Kinds of work whose cost is predicted and measured."""
+
+    PREPARE = "prepare"
+    INFERENCE = "inference"
+    HEADS = "heads"
+    BOARD = "board"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingCost:
+    """Seconds of one thread for embedding some images with one backbone.
+
+    Attributes:
+        prepare: once for every window of images; does not get shorter with more threads.
+        inference: for all images.
+    """
+
+    prepare: float = 0.0
+    inference: float = 0.0
+
+    def seconds(self, threads: int = 1) -> float:
+        """From start to end with some threads."""
+        return self.prepare + self.inference / threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """Predicts what work costs on this machine.
+
+    Attributes:
+        factors: by how much this machine takes longer than the model says, by kind of work.
+        speeds: what the cache has measured here of single backbones.
+        source: what corrected the model, for people; empty when nothing did.
+    """
+
+    factors: Mapping[str, float] = field(default_factory=dict)
+    speeds: Speeds = field(default_factory=Speeds)
+    source: str = ""
+
+    @classmethod
+    def load(cls, cache: Path) -> Self:
+        """The model with what a cache knows of this machine: its latest runs, or else a self-test."""
+        stored, speeds = _stored(cache), known_speeds(cache)
+        factors, runs, tested = {}, 0, False
+        for work in WorkKind:
+            ratios, test = stored.get(work), stored.get(f"{_SELF_TEST}{work}")
+            if ratios:
+                factors[work.value], runs = median(ratios), max(runs, len(ratios))
+            elif test and not (work is WorkKind.INFERENCE and speeds.of):  # those say more of arithmetic
+                factors[work.value], tested = test[0], True
+        known = (
+            f"{runs} earlier run{'s' if runs > 1 else ''} here" if runs else "",
+            f"the measured speed of {len(speeds.of)} backbones" if speeds.of else "",
+            "a self-test" if tested else "",
+        )
+        return cls(factors=factors, speeds=speeds, source=", ".join(filter(None, known)))
+
+    @property
+    def bare(self) -> Self:
+        """Without factors."""
+        return replace(self, factors={})
+
+    def embedding(
+        self, request: EmbedRequest, plan: Plan, images: int, *, again: bool = False
+    ) -> EmbeddingCost:
+        """What a plan costs for some images; nothing for none.
+
+        Args:
+            request: that the plan is of.
+            plan: backbone, engine and precision.
+            images: to embed.
+            again: after other images of the same job: it is converted and timed by then.
+        """
+        if not images:
+            return EmbeddingCost()
+        engine, precision = plan.engine or Engine.TENSORFLOW, plan.precision or Precision.FLOAT32
+        each = self._image_seconds(plan.backbone, plan.input_size, engine, precision)
+        is_open = engine is Engine.OPENVINO and is_converted(engine_request(request, plan, 1))
+        prepare = prepare_seconds(plan.backbone, engine, converted=again or is_open)
+        if not (again or request.turned or self.speeds.is_known(plan.key)):
+            prepare += _timing_seconds(each)
+        if request.turned:
+            each *= VIEWS
+        return EmbeddingCost(
+            prepare=prepare * self.factor(WorkKind.PREPARE),
+            inference=images * each * self.factor(WorkKind.INFERENCE),
+        )
+
+    def _image_seconds(self, backbone: Backbone, size: int, engine: Engine, precision: Precision) -> float:
+        """Of one core: as measured here, else by the model, as far off as it is for those that were."""
+        measured = self.speeds.of.get((backbone.architecture, size, engine, precision))
+        modelled = image_seconds(backbone, size, engine, precision)
+        return measured or modelled * self.speeds.correction(engine, precision)
+
+    def factor(self, work: WorkKind) -> float:
+        """By how much this machine takes longer for some work than the model says."""
+        return self.factors.get(work, 1.0)
+
+    def heads(self, protocol: HeadProtocol, images: int, dim: int, outputs: int) -> float:
+        """Seconds of one core for the heads of one backbone."""
+        folds = protocol.folds * protocol.repeats if protocol.name is ProtocolName.CV else 1
+        updates = max(protocol.updates, protocol.epochs * 0.8 * images / protocol.batch_size)
+        grid = len(protocol.learning_rates) * len(protocol.weight_decays)
+        # Refitting trains one head where choosing trained the whole grid.
+        each = _UPDATE_SECONDS + _VALUE_SECONDS * dim * outputs * (grid + 1) / 11
+        return (folds + 1) * updates * each * self.factor(WorkKind.HEADS)
+
+    def board(self, backbones: int, images: int) -> float:
+        """Seconds of the audit, and of all that is written beside a board of some backbones."""
+        seconds = _BOARD_SECONDS + _BOARD_IMAGE_SECONDS * images + _BOARD_BACKBONE_SECONDS * backbones
+        return seconds * self.factor(WorkKind.BOARD)
+
+    def reading(self, images: int) -> float:
+        """Seconds of finding and checking files that were never read before."""
+        return _READ_SECONDS * images * self.factor(WorkKind.BOARD)
+
+
+def share_out(request: EmbedRequest, plans: Sequence[Plan], costs: Sequence[float]) -> tuple[Shift, ...]:
+    """How backbones share the machine while they are embedded.
+
+    Args:
+        request: how many may work at once.
+        plans: of the backbones.
+        costs: of each, in seconds of one core.
+    """
+    on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
+    needs = [memory_bytes(plan.backbone, plan.input_size, plan.engine) for plan in plans]
+    return shifts(request.options.jobs or (_ON_ONE_GPU if on_gpu else 0), needs, costs)
+
+
+def head_memory_bytes(images: int, dim: int) -> float:
+    """What training one backbone's heads takes at most, measured with up to 4,000 images."""
+    return _HEAD_BYTES + _HEAD_COPIES * 4.0 * images * dim
+
+
+def remember_ratio(cache: Path, work: WorkKind, predicted: float, seconds: float) -> None:
+    """Note how far the bare model was off, for the next prediction; a cache that takes nothing forgets it.
+
+    Args:
+        cache: embedding cache.
+        work: what kind of work it was.
+        predicted: seconds, by a model without factors.
+        seconds: that it took.
+    """
+    if min(predicted, seconds) >= _LEAST_SECONDS:
+        stored = _stored(cache)
+        ratios = [*stored.get(work, ()), seconds / predicted][-_RUNS_REMEMBERED:]
+        _store(cache, {**stored, work: ratios})
+
+
+def remember_self_test(cache: Path, factors: Mapping[str, float]) -> None:
+    """Keep what a self-test came to, for as long as no run says better."""
+    _store(cache, {**_stored(cache), **{f"{_SELF_TEST}{work}": [one] for work, one in factors.items()}})
+
+
+def _store(cache: Path, ratios: Mapping[str, Sequence[float]]) -> None:
+    content = json.dumps({**here(), "ratios": ratios}, indent=1).encode()
+    with suppress(StorageError):
+        write_whole(cache / _FOLDER / _FILE, content, root=cache)
+
+
+def _stored(cache: Path) -> dict[str, list[float]]:
+    try:
+        fields = read_json(cache / _FOLDER / _FILE)
+        if any(fields[name] != value for name, value in here().items()):
+            return {}
+        kept = {str(name): [float(one) for one in ratios] for name, ratios in fields["ratios"].items()}
+        return kept if all(0 < one < math.inf for ratios in kept.values() for one in ratios) else {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _timing_seconds(each: float) -> float:
+    fewest, most, enough = _TIMED
+    return _TIMINGS * each * min(most, max(fewest, enough / each))

@@ -1,0 +1,537 @@
+"""What a job will take before anything of it is computed, and afterwards how far off that was."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from heapq import heapify, heapreplace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.data import PixelBuffer, load_images, load_pixels
+from benchmark.embeddings import EmbeddingStore
+from benchmark.engines import is_converted, memory_bytes
+from benchmark.errors import ArgumentError, BenchmarkError, DataError
+from benchmark.machine import cores
+from benchmark.options import PlanOptions
+from benchmark.pipeline.costs import (
+    CostModel,
+    EmbeddingCost,
+    WorkKind,
+    head_memory_bytes,
+    remember_ratio,
+    share_out,
+)
+from benchmark.pipeline.display import BOARD, spoken
+from benchmark.pipeline.heads import HEADS
+from benchmark.pipeline.pixels import scratch_bytes
+from benchmark.pipeline.places import results_folder
+from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_unseen
+from benchmark.pipeline.requests import EmbedRequest, RankRequest, TurnedRequest, cheapest_pretrained
+from benchmark.pipeline.self_test import self_test
+from benchmark.records import Engine, ImageSet, Observer, Search, Silent
+from benchmark.reporting import read_run_record
+
+ALL, _ESTIMATE, _SELF_TEST = "all", "estimate", "timing this machine"
+# On several machines, an expensive backbone is split into blocks of images of this length.
+_BLOCK_SECONDS = 600.0
+_START_SECONDS, _LIGHT_START_SECONDS = 4.0, 1.0  # of a worker process, with and without TensorFlow
+_AGAIN_SECONDS = 1.5  # everything was there already
+_SAMPLE = 16  # images that are decoded to see how long it takes
+_DECODE_SECONDS = 2e-3  # where there is none to decode
+_ID_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneEstimate:
+    """What one backbone's part of a job will take.
+
+    Attributes:
+        backbone: its name.
+        status: ``cached`` (every embedding is there), ``to embed``, ``skipped`` or ``failed``.
+        images: to embed.
+        embed_seconds: of one core, building and converting included.
+        head_seconds: of one core.
+        memory_bytes: of its largest process.
+        storage_bytes: embeddings and a converted model that are written.
+        reason: why it will not run.
+    """
+
+    backbone: str
+    status: str
+    images: int = 0
+    embed_seconds: float = 0.0
+    head_seconds: float = 0.0
+    memory_bytes: float = 0.0
+    storage_bytes: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a job will take.
+
+    Attributes:
+        backbones: one by one.
+        images: of the job.
+        embed_seconds: from the first backbone to the last embedding, all cores together.
+        head_seconds: the same of the heads.
+        board_seconds: reading where it is still to do, the audit, and all that is written.
+        workers: machines like this one.
+        price_per_hour: of a machine; None where nobody asked for money.
+        source: what corrected the model; empty when nothing did.
+        at_most: a search will leave some of it out.
+    """
+
+    backbones: tuple[BackboneEstimate, ...]
+    images: int
+    embed_seconds: float
+    head_seconds: float = 0.0
+    board_seconds: float = 0.0
+    workers: int = 1
+    price_per_hour: float | None = None
+    source: str = ""
+    at_most: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """From start to end."""
+        return self.embed_seconds + self.head_seconds + self.board_seconds
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything is left to compute."""
+        return any(one.images or one.head_seconds for one in self.backbones)
+
+    @property
+    def memory_bytes(self) -> float:
+        """Of the largest process."""
+        return max((one.memory_bytes for one in self.backbones), default=0.0)
+
+    @property
+    def storage_bytes(self) -> float:
+        """Written to the cache, decoded pixels aside."""
+        return sum(one.storage_bytes for one in self.backbones)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a backbone, then one of all; ``seconds`` and ``cost`` of a backbone are its share of them."""
+        spent = [one.embed_seconds + one.head_seconds for one in self.backbones]
+        whole = sum(spent) or 1.0
+        rows = [
+            {
+                "backbone": one.backbone,
+                "status": one.status,
+                "images": one.images,
+                **self._figures(share / whole * self.seconds, one.memory_bytes, one.storage_bytes),
+                "reason": one.reason,
+            }
+            for one, share in zip(self.backbones, spent, strict=True)
+        ]
+        total = {"backbone": ALL, "status": "", "images": sum(one.images for one in self.backbones)}
+        figures = self._figures(self.seconds, self.memory_bytes, self.storage_bytes)
+        return [*rows, {**total, **figures, "reason": ""}]
+
+    def _figures(self, seconds: float, memory: float, storage: float) -> dict[str, Any]:
+        figures: dict[str, Any] = {
+            "seconds": round(seconds, 1),
+            "memory_bytes": round(memory),
+            "storage_bytes": round(storage),
+        }
+        if self.price_per_hour is not None:
+            figures["cost"] = round(seconds / 3600 * self.workers * self.price_per_hour, 4)
+        return figures
+
+    def sentence(self) -> str:
+        """The whole in one line."""
+        cached = sum(one.status == "cached" for one in self.backbones)
+        waiting = sum(one.status == "to embed" for one in self.backbones)
+        parts = [f"{waiting} backbones to embed, {cached} in the cache", f"{self.images:,} images"]
+        if self.workers > 1:
+            parts.append(f"{self.workers} machines like this one")
+        if self.price_per_hour is not None:
+            parts.append(f"cost {self.rows()[-1]['cost']:,.2f}")
+        parts.append(f"up to {_size(self.memory_bytes)} of memory a process")
+        if self.storage_bytes:
+            parts.append(f"{_size(self.storage_bytes)} on the disk")
+        basis = f"judged by {self.source}" if self.source else "nothing has been measured here yet"
+        most = "at most " if self.at_most else "about "
+        return f"{most}{spoken(self.seconds)}: {', '.join(parts)}; {basis}"
+
+
+def _size(size: float) -> str:
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+class Forecast:
+    """An estimate beside a watch that sees what its job really takes: it hands on what an observer is told.
+
+    Args:
+        estimate: of the job, which begins now.
+        costs: that the estimate was made with.
+        observer: is told everything.
+    """
+
+    def __init__(self, estimate: Estimate, costs: CostModel, observer: Observer) -> None:
+        self.estimate = estimate
+        self._costs = costs
+        self._observer = observer
+        self._since = time.perf_counter()
+        self._begun: dict[str, float] = {}
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        observer.started(_ESTIMATE, 0)
+        observer.finished(_ESTIMATE, estimate.sentence())
+
+    def started(self, task: str, total: int) -> None:
+        """Note when, and hand on."""
+        self._begun[task] = time.perf_counter()
+        self._observer.started(task, total)
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        """Hand on."""
+        self._observer.advanced(task, done, note)
+
+    def finished(self, task: str, note: str = "") -> None:
+        """Add up, and hand on."""
+        now = time.perf_counter()
+        self._seconds[task] += now - self._begun.pop(task, now)
+        self._observer.finished(task, note)
+
+    def message(self, text: str) -> None:
+        """Hand on."""
+        self._observer.message(text)
+
+    def timings(self) -> dict[str, float]:
+        """Seconds that were predicted, and those that it took so far, for a record."""
+        estimate, took = self.estimate, self._took()
+        return {
+            "predicted_seconds": round(estimate.seconds, 3),
+            "predicted_embedding_seconds": round(estimate.embed_seconds, 3),
+            "predicted_heads_seconds": round(estimate.head_seconds, 3),
+            "predicted_board_seconds": round(estimate.board_seconds, 3),
+            **{f"{name}_seconds": round(seconds, 3) for name, seconds in took.items()},
+        }
+
+    def over(self, cache: Path) -> str:
+        """The job is done: remember how far off this was, and say so in one line."""
+        estimate, took = self.estimate, self._took()
+        if estimate.is_new and not estimate.at_most:
+            for work, expected, seconds in (
+                (WorkKind.HEADS, estimate.head_seconds, took["heads"]),
+                (WorkKind.BOARD, estimate.board_seconds, took["board"]),
+            ):
+                remember_ratio(cache, work, expected / self._costs.factor(work), seconds)
+        most = "at most " if estimate.at_most else ""
+        return f"Predicted {most}{spoken(estimate.seconds)}, took {spoken(took['all'])}."
+
+    def _took(self) -> dict[str, float]:
+        everything = time.perf_counter() - self._since
+        embedding, heads = self._seconds[BOARD], self._seconds[HEADS]
+        board = everything - embedding - heads
+        return {"all": everything, "embedding": embedding, "heads": heads, "board": board}
+
+
+def estimate_costs(options: PlanOptions, observer: Observer | None = None) -> Estimate:
+    """What ranking would take: time, memory, storage, money; nothing is computed.
+
+    Where the cache knows nothing of this machine, that is timed first, for ten seconds.
+
+    Args:
+        options: data or a number of images, backbones, workers, price.
+        observer: told of the reading of the images.
+
+    Raises:
+        ArgumentError: neither data nor a number of images.
+        DataError: the images cannot be used.
+    """
+    if options.data is None and options.images is None:
+        raise ArgumentError(
+            "there is nothing to plan for", expected="`data` or `images`", next_step="Give one of them."
+        )
+    watch = observer or Silent()
+    if not CostModel.load(options.cache).source:
+        watch.started(_SELF_TEST, 0)
+        self_test(options.cache)
+        watch.finished(_SELF_TEST)
+    request = RankRequest.of(options.for_ranking())
+    costs = CostModel.load(options.cache)
+    job = _PlannedJob(
+        request=request, costs=costs, workers=options.workers, price_per_hour=options.price_per_hour
+    )
+    if options.data is None:
+        return job.of_unseen(options.images or 0)
+    images = load_images(options.data, cache=options.cache, options=request.options, observer=watch)
+    job = replace(job, request=request.as_read(images))
+    total = max(options.images or 0, len(images))
+    return job.of_images(images, make_plans(job.request, images, total), total=total)
+
+
+def predict(request: EmbedRequest, images: ImageSet, plans: Sequence[Plan], observer: Observer) -> Forecast:
+    """What a job will take on this machine, to be compared with what it takes.
+
+    Args:
+        request: of a ranking, or only of embedding.
+        images: that have been read.
+        plans: one per backbone.
+        observer: told of the estimate at once, and of all that is to come.
+    """
+    costs = CostModel.load(request.options.cache)
+    return Forecast(_PlannedJob(request=request, costs=costs).of_images(images, plans), costs, observer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PlannedJob:
+    """A job whose cost is asked for.
+
+    Attributes:
+        request: of a ranking, or only of embedding.
+        costs: the model.
+        workers: machines like this one; 1 is this one.
+        price_per_hour: of a machine.
+    """
+
+    request: EmbedRequest
+    costs: CostModel
+    workers: int = 1
+    price_per_hour: float | None = None
+
+    @property
+    def slots(self) -> int:
+        """Cores of all machines."""
+        return self.workers * cores()
+
+    def of_unseen(self, images: int) -> Estimate:
+        """The estimate for so many images that nobody has read."""
+        plans = [plan_unseen(self.request, backbone, images) for backbone in self.request.backbones]
+        lacking = [0 if plan.stopped else images for plan in plans]
+        reading = self.costs.reading(images) / self.workers
+        return self._estimate(plans, lacking, images, _DECODE_SECONDS, reading=reading)
+
+    def of_images(self, images: ImageSet, plans: Sequence[Plan], total: int = 0) -> Estimate:
+        """The estimate for images that have been read.
+
+        Args:
+            images: those.
+            plans: one per backbone.
+            total: images of the job that they are a part of; nothing is known of the others.
+        """
+        unseen = max(0, total - len(images))
+        lacking = [0 if plan.stopped else int(plan.lacking.sum()) + unseen for plan in plans]
+        decode = _decode_seconds(self.request, images) if any(lacking) else 0.0
+        return self._estimate(
+            plans,
+            lacking,
+            len(images) + unseen,
+            decode,
+            reading=self.costs.reading(unseen) / self.workers,
+            known=frozenset() if unseen else self._with_heads(images, plans),
+            turned=None if unseen else self._turned(images),
+            outputs=images.head_targets()[:1].shape[1],
+        )
+
+    def _estimate(
+        self,
+        plans: Sequence[Plan],
+        lacking: Sequence[int],
+        images: int,
+        decode: float,
+        *,
+        reading: float,
+        known: frozenset[str] = frozenset(),
+        turned: tuple[Plan, int] | None = None,
+        outputs: int = 1,
+    ) -> Estimate:
+        heads = [
+            0.0 if plan.stopped or plan.backbone.name in known else self._head_seconds(plan, images, outputs)
+            for plan in plans
+        ]
+        costs = [
+            self.costs.embedding(self.request, plan, count)
+            for plan, count in zip(plans, lacking, strict=True)
+        ]
+        embed = self._embed_seconds(plans, lacking, decode)
+        if turned is not None and isinstance(self.request, RankRequest):
+            plan, count = turned
+            wanted = TurnedRequest.seen_by(plan.backbone, self.request)
+            embed += self.costs.embedding(wanted, plan, count).seconds(cores())
+        board = 0.0
+        if isinstance(self.request, RankRequest):
+            board = self.costs.board(len(plans), images) if any(lacking) or any(heads) else _AGAIN_SECONDS
+        return Estimate(
+            backbones=tuple(map(self._one, plans, lacking, costs, heads, [images] * len(plans))),
+            images=images,
+            embed_seconds=embed,
+            head_seconds=_makespan(sorted(heads, reverse=True), self.slots),
+            board_seconds=reading + board,
+            workers=self.workers,
+            price_per_hour=self.price_per_hour,
+            source=self.costs.source,
+            at_most=isinstance(self.request, RankRequest) and self.request.options.search is Search.HALVING,
+        )
+
+    def _one(
+        self, plan: Plan, lacking: int, cost: EmbeddingCost, heads: float, images: int
+    ) -> BackboneEstimate:
+        backbone = plan.backbone
+        if plan.stopped:
+            return BackboneEstimate(
+                backbone=backbone.name, status=plan.stopped.status.value, reason=plan.stopped.reason
+            )
+        memory, storage = 0.0, 0.0
+        if lacking:
+            memory = memory_bytes(backbone, plan.input_size, plan.engine)[0]
+            storage = lacking * (4.0 * backbone.embedding_dim + _ID_BYTES)
+            if plan.engine is Engine.OPENVINO and not is_converted(engine_request(self.request, plan, 1)):
+                storage += backbone.float32_bytes
+        if heads:
+            memory = max(memory, head_memory_bytes(images, backbone.embedding_dim))
+        return BackboneEstimate(
+            backbone=backbone.name,
+            status="to embed" if lacking else "cached",
+            images=lacking,
+            embed_seconds=cost.seconds(),
+            head_seconds=heads,
+            memory_bytes=memory,
+            storage_bytes=storage,
+        )
+
+    # Embedding ------------------------------------------------------------------------------------
+
+    def _embed_seconds(self, plans: Sequence[Plan], lacking: Sequence[int], decode: float) -> float:
+        """From the first backbone to the last embedding."""
+        waiting = [(plan, count) for plan, count in zip(plans, lacking, strict=True) if count]
+        if not waiting:
+            return 0.0
+        if self.workers > 1:
+            return self._on_many(waiting, decode)
+        seconds = max(
+            _START_SECONDS if self._imports_tensorflow(plan) else _LIGHT_START_SECONDS for plan, _ in waiting
+        )
+        ordered = sorted(waiting, key=lambda one: (one[0].input_size, one[0].backbone.flops))
+        for size, group in groupby(ordered, key=lambda one: one[0].input_size):
+            seconds += self._of_size(size, list(group), decode)
+        return seconds
+
+    def _of_size(self, size: int, waiting: Sequence[tuple[Plan, int]], decode: float) -> float:
+        """Backbones of one input size, in as many windows of images as the scratch makes of them."""
+        rows = max(count for _, count in waiting)
+        step = max(1, scratch_bytes(self.request) // max(1, PixelBuffer.bytes_needed(1, size)))
+        windows = -(-rows // step)
+        plans = [plan for plan, _ in waiting]
+        seconds = 0.0
+        for times, again in ((1, False), (windows - 1, True)):
+            costs = [
+                self.costs.embedding(self.request, plan, -(-count // windows), again=again)
+                for plan, count in waiting
+            ]
+            seconds += times * self._window(plans, costs, decode * rows / windows) if times else 0.0
+        return seconds
+
+    def _window(self, plans: Sequence[Plan], costs: Sequence[EmbeddingCost], decode: float) -> float:
+        """One window: shifts one after the other, on cores that decode its images meanwhile."""
+        seconds = 0.0
+        for shift in share_out(self.request, plans, [cost.seconds() for cost in costs]):
+            each = [costs[position].seconds(shift.threads) for position in shift.positions]
+            seconds += _makespan(each, max(1, shift.workers))
+        together = sum(cost.seconds() for cost in costs) + decode
+        return max(seconds, together / cores())
+
+    def _on_many(self, waiting: Sequence[tuple[Plan, int]], decode: float) -> float:
+        """On several machines: blocks of images, each opened and decoded where it is embedded."""
+        work, longest = 0.0, 0.0
+        for plan, count in waiting:
+            cost = self.costs.embedding(self.request, plan, count)
+            again = self.costs.embedding(self.request, plan, count, again=True)
+            blocks = max(1, round((cost.inference + count * decode) / _BLOCK_SECONDS))
+            work += cost.seconds() + (blocks - 1) * again.prepare + count * decode
+            longest = max(longest, cost.prepare + (cost.inference + count * decode) / blocks)
+        # Whoever takes blocks as they come is at most one block behind a perfect division.
+        return _START_SECONDS + work / self.slots + longest * (1 - 1 / self.slots)
+
+    def _imports_tensorflow(self, plan: Plan) -> bool:
+        in_openvino = plan.engine is Engine.OPENVINO
+        return not (in_openvino and is_converted(engine_request(self.request, plan, 1)))
+
+    def _turned(self, images: ImageSet) -> tuple[Plan, int] | None:
+        """The plan of the views through which the audit looks for copies, and how many images lack them."""
+        request = self.request
+        if not isinstance(request, RankRequest):
+            return None
+        seeing = cheapest_pretrained(request) if request.options.auto_groups else None
+        if seeing is None or images.groups is not None:
+            return None
+        wanted = TurnedRequest.seen_by(seeing, request)
+        store = EmbeddingStore(request.options.cache)
+        # Not which rows there are: the parts of views are large, and reading them is most of using them.
+        held = store.keys_of(seeing.architecture, input_size=request.size_of(seeing))
+        if any(key.decoder == wanted.decoder and store.parts(key) for key in held):
+            return None
+        plan = plan_unseen(wanted, seeing, len(images))
+        return None if plan.stopped else (plan, len(images))
+
+    # Heads ----------------------------------------------------------------------------------------
+
+    def _head_seconds(self, plan: Plan, images: int, outputs: int) -> float:
+        if not isinstance(self.request, RankRequest):
+            return 0.0
+        options = self.request.options
+        # Where images are related, the same heads are trained again without groups, for comparison.
+        passes = 1 if options.groups == "none" else 2
+        protocol = self.request.protocol
+        return passes * self.costs.heads(protocol, images, plan.backbone.embedding_dim, outputs)
+
+    def _with_heads(self, images: ImageSet, plans: Sequence[Plan]) -> frozenset[str]:
+        """Backbones whose heads the latest board has, as far as its record tells."""
+        if not isinstance(self.request, RankRequest):
+            return frozenset()
+        options = self.request.options
+        assert options.data is not None
+        try:
+            record = read_run_record(results_folder(options.results, images, options.data).path)
+        except (DataError, OSError):
+            return frozenset()
+        name = self.request.protocol_name(parts_given=images.split.given)
+        if record.protocol != replace(self.request.protocol, name=name) or record.data.images != len(images):
+            return frozenset()
+        trained = {one.key_digest for one in record.backbones.values() if one.status == "scored"}
+        return frozenset(
+            plan.backbone.name
+            for plan in plans
+            if plan.is_cached and plan.key is not None and plan.key.digest() in trained
+        )
+
+
+def _decode_seconds(request: EmbedRequest, images: ImageSet) -> float:
+    """What one core takes to decode an image, timed on some of them."""
+    options = request.options
+    size = max(request.size_of(one) for one in request.backbones)
+    rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLE).astype(int)).tolist()
+    begun = time.perf_counter()
+    try:
+        for row in rows:
+            load_pixels(
+                images.root / images.paths[row],
+                size,
+                options.resize,
+                max_pixels=options.max_pixels,
+                bit_depth=request.bit_depth,
+            )
+    except BenchmarkError:  # gone since it was read: whoever embeds it will say so
+        return _DECODE_SECONDS
+    return (time.perf_counter() - begun) / len(rows)
+
+
+def _makespan(seconds: Sequence[float], slots: int) -> float:
+    """When the last of some tasks is done, each going in turn to whoever is free first."""
+    free = [0.0] * min(slots, max(1, len(seconds)))
+    heapify(free)
+    for each in seconds:
+        heapreplace(free, free[0] + each)
+    return max(free)
