@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmark.cells import cell_text, figure, printable, safe_cell
 from benchmark.errors import StorageError
 from benchmark.storage import (
+    Memo,
     check_inside,
     path_part,
     place,
@@ -159,3 +162,41 @@ def test_a_root_may_be_a_link_and_a_linked_file_is_replaced(tmp_path: Path) -> N
     write_whole(root / "file", b"new", root=root)
     assert (tmp_path / "other").read_bytes() == b"kept"
     assert (tmp_path / "disk" / "file").read_bytes() == b"new"
+
+
+@settings(max_examples=60, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_memo_gives_what_was_kept_or_nothing(
+    tmp_path_factory: pytest.TempPathFactory, position: float, bit: int
+) -> None:
+    memo = Memo(folder=tmp_path_factory.mktemp("cache") / "sizes", kind=list[float])
+    question = ["a/b", 1, None, "\udcff"]
+    assert memo.recall("a/b", question) is None
+    memo.remember("a/b", question, [1.5, float("inf")])
+    assert memo.recall("a/b", question) == [1.5, float("inf")]
+    assert memo.recall("a/b", [*question, 2]) is None
+    (file,) = memo.folder.iterdir()
+    content = bytearray(file.read_bytes())
+    content[int(position * len(content))] ^= 1 << bit
+    file.write_bytes(content)
+    assert memo.recall("a/b", question) in (None, [1.5, float("inf")])
+
+
+def test_a_memo_of_another_question_is_not_believed(tmp_path: Path) -> None:
+    memo = Memo(folder=tmp_path / "cache" / "memo", kind=str)
+    for question in ("one", "other"):
+        memo.remember("name", question, question)
+    first, second = memo.folder.iterdir()
+    first.write_bytes(second.read_bytes())
+    assert {memo.recall("name", question) for question in ("one", "other")} in (
+        {"one", None},
+        {"other", None},
+    )
+
+
+def test_a_memo_that_cannot_be_written_says_so_to_who_asks(tmp_path: Path) -> None:
+    (tmp_path / "memo").write_bytes(b"")
+    memo = Memo(folder=tmp_path / "memo", kind=str)
+    memo.remember("name", 1, "answer")
+    with pytest.raises(StorageError):
+        memo.keep("name", 1, "answer")

@@ -6,14 +6,13 @@ and whichever data sets it stands in. Labels and file names are not remembered.
 
 from __future__ import annotations
 
-import io
+import secrets
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import imagehash
 import numpy as np
@@ -23,7 +22,7 @@ from PIL import Image
 from benchmark.data import FULL_DEPTH, NO_LIMIT, decode_thumbnail, map_in_order, read_regular
 from benchmark.errors import DataError, StorageError
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer
-from benchmark.storage import MOST_LIST_BYTES, read_array, read_small, sha256_bytes, write_whole
+from benchmark.storage import MOST_LIST_BYTES, load_arrays, sha256_bytes, write_arrays
 
 # Part of the folder name: a change of anything below that changes a stored value needs a new number.
 SCHEMA = 2
@@ -229,34 +228,27 @@ def _gradient(luma: Float32) -> float:
 
 
 def _write_part(folder: Path, part: Records) -> Path:
-    stream = io.BytesIO()
-    np.save(stream, part, allow_pickle=False)
-    content = stream.getvalue()
-    path = folder / f"part-{sha256_bytes(content)[:16]}.npy"
-    write_whole(path, content, root=folder.parents[1])
+    path = folder / f"part-{secrets.token_hex(8)}.npz"
+    write_arrays(path, None, {"records": part}, root=folder.parents[1])
     return path
 
 
 def _read_parts(folder: Path) -> Records:
     """All records in the folder. A damaged part is removed: its images are looked at again."""
-    parts = [_read_part(path) for path in sorted(folder.glob("part-*.npy"))]
+    parts = [_read_part(path) for path in sorted(folder.glob("part-*.npz"))]
     return np.concatenate([np.zeros(0, _RECORD), *(part for part in parts if part is not None)])
 
 
 def _read_part(path: Path) -> Records | None:
     """The records of a part; None for one that another run has just merged, or that is of no use."""
     try:
-        content = read_small(path, most_bytes=MOST_LIST_BYTES)
+        part = load_arrays(path, most_bytes=MOST_LIST_BYTES)[1].get("records")
     except OSError:
         return None
-    if path.stem != f"part-{sha256_bytes(content)[:16]}":
+    except ValueError:
         _remove(path)
         return None
-    try:
-        part: Any = read_array(content)
-    except ValueError:
-        return None
-    return part if isinstance(part, np.ndarray) and part.dtype == _RECORD and part.ndim == 1 else None
+    return part if part is not None and part.dtype == _RECORD and part.ndim == 1 else None
 
 
 def _remove(path: Path) -> None:
@@ -267,7 +259,7 @@ def _remove(path: Path) -> None:
 
 def _merge_parts(folder: Path) -> None:
     """Join many small parts into one, written before the small ones go."""
-    paths = sorted(folder.glob("part-*.npy"))
+    paths = sorted(folder.glob("part-*.npz"))
     if len(paths) <= _PARTS_BEFORE_MERGE:
         return
     try:

@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.errors import StorageError
-from benchmark.storage import read_json, sha256_file, write_whole
+from benchmark.storage import Memo, is_sha256, sha256_file
 
 # Keras numbers unnamed layers per process (conv2d_94): the number says nothing about the network.
 _COUNTER = re.compile(r"_\d+(?=/|$)")
-
-_MOST_NOTE_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +69,15 @@ def file_digest(path: Path, cache: Path) -> str:
 
 
 def remember(cache: Path, name: str, digest: str) -> None:
-    """Note a digest under a name; a read-only or full cache is no reason to fail."""
-    try:
-        write_whole(_note(cache, name), json.dumps({"name": name, "sha256": digest}).encode(), root=cache)
-    except StorageError:
-        return
+    """Note a digest under a name."""
+    _memo(cache).remember("sha256", name, digest)
 
 
 def recall(cache: Path, name: str) -> str | None:
     """The digest noted under a name; None when there is none or the note cannot be trusted."""
-    try:
-        note = read_json(_note(cache, name), most_bytes=_MOST_NOTE_BYTES)
-        digest = note["sha256"] if note["name"] == name else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None
+    digest = _memo(cache).recall("sha256", name)
+    return digest if digest and is_sha256(digest) else None
 
 
-def _note(cache: Path, name: str) -> Path:
-    return (
-        cache / "weights" / f"{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
-    )
+def _memo(cache: Path) -> Memo[str]:
+    return Memo(folder=cache / "weights", kind=str)

@@ -1,24 +1,22 @@
 """What earlier scans found out about files: a memo that may vanish or be damaged at any time.
 
-One file per source: SHA-256 of the rest, one line of JSON (the reasons), then fixed-width rows.
+One file per source (``storage.write_arrays``): the reasons as JSON, and fixed-width rows.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmark.data.files import Stamp
-from benchmark.storage import MOST_LIST_BYTES, parse_json, read_small, write_whole
+from benchmark.storage import MOST_LIST_BYTES, load_arrays, write_arrays
 
-SCHEMA: Final = 2
 _ROW = np.dtype(
     [
         ("path", "<u8"),
@@ -31,7 +29,6 @@ _ROW = np.dtype(
         ("peak", "<i4"),
     ]
 )
-_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +72,8 @@ class Index:
             source: absolute data folder or CSV.
             conditions: everything else that decides whether a file is decodable.
         """
-        digest = hashlib.sha256(
-            f"{SCHEMA}|{conditions}|{source}".encode("utf-8", "surrogateescape")
-        ).hexdigest()
-        file = folder / f"{digest[:32]}.bin"
+        digest = hashlib.sha256(f"{conditions}|{source}".encode("utf-8", "surrogateescape")).hexdigest()
+        file = folder / f"{digest[:32]}.npz"
         return cls(file, *_stored(file))
 
     @property
@@ -126,31 +121,21 @@ class Index:
         fresh = latest[np.unique(latest["path"], return_index=True)[1]]
         wanted = np.fromiter((_path_key(path) for path in paths), np.uint64)
         kept = self._rows[np.isin(self._keys, wanted) & ~np.isin(self._keys, fresh["path"])]
-        body = json.dumps(self._reasons).encode() + b"\n" + kept.tobytes() + fresh.tobytes()
-        write_whole(self.file, hashlib.sha256(body).digest() + body, root=self.file.parents[1])
+        rows = np.concatenate([kept, fresh])
+        write_arrays(self.file, self._reasons, {"rows": rows}, root=self.file.parents[1])
 
 
 def _stored(file: Path) -> tuple[list[str], npt.NDArray[Any]]:
     """Reasons and rows of an index file; those of an empty index where it cannot be used."""
     try:
-        header, _, body = (_content(file) or b"").partition(b"\n")
-        reasons, rows = parse_json(header), np.frombuffer(body, _ROW)
-    except ValueError:
-        return [""], np.zeros(0, _ROW)
-    if not isinstance(reasons, list) or not all(isinstance(reason, str) for reason in reasons):
-        return [""], np.zeros(0, _ROW)
-    known = (rows["reason"] >= 0) & (rows["reason"] < len(reasons))
-    return (reasons, rows) if known.all() else ([""], np.zeros(0, _ROW))
-
-
-def _content(file: Path) -> bytes | None:
-    """The checked body of an index file; None where it cannot be used."""
-    try:
-        content = read_small(file, most_bytes=MOST_LIST_BYTES)
-    except OSError:
-        return None
-    body = content[_DIGEST_BYTES:]
-    return body if hashlib.sha256(body).digest() == content[:_DIGEST_BYTES] else None
+        reasons, arrays = load_arrays(file, most_bytes=MOST_LIST_BYTES)
+        rows = arrays["rows"]
+        known = (rows["reason"] >= 0) & (rows["reason"] < len(reasons))
+        if rows.dtype == _ROW and known.all() and all(type(reason) is str for reason in reasons):
+            return reasons, rows
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        pass
+    return [""], np.zeros(0, _ROW)
 
 
 def _path_key(path: str) -> int:

@@ -1,19 +1,44 @@
-"""The parts of a cache, read and verified; what fails is moved to ``damaged/`` and counts as missing."""
+"""The parts of a cache, read and verified.
+
+A file that is not what its name says is moved to ``damaged/``, never used, and counts as missing.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.embeddings.damage import Damage, DamageLog
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
 from benchmark.embeddings.keys import folder_name
 from benchmark.embeddings.parts import Ids, Part, open_part
 from benchmark.errors import CacheDamaged
 from benchmark.records import EmbeddingKey, Observer
+from benchmark.storage import mark_used, set_aside
 
+_LOG = logging.getLogger("benchmark.embeddings")
 _FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """A damaged file that was found.
+
+    Attributes:
+        path: where it lay.
+        reason: what is wrong with it.
+        moved_to: where it lies now; None when it could not be moved (a read-only cache).
+    """
+
+    path: Path
+    reason: str
+    moved_to: Path | None
+
+    def __str__(self) -> str:
+        """One line for the reader of a report."""
+        where = f"moved to {self.moved_to}" if self.moved_to else "left where it is, and is not used"
+        return f"{self.path}: {self.reason}; {where}"
 
 
 class PartReader:
@@ -26,13 +51,15 @@ class PartReader:
 
     def __init__(self, root: Path, *, observer: Observer | None = None) -> None:
         self.root = root
-        self._damage = DamageLog(root, observer)
+        self._observer = observer
+        self._damages: list[Damage] = []
         self._known: OrderedDict[Path, dict[PartFile, Ids]] = OrderedDict()
+        self._used: set[str] = set()
 
     @property
     def damages(self) -> tuple[Damage, ...]:
         """Damaged files found by this store object."""
-        return self._damage.found
+        return tuple(self._damages)
 
     def folder(self, key: EmbeddingKey) -> Path:
         """Where a key's parts lie."""
@@ -80,15 +107,28 @@ class PartReader:
             part = open_part(content, name=file.path.name, where=file.path)
             _check_key(part, file, key)
         except CacheDamaged as error:
-            self._damage.set_aside(file.path, file.inode, error)
+            self.set_aside(file.path, error, file.inode)
             return None
         self._remember(file, part.image_ids)
         return part
 
-    def set_aside(self, path: Path, error: CacheDamaged) -> None:
-        """Move a damaged file out of the way and say so."""
-        with contextlib.suppress(OSError):
-            self._damage.set_aside(path, path.lstat().st_ino, error)
+    def set_aside(self, path: Path, error: CacheDamaged, inode: int | None = None) -> None:
+        """Move a damaged file out of the way and say so, unless it was replaced since it was read.
+
+        Args:
+            path: of the file.
+            error: what is wrong with it.
+            inode: of the file that was read.
+        """
+        reason = f"{error.what} ({error.got})" if error.got else error.what
+        damage = Damage(path=path, reason=reason, moved_to=set_aside(path, self.root, inode=inode))
+        if damage not in self._damages:  # told once, where it had to stay
+            text = f"{damage}. What it held is computed again."
+            if self._observer is not None:
+                self._observer.message(text)
+            else:
+                _LOG.warning("%s", text)
+        self._damages.append(damage)
 
     def _remember(self, file: PartFile, ids: Ids) -> None:
         folder = file.path.parent
@@ -97,6 +137,11 @@ class PartReader:
         self._known.move_to_end(folder)
         while len(self._known) > _FOLDERS_REMEMBERED:
             self._known.popitem(last=False)
+
+    def mark_used(self, key: EmbeddingKey) -> None:
+        """Note that a key is in use, here and for the size limit."""
+        self._used.add(folder_name(key))
+        mark_used(self.folder(key))
 
 
 def _check_key(part: Part, file: PartFile, key: EmbeddingKey | None) -> None:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.embeddings import compaction, upkeep
+from benchmark.embeddings import compaction
 from benchmark.embeddings.keys import folder_name
-from benchmark.embeddings.locks import claim_folder
 from benchmark.embeddings.lookup import IdIndex
 from benchmark.embeddings.parts import Part, as_ids
-from benchmark.embeddings.reading import PartReader
-from benchmark.embeddings.upkeep import CacheEntry, Removed, VerifyReport
+from benchmark.embeddings.upkeep import Upkeep
 from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheError, EmbeddingError
 from benchmark.memory import PackedStrings
 from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Observer
+from benchmark.storage import claim_folder
 
 _ATTEMPTS = 4  # parts may be compacted by another process while they are read
 
 
-class EmbeddingStore(PartReader):
+class EmbeddingStore(Upkeep):
     """Vectors by key and image id.
 
     Nothing is read without its hash being checked; what fails is moved to ``damaged/`` and counts as missing.
@@ -38,7 +35,6 @@ class EmbeddingStore(PartReader):
 
     def __init__(self, root: Path, *, observer: Observer | None = None) -> None:
         super().__init__(root, observer=observer)
-        self._used: set[str] = set()
         self._index: tuple[tuple[str, ...] | PackedStrings, IdIndex] | None = None
 
     def missing(self, key: EmbeddingKey, image_ids: Sequence[str]) -> tuple[str, ...]:
@@ -91,7 +87,7 @@ class EmbeddingStore(PartReader):
             CacheError: some rows are missing, or the cache cannot be read.
         """
         index = self._index_of(image_ids)
-        self._touch(key)
+        self.mark_used(key)
         for _ in range(_ATTEMPTS):
             features, absent = self._gather(key, index)
             if features is not None and not absent:
@@ -116,7 +112,7 @@ class EmbeddingStore(PartReader):
         Raises:
             EmbeddingError: the cache holds vectors of another length under this key.
         """
-        self._touch(key)
+        self.mark_used(key)
         held = self.dim(key)
         if held not in {None, dim}:
             raise EmbeddingError(
@@ -132,24 +128,6 @@ class EmbeddingStore(PartReader):
         """Try to be the one process that computes a key; see ``claim_folder``."""
         return claim_folder(self.root, folder_name(key), timeout=timeout)
 
-    def entries(self, *, count_rows: bool = False) -> tuple[CacheEntry, ...]:
-        """Every key of the cache, ascending by folder name.
-
-        Args:
-            count_rows: also count the images of each key, which reads and verifies its parts.
-        """
-        return upkeep.entries(self, count_rows=count_rows)
-
-    def keys_of(
-        self, backbone: str, *, input_size: int | None = None, weights_sha256: str | None = None
-    ) -> tuple[EmbeddingKey, ...]:
-        """Keys that the cache has a folder for, as their ``key.json`` files say; None fits everything."""
-        return upkeep.keys_of(self, backbone, input_size, weights_sha256)
-
-    def verify(self, observer: Observer | None = None) -> VerifyReport:
-        """Read every part afresh; damaged ones are moved aside, a lost ``key.json`` is written again."""
-        return upkeep.verify(self, observer)
-
     def compact(self, key: EmbeddingKey) -> int:
         """Join the parts of a key into fewer, of 64 MiB each; vectors keep their bits.
 
@@ -163,26 +141,6 @@ class EmbeddingStore(PartReader):
             StorageError: the new parts cannot be written; the old ones are still there.
         """
         return compaction.compact(self, key)
-
-    def clean(self, keys: Sequence[EmbeddingKey] = (), *, damaged: bool = True) -> Removed:
-        """Remove temporary files of processes that are gone, the damaged files, and given keys.
-
-        What this program did not write is left alone.
-
-        Raises:
-            StorageError: something cannot be removed.
-        """
-        return upkeep.clean(self, keys, damaged=damaged)
-
-    def enforce_limit(self, max_bytes: int, keep: Sequence[EmbeddingKey] = ()) -> Removed:
-        """Remove the least recently used keys and converted models until the rest fits.
-
-        Args:
-            max_bytes: for embeddings, converted models and damaged files together.
-            keep: keys that stay; so do those that this store object has read or written, and those that
-                another process has claimed.
-        """
-        return upkeep.enforce_limit(self, max_bytes, self._used | {folder_name(key) for key in keep})
 
     def _index_of(self, image_ids: Sequence[str]) -> IdIndex:
         """Ids sorted once, however many keys are asked for the same sequence of them, if it cannot change."""
@@ -218,17 +176,6 @@ class EmbeddingStore(PartReader):
                 part = self.open(file, key)
                 if part is not None:
                     yield part
-
-    def _touch(self, key: EmbeddingKey) -> None:
-        """Note that a key is in use; a cache that cannot be written to keeps no such notes."""
-        name = folder_name(key)
-        self._used.add(name)
-        stamp = self.root / name / upkeep.STAMP_FILE
-        with contextlib.suppress(OSError):
-            never_wait = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-            descriptor = os.open(stamp, os.O_WRONLY | os.O_CREAT | never_wait, 0o644)
-            os.close(descriptor)
-            os.utime(stamp)
 
 
 def _two_dims(folder: Path, dim: int, other: int) -> CacheError:

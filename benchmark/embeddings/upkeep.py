@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.embeddings.damage import DAMAGED_FOLDER, Damage
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
-from benchmark.embeddings.locks import claim_folder
-from benchmark.embeddings.reading import PartReader
-from benchmark.embeddings.stale_files import bytes_under, remove_whole
+from benchmark.embeddings.reading import Damage, PartReader
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.engines import model_cache_entries, verify_model
 from benchmark.errors import CacheDamaged, CacheError
 from benchmark.records import EmbeddingKey, Observer
-from benchmark.storage import TEMPORARY_PREFIX, dead_temporaries, storage_error
-
-STAMP_FILE = "last-used"
-_DAMAGED_MODEL = "damaged-"
+from benchmark.storage import (
+    DAMAGED_FOLDER,
+    STAMP_FILE,
+    TEMPORARY_PREFIX,
+    Removed,
+    Stored,
+    claim_folder,
+    dead_temporaries,
+    remove_whole,
+    shrink,
+    storage_error,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +74,122 @@ class VerifyReport:
     strangers: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
-    """What was taken away.
+class Upkeep(PartReader):
+    """A cache's parts, and the means to look after them."""
 
-    Attributes:
-        paths: files and folders.
-        size_bytes: freed.
-    """
+    def entries(self, *, count_rows: bool = False) -> tuple[CacheEntry, ...]:
+        """Every key of the cache, ascending by folder name.
 
-    paths: tuple[Path, ...] = ()
-    size_bytes: int = 0
+        Args:
+            count_rows: also count the images of each key, which reads and verifies its parts.
+        """
+        return tuple(self._entry(folder, count_rows) for folder in key_folders(self.root))
+
+    def _entry(self, folder: Path, count_rows: bool) -> CacheEntry:
+        files, stored = list_parts(folder), Stored.of(folder)
+        ids = [ids for file in files if (ids := self.ids_of(file)) is not None] if count_rows else []
+        return CacheEntry(
+            folder=folder,
+            key=self._key_of(folder),
+            parts=len(files),
+            rows=len(np.unique(np.concatenate(ids))) if ids else (0 if count_rows else None),
+            size_bytes=stored.size_bytes,
+            last_used=stored.last_used,
+        )
+
+    def keys_of(
+        self, backbone: str, *, input_size: int | None = None, weights_sha256: str | None = None
+    ) -> tuple[EmbeddingKey, ...]:
+        """Keys that the cache has a folder for, as their ``key.json`` files say; None fits everything."""
+        found: list[EmbeddingKey] = []
+        for folder in key_folders(self.root):
+            try:
+                key = _described_key(folder)
+            except CacheError:
+                continue
+            fits = input_size in {None, key.input_size} and weights_sha256 in {None, key.weights_sha256}
+            if key.backbone == backbone and fits:
+                found.append(key)
+        return tuple(found)
+
+    def verify(self, observer: Observer | None = None) -> VerifyReport:
+        """Read every part afresh; damaged ones are moved aside, a lost ``key.json`` is written again."""
+        folders = key_folders(self.root)
+        files = [file for folder in folders for file in list_parts(folder)]
+        before = len(self.damages)
+        parts = (self.open(file) for file in _watched(files, observer))
+        rows = [None if part is None else len(part.image_ids) for part in parts]
+        for folder in folders:
+            self._mend_key_file(folder)
+        models = [model.path for model in model_cache_entries(self.root)]
+        bad_models = [path for path in models if not verify_model(path)]
+        return VerifyReport(
+            keys=len(folders),
+            parts=sum(count is not None for count in rows),
+            rows=sum(count or 0 for count in rows),
+            size_bytes=sum(file.size for file in files),
+            models=len(models) - len(bad_models),
+            damages=(*self.damages[before:], *map(_model_damage, bad_models)),
+            strangers=tuple(stranger for folder in folders for stranger in _strangers(folder)),
+        )
+
+    def _mend_key_file(self, folder: Path) -> None:
+        """A ``key.json`` that cannot be right is set aside and written again from what a part says."""
+        try:
+            _described_key(folder)
+            return
+        except CacheDamaged as error:
+            if os.path.lexists(folder / KEY_FILE):
+                self.set_aside(folder / KEY_FILE, error)
+        key = self._key_of(folder)
+        if key is not None:
+            ensure_key_file(folder, key)
+
+    def _key_of(self, folder: Path) -> EmbeddingKey | None:
+        """The key of a folder, from ``key.json`` or, where that is lost, from a verified part."""
+        try:
+            return _described_key(folder)
+        except CacheDamaged:
+            parts = (self.open(file) for file in list_parts(folder))
+            return next((part.key for part in parts if part is not None), None)
+
+    def clean(self, keys: Sequence[EmbeddingKey] = (), *, damaged: bool = True) -> Removed:
+        """Remove temporary files of processes that are gone, the damaged files, and given keys.
+
+        What this program did not write is left alone.
+
+        Raises:
+            StorageError: something cannot be removed.
+        """
+        wanted = [self.root / DAMAGED_FOLDER] if damaged else []
+        wanted += [self.folder(key) for key in dict.fromkeys(keys)]
+        present = [Stored.of(path) for path in wanted if check_folder(path)]
+        stale = map(Stored.of, dead_temporaries(self.root))
+        gone = [thing for thing in (*stale, *present) if _remove(thing.path)]
+        return Removed(
+            paths=tuple(thing.path for thing in gone), size_bytes=sum(thing.size_bytes for thing in gone)
+        )
+
+    def enforce_limit(self, max_bytes: int, keep: Sequence[EmbeddingKey] = ()) -> Removed:
+        """Remove the least recently used keys and converted models until the rest fits.
+
+        Args:
+            max_bytes: for embeddings, converted models and damaged files together.
+            keep: keys that stay; so do those that this store object has read or written, and those that
+                another process has claimed.
+        """
+        kept = self._used | {folder_name(key) for key in keep}
+
+        def remove(path: Path) -> bool:
+            if path.name in kept:
+                return False
+            with claim_folder(self.root, path.name) as free:
+                return free and _remove(path)
+
+        things = [*map(Stored.of, key_folders(self.root)), *model_cache_entries(self.root)]
+        if check_folder(self.root / DAMAGED_FOLDER):  # of no use to anybody
+            things.append(replace(Stored.of(self.root / DAMAGED_FOLDER), last_used=0.0))
+        return shrink(things, max_bytes, remove)
 
 
 def key_folders(root: Path) -> tuple[Path, ...]:
@@ -98,15 +208,6 @@ def key_folders(root: Path) -> tuple[Path, ...]:
     return tuple(root / name for name in sorted(names))
 
 
-def key_of(store: PartReader, folder: Path) -> EmbeddingKey | None:
-    """The key of a folder, from ``key.json`` or, where that is lost, from a verified part."""
-    try:
-        return _described_key(folder)
-    except CacheDamaged:
-        parts = (store.open(file) for file in list_parts(folder))
-        return next((part.key for part in parts if part is not None), None)
-
-
 def _described_key(folder: Path) -> EmbeddingKey:
     """What ``key.json`` says.
 
@@ -120,58 +221,6 @@ def _described_key(folder: Path) -> EmbeddingKey:
     if folder_name(key) != folder.name:
         raise CacheDamaged("describes another key", where=folder / KEY_FILE, got=folder_name(key))
     return key
-
-
-def entries(store: PartReader, *, count_rows: bool) -> tuple[CacheEntry, ...]:
-    """Every key of the cache; see ``EmbeddingStore.entries``."""
-    return tuple(_entry(store, folder, count_rows) for folder in key_folders(store.root))
-
-
-def _entry(store: PartReader, folder: Path, count_rows: bool) -> CacheEntry:
-    files = list_parts(folder)
-    ids = [ids for file in files if (ids := store.ids_of(file)) is not None] if count_rows else []
-    return CacheEntry(
-        folder=folder,
-        key=key_of(store, folder),
-        parts=len(files),
-        rows=len(np.unique(np.concatenate(ids))) if ids else (0 if count_rows else None),
-        size_bytes=bytes_under(folder),
-        last_used=_last_used(folder),
-    )
-
-
-def _last_used(path: Path) -> float:
-    for candidate in (path / STAMP_FILE, path):
-        try:
-            return candidate.lstat().st_mtime
-        except OSError:
-            continue
-    return 0.0
-
-
-def verify(store: PartReader, observer: Observer | None) -> VerifyReport:
-    """Read every part; see ``EmbeddingStore.verify``."""
-    folders = key_folders(store.root)
-    files = [file for folder in folders for file in list_parts(folder)]
-    before = len(store.damages)
-    rows = [_verified_rows(store, file) for file in _watched(files, observer)]
-    for folder in folders:
-        _mend_key_file(store, folder)
-    models = [model for model in model_cache_entries(store.root) if _is_named_model(model.path)]
-    bad_models = [model.path for model in models if not verify_model(model)]
-    return VerifyReport(
-        keys=len(folders),
-        parts=sum(count is not None for count in rows),
-        rows=sum(count or 0 for count in rows),
-        size_bytes=sum(file.size for file in files),
-        models=len(models) - len(bad_models),
-        damages=(*store.damages[before:], *map(_model_damage, bad_models)),
-        strangers=tuple(stranger for folder in folders for stranger in _strangers(folder)),
-    )
-
-
-def _is_named_model(path: Path) -> bool:
-    return not path.name.startswith((TEMPORARY_PREFIX, _DAMAGED_MODEL))
 
 
 def _model_damage(path: Path) -> Damage:
@@ -189,23 +238,6 @@ def _watched(files: Sequence[PartFile], observer: Observer | None) -> Iterator[P
         observer.finished("verify")
 
 
-def _verified_rows(store: PartReader, file: PartFile) -> int | None:
-    part = store.open(file)
-    return None if part is None else len(part.image_ids)
-
-
-def _mend_key_file(store: PartReader, folder: Path) -> None:
-    """A ``key.json`` that cannot be right is set aside and written again from what a part says."""
-    try:
-        _described_key(folder)
-        return
-    except CacheDamaged as error:
-        store.set_aside(folder / KEY_FILE, error)
-    key = key_of(store, folder)
-    if key is not None:
-        ensure_key_file(folder, key)
-
-
 def _strangers(folder: Path) -> list[Path]:
     own = {KEY_FILE, STAMP_FILE, *(file.path.name for file in list_parts(folder))}
     return [
@@ -215,86 +247,12 @@ def _strangers(folder: Path) -> list[Path]:
     ]
 
 
-def clean(store: PartReader, keys: Sequence[EmbeddingKey], *, damaged: bool) -> Removed:
-    """Remove stale files and given keys; see ``EmbeddingStore.clean``."""
-    paths = list(dead_temporaries(store.root))
-    if damaged:
-        paths += _damaged_things(store.root)
-    paths += [store.folder(key) for key in dict.fromkeys(keys) if check_folder(store.folder(key))]
-    return _remove_all(paths)
-
-
-def _damaged_things(root: Path) -> list[Path]:
-    models = [model.path for model in model_cache_entries(root)]
-    damaged = [path for path in models if path.name.startswith(_DAMAGED_MODEL)]
-    return [root / DAMAGED_FOLDER, *damaged] if check_folder(root / DAMAGED_FOLDER) else damaged
-
-
-def _remove_all(paths: Sequence[Path]) -> Removed:
-    gone, freed = [], 0
-    for path in paths:
-        size = bytes_under(path)
-        try:
-            remove_whole(path)
-        except FileNotFoundError:
-            continue  # another process was faster
-        except OSError as error:
-            raise storage_error(error, path) from error
-        freed += size
-        gone.append(path)
-    return Removed(paths=tuple(gone), size_bytes=freed)
-
-
-def enforce_limit(store: PartReader, max_bytes: int, in_use: set[str]) -> Removed:
-    """Shrink the cache; see ``EmbeddingStore.enforce_limit``."""
-    things = [thing for thing in _things(store.root) if not thing.path.name.startswith(TEMPORARY_PREFIX)]
-    excess = sum(thing.size_bytes for thing in things) - max_bytes
-    gone: list[_Thing] = []
-    for thing in sorted(things, key=lambda thing: (thing.last_used, thing.path.name)):
-        if excess <= sum(other.size_bytes for other in gone):
-            break
-        if thing.path.name not in in_use and _remove_unless_claimed(store.root, thing.path):
-            gone.append(thing)
-    return Removed(
-        paths=tuple(thing.path for thing in gone), size_bytes=sum(thing.size_bytes for thing in gone)
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Thing:
-    """What the size limit may take away; damaged things count as never used."""
-
-    path: Path
-    size_bytes: int
-    last_used: float
-
-
-def _things(root: Path) -> Iterator[_Thing]:
-    for folder in key_folders(root):
-        yield _Thing(path=folder, size_bytes=bytes_under(folder), last_used=_last_used(folder))
-    for model in model_cache_entries(root):
-        damaged = model.path.name.startswith(_DAMAGED_MODEL)
-        yield _Thing(path=model.path, size_bytes=model.bytes, last_used=0.0 if damaged else model.last_used)
-    if (root / DAMAGED_FOLDER).exists() and check_folder(root / DAMAGED_FOLDER):
-        yield _Thing(path=root / DAMAGED_FOLDER, size_bytes=bytes_under(root / DAMAGED_FOLDER), last_used=0.0)
-
-
-def _remove_unless_claimed(root: Path, path: Path) -> bool:
-    with claim_folder(root, path.name) as free:
-        return free and bool(_remove_all([path]).paths)
-
-
-def keys_of(
-    store: PartReader, backbone: str, input_size: int | None, weights_sha256: str | None
-) -> tuple[EmbeddingKey, ...]:
-    """Keys that the cache holds; see ``EmbeddingStore.keys_of``."""
-    found: list[EmbeddingKey] = []
-    for folder in key_folders(store.root):
-        try:
-            key = _described_key(folder)
-        except CacheError:
-            continue
-        fits = input_size in {None, key.input_size} and weights_sha256 in {None, key.weights_sha256}
-        if key.backbone == backbone and fits:
-            found.append(key)
-    return tuple(found)
+def _remove(path: Path) -> bool:
+    """Remove a thing; False where another process was faster."""
+    try:
+        remove_whole(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return True

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from contextlib import suppress
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -15,10 +11,9 @@ from benchmark.backbones import keras_version, scaled_flops
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.hardware import gpu_name, has_gpu
 from benchmark.engines.model_cache import Agreement
-from benchmark.errors import StorageError
 from benchmark.machine import instruction_set
 from benchmark.records import Float32, Float64, Precision, UInt8
-from benchmark.storage import read_json, write_whole
+from benchmark.storage import Memo
 
 MIN_COSINE = 0.999
 # The comparison with TensorFlow costs a few of the slowest inferences there are; this bounds it.
@@ -70,11 +65,7 @@ def disagreement(engine: str, precision: Precision, agreement: Agreement) -> str
 def recall_agreement(request: EngineRequest, weights_sha256: str, precision: Precision) -> Agreement | None:
     """How well TensorFlow in some arithmetic was found to agree on this machine; None where nobody looked."""
     identity = _identity(request, weights_sha256, precision)
-    try:
-        stored = read_json(_note(request.cache, identity))
-        return Agreement(**stored["agreement"]) if stored["identity"] == identity else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return _memo(request.cache).recall(request.backbone.architecture, identity)
 
 
 def remember_agreement(
@@ -82,9 +73,7 @@ def remember_agreement(
 ) -> None:
     """Keep what a comparison came to; a cache that takes nothing only means to compare again."""
     identity = _identity(request, weights_sha256, precision)
-    content = json.dumps({"identity": identity, "agreement": asdict(agreement)}, indent=1)
-    with suppress(StorageError):
-        write_whole(_note(request.cache, identity), content.encode(), root=request.cache)
+    _memo(request.cache).remember(request.backbone.architecture, identity, agreement)
 
 
 def _identity(request: EngineRequest, weights_sha256: str, precision: Precision) -> dict[str, object]:
@@ -102,9 +91,8 @@ def _identity(request: EngineRequest, weights_sha256: str, precision: Precision)
     }
 
 
-def _note(cache: Path, identity: dict[str, object]) -> Path:
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return cache / "agreement" / f"{digest[:32]}.json"
+def _memo(cache: Path) -> Memo[Agreement]:
+    return Memo(folder=cache / "agreement", kind=Agreement)
 
 
 def _cosines(features: Float64, reference: Float64) -> Float64:

@@ -1,16 +1,14 @@
 """Converted models on the disk: whole, checksummed, the least recently used first to go.
 
 One folder per model, ``<cache>/models/<name>-<digest>/``, with ``model.xml``, ``model.bin``, ``meta.json``
-(checksums of both, what was converted, how well it agrees with TensorFlow) and ``used``, whose modification
-time is the last use. ``meta.json`` is written last: a folder without it is not a model.
+(checksums of both, what was converted, how well it agrees with TensorFlow) and ``last-used``, whose
+modification time is the last use. ``meta.json`` is written last: a folder without it is not a model.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import secrets
 import shutil
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -22,20 +20,23 @@ from benchmark.errors import CacheDamaged
 from benchmark.machine import instruction_set
 from benchmark.records import Backbone
 from benchmark.storage import (
+    Stored,
     check_inside,
+    is_temporary,
+    json_digest,
+    load_json,
     parse_record,
     path_part,
-    read_json,
+    set_aside,
     sha256_file,
     storage_error,
     sync_folder,
     temporary_beside,
-    write_whole,
+    write_json,
 )
 
 SCHEMA = 1
-XML, BIN, META, USED = "model.xml", "model.bin", "meta.json", "used"
-DAMAGED_PREFIX = "damaged-"
+XML, BIN, META = "model.xml", "model.bin", "meta.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,25 +69,6 @@ class ModelMeta:
     agreement: dict[str, Agreement] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCacheEntry:
-    """One converted model, for looking after the cache.
-
-    Attributes:
-        path: its folder.
-        backbone: architecture name; empty where ``meta.json`` cannot be read.
-        input_size: side in pixels; 0 where unknown.
-        bytes: size on the disk.
-        last_used: seconds since the epoch.
-    """
-
-    path: Path
-    backbone: str
-    input_size: int
-    bytes: int
-    last_used: float
-
-
 def identity_of(backbone: Backbone, weights_sha256: str, input_size: int) -> dict[str, Any]:
     """Everything that decides what a conversion yields; nothing heavy is imported."""
     return {
@@ -106,8 +88,7 @@ def identity_of(backbone: Backbone, weights_sha256: str, input_size: int) -> dic
 
 def model_folder(cache: Path, identity: dict[str, Any]) -> Path:
     """The folder of a converted model."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return cache / "models" / f"{path_part(identity['backbone'])}-{digest[:16]}"
+    return cache / "models" / f"{path_part(identity['backbone'])}-{json_digest(identity)[:16]}"
 
 
 def read_meta(folder: Path, identity: dict[str, Any]) -> ModelMeta | None:
@@ -121,24 +102,16 @@ def read_meta(folder: Path, identity: dict[str, Any]) -> ModelMeta | None:
         meta = None
         if not folder.is_dir():
             return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         meta = None
     if meta is None or meta.identity != identity or set(meta.files) != {XML, BIN}:
-        move_aside(folder)
+        set_aside(folder, folder.parents[1])
         return None
     return meta
 
 
 def _parse_meta(path: Path) -> ModelMeta:
-    stored = read_json(path)
-    fields = stored["meta"]
-    if _meta_digest(fields) != stored["sha256"]:
-        raise ValueError("the digest does not fit")
-    return parse_record(ModelMeta, json.dumps(fields))
-
-
-def _meta_digest(fields: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return parse_record(ModelMeta, json.dumps(load_json(path)))
 
 
 def check_files(folder: Path, meta: ModelMeta) -> None:
@@ -152,26 +125,13 @@ def check_files(folder: Path, meta: ModelMeta) -> None:
     except OSError:
         wrong = ["a missing or unreadable file"]
     if wrong:
-        move_aside(folder)
+        set_aside(folder, folder.parents[1])
         raise CacheDamaged(
             "a converted model is damaged",
             where=folder,
             got=", ".join(wrong),
             next_step="It was moved aside and will be converted again.",
         )
-
-
-def move_aside(folder: Path) -> None:
-    """Rename a damaged model, so that it is never used and can be looked at."""
-    if folder.name.startswith(DAMAGED_PREFIX):
-        return
-    target = folder.with_name(f"{DAMAGED_PREFIX}{folder.name}-{secrets.token_hex(4)}")
-    try:
-        folder.rename(target)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise storage_error(error, folder) from error
 
 
 def new_folder(cache: Path) -> Path:
@@ -217,17 +177,7 @@ def write_meta(folder: Path, meta: ModelMeta) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    fields = asdict(meta)
-    content = json.dumps({"sha256": _meta_digest(fields), "meta": fields}, indent=1).encode()
-    write_whole(folder / META, content, root=folder.parents[1])
-
-
-def touch(folder: Path) -> None:
-    """Note that a model was used; a read-only cache is no reason to fail."""
-    try:
-        (folder / USED).touch()
-    except OSError:
-        return
+    write_json(folder / META, asdict(meta), root=folder.parents[1])
 
 
 def _flush(path: Path) -> None:
@@ -238,50 +188,21 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def model_cache_entries(cache: Path) -> tuple[ModelCacheEntry, ...]:
-    """Every converted model, damaged ones and leftovers of killed processes included, oldest use first."""
-    folders = [path for path in (cache / "models").glob("*") if path.is_dir()]
-    return tuple(sorted((_entry(path) for path in folders), key=lambda item: item.last_used))
+def model_cache_entries(cache: Path) -> tuple[Stored, ...]:
+    """Every converted model, the least recently used first."""
+    folders = [path for path in (cache / "models").glob("*") if path.is_dir() and not is_temporary(path.name)]
+    return tuple(sorted(map(Stored.of, folders), key=lambda item: item.last_used))
 
 
-def _entry(folder: Path) -> ModelCacheEntry:
-    states = [path.stat() for path in folder.iterdir() if path.is_file()]
-    try:
-        identity = _parse_meta(folder / META).identity
-        backbone, input_size = str(identity["backbone"]), int(identity["input_size"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        backbone, input_size = "", 0
-    return ModelCacheEntry(
-        path=folder,
-        backbone=backbone,
-        input_size=input_size,
-        bytes=sum(state.st_size for state in states),
-        last_used=max((state.st_mtime for state in states), default=folder.stat().st_mtime),
-    )
-
-
-def verify_model(entry: ModelCacheEntry) -> bool:
+def verify_model(folder: Path) -> bool:
     """Whether a converted model is what its checksums say; a damaged one is moved aside."""
     try:
-        meta = read_meta(entry.path, _parse_meta(entry.path / META).identity)
-        if meta is None:
-            return False
-        check_files(entry.path, meta)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        move_aside(entry.path)
-        return False
+        meta = read_meta(folder, _parse_meta(folder / META).identity)
+        if meta is not None:
+            check_files(folder, meta)
     except CacheDamaged:
         return False
-    return True
-
-
-def remove_model(entry: ModelCacheEntry) -> None:
-    """Delete a converted model; the rename first makes sure that nobody finds half of it."""
-    doomed = temporary_beside(entry.path)
-    try:
-        entry.path.rename(doomed)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise storage_error(error, entry.path) from error
-    shutil.rmtree(doomed, ignore_errors=True)
+    except (OSError, ValueError):
+        set_aside(folder, folder.parents[1])
+        return False
+    return meta is not None

@@ -30,12 +30,11 @@ from benchmark.engines.model_cache import (
     new_folder,
     publish,
     read_meta,
-    touch,
     write_meta,
 )
 from benchmark.errors import CacheDamaged, StorageError
 from benchmark.records import Engine, Float32, Precision, UInt8
-from benchmark.storage import storage_error
+from benchmark.storage import mark_used, storage_error
 
 CompiledModel: TypeAlias = Any
 InferRequest: TypeAlias = Any
@@ -209,7 +208,7 @@ class _Converted:
         if meta is None:
             return None
         check_files(folder, meta)
-        touch(folder)
+        mark_used(folder)
         return cls(folder=folder, meta=meta)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +12,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from benchmark.finetuning.untyped import Variable
-from benchmark.storage import MOST_MODEL_BYTES, open_regular, parse_json, read_arrays, write_whole
+from benchmark.storage import MOST_MODEL_BYTES, load_arrays, write_arrays
 
 Arrays = list[npt.NDArray[Any]]
-_META = "meta"
 _LISTS = ("current", "optimizer", "best1", "best2")
 _MOST_BYTES = 4 * MOST_MODEL_BYTES  # two checkpoints, the latest weights and the optimizer
 
@@ -83,25 +80,18 @@ class Progress:
             name: getattr(self, name)
             for name in ("phase", "epoch", "stale", "weights_sha256", "history", "metrics", "best")
         }
-        arrays = {_META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
-        for name in _LISTS:
-            arrays |= {f"{name}-{i:05d}": array for i, array in enumerate(getattr(self, name))}
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        write_whole(path, buffer.getvalue(), root=path.parent)
+        arrays = {f"{name}-{i:05d}": array for name in _LISTS for i, array in enumerate(getattr(self, name))}
+        write_arrays(path, meta, arrays, root=path.parent)
 
     @classmethod
     def load(cls, path: Path) -> Progress | None:
         """Read what ``save`` wrote; None when there is nothing, or nothing that can be trusted."""
         try:
-            with open_regular(path, most_bytes=_MOST_BYTES) as file:
-                arrays = read_arrays(file)
-            meta = _Meta.model_validate(parse_json(arrays.pop(_META).tobytes()))
-            fields: dict[str, Any] = meta.model_dump()
-            progress = cls(**fields | {name: _collect(arrays, name) for name in _LISTS})
-        except (OSError, ValueError, KeyError, TypeError):
+            meta, arrays = load_arrays(path, most_bytes=_MOST_BYTES)
+            fields: dict[str, Any] = _Meta.model_validate(meta).model_dump()
+        except (OSError, ValueError):
             return None
-        return progress
+        return cls(**fields | {name: _collect(arrays, name) for name in _LISTS})
 
 
 def _collect(arrays: dict[str, npt.NDArray[Any]], name: str) -> Arrays:

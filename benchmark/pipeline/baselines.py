@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from benchmark.audit import colour_histograms
 from benchmark.data import file_facts
@@ -33,7 +29,7 @@ from benchmark.ranking import (
 )
 from benchmark.records import Average, BackboneFacts, Float32, Int64, Leaderboard, Outcome, Scored, Truth
 from benchmark.statistics import default_average
-from benchmark.storage import read_json, write_whole
+from benchmark.storage import Memo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,13 +168,12 @@ def fine_tuned(job: HeadJob) -> dict[str, float]:
 
 def are_settled(job: HeadJob, best: BackboneFacts | None) -> bool:
     """Whether what the baselines need of pixels is stored, so that the same run gives the same rows."""
-    return _read_sanity(_sanity_path(job, best)) is not None
+    return _memo(job).recall("sanity", _question(job, best)) is not None
 
 
 def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
     """From their file, else computed in a worker, which imports scikit-learn."""
-    path = _sanity_path(job, best)
-    stored = _read_sanity(path)
+    stored = _memo(job).recall("sanity", _question(job, best))
     if stored is not None:
         return stored
     ((_, result),) = run_tasks(_sanity_task, [(job, best and BackboneFacts(**best.facts()))], 1)
@@ -188,9 +183,10 @@ def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
             SanityRow(baseline=name, val_f1=math.nan, test_f1=math.nan, note=note) for name in _SHORTCUTS
         )
         return (*sanity_rows(setting_of(job.images, job.protocol)), *unknown)
+    rows = tuple(SanityRow(**row) for row in result["rows"])
     if result["settled"]:
-        write_whole(path, json.dumps(result["rows"], indent=1).encode(), root=path.parents[1])
-    return tuple(SanityRow(**row) for row in result["rows"])
+        _memo(job).keep("sanity", _question(job, best), rows)
+    return rows
 
 
 def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None]) -> dict[str, Any]:
@@ -243,16 +239,10 @@ def _reference(job: HeadJob, best: BackboneFacts) -> SanityRow:
     return reference_row(setting_of(job.images, job.protocol), best.backbone, features)
 
 
-def _sanity_path(job: HeadJob, best: BackboneFacts | None) -> Path:
+def _memo(job: HeadJob) -> Memo[tuple[SanityRow, ...]]:
+    return Memo(folder=job.folder, kind=tuple[SanityRow, ...])
+
+
+def _question(job: HeadJob, best: BackboneFacts | None) -> list[object]:
     of_whom = None if best is None else [best.backbone, best.key_digest]
-    parts = [job.images.fingerprint(), asdict(job.protocol), of_whom, HEAD_VERSION, _SANITY_VERSION]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return job.folder / f"sanity-{digest[:16]}.json"
-
-
-def _read_sanity(path: Path) -> tuple[SanityRow, ...] | None:
-    try:
-        rows: list[SanityRow] = TypeAdapter(list[SanityRow]).validate_python(read_json(path))
-    except (OSError, ValueError):
-        return None
-    return tuple(rows)
+    return [job.images.fingerprint(), asdict(job.protocol), of_whom, HEAD_VERSION, _SANITY_VERSION]

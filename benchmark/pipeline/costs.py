@@ -6,10 +6,7 @@ keeps of single backbones, and, for each kind of work, by how much the latest ru
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,17 +15,15 @@ from typing import Self
 
 from benchmark.embeddings import VIEWS
 from benchmark.engines import has_gpu, image_seconds, is_converted, memory_bytes, prepare_seconds
-from benchmark.errors import StorageError
 from benchmark.pipeline.measurements import Speeds, here, known_speeds
 from benchmark.pipeline.planning import Plan, engine_request
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.pipeline.scheduling import Shift, shifts
 from benchmark.records import Backbone, Engine, HeadProtocol, Precision, ProtocolName
-from benchmark.storage import read_json, write_whole
+from benchmark.storage import Memo
 
 _RUNS_REMEMBERED = 5
 _LEAST_SECONDS = 1.0  # a shorter piece of work says nothing about the machine
-_FOLDER, _FILE = "measured", "costs.json"
 _SELF_TEST = "self-test: "
 
 # Timing a backbone (``FrozenBackbone.speed``): fewest and most calls of one kind, warm-up included, and the
@@ -200,21 +195,16 @@ def remember_self_test(cache: Path, factors: Mapping[str, float]) -> None:
     _store(cache, {**_stored(cache), **{f"{_SELF_TEST}{work}": [one] for work, one in factors.items()}})
 
 
-def _store(cache: Path, ratios: Mapping[str, Sequence[float]]) -> None:
-    content = json.dumps({**here(), "ratios": ratios}, indent=1).encode()
-    with suppress(StorageError):
-        write_whole(cache / _FOLDER / _FILE, content, root=cache)
+def _store(cache: Path, ratios: dict[str, list[float]]) -> None:
+    _memo(cache).remember("costs", here(), ratios)
 
 
 def _stored(cache: Path) -> dict[str, list[float]]:
-    try:
-        fields = read_json(cache / _FOLDER / _FILE)
-        if any(fields[name] != value for name, value in here().items()):
-            return {}
-        kept = {str(name): [float(one) for one in ratios] for name, ratios in fields["ratios"].items()}
-        return kept if all(0 < one < math.inf for ratios in kept.values() for one in ratios) else {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
+    return _memo(cache).recall("costs", here()) or {}
+
+
+def _memo(cache: Path) -> Memo[dict[str, list[float]]]:
+    return Memo(folder=cache / "costs", kind=dict[str, list[float]])
 
 
 def _timing_seconds(each: float) -> float:

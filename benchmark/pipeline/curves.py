@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.heads import train_on_fewer
@@ -21,7 +16,7 @@ from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import curve_of
 from benchmark.records import Leaderboard, Observer, Outcome, ProtocolName, Scored, Truth
 from benchmark.statistics import LearningCurve
-from benchmark.storage import path_part, read_json, write_whole
+from benchmark.storage import Memo
 
 # Raised whenever a change of the code changes a curve; older stored ones are not reused.
 _CURVE_VERSION = 2
@@ -37,13 +32,11 @@ class _CurveTask:
         job: images, protocol, embedding cache.
         plan: of the backbone; its key addresses the embeddings.
         outcome: of the heads on all images.
-        target: file that takes the curve.
     """
 
     job: HeadJob
     plan: Plan
     outcome: Scored
-    target: Path
 
 
 def train_curves(
@@ -67,9 +60,9 @@ def train_curves(
     """
     plan_of = {plan.backbone.name: plan for plan in plans}
     tasks = [
-        _CurveTask(job=job, plan=plan_of[one.backbone], outcome=one, target=_path(job, one))
+        _CurveTask(job=job, plan=plan_of[one.backbone], outcome=one)
         for one in _picked(board, outcomes)
-        if job.protocol.name is not ProtocolName.REFERENCE and _read(_path(job, one)) is None
+        if job.protocol.name is not ProtocolName.REFERENCE and _recall(job, one) is None
     ]
     notes = []
     if tasks:
@@ -87,7 +80,7 @@ def train_curves(
 
 def stored_curves(job: HeadJob, board: Leaderboard, outcomes: Sequence[Outcome]) -> dict[str, LearningCurve]:
     """Kept curves of a board's picks by backbone, best first."""
-    found = {one.backbone: _read(_path(job, one)) for one in _picked(board, outcomes)}
+    found = {one.backbone: _recall(job, one) for one in _picked(board, outcomes)}
     return {name: curve for name, curve in found.items() if curve is not None}
 
 
@@ -97,7 +90,7 @@ def _picked(board: Leaderboard, outcomes: Sequence[Outcome]) -> list[Scored]:
 
 
 def _curve_task(task: _CurveTask) -> dict[str, Any]:
-    """Compute one curve into its file.
+    """Compute and keep one curve.
 
     Returns:
         Nothing of note, or ``error`` and ``trace``.
@@ -112,21 +105,19 @@ def _curve_task(task: _CurveTask) -> dict[str, Any]:
         fewer = train_on_fewer(embeddings, truth, images.split, task.job.protocol, task.outcome.chosen)
         if fewer.predictions:
             curve = curve_of(task.outcome, fewer, truth, task.job.protocol)
-            write_whole(task.target, json.dumps(asdict(curve)).encode(), root=task.target.parents[1])
+            _memo(task.job).keep(task.outcome.backbone, _question(task.job, task.outcome), curve)
         return {}
     except Exception as error:
         return failure(error)
 
 
-def _path(job: HeadJob, outcome: Scored) -> Path:
-    parts = [outcome_digest(outcome.key_digest, job.images, job.protocol), _CURVE_VERSION]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return job.folder / f"{path_part(outcome.backbone)}-{digest[:16]}.curve.json"
+def _memo(job: HeadJob) -> Memo[LearningCurve]:
+    return Memo(folder=job.folder, kind=LearningCurve, suffix=".curve.json")
 
 
-def _read(path: Path) -> LearningCurve | None:
-    try:
-        curve: LearningCurve = TypeAdapter(LearningCurve).validate_python(read_json(path))
-    except (OSError, ValueError):
-        return None
-    return curve
+def _question(job: HeadJob, outcome: Scored) -> list[object]:
+    return [outcome_digest(outcome.key_digest, job.images, job.protocol), _CURVE_VERSION]
+
+
+def _recall(job: HeadJob, outcome: Scored) -> LearningCurve | None:
+    return _memo(job).recall(outcome.backbone, _question(job, outcome))

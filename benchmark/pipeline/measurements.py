@@ -1,29 +1,25 @@
 """What embedding with a key cost, remembered beside the cache, so that a cached run can still show it.
 
-A measurement decides nothing about vectors: where there is no file, or a damaged one, or one of another
-machine (caches are copied), it reads as "not measured".
+A measurement decides nothing about vectors: where there is none of this machine, it reads as "not measured".
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmark.backbones import select
 from benchmark.engines import image_seconds
-from benchmark.errors import ArgumentError, StorageError
+from benchmark.errors import ArgumentError
 from benchmark.machine import cores, processor_name
 from benchmark.records import Backbone, EmbeddingKey, Engine, Precision
-from benchmark.storage import path_part, read_json, write_whole
+from benchmark.storage import Memo
 
-_FOLDER = "measured"
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
+_SUMMED = ("images", "seconds", "inference_seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,24 +54,14 @@ class Measurement:
 
 def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
     """The measurement of a key on this machine, or an empty one."""
-    try:
-        return _parsed(_read(_path(cache, key)))
-    except _UNREADABLE:
-        return Measurement()
+    return _memo(cache).recall(key.backbone, _question(key)) or Measurement()
 
 
 def add_measurement(cache: Path, key: EmbeddingKey, new: Measurement) -> None:
-    """Remember a measurement: images and seconds add up, speeds are replaced.
-
-    A cache that cannot be written to remembers nothing: what was embedded is not worth less for that.
-    """
+    """Remember a measurement: images and seconds add up, speeds are replaced."""
     old = load_measurement(cache, key)
-    summed = ("images", "seconds", "inference_seconds")
-    total = asdict(new) | {name: getattr(old, name) + getattr(new, name) for name in summed}
-    known = {name: None if math.isnan(value) else value for name, value in total.items()}
-    of = {name: getattr(key, name) for name in ("backbone", "input_size", "engine", "precision")}
-    with suppress(StorageError):
-        write_whole(_path(cache, key), json.dumps({**here(), **of, **known}, indent=1).encode(), root=cache)
+    summed = {name: getattr(old, name) + getattr(new, name) for name in _SUMMED}
+    _memo(cache).remember(key.backbone, _question(key), replace(new, **summed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +78,7 @@ class Speeds:
 
     def is_known(self, key: EmbeddingKey | None) -> bool:
         """Whether a key has been timed and need not be again."""
-        return key is not None and _file_name(key) in self.keys
+        return key is not None and key.digest() in self.keys
 
     def correction(self, engine: Engine, precision: Precision) -> float:
         """By how much images take longer here than the model says, over the backbones that were measured."""
@@ -109,17 +95,13 @@ def known_speeds(cache: Path) -> Speeds:
     """What a cache has measured on this machine."""
     found: dict[tuple[str, int, Engine, Precision], float] = {}
     keys = set()
-    for path in sorted((cache / _FOLDER).glob("*-*.json")):
-        try:
-            fields = _read(path)
-            measured = _parsed(fields)
-            way = Engine(fields["engine"]), Precision(fields["precision"])
-            name = str(fields["backbone"]), int(fields["input_size"]), *way
-        except _UNREADABLE:
-            continue
-        if measured.images_per_second > 0:
-            found[name] = 1 / measured.images_per_second
-            keys |= set() if measured.noisy else {path.name}
+    for asked, measured in _memo(cache).everything():
+        if asked[1:] == [*here()] and measured.images_per_second > 0:
+            key = asked[0]
+            with suppress(ValueError):  # of another version
+                way = Engine(key["engine"]), Precision(key["precision"])
+                found[key["backbone"], key["input_size"], *way] = 1 / measured.images_per_second
+                keys |= set() if measured.noisy else {key["digest"]}
     return Speeds(of=found, keys=frozenset(keys))
 
 
@@ -130,43 +112,15 @@ def _registered(name: str) -> tuple[Backbone, ...]:
         return ()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The fields of a measurement that this machine made.
-
-    Raises:
-        ValueError: it was another.
-    """
-    fields: dict[str, Any] = read_json(path)
-    if any(fields[name] != value for name, value in here().items()):
-        raise ValueError("measured on another machine")
-    return fields
-
-
-def _parsed(fields: dict[str, Any]) -> Measurement:
-    """A measurement from a file's fields; those of later versions are passed over."""
-    return Measurement(
-        images=int(fields["images"]),
-        seconds=float(fields["seconds"]),
-        inference_seconds=float(fields["inference_seconds"]),
-        images_per_second=_speed(fields["images_per_second"]),
-        latency_ms=_speed(fields["latency_ms"]),
-        latency_p95_ms=_speed(fields["latency_p95_ms"]),
-        noisy=bool(fields["noisy"]),
-    )
-
-
-def _speed(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def here() -> dict[str, Any]:
+def here() -> tuple[str, int]:
     """What a figure that was measured here is kept with: it counts on such a machine alone."""
-    return {"processor": processor_name(), "cores": cores()}
+    return processor_name(), cores()
 
 
-def _path(cache: Path, key: EmbeddingKey) -> Path:
-    return cache / _FOLDER / _file_name(key)
+def _memo(cache: Path) -> Memo[Measurement]:
+    return Memo(folder=cache / "measured", kind=Measurement)
 
 
-def _file_name(key: EmbeddingKey) -> str:
-    return f"{path_part(key.backbone)}-{key.digest()[:16]}.json"
+def _question(key: EmbeddingKey) -> list[object]:
+    told = {name: getattr(key, name) for name in ("backbone", "input_size", "engine", "precision")}
+    return [{**told, "digest": key.digest()}, *here()]

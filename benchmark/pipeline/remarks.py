@@ -6,48 +6,30 @@ the cache opens none.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
-from benchmark.errors import StorageError
 from benchmark.pipeline.requests import EmbedRequest
 from benchmark.records import EmbeddingKey
-from benchmark.storage import path_part, read_json, write_whole
-
-_AUTO = "auto"
+from benchmark.storage import Memo
 
 
 def load_remarks(request: EmbedRequest, key: EmbeddingKey) -> tuple[str, ...]:
-    """The remarks of those who asked for the same engine and arithmetic; none where they cannot be read."""
-    return _read(_path(request.options.cache, key)).get(_asked(request), ())
+    """The remarks of those who asked for the same engine and arithmetic."""
+    return _memo(request).recall(key.backbone, _question(request, key)) or ()
 
 
 def add_remarks(request: EmbedRequest, key: EmbeddingKey, remarks: Sequence[str]) -> None:
-    """Remember remarks, each once. A cache that cannot be written to remembers nothing."""
-    path, asked = _path(request.options.cache, key), _asked(request)
-    known = _read(path)
-    wanted = tuple(dict.fromkeys((*known.get(asked, ()), *remarks)))
-    if wanted != known.get(asked, ()):
-        with suppress(StorageError):
-            write_whole(
-                path, json.dumps({**known, asked: wanted}, indent=1).encode(), root=request.options.cache
-            )
+    """Remember remarks, each once."""
+    known = load_remarks(request, key)
+    wanted = tuple(dict.fromkeys((*known, *remarks)))
+    if wanted != known:
+        _memo(request).remember(key.backbone, _question(request, key), wanted)
 
 
-def _asked(request: EmbedRequest) -> str:
+def _memo(request: EmbedRequest) -> Memo[tuple[str, ...]]:
+    return Memo(folder=request.options.cache / "remarks", kind=tuple[str, ...])
+
+
+def _question(request: EmbedRequest, key: EmbeddingKey) -> list[object]:
     """A fall-back is one only for whoever asked for something else."""
-    return f"{request.options.engine or _AUTO} {request.options.precision or _AUTO}"
-
-
-def _read(path: Path) -> dict[str, tuple[str, ...]]:
-    try:
-        stored = read_json(path)
-        return {str(asked): tuple(map(str, remarks)) for asked, remarks in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _path(cache: Path, key: EmbeddingKey) -> Path:
-    return cache / "remarks" / f"{path_part(key.backbone)}-{key.digest()[:16]}.json"
+    return [key.digest(), request.options.engine, request.options.precision]

@@ -1,15 +1,11 @@
 """Outcomes on disk: probabilities are kept, so that a new metric reruns nothing.
 
-One outcome is one file: a line with the SHA-256 of what follows, then an ``.npz`` archive of its predictions
-(arrays) and its other fields (JSON). The hash is checked before anything is parsed; pickled content is
-refused.
+One outcome is one file (``storage.write_arrays``): its predictions as arrays, its other fields as JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,15 +15,7 @@ import numpy as np
 
 from benchmark.errors import CacheDamaged
 from benchmark.records import Engine, Precision, Predictions, Scored
-from benchmark.storage import (
-    MOST_MODEL_BYTES,
-    parse_json,
-    path_part,
-    read_arrays,
-    read_small,
-    sha256_bytes,
-    write_whole,
-)
+from benchmark.storage import load_arrays, path_part, write_arrays
 
 _ARRAYS = ("val_rows", "val", "val_thresholds", "test_rows", "test")
 
@@ -49,15 +37,7 @@ def save_outcome(path: Path, outcome: Scored) -> None:
     Raises:
         StorageError: no room, or no permission.
     """
-    buffer = io.BytesIO()
-    fields = np.array(json.dumps(_fields(outcome)))
-    np.savez_compressed(buffer, allow_pickle=False, fields=fields, **_arrays(outcome))
-    content = buffer.getvalue()
-    write_whole(path, _seal(content) + content, root=path.parents[1])
-
-
-def _seal(content: bytes) -> bytes:
-    return f"outcome {sha256_bytes(content)}\n".encode()
+    write_arrays(path, _fields(outcome), _arrays(outcome), root=path.parents[1], compress=True)
 
 
 def load_outcome(path: Path) -> Scored:
@@ -68,22 +48,13 @@ def load_outcome(path: Path) -> Scored:
         CacheDamaged: the file is not one that ``save_outcome`` wrote, or it changed since.
     """
     try:
-        head, _, content = read_small(path, most_bytes=MOST_MODEL_BYTES).partition(b"\n")
+        fields, arrays = load_arrays(path)
+        return _outcome(fields, arrays)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise _damaged(path, error.strerror or type(error).__name__) from error
-    if head + b"\n" != _seal(content):
-        raise _damaged(path, "its SHA-256 does not match")
-    try:
-        arrays = read_arrays(io.BytesIO(content))
-        return _outcome(parse_json(str(arrays.pop("fields"))), arrays)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:  # of an older version, its hash is right
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # or of an older version
         raise _damaged(path, str(error)) from error
 
 

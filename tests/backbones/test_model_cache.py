@@ -16,9 +16,10 @@ import pytest
 
 from benchmark.backbones import known_weights_sha256, parse_weights
 from benchmark.engines import EngineRequest, model_cache_entries, open_engine, verify_model
-from benchmark.engines.model_cache import check_files, identity_of, model_folder, read_meta, remove_model
+from benchmark.engines.model_cache import check_files, identity_of, model_folder, read_meta
 from benchmark.errors import CacheDamaged
 from benchmark.records import Float32, UInt8
+from benchmark.storage import remove_whole
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,9 @@ def test_a_damaged_model_is_noticed_and_moved_aside(
     assert is_used(request_with_model)
     damage(entry.path / name, fault)
     assert not is_used(request_with_model)
-    (left,) = model_cache_entries(request_with_model.cache)
-    assert left.path.name.startswith("damaged-")
+    assert not model_cache_entries(request_with_model.cache)
+    (left,) = (request_with_model.cache / "damaged").iterdir()
+    assert left.name.startswith(f"models-{entry.path.name}-")
 
 
 @pytest.mark.parametrize("name", ["model.bin", "meta.json"])
@@ -121,12 +123,11 @@ def test_a_damaged_model_is_converted_again(
 
 def test_verification_moves_damaged_models_aside(request_with_model: EngineRequest) -> None:
     (entry,) = model_cache_entries(request_with_model.cache)
-    assert verify_model(entry)
+    assert verify_model(entry.path)
     damage(entry.path / "meta.json", "5")
-    assert not verify_model(entry)
-    (left,) = model_cache_entries(request_with_model.cache)
-    assert not verify_model(left)
-    assert left.path.name.startswith("damaged-")
+    assert not verify_model(entry.path)
+    assert not model_cache_entries(request_with_model.cache)
+    assert len([*(request_with_model.cache / "damaged").iterdir()]) == 1
 
 
 def test_other_weights_are_another_model(request_with_model: EngineRequest, images: UInt8) -> None:
@@ -138,18 +139,18 @@ def test_other_weights_are_another_model(request_with_model: EngineRequest, imag
 def test_models_are_listed_by_last_use_and_removed(request_with_model: EngineRequest, images: UInt8) -> None:
     cache = request_with_model.cache
     (entry,) = model_cache_entries(cache)
-    assert (entry.backbone, entry.input_size) == ("MobileNet_0.25", 64)
-    assert entry.bytes > 4 * 200_000
+    assert entry.path.name.startswith("MobileNet_0.25-")
+    assert entry.size_bytes > 4 * 200_000
     foreign = cache / "models" / "foreign"
     foreign.mkdir()
     (foreign / "file").write_bytes(b"x")
     os.utime(foreign / "file", (1.0, 1.0))
+    os.utime(foreign, (1.0, 1.0))
     open_engine(request_with_model, sample=images[:16]).close()
     oldest, newest = model_cache_entries(cache)
     assert (oldest.path, newest.path) == (foreign, entry.path)
     assert newest.last_used >= entry.last_used
-    remove_model(oldest)
-    remove_model(oldest)
+    remove_whole(oldest.path)
     assert [item.path for item in model_cache_entries(cache)] == [newest.path]
     assert not list((cache / "models").glob(".tmp-*"))
 

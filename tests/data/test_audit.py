@@ -35,7 +35,6 @@ from benchmark.audit.signatures import colour_histograms, parse_capture_time, si
 from benchmark.data import load_images
 from benchmark.errors import StorageError
 from benchmark.records import ImageSet
-from benchmark.storage import sha256_bytes
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 BRICKS = SHARED / "data" / "brick_cracks"
@@ -136,10 +135,10 @@ def test_imbalance_and_small_classes_are_named(tmp_path: Path) -> None:
 def test_signatures_are_computed_once_and_survive_damage(clean: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     images, first = report_of(clean, cache)
-    parts = sorted((cache / "audit").rglob("part-*.npy"))
+    parts = sorted((cache / "audit").rglob("part-*.npz"))
     stamp = parts[0].stat().st_mtime_ns
     audit(images, cache=cache)
-    assert [path.stat().st_mtime_ns for path in sorted((cache / "audit").rglob("part-*.npy"))] == [stamp]
+    assert [path.stat().st_mtime_ns for path in sorted((cache / "audit").rglob("part-*.npz"))] == [stamp]
     content = bytearray(parts[0].read_bytes())
     content[-3] ^= 1
     parts[0].write_bytes(content)
@@ -247,24 +246,23 @@ def test_parts_that_cannot_be_read_or_removed_end_nothing(
 ) -> None:
     cache = tmp_path / "cache"
     images, first = report_of(clean, cache)
-    (part,) = (cache / "audit").rglob("part-*.npy")
-    (part.parent / "part-0123456789abcdef.npy").mkdir()
-    no_array = b"no array"
-    (part.parent / f"part-{sha256_bytes(no_array)[:16]}.npy").write_bytes(no_array)
+    (part,) = (cache / "audit").rglob("part-*.npz")
+    (part.parent / "part-0123456789abcdef.npz").mkdir()
+    (part.parent / "part-fedcba9876543210.npz").write_bytes(b"no array")
     part.write_bytes(part.read_bytes()[:-1])
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    monkeypatch.setattr(signing, "write_whole", refuse_to_write)
+    monkeypatch.setattr(signing, "write_arrays", refuse_to_write)
     watch = Messages()
     again = signatures(images, cache=cache, observer=watch)
     np.testing.assert_array_equal(again.colours, first.signatures.colours)
     assert "cannot be remembered" in " ".join(watch.messages)
 
 
-def refuse_to_write(path: Path, content: bytes, **_: object) -> None:
+def refuse_to_write(path: Path, *_: object, **__: object) -> None:
     raise StorageError("cannot be written", where=path)
 
 

@@ -134,7 +134,7 @@ def test_loading_uses_the_memo_and_tells_how_far_it_is(settled: Path, cache: Pat
     images = load_images(settled, cache=cache, observer=watcher)
     assert watcher.calls[0] == ("started", "scan", 31)
     assert watcher.calls[-2:] == [("advanced", "scan", 31), ("finished", "scan")]
-    assert list((cache / "index").glob("*.bin"))
+    assert list((cache / "index").glob("*.npz"))
     assert load_images(settled, cache=cache).fingerprint() == images.fingerprint()
 
 

@@ -132,19 +132,19 @@ def model_of(root: Path, name: str, size: int, used: float) -> Path:
     folder = root / "models" / name
     folder.mkdir(parents=True)
     (folder / "model.bin").write_bytes(bytes(size))
-    os.utime(folder / "model.bin", (used, used))
+    for path in (folder / "model.bin", folder):
+        os.utime(path, (used, used))
     return folder
 
 
 def test_damaged_files_and_converted_models_count_too(tmp_path: Path) -> None:
     (key,) = sized(tmp_path, [5])
     young, old = model_of(tmp_path, "A-01", 10_000, 1e9), model_of(tmp_path, "B-02", 10_000, 10)
-    damaged = model_of(tmp_path, "damaged-A-01-ff", 3000, 1e9)
     growing = model_of(tmp_path, f".tmp-{os.getpid()}-0123456789ab", 9000, 1e9)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "part").write_bytes(bytes(5000))
     store, one = EmbeddingStore(tmp_path), total(tmp_path)
-    assert store.enforce_limit(one + 20_000).paths == (tmp_path / "damaged", damaged)
+    assert store.enforce_limit(one + 20_000).paths == (tmp_path / "damaged",)
     assert store.enforce_limit(one + 10_000).paths == (old,)
     assert store.enforce_limit(one + 9999).paths == (store.folder(key),)
     assert young.exists()
@@ -154,11 +154,10 @@ def test_damaged_files_and_converted_models_count_too(tmp_path: Path) -> None:
 def test_verify_reads_converted_models_and_clean_removes_damaged_ones(tmp_path: Path) -> None:
     fill(tmp_path, rows=2, per_part=2)
     model = model_of(tmp_path, "A-01", 100, 1e9)
-    old = model_of(tmp_path, "damaged-A-01-ff", 100, 1e9)
     report = EmbeddingStore(tmp_path).verify()
     assert (report.models, [damage.path for damage in report.damages]) == (0, [model])
-    assert old in EmbeddingStore(tmp_path).clean().paths
-    assert [path.name for path in tmp_path.glob("models/damaged-*")] == []
+    assert not model.exists()
+    assert EmbeddingStore(tmp_path).clean().paths == (tmp_path / "damaged",)
 
 
 def test_cleaning_takes_stale_files_and_given_keys_only(shelf: Shelf) -> None:

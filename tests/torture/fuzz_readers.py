@@ -27,18 +27,17 @@ import numpy as np
 from fuzz_parts import mutant
 
 from benchmark.audit.signatures import _RECORD, _read_part
-from benchmark.backbones.digests import recall
 from benchmark.backbones.registry import _backbone, _read_description, shipped_descriptions
 from benchmark.backbones.weights import read_checksums
 from benchmark.cells import csv_bytes
 from benchmark.data.demo import _marked_plan
 from benchmark.data.files import Stamp
-from benchmark.data.index import Finding, Index
+from benchmark.data.index import FileCheck, Index
 from benchmark.data.pixel_buffer import _alive
 from benchmark.data.tables import list_table
 from benchmark.deployment.description import check_files, describe, read_description
 from benchmark.deployment.samples import read_split
-from benchmark.engines.model_cache import Agreement, ModelMeta, _entry, read_meta, write_meta
+from benchmark.engines.model_cache import Agreement, ModelMeta, read_meta, write_meta
 from benchmark.errors import BenchmarkError
 from benchmark.finetuning import SEEN_FILES, load_manifest, load_recipe, read_trained_on, recipe_text
 from benchmark.finetuning.manifest import write_manifest
@@ -46,12 +45,10 @@ from benchmark.finetuning.model_directory import StoredRun, digest_of, read_run
 from benchmark.finetuning.progress import Progress
 from benchmark.options import RankOptions
 from benchmark.pipeline import RankRequest
-from benchmark.pipeline.baselines import _read_sanity
-from benchmark.pipeline.measurements import _parsed
+from benchmark.pipeline.measurements import Measurement
 from benchmark.pipeline.places import _owner
-from benchmark.pipeline.remarks import _read as read_remarks
 from benchmark.pipeline.stored import portable_options, stored_request
-from benchmark.ranking import load_outcome, save_outcome
+from benchmark.ranking import SanityRow, load_outcome, save_outcome
 from benchmark.records import Leaderboard, Manifest, Predictions, PreprocessingMode, Resize, Scored, Task
 from benchmark.reporting import (
     BackboneRecord,
@@ -63,7 +60,7 @@ from benchmark.reporting import (
     read_run_record,
 )
 from benchmark.reporting.board_files import json_bytes
-from benchmark.storage import parse_json, read_json, sha256_bytes
+from benchmark.storage import Memo, parse_json, sha256_bytes, write_arrays
 
 MEMORY_BYTES = 3 * 2**30
 SECONDS = 10
@@ -232,10 +229,6 @@ def seal_outcome(content: bytes) -> bytes:
     return f"outcome {sha256_bytes(body)}\n".encode() + body
 
 
-def seal_index(content: bytes) -> bytes:
-    return hashlib.sha256(content[32:]).digest() + content[32:]
-
-
 def seal_meta(content: bytes) -> bytes:
     try:
         stored = json.loads(content)
@@ -257,6 +250,10 @@ def seal_archive(content: bytes) -> bytes:
             changed[at + 14 : at + 18] = zlib.crc32(changed[start : start + size]).to_bytes(4, "little")
         at = changed.find(b"PK\x03\x04", at + 4)
     return bytes(changed)
+
+
+def seal_state(content: bytes) -> bytes:
+    return seal_outcome(b"\n" + seal_archive(content.partition(b"\n")[2]))
 
 
 # Readers --------------------------------------------------------------------------------------------
@@ -281,11 +278,18 @@ def use_outcome(folder: Path) -> object:
 
 
 def use_index(folder: Path) -> object:
-    (file,) = folder.glob("*.bin")
+    (file,) = folder.glob("*.npz")
     index = Index.load(folder, "walls", "")
     assert index.file == file
     index.verdict(SHA)
     return index.find("a.jpg", Stamp(1, 2, 3, 4))
+
+
+def use_meta(folder: Path, identity: dict[str, Any]) -> object:
+    model = folder / "models" / "m"
+    model.mkdir(parents=True)
+    (folder / "meta.json").rename(model / "meta.json")
+    return read_meta(model, identity)
 
 
 def use_export(folder: Path) -> object:
@@ -332,7 +336,7 @@ def readers() -> list[Reader]:
 
     def write_index(folder: Path) -> None:
         index = Index.load(folder / "index", "walls", "")
-        index.add("a.jpg", Stamp(1, 2, 3, 4), Finding(SHA, ""))
+        index.add("a.jpg", Stamp(1, 2, 3, 4), FileCheck(SHA, ""))
         index.save(["a.jpg"])
 
     index_name = Index.load(Path("x"), "walls", "").file.name
@@ -342,28 +346,17 @@ def readers() -> list[Reader]:
         files={"model.xml": SHA, "model.bin": SHA},
         agreement={"float32": Agreement(cosine=1.0, images=8, passed=True)},
     )
-    signature = io.BytesIO()
-    np.save(signature, np.zeros(3, _RECORD), allow_pickle=False)
+    seen = {"records": np.zeros(3, _RECORD)}
+    part = written("part.npz", lambda folder: write_arrays(folder / "part.npz", None, seen, root=folder))
     description = describe(a_manifest({"model.keras": SHA}), "onnx", model="model.onnx", batch=0)
     listing = [{"path": "a/=b.jpg", "reason": "damaged"}, {"path": "c.jpg", "reason": "empty"}]
     table = b"path,label,split,group\na.jpg,x,train,1\nb.jpg,y,val,2\nc.jpg,x,test,3\n"
     images = [{"id": SHA, "label": "N", "part": "train", "group": 1, "path": "N/a.jpg"}]
     split = f"path,image_id,label,part\na.jpg,{SHA},N,train\nb.jpg,{SHA},P,val\n".encode()
-    measured = {"images": 3, "seconds": 1.0, "images_per_second": 3.0, "latency_ms": 2.0}
-    measured |= {"latency_p95_ms": None, "threads": 1}
     dataset = {"source": "walls", "fingerprint": SHA, "images": 3, "sample": ["a.jpg"]}
     keras = next(iter(sorted(shipped_descriptions().glob("keras-*.json"))))
     few = json.loads(keras.read_text())
     few["backbones"] = few["backbones"][:2]
-
-    def use_part(folder: Path) -> object:
-        path = folder / "part.npy"
-        return _read_part(path.rename(folder / f"part-{sha256_bytes(path.read_bytes())[:16]}.npy"))
-
-    def use_measured(folder: Path) -> object:
-        with suppress(KeyError, TypeError, AttributeError, OverflowError):  # what load_measurement expects
-            return _parsed(read_json(folder / "m.json"))
-        return None
 
     def use_recipe(folder: Path) -> object:
         return load_recipe(folder / "recipe.toml")
@@ -383,22 +376,12 @@ def readers() -> list[Reader]:
             use_outcome,
             seal_outcome,
         ),
-        Reader(
-            "sanity.json",
-            json.dumps([{"baseline": "majority", "val_f1": 0.5, "test_f1": 0.5, "note": ""}]).encode(),
-            lambda folder: _read_sanity(folder / "sanity.json"),
-        ),
         Reader("keras-9.json", json.dumps(few).encode(), use_description),
         Reader("SHA256SUMS", f"{SHA}  a.weights.h5\n{SHA} *b c.h5\n".encode(), read_checksums),
         Reader(
-            "note.json",
-            json.dumps({"name": "n", "sha256": SHA}).encode(),
-            lambda folder: recall_from(folder / "note.json"),
-        ),
-        Reader(
             "meta.json",
             written("meta.json", lambda folder: write_meta(folder / "models" / "m", meta)),
-            lambda folder: (_entry(folder), read_meta(folder, identity)),
+            lambda folder: use_meta(folder, identity),
             seal_meta,
         ),
         Reader("recipe.toml", recipe_text("two-phase-f1").encode(), use_recipe),
@@ -417,7 +400,7 @@ def readers() -> list[Reader]:
             "state.npz",
             written("state.npz", lambda folder: progress.save(folder / "state.npz")),
             lambda folder: Progress.load(folder / "state.npz"),
-            seal_archive,
+            seal_state,
         ),
         Reader("demo.json", b'{"count": 40, "seed": 0, "generation": 1}', _marked_plan),
         Reader(
@@ -425,14 +408,12 @@ def readers() -> list[Reader]:
             json.dumps({"size": 1, "pid": 1, "started": 1.0, "host": "h"}).encode(),
             _alive,
         ),
-        Reader(index_name, written(index_name, write_index), use_index, seal_index),
-        Reader("part.npy", signature.getvalue(), use_part),
-        Reader("m.json", json.dumps(measured).encode(), use_measured, raw=True),
-        Reader(
-            "remarks.json",
-            json.dumps({"auto auto": ["a", "b"]}).encode(),
-            lambda folder: read_remarks(folder / "remarks.json"),
-        ),
+        Reader(index_name, written(index_name, write_index), use_index, seal_outcome),
+        Reader("part.npz", part, lambda folder: _read_part(folder / "part.npz"), seal_outcome),
+        memo_reader(str, SHA),
+        memo_reader(Measurement, Measurement(images=3, seconds=1.0, latency_ms=2.0)),
+        memo_reader(tuple[str, ...], ("a", "b")),
+        memo_reader(tuple[SanityRow, ...], (SanityRow(baseline="majority", val_f1=0.5, test_f1=0.5),)),
         Reader("dataset.json", json.dumps(dataset).encode(), _owner),
         Reader(
             "run.json",
@@ -455,12 +436,14 @@ def readers() -> list[Reader]:
     ]
 
 
-def recall_from(path: Path) -> str | None:
-    """A note under the name that ``recall`` looks for."""
-    place = path.parent / "weights" / f"{hashlib.sha256(b'n').hexdigest()[:32]}.json"
-    place.parent.mkdir(exist_ok=True)
-    path.rename(place)
-    return recall(path.parent, "n")
+def memo_reader(kind: Any, answer: object) -> Reader:  # noqa: ANN401 - a type, of any kind
+    with tempfile.TemporaryDirectory() as folder:
+        Memo(folder=Path(folder, "memo"), kind=kind).remember("n", "q", answer)
+        (path,) = Path(folder, "memo").iterdir()
+        content = path.read_bytes()
+    return Reader(
+        path.name, content, lambda folder: Memo(folder=folder, kind=kind).recall("n", "q"), seal_meta
+    )
 
 
 def fuzz(reader: Reader, seed: int, count: int) -> tuple[int, int]:

@@ -1,8 +1,4 @@
-"""Files that are whole or absent, never outside of the folder that they belong to, and read with a limit.
-
-A file is written beside its target, flushed to the disk, then renamed. What others may have written is read
-only where it is a regular file of a size and a depth that it can have.
-"""
+"""Reading what others may have written: regular files only, of a size and a depth that they can have."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ import json
 import math
 import os
 import re
-import secrets
 import stat
 import struct
 import tokenize
@@ -28,11 +23,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.errors import StorageError
-
 T = TypeVar("T")
-TEMPORARY_PREFIX = ".tmp-"
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<pid>[0-9]+)-[0-9a-f]+")
 MOST_SMALL_BYTES: Final = 64 * 2**20
 MOST_LIST_BYTES: Final = 2**30
 """Of a list of all images, of which there may be millions."""
@@ -44,122 +35,6 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _MOST_EXPANSION, _SPARE_BYTES = 200, 16 * 2**20
 # A string (with nothing behind it where it never ends, so that the search stays linear) or a bracket.
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
-_TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
-
-
-# What some system reads as a separator, a wildcard or a device.
-_UNSAFE = re.compile(r'[<>:"/\\|?*]')
-_DEVICE = re.compile(r"^(con|prn|aux|nul|(com|lpt)\d)(?=\.|$)", re.IGNORECASE)
-_LONGEST_PART_BYTES = 150
-_DIGEST_DIGITS = 8
-
-
-def path_part(text: str) -> str:
-    """The one name of a file or folder that stands for a text: of a data set, class, backbone or run.
-
-    A text that is a harmless name stays as it is. Any other becomes a readable name that ends in digits of
-    its SHA-256, so that two texts never share a name: no part of a path leads elsewhere, is hidden, holds
-    what a terminal acts on, or is longer than file systems allow.
-    """
-    plain = "".join(letter if letter.isprintable() else "_" for letter in _UNSAFE.sub("_", text))
-    plain = _DEVICE.sub(r"_\g<0>", plain.strip().lstrip(".").rstrip(". "))
-    if plain == text and 0 < len(text.encode()) <= _LONGEST_PART_BYTES:
-        return text
-    readable = plain.encode()[: _LONGEST_PART_BYTES - _DIGEST_DIGITS - 1].decode(errors="ignore")
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
-    return f"{readable or 'unnamed'}-{digest}"
-
-
-def place(root: Path, *names: str) -> Path:
-    """A path below a folder, each of its parts made from a text (see ``path_part``).
-
-    Raises:
-        StorageError: links lead it out of the folder.
-    """
-    path = root.joinpath(*map(path_part, names))
-    check_inside(path, root)
-    return path
-
-
-def check_inside(path: Path, root: Path) -> None:
-    """Assert that what is written to a path stays in a folder. The last part is replaced, not followed.
-
-    Raises:
-        StorageError: it lies elsewhere, or a link leads it there.
-    """
-    try:
-        inside = path.name and path.name != ".." and path.parent.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a circle of links
-        inside = False
-    if not inside:
-        raise StorageError(
-            "leads out of the folder that it belongs to",
-            where=path,
-            expected=f"a place in {root}",
-            got=path.parent.resolve() if path.parent.exists() else path.parent,
-            next_step="Remove the link, or give the folder that it leads to instead.",
-        )
-
-
-def write_whole(path: Path, content: bytes, *, root: Path) -> None:
-    """Write a file so that a reader finds the old content, the new content, or nothing; never a part.
-
-    Args:
-        path: target; its folder is created where missing.
-        content: the bytes.
-        root: the folder that the target must lie in, links followed.
-
-    Raises:
-        StorageError: no room left, no permission to write there, or a target outside of its root; nothing is
-            left behind.
-    """
-    check_inside(path, root)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_and_rename(path, content)
-    except OSError as error:
-        raise storage_error(error, path) from error
-
-
-def _write_and_rename(path: Path, content: bytes) -> None:
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, where the platform can (Windows cannot open folders)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def storage_error(error: OSError, path: Path) -> StorageError:
-    """The error that tells a user what to do about a failed write."""
-    if error.errno in _NO_ROOM:
-        next_step = "Free some space or choose another folder, then run again; what is finished is kept."
-    elif error.errno in _NO_PERMISSION:
-        next_step = "Choose a folder that you may write to (`cache`, `results`) or change its permissions."
-    elif error.errno in _TOO_MANY_FILES:
-        next_step = "Allow more open files (ulimit -n 4096), then run again; what is finished is kept."
-    else:
-        next_step = "Mend the folder or choose another one, then run again; what is finished is kept."
-    reason = error.strerror or type(error).__name__
-    return StorageError("cannot be written", where=path, got=reason, next_step=next_step)
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -313,37 +188,3 @@ def read_array(content: bytes) -> npt.NDArray[Any]:
     stream.seek(0)
     array: npt.NDArray[Any] = np.load(stream, allow_pickle=False)
     return array
-
-
-def temporary_beside(path: Path) -> Path:
-    """A name for what will be renamed to a path or away from it, which says whose process made it."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file is one that is being written, or was when its process ended; no reader looks at it."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-def dead_temporaries(root: Path) -> Iterator[Path]:
-    """Temporary files and folders under a folder whose process is gone; links are not followed.
-
-    On a shared folder a process of another machine may look gone. Its write then fails cleanly: no reader
-    ever looks at a temporary file.
-    """
-    for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
-        for name in (*folders, *files):
-            found = _TEMPORARY.fullmatch(name)
-            if found and not _alive(int(found["pid"]), Path(folder, name)):
-                yield Path(folder, name)
-        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
-
-
-def _alive(pid: int, file: Path) -> bool:
-    """Whether the process that made a file still runs; a younger one of the same number is another."""
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).create_time() <= file.lstat().st_mtime + 1)
-    except (psutil.Error, OSError, OverflowError):
-        return bool(psutil.pid_exists(pid)) if pid < 2**31 else False

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOCK_FOLDER = "locks"
-_LOG = logging.getLogger("benchmark.embeddings")
+_FOLDER = "locks"
+_LOG = logging.getLogger("benchmark.storage")
 
 
 @contextmanager
@@ -28,10 +28,10 @@ def claim_folder(root: Path, name: str, *, timeout: float = 0.0) -> Iterator[boo
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(root / LOCK_FOLDER / f"{name}.lock", timeout=timeout)
+    lock = FileLock(root / _FOLDER / f"{name}.lock", timeout=timeout)
     owned = True
     try:
-        (root / LOCK_FOLDER).mkdir(parents=True, exist_ok=True)
+        (root / _FOLDER).mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         owned = False

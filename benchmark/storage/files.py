@@ -1,0 +1,132 @@
+"""Files that are whole or absent, and never outside of the folder that they belong to.
+
+A file is written beside its target, flushed to the disk, then renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from benchmark.errors import StorageError
+from benchmark.storage.sweep import temporary_beside
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
+_TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
+
+
+# What some system reads as a separator, a wildcard or a device.
+_UNSAFE = re.compile(r'[<>:"/\\|?*]')
+_DEVICE = re.compile(r"^(con|prn|aux|nul|(com|lpt)\d)(?=\.|$)", re.IGNORECASE)
+_LONGEST_PART_BYTES = 150
+_DIGEST_DIGITS = 8
+
+
+def path_part(text: str) -> str:
+    """The one name of a file or folder that stands for a text: of a data set, class, backbone or run.
+
+    A text that is a harmless name stays as it is. Any other becomes a readable name that ends in digits of
+    its SHA-256, so that two texts never share a name: no part of a path leads elsewhere, is hidden, holds
+    what a terminal acts on, or is longer than file systems allow.
+    """
+    plain = "".join(letter if letter.isprintable() else "_" for letter in _UNSAFE.sub("_", text))
+    plain = _DEVICE.sub(r"_\g<0>", plain.strip().lstrip(".").rstrip(". "))
+    if plain == text and 0 < len(text.encode()) <= _LONGEST_PART_BYTES:
+        return text
+    readable = plain.encode()[: _LONGEST_PART_BYTES - _DIGEST_DIGITS - 1].decode(errors="ignore")
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
+    return f"{readable or 'unnamed'}-{digest}"
+
+
+def place(root: Path, *names: str) -> Path:
+    """A path below a folder, each of its parts made from a text (see ``path_part``).
+
+    Raises:
+        StorageError: links lead it out of the folder.
+    """
+    path = root.joinpath(*map(path_part, names))
+    check_inside(path, root)
+    return path
+
+
+def check_inside(path: Path, root: Path) -> None:
+    """Assert that what is written to a path stays in a folder. The last part is replaced, not followed.
+
+    Raises:
+        StorageError: it lies elsewhere, or a link leads it there.
+    """
+    try:
+        inside = path.name and path.name != ".." and path.parent.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        inside = False
+    if not inside:
+        raise StorageError(
+            "leads out of the folder that it belongs to",
+            where=path,
+            expected=f"a place in {root}",
+            got=path.parent.resolve() if path.parent.exists() else path.parent,
+            next_step="Remove the link, or give the folder that it leads to instead.",
+        )
+
+
+def write_whole(path: Path, content: bytes, *, root: Path) -> None:
+    """Write a file so that a reader finds the old content, the new content, or nothing; never a part.
+
+    Args:
+        path: target; its folder is created where missing.
+        content: the bytes.
+        root: the folder that the target must lie in, links followed.
+
+    Raises:
+        StorageError: no room left, no permission to write there, or a target outside of its root; nothing is
+            left behind.
+    """
+    check_inside(path, root)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_and_rename(path, content)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def _write_and_rename(path: Path, content: bytes) -> None:
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, where the platform can (Windows cannot open folders)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """The error that tells a user what to do about a failed write."""
+    if error.errno in _NO_ROOM:
+        next_step = "Free some space or choose another folder, then run again; what is finished is kept."
+    elif error.errno in _NO_PERMISSION:
+        next_step = "Choose a folder that you may write to (`cache`, `results`) or change its permissions."
+    elif error.errno in _TOO_MANY_FILES:
+        next_step = "Allow more open files (ulimit -n 4096), then run again; what is finished is kept."
+    else:
+        next_step = "Mend the folder or choose another one, then run again; what is finished is kept."
+    reason = error.strerror or type(error).__name__
+    return StorageError("cannot be written", where=path, got=reason, next_step=next_step)
