@@ -20,6 +20,7 @@ PACKAGES = [
     "options",
     "drawing",
     "storage",
+    "execution",
     "cells",
     "tracking",
     "data",

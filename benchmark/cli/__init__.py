@@ -40,8 +40,8 @@ def entry() -> int:
         # Once a command is done there is nothing to interrupt in order: no traceback while Python leaves.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     status = main()
-    if "benchmark.pipeline" in sys.modules:
-        from benchmark.pipeline import end_workers
+    if "benchmark.execution" in sys.modules:
+        from benchmark.execution import end_workers
 
         with suppress(Exception):  # what is done is done
             end_workers()

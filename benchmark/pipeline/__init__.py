@@ -13,7 +13,6 @@ from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report
 from benchmark.pipeline.requests import EmbedRequest, RankRequest
 from benchmark.pipeline.stored import stored_options
-from benchmark.pipeline.workers import end_workers
 
 __all__ = [
     "EmbedRequest",
@@ -28,7 +27,6 @@ __all__ = [
     "check_tiling",
     "clean_scratch",
     "embed",
-    "end_workers",
     "estimate_costs",
     "evaluate_model",
     "fetch_backbones",

@@ -14,9 +14,9 @@ from benchmark.audit import colour_histograms
 from benchmark.data import file_facts
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import BenchmarkError, CacheDamaged, CacheError
+from benchmark.execution import Call, failure, quiet_environment
 from benchmark.finetuning import load_manifest
 from benchmark.pipeline.heads import HEAD_VERSION, HeadJob, on_other_folds, setting_of, stored_outcome
-from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import (
     REFERENCE,
     FreshScores,
@@ -176,7 +176,8 @@ def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
     stored = _memo(job).recall("sanity", _question(job, best))
     if stored is not None:
         return stored
-    ((_, result),) = run_tasks(_sanity_task, [(job, best and BackboneFacts(**best.facts()))], 1)
+    call = Call(name="baselines", argument=(job, best and BackboneFacts(**best.facts())))
+    ((_, result),) = job.runner.run(_sanity_task, [call], alone=True)
     if result is None or "error" in result:
         note = result["error"] if result else _DIED
         unknown = (
@@ -189,7 +190,7 @@ def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
     return rows
 
 
-def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None]) -> dict[str, Any]:
+def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None], _: int) -> dict[str, Any]:
     """Sanity rows, and whether they may be kept: not where an image was away for the moment."""
     job, best = asked
     quiet_environment(1)

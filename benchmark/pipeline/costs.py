@@ -15,10 +15,10 @@ from typing import Self
 
 from benchmark.embeddings import VIEWS
 from benchmark.engines import has_gpu, image_seconds, is_converted, memory_bytes, prepare_seconds
+from benchmark.execution import Shift, shifts
 from benchmark.pipeline.measurements import Speeds, here, known_speeds
 from benchmark.pipeline.planning import Plan, engine_request
 from benchmark.pipeline.requests import EmbedRequest
-from benchmark.pipeline.scheduling import Shift, shifts
 from benchmark.records import Backbone, Engine, HeadProtocol, Precision, ProtocolName
 from benchmark.storage import Memo
 
@@ -157,6 +157,12 @@ class CostModel:
         return _READ_SECONDS * images * self.factor(WorkKind.BOARD)
 
 
+def most_at_once(plans: Sequence[Plan]) -> int:
+    """How many backbones may work at once where the user does not say; 0 for as many as there is room for."""
+    on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
+    return _ON_ONE_GPU if on_gpu else 0
+
+
 def share_out(request: EmbedRequest, plans: Sequence[Plan], costs: Sequence[float]) -> tuple[Shift, ...]:
     """How backbones share the machine while they are embedded.
 
@@ -165,9 +171,8 @@ def share_out(request: EmbedRequest, plans: Sequence[Plan], costs: Sequence[floa
         plans: of the backbones.
         costs: of each, in seconds of one core.
     """
-    on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
     needs = [memory_bytes(plan.backbone, plan.input_size, plan.engine) for plan in plans]
-    return shifts(request.options.jobs or (_ON_ONE_GPU if on_gpu else 0), needs, costs)
+    return shifts(request.options.jobs or most_at_once(plans), needs, costs)
 
 
 def head_memory_bytes(images: int, dim: int) -> float:

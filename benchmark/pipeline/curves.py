@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import StorageError
+from benchmark.execution import Call, failure, quiet_environment
 from benchmark.heads import train_on_fewer
 from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import curve_of
 from benchmark.records import Leaderboard, Observer, Outcome, ProtocolName, Scored, Truth
 from benchmark.statistics import LearningCurve
@@ -68,10 +69,12 @@ def train_curves(
     if tasks:
         watch = OneAtATime(observer)
         watch.started(_CURVES, len(tasks))
-        with closing(run_tasks(_curve_task, tasks, 1)) as results:
+        calls = [Call(name=f"curve-{task.outcome.backbone}", argument=task) for task in tasks]
+        with closing(job.runner.run(_curve_task, calls, alone=True)) as results:
             for done, (place, result) in enumerate(results, start=1):
-                name = tasks[place].outcome.backbone
-                error = _DIED if result is None else result.get("error", "")
+                outcome = tasks[place].outcome
+                name = outcome.backbone
+                error = _DIED if result is None else _keep(job, outcome, result)
                 notes += [f"The learning curve of {name} could not be computed: {error}."] if error else []
                 watch.advanced(_CURVES, done, name)
         watch.finished(_CURVES)
@@ -89,11 +92,11 @@ def _picked(board: Leaderboard, outcomes: Sequence[Outcome]) -> list[Scored]:
     return [by_name[row["backbone"]] for row in board.rows if row["pick"]]
 
 
-def _curve_task(task: _CurveTask) -> dict[str, Any]:
-    """Compute and keep one curve.
+def _curve_task(task: _CurveTask, _: int) -> dict[str, Any]:
+    """Compute one curve.
 
     Returns:
-        Nothing of note, or ``error`` and ``trace``.
+        ``curve``; nothing where there are too few images for one; or ``error`` and ``trace``.
     """
     quiet_environment(1)
     try:
@@ -104,11 +107,20 @@ def _curve_task(task: _CurveTask) -> dict[str, Any]:
         truth = Truth.of(images)
         fewer = train_on_fewer(embeddings, truth, images.split, task.job.protocol, task.outcome.chosen)
         if fewer.predictions:
-            curve = curve_of(task.outcome, fewer, truth, task.job.protocol)
-            _memo(task.job).keep(task.outcome.backbone, _question(task.job, task.outcome), curve)
+            return {"curve": curve_of(task.outcome, fewer, truth, task.job.protocol)}
         return {}
     except Exception as error:
         return failure(error)
+
+
+def _keep(job: HeadJob, outcome: Scored, result: dict[str, Any]) -> str:
+    """Keep the curve of a task; why there is none to keep, or empty."""
+    if "curve" in result:
+        try:
+            _memo(job).keep(outcome.backbone, _question(job, outcome), result["curve"])
+        except StorageError as error:
+            return str(error)
+    return str(result.get("error", ""))
 
 
 def _memo(job: HeadJob) -> Memo[LearningCurve]:

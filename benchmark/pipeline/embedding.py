@@ -15,8 +15,10 @@ import numpy as np
 from benchmark.backbones import weights_file
 from benchmark.data import PixelBuffer, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
+from benchmark.engines import memory_bytes
 from benchmark.errors import StorageError, WeightsError
-from benchmark.pipeline.costs import CostModel, EmbeddingCost, WorkKind, remember_ratio, share_out
+from benchmark.execution import Call
+from benchmark.pipeline.costs import CostModel, EmbeddingCost, WorkKind, most_at_once, remember_ratio
 from benchmark.pipeline.display import EmbeddingDisplay, JobProgress
 from benchmark.pipeline.estimating import predict
 from benchmark.pipeline.measurements import Measurement, load_measurement
@@ -27,9 +29,7 @@ from benchmark.pipeline.remarks import add_remarks, load_remarks
 from benchmark.pipeline.requests import AnyRequest, EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.sanity_checks import unusable_embeddings
-from benchmark.pipeline.scheduling import Shift
 from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
-from benchmark.pipeline.workers import run_tasks
 from benchmark.records import (
     EmbeddingKey,
     Failed,
@@ -314,55 +314,35 @@ class _Work:
         with Poller(EmbeddingDisplay(self.observer, plans, images, costs, table, job).poll):
             places = list(range(len(positions)))
             for wait in (False, True):
-                busy: list[int] = []
-                for shift in self._shifts([positions[place] for place in places], rows):
-                    chosen = [places[at] for at in shift.positions]
-                    busy += self._run_shift(scratch, rows, positions, chosen, shift, wait=wait)
-                places = busy
+                places = self._run_places(scratch, rows, positions, places, wait=wait)
 
-    def _shifts(self, positions: Sequence[int], rows: Int64) -> tuple[Shift, ...]:
-        """How some backbones share the machine for some images."""
-        plans = [self.plans[position] for position in positions]
-        return share_out(
-            self.request, plans, [self._cost(position, rows).seconds() for position in positions]
-        )
-
-    def _run_shift(
-        self,
-        scratch: PixelBuffer,
-        rows: Int64,
-        positions: list[int],
-        chosen: list[int],
-        shift: Shift,
-        *,
-        wait: bool,
+    def _run_places(
+        self, scratch: PixelBuffer, rows: Int64, positions: list[int], places: list[int], *, wait: bool
     ) -> list[int]:
         """Run the tasks of some places in the table; places that another run is busy with come back."""
-        tasks = [
-            replace(self._task(scratch, place, positions[place], shift.threads), wait=wait)
-            for place in chosen
-        ]
+        calls = [self._call(scratch, rows, place, positions[place], wait=wait) for place in places]
+        at_once = most_at_once([self.plans[positions[place]] for place in places])
         bare = self.costs.bare
-        expected = [self._cost(positions[place], rows, bare).prepare for place in chosen]
+        expected = [self._cost(positions[place], rows, bare).prepare for place in places]
         busy = []
-        with closing(run_tasks(embed_task, tasks, shift.workers)) as results:
+        with closing(self.request.executor.run(embed_task, calls, at_once=at_once)) as results:
             for number, result in results:
                 if result and result.get("busy"):
-                    busy.append(chosen[number])
+                    busy.append(places[number])
                 else:
                     told = {"error": _DIED} if result is None else result
-                    self._take(positions[chosen[number]], rows, told)
-                    self._note_cost(positions[chosen[number]], expected[number], told, shift.threads)
+                    self._take(positions[places[number]], rows, told)
+                    self._note_cost(positions[places[number]], expected[number], told)
         return busy
 
-    def _note_cost(self, position: int, expected: float, result: dict[str, Any], threads: int) -> None:
+    def _note_cost(self, position: int, expected: float, result: dict[str, Any]) -> None:
         if result.get("images"):
             done = _Done(
                 position=position,
                 images=result["images"],
                 expected_prepare=expected,
                 prepare=result["prepare_seconds"],
-                inference=threads * result["inference_seconds"],
+                inference=result["threads"] * result["inference_seconds"],
             )
             self.done.append(done)
 
@@ -378,9 +358,18 @@ class _Work:
         expected = sum(one.expected_prepare for one in self.done)
         remember_ratio(cache, WorkKind.PREPARE, expected, sum(one.prepare for one in self.done))
 
-    def _task(self, scratch: PixelBuffer, place: int, position: int, threads: int) -> EmbedTask:
+    def _call(self, scratch: PixelBuffer, rows: Int64, place: int, position: int, *, wait: bool) -> Call:
+        plan = self.plans[position]
+        return Call(
+            name=f"embed-{plan.backbone.name}",
+            argument=replace(self._task(scratch, place, position), wait=wait),
+            cost=self._cost(position, rows).seconds(),
+            memory=memory_bytes(plan.backbone, plan.input_size, plan.engine),
+        )
+
+    def _task(self, scratch: PixelBuffer, place: int, position: int) -> EmbedTask:
         return EmbedTask(
-            engine=engine_request(self.request, self.plans[position], threads),
+            engine=engine_request(self.request, self.plans[position], 1),
             resize=self.request.options.resize,
             decoder=self.request.decoder,
             scratch=scratch.folder,
@@ -466,12 +455,11 @@ class _Work:
 
     def _measure_from(self, scratch: PixelBuffer, positions: list[int]) -> None:
         ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
-        workers = 0 if self.request.options.jobs == 1 else 1
-        tasks = [
-            replace(self._task(scratch, place, position, 1), only_measure=True)
+        calls = [
+            Call(name="measure", argument=replace(self._task(scratch, place, position), only_measure=True))
             for place, position in enumerate(positions)
         ]
-        with closing(run_tasks(embed_task, tasks, workers)) as results:
+        with closing(self.request.executor.run(embed_task, calls, alone=True)) as results:
             for place, result in results:
                 told = {"error": _DIED} if result is None else result
                 self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])

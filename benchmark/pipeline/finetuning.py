@@ -12,6 +12,7 @@ from typing import Any
 from benchmark.backbones import parse_weights, select
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored
+from benchmark.execution import failure
 from benchmark.finetuning import (
     DEFAULT_RECIPE,
     BoardScore,
@@ -32,7 +33,6 @@ from benchmark.pipeline.rebuilding import images_as_ranked
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.shipping import board_head
 from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
-from benchmark.pipeline.workers import failure
 from benchmark.records import (
     Backbone,
     ImageSet,

@@ -6,19 +6,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import CacheDamaged
+from benchmark.execution import Call, LocalRunner, Runner, failure, quiet_environment
 from benchmark.heads import train_heads
 from benchmark.pipeline.costs import head_memory_bytes
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, plan_facts
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.scheduling import shifts
-from benchmark.pipeline.workers import failure, quiet_environment, run_tasks
 from benchmark.ranking import Setting, load_outcome, outcome_path, save_outcome, selection_scores
 from benchmark.records import (
     Embeddings,
@@ -67,14 +66,14 @@ class HeadJob:
         protocol: how heads are trained, its name resolved.
         cache: embedding cache.
         folder: of the stored outcomes.
-        jobs: worker processes; 0 picks.
+        runner: what trains them.
     """
 
     images: ImageSet
     protocol: HeadProtocol
     cache: Path
     folder: Path
-    jobs: int = 0
+    runner: Runner = field(default_factory=LocalRunner, compare=False)
 
 
 def outcome_digest(key_digest: str, images: ImageSet, protocol: HeadProtocol) -> str:
@@ -125,26 +124,19 @@ def train_all(
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
     if waiting:
         watch.started(HEADS, len(waiting))
-        needs = [
-            (head_memory_bytes(len(job.images), plans[position].backbone.embedding_dim), 0.0)
-            for position in waiting
-        ]
-        done = 0
-        for shift in shifts(job.jobs, needs, [0.0] * len(waiting)):
-            chosen = [tasks[waiting[at]] for at in shift.positions]
-            with closing(run_tasks(head_task, chosen, shift.workers)) as results:
-                for row, result in results:
-                    told = {"error": _DIED} if result is None else result
-                    outcomes[waiting[shift.positions[row]]] = _taken(chosen[row], told)
-                    done += 1
-                    watch.advanced(HEADS, done, chosen[row].plan.backbone.name)
+        calls = [_call(job, tasks[position]) for position in waiting]
+        with closing(job.runner.run(head_task, calls)) as results:
+            for done, (place, result) in enumerate(results, start=1):
+                task = tasks[waiting[place]]
+                outcomes[waiting[place]] = _taken(task, {"error": _DIED} if result is None else result)
+                watch.advanced(HEADS, done, task.plan.backbone.name)
         watch.finished(HEADS)
     return tuple(
         _with_costs(job, plan, outcome) for plan, outcome in zip(plans, outcomes, strict=True) if outcome
     )
 
 
-def head_task(task: HeadTask) -> dict[str, Any]:
+def head_task(task: HeadTask, _: int) -> dict[str, Any]:
     """Run one HeadTask; the outcome goes to its file.
 
     Returns:
@@ -231,3 +223,9 @@ def _with_costs(job: HeadJob, plan: Plan, outcome: Scored | Failed) -> Scored | 
         embed_seconds=measured.seconds_for(len(job.images)),
         noisy=measured.noisy,
     )
+
+
+def _call(job: HeadJob, task: HeadTask) -> Call:
+    backbone = task.plan.backbone
+    memory = head_memory_bytes(len(job.images), backbone.embedding_dim)
+    return Call(name=f"heads-{backbone.name}", argument=task, memory=(memory, 0.0))

@@ -74,7 +74,7 @@ def head_job(request: RankRequest, images: ImageSet, folder: Path) -> HeadJob:
         protocol=replace(request.protocol, name=name),
         cache=request.options.cache,
         folder=folder / "outcomes",
-        jobs=request.options.jobs,
+        runner=request.executor,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 from benchmark.backbones import parse_weights, select
 from benchmark.data import decoder_name
 from benchmark.embeddings import VIEWS
+from benchmark.execution import LocalRunner, Runner
 from benchmark.options import EmbedOptions, Options, RankOptions
 from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsKind, WeightsSource
 
@@ -24,12 +25,14 @@ class EmbedRequest:
         backbones: what to run, in board order.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with, which reading decides.
         scratch_bytes: most bytes of decoded pixels kept on disk at once; fewer where there is little room.
+        runner: what executes its tasks; None means processes of this machine.
     """
 
     options: EmbedOptions
     backbones: tuple[Backbone, ...]
     bit_depth: int = 16
     scratch_bytes: int = SCRATCH_BYTES
+    runner: Runner | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, options: EmbedOptions) -> EmbedRequest:
@@ -48,6 +51,11 @@ class EmbedRequest:
     def as_read(self, images: ImageSet) -> Self:
         """The same with what reading the images has decided."""
         return replace(self, bit_depth=images.bit_depth)
+
+    @property
+    def executor(self) -> Runner:
+        """What executes its tasks."""
+        return self.runner or LocalRunner(self.options.jobs)
 
     @property
     def decoder(self) -> str:
@@ -85,7 +93,12 @@ class TurnedRequest(EmbedRequest):
     @classmethod
     def seen_by(cls, backbone: Backbone, request: EmbedRequest) -> TurnedRequest:
         """The views of the same images through one backbone."""
-        return cls(options=request.options, backbones=(backbone,), bit_depth=request.bit_depth)
+        return cls(
+            options=request.options,
+            backbones=(backbone,),
+            bit_depth=request.bit_depth,
+            runner=request.runner,
+        )
 
     @property
     def decoder(self) -> str:

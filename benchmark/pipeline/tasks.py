@@ -14,9 +14,9 @@ import numpy as np
 from benchmark.data import PixelBuffer
 from benchmark.embeddings import VIEWS, BatchEmbedder, EmbeddingStore, ExtractReport, TurnedEmbedder, extract
 from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
+from benchmark.execution import failure, quiet_environment
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.progress import ProgressTable, Stage
-from benchmark.pipeline.workers import failure, quiet_environment
 from benchmark.records import EmbeddingKey, Resize, UInt8
 
 SAMPLE_IMAGES = 32
@@ -51,14 +51,15 @@ class EmbedTask:
     turned: bool = False
 
 
-def embed_task(task: EmbedTask) -> dict[str, Any]:
-    """Run one EmbedTask.
+def embed_task(task: EmbedTask, threads: int) -> dict[str, Any]:
+    """Run one EmbedTask with some threads.
 
     Returns:
-        ``key`` (EmbeddingKey), ``images``, ``notes``, ``prepare_seconds`` and ``inference_seconds``; or
-        ``busy``; or ``error`` and ``trace``.
+        ``key`` (EmbeddingKey), ``images``, ``notes``, ``prepare_seconds``, ``inference_seconds`` and
+        ``threads``; or ``busy``; or ``error`` and ``trace``.
     """
-    quiet_environment(task.engine.threads)
+    quiet_environment(threads)
+    task = replace(task, engine=replace(task.engine, threads=threads))
     table = ProgressTable(task.progress)
     table.update(task.row, Stage.PREPARING)
     try:
@@ -86,6 +87,7 @@ def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
         "notes": notes,
         "prepare_seconds": seconds - report.seconds,
         "inference_seconds": report.seconds,
+        "threads": task.engine.threads,
     }
 
 

@@ -285,9 +285,10 @@ def test_a_command_leaves_no_workers_to_wait_for() -> None:
     """Left to themselves, idle workers hold up the end by a second."""
     code = (
         "import sys; from unittest import mock; from benchmark.cli import entry\n"
-        "from benchmark.pipeline.workers import run_tasks\n"
+        "from benchmark.execution import Call, LocalRunner\n"
         "import psutil\n"
-        "def work(*_): list(run_tasks(dict, [[], []], 2)); return 0\n"
+        "def work(*_):\n"
+        "    list(LocalRunner(2).run(pow, [Call(name='square', argument=2)] * 2)); return 0\n"
         "with mock.patch('benchmark.cli.commands.list_command', work):\n"
         "    sys.argv = ['backbones', 'list', '--debug']\n"
         "    status = entry()\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,6 +15,7 @@ import pytest
 
 from benchmark.audit import audit
 from benchmark.data import load_images
+from benchmark.execution import LocalRunner
 from benchmark.pipeline import Ranked, RankRequest, baselines, rank_backbones, rebuild_report
 from benchmark.pipeline.baselines import are_settled, baseline_tables
 from benchmark.pipeline.heads import HeadJob
@@ -29,14 +30,22 @@ def job(photos: Path, tmp_path: Path) -> HeadJob:
     cache = tmp_path / "cache"
     images = load_images(photos, cache=cache)
     audit(images, cache=cache)
-    return HeadJob(images=images, protocol=HeadProtocol(repeats=1), cache=cache, folder=tmp_path / "outcomes")
+    return HeadJob(
+        images=images,
+        protocol=HeadProtocol(repeats=1),
+        cache=cache,
+        folder=tmp_path / "outcomes",
+        runner=LocalRunner(1),  # what a test changes in this process holds for its tasks
+    )
 
 
-@pytest.fixture(autouse=True)
-def tasks_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test changes in this process must hold for the task."""
-    run_tasks = baselines.run_tasks
-    monkeypatch.setattr(baselines, "run_tasks", lambda task, tasks, _: run_tasks(task, tasks, 0))
+class Dying:
+    """A runner whose processes die."""
+
+    is_local = True
+
+    def run(self, *_: object, **__: object) -> Iterator[tuple[int, None]]:
+        yield 0, None
 
 
 def colour_row(job: HeadJob) -> dict[str, Any]:
@@ -64,7 +73,7 @@ def test_what_is_stored_is_not_computed_again(job: HeadJob, monkeypatch: pytest.
     assert not are_settled(job, None)
     first = colour_row(job)
     assert are_settled(job, None)
-    monkeypatch.setattr(baselines, "run_tasks", None)
+    monkeypatch.setattr(baselines, "sanity_rows", None)
     assert str(colour_row(job)) == str(first)
 
 
@@ -127,8 +136,8 @@ def test_shortcuts_are_compared_with_the_highest_f1_whatever_ranks(
     assert "file sizes alone reach F1 0.880, as much as the best backbone (0.900 [0.850, 0.950])" in note
 
 
-def test_a_process_that_dies_is_a_note(job: HeadJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "run_tasks", lambda *_: iter([(0, None)]))
+def test_a_process_that_dies_is_a_note(job: HeadJob) -> None:
+    job = replace(job, runner=Dying())  # type: ignore[arg-type]
     assert "died" in colour_row(job)["note"]
 
 

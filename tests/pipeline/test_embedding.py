@@ -178,7 +178,7 @@ def test_an_engine_that_never_keeps_its_word_fails_its_backbone(
     shutil.rmtree(folder_of(request, plan))
     precisions = itertools.cycle([Precision.FLOAT32, Precision.BFLOAT16])
 
-    def fickle(task: Any) -> dict[str, Any]:  # noqa: ANN401
+    def fickle(task: Any, _: int) -> dict[str, Any]:  # noqa: ANN401
         return {"key": replace(plan.key, precision=next(precisions)), "images": 0, "notes": ()}
 
     monkeypatch.setattr("benchmark.pipeline.embedding.embed_task", fickle)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmark.backbones import select
 from benchmark.engines import memory_bytes
-from benchmark.pipeline.scheduling import Shift, shifts
+from benchmark.execution.scheduling import Shift, shifts
 from benchmark.records import Engine
 
 GIGABYTE = 1e9

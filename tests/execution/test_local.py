@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,27 @@ import psutil
 import pytest
 
 from benchmark.errors import WeightsError
+from benchmark.execution import Call, LocalRunner, end_workers, failure
+from benchmark.execution.runner import Function
 from benchmark.pipeline.progress import Poller, ProgressTable, Stage
-from benchmark.pipeline.workers import end_workers, failure, run_tasks
 
 # Worker processes cannot import test modules; their functions travel whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def double(number: int) -> dict[str, Any]:
+def run(function: Function, arguments: Sequence[Any], jobs: int) -> Generator[tuple[int, Any]]:
+    return LocalRunner(jobs).run(function, [Call(name="call", argument=one) for one in arguments])
+
+
+def one_by_one(function: Function, arguments: Sequence[Any]) -> Generator[tuple[int, Any]]:
+    return LocalRunner().run(function, [Call(name="call", argument=one) for one in arguments], alone=True)
+
+
+def double(number: int, _: int) -> dict[str, Any]:
     return {"value": 2 * number, "pid": os.getpid()}
 
 
-def die_once(path: str) -> dict[str, Any]:
+def die_once(path: str, _: int) -> dict[str, Any]:
     """Kill the own process the first time; say how often it was tried the second."""
     file = Path(path)
     if file.suffix == ".deadly" or (file.suffix == ".once" and not file.exists()):
@@ -37,26 +47,26 @@ def die_once(path: str) -> dict[str, Any]:
     return {"path": path}
 
 
-def test_no_worker_is_this_process() -> None:
-    results = dict(run_tasks(double, [1, 2, 3], 0))
+def test_one_job_is_this_process() -> None:
+    results = dict(run(double, [1, 2, 3], 1))
     assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
     assert {result["pid"] for result in results.values() if result} == {os.getpid()}
 
 
-def test_more_workers_are_other_processes() -> None:
-    results = dict(run_tasks(double, [1, 2, 3], 2))
+def test_more_jobs_are_other_processes() -> None:
+    results = dict(run(double, [1, 2, 3], 2))
     assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
     assert os.getpid() not in {result["pid"] for result in results.values() if result}
 
 
-def times(_: object) -> dict[str, Any]:
+def times(_: object, threads: int) -> dict[str, Any]:
     begun = time.monotonic()
     time.sleep(0.2)
     return {"begun": begun, "ended": time.monotonic(), "pid": os.getpid()}
 
 
 def test_one_worker_is_one_other_process_at_a_time() -> None:
-    results = sorted((result for _, result in run_tasks(times, [1, 2, 3, 4], 1) if result), key=repr)
+    results = sorted((result for _, result in one_by_one(times, [1, 2, 3, 4]) if result), key=repr)
     assert os.getpid() not in {result["pid"] for result in results}
     for before, after in itertools.pairwise(sorted(results, key=lambda one: float(one["begun"]))):
         assert before["ended"] <= after["begun"]
@@ -64,7 +74,7 @@ def test_one_worker_is_one_other_process_at_a_time() -> None:
 
 def test_workers_end_when_told_and_new_ones_come(monkeypatch: pytest.MonkeyPatch) -> None:
     def pids() -> set[int]:
-        return {result["pid"] for _, result in run_tasks(double, [1, 2], 2) if result}
+        return {result["pid"] for _, result in run(double, [1, 2], 2) if result}
 
     first = pids()
     end_workers()
@@ -79,24 +89,24 @@ def test_a_caller_who_leaves_early_is_not_lectured() -> None:
     """Warnings are errors here; after a Ctrl-C one would take the place of the exception."""
 
     def interrupted() -> None:
-        with closing(run_tasks(double, list(range(20)), 2)) as results:
+        with closing(run(double, list(range(20)), 2)) as results:
             for _ in results:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert len(dict(run_tasks(double, [1, 2, 3], 2))) == 3
+    assert len(dict(run(double, [1, 2, 3], 2))) == 3
 
 
 def test_a_killed_worker_costs_a_retry_only(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "a.once"), str(tmp_path / "b"), str(tmp_path / "c")]
-    results = dict(run_tasks(die_once, arguments, 2))
+    results = dict(run(die_once, arguments, 2))
     assert {row: result and result["path"] for row, result in results.items()} == dict(enumerate(arguments))
 
 
 def test_a_task_that_always_kills_its_process_is_named_and_its_neighbours_finish(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "a"), str(tmp_path / "b.deadly"), str(tmp_path / "c")]
-    results = dict(run_tasks(die_once, arguments, 2))
+    results = dict(run(die_once, arguments, 2))
     assert results[1] is None
     assert [row for row in (0, 2) if results[row] == {"path": arguments[row]}] == [0, 2]
 
@@ -119,7 +129,7 @@ def test_a_poller_looks_once_more_at_the_end() -> None:
     assert seen
 
 
-def hoard(megabytes: int) -> dict[str, Any]:
+def hoard(megabytes: int, _: int) -> dict[str, Any]:
     """Keep memory, slowly enough for the pool's look at it (once a second)."""
     # This module travels anew with every call; one that the worker imported stays.
     vars(time).setdefault("hoard", []).append(b"x" * (megabytes << 20))
@@ -129,16 +139,16 @@ def hoard(megabytes: int) -> dict[str, Any]:
 
 def test_a_worker_that_keeps_memory_is_replaced_and_nothing_waits() -> None:
     # Warnings are errors here, and one of the pool's would end the thread that everybody waits for.
-    results = dict(run_tasks(hoard, [1, 1, 400, 400, 1, 1], 2))
+    results = dict(run(hoard, [1, 1, 400, 400, 1, 1], 2))
     assert len({result["pid"] for result in results.values() if result}) > 2
     assert sorted(results) == list(range(6))
 
 
 def test_workers_that_never_had_a_task_end_with_their_parent() -> None:
     code = (
-        "import psutil, time; from benchmark.pipeline.workers import run_tasks\n"
+        "import psutil, time; from benchmark.execution import Call, LocalRunner\n"
         "if __name__ == '__main__':\n"
-        "    list(run_tasks(dict, [[]], 2))\n"
+        "    list(LocalRunner(2).run(pow, [Call(name='square', argument=2)] * 2))\n"
         "    print(*(one.pid for one in psutil.Process().children()), flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:

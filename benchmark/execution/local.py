@@ -1,8 +1,4 @@
-"""Running tasks in worker processes: joblib does the work, a killed worker costs its task a retry.
-
-Tasks are idempotent functions of one picklable argument that return small dictionaries and turn their own
-errors into data. Whatever backend ``joblib.parallel_config`` names (loky, dask, ...) runs them.
-"""
+"""Tasks in processes of this machine: joblib does the work, a killed process costs its task a retry."""
 
 from __future__ import annotations
 
@@ -10,50 +6,73 @@ import os
 import signal
 import threading
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmark.errors import BenchmarkError
+from benchmark.execution.runner import Call, Function, Result
+from benchmark.execution.scheduling import Shift, shifts
 from benchmark.machine import mute_native_stderr
 
 _ROUNDS_TOGETHER = 2
 _WATCH = "parent-watch"
 _pool_begun = threading.Event()
-Task = Callable[[Any], dict[str, Any]]
 
 
-def run_tasks(
-    task: Task, arguments: Sequence[Any], workers: int
-) -> Generator[tuple[int, dict[str, Any] | None]]:
-    """Run ``task`` on every argument. Use it in ``with closing(...)``, so that Ctrl-C ends it in order.
+@dataclass(frozen=True, slots=True)
+class LocalRunner:
+    """Worker processes of this machine, which share its cores and memory.
 
-    Args:
-        task: module-level function of one picklable argument.
-        arguments: one per call.
-        workers: processes at once; 0 runs in this process.
-
-    Yields:
-        (position, result) as they finish; the result is None for a task whose process died each time.
+    Attributes:
+        jobs: processes that the user asked for; 0 picks, 1 works in this process.
     """
-    if not workers:
-        yield from ((position, task(argument)) for position, argument in enumerate(arguments))
+
+    jobs: int = 0
+
+    @property
+    def is_local(self) -> bool:
+        """Yes."""
+        return True
+
+    def run(
+        self, function: Function, calls: Sequence[Call], *, at_once: int = 0, alone: bool = False
+    ) -> Generator[tuple[int, Result | None]]:
+        """As ``Runner.run``: calls that fit side by side run side by side, larger ones after them."""
+        for shift in self._shifts(calls, at_once, alone=alone):
+            arguments = [calls[position].argument for position in shift.positions]
+            with closing(_run_shift(function, arguments, shift)) as results:
+                for place, result in results:
+                    yield shift.positions[place], result
+
+    def _shifts(self, calls: Sequence[Call], at_once: int, *, alone: bool) -> tuple[Shift, ...]:
+        if alone:
+            workers = 0 if self.jobs == 1 else 1
+            return (Shift(positions=tuple(range(len(calls))), workers=workers, threads=1),)
+        needs, costs = [call.memory for call in calls], [call.cost for call in calls]
+        return shifts(self.jobs or at_once, needs, costs)
+
+
+def _run_shift(
+    task: Function, arguments: Sequence[Any], shift: Shift
+) -> Generator[tuple[int, Result | None]]:
+    if not shift.workers:
+        yield from ((place, task(argument, shift.threads)) for place, argument in enumerate(arguments))
         return
     waiting = dict(enumerate(arguments))
     for _ in range(_ROUNDS_TOGETHER):
         try:
-            yield from _round(task, waiting, workers)
+            yield from _round(task, waiting, shift)
         except BrokenProcessPool:  # joblib's TerminatedWorkerError is one
             end_workers()  # a broken pool that is still ending would be used again
             continue
         return
-    yield from _one_by_one(task, waiting)
+    yield from _one_by_one(task, waiting, shift)
 
 
-def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def _round(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tuple[int, Result | None]]:
     import joblib
 
     _pool_begun.set()
@@ -63,15 +82,15 @@ def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[
     # Who leaves early (Ctrl-C) knows it.
     warnings.filterwarnings("ignore", message=r"\d+ tasks (have been|which were)", category=UserWarning)
     parallel = joblib.Parallel(
-        n_jobs=max(2, workers),  # one alone would be this process
+        n_jobs=max(2, shift.workers),  # one alone would be this process
         return_as="generator_unordered",
-        pre_dispatch=workers,
+        pre_dispatch=shift.workers,
         batch_size=1,
         initializer=_start_watching,
         initargs=(os.getpid(),),
     )
     calls = (
-        joblib.delayed(_call)(task, position, argument, os.getpid())
+        joblib.delayed(_call)(task, position, argument, shift.threads, os.getpid())
         for position, argument in [*waiting.items()]
     )
     with closing(parallel(calls)) as results:
@@ -80,11 +99,11 @@ def _round(task: Task, waiting: dict[int, Any], workers: int) -> Iterator[tuple[
             yield position, result
 
 
-def _one_by_one(task: Task, waiting: dict[int, Any]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def _one_by_one(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tuple[int, Result | None]]:
     """The rest alone, so that the one that kills its process is told from its neighbours."""
     for position, argument in [*waiting.items()]:
         try:
-            yield from _round(task, {position: argument}, 1)
+            yield from _round(task, {position: argument}, replace(shift, workers=1))
         except BrokenProcessPool:
             end_workers()
             yield position, None
@@ -103,9 +122,15 @@ def end_workers() -> None:
         get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
-def _call(task: Task, position: int, argument: Any, parent: int) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
+def _call(
+    task: Function,
+    position: int,
+    argument: Any,  # noqa: ANN401 - whatever the task takes
+    threads: int,
+    parent: int,
+) -> tuple[int, Result]:
     _become_worker(parent)
-    return position, task(argument)
+    return position, task(argument, threads)
 
 
 def _become_worker(parent: int) -> None:
@@ -131,17 +156,3 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-def quiet_environment(threads: int) -> None:
-    """Settings that TensorFlow reads when it is first imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
-
-
-def failure(error: Exception) -> dict[str, Any]:
-    """An error as data: our own errors speak for themselves, others name their type."""
-    text = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
-    return {"error": " ".join(text.split()), "trace": traceback.format_exc()}

@@ -1,0 +1,73 @@
+"""What executes tasks: processes of this machine, or a cluster.
+
+A task is an idempotent function of one picklable argument and a number of threads. It returns a small
+dictionary and turns its own errors into data; what is large goes to shared storage, as immutable parts.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from benchmark.errors import BenchmarkError
+
+Result = dict[str, Any]
+Function = Callable[[Any, int], Result]
+"""A module-level function: (argument, threads to use) -> a small dictionary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a task.
+
+    Attributes:
+        name: for logs and dashboards.
+        argument: picklable by name: names and numbers.
+        cost: arithmetic, in any unit; calls that run together are shared out by it.
+        memory: bytes that it takes with one thread, and with each further one.
+    """
+
+    name: str
+    argument: Any
+    cost: float = 0.0
+    memory: tuple[float, float] = (0.0, 0.0)
+
+
+class Runner(Protocol):
+    """Executes calls, and gives those whose process was lost to another one."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether tasks run on this machine, so that files of this process's own reach them."""
+
+    def run(
+        self, function: Function, calls: Sequence[Call], *, at_once: int = 0, alone: bool = False
+    ) -> Generator[tuple[int, Result | None]]:
+        """Call a function with every argument. In ``with closing(...)`` Ctrl-C ends it in order.
+
+        Args:
+            function: a task.
+            calls: one per call.
+            at_once: calls at once where the user asked for no number; 0 shares out what the machine has.
+            alone: one after the other with one thread each, while nothing else runs: for timing.
+
+        Yields:
+            (position, result) as they finish; the result is None for a call whose process died each time.
+        """
+
+
+def quiet_environment(threads: int) -> None:
+    """Settings that TensorFlow reads when it is first imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """An error as data: our own errors speak for themselves, others name their type."""
+    text = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
+    return {"error": " ".join(text.split()), "trace": traceback.format_exc()}
