@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmark.api import Board, Model, embed, finetune, list_backbones, load_board, load_model, rank
+    from benchmark.estimators import BackboneClassifier, BackboneEmbedding
 
 __all__ = [
+    "BackboneClassifier",
+    "BackboneEmbedding",
     "Board",
     "Model",
     "__version__",
@@ -39,6 +42,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a public name
     """Load the interface on first use, so that ``import benchmark`` stays cheap."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from benchmark import api
+    from importlib import import_module
 
-    return getattr(api, name)
+    # Not all of it imports scikit-learn.
+    home = "benchmark.estimators" if name.startswith("Backbone") else "benchmark.api"
+    return getattr(import_module(home), name)

@@ -315,7 +315,11 @@ def _located(data: Images, options: Mapping[str, Any]) -> Source:
         return data
     cache = Path(options.get("cache", CacheOptions().cache))
     table = data.assign(path=[str(Path(path).absolute()) for path in data["path"]])
-    content = table.to_csv(index=False).encode()
+    return keep_table(table.to_csv(index=False).encode(), cache)
+
+
+def keep_table(content: bytes, cache: Path) -> Path:
+    """A CSV file of that content in the cache, under a name made of it."""
     file = cache / "tables" / f"table-{sha256_bytes(content)[:12]}.csv"
     write_whole(file, content, root=cache)
     return file

@@ -36,6 +36,7 @@ PACKAGES = [
     "reporting",
     "pipeline",
     "api",
+    "estimators",
     "cli",
     "__main__",
 ]

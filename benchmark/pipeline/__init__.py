@@ -4,7 +4,7 @@ from benchmark.pipeline.applying import check_tiling, evaluate_model, predict_im
 from benchmark.pipeline.auditing import audit_data
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
-from benchmark.pipeline.embedding import Embedded, embed
+from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.estimating import estimate_costs
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.pixels import clean_scratch
@@ -27,6 +27,7 @@ __all__ = [
     "check_tiling",
     "clean_scratch",
     "embed",
+    "embed_images",
     "estimate_costs",
     "evaluate_model",
     "fetch_backbones",

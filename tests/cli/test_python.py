@@ -51,9 +51,12 @@ def test_the_page_runs(walls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     shutil.copytree(walls, tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE))
+    small = '"MobileNet_0.25", size=32, weights="random", jobs=1'
     quick = {
         "size=160, limit": 'size=32, weights="random", jobs=1, repeats=1, epochs=3, limit',
-        "size=160)": 'size=32, weights="random", jobs=1)',
+        '"photos", "MobileNet_0.25", size=160)': f'"photos", {small})',
+        'BackboneEmbedding("MobileNet_0.25", size=160)': f"BackboneEmbedding({small})",
+        'BackboneClassifier("MobileNet_0.25", size=160)': f"BackboneClassifier({small})",
         'winner="auto", epochs=(40, 40)': 'winner="MobileNet_0.25", epochs=(1, 1), jobs=1',
         'model.export("keras")': 'exported = model.export("keras", parity_images=3)',
         "embedded.to_frame()": "table = embedded.to_frame()",
@@ -75,6 +78,8 @@ def test_the_page_runs(walls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names["probabilities"].shape == (20, 2)
     np.testing.assert_allclose(names["probabilities"].sum(1), 1, atol=1e-5)
     assert 0 <= names["metrics"]["f1"] <= 1
+    assert names["search"].best_score_ > 0
+    assert names["classifier"].predict_proba(names["files"]).shape == (40, 2)
     assert names["exported"].status.tolist() == ["passed"]
 
 

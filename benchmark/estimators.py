@@ -1,0 +1,326 @@
+"""Backbones as scikit-learn estimators: images in, embeddings or classes out.
+
+They take what scikit-learn's take: plain constructor parameters, ``fit``, ``clone``, pipelines, searches.
+What they compute lies in the cache of the commands: a cross-validation embeds each image once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from benchmark.api import keep_table
+from benchmark.data import KnownLabels, load_images
+from benchmark.embeddings import EmbeddingStore
+from benchmark.errors import ArgumentError, DataError, EmbeddingError
+from benchmark.heads import final_head
+from benchmark.options import DataOptions, EmbedOptions
+from benchmark.pipeline import EmbedRequest, embed_images
+from benchmark.records import Embeddings, Float32, HeadProtocol, ImageSet, Int64, Split, Task, Truth
+
+_ONE_CLASS = KnownLabels(classes=("image",), task=Task.MULTICLASS, positive=None)
+_ACCEPTED = "paths of image files, uint8 (N, height, width, 3), or a list of uint8 (height, width, 3)"
+
+
+class _Embedding(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """What both estimators take, and how they embed."""
+
+    def __init__(
+        self,
+        backbone: str = "MobileNetV3Small",
+        *,
+        weights: str | os.PathLike[str] = "imagenet",
+        size: int | str = 224,
+        resize: str = "bilinear",
+        engine: str = "auto",
+        precision: str = "auto",
+        cache: str | os.PathLike[str] = "embeddings_cache",
+        jobs: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.size = size
+        self.resize = resize
+        self.engine = engine
+        self.precision = precision
+        self.cache = cache
+        self.jobs = jobs
+        self.seed = seed
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True  # images have no features that could be counted or named
+        return tags
+
+    def _request(self) -> EmbedRequest:
+        names = ("weights", "size", "resize", "engine", "precision", "cache", "jobs", "seed")
+        given = {name: getattr(self, name) for name in names}
+        asked = EmbedOptions.check({"data": Path(), "backbones": self.backbone, **given})
+        request = EmbedRequest.of(asked)
+        if len(request.backbones) != 1:
+            found = ", ".join(one.name for one in request.backbones[:5])
+            raise ArgumentError("names several backbones", where="`backbone`", expected="one name", got=found)
+        return request
+
+    def _embeddings(self, X: Any) -> Embeddings:  # noqa: ANN401 - whatever scikit-learn hands on
+        """One row an image, in the order given; an image that is given twice has two rows."""
+        request = self._request()
+        with tempfile.TemporaryDirectory() as scratch:
+            files = _files(X, Path(scratch))
+            # What is known of files is kept, but for those that are gone in a moment.
+            written = files[0].startswith(scratch)
+            images = _images(files, Path(scratch) if written else request.options.cache, request.options.jobs)
+            (plan,) = embed_images(request, images).plans
+        if plan.stopped is not None or plan.key is None:
+            reason = plan.stopped.reason if plan.stopped else "not embedded"
+            raise EmbeddingError(reason, where=plan.backbone.name)
+        row_of = {_absolute(images.root / path): row for row, path in enumerate(images.paths)}
+        for path, twin in images.duplicates:
+            row_of[_absolute(images.root / twin)] = row_of[_absolute(images.root / path)]
+        rows = [row_of[file] for file in files]
+        stored = EmbeddingStore(request.options.cache).read(plan.key, images.image_ids)
+        return Embeddings(image_ids=[stored.image_ids[row] for row in rows], features=stored.features[rows])
+
+
+def _images(files: Sequence[str], cache: Path, jobs: int) -> ImageSet:
+    """Files as images without labels."""
+    text = io.StringIO()
+    csv.writer(text).writerows([("path", "label"), *((file, "image") for file in dict.fromkeys(files))])
+    table = keep_table(text.getvalue().encode("utf-8", "surrogateescape"), cache)
+    images = load_images(
+        table, options=DataOptions(jobs=jobs, follow_links=True), cache=cache, known=_ONE_CLASS
+    )
+    if images.rejected:
+        first = images.rejected[0]
+        raise DataError(
+            f"{len(images.rejected):,} of {len(files):,} images cannot be read",
+            where=images.root / first.path,
+            got=first.reason,
+            next_step="Leave them out: every image needs its row.",
+        )
+    return images
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - a link keeps its name
+
+
+def _files(X: Any, folder: Path) -> list[str]:  # noqa: ANN401 - whatever scikit-learn hands on
+    """Absolute paths of N images; arrays are written to files of the same pixels."""
+    if isinstance(X, str | os.PathLike):
+        raise ValueError(f"Expected {_ACCEPTED}; got the path {os.fspath(X)!r}. Put it into a list.")
+    if hasattr(X, "iloc"):  # pandas, without importing it
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
+        X = X[:, 0]
+    items = list(X)
+    if not items:
+        raise ValueError(f"Found array with 0 sample(s), while a minimum of 1 is required: {_ACCEPTED}.")
+    if all(isinstance(one, str | os.PathLike) for one in items):
+        return [_absolute(one) for one in items]
+    return [_written(one, place, folder) for place, one in enumerate(items)]
+
+
+def _written(pixels: Any, place: int, folder: Path) -> str:  # noqa: ANN401 - checked here
+    array = np.asarray(pixels)
+    if array.dtype != np.uint8 or array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(
+            f"Expected {_ACCEPTED}; row {place} is {array.dtype} {array.shape}. "
+            "Pixels are whole numbers from 0 to 255, unscaled, channels last."
+        )
+    file = folder / f"{place}.bmp"
+    Image.fromarray(array).save(file)
+    return str(file)
+
+
+class BackboneEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Embedding):  # type: ignore[misc]
+    """Embed images with a pretrained backbone; nothing is learned from the images given to ``fit``.
+
+    Args:
+        backbone: its name, for example ``MobileNet_0.25``; ``benchmark.list_backbones()`` lists them.
+        weights: ``imagenet``, ``random``, or a folder or file of weights.
+        size: input side in pixels, or ``native``.
+        resize: ``bilinear`` or ``area``.
+        engine: ``auto``, ``openvino`` or ``tensorflow``.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        cache: folder of the embedding cache; what it holds is not computed again.
+        jobs: processes that read and embed; 0: one a core, fewer where memory is short.
+        seed: of random weights.
+    """
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []  # embeddings are float32, whatever comes in
+        return tags
+
+    def fit(self, X: Any, y: object = None) -> Self:  # noqa: ANN401
+        """See that there is such a backbone; images are not looked at, and ``transform`` works without it.
+
+        Args:
+            X: ignored.
+            y: ignored.
+
+        Raises:
+            ArgumentError: a parameter that cannot be.
+        """
+        self._request()
+        return self
+
+    @property
+    def n_features_out_(self) -> int:
+        """Length D of an embedding."""
+        return self._request().backbones[0].embedding_dim
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_out_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def transform(self, X: Any) -> Float32:  # noqa: ANN401
+        """Embeddings float32 (N, D) of N images.
+
+        Args:
+            X: paths of image files (a list, an array, a Series, or one column), uint8 (N, height, width, 3),
+                or a list of uint8 (height, width, 3) of any sizes.
+
+        Raises:
+            ValueError: X is something else, or empty.
+            DataError: an image that cannot be read.
+            EmbeddingError: the backbone could not be run.
+        """
+        return np.asarray(self._embeddings(X).features)
+
+
+class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
+    """A pretrained backbone with the board's head: dropout and a sigmoid (softmax) on its embeddings.
+
+    The head is trained as the final heads of a board are: penalty chosen on an inner part of the images, then
+    refitted on all of them.
+
+    Args:
+        backbone: its name, for example ``MobileNet_0.25``; ``benchmark.list_backbones()`` lists them.
+        weights: ``imagenet``, ``random``, or a folder or file of weights.
+        size: input side in pixels, or ``native``.
+        resize: ``bilinear`` or ``area``.
+        engine: ``auto``, ``openvino`` or ``tensorflow``.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        cache: folder of the embedding cache; what it holds is not computed again.
+        jobs: processes that read and embed; 0: one a core, fewer where memory is short.
+        seed: of random weights, and of the head.
+        class_weight: ``balanced`` weights classes by inverse frequency; None does not.
+
+    Attributes:
+        classes_: (C,) labels, ascending.
+        head_: the head as one dense layer: ``kernel``, ``bias``.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "MobileNetV3Small",
+        *,
+        weights: str | os.PathLike[str] = "imagenet",
+        size: int | str = 224,
+        resize: str = "bilinear",
+        engine: str = "auto",
+        precision: str = "auto",
+        cache: str | os.PathLike[str] = "embeddings_cache",
+        jobs: int = 0,
+        seed: int = 0,
+        class_weight: str | None = None,
+    ) -> None:
+        super().__init__(
+            backbone,
+            weights=weights,
+            size=size,
+            resize=resize,
+            engine=engine,
+            precision=precision,
+            cache=cache,
+            jobs=jobs,
+            seed=seed,
+        )
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> Self:  # noqa: ANN401
+        """Train the head.
+
+        Args:
+            X: N images, as ``BackboneEmbedding.transform`` takes them.
+            y: (N,) labels; at least two classes.
+            groups: (N,) group labels: images of one group are on the same side when the penalty is chosen.
+
+        Raises:
+            ValueError: X or y are something else, or of different lengths.
+            DataError: an image that cannot be read, or a class with too few images.
+            EmbeddingError: the backbone could not be run.
+        """
+        if self.class_weight not in (None, "balanced"):
+            expected = "expected balanced or None"
+            raise ArgumentError(expected, where="`class_weight`", got=repr(self.class_weight))
+        if y is None:
+            raise ValueError("BackboneClassifier requires y to be passed, but the target y is None.")
+        labels = column_or_1d(y, warn=True)
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        check_consistent_length(X, labels, groups)
+        self.classes_, positions = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"Expected at least two classes; got one class: {self.classes_.tolist()}.")
+        embeddings = self._embeddings(X)
+        protocol = HeadProtocol(balanced=self.class_weight == "balanced", seed=self.seed)
+        self.head_ = final_head(
+            embeddings, _truth(positions, len(self.classes_), groups), _all_train(len(positions)), protocol
+        )
+        return self
+
+    def predict_proba(self, X: Any) -> Float32:  # noqa: ANN401
+        """Probabilities float32 (N, C) in the order of ``classes_``; errors are those of ``transform``."""
+        check_is_fitted(self)
+        exclusive = len(self.classes_) > 2
+        found = self.head_.probabilities(self._embeddings(X).features, exclusive=exclusive)
+        return found if exclusive else np.hstack([1 - found, found])
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+        """The likeliest of ``classes_`` for each image, (N,); errors are those of ``transform``."""
+        found = self.predict_proba(X)
+        return np.asarray(self.classes_[found.argmax(1)])
+
+
+def _truth(positions: Int64, count: int, groups: npt.ArrayLike | None) -> Truth:
+    binary = count == 2
+    one_hot = np.eye(count, dtype=np.float32)[positions]
+    numbers = (
+        None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    )
+    return Truth(
+        targets=one_hot[:, 1:] if binary else one_hot,
+        classes=tuple(map(str, range(count))),
+        task=Task.BINARY if binary else Task.MULTICLASS,
+        positive=1 if binary else None,
+        groups=numbers,
+    )
+
+
+def _all_train(count: int) -> Split:
+    none = np.zeros(0, np.int64)
+    return Split(train=np.arange(count, dtype=np.int64), val=none, test=none, given=False)

@@ -1,0 +1,217 @@
+"""Backbones as scikit-learn estimators: scikit-learn's own checks, and what its users do with them."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import Tags
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_array, validate_data
+
+import benchmark as bb
+from benchmark.data import write_demo
+from benchmark.errors import ArgumentError, DataError
+from benchmark.estimators import BackboneClassifier, BackboneEmbedding
+from benchmark.records import Embeddings
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras converts variables without NumPy 2's copy keyword.
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
+
+
+# scikit-learn's checks bring tables of numbers. These doubles take such rows for embeddings, so that all but
+# the backbone is checked: parameters, cloning, pickling, labels, errors, the head.
+
+
+def as_embeddings(X: npt.ArrayLike) -> Embeddings:
+    features = np.asarray(X, np.float32)
+    ids = [hashlib.sha256(row.tobytes()).hexdigest() for row in features]
+    return Embeddings(image_ids=ids, features=features)
+
+
+class RowsAsEmbeddings(BackboneEmbedding):  # type: ignore[misc]
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array = True, False
+        return tags
+
+    def _embeddings(self, X: npt.ArrayLike) -> Embeddings:
+        return as_embeddings(check_array(X))
+
+
+class RowsClassifier(BackboneClassifier):  # type: ignore[misc]
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array = True, False
+        tags.input_tags.string = False
+        tags.no_validation = False
+        return tags
+
+    def _embeddings(self, X: npt.ArrayLike) -> Embeddings:
+        return as_embeddings(validate_data(self, X, reset=not hasattr(self, "n_features_in_")))
+
+
+NOT_AS_THE_CHECKS_WANT = {
+    "RowsAsEmbeddings": {"check_estimator_sparse_tag": "fit learns nothing and so refuses no images"},
+    "RowsClassifier": {
+        "check_class_weight_classifiers": "weights by inverse frequency or none, as on boards"
+    },
+}
+
+
+@parametrize_with_checks(
+    [RowsAsEmbeddings("MobileNet_0.25"), RowsClassifier("MobileNet_0.25")],
+    expected_failed_checks=lambda one: NOT_AS_THE_CHECKS_WANT.get(type(one).__name__, {}),
+    xfail_strict=True,
+)
+@pytest.mark.filterwarnings("ignore:SCIPY_ARRAY_API:UserWarning")
+def test_scikit_learns_own_checks(estimator: BaseEstimator, check: Callable[[BaseEstimator], None]) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("estimators") / "photos"
+    write_demo(folder, count=40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def files(photos: Path) -> list[str]:
+    return sorted(map(str, photos.glob("*/*")))
+
+
+def embedding(cache: Path, **changed: object) -> BackboneEmbedding:
+    return bb.BackboneEmbedding(
+        **{"backbone": "MobileNet_0.25", "weights": "random", "size": 32, "cache": cache, "jobs": 1} | changed
+    )
+
+
+def labels_of(files: list[str]) -> list[str]:
+    return [Path(file).parent.name for file in files]
+
+
+def test_embeddings_are_those_of_the_command_in_the_order_given(
+    photos: Path, files: list[str], cache: Path
+) -> None:
+    shuffled = [files[row] for row in np.random.default_rng(0).permutation(len(files))]
+    found = embedding(cache).transform([*shuffled, shuffled[0]])
+    known = bb.embed(photos, "MobileNet_0.25", weights="random", size=32, cache=cache, jobs=1)
+    row_of = {str(photos / path): row for row, path in enumerate(known.paths)}
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, known.features[[row_of[file] for file in [*shuffled, shuffled[0]]]])
+
+
+def test_paths_come_in_every_form(files: list[str], cache: Path) -> None:
+    one = embedding(cache)
+    wanted = one.fit(files).transform(files)
+    table = pd.DataFrame({"path": files}, index=[f"photo {number}" for number in range(len(files))])
+    for form in (np.array(files), table["path"], table, tuple(map(Path, files)), np.array(files)[:, None]):
+        np.testing.assert_array_equal(one.transform(form), wanted)
+    framed = clone(one).set_output(transform="pandas").transform(table)
+    assert framed.index.tolist() == table.index.tolist()
+    assert framed.columns.tolist() == one.get_feature_names_out().tolist()
+    assert framed.shape == (len(files), one.n_features_out_) == (40, 256)
+
+
+def test_pixels_are_as_good_as_files(files: list[str], cache: Path) -> None:
+    one = embedding(cache)
+    pixels = [np.asarray(Image.open(file).convert("RGB")) for file in files[:4]]
+    wanted = one.transform(files[:4])
+    np.testing.assert_array_equal(one.transform(pixels), wanted)
+    np.testing.assert_array_equal(one.transform(np.stack(pixels)), wanted)
+    odd = [pixels[0], pixels[1][:50], pixels[2][:, :, 0]]
+    assert one.transform(odd).shape == (3, 256)
+    assert not list(cache.glob("**/*.bmp"))
+
+
+def test_the_classifier_is_the_board_s_head(files: list[str], cache: Path) -> None:
+    labels = labels_of(files)
+    one = bb.BackboneClassifier("MobileNet_0.25", weights="random", size=32, cache=cache, jobs=1)
+    with pytest.raises(NotFittedError):
+        one.predict(files)
+    one.fit(files, labels)
+    assert one.classes_.tolist() == ["Negative", "Positive"]
+    probabilities = one.predict_proba(files)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+    assert one.predict(files).tolist() == one.classes_[probabilities.argmax(1)].tolist()
+    features = embedding(cache).transform(files)
+    np.testing.assert_allclose(
+        one.head_.probabilities(features, exclusive=False)[:, 0], probabilities[:, 1], atol=1e-6
+    )
+    again = pickle.loads(pickle.dumps(one))
+    np.testing.assert_array_equal(again.predict_proba(files), probabilities)
+
+
+def test_three_classes_and_weights(files: list[str], cache: Path) -> None:
+    labels = np.arange(len(files)) % 3
+    one = bb.BackboneClassifier(
+        "MobileNet_0.25", weights="random", size=32, cache=cache, jobs=1, class_weight="balanced"
+    )
+    assert one.fit(files, labels).predict_proba(files).shape == (40, 3)
+    assert set(one.predict(files)) <= {0, 1, 2}
+
+
+def test_searches_pipelines_and_grouped_folds_work(files: list[str], cache: Path) -> None:
+    labels, groups = labels_of(files), np.arange(len(files)) // 2
+    pipeline = make_pipeline(embedding(cache), LogisticRegression())
+    search = GridSearchCV(
+        pipeline, {"backboneembedding__backbone": ["MobileNet_0.25", "MobileNet_0.5"]}, cv=2
+    )
+    assert search.fit(files, labels).best_params_["backboneembedding__backbone"].startswith("MobileNet")
+    one = bb.BackboneClassifier("MobileNet_0.25", weights="random", size=32, cache=cache, jobs=1)
+    scores = cross_val_score(one, np.array(files), labels, groups=groups, cv=GroupKFold(3))
+    assert np.isfinite(scores).all()
+    assert one.fit(files, labels, groups=groups).score(files, labels) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([], "0 sample"),
+        ("photo.jpg", "Put it into a list"),
+        (np.zeros((2, 8, 8, 3)), "row 0 is float64 (8, 8, 3)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), "channels last"),
+        ([3, 4], "Expected paths of image files"),
+    ],
+)
+def test_what_is_no_image_is_told(images: object, said: str, cache: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        embedding(cache).transform(images)
+
+
+def test_what_cannot_be_is_told(files: list[str], tmp_path: Path, cache: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 of 41 images cannot be read.*Leave them out"):
+        embedding(cache).transform([*files, broken])
+    with pytest.raises(ArgumentError, match="`backbone`: names several backbones"):
+        embedding(cache, backbone="MobileNet_0.*").fit(files)
+    with pytest.raises(ArgumentError, match="`size`"):
+        embedding(cache, size=3).fit(files)
+    one = bb.BackboneClassifier("MobileNet_0.25", weights="random", size=32, cache=cache, jobs=1)
+    with pytest.raises(ValueError, match="at least two classes"):
+        one.fit(files, ["a"] * len(files))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        one.fit(files, ["a", "b"])
