@@ -31,12 +31,13 @@ from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import portable_options
 from benchmark.ranking import column
-from benchmark.records import Leaderboard, Outcome, Truth
+from benchmark.records import ImageSet, Leaderboard, Outcome, ProtocolName, Truth
 from benchmark.reporting import (
     BOARD_FILES,
     BackboneRecord,
     DataRecord,
     Extras,
+    Plot,
     RunRecord,
     class_scores,
     plot_makers,
@@ -47,6 +48,7 @@ from benchmark.reporting import (
     write_page,
     write_run_record,
 )
+from benchmark.statistics import METRICS
 from benchmark.storage import MOST_LIST_BYTES, check_inside, place, read_small, write_whole
 
 _PACKAGES = (
@@ -61,6 +63,14 @@ _PACKAGES = (
     "matplotlib",
 )
 PAIR_SHEET = "audit_pairs.png"
+_SHEETS = (
+    (
+        LABEL_FILES[-1],
+        "Suspicious labels",
+        "Images whose label most good backbones deny, the surest first: look at them before you train again.",
+    ),
+    (PAIR_SHEET, "Related images", "Pairs that the audit found: copies, or pictures of one scene."),
+)
 
 
 def write_outputs(
@@ -91,13 +101,14 @@ def write_outputs(
     Raises:
         StorageError: no room, or no permission.
     """
-    digest = board_digest(ranked, job)
-    if not (are_settled(job, ranked.best) and _take_over(run, digest)):
-        notes = _write_pages(run, ranked, job)
+    record = _record(run, request, ranked, job, started)
+    if not (are_settled(job, ranked.best) and _take_over(run, record.board_digest)):
+        notes = _write_pages(run, ranked, job, record)
         if notes:  # the next run shall try again
-            ranked, digest = replace(ranked, board=_with_notes(ranked.board, notes)), ""
-    record = _record(run, request, ranked, job, digest, started)
-    record = replace(record, timings={**record.timings, **timings()})
+            ranked = replace(ranked, board=_with_notes(ranked.board, notes))
+            record = replace(record, board_digest="")
+    took = {**record.timings, "wall_seconds": time.time() - started, **timings()}
+    record = replace(record, timings=took)
     write_run_record(record, run.path)
     replaced = _replaced(run, record)
     if replaced:
@@ -128,8 +139,8 @@ def publish_again(
     # What could not be drawn is tried again.
     notes = tuple(note for note in ranked.board.notes if not is_failure(note) or note.startswith(PAIR_SHEET))
     ranked = replace(ranked, board=replace(ranked.board, notes=notes))
-    failed = _write_pages(run, ranked, job)
     _link_all(source, run.path, [name for name in AUDIT_FILES if (source / name).is_file()])
+    failed = _write_pages(run, ranked, job, record)
     write_run_record(replace(record, identifier=run.identifier, started=_stamp(started)), run.path)
     _publish(run)
     return replace(ranked, board=_with_notes(ranked.board, failed))
@@ -165,7 +176,7 @@ def _replaced(run: Run, record: RunRecord) -> str:
     )
 
 
-def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> list[str]:
+def _write_pages(run: Run, ranked: Ranked, job: HeadJob, record: RunRecord) -> list[str]:
     """Write the board, the audit, plots and the page; returns a note for each picture that failed."""
     images, report, truth = ranked.images, ranked.report, Truth.of(ranked.images)
     cosmetics = Cosmetics()
@@ -198,10 +209,41 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob) -> list[str]:
         baselines=baselines.methods,
         has_baseline_scores=bool(baselines.backbones),
         rejected=images.rejected,
-        plots=plots,
+        plots=(*plots, *_sheets(run.path)),
+        facts=_facts(record, images, ranked.board),
+        source=record.data.source,
     )
     cosmetics.make("leaderboard.html", partial(write_page, board, extras, run.path))
     return cosmetics.notes
+
+
+def _sheets(folder: Path) -> Iterable[Plot]:
+    """Photographs that a reader should look at, where there are any."""
+    for name, title, caption in _SHEETS:
+        path = folder / name
+        if path.is_file() and path.stat().st_size <= MOST_LIST_BYTES:
+            png = read_small(path, most_bytes=MOST_LIST_BYTES)
+            yield Plot(name=path.stem, title=title, caption=caption, png=png, photographs=True)
+
+
+def _facts(record: RunRecord, images: ImageSet, board: Leaderboard) -> dict[str, str]:
+    """What a board was made of: nothing that changes when the same board is made again."""
+    protocol = record.protocol
+    kept_apart = "" if images.groups is None else f"; {len(np.unique(images.groups)):,} groups kept apart"
+    validation = {
+        ProtocolName.CV: f"{protocol.folds} folds, {protocol.repeats} times",
+        ProtocolName.HOLDOUT: "the validation part",
+        ProtocolName.REFERENCE: "the validation part, which also chooses the epoch",
+    }
+    return {
+        "images": f"{len(images):,}",
+        "validated on": validation[protocol.name] + kept_apart,
+        "ranked by": METRICS[board.metric].title + (f", {average}" if (average := protocol.average) else ""),
+        "a winner may give away": f"{record.options['max_loss']:g}",
+        "seed": str(record.seeds["heads"]),
+        "backbone-benchmark": record.versions["backbone-benchmark"],
+        "command, versions, machine, times": "run.json",
+    }
 
 
 def _with_notes(board: Leaderboard, notes: Sequence[str]) -> Leaderboard:
@@ -209,14 +251,15 @@ def _with_notes(board: Leaderboard, notes: Sequence[str]) -> Leaderboard:
     return replace(board, notes=(*board.notes, *notes))
 
 
-def board_digest(ranked: Ranked, job: HeadJob) -> str:
-    """SHA-256 over everything on the board but its timings, over the data, and over what stands beside it."""
+def board_digest(ranked: Ranked, job: HeadJob, source: str) -> str:
+    """SHA-256 over everything on the page but timings, over the data, and over what stands beside it."""
     board, images, report = ranked.board, ranked.images, ranked.report
     rows = [
         {name: str(value) for name, value in row.items() if not column(name).is_timing} for row in board.rows
     ]
     parts = [
         __version__,
+        source,
         None if report is None else [str(one) for one in (*report.findings, *report.pairs)],
         images.fingerprint(),
         list(images.paths),
@@ -264,22 +307,20 @@ def _link(source: Path, target: Path, root: Path) -> None:
         write_whole(target, read_small(source, most_bytes=MOST_LIST_BYTES), root=root)
 
 
-def _record(
-    run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, digest: str, started: float
-) -> RunRecord:
+def _record(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, started: float) -> RunRecord:
+    data = DataRecord.of(ranked.images, request.options.data)
     return RunRecord(
         identifier=run.identifier,
         started=_stamp(started),
         options=portable_options(request),
         protocol=job.protocol,
-        board_digest=digest,
+        board_digest=board_digest(ranked, job, data.source),
         versions=versions(),
         hardware=hardware(),
-        data=DataRecord.of(ranked.images, request.options.data),
+        data=data,
         seeds={"data": request.options.seed, "heads": request.protocol.seed},
         backbones={outcome.backbone: _backbone_record(outcome) for outcome in ranked.outcomes},
         timings={
-            "wall_seconds": time.time() - started,
             "embed_seconds": float(np.nansum([outcome.embed_seconds for outcome in ranked.outcomes])),
             "head_seconds": sum(outcome.head_seconds for outcome in ranked.outcomes),
         },

@@ -229,10 +229,23 @@ COLUMNS = (
     _test("recall", "share found of what there is to find in the test part", _BOTH, "recall", 7),
     Column("threshold", "score", "probability that decides", _COMPARE, value=lambda scores: scores.threshold),
     Column("size_bytes", "bytes", "backbone and head in float32", _SMALL | _COMPARE, "size", "bytes"),
-    Column("params", "count", "weights of the backbone", _SMALL, priority=9),
-    Column("embedding_dim", "whole", "length of an image's vector", _TABLES, "dim", priority=6),
+    Column("params", "count", "weights of the backbone", _TERMINAL | Surface.MARKDOWN, priority=9),
     Column(
-        "input_size", "whole", "side of the square that images are resized to", _SCREENS, "input", "pixels", 3
+        "embedding_dim",
+        "whole",
+        "length of an image's vector",
+        _TERMINAL | Surface.MARKDOWN,
+        "dim",
+        priority=6,
+    ),
+    Column(
+        "input_size",
+        "whole",
+        "side of the square that images are resized to",
+        _TERMINAL,
+        "input",
+        "pixels",
+        3,
     ),
     Column(
         "images_per_second",

@@ -6,7 +6,7 @@ from benchmark.reporting.compare import compare_runs, comparison_table
 from benchmark.reporting.evaluation_files import evaluation_folder, write_evaluation
 from benchmark.reporting.notebook import board_html
 from benchmark.reporting.page import Extras
-from benchmark.reporting.plots import plot_makers
+from benchmark.reporting.plots import Plot, plot_makers
 from benchmark.reporting.run_record import (
     RUN_FILE,
     BackboneRecord,
@@ -35,6 +35,7 @@ __all__ = [
     "BackboneRecord",
     "DataRecord",
     "Extras",
+    "Plot",
     "RunRecord",
     "board_html",
     "board_table",

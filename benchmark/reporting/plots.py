@@ -51,12 +51,14 @@ class Plot:
         title: what it shows.
         caption: how to read it, for somebody who sees such a plot for the first time.
         png: the picture.
+        photographs: whether it shows photographs, whose colours mean something.
     """
 
     name: str
     title: str
     caption: str
     png: bytes
+    photographs: bool = False
 
 
 def plot_makers(

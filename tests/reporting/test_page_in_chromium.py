@@ -1,0 +1,155 @@
+"""The board's page in a real browser: no errors, no requests, and what readers do with it works."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.reporting import Extras, write_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+
+
+def chromium(page: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    assert CHROMIUM
+    place = f"--user-data-dir={page.parent / 'profile'}"
+    usual = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", *QUIET, place)
+    command = [CHROMIUM, *usual, "--allow-file-access-from-files", *words, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done
+
+
+def after(page: Path, script: str, *words: str) -> Any:  # noqa: ANN401 - what the script returns
+    """What an async script returns when it runs in the page."""
+    probe = page.with_name("probe.html")
+    told = "document.documentElement.dataset.told = JSON.stringify(await (async () => {%s})())"
+    added = f"<script>window.addEventListener('load', async () => {{ {told % script} }})</script>"
+    probe.write_text(page.read_text().replace("</body>", f"{added}</body>"))
+    done = chromium(probe, "--dump-dom", "--virtual-time-budget=20000", *words)
+    found = re.search(r'data-told="([^"]*)"', done.stdout)
+    assert found, done.stdout[-2000:]
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.fixture(scope="module")
+def make_page(
+    make_results: Callable[[int], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
+    def make(count: int) -> Path:
+        extras = Extras(title="walls", facts={"seed": "0"}, source="my photos/walls")
+        return write_page(make_results(count)[0], extras, tmp_path_factory.mktemp("page"))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def page(make_page: Callable[[int], Path]) -> Path:
+    return make_page(52)
+
+
+def test_headings_sort_and_say_so(page: Path) -> None:
+    click = 'document.querySelector(".c-size_bytes button").click();'
+    order = '[...document.querySelectorAll(".board tbody tr")].map(row => row.cells[1].textContent)'
+    says = 'document.querySelector(".tools [role=status]").textContent'
+    first, told = after(page, f"{click}{click} return [{order}, {says}];")
+    assert first == [f"MobileNet_{number}" for number in reversed(range(52))]
+    assert told == "sorted by size, descending"
+
+
+def test_the_filter_finds_names_and_says_how_many(page: Path) -> None:
+    script = """
+        const box = document.querySelector("input[type=search]");
+        box.value = "NET_5"; box.dispatchEvent(new Event("input"));
+        const shown = [...document.querySelectorAll(".board tbody tr")].filter(row => row.offsetHeight > 0);
+        const told = document.querySelector("[role=status]").textContent;
+        return [shown.map(row => row.cells[1].textContent), told];
+    """
+    names, told = after(page, script)
+    assert names == ["MobileNet_5", "MobileNet_50", "MobileNet_51"]
+    assert told == "3 of 52"
+
+
+def test_columns_come_and_go(page: Path) -> None:
+    script = """
+        const shown = name => getComputedStyle(document.querySelector(`th.c-${name}`)).display !== "none";
+        const before = [shown("engine"), shown("test_recall")];
+        for (const label of document.querySelectorAll("fieldset label"))
+            if (["engine", "recall"].includes(label.textContent.trim())) label.querySelector("input").click();
+        return [before, [shown("engine"), shown("test_recall")]];
+    """
+    assert after(page, script) == [[False, True], [True, False]]
+
+
+def test_the_chart_has_every_backbone_and_is_read_with_the_keyboard(page: Path) -> None:
+    script = """
+        const points = [...document.querySelectorAll(".chart g[tabindex]")];
+        points[0].focus();
+        const radios = [...document.querySelectorAll(".chart label")].filter(label => !label.hidden).length;
+        return [points.length, document.querySelector(".chart output").textContent, radios];
+    """
+    count, told, radios = after(page, script)
+    assert count == 52
+    assert told == "MobileNet_0: 0.970 [0.940, 0.990], 1 MB (winner, best score)"
+    assert radios == 1, "nobody timed single images"
+
+
+def test_the_pick_says_why_and_what_to_do_next(page: Path) -> None:
+    script = 'return document.querySelector(".picks .winner").innerText'
+    told = after(page, script)
+    assert "at most 0.021 F1 to the best" in told
+    assert "backbones finetune 'my photos/walls' --winner MobileNet_0" in told
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_only_tables_scroll_sideways(page: Path, width: int) -> None:
+    framed = page.with_name("framed.html")
+    framed.write_text(f'<iframe src="{page.name}" style="width:{width}px;height:900px;border:0"></iframe>')
+    script = """
+        const inner = document.querySelector("iframe").contentDocument;
+        const name = inner.querySelector(".board tbody .c-backbone");
+        return [inner.documentElement.scrollWidth, name.getBoundingClientRect().height];
+    """
+    framed.write_text(f"<!doctype html><html><body>{framed.read_text()}</body></html>")
+    scrolled, height = after(framed, script, f"--window-size={width + 100},1000")
+    assert scrolled <= width
+    assert height < 80, "a column of single letters"
+
+
+@pytest.mark.parametrize("count", [1, 3, 1850])
+def test_boards_of_any_size_open_without_an_error(make_page: Callable[[int], Path], count: int) -> None:
+    page = make_page(count)
+    rows = after(page, 'return document.querySelectorAll(".board tbody tr").length')
+    assert rows == count
+    assert page.stat().st_size < 4e6
+
+
+def test_the_page_prints(page: Path) -> None:
+    target = page.with_name("board.pdf")
+    chromium(page, f"--print-to-pdf={target}", "--no-pdf-header-footer")
+    assert target.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: Path, scheme: str) -> None:
+    axe = (files("axe_core_python") / "axe.min.js").read_text()
+    probe = page.with_name("axe.html")
+    probe.write_text(page.read_text().replace("</head>", f"<script>{axe}</script></head>"))
+    words = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    script = """
+        const found = await axe.run();
+        return found.violations.filter(one => ["serious", "critical"].includes(one.impact))
+            .map(one => [one.id, one.nodes.map(node => node.html.slice(0, 120)).slice(0, 3)]);
+    """
+    assert after(probe, script, *words) == []
