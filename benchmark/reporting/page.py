@@ -18,6 +18,7 @@ from benchmark.statistics import METRICS
 
 _REJECTED_SHOWN = 200
 _MOST_ROWS_IN_FULL = 300
+_REPEATED = "val_f1_per_epoch_all"  # the same curves as those of the best ten, without their names
 _CHARTED = "f1_vs_size"  # the page draws it itself, where scripts run
 
 
@@ -73,7 +74,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
             for row in board.rows
             if missing(row.get("rank"))
         ],
-        plots=[each for each in plots if each[0].name != _CHARTED],
+        plots=[each for each in plots if each[0].name not in {_CHARTED, _REPEATED}],
         charted=[each for each in plots if each[0].name == _CHARTED],
         baseline_columns=columns_of(extras.baselines),
         baselines=[
@@ -112,9 +113,15 @@ def _picks(board: Leaderboard, scored: Sequence[Mapping[str, Any]], source: str)
 
 def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, Any]:
     metric, name = METRICS[board.metric].title, text(row["backbone"])
+    names, bound = (
+        text(row["pick"]).split(", "),
+        f"at most {score(board.loss_bound)} {metric} to the best (95 %)",
+    )
+    winner = f"The smallest that gives away little: {bound}."
+    if "best score" in names:
+        winner = f"No smaller one is sure to give away little; itself {bound}."
     why = {
-        "winner": f"The smallest that gives away little: at most {score(board.loss_bound)} {metric} to the "
-        "best (95 %).",
+        "winner": winner,
         "best score": f"The highest {metric} on images that trained no head.",
         "best value": "The knee of score against size: what is larger gains less for its bytes.",
     }
@@ -125,7 +132,6 @@ def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, 
         "size (float32)": display(row, column("size_bytes")),
         "time of an image here": (ms := display(row, column("latency_ms"))) and f"{ms} ms",
     }
-    names = text(row["pick"]).split(", ")
     return {
         "name": name,
         "title": " and ".join(names),

@@ -108,7 +108,7 @@ def test_the_chart_has_every_backbone_and_is_read_with_the_keyboard(page: Path) 
 def test_the_pick_says_why_and_what_to_do_next(page: Path) -> None:
     script = 'return document.querySelector(".picks .winner").innerText'
     told = after(page, script)
-    assert "at most 0.021 F1 to the best" in told
+    assert "No smaller one is sure to give away little; itself at most 0.021 F1 to the best" in told
     assert "backbones finetune 'my photos/walls' --winner MobileNet_0" in told
 
 
