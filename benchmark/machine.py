@@ -57,6 +57,31 @@ def available_memory(*, groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:
     return free + held
 
 
+def processor_seconds() -> tuple[float, float]:
+    """How much the processors have worked since some time in the past, as seconds of one of them.
+
+    Returns:
+        For everybody, and for this process; processes that it has started, and those that they have started,
+        count as its own.
+    """
+    import psutil
+
+    spent = psutil.cpu_times()
+    own = psutil.Process()
+    mine = sum(own.cpu_times()[:4])
+    for child in own.children(recursive=True):
+        try:
+            mine += sum(child.cpu_times()[:4])
+        except psutil.Error:  # it has just ended
+            continue
+    return sum(spent[:4]) - spent.idle, mine
+
+
+def all_processors() -> int:
+    """Processors of this machine, whether this process may use them or not."""
+    return os.cpu_count() or 1
+
+
 @functools.cache
 def processor_name() -> str:
     """What this machine's processor calls itself."""

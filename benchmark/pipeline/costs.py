@@ -29,6 +29,8 @@ _SELF_TEST = "self-test: "
 # Timing a backbone (``FrozenBackbone.speed``): fewest and most calls of one kind, warm-up included, and the
 # seconds that are enough; two kinds of call, some of them again because they were noisy.
 _TIMED, _TIMINGS = (7, 22, 1.5), 3.0
+# What a worker process takes to start, with and without importing TensorFlow.
+START_SECONDS, LIGHT_START_SECONDS = 4.0, 1.0
 # Seconds of one core: an update of all grid points of a fold, and for each value of an embedding.
 _UPDATE_SECONDS, _VALUE_SECONDS = 0.35e-3, 0.35e-6
 _HEAD_BYTES, _HEAD_COPIES = 150e6, 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import memory_bytes
 from benchmark.errors import StorageError, WeightsError
 from benchmark.execution import Call
-from benchmark.pipeline.costs import CostModel, EmbeddingCost, WorkKind, most_at_once, remember_ratio
+from benchmark.pipeline.costs import (
+    START_SECONDS,
+    CostModel,
+    EmbeddingCost,
+    WorkKind,
+    most_at_once,
+    remember_ratio,
+)
 from benchmark.pipeline.display import EmbeddingDisplay, JobProgress
 from benchmark.pipeline.estimating import predict
 from benchmark.pipeline.measurements import Measurement, load_measurement
@@ -48,6 +55,28 @@ _PASSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCost:
+    """What a task took, in seconds of one core.
+
+    What inference was to take is asked for at the end: by then the backbone's own speed is known, and what
+    is left is what the cores cost each other.
+
+    Attributes:
+        backbone: its name.
+        images: that it embedded.
+        expected_prepare: what preparing was to take, by the bare model.
+        prepare: what it took.
+        inference: what embedding took.
+    """
+
+    backbone: str
+    images: int
+    expected_prepare: float
+    prepare: float
+    inference: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
     """What embedding left behind.
 
@@ -59,6 +88,7 @@ class Embedded:
         images: what was embedded.
         banner: what a reader must know first; empty when nothing.
         prediction: what this was expected to take and took, in one line; empty where nobody predicted.
+        spent: what each task took.
     """
 
     plans: tuple[Plan, ...]
@@ -68,6 +98,7 @@ class Embedded:
     images: ImageSet
     banner: str = ""
     prediction: str = ""
+    spent: tuple[TaskCost, ...] = ()
 
     @property
     def stopped(self) -> tuple[Skipped | Failed, ...]:
@@ -104,7 +135,8 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
         if run is not None:
             run.log(said)
             with suppress(StorageError):  # the embeddings are there
-                run.record({"options": options.model_dump(mode="json"), "timings": timings})
+                tasks = [asdict(one) for one in done.spent]
+                run.record({"options": options.model_dump(mode="json"), "timings": timings, "tasks": tasks})
     return replace(done, banner=banner, prediction=said)
 
 
@@ -172,6 +204,7 @@ def embed_images(
         request=request,
         images=images,
         banner=banner,
+        spent=tuple(work.done),
     )
 
 
@@ -211,21 +244,6 @@ class _Window:
     cost: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
-    """A task that has embedded: how many images, what preparing was to take, and what both really took.
-
-    Seconds are those of one core. What inference was to take is asked for at the end: by then the
-    backbone's own speed is known, and what is left is what the cores cost each other.
-    """
-
-    position: int
-    images: int
-    expected_prepare: float
-    prepare: float
-    inference: float
-
-
 @dataclass(kw_only=True)
 class _Work:
     """The state of one embedding job."""
@@ -239,7 +257,7 @@ class _Work:
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     costs: CostModel
-    done: list[_Done] = field(default_factory=list)
+    done: list[TaskCost] = field(default_factory=list)
 
     # Embedding ------------------------------------------------------------------------------------
 
@@ -337,12 +355,13 @@ class _Work:
 
     def _note_cost(self, position: int, expected: float, result: dict[str, Any]) -> None:
         if result.get("images"):
-            done = _Done(
-                position=position,
+            start = START_SECONDS if result["imported_tensorflow"] else 0.0
+            done = TaskCost(
+                backbone=self.plans[position].backbone.name,
                 images=result["images"],
-                expected_prepare=expected,
+                expected_prepare=expected + start,
                 prepare=result["prepare_seconds"],
-                inference=result["threads"] * result["inference_seconds"],
+                inference=result["inference_seconds"],
             )
             self.done.append(done)
 
@@ -350,8 +369,9 @@ class _Work:
         """Let the next prediction know how far this one was off."""
         cache = self.request.options.cache
         bare = CostModel.load(cache).bare
+        plans = {plan.backbone.name: plan for plan in self.plans}
         expected = sum(
-            bare.embedding(self.request, self.plans[one.position], one.images, again=True).inference
+            bare.embedding(self.request, plans[one.backbone], one.images, again=True).inference
             for one in self.done
         )
         remember_ratio(cache, WorkKind.INFERENCE, expected, sum(one.inference for one in self.done))

@@ -17,9 +17,11 @@ from benchmark.data import PixelBuffer, load_images, load_pixels
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import is_converted, memory_bytes
 from benchmark.errors import ArgumentError, BenchmarkError, DataError
-from benchmark.machine import cores
+from benchmark.machine import all_processors, cores, processor_seconds
 from benchmark.options import PlanOptions
 from benchmark.pipeline.costs import (
+    LIGHT_START_SECONDS,
+    START_SECONDS,
     CostModel,
     EmbeddingCost,
     WorkKind,
@@ -40,8 +42,8 @@ from benchmark.reporting import read_run_record
 ALL, _ESTIMATE, _SELF_TEST = "all", "estimate", "timing this machine"
 # On several machines, an expensive backbone is split into blocks of images of this length.
 _BLOCK_SECONDS = 600.0
-_START_SECONDS, _LIGHT_START_SECONDS = 4.0, 1.0  # of a worker process, with and without TensorFlow
 _AGAIN_SECONDS = 1.5  # everything was there already
+_BUSY = 0.15  # share of the processors that others use: a run beside them says little about the machine
 _SAMPLE = 16  # images that are decoded to see how long it takes
 _DECODE_SECONDS = 2e-3  # where there is none to decode
 _ID_BYTES = 64
@@ -183,7 +185,7 @@ class Forecast:
         self.estimate = estimate
         self._costs = costs
         self._observer = observer
-        self._since = time.perf_counter()
+        self._since, self._used = time.perf_counter(), processor_seconds()
         self._begun: dict[str, float] = {}
         self._seconds: defaultdict[str, float] = defaultdict(float)
         observer.started(_ESTIMATE, 0)
@@ -217,19 +219,28 @@ class Forecast:
             "predicted_heads_seconds": round(estimate.head_seconds, 3),
             "predicted_board_seconds": round(estimate.board_seconds, 3),
             **{f"{name}_seconds": round(seconds, 3) for name, seconds in took.items()},
+            "others_share": round(self._others(), 3),
         }
 
     def over(self, cache: Path) -> str:
         """The job is done: remember how far off this was, and say so in one line."""
-        estimate, took = self.estimate, self._took()
-        if estimate.is_new and not estimate.at_most:
+        estimate, took, others = self.estimate, self._took(), self._others()
+        if estimate.is_new and not estimate.at_most and others < _BUSY:
             for work, expected, seconds in (
                 (WorkKind.HEADS, estimate.head_seconds, took["heads"]),
                 (WorkKind.BOARD, estimate.board_seconds, took["board"]),
             ):
                 remember_ratio(cache, work, expected / self._costs.factor(work), seconds)
         most = "at most " if estimate.at_most else ""
-        return f"Predicted {most}{spoken(estimate.seconds)}, took {spoken(took['all'])}."
+        busy = f", while other programs used {others:.0%} of the processors" if others >= _BUSY else ""
+        return f"Predicted {most}{spoken(estimate.seconds)}, took {spoken(took['all'])}{busy}."
+
+    def _others(self) -> float:
+        """The share of the processors that other programs have used meanwhile."""
+        all_before, own_before = self._used
+        everybody, own = processor_seconds()
+        seconds = (everybody - all_before) - (own - own_before)
+        return min(1.0, max(0.0, seconds / (time.perf_counter() - self._since) / all_processors()))
 
     def _took(self) -> dict[str, float]:
         everything = time.perf_counter() - self._since
@@ -412,7 +423,7 @@ class _PlannedJob:
         if self.workers > 1:
             return self._on_many(waiting, decode)
         seconds = max(
-            _START_SECONDS if self._imports_tensorflow(plan) else _LIGHT_START_SECONDS for plan, _ in waiting
+            START_SECONDS if self._imports_tensorflow(plan) else LIGHT_START_SECONDS for plan, _ in waiting
         )
         ordered = sorted(waiting, key=lambda one: (one[0].input_size, one[0].backbone.flops))
         for size, group in groupby(ordered, key=lambda one: one[0].input_size):
@@ -453,7 +464,7 @@ class _PlannedJob:
             work += cost.seconds() + (blocks - 1) * again.prepare + count * decode
             longest = max(longest, cost.prepare + (cost.inference + count * decode) / blocks)
         # Whoever takes blocks as they come is at most one block behind a perfect division.
-        return _START_SECONDS + work / self.slots + longest * (1 - 1 / self.slots)
+        return START_SECONDS + work / self.slots + longest * (1 - 1 / self.slots)
 
     def _imports_tensorflow(self, plan: Plan) -> bool:
         in_openvino = plan.engine is Engine.OPENVINO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -55,8 +56,9 @@ def embed_task(task: EmbedTask, threads: int) -> dict[str, Any]:
     """Run one EmbedTask with some threads.
 
     Returns:
-        ``key`` (EmbeddingKey), ``images``, ``notes``, ``prepare_seconds``, ``inference_seconds`` and
-        ``threads``; or ``busy``; or ``error`` and ``trace``.
+        ``key`` (EmbeddingKey), ``images``, ``notes``, and what it cost: ``prepare_seconds`` and
+        ``inference_seconds`` of one core, and whether ``imported_tensorflow``; or ``busy``; or ``error`` and
+        ``trace``.
     """
     quiet_environment(threads)
     task = replace(task, engine=replace(task.engine, threads=threads))
@@ -71,24 +73,42 @@ def embed_task(task: EmbedTask, threads: int) -> dict[str, Any]:
 
 
 def _embed(task: EmbedTask, table: ProgressTable) -> dict[str, Any]:
-    started = time.perf_counter()
+    started, was_light, clock = time.perf_counter(), "tensorflow" not in sys.modules, _Clock()
     scratch = PixelBuffer.attach(task.scratch)
     sample = _sample(scratch)
     with closing(open_engine(task.engine, sample=sample)) as frozen:
+        clock.lap("prepare_seconds")
         report = _report(task, scratch, frozen, table)
         if report is None:
             return {"busy": True}
+        clock.lap("inference_seconds")
         notes = (*frozen.notes, *report.notes)
         notes += () if task.turned else _measure(task, frozen, sample, report, time.perf_counter() - started)
-    seconds = time.perf_counter() - started
+    clock.lap("prepare_seconds")
+    if frozen.on_gpu:  # the processor waited for it
+        clock.laps["inference_seconds"] = report.seconds
+    imported = was_light and "tensorflow" in sys.modules
     return {
         "key": _key(task, frozen),
         "images": report.images,
         "notes": notes,
-        "prepare_seconds": seconds - report.seconds,
-        "inference_seconds": report.seconds,
-        "threads": task.engine.threads,
+        "imported_tensorflow": imported,
+        **clock.laps,
     }
+
+
+class _Clock:
+    """Adds up seconds of processor time by name: they stay the same however busy the machine is."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.process_time()
+
+    def lap(self, name: str) -> None:
+        """Count what was used since the last call under a name."""
+        now = time.process_time()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._since
+        self._since = now
 
 
 def _report(

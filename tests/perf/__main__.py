@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmark.storage import write_whole
-from tests.perf import boards, embedding, halving, heads, jobs, memory, peak, views
+from tests.perf import boards, embedding, halving, heads, jobs, memory, peak, plans, views
 from tests.perf.children import ChildFailed
 from tests.perf.figures import Figure
 from tests.perf.machine import machine_facts, others_busy
@@ -44,6 +44,7 @@ BENCHMARKS = {
     "startup": Benchmark(boards.measure_startup, "help, list, and a finished ranking again"),
     "memory": Benchmark(memory.measure, "peak memory with ten times the images"),
     "halving": Benchmark(halving.measure, "halving against exhaustive on brick photographs"),
+    "plans": Benchmark(plans.measure, "what rank predicted against what it took, over five jobs"),
     "views": Benchmark(views.measure, "fine-tuning's phase 1 on cached views against every epoch anew"),
     "rank": Benchmark(boards.measure_rank, "all backbones ranked when everything is embedded", long=True),
     "zoo": Benchmark(jobs.measure_zoo, "all backbones embedded from nothing", long=True),
