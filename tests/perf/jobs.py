@@ -72,7 +72,7 @@ def where_time_went(cache: Path, most: int = 4) -> str:
     """
     total: dict[str, float] = {}
     inference = 0.0
-    for path in sorted((cache / "measured").glob("*-*.json")):
+    for path in sorted((cache / "measured").glob("*.json")):
         found = json.loads(path.read_text())
         name = path.stem.rpartition("-")[0]
         total[name] = total.get(name, 0.0) + found["seconds"]
