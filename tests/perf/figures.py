@@ -16,6 +16,7 @@ class Unit(StrEnum):
 
     SECONDS = "s"
     MINUTES = "min"
+    HOURS = "h"
     IMAGES_PER_SECOND = "images/s"
     GFLOPS = "GFLOP/s"
     MEGABYTES = "MB"
