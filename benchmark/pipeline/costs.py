@@ -31,8 +31,10 @@ _SELF_TEST = "self-test: "
 _TIMED, _TIMINGS = (7, 22, 1.5), 3.0
 # What a worker process takes to start, with and without importing TensorFlow.
 START_SECONDS, LIGHT_START_SECONDS = 4.0, 1.0
-# Seconds of one core: an update of all grid points of a fold, and for each value of an embedding.
-_UPDATE_SECONDS, _VALUE_SECONDS = 0.35e-3, 0.35e-6
+# Seconds of one core: an update of all grid points of a fold, and for each value of an embedding once and for
+# each output; a pair of images and a value, for the nearest neighbours beside the heads.
+_UPDATE_SECONDS, _VALUE_SECONDS, _OUTPUT_SECONDS = 65e-6, 63e-9, 57e-9
+_PAIR_SECONDS = 0.23e-9
 _HEAD_BYTES, _HEAD_COPIES = 150e6, 10
 # Of the whole machine: reading a file; the audit and the board once, for an image and for a backbone.
 _READ_SECONDS = 4e-3
@@ -143,11 +145,13 @@ class CostModel:
     def heads(self, protocol: HeadProtocol, images: int, dim: int, outputs: int) -> float:
         """Seconds of one core for the heads of one backbone."""
         folds = protocol.folds * protocol.repeats if protocol.name is ProtocolName.CV else 1
-        updates = max(protocol.updates, protocol.epochs * 0.8 * images / protocol.batch_size)
+        # Without the test part, the fold that is scored, and the images that choose, half are left.
+        updates = max(protocol.updates, protocol.epochs * 0.5 * images / protocol.batch_size)
         grid = len(protocol.learning_rates) * len(protocol.weight_decays)
         # Refitting trains one head where choosing trained the whole grid.
-        each = _UPDATE_SECONDS + _VALUE_SECONDS * dim * outputs * (grid + 1) / 11
-        return (folds + 1) * updates * each * self.factor(WorkKind.HEADS)
+        each = _UPDATE_SECONDS + dim * (_VALUE_SECONDS + _OUTPUT_SECONDS * outputs) * (grid + 1) / 11
+        seconds = (folds + 1) * updates * each + _PAIR_SECONDS * images**2 * dim
+        return seconds * self.factor(WorkKind.HEADS)
 
     def board(self, backbones: int, images: int) -> float:
         """Seconds of the audit, and of all that is written beside a board of some backbones."""

@@ -16,7 +16,20 @@ from typing import Any
 from rich.console import Console
 
 from benchmark.storage import write_whole
-from tests.perf import boards, cluster, embedding, halving, heads, jobs, memory, peak, plans, store, views
+from tests.perf import (
+    boards,
+    cluster,
+    embedding,
+    halving,
+    heads,
+    jobs,
+    memory,
+    peak,
+    plans,
+    scale,
+    store,
+    views,
+)
 from tests.perf.children import ChildFailed
 from tests.perf.figures import Figure
 from tests.perf.machine import machine_facts, others_busy
@@ -46,6 +59,7 @@ BENCHMARKS = {
     "halving": Benchmark(halving.measure, "halving against exhaustive on brick photographs"),
     "plans": Benchmark(plans.measure, "what rank predicted against what it took, over five jobs"),
     "views": Benchmark(views.measure, "fine-tuning's phase 1 on cached views against every epoch anew"),
+    "scale": Benchmark(scale.measure, "time and memory against the images, up to 50,000", long=True),
     "cluster": Benchmark(cluster.measure, "a simulated cluster: ten million images on up to 4,000 workers"),
     "store": Benchmark(store.measure, "the store with ten million rows of one backbone", long=True),
     "rank": Benchmark(boards.measure_rank, "all backbones ranked when everything is embedded", long=True),

@@ -28,7 +28,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
     pairs = []
     for _ in range(rounds):
         large, small = (
-            peak_megabytes(setting.images(count), _without_embeddings(cache), setting)
+            peak_megabytes(setting.images(count), _without_embeddings(cache), setting)[0]
             for count in (many, few)
         )
         pairs.append((large, small))
@@ -49,9 +49,16 @@ def _without_embeddings(cache: Path) -> Path:
     return cache
 
 
-def peak_megabytes(data: Path, cache: Path, setting: Setting) -> float:
-    """Embed a folder in a new process and watch it; peak of the sum over its process tree, in 10^6 bytes."""
-    words = ["embed", data, "--backbones", _BACKBONES, "--weights", "random", "--cache", cache]
+def peak_megabytes(
+    data: Path, cache: Path, setting: Setting, backbones: str = _BACKBONES
+) -> tuple[float, float]:
+    """Embed a folder in a new process and watch it.
+
+    Returns:
+        Peak of the sum over its process tree in 10^6 bytes, and seconds from start to end.
+    """
+    words = ["embed", data, "--backbones", backbones, "--weights", "random", "--cache", cache]
+    begun = time.perf_counter()
     with (
         setting.log.open("a") as output,
         subprocess.Popen(
@@ -66,7 +73,7 @@ def peak_megabytes(data: Path, cache: Path, setting: Setting) -> float:
         raise ChildFailed(
             f"embed ended with exit status {process.returncode}; its output is in {setting.log}"
         )
-    return peak / 1e6
+    return peak / 1e6, time.perf_counter() - begun
 
 
 def family(pid: int) -> list[psutil.Process]:
