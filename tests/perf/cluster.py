@@ -35,10 +35,19 @@ _DECODE_SECONDS = 2e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Images of one backbone: seconds of one core, and bytes to and from the storage."""
+    """Images of one backbone.
+
+    Attributes:
+        seconds: of one core.
+        storage_bytes: images and vectors that go to and from the storage.
+        backbone: its name; a worker fetches its converted model once.
+        model_bytes: of that.
+    """
 
     seconds: float
     storage_bytes: float
+    backbone: str = ""
+    model_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +117,7 @@ class _Simulation:
         self._waiting = deque(blocks)
         self._scheduler, self._storage = _Server(), _Server()
         self._running: list[dict[int, tuple[float, Block]]] = [{} for _ in range(cluster.workers)]
+        self._models: list[set[str]] = [set() for _ in range(cluster.workers)]
         self._idle: list[int] = []  # a worker stands here once for each of its cores without a block
         self._events: list[tuple[float, int, str, int]] = []  # when, number, what, worker
         self._number = 0
@@ -143,7 +153,11 @@ class _Simulation:
             return
         block = self._waiting.popleft()
         begun = self._scheduler.until(now, self._cluster.scheduler_seconds)
-        moved = self._storage.until(begun, block.storage_bytes / self._cluster.storage_bytes_per_second)
+        size = block.storage_bytes
+        if block.backbone not in self._models[worker]:
+            self._models[worker].add(block.backbone)
+            size += block.model_bytes
+        moved = self._storage.until(begun, size / self._cluster.storage_bytes_per_second)
         end = max(begun + block.seconds, moved)  # bytes come and go while others are computed
         self._running[worker][self._push(end, "done", worker)] = (begun, block)
 
@@ -153,6 +167,7 @@ class _Simulation:
             self.result.lost_seconds += max(0.0, now - begun)
             self._waiting.appendleft(block)
         self._running[worker].clear()
+        self._models[worker].clear()
         self._idle = [one for one in self._idle if one != worker]
         self._push(now + self._cluster.replaced_seconds, "back", worker)
         while self._idle and self._waiting:
@@ -181,9 +196,15 @@ def blocks_of(backbones: str, images: int, cache: Path, block_seconds: float) ->
         work = first.inference + images * _DECODE_SECONDS
         count = max(1, round(work / block_seconds))
         moved = images * (_IMAGE_BYTES + 4.0 * backbone.embedding_dim + 64) / count
-        moved += backbone.float32_bytes
-        made.append(Block(seconds=first.prepare + work / count, storage_bytes=moved))
-        made += [Block(seconds=again.prepare + work / count, storage_bytes=moved)] * (count - 1)
+        made += [
+            Block(
+                seconds=(again if number else first).prepare + work / count,
+                storage_bytes=moved,
+                backbone=backbone.name,
+                model_bytes=backbone.float32_bytes,
+            )
+            for number in range(count)
+        ]
     return made
 
 
