@@ -66,21 +66,22 @@ def embed_seconds(
 
 
 def where_time_went(cache: Path, most: int = 4) -> str:
-    """Seconds of all workers by kind, and the backbones that took most, as the cache remembers them.
+    """Processor seconds of all workers by kind, and the backbones that took most, as the runs recorded them.
 
-    A backbone's seconds minus its inference are building, converting, comparing, compiling and storing.
+    Preparing is building, converting, comparing, compiling and timing.
     """
     total: dict[str, float] = {}
     inference = 0.0
-    for path in sorted((cache / "measured").glob("*.json")):
-        found = json.loads(path.read_text())
-        name = path.stem.rpartition("-")[0]
-        total[name] = total.get(name, 0.0) + found["seconds"]
-        inference += found["inference_seconds"]
+    for path in sorted((cache / "runs").glob("*/run.json")):
+        for task in json.loads(path.read_text())["tasks"]:
+            name = task["backbone"]
+            total[name] = total.get(name, 0.0) + task["prepare"] + task["inference"]
+            inference += task["inference"]
     everything = sum(total.values())
     slowest = _slowest(total, most)
     return (
-        f"worker seconds: inference {inference:.0f}, preparing {everything - inference:.0f}; most: {slowest}"
+        f"processor seconds: inference {inference:.0f}, preparing {everything - inference:.0f}; "
+        f"most: {slowest}"
     )
 
 
