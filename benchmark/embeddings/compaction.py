@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.embeddings.files import PartFile
-from benchmark.embeddings.lookup import IdIndex
+from benchmark.embeddings.lookup import Numbers, fold
 from benchmark.embeddings.parts import Ids, build_part, most_rows, part_name
 from benchmark.embeddings.reading import PartReader
 from benchmark.records import Bool, EmbeddingKey, Float32
@@ -19,7 +19,7 @@ from benchmark.storage import storage_error, write_whole
 def compact(store: PartReader, key: EmbeddingKey) -> int:
     """Join small parts; see ``EmbeddingStore.compact``."""
     files = store.parts(key)
-    held = {file: ids for file in files if (ids := store.ids_of(file, key)) is not None}
+    held = {file: ids for file in files if (ids := store.numbers_of(file, key)) is not None}
     if len(held) < 2:
         return 0
     rows_per_part = most_rows(store.dim(key) or 1)
@@ -59,11 +59,11 @@ class _Joined:
         self._features: list[Float32] = []
         self.written: set[str] = set()
 
-    def take_all(self, held: dict[PartFile, Ids], wins: Sequence[Bool]) -> bool:
+    def take_all(self, held: dict[PartFile, Numbers], wins: Sequence[Bool]) -> bool:
         """Write everything; False when a part went away or was damaged: then nothing may be removed."""
         for file, winners in zip(held, wins, strict=True):
             part = self._store.open(file, self._key)
-            if part is None or not np.array_equal(part.image_ids, held[file]):
+            if part is None or not np.array_equal(fold(part.image_ids), held[file]):
                 return False
             self._take(part.image_ids[winners], part.features[winners])
         self._write()
@@ -96,9 +96,9 @@ class _Joined:
         self.written.add(name)
 
 
-def _winners(held: Sequence[Ids]) -> list[Bool]:
+def _winners(held: Sequence[Numbers]) -> list[Bool]:
     """For each part, ascending by hash, which of its rows no part with a smaller hash holds."""
     together = np.concatenate(held)
     wins = np.zeros(len(together), dtype=bool)
-    wins[IdIndex.of(together).first] = True
+    wins[np.unique(together, return_index=True)[1]] = True
     return np.split(wins, np.cumsum([len(ids) for ids in held])[:-1])

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
 from benchmark.embeddings.keys import folder_name
-from benchmark.embeddings.parts import Ids, Part, open_part
+from benchmark.embeddings.lookup import Numbers, fold
+from benchmark.embeddings.parts import Part, open_part
 from benchmark.errors import CacheDamaged
 from benchmark.records import EmbeddingKey, Observer
 from benchmark.storage import mark_used, set_aside
 
 _LOG = logging.getLogger("benchmark.embeddings")
-_FOLDERS_REMEMBERED = 4  # ids of a million images are 64 MB a folder
+_FOLDERS_REMEMBERED = 4  # ten million images are 80 MB a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class PartReader:
         self.root = root
         self._observer = observer
         self._damages: list[Damage] = []
-        self._known: OrderedDict[Path, dict[PartFile, Ids]] = OrderedDict()
+        self._known: OrderedDict[Path, dict[PartFile, Numbers]] = OrderedDict()
         self._used: set[str] = set()
 
     @property
@@ -79,13 +80,12 @@ class PartReader:
         parts = (self.open(file, key) for file in self.parts(key))
         return next((part.features.shape[1] for part in parts if part is not None), None)
 
-    def ids_of(self, file: PartFile, key: EmbeddingKey | None = None) -> Ids | None:
-        """Image ids of a part, from memory when the file is still the one that was verified."""
+    def numbers_of(self, file: PartFile, key: EmbeddingKey | None = None) -> Numbers | None:
+        """``fold`` of a part's image ids, from memory when the file is still the one that was verified."""
         known = self._known.get(file.path.parent, {})
-        if file in known:
-            return known[file]
-        part = self.open(file, key)
-        return None if part is None else part.image_ids
+        if file not in known and self.open(file, key) is None:
+            return None
+        return self._known[file.path.parent][file]
 
     def open(self, file: PartFile, key: EmbeddingKey | None = None) -> Part | None:
         """Read and verify a part; a damaged one is moved aside.
@@ -109,7 +109,7 @@ class PartReader:
         except CacheDamaged as error:
             self.set_aside(file.path, error, file.inode)
             return None
-        self._remember(file, part.image_ids)
+        self._remember(file, fold(part.image_ids))
         return part
 
     def set_aside(self, path: Path, error: CacheDamaged, inode: int | None = None) -> None:
@@ -130,10 +130,10 @@ class PartReader:
                 _LOG.warning("%s", text)
         self._damages.append(damage)
 
-    def _remember(self, file: PartFile, ids: Ids) -> None:
+    def _remember(self, file: PartFile, numbers: Numbers) -> None:
         folder = file.path.parent
         known = self._known.setdefault(folder, {})
-        known[file] = ids
+        known[file] = numbers
         self._known.move_to_end(folder)
         while len(self._known) > _FOLDERS_REMEMBERED:
             self._known.popitem(last=False)

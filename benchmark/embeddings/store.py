@@ -65,9 +65,9 @@ class EmbeddingStore(Upkeep):
         absent = np.ones(len(index.wanted), dtype=bool)
         for _ in range(_ATTEMPTS):
             files = self.parts(key)
-            held = [ids for file in files if (ids := self.ids_of(file, key)) is not None]
+            held = [ids for file in files if (ids := self.numbers_of(file, key)) is not None]
             for ids in held:
-                absent[index.positions(ids)[0]] = False
+                absent[index.places(ids)] = False
             # A part that went away between listing and reading was compacted: its rows are in a newer one.
             if len(held) == len(files) or files == self.parts(key):
                 break
@@ -172,7 +172,7 @@ class EmbeddingStore(Upkeep):
         """Parts that hold a row which is still absent, ascending by hash, read afresh."""
         for file in self.parts(key):
             known = self._known.get(file.path.parent, {}).get(file)
-            if known is None or absent[index.positions(known)[0]].any():
+            if known is None or absent[index.places(known)].any():
                 part = self.open(file, key)
                 if part is not None:
                     yield part

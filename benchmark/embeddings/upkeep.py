@@ -87,7 +87,7 @@ class Upkeep(PartReader):
 
     def _entry(self, folder: Path, count_rows: bool) -> CacheEntry:
         files, stored = list_parts(folder), Stored.of(folder)
-        ids = [ids for file in files if (ids := self.ids_of(file)) is not None] if count_rows else []
+        ids = [ids for file in files if (ids := self.numbers_of(file)) is not None] if count_rows else []
         return CacheEntry(
             folder=folder,
             key=self._key_of(folder),

@@ -10,7 +10,7 @@ from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.progress import ProgressTable, Stage
 from benchmark.records import Observer
 
-BOARD = "backbones"
+BOARD, TIMING = "backbones", "timing single images"
 
 
 class JobProgress:

@@ -26,7 +26,7 @@ from benchmark.pipeline.costs import (
     most_at_once,
     remember_ratio,
 )
-from benchmark.pipeline.display import EmbeddingDisplay, JobProgress
+from benchmark.pipeline.display import TIMING, EmbeddingDisplay, JobProgress
 from benchmark.pipeline.estimating import predict
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
@@ -448,6 +448,8 @@ class _Work:
         That is what was just embedded, and where the request wants to know, everything.
         """
         unknown = self._unmeasured()
+        if unknown:
+            self.observer.started(TIMING, len(unknown))
         sample = np.arange(min(SAMPLE_IMAGES, len(self.images)), dtype=np.int64)
         try:
             for size, group in groupby(sorted(unknown, key=self._size), key=self._size):
@@ -455,6 +457,8 @@ class _Work:
                     self._measure_from(scratch, list(group))
         except StorageError as error:
             self.observer.message(f"Latencies cannot be measured: {error}")
+        if unknown:
+            self.observer.finished(TIMING)
         if self.request.measure_latency:
             for position in self._unmeasured():
                 self._note(position, [_unsteady(self._measured(self.plans[position]))])

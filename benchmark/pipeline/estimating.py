@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from benchmark.pipeline.costs import (
     remember_ratio,
     share_out,
 )
-from benchmark.pipeline.display import BOARD, spoken
+from benchmark.pipeline.display import BOARD, TIMING, spoken
 from benchmark.pipeline.heads import HEADS
 from benchmark.pipeline.pixels import scratch_bytes
 from benchmark.pipeline.places import results_folder
@@ -43,7 +42,9 @@ ALL, _ESTIMATE, _SELF_TEST = "all", "estimate", "timing this machine"
 # On several machines, an expensive backbone is split into blocks of images of this length.
 _BLOCK_SECONDS = 600.0
 _AGAIN_SECONDS = 1.5  # everything was there already
-_BUSY = 0.15  # share of the processors that others use: a run beside them says little about the machine
+_BUSY = 0.15  # share of the processors that others use: less is not worth a word
+# Tasks that observers are told of, and what their time is counted as; all other time is that of the board.
+_PHASES = {BOARD: "embedding", TIMING: "timing", HEADS: "heads"}
 _SAMPLE = 16  # images that are decoded to see how long it takes
 _DECODE_SECONDS = 2e-3  # where there is none to decode
 _ID_BYTES = 64
@@ -84,6 +85,7 @@ class Estimate:
         embed_seconds: from the first backbone to the last embedding, all cores together.
         head_seconds: the same of the heads.
         board_seconds: reading where it is still to do, the audit, and all that is written.
+        core_seconds: of all cores together, waiting apart.
         workers: machines like this one.
         price_per_hour: of a machine; None where nobody asked for money.
         source: what corrected the model; empty when nothing did.
@@ -95,6 +97,7 @@ class Estimate:
     embed_seconds: float
     head_seconds: float = 0.0
     board_seconds: float = 0.0
+    core_seconds: float = 0.0
     workers: int = 1
     price_per_hour: float | None = None
     source: str = ""
@@ -185,15 +188,16 @@ class Forecast:
         self.estimate = estimate
         self._costs = costs
         self._observer = observer
-        self._since, self._used = time.perf_counter(), processor_seconds()
-        self._begun: dict[str, float] = {}
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._start = _Moment.now()
+        self._begun: dict[str, _Moment] = {}
+        self._spent: dict[str, _Moment] = dict.fromkeys(_PHASES, _Moment())
         observer.started(_ESTIMATE, 0)
         observer.finished(_ESTIMATE, estimate.sentence())
 
     def started(self, task: str, total: int) -> None:
         """Note when, and hand on."""
-        self._begun[task] = time.perf_counter()
+        if task in _PHASES:
+            self._begun[task] = _Moment.now()
         self._observer.started(task, total)
 
     def advanced(self, task: str, done: int, note: str = "") -> None:
@@ -202,8 +206,8 @@ class Forecast:
 
     def finished(self, task: str, note: str = "") -> None:
         """Add up, and hand on."""
-        now = time.perf_counter()
-        self._seconds[task] += now - self._begun.pop(task, now)
+        if task in self._begun:
+            self._spent[task] += _Moment.now() - self._begun.pop(task)
         self._observer.finished(task, note)
 
     def message(self, text: str) -> None:
@@ -211,42 +215,70 @@ class Forecast:
         self._observer.message(text)
 
     def timings(self) -> dict[str, float]:
-        """Seconds that were predicted, and those that it took so far, for a record."""
+        """What was predicted and what it took so far, for a record: on the clock, and of all cores."""
         estimate, took = self.estimate, self._took()
-        return {
-            "predicted_seconds": round(estimate.seconds, 3),
-            "predicted_embedding_seconds": round(estimate.embed_seconds, 3),
-            "predicted_heads_seconds": round(estimate.head_seconds, 3),
-            "predicted_board_seconds": round(estimate.board_seconds, 3),
-            **{f"{name}_seconds": round(seconds, 3) for name, seconds in took.items()},
-            "others_share": round(self._others(), 3),
+        found = {
+            "predicted_seconds": estimate.seconds,
+            "predicted_embedding_seconds": estimate.embed_seconds,
+            "predicted_heads_seconds": estimate.head_seconds,
+            "predicted_board_seconds": estimate.board_seconds,
+            "predicted_core_seconds": estimate.core_seconds,
+            "all_core_seconds": took["all"].own - took["timing"].own,
+            **{f"{name}_seconds": spent.clock for name, spent in took.items()},
+            "others_share": took["all"].others_share,
         }
+        return {name: round(value, 3) for name, value in found.items()}
 
     def over(self, cache: Path) -> str:
         """The job is done: remember how far off this was, and say so in one line."""
-        estimate, took, others = self.estimate, self._took(), self._others()
-        if estimate.is_new and not estimate.at_most and others < _BUSY:
-            for work, expected, seconds in (
-                (WorkKind.HEADS, estimate.head_seconds, took["heads"]),
+        estimate, took = self.estimate, self._took()
+        if estimate.is_new and not estimate.at_most:
+            heads = sum(one.head_seconds for one in estimate.backbones)
+            for work, expected, spent in (
+                (WorkKind.HEADS, heads, took["heads"]),
                 (WorkKind.BOARD, estimate.board_seconds, took["board"]),
             ):
-                remember_ratio(cache, work, expected / self._costs.factor(work), seconds)
+                remember_ratio(cache, work, expected / self._costs.factor(work), spent.own)
         most = "at most " if estimate.at_most else ""
+        others = took["all"].others_share
         busy = f", while other programs used {others:.0%} of the processors" if others >= _BUSY else ""
-        return f"Predicted {most}{spoken(estimate.seconds)}, took {spoken(took['all'])}{busy}."
+        return f"Predicted {most}{spoken(estimate.seconds)}, took {spoken(took['all'].clock)}{busy}."
 
-    def _others(self) -> float:
-        """The share of the processors that other programs have used meanwhile."""
-        all_before, own_before = self._used
+    def _took(self) -> dict[str, _Moment]:
+        everything = _Moment.now() - self._start
+        named = {name: self._spent[task] for task, name in _PHASES.items()}
+        board = everything
+        for spent in named.values():
+            board -= spent
+        return {"all": everything, **named, "board": board}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    """A moment, or the time between two: seconds on the clock, of all processors, and of our share in them."""
+
+    clock: float = 0.0
+    everybody: float = 0.0
+    own: float = 0.0
+
+    @classmethod
+    def now(cls) -> Self:
         everybody, own = processor_seconds()
-        seconds = (everybody - all_before) - (own - own_before)
-        return min(1.0, max(0.0, seconds / (time.perf_counter() - self._since) / all_processors()))
+        return cls(clock=time.perf_counter(), everybody=everybody, own=own)
 
-    def _took(self) -> dict[str, float]:
-        everything = time.perf_counter() - self._since
-        embedding, heads = self._seconds[BOARD], self._seconds[HEADS]
-        board = everything - embedding - heads
-        return {"all": everything, "embedding": embedding, "heads": heads, "board": board}
+    def __add__(self, other: _Moment) -> _Moment:
+        clock, everybody = self.clock + other.clock, self.everybody + other.everybody
+        return _Moment(clock=clock, everybody=everybody, own=self.own + other.own)
+
+    def __sub__(self, other: _Moment) -> _Moment:
+        clock, everybody = self.clock - other.clock, self.everybody - other.everybody
+        return _Moment(clock=clock, everybody=everybody, own=self.own - other.own)
+
+    @property
+    def others_share(self) -> float:
+        """The share of the processors that other programs have used."""
+        share = (self.everybody - self.own) / max(self.clock, 1e-9) / all_processors()
+        return min(1.0, max(0.0, share))
 
 
 def estimate_costs(options: PlanOptions, observer: Observer | None = None) -> Estimate:
@@ -368,10 +400,15 @@ class _PlannedJob:
             for plan, count in zip(plans, lacking, strict=True)
         ]
         embed = self._embed_seconds(plans, lacking, decode)
+        waiting = [plan for plan, count in zip(plans, lacking, strict=True) if count]
+        starting = START_SECONDS * any(map(self._imports_tensorflow, waiting))
+        core = sum(heads) + sum(cost.seconds() for cost in costs) + decode * max(lacking, default=0)
+        core += starting * min(len(waiting), cores())
         if turned is not None and isinstance(self.request, RankRequest):
             plan, count = turned
             wanted = TurnedRequest.seen_by(plan.backbone, self.request)
-            embed += self.costs.embedding(wanted, plan, count).seconds(cores())
+            views = self.costs.embedding(wanted, plan, count)
+            embed, core = embed + views.seconds(cores()), core + views.seconds()
         board = 0.0
         if isinstance(self.request, RankRequest):
             board = self.costs.board(len(plans), images) if any(lacking) or any(heads) else _AGAIN_SECONDS
@@ -381,6 +418,7 @@ class _PlannedJob:
             embed_seconds=embed,
             head_seconds=_makespan(sorted(heads, reverse=True), self.slots),
             board_seconds=reading + board,
+            core_seconds=core + board,
             workers=self.workers,
             price_per_hour=self.price_per_hour,
             source=self.costs.source,
