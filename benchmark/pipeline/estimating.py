@@ -255,7 +255,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Moment:
-    """A moment, or the time between two: seconds on the clock, of all processors, and of our share in them."""
+    """A moment, or the time between two: seconds on the clock, of all processors, and of our own use."""
 
     clock: float = 0.0
     everybody: float = 0.0
