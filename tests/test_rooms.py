@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.figures import PACKAGE, circles, doubled_classes, exports, files_to_add, unused_exports
+from tests.figures import (
+    PACKAGE,
+    circles,
+    doubled_classes,
+    exports,
+    files_to_add,
+    frames_to_a_row,
+    unused_exports,
+)
 
 PACKAGES = [
     "errors",
@@ -112,6 +120,11 @@ def test_packages_name_what_others_use_and_nothing_else() -> None:
 
 def test_what_is_open_takes_one_file_or_two() -> None:
     assert max(files_to_add().values()) <= 2
+
+
+@pytest.mark.slow
+def test_a_command_is_few_calls_away_from_a_cached_row() -> None:
+    assert max(frames_to_a_row().values()) <= 15
 
 
 def test_the_readme_stays_short() -> None:

@@ -1,4 +1,4 @@
-"""The ``backbones`` command: arguments in, tables and exit statuses out. The one room that prints."""
+"""The ``backbones`` command: arguments in, tables and exit statuses out. The one package that prints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["entry", "main"]
 
 _INTERRUPTED = 130
 _TERMINATED = 143
-_ROOMS = dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate"), "model_commands")
+_MODULES = dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate"), "model_commands")
 
 
 def entry() -> int:
@@ -60,7 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with arriving_signals():
-            return _run(words)
+            from benchmark.cli.parser import parse
+
+            command, options, output = parse(words)
+            _check_spelling(options)
+            module = importlib.import_module(f"benchmark.cli.{_MODULES.get(command, 'commands')}")
+            status: int = getattr(module, f"{command}_command")(options, output)
+            sys.stdout.flush()
+            return status
     except BenchmarkError as error:
         return _explain(error, error.exit_status, words)
     except KeyboardInterrupt:
@@ -75,17 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - one short line, whatever it is; --debug shows the rest
         return _explain(_unforeseen(error), 1, words)
-
-
-def _run(words: list[str]) -> int:
-    from benchmark.cli.parser import parse
-
-    command, options, output = parse(words)
-    _check_spelling(options)
-    room = importlib.import_module(f"benchmark.cli.{_ROOMS.get(command, 'commands')}")
-    status: int = getattr(room, f"{command}_command")(options, output)
-    sys.stdout.flush()
-    return status
 
 
 def _check_spelling(options: Options) -> None:

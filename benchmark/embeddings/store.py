@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.embeddings import compaction
 from benchmark.embeddings.keys import folder_name
 from benchmark.embeddings.lookup import IdIndex
-from benchmark.embeddings.parts import Part, as_ids
+from benchmark.embeddings.parts import as_ids
 from benchmark.embeddings.upkeep import Upkeep
 from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheError, EmbeddingError
@@ -52,26 +52,24 @@ class EmbeddingStore(Upkeep):
         Raises:
             CacheError: the cache cannot be read.
         """
-        index = self._index_of(image_ids)
-        return tuple(image_ids[row] for row in np.sort(index.first[self._absent(key, index)]).tolist())
+        rows = np.flatnonzero(self.lacking(key, image_ids)).tolist()
+        return tuple(dict.fromkeys(image_ids[row] for row in rows))
 
     def lacking(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Bool:
         """Which of N images have no vector yet, bool (N,); otherwise as ``missing``."""
         index = self._index_of(image_ids)
-        return self._absent(key, index)[index.inverse]
-
-    def _absent(self, key: EmbeddingKey, index: IdIndex) -> Bool:
-        """Which of the distinct ids asked for have no vector yet, bool (U,)."""
         absent = np.ones(len(index.wanted), dtype=bool)
         for _ in range(_ATTEMPTS):
-            files = self.parts(key)
-            held = [ids for file in files if (ids := self.numbers_of(file, key)) is not None]
-            for ids in held:
-                absent[index.places(ids)] = False
+            gone, files = False, self.parts(key)
+            for file in files:
+                numbers = self.numbers_of(file, key)
+                if numbers is not None:
+                    absent[index.places(numbers)] = False
+                gone |= numbers is None
             # A part that went away between listing and reading was compacted: its rows are in a newer one.
-            if len(held) == len(files) or files == self.parts(key):
+            if not gone or files == self.parts(key):
                 break
-        return absent
+        return absent[index.inverse]
 
     def read(self, key: EmbeddingKey, image_ids: Sequence[str]) -> Embeddings:
         """Vectors in the order asked for.
@@ -155,7 +153,13 @@ class EmbeddingStore(Upkeep):
         """Features of ids as far as they are there, and how many are not."""
         absent = np.ones(len(index.wanted), dtype=bool)
         features: Float32 | None = None
-        for part in self._parts_with(key, index, absent):
+        for file in self.parts(key):  # ascending by hash, each read afresh
+            known = self._known.get(file.path.parent, {}).get(file)
+            if known is not None and not absent[index.places(known)].any():
+                continue
+            part = self.open(file, key)
+            if part is None:
+                continue
             at, rows = index.positions(part.image_ids)
             new = absent[at]
             if features is None:
@@ -167,15 +171,6 @@ class EmbeddingStore(Upkeep):
         if features is not None and len(index.wanted) < len(index):
             features = features[index.first[index.inverse]]
         return features, int(absent.sum())
-
-    def _parts_with(self, key: EmbeddingKey, index: IdIndex, absent: Bool) -> Iterator[Part]:
-        """Parts that hold a row which is still absent, ascending by hash, read afresh."""
-        for file in self.parts(key):
-            known = self._known.get(file.path.parent, {}).get(file)
-            if known is None or absent[index.places(known)].any():
-                part = self.open(file, key)
-                if part is not None:
-                    yield part
 
 
 def _two_dims(folder: Path, dim: int, other: int) -> CacheError:
