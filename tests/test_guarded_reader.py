@@ -31,7 +31,7 @@ from benchmark.deployment.samples import read_split
 from benchmark.embeddings.upkeep import _described_key
 from benchmark.engines.model_cache import read_meta
 from benchmark.errors import BenchmarkError, CacheDamaged
-from benchmark.finetuning import load_manifest, load_recipe
+from benchmark.finetuning import Recipe, load_manifest
 from benchmark.finetuning.progress import Progress
 from benchmark.ranking import load_outcome
 from benchmark.reporting import read_board, read_image_list, read_run_record
@@ -51,7 +51,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "SHA256SUMS": read_checksums,
     "a.weights.h5": lambda folder: file_sha256(folder / "a.weights.h5"),
     "meta.json": lambda folder: read_meta(folder, {}),
-    "recipe.toml": lambda folder: load_recipe(folder / "recipe.toml"),
+    "recipe.toml": lambda folder: Recipe.load(folder / "recipe.toml"),
     "manifest.json": load_manifest,
     "deployment.json": read_description,
     "split.csv": read_split,

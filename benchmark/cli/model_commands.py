@@ -37,12 +37,12 @@ _USES = {
 
 def recipes_command(options: RecipesOptions, output: OutputOptions) -> int:
     """``backbones recipes``."""
-    from benchmark.finetuning import load_recipe, recipe_names, recipe_text
+    from benchmark.finetuning import Recipe
 
     if options.name is not None:
-        put(recipe_text(options.name))
+        put(Recipe.text(options.name))
         return 0
-    print_rows([_recipe_row(load_recipe(name)) for name in recipe_names()], output.format)
+    print_rows([_recipe_row(Recipe.load(name)) for name in Recipe.names()], output.format)
     return 0
 
 

@@ -20,7 +20,7 @@ from benchmark.deployment.description import (
 )
 from benchmark.deployment.predictor import Predictor, load
 from benchmark.errors import ManifestError
-from benchmark.finetuning import MANIFEST_FILE, SEEN_FILES, read_trained_on
+from benchmark.finetuning import MANIFEST_FILE, SEEN_FILES, TrainedOn, load_manifest
 from benchmark.storage import sha256_file
 
 _LEGACY = (".h5", ".hdf5", ".pb", ".pkl", ".joblib", ".pt", ".pth")
@@ -46,7 +46,7 @@ def open_model(path: Path, *, threads: int = 0) -> Predictor:
     folder, description = find_model(Path(path))
     check_files(folder, description.files)
     predictor = load(folder, description, threads=threads)
-    predictor.trained_on = read_trained_on(folder, description.files)
+    predictor.trained_on = TrainedOn.read(folder, description.files)
     return predictor
 
 
@@ -100,8 +100,6 @@ def description_of(folder: Path) -> Deployment:
     """
     if (folder / DESCRIPTION).is_file():
         return read_description(folder)
-    from benchmark.finetuning import load_manifest
-
     # The manifest vouches for every file it names, but these are the ones that are opened.
     manifest = load_manifest(folder, verify=False)
     if MODEL not in manifest.files:

@@ -5,7 +5,6 @@ from benchmark.embeddings.extract import BatchEmbedder, ExtractReport, extract
 from benchmark.embeddings.store import EmbeddingStore
 from benchmark.embeddings.turned import VIEWS, TurnedEmbedder
 from benchmark.embeddings.upkeep import CacheEntry
-from benchmark.embeddings.writer import PartWriter
 
 __all__ = [
     "VIEWS",
@@ -13,7 +12,6 @@ __all__ = [
     "CacheEntry",
     "EmbeddingStore",
     "ExtractReport",
-    "PartWriter",
     "TurnedEmbedder",
     "equal_matrices",
     "extract",

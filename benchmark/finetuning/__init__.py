@@ -7,21 +7,13 @@ from collections.abc import Callable, Mapping
 from benchmark.finetuning.comparing import BoardScore
 from benchmark.finetuning.manifest import FOR_PEOPLE, MANIFEST_FILE, load_manifest
 from benchmark.finetuning.model_directory import RUN_FILE
-from benchmark.finetuning.recipe import (
-    DEFAULT_RECIPE,
-    Recipe,
-    load_recipe,
-    override_recipe,
-    recipe_names,
-    recipe_text,
-)
-from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, model_folder
-from benchmark.finetuning.tables import SPLIT_FILE, read_probabilities
-from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn, read_trained_on
+from benchmark.finetuning.recipe import Recipe
+from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest
+from benchmark.finetuning.tables import SPLIT_FILE
+from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn
 from benchmark.records import ImageSet, Observer
 
 __all__ = [
-    "DEFAULT_RECIPE",
     "FOR_PEOPLE",
     "MANIFEST_FILE",
     "RUN_FILE",
@@ -35,13 +27,6 @@ __all__ = [
     "TrainedOn",
     "finetune",
     "load_manifest",
-    "load_recipe",
-    "model_folder",
-    "override_recipe",
-    "read_probabilities",
-    "read_trained_on",
-    "recipe_names",
-    "recipe_text",
 ]
 
 

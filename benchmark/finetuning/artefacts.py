@@ -14,13 +14,10 @@ from benchmark.cells import printable
 from benchmark.drawing import derived_seed
 from benchmark.finetuning import pictures
 from benchmark.finetuning.augment import augment_images, view_keys
-from benchmark.finetuning.feed import Pixels
 from benchmark.finetuning.manifest import LABELS_FILE, MODEL_FILE
 from benchmark.finetuning.network import Network
 from benchmark.finetuning.progress import Progress
-from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.request import as_json
-from benchmark.finetuning.scoring import Scoring
 from benchmark.finetuning.tables import (
     PREDICTIONS_FILE,
     SPLIT_FILE,
@@ -34,7 +31,7 @@ from benchmark.finetuning.tables import (
     split_csv,
 )
 from benchmark.finetuning.trained_on import seen_contents
-from benchmark.finetuning.training import Trained
+from benchmark.finetuning.training import FineTuningData, Trained
 from benchmark.finetuning.untyped import Layer, Model, Variable
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
 from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder, write_whole
@@ -47,29 +44,18 @@ _PREDICTION_COLUMNS, _MOST_PREDICTIONS = 6, 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
-    """A finished run, to be told.
+    """A finished run, to be told."""
 
-    Attributes:
-        images: the data set.
-        pixels: reads images by row position.
-        recipe: the protocol.
-        scoring: how probabilities become decisions.
-        seed: of the run.
-        trained: which checkpoint was kept.
-        progress: history and metrics.
-        found: part (val, and test where there is one) -> probabilities float32 (n, C) of the kept model.
-        fitted: int64 (n,) rows that the model was fitted to.
-    """
-
-    images: ImageSet
-    pixels: Pixels
-    recipe: Recipe
-    scoring: Scoring
-    seed: int
+    data: FineTuningData
     trained: Trained
     progress: Progress
-    found: dict[str, Float32]
-    fitted: Int64
+    found: dict[str, Float32]  # val, and test where there is one -> probabilities (n, C) of the kept model
+    fitted: Int64  # (n,) rows that the model was fitted to
+
+    @property
+    def images(self) -> ImageSet:
+        """The data set."""
+        return self.data.images
 
     @property
     def part(self) -> str:
@@ -79,13 +65,12 @@ class RunResults:
     @property
     def rows(self) -> Int64:
         """Positions of that part's images, int64 (n,)."""
-        rows: Int64 = getattr(self.images.split, self.part)
-        return rows
+        return self.data.rows(self.part)
 
     @property
     def decided(self) -> Bool:
         """Decisions on that part, bool (n, C)."""
-        return self.scoring.decided(self.found[self.part], self.trained.threshold)
+        return self.data.scoring.decided(self.found[self.part], self.trained.threshold)
 
     @property
     def kept_epoch(self) -> int:
@@ -129,7 +114,8 @@ def _artefacts(results: RunResults, network: Network) -> Iterator[tuple[str, byt
     yield LABELS_FILE, labels_txt(images)
     yield SPLIT_FILE, split_csv(images)
     yield from seen_contents(images, results.fitted).items()
-    yield PREDICTIONS_FILE, predictions_csv(images, results.scoring, results.trained.threshold, results.found)
+    scoring, threshold = results.data.scoring, results.trained.threshold
+    yield PREDICTIONS_FILE, predictions_csv(images, scoring, threshold, results.found)
     yield METRICS_FILE, as_json({**progress.metrics, "kept": results.trained.kept, "best": progress.best})
     yield "architecture.txt", architecture(network)
     yield "classification_report.txt", classification_report(images, results.rows, results.decided)
@@ -191,7 +177,9 @@ def _data_sheet(results: RunResults) -> bytes:
     for position, name in enumerate(images.classes[:_MOST_CLASS_ROWS]):
         rows = train[has[:, position]][:_DATA_COLUMNS]
         blank = np.full((1, 1, 3), 255, np.uint8)
-        shown = [pictures.Tile(image=image, title=pictures.short(name)) for image in results.pixels(rows)]
+        shown = [
+            pictures.Tile(image=image, title=pictures.short(name)) for image in results.data.pixels(rows)
+        ]
         tiles += shown + [pictures.Tile(image=blank)] * (_DATA_COLUMNS - len(shown))
     shown_classes = min(len(images.classes), _MOST_CLASS_ROWS)
     title = f"{printable(images.name)}: training images of {shown_classes} of {len(images.classes)} classes"
@@ -207,18 +195,19 @@ def _membership(images: ImageSet) -> Bool:
 
 def _augmentation_sheet(results: RunResults) -> bytes:
     """Some training images, each with views as training saw them."""
-    rows = results.images.split.train[:_AUGMENTED_IMAGES]
+    recipe, rows = results.data.recipe, results.images.split.train[:_AUGMENTED_IMAGES]
     ids = [results.images.image_ids[row] for row in rows]
-    originals = np.stack(list(results.pixels(rows)))
-    keys = np.concatenate([view_keys(results.seed, view, ids) for view in range(_AUGMENTED_VIEWS)])
+    originals = np.stack(list(results.data.pixels(rows)))
+    seed = results.data.request.seed
+    keys = np.concatenate([view_keys(seed, view, ids) for view in range(_AUGMENTED_VIEWS)])
     repeated = np.tile(originals, (_AUGMENTED_VIEWS, 1, 1, 1))
-    views = augment_images(results.recipe.augmentation, repeated, keys).reshape(-1, *originals.shape)
+    views = augment_images(recipe.augmentation, repeated, keys).reshape(-1, *originals.shape)
     columns = [[pictures.Tile(image=image, title="as it is") for image in originals]]
     for view, changed in enumerate(views):
         columns.append([pictures.Tile(image=image, title=f"view {view}") for image in changed])
     tiles = [tile for row in zip(*columns, strict=True) for tile in row]
-    none = " (this recipe changes nothing)" if results.recipe.augmentation.changes_nothing else ""
-    return pictures.sheet(tiles, len(columns), f"Augmentation of {results.recipe.name}{none}")
+    none = " (this recipe changes nothing)" if recipe.augmentation.changes_nothing else ""
+    return pictures.sheet(tiles, len(columns), f"Augmentation of {recipe.name}{none}")
 
 
 def _prediction_sheet(results: RunResults) -> bytes:
@@ -228,12 +217,13 @@ def _prediction_sheet(results: RunResults) -> bytes:
     true = [label_text(images, int(row)) for row in rows]
     sureness = _sureness(results)
     wrong = [at for at in np.argsort(-sureness) if true[at] != said[at]][: _MOST_PREDICTIONS // 2]
-    others = np.random.default_rng(derived_seed(results.seed, "pictures")).permutation(len(rows))
+    seed = derived_seed(results.data.request.seed, "pictures")
+    others = np.random.default_rng(seed).permutation(len(rows))
     right = [at for at in others if true[at] == said[at]][: _MOST_PREDICTIONS - len(wrong)]
     chosen = [int(at) for at in [*wrong, *right]]
     tiles = [
         pictures.prediction_tile(image, true[at], said[at], float(sureness[at]))
-        for at, image in zip(chosen, results.pixels(rows[chosen]), strict=True)
+        for at, image in zip(chosen, results.data.pixels(rows[chosen]), strict=True)
     ]
     mistakes = sum(label != answer for label, answer in zip(true, said, strict=True))
     title = f"{results.part} part: {mistakes} of {len(rows)} wrong, the surest mistakes first"

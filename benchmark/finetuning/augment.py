@@ -7,7 +7,7 @@ epoch can be repeated and a view can be kept. Loads TensorFlow.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -30,11 +30,7 @@ class _KeyedSeeds(keras.random.SeedGenerator):  # type: ignore[misc]
     """
 
     def __init__(self, key: tf.Tensor) -> None:
-        """Without the parent's: a variable must not be created inside an input pipeline.
-
-        Args:
-            key: uint32 (2,).
-        """
+        """Without the parent's: a variable must not be created inside an input pipeline; key: uint32 (2,)."""
         self._key = key
         self._draws = 0
 
@@ -64,7 +60,7 @@ def augmenter(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf
         ``augment(image, key)``: uint8 (S, S, 3) and uint32 (2,) to uint8 (S, S, 3). Values are clipped to
         0..255 and rounded, so that the network sees what a file could hold.
     """
-    layers = _layers(augmentation)
+    layers = [*_colour_layers(augmentation), *_geometry_layers(augmentation)]
 
     def augment(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         seeds = _KeyedSeeds(key)
@@ -80,24 +76,11 @@ def augmenter(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf
 
 
 def augment_images(augmentation: Augmentation, images: UInt8, keys: Keys) -> UInt8:
-    """Augment a few images at once, for a contact sheet.
-
-    Args:
-        augmentation: what to change.
-        images: uint8 (n, S, S, 3).
-        keys: uint32 (n, 2).
-
-    Returns:
-        uint8 (n, S, S, 3).
-    """
+    """Augment a few images at once, for a contact sheet: uint8 (n, S, S, 3), keys uint32 (n, 2)."""
     data = tf.data.Dataset.from_tensor_slices((images, keys))
     # As in training, so that the pictures are those of training to the bit.
     changed = data.map(augmenter(augmentation), num_parallel_calls=tf.data.AUTOTUNE)
     return np.stack(list(changed.as_numpy_iterator()))
-
-
-def _layers(augmentation: Augmentation) -> Sequence[Any]:
-    return [*_colour_layers(augmentation), *_geometry_layers(augmentation)]
 
 
 def _colour_layers(augmentation: Augmentation) -> list[Any]:

@@ -48,15 +48,10 @@ class BoardScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupCounts:
-    """Groups of related images, and what the split does to them.
-
-    Attributes:
-        groups: their number.
-        torn: how many of them have images in more than one part.
-    """
+    """Groups of related images, and what the split does to them."""
 
     groups: int
-    torn: int
+    torn: int  # how many of them have images in more than one part
 
     @classmethod
     def of(cls, images: ImageSet) -> GroupCounts | None:
@@ -71,19 +66,12 @@ class GroupCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardComparison:
-    """The figures that belong side by side.
-
-    Attributes:
-        grouping: groups of related images; None without groups.
-        test_f1: of this model; None without a test part.
-        other_test_f1: of the same run on the other kind of split (plain for grouped, grouped for plain).
-        board: the board's interval; None where there is none of this backbone and these weights.
-    """
+    """The figures that belong side by side, each None where there is none."""
 
     grouping: GroupCounts | None = None
-    test_f1: float | None = None
-    other_test_f1: float | None = None
-    board: BoardScore | None = None
+    test_f1: float | None = None  # of this model
+    other_test_f1: float | None = None  # of the same run on the other kind of split
+    board: BoardScore | None = None  # of this backbone and these weights
 
     @property
     def test_f1_by_split(self) -> dict[str, float]:

@@ -6,8 +6,6 @@ import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
@@ -34,10 +32,10 @@ class EventLog:
     """
 
     def __init__(self, folder: Path, history: Sequence[Mapping[str, float]], started: float) -> None:
-        """Begin the files.
+        """Replace what stands in the folder ``tensorboard`` by files that hold the epochs of ``history``.
 
         Args:
-            folder: ``tensorboard``; what stood there is replaced.
+            folder: where they go.
             history: epochs that are already done.
             started: seconds since the epoch, part of the files' names.
 
@@ -82,13 +80,7 @@ class EventLog:
                 next_step="Free some space, then run again; finished epochs are kept.",
             ) from error
 
-    def __enter__(self) -> Self:
-        """The open log."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Close the files."""
         for writer in self._writers.values():
             writer.close()

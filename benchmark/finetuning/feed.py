@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from benchmark.finetuning.augment import Keys, augmenter
+from benchmark.finetuning.pixels import Pixels
 from benchmark.finetuning.recipe import Augmentation
 from benchmark.finetuning.untyped import Model, Tensor
 from benchmark.records import Float32, Int64, UInt8
 
-Pixels = Callable[[Int64], Iterator[UInt8]]  # row positions -> one uint8 (S, S, 3) each, in that order
 Batch = tuple[Tensor, Tensor, Tensor]
-Answers = tuple[Float32, Float32]
+Answers = tuple[Float32, Float32]  # targets and weights, (N, U) each, by row position
 _PREFETCHED_BATCHES = 2
 
 
@@ -25,15 +25,7 @@ class PixelFeed:
     def __init__(
         self, pixels: Pixels, size: int, answers: Answers | None, augmentation: Augmentation, batch: int
     ) -> None:
-        """Build the input pipeline.
-
-        Args:
-            pixels: reads images by row position.
-            size: input side S in pixels.
-            answers: targets and weights, float32 (N, U) each, by row position; None feeds empty ones.
-            augmentation: random changes of every image.
-            batch: images per batch.
-        """
+        """Build the input pipeline for images of side ``size``; without answers it feeds empty ones."""
         self._pixels = pixels
         self._answers = answers
         self._plan: tuple[Int64, Keys] = (np.zeros(0, np.int64), np.zeros((0, 2), np.uint32))
@@ -52,11 +44,9 @@ class PixelFeed:
         self._batches = images.batch(batch).prefetch(_PREFETCHED_BATCHES)
 
     def epoch(self, rows: Int64, keys: Keys) -> Iterator[Batch]:
-        """One pass: (uint8 (B, S, S, 3), targets (B, U), weights (B, U)).
+        """One pass over ``rows``, in their order: (uint8 (B, S, S, 3), targets (B, U), weights (B, U)).
 
-        Args:
-            rows: int64 (n,) positions, in the order of training.
-            keys: uint32 (n, 2) random keys of these images' views.
+        The random keys of these images' views are uint32 (n, 2).
         """
         self._plan = (rows, keys)
         return iter(self._batches)
@@ -75,14 +65,7 @@ def _augmenting(augmentation: Augmentation) -> Callable[..., Batch]:
 
 
 def vector_batches(features: Float32, rows: Int64, answers: Answers, batch: int) -> Iterator[Batch]:
-    """Batches of embeddings with targets and weights.
-
-    Args:
-        features: float32 (n, D); row i belongs to ``rows[i]``.
-        rows: int64 (n,) positions, in the order of training.
-        answers: targets and weights, float32 (N, U) each, by row position.
-        batch: vectors per batch.
-    """
+    """Batches of embeddings (n, D), row i of which belongs to ``rows[i]``, with targets and weights."""
     targets, weights = answers
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
@@ -97,13 +80,9 @@ class Inference:
     """A network without training behaviour, run over images in batches of one shape."""
 
     def __init__(self, model: Model, pixels: Pixels, batch: int) -> None:
-        """Trace the network.
+        """Trace the network, images (B, S, S, 3) -> (B, D).
 
-        Args:
-            model: images (B, S, S, 3) -> (B, D).
-            pixels: reads images by row position.
-            batch: images per call; the last batch is padded, so that an image's numbers do not depend on
-                how many others are asked for.
+        The last batch is padded, so that an image's numbers do not depend on how many others are asked for.
         """
         self._pixels = pixels
         self._batch = batch

@@ -35,29 +35,18 @@ _SHORT, _LONG = 8, 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """What ``run.json`` says of a finished run.
+    """What ``run.json`` says of a finished run."""
 
-    Attributes:
-        digest: of everything that decides the result.
-        kinship: digest of the same without the split, which its relatives share.
-        grouped: whether its split keeps groups of related images together.
-        kept: moment of training (before, phase1, phase2) whose model was kept.
-        phases: moment -> part -> metric -> value, or None for a phase left out.
-        notes: what a reader must know.
-        recipe: the protocol.
-        cached_views: embedded views of an image that phase 1 was trained on.
-        train_seconds: time of all epochs.
-    """
-
-    digest: str
-    kinship: str
-    grouped: bool
-    kept: str
+    digest: str  # of everything that decides the result
+    kinship: str  # digest of the same without the split, which its relatives share
+    grouped: bool  # whether its split keeps groups of related images together
+    kept: str  # moment of training (before, phase1, phase2) whose model was kept
+    # Moment -> part -> metric -> value, or None for a phase left out.
     phases: dict[str, dict[str, dict[str, float] | None] | None]
-    notes: list[str]
+    notes: list[str]  # what a reader must know
     recipe: dict[str, Any]
-    cached_views: int
-    train_seconds: float
+    cached_views: int  # embedded views of an image that phase 1 was trained on
+    train_seconds: float  # of all epochs
 
 
 class ModelDirectory:
@@ -70,11 +59,6 @@ class ModelDirectory:
     """
 
     def __init__(self, out: Path) -> None:
-        """Touch nothing yet.
-
-        Args:
-            out: the model directory, whether it is there or not.
-        """
         self.out = out
         self.folder = out.with_name(f".{out.name}")
         self.new = self.folder / "new"

@@ -23,17 +23,11 @@ _TORCH_STD_RGB = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What a network decides between.
-
-    Attributes:
-        task: binary, multiclass or multilabel.
-        classes: number of classes.
-        positive: position of the positive class for BINARY, else None.
-    """
+    """What a network decides between."""
 
     task: Task
-    classes: int
-    positive: int | None
+    classes: int  # their number
+    positive: int | None  # position of the positive class for BINARY
 
     def softmax(self, activation: Activation) -> bool:
         """Whether the logits are C classes that exclude each other, rather than separate yes or no."""

@@ -33,17 +33,11 @@ _MOST_NUMBERED_CLASSES = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """One picture of a sheet.
+    """One picture of a sheet."""
 
-    Attributes:
-        image: uint8 (S, S, 3).
-        title: one or two lines.
-        colour: of the title.
-    """
-
-    image: UInt8
-    title: str = ""
-    colour: str = "black"
+    image: UInt8  # (S, S, 3)
+    title: str = ""  # one or two lines
+    colour: str = "black"  # of the title
 
 
 def short(text: str) -> str:
@@ -63,13 +57,7 @@ def png(figure: Figure) -> bytes:
 
 
 def sheet(tiles: Sequence[Tile], columns: int, title: str) -> bytes:
-    """Pictures side by side.
-
-    Args:
-        tiles: row by row.
-        columns: pictures per row.
-        title: above all.
-    """
+    """Pictures side by side, row by row, under a title."""
     rows = max(1, math.ceil(len(tiles) / columns))
     width, height = columns * _CELL_WIDTH, rows * _CELL_HEIGHT + _HEAD_HEIGHT
     figure = Figure(figsize=(width / _DPI, height / _DPI))
@@ -107,9 +95,7 @@ def prediction_tile(image: UInt8, true: str, said: str, probability: float) -> T
 def curves(history: Sequence[Mapping[str, float]], kept_epoch: int) -> bytes:
     """Loss, accuracy and F1 by epoch; the start of fine-tuning and the kept epoch are marked.
 
-    Args:
-        history: one row per epoch, both phases.
-        kept_epoch: of the checkpoint that is the model, counted from 1 over both phases.
+    Epochs are counted from 1 over both phases.
     """
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, 3), ("loss", "accuracy", "f1"), strict=True):
@@ -148,13 +134,7 @@ def _marks(axes: Axes, history: Sequence[Mapping[str, float]], kept_epoch: int) 
 
 
 def confusion(matrix: Int64, names: Sequence[str], title: str) -> bytes:
-    """A confusion matrix: rows are labels, columns are answers; colour is the share of the row.
-
-    Args:
-        matrix: int64 (C, C) counts.
-        names: C class names.
-        title: above all.
-    """
+    """A confusion matrix (C, C): rows are labels, columns are answers; colour is the share of the row."""
     count = len(names)
     side = min(16.0, max(4.2, 0.55 * count + 2.4))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
@@ -174,13 +154,7 @@ def confusion(matrix: Int64, names: Sequence[str], title: str) -> bytes:
 
 
 def label_confusions(matrices: Int64, names: Sequence[str], title: str) -> bytes:
-    """One 2 x 2 matrix per label.
-
-    Args:
-        matrices: int64 (C, 2, 2), as scikit-learn's ``multilabel_confusion_matrix``.
-        names: C label names.
-        title: above all.
-    """
+    """One 2 x 2 matrix per label: (C, 2, 2), as scikit-learn's ``multilabel_confusion_matrix``."""
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(2.8 * columns, 2.8 * rows + 0.5), layout="constrained")

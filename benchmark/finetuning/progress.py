@@ -2,66 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from benchmark.finetuning.untyped import Variable
-from benchmark.storage import MOST_MODEL_BYTES, load_arrays, write_arrays
+from benchmark.storage import MOST_MODEL_BYTES, load_arrays, parse_record, write_arrays
 
 Arrays = list[npt.NDArray[Any]]
 _LISTS = ("current", "optimizer", "best1", "best2")
 _MOST_BYTES = 4 * MOST_MODEL_BYTES  # two checkpoints, the latest weights and the optimizer
 
 
-class _Meta(BaseModel):
-    """What is kept beside the arrays."""
+@dataclass(kw_only=True)
+class _Meta:
+    """What is kept as JSON beside the arrays."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    phase: int
-    epoch: int
-    stale: int
-    weights_sha256: str
-    history: list[dict[str, float]]
-    metrics: dict[str, Any]
-    best: dict[str, dict[str, float]]
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """State between two epochs.
-
-    Attributes:
-        phase: 1 or 2, the phase in progress; 3 when both are done.
-        epoch: finished epochs of that phase.
-        stale: epochs since its best one.
-        weights_sha256: of the backbone weights that the run started from.
-        history: one row of numbers per finished epoch.
-        metrics: moment (before, phase1, phase2) -> part -> metric -> value, or None for a phase left out.
-        best: phase name -> epoch, f1, loss and threshold of its best checkpoint.
-        current: trained variables after the last epoch.
-        optimizer: the optimizer's variables after the last epoch.
-        best1: the head's variables of phase 1's best checkpoint.
-        best2: the trained variables of phase 2's best checkpoint.
-    """
-
-    phase: int = 1
-    epoch: int = 0
-    stale: int = 0
-    weights_sha256: str = ""
-    history: list[dict[str, float]] = field(default_factory=list)
+    phase: int = 1  # in progress; 3 when both are done
+    epoch: int = 0  # finished ones of that phase
+    stale: int = 0  # epochs since its best one
+    weights_sha256: str = ""  # of the backbone weights that the run started from
+    history: list[dict[str, float]] = field(default_factory=list)  # a row for every finished epoch
+    # Moment (before, phase1, phase2) -> part -> metric -> value, or None for a phase left out.
     metrics: dict[str, Any] = field(default_factory=dict)
+    # Phase name -> epoch, f1, loss and threshold of its best checkpoint.
     best: dict[str, dict[str, float]] = field(default_factory=dict)
-    current: Arrays = field(default_factory=list)
-    optimizer: Arrays = field(default_factory=list)
-    best1: Arrays = field(default_factory=list)
-    best2: Arrays = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Progress(_Meta):
+    """State between two epochs."""
+
+    current: Arrays = field(default_factory=list)  # trained variables after the last epoch
+    optimizer: Arrays = field(default_factory=list)  # its variables then
+    best1: Arrays = field(default_factory=list)  # the head's variables of phase 1's best checkpoint
+    best2: Arrays = field(default_factory=list)  # the trained variables of phase 2's
 
     def next_phase(self) -> None:
         """Begin the next phase: what belonged to this one's epochs goes."""
@@ -76,10 +56,7 @@ class Progress:
         Raises:
             StorageError: it cannot be written.
         """
-        meta = {
-            name: getattr(self, name)
-            for name in ("phase", "epoch", "stale", "weights_sha256", "history", "metrics", "best")
-        }
+        meta = {each.name: getattr(self, each.name) for each in fields(_Meta)}
         arrays = {f"{name}-{i:05d}": array for name in _LISTS for i, array in enumerate(getattr(self, name))}
         write_arrays(path, meta, arrays, root=path.parent)
 
@@ -87,11 +64,14 @@ class Progress:
     def load(cls, path: Path) -> Progress | None:
         """Read what ``save`` wrote; None when there is nothing, or nothing that can be trusted."""
         try:
-            meta, arrays = load_arrays(path, most_bytes=_MOST_BYTES)
-            fields: dict[str, Any] = _Meta.model_validate(meta).model_dump()
+            stored, arrays = load_arrays(path, most_bytes=_MOST_BYTES)
+            meta = parse_record(_Meta, json.dumps(stored))
         except (OSError, ValueError):
             return None
-        return cls(**fields | {name: _collect(arrays, name) for name in _LISTS})
+        if len(stored) < len(fields(_Meta)):  # a default stands for nothing that was kept
+            return None
+        lists: dict[str, Any] = {name: _collect(arrays, name) for name in _LISTS}
+        return cls(**vars(meta), **lists)
 
 
 def _collect(arrays: dict[str, npt.NDArray[Any]], name: str) -> Arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from benchmark.storage import read_small
 DEFAULT_RECIPE = "two-phase-f1"
 _FOLDER = Path(__file__).parent / "recipes"
 _MOST_BYTES = 2**20
+_LAST_SHARE = 0.01
 _UNKNOWN = "extra_forbidden"  # pydantic's name for a key that a table does not have
 _BARE_KEY = re.compile(r"[\w-]+", re.ASCII)
 
@@ -60,7 +62,7 @@ class Schedule(StrEnum):
 
     CONSTANT = "constant"
     COSINE = "cosine"  # to 0 after the last epoch
-    EXPONENTIAL = "exponential"  # to a hundredth after the last epoch
+    EXPONENTIAL = "exponential"  # to a hundredth (_LAST_SHARE) after the last epoch
 
 
 class Flip(StrEnum):
@@ -168,6 +170,14 @@ class Phase(_Table):
     schedule: Schedule = Schedule.CONSTANT
     patience: Annotated[int, Field(ge=0)] = 0
 
+    def rate_of(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0: an interrupted run meets the same ones again."""
+        if self.schedule is Schedule.COSINE:
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        if self.schedule is Schedule.EXPONENTIAL:
+            return self.learning_rate * float(_LAST_SHARE ** (epoch / self.epochs))
+        return self.learning_rate
+
 
 class UnfreezingPhase(Phase):
     """Phase 2. With neither attribute all layers are trained, BatchNormalization apart.
@@ -227,61 +237,62 @@ class Recipe(_Table):
             raise ValueError("a recipe whose head starts from the board trains nothing: epochs must be 0")
         return self
 
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the recipe that is taken where none is named."""
+        return self.name == DEFAULT_RECIPE
 
-def recipe_names() -> tuple[str, ...]:
-    """The recipes that come with the package: the default first, then by name."""
-    names = sorted(path.stem for path in _FOLDER.glob("*.toml"))
-    return tuple(sorted(names, key=lambda name: name != DEFAULT_RECIPE))
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """The recipes that come with the package: the default first, then by name."""
+        names = sorted(path.stem for path in _FOLDER.glob("*.toml"))
+        return tuple(sorted(names, key=lambda name: name != DEFAULT_RECIPE))
 
+    @staticmethod
+    def text(name_or_path: str | Path) -> str:
+        """The TOML text of a recipe.
 
-def recipe_text(name_or_path: str | Path) -> str:
-    """The TOML text of a recipe.
+        Raises:
+            RecipeError: no such recipe or file.
+        """
+        path = _locate(name_or_path)
+        try:
+            return read_small(path, most_bytes=_MOST_BYTES).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError("the recipe cannot be read", where=path, got=error) from error
 
-    Raises:
-        RecipeError: no such recipe or file.
-    """
-    path = _locate(name_or_path)
-    try:
-        return read_small(path, most_bytes=_MOST_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError("the recipe cannot be read", where=path, got=error) from error
+    @staticmethod
+    def load(name_or_path: str | Path = DEFAULT_RECIPE) -> Recipe:
+        """Read and check a recipe of the package, or a file (whatever ends in .toml or holds a slash).
 
+        Raises:
+            RecipeError: no such recipe, not TOML, unknown key, wrong type, or a value out of range.
+        """
+        path = _locate(name_or_path)
+        try:
+            content = tomllib.loads(Recipe.text(path))
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise RecipeError(
+                "the recipe is not valid TOML", where=path, got=error, next_step="Mend that line."
+            ) from error
+        where = path.stem if path.parent == _FOLDER else str(path)
+        return _checked({"name": path.stem, **content}, where)
 
-def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE) -> Recipe:
-    """Read and check a recipe.
+    def changed(self, changes: RecipeChanges) -> Recipe:
+        """This recipe with a caller's changes.
 
-    Args:
-        name_or_path: a recipe of the package, or a TOML file (anything that ends in .toml or holds a slash).
-
-    Raises:
-        RecipeError: no such recipe, not TOML, unknown key, wrong type, or a value out of range.
-    """
-    path = _locate(name_or_path)
-    try:
-        content = tomllib.loads(recipe_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RecipeError(
-            "the recipe is not valid TOML", where=path, got=error, next_step="Mend that line."
-        ) from error
-    where = path.stem if path.parent == _FOLDER else str(path)
-    return _checked({"name": path.stem, **content}, where)
-
-
-def override_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
-    """A recipe with a caller's changes.
-
-    Raises:
-        RecipeError: a value that a recipe could not have either.
-    """
-    content = json.loads(recipe.model_dump_json())
-    _set(content["head"], pooling=changes.head, hidden=changes.hidden, dropout=changes.dropout)
-    _set(content, image_size=changes.image_size, batch_size=changes.batch_size)
-    for position, phase in enumerate((content["phase1"], content["phase2"])):
-        _set(phase, optimizer=changes.optimizer, schedule=changes.schedule, patience=changes.early_stopping)
-        _set(phase, epochs=_nth(changes.epochs, position))
-        _set(phase, learning_rate=_nth(changes.learning_rates, position))
-    _override_unfreezing(content["phase2"], changes)
-    return _checked(content, f"recipe {recipe.name} with the given options")
+        Raises:
+            RecipeError: a value that a recipe could not have either.
+        """
+        content = json.loads(self.model_dump_json())
+        _set(content["head"], pooling=changes.head, hidden=changes.hidden, dropout=changes.dropout)
+        _set(content, image_size=changes.image_size, batch_size=changes.batch_size)
+        for position, phase in enumerate((content["phase1"], content["phase2"])):
+            _set(phase, optimizer=changes.optimizer, schedule=changes.schedule)
+            _set(phase, patience=changes.early_stopping, epochs=_nth(changes.epochs, position))
+            _set(phase, learning_rate=_nth(changes.learning_rates, position))
+        _override_unfreezing(content["phase2"], changes)
+        return _checked(content, f"recipe {self.name} with the given options")
 
 
 def _override_unfreezing(phase: dict[str, Any], changes: RecipeChanges) -> None:
@@ -308,11 +319,11 @@ def _locate(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if text.endswith(".toml") or "/" in text or "\\" in text:
         return Path(text)
-    if text in recipe_names():
+    if text in Recipe.names():
         return _FOLDER / f"{text}.toml"
-    close = difflib.get_close_matches(text, recipe_names(), n=2, cutoff=0.4)
+    close = difflib.get_close_matches(text, Recipe.names(), n=2, cutoff=0.4)
     hint = f"Did you mean {' or '.join(close)}?" if close else "Give a name from the list or a .toml file."
-    raise RecipeError("no such recipe", where=text, expected=", ".join(recipe_names()), next_step=hint)
+    raise RecipeError("no such recipe", where=text, expected=", ".join(Recipe.names()), next_step=hint)
 
 
 def _checked(content: dict[str, Any], where: str) -> Recipe:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 
 from benchmark.finetuning.comparing import BoardComparison, BoardScore
 from benchmark.finetuning.recipe import Recipe
+from benchmark.finetuning.tables import PREDICTIONS_FILE, SPLIT_FILE
 from benchmark.heads import FinalHead
 from benchmark.memory import PackedStrings
 from benchmark.records import (
@@ -30,7 +33,7 @@ from benchmark.records import (
     WeightsSource,
 )
 from benchmark.statistics import default_average
-from benchmark.storage import place
+from benchmark.storage import MOST_LIST_BYTES, read_small
 
 SCRATCH_BYTES = 4 * 2**30
 _STATE_SCHEMA = 1
@@ -59,7 +62,7 @@ class FinetuneRequest:
     Attributes:
         backbone: which network; its own ``weights`` override those below.
         recipe: the protocol; its own ``backbone`` is not looked at.
-        out: the model directory; ``model_folder`` names the usual one.
+        out: the model directory.
         cache: folder of the embedding cache, of decoded pixels and of remembered digests.
         weights: source for a backbone that carries none of its own.
         seed: of the head's first weights, order, augmentation and dropout.
@@ -156,14 +159,34 @@ class FineTuned:
     manifest: Manifest
     phases: Mapping[str, Mapping[str, Mapping[str, float] | None] | None]
     kept_phase: str
-    repeated: bool
     notes: tuple[str, ...]
-    comparison: BoardComparison
+    repeated: bool = True
+    comparison: BoardComparison = field(default_factory=BoardComparison)
 
     @property
     def val_f1(self) -> float:
         """Validation F1 of the kept model."""
         return float(self.manifest.metrics["val"]["f1"])
+
+    def probabilities(self, images: ImageSet, part: str) -> Float32:
+        """Probabilities float32 (n, C) of a part as ``predictions.csv`` has them, in today's image order.
+
+        Raises:
+            OSError: a file is gone.
+            ValueError: the files are not of these images.
+        """
+
+        def lines(name: str) -> Iterable[list[str]]:
+            content = read_small(self.model_dir / name, most_bytes=MOST_LIST_BYTES)
+            return csv.reader(io.StringIO(content.decode()))
+
+        try:
+            ids = {line[0]: line[1] for line in lines(SPLIT_FILE)}
+            found = {ids[line[0]]: line[4:] for line in lines(PREDICTIONS_FILE) if line[1] == part}
+            rows = getattr(images.split, part)
+            return np.array([found[images.image_ids[row]] for row in rows], np.float32)
+        except LookupError as error:
+            raise ValueError(f"{PREDICTIONS_FILE} is not of these images") from error
 
 
 def _sha256(parts: Mapping[str, object]) -> str:
@@ -173,17 +196,6 @@ def _sha256(parts: Mapping[str, object]) -> str:
 def versions() -> dict[str, str]:
     """Installed versions of what decides the result."""
     return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
-
-
-def model_folder(folder: Path, backbone: str, recipe: str) -> Path:
-    """The usual model directory in a data set's results, ``results/<dataset>/finetune/<backbone>/<recipe>``.
-
-    A backbone named with its own weights file (``NAME@path``) keeps a readable, path-free name, made unique.
-
-    Raises:
-        StorageError: links lead it out of the folder.
-    """
-    return place(folder, "finetune", backbone, recipe)
 
 
 def as_json(content: object) -> bytes:

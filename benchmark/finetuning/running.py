@@ -6,8 +6,8 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -20,7 +20,7 @@ from benchmark.errors import DataError, ManifestError, RecipeError, TrainingErro
 from benchmark.finetuning.artefacts import METRICS_FILE, RunResults, save_model, write_artefacts
 from benchmark.finetuning.comparing import BoardComparison, GroupCounts, keeps_together, other_test_f1
 from benchmark.finetuning.events import EventLog
-from benchmark.finetuning.feed import Inference, Pixels
+from benchmark.finetuning.feed import Inference
 from benchmark.finetuning.manifest import (
     LABELS_FILE,
     MANIFEST_SCHEMA,
@@ -29,16 +29,16 @@ from benchmark.finetuning.manifest import (
     write_manifest,
 )
 from benchmark.finetuning.model_directory import RUN_FILE, ModelDirectory, StoredRun, read_run
-from benchmark.finetuning.network import Outputs, assemble, first_trained, freeze
-from benchmark.finetuning.pixels import DecodedPixels, open_pixels
+from benchmark.finetuning.network import Network, Outputs, assemble, first_trained, freeze
+from benchmark.finetuning.pixels import Pixels, decoded_pixels, open_pixels
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, as_json, versions
-from benchmark.finetuning.scoring import Scoring, loss_weights
+from benchmark.finetuning.scoring import Scoring
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trained, Trainer
-from benchmark.finetuning.views import LoadedNetwork, embed_views
-from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent, Task
+from benchmark.finetuning.views import embed_views
+from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent
 from benchmark.statistics import default_average
 from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_whole
 
@@ -115,7 +115,7 @@ def _found(request: FinetuneRequest, directory: ModelDirectory, digest: str) -> 
     if request.force:
         return None
     for place in (directory.out, directory.new, directory.kept_beside(digest)):
-        done = _finished(place, request.backbone.name, digest)
+        done = _finished(request, place, digest)
         if done is not None:
             moved = None if place == directory.out else directory.publish(place, digest)
             directory.finish(digest)
@@ -123,24 +123,30 @@ def _found(request: FinetuneRequest, directory: ModelDirectory, digest: str) -> 
     return None
 
 
-def _finished(model_dir: Path, backbone: str, digest: str) -> FineTuned | None:
+def _finished(request: FinetuneRequest, model_dir: Path, digest: str) -> FineTuned | None:
     """A whole result of the run with this digest; None when there is none in this directory."""
     try:
         run = read_run(model_dir)
         if run.digest != digest:
             return None
-        return FineTuned(
-            backbone=backbone,
-            model_dir=model_dir,
-            manifest=load_manifest(model_dir),
-            phases=run.phases,
-            kept_phase=run.kept,
-            repeated=False,
-            notes=("Already done: nothing was trained (`force` repeats it).", *run.notes),
-            comparison=BoardComparison(),
-        )
+        found = _result(request, model_dir, run, load_manifest(model_dir), ())
     except (OSError, ValueError, ManifestError):
         return None
+    note = "Already done: nothing was trained (`force` repeats it)."
+    return replace(found, repeated=False, notes=(note, *found.notes))
+
+
+def _result(
+    request: FinetuneRequest, model_dir: Path, run: StoredRun, manifest: Manifest, notes: tuple[str, ...]
+) -> FineTuned:
+    return FineTuned(
+        backbone=request.backbone.name,
+        model_dir=model_dir,
+        manifest=manifest,
+        phases=run.phases,
+        kept_phase=run.kept,
+        notes=(*run.notes, *notes),
+    )
 
 
 def _moved_note(moved: Path | None) -> tuple[str, ...]:
@@ -226,87 +232,29 @@ class _Run:
     def run(self) -> FineTuned:
         """Build, train, write."""
         request, images = self._request, self._images
-        start = self._start()
-        digest = request.digest(images, start.weights_sha256)
+        network, weights_sha256 = self._network()
+        digest = request.digest(images, weights_sha256)
         done = _found(request, self._directory, digest)
         if done is not None:
             return done
         self._directory.begin()
-        state = self._directory.state(digest)
         # The name of a temporary, so that cleaning the cache removes it when this process is killed.
         scratch = request.cache / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
         with self._pixels(scratch) as pixels:
+            data = FineTuningData(request=request, images=images, pixels=pixels, scoring=self._scoring)
+            progress = self._progress(digest, weights_sha256)
             if request.head is None:
-                trained, progress, found = self._train(start, pixels, state)
+                trained, found = self._train(network, data, progress, self._directory.state(digest))
             else:
-                trained, progress, found = self._ship(start, pixels, request.head)
-            self._check_saved(start, pixels)
-            results = RunResults(
-                images=images,
-                pixels=pixels,
-                recipe=request.recipe,
-                scoring=self._scoring,
-                seed=request.seed,
-                trained=trained,
-                progress=progress,
-                found=found,
-                fitted=images.split.train if request.head is None else request.head.head.fitted,
-            )
-            write_artefacts(results, start.network, self._directory.new)
-        return self._finish(start, trained, progress, digest)
+                trained, found = self._ship(network, data, progress, request.head)
+            self._check_saved(network, pixels)
+            fitted = images.split.train if request.head is None else request.head.head.fitted
+            results = RunResults(data=data, trained=trained, progress=progress, found=found, fitted=fitted)
+            write_artefacts(results, network, self._directory.new)
+        return self._finish(trained, progress, digest)
 
-    def _pixels(self, scratch: Path) -> AbstractContextManager[Pixels]:
-        if self._request.head is not None:  # most images are not looked at
-            return nullcontext(DecodedPixels(self._images, self._request))
-        return open_pixels(self._request, self._images, scratch, self._observer)
-
-    def _ship(
-        self, start: LoadedNetwork, pixels: Pixels, board: BoardHead
-    ) -> tuple[Trained, Progress, dict[str, Float32]]:
-        """Put the board's head on the network.
-
-        Validation scores are the board's, of heads that had not seen the image: this one has.
-        """
-        head, said, scoring = board.head, board.predictions, self._scoring
-        start.network.head.layers[-1].set_weights([head.kernel, head.bias])
-        save_model(start.network.model, self._directory.new)
-        split, truth = self._images.split, self._images.head_targets()
-        part = "test" if len(split.test) else "val"
-        rows = getattr(split, part)
-        answers = Inference(start.network.model, pixels, PREDICTION_BATCH)(rows)
-        self._check_answers(answers, board.expected)
-        interval = self._request.board.interval if self._request.board else {}
-        val = scoring.out_of_fold(said, truth[said.val_rows])
-        metrics: dict[str, dict[str, float] | None] = {
-            "val": val | interval | {"threshold": head.threshold},
-            "test": None,
-        }
-        found = {"val": said.val.mean(0)[np.searchsorted(said.val_rows, split.val)]}
-        if part == "test":
-            found["test"] = answers
-            groups = None if self._images.groups is None else self._images.groups[rows]
-            metrics["test"] = scoring.score(answers, truth[rows], groups, head.threshold, self._request.seed)
-        progress = Progress(
-            weights_sha256=start.weights_sha256,
-            metrics={"before": metrics, "phase1": None, "phase2": None},
-        )
-        note = "The board's head on the frozen backbone; validation scores are the board's."
-        self._notes.append(note)
-        return Trained(kept="before", threshold=head.threshold, note=note), progress, found
-
-    def _check_answers(self, found: Float32, expected: Float32) -> None:
-        """See that the network makes of pixels what the board's head made of its embeddings."""
-        difference = float(np.abs(found - expected).mean())
-        if not difference <= _BOARD_DIFFERENCE:
-            raise TrainingError(
-                "the network does not answer as the board's head did",
-                where=self._request.backbone.name,
-                expected=f"a mean difference of at most {_BOARD_DIFFERENCE}",
-                got=difference,
-                next_step="Rank this backbone again with `engine=tensorflow`.",
-            )
-
-    def _start(self) -> LoadedNetwork:
+    def _network(self) -> tuple[Network, str]:
+        """The network that training begins with, and the SHA-256 of its backbone's weights."""
         request, images, recipe = self._request, self._images, self._request.recipe
         _make_deterministic(request.seed)
         self._observer.message(f"Building {request.backbone.name} at {recipe.image_size} pixels.")
@@ -320,32 +268,74 @@ class _Run:
         if recipe.phase2.epochs:
             first_trained(network.base, recipe.phase2)  # a layer that is not there is an error now, not later
         freeze(network)
-        return LoadedNetwork(network=network, weights_sha256=loaded.sha256)
+        return network, loaded.sha256
+
+    def _progress(self, digest: str, weights_sha256: str) -> Progress:
+        """What an interrupted run of the same request left, else a beginning."""
+        kept = None if self._request.force else Progress.load(self._directory.state(digest))
+        if kept is None or kept.weights_sha256 != weights_sha256:
+            return Progress(weights_sha256=weights_sha256)
+        if kept.history:
+            note = f"An interrupted run goes on after epoch {len(kept.history)}."
+            self._notes.append(note)
+            self._observer.message(note)
+        return kept
+
+    def _pixels(self, scratch: Path) -> AbstractContextManager[Pixels]:
+        if self._request.head is not None:  # most images are not looked at
+            return nullcontext(decoded_pixels(self._images, self._request))
+        return open_pixels(self._request, self._images, scratch, self._observer)
+
+    def _ship(
+        self, network: Network, data: FineTuningData, progress: Progress, board: BoardHead
+    ) -> tuple[Trained, dict[str, Float32]]:
+        """Put the board's head on the network.
+
+        Validation scores are the board's, of heads that had not seen the image: this one has.
+        """
+        head, said, scoring, images = board.head, board.predictions, self._scoring, self._images
+        network.head.layers[-1].set_weights([head.kernel, head.bias])
+        save_model(network.model, self._directory.new)
+        part = "test" if len(images.split.test) else "val"
+        rows, truth = data.rows(part), images.head_targets()
+        answers = Inference(network.model, data.pixels, PREDICTION_BATCH)(rows)
+        self._check_answers(answers, board.expected)
+        interval = self._request.board.interval if self._request.board else {}
+        val = scoring.out_of_fold(said, truth[said.val_rows])
+        metrics: dict[str, dict[str, float] | None] = {
+            "val": val | interval | {"threshold": head.threshold},
+            "test": None,
+        }
+        found = {"val": said.val.mean(0)[np.searchsorted(said.val_rows, images.split.val)]}
+        if part == "test":
+            found["test"] = answers
+            groups = None if images.groups is None else images.groups[rows]
+            metrics["test"] = scoring.score(answers, truth[rows], groups, head.threshold, self._request.seed)
+        progress.metrics = {"before": metrics, "phase1": None, "phase2": None}
+        note = "The board's head on the frozen backbone; validation scores are the board's."
+        self._notes.append(note)
+        return Trained(kept="before", threshold=head.threshold, note=note), found
+
+    def _check_answers(self, found: Float32, expected: Float32) -> None:
+        """See that the network makes of pixels what the board's head made of its embeddings."""
+        difference = float(np.abs(found - expected).mean())
+        if not difference <= _BOARD_DIFFERENCE:
+            raise TrainingError(
+                "the network does not answer as the board's head did",
+                where=self._request.backbone.name,
+                expected=f"a mean difference of at most {_BOARD_DIFFERENCE}",
+                got=difference,
+                next_step="Rank this backbone again with `engine=tensorflow`.",
+            )
 
     def _train(
-        self, start: LoadedNetwork, pixels: Pixels, state: Path
-    ) -> tuple[Trained, Progress, dict[str, Float32]]:
-        request = self._request
-        progress = self._progress(state, start.weights_sha256)
+        self, network: Network, data: FineTuningData, progress: Progress, state: Path
+    ) -> tuple[Trained, dict[str, Float32]]:
         views = None
-        if request.cached_views and request.recipe.phase1.epochs and progress.phase == 1:
-            views = embed_views(request, self._images, pixels, start, self._observer)
-        targets = self._loss_targets(softmax=start.network.softmax)
-        weights = loss_weights(
-            targets, self._images.split, balanced=request.balanced, softmax=start.network.softmax
-        )
-        data = FineTuningData(
-            images=self._images,
-            pixels=pixels,
-            targets=targets,
-            weights=weights,
-            recipe=request.recipe,
-            scoring=self._scoring,
-            seed=request.seed,
-            views=views,
-        )
-        trainer = Trainer(start.network, data, state, self._observer)
-        with EventLog(self._directory.new / "tensorboard", progress.history, time.time()) as events:
+        if self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
+            views = embed_views(data, network, progress.weights_sha256, self._observer)
+        trainer = Trainer(network, data, state, self._observer, views)
+        with closing(EventLog(self._directory.new / "tensorboard", progress.history, time.time())) as events:
 
             def record(row: Mapping[str, float]) -> None:
                 events.add(row)
@@ -354,37 +344,17 @@ class _Run:
 
             trained = trainer.run(progress, record)
         self._notes.append(trained.note)
-        save_model(start.network.model, self._directory.new)
-        parts = [part for part in ("val", "test") if len(getattr(self._images.split, part))]
-        return trained, progress, {part: trainer.probabilities(part) for part in parts}
+        save_model(network.model, self._directory.new)
+        parts = [part for part in ("val", "test") if len(data.rows(part))]
+        return trained, {part: trainer.probabilities(part) for part in parts}
 
-    def _progress(self, state: Path, weights_sha256: str) -> Progress:
-        """What an interrupted run of the same request left, else a beginning."""
-        kept = None if self._request.force else Progress.load(state)
-        if kept is None or kept.weights_sha256 != weights_sha256:
-            return Progress(weights_sha256=weights_sha256)
-        if kept.history:
-            self._say(f"An interrupted run goes on after epoch {len(kept.history)}.")
-        return kept
-
-    def _loss_targets(self, *, softmax: bool) -> Float32:
-        """Targets float32 (N, U) as the loss sees them: two softmax columns for two classes."""
-        if softmax and self._images.task is Task.BINARY:
-            return np.eye(2, dtype=np.float32)[self._images.targets]
-        return self._images.head_targets()
-
-    def _say(self, note: str) -> None:
-        self._notes.append(note)
-        self._observer.message(note)
-
-    def _check_saved(self, start: LoadedNetwork, pixels: Pixels) -> None:
+    def _check_saved(self, network: Network, pixels: Pixels) -> None:
         """Open ``model.keras`` as a user would, and compare it with the network in memory."""
         rows = self._images.split.val[:_CHECKED_IMAGES]
         path = self._directory.new / MODEL_FILE
-        reopened = keras.saving.load_model(path)
         batch = min(PREDICTION_BATCH, len(rows))
-        found = Inference(reopened, pixels, batch)(rows)
-        expected = Inference(start.network.model, pixels, batch)(rows)
+        found = Inference(keras.saving.load_model(path), pixels, batch)(rows)
+        expected = Inference(network.model, pixels, batch)(rows)
         difference = float(np.abs(found - expected).max())
         if not difference <= _CHECKED_DIFFERENCE:
             raise TrainingError(
@@ -395,37 +365,28 @@ class _Run:
                 next_step="Run again; if it happens again, report this backbone.",
             )
 
-    def _finish(self, start: LoadedNetwork, trained: Trained, progress: Progress, digest: str) -> FineTuned:
+    def _finish(self, trained: Trained, progress: Progress, digest: str) -> FineTuned:
         """Write what says that the run is whole, make it the latest, forget how it got there."""
         request, directory = self._request, self._directory
-        run = {
-            "digest": digest,
-            "kinship": request.kinship(self._images, start.weights_sha256),
-            "grouped": keeps_together(GroupCounts.of(self._images)),
-            "kept": trained.kept,
-            "phases": progress.metrics,
-            "notes": self._notes,
-            "recipe": request.recipe.model_dump(mode="json"),
-            "cached_views": request.cached_views,
-            "train_seconds": sum(row["seconds"] for row in progress.history),
-        }
-        write_whole(directory.new / RUN_FILE, as_json(run), root=directory.new)
-        manifest = self._manifest(start, trained, progress)
+        run = StoredRun(
+            digest=digest,
+            kinship=request.kinship(self._images, progress.weights_sha256),
+            grouped=keeps_together(GroupCounts.of(self._images)),
+            kept=trained.kept,
+            phases=progress.metrics,
+            notes=self._notes,
+            recipe=request.recipe.model_dump(mode="json"),
+            cached_views=request.cached_views,
+            train_seconds=sum(row["seconds"] for row in progress.history),
+        )
+        write_whole(directory.new / RUN_FILE, as_json(asdict(run)), root=directory.new)
+        manifest = self._manifest(trained, progress)
         write_manifest(directory.new, manifest)
         moved = directory.publish(directory.new, digest)
         directory.finish(digest)
-        return FineTuned(
-            backbone=request.backbone.name,
-            model_dir=directory.out,
-            manifest=manifest,
-            phases=progress.metrics,
-            kept_phase=trained.kept,
-            repeated=True,
-            notes=(*self._notes, *_moved_note(moved)),
-            comparison=BoardComparison(),
-        )
+        return _result(request, directory.out, run, manifest, _moved_note(moved))
 
-    def _manifest(self, start: LoadedNetwork, trained: Trained, progress: Progress) -> Manifest:
+    def _manifest(self, trained: Trained, progress: Progress) -> Manifest:
         request, images = self._request, self._images
         measured = progress.metrics[trained.kept]
         return Manifest(
@@ -441,7 +402,7 @@ class _Run:
             resize=request.resize,
             preprocessing=request.backbone.preprocessing,
             weights=whole_text(str(request.source)),
-            weights_sha256=start.weights_sha256,
+            weights_sha256=progress.weights_sha256,
             data=whole_text(str(images.root)),
             data_fingerprint=images.fingerprint(),
             seed=request.seed,

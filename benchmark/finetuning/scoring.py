@@ -18,51 +18,33 @@ _SMALLEST = 1e-7
 class Scoring:
     """How probabilities become scores.
 
-    Attributes:
-        task: binary, multiclass or multilabel.
-        average: of F1, precision and recall over classes.
-        rule: how the threshold is found, on validation images.
+    Probabilities are float32 (n, C), targets float32 (n, C) of 0 and 1, decisions bool (n, C); groups are
+    int64 (n,) numbers of images that belong together, or None.
     """
 
     task: Task
-    average: Average
-    rule: ThresholdRule
+    average: Average  # of F1, precision and recall over classes
+    rule: ThresholdRule  # how the threshold of sigmoid outputs is found, on validation images
 
     def threshold(self, probabilities: Float32, targets: Float32) -> float:
-        """The decision threshold that the rule finds on validation images; 0.5 (unused) for MULTICLASS.
-
-        Args:
-            probabilities: float32 (n, C).
-            targets: float32 (n, C) of 0 and 1.
-        """
+        """The decision threshold that the rule finds on validation images; 0.5 (unused) for MULTICLASS."""
         if self.task is Task.MULTICLASS:
             return 0.5
         return float(best_threshold(probabilities, targets, self.rule, self.average))
 
     def decided(self, probabilities: Float32, threshold: float) -> Bool:
-        """Decisions, bool (n, C)."""
+        """Decisions at a threshold."""
         return decide(probabilities, threshold, self.task)
 
     def measure(self, probabilities: Float32, targets: Float32, threshold: float) -> dict[str, float]:
-        """The five METRICS.
-
-        Args:
-            probabilities: float32 (n, C).
-            targets: float32 (n, C) of 0 and 1.
-            threshold: of sigmoid outputs.
-        """
+        """The five METRICS."""
         decided = self.decided(probabilities, threshold)
         found = scores(decided, targets, self.average)
         found["loss"] = cross_entropy(probabilities, targets, self.task)
         return {name: float(found[name]) for name in METRICS}
 
     def out_of_fold(self, said: Predictions, targets: Float32) -> dict[str, float]:
-        """The five METRICS of a board's validation, the mean over its repeats.
-
-        Args:
-            said: of the board.
-            targets: float32 (V, C) of the validated images.
-        """
+        """The five METRICS of a board's validation, the mean over its repeats; targets (V, C)."""
         decided = decide(said.val, said.val_thresholds, self.task)
         each = [
             scores(some, targets, self.average) | {"loss": cross_entropy(likely, targets, self.task)}
@@ -73,21 +55,14 @@ class Scoring:
     def score(
         self, probabilities: Float32, targets: Float32, groups: Int64 | None, threshold: float, seed: int
     ) -> dict[str, float]:
-        """The five METRICS, the interval of F1 and the threshold; arguments as for the other methods."""
+        """The five METRICS, the interval of F1 and the threshold."""
         interval = self.f1_interval(self.decided(probabilities, threshold), targets, groups, seed)
         return self.measure(probabilities, targets, threshold) | interval | {"threshold": threshold}
 
     def f1_interval(
         self, decided: Bool, targets: Float32, groups: Int64 | None, seed: int
     ) -> dict[str, float]:
-        """The 95 % bootstrap interval of F1, as on the board: ``f1_low`` and ``f1_high``.
-
-        Args:
-            decided: bool (n, C).
-            targets: float32 (n, C) of 0 and 1.
-            groups: int64 (n,) of images that belong together, or None.
-            seed: of the draws.
-        """
+        """The 95 % bootstrap interval of F1, as on the board: ``f1_low`` and ``f1_high``."""
         sample = Sample.of(targets, self.average, groups)
         _, low, high = estimates(sample, [Mistakes.of(decided[None], sample)], seed=seed)[0].tolist()
         return {"f1_low": low, "f1_high": high}

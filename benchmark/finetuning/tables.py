@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from benchmark.cells import csv_bytes, printable
 from benchmark.finetuning.scoring import Scoring
 from benchmark.records import Bool, Float32, ImageSet, Int64, Task
-from benchmark.storage import MOST_LIST_BYTES, read_small
 
 PARTS = ("train", "val", "test")
 SPLIT_FILE, PREDICTIONS_FILE = "split.csv", "predictions.csv"
@@ -45,11 +41,7 @@ def predictions_csv(
 ) -> bytes:
     """What the kept model says: one row per validation and test image.
 
-    Args:
-        images: the data set.
-        scoring: how probabilities become decisions.
-        threshold: of sigmoid outputs.
-        found: part -> probabilities float32 (n, C).
+    ``found``: part -> probabilities float32 (n, C).
     """
     names = output_names(images)
     rows = []
@@ -93,51 +85,22 @@ def history_csv(history: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def classification_report(images: ImageSet, rows: Int64, decided: Bool) -> bytes:
-    """Scikit-learn's report: precision, recall, F1 and support per class, and their averages.
-
-    Args:
-        images: the data set.
-        rows: int64 (n,) positions of the scored images.
-        decided: bool (n, C).
-    """
+    """Scikit-learn's report on the images at ``rows``: precision, recall, F1 and support per class."""
     from sklearn import metrics
 
     names = [printable(name) for name in images.classes]
-    if images.task is Task.MULTILABEL:
-        report = metrics.classification_report(
-            images.targets[rows], decided.astype(int), target_names=names, zero_division=0, digits=4
-        )
-    else:
-        report = metrics.classification_report(
-            images.targets[rows],
-            class_positions(images, decided),
-            labels=range(len(names)),
-            target_names=names,
-            zero_division=0,
-            digits=4,
-        )
+    said = decided.astype(int) if images.task is Task.MULTILABEL else class_positions(images, decided)
+    report = metrics.classification_report(
+        images.targets[rows],
+        said,
+        labels=range(len(names)),
+        target_names=names,
+        zero_division=0,
+        digits=4,
+    )
     return str(report).encode()
 
 
 def labels_txt(images: ImageSet) -> bytes:
     """Class names in order, one per line. For two classes the model gives the positive one's probability."""
     return "".join(f"{printable(name)}\n" for name in images.classes).encode()
-
-
-def read_probabilities(model_dir: Path, images: ImageSet, part: str) -> Float32:
-    """Probabilities float32 (n, C) of a part as ``predictions.csv`` has them, in today's order of the images.
-
-    Raises:
-        OSError: a file is gone.
-        ValueError: the files are not of these images.
-    """
-
-    def lines(name: str) -> Iterable[list[str]]:
-        return csv.reader(io.StringIO(read_small(model_dir / name, most_bytes=MOST_LIST_BYTES).decode()))
-
-    try:
-        ids = {line[0]: line[1] for line in lines(SPLIT_FILE)}
-        found = {ids[line[0]]: line[4:] for line in lines(PREDICTIONS_FILE) if line[1] == part}
-        return np.array([found[images.image_ids[row]] for row in getattr(images.split, part)], np.float32)
-    except LookupError as error:
-        raise ValueError(f"{PREDICTIONS_FILE} is not of these images") from error

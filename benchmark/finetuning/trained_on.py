@@ -27,15 +27,26 @@ _Beginnings = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedOn:
-    """The images that made a model.
+    """The images that made a model: beginnings of their ids, ascending."""
 
-    Attributes:
-        training: beginnings of the ids of the images that it was fitted to, ascending.
-        validation: of those that chose its epoch and its threshold.
-    """
+    training: _Beginnings  # of the images that it was fitted to
+    validation: _Beginnings  # of those that chose its epoch and its threshold
 
-    training: _Beginnings
-    validation: _Beginnings
+    @classmethod
+    def read(cls, folder: Path, files: Mapping[str, str]) -> TrainedOn | None:
+        """What a model or an export says of the images that it has seen; None where it does not say.
+
+        Args:
+            folder: of the model.
+            files: those that its manifest or description lists; they were compared with their SHA-256 before.
+
+        Raises:
+            ManifestError: a file that is no such list.
+        """
+        if any(name not in files for name in SEEN_FILES):
+            return None
+        training, validation = (_read(folder / name) for name in SEEN_FILES)
+        return cls(training=training, validation=validation)
 
     def parts(self, image_ids: Iterable[str]) -> tuple[Bool, Bool]:
         """Bool (N,) twice: which images were trained on, and which others chose epoch and threshold."""
@@ -57,22 +68,6 @@ def seen_contents(images: ImageSet, fitted: Int64) -> dict[str, bytes]:
         name: np.sort(_beginnings(images.image_ids[row] for row in part)).astype(_BEGINNING).tobytes()
         for name, part in rows.items()
     }
-
-
-def read_trained_on(folder: Path, files: Mapping[str, str]) -> TrainedOn | None:
-    """What a model or an export says of the images that it has seen; None where it does not say.
-
-    Args:
-        folder: of the model.
-        files: those that its manifest or description lists; they were compared with their SHA-256 before.
-
-    Raises:
-        ManifestError: a file that is no such list.
-    """
-    if any(name not in files for name in SEEN_FILES):
-        return None
-    training, validation = (_read(folder / name) for name in SEEN_FILES)
-    return TrainedOn(training=training, validation=validation)
 
 
 def _read(path: Path) -> _Beginnings:

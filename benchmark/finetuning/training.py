@@ -15,14 +15,15 @@ import tensorflow as tf
 from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
 from benchmark.finetuning.augment import view_keys
-from benchmark.finetuning.feed import Batch, Inference, PixelFeed, Pixels, vector_batches
+from benchmark.finetuning.feed import Batch, Inference, PixelFeed, vector_batches
 from benchmark.finetuning.network import Network, freeze, reseed, unfreeze
+from benchmark.finetuning.pixels import Pixels
 from benchmark.finetuning.progress import Progress, assign, values_of
 from benchmark.finetuning.recipe import OptimizerName, Phase, Recipe
-from benchmark.finetuning.schedules import learning_rate
-from benchmark.finetuning.scoring import Scoring, beats
+from benchmark.finetuning.request import FinetuneRequest
+from benchmark.finetuning.scoring import Scoring, beats, loss_weights
 from benchmark.finetuning.untyped import Optimizer, Tensor, Variable
-from benchmark.records import Float32, ImageSet, Int64, Observer
+from benchmark.records import Float32, ImageSet, Int64, Observer, Task
 
 PREDICTION_BATCH = 32
 _MOST_KEPT_BYTES = 2**30
@@ -36,76 +37,57 @@ _OPTIMIZERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
-    """Embeddings of a few augmented views of every training image.
+    """Embeddings of a few augmented views of every training image."""
 
-    Attributes:
-        count: number of views; epochs take turns.
-        read: view number -> float32 (n_train, D), row i belongs to ``split.train[i]``.
-    """
-
-    count: int
-    read: Callable[[int], Float32]
+    count: int  # epochs take turns
+    read: Callable[[int], Float32]  # view -> (n_train, D), row i belongs to ``split.train[i]``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FineTuningData:
-    """What is learnt, from which images, how it is scored.
+    """What is learnt, from which images, how it is scored."""
 
-    Attributes:
-        images: the labelled images.
-        pixels: reads images by row position.
-        targets: float32 (N, U) as the loss sees them.
-        weights: float32 (N, U) of the loss.
-        recipe: the protocol.
-        scoring: of validation and test probabilities.
-        seed: of order, augmentation and dropout.
-        views: what phase 1 trains on; None runs the frozen network in every epoch.
-    """
-
+    request: FinetuneRequest
     images: ImageSet
     pixels: Pixels
-    targets: Float32
-    weights: Float32
-    recipe: Recipe
     scoring: Scoring
-    seed: int
-    views: Views | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The protocol."""
+        return self.request.recipe
+
+    def rows(self, part: str) -> Int64:
+        """Positions of the images of ``train``, ``val`` or ``test``, int64 (n,)."""
+        rows: Int64 = getattr(self.images.split, part)
+        return rows
+
+    def loss_targets(self, *, softmax: bool) -> Float32:
+        """Targets float32 (N, U) as the loss sees them: two softmax columns for two classes."""
+        if softmax and self.images.task is Task.BINARY:
+            return np.eye(2, dtype=np.float32)[self.images.targets]
+        return self.images.head_targets()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What training left in the network.
+    """What training left in the network."""
 
-    Attributes:
-        kept: ``phase1`` or ``phase2``: whose best checkpoint the network holds.
-        threshold: its decision threshold.
-        note: why that one.
-    """
-
-    kept: str
-    threshold: float
-    note: str
+    kept: str  # ``phase1`` or ``phase2``: whose best checkpoint the network holds
+    threshold: float  # of its decisions
+    note: str  # why that one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
-    """One phase, ready to run.
+    """One phase, ready to run."""
 
-    Attributes:
-        number: 1 or 2.
-        phase: its settings.
-        variables: what is trained.
-        batches: epoch of the phase -> its batches.
-        embed: inputs of a batch -> pooled vectors.
-        validate: -> probabilities float32 (n_val, C).
-    """
-
-    number: int
+    number: int  # 1 or 2
     phase: Phase
-    variables: list[Variable]
-    batches: Callable[[int], Iterator[Batch]]
-    embed: Callable[[Tensor], Tensor]
-    validate: Callable[[], Float32]
+    variables: list[Variable]  # what is trained
+    batches: Callable[[int], Iterator[Batch]]  # of an epoch of the phase
+    embed: Callable[[Tensor], Tensor]  # inputs of a batch -> pooled vectors
+    validate: Callable[[], Float32]  # -> probabilities (n_val, C)
 
 
 EpochRecorder = Callable[[Mapping[str, float]], None]
@@ -115,7 +97,9 @@ EpochRecorder = Callable[[Mapping[str, float]], None]
 class Trainer:
     """Runs both phases, from wherever an earlier run stopped."""
 
-    def __init__(self, network: Network, data: FineTuningData, state: Path, observer: Observer) -> None:
+    def __init__(
+        self, network: Network, data: FineTuningData, state: Path, observer: Observer, views: Views | None
+    ) -> None:
         """Prepare the readers; nothing runs yet.
 
         Args:
@@ -123,9 +107,15 @@ class Trainer:
             data: what is learnt.
             state: file that keeps the progress.
             observer: told of epochs and batches.
+            views: what phase 1 trains on; None runs the frozen network in every epoch.
         """
         self._network = network
         self._data = data
+        targets = data.loss_targets(softmax=network.softmax)
+        balanced = data.request.balanced
+        weights = loss_weights(targets, data.images.split, balanced=balanced, softmax=network.softmax)
+        self._answers = (targets, weights)
+        self._views = views
         self._state = state
         self._observer = observer
         self._model = Inference(network.model, data.pixels, PREDICTION_BATCH)
@@ -203,9 +193,9 @@ class Trainer:
 
     def _first_source(self) -> tuple[Callable[[int], Iterator[Batch]], Callable[[Tensor], Tensor]]:
         """What phase 1 trains on: kept vectors where it can, else pixels through the frozen network."""
-        views = self._data.views
+        views = self._views
         if views is None and self._data.recipe.augmentation.changes_nothing and self._fits("train"):
-            vectors = self._body(self._rows("train"))
+            vectors = self._body(self._data.rows("train"))
             views = Views(count=1, read=lambda _: vectors)
         if views is not None:
             kept = views
@@ -220,29 +210,23 @@ class Trainer:
     def _pixel_feed(self) -> PixelFeed:
         data, recipe = self._data, self._data.recipe
         return PixelFeed(
-            data.pixels,
-            recipe.image_size,
-            (data.targets, data.weights),
-            recipe.augmentation,
-            recipe.batch_size,
+            data.pixels, recipe.image_size, self._answers, recipe.augmentation, recipe.batch_size
         )
 
     def _order(self, phase: int, epoch: int) -> Int64:
         """A permutation of the training part's positions, int64 (n_train,)."""
-        seed = derived_seed(self._data.seed, "order", phase, epoch)
-        return np.random.default_rng(seed).permutation(len(self._rows("train"))).astype(np.int64)
+        seed = derived_seed(self._data.request.seed, "order", phase, epoch)
+        return np.random.default_rng(seed).permutation(len(self._data.rows("train"))).astype(np.int64)
 
     def _pixel_epoch(self, feed: PixelFeed, phase: int, epoch: int, view: int) -> Iterator[Batch]:
-        rows = self._rows("train")[self._order(phase, epoch)]
+        rows = self._data.rows("train")[self._order(phase, epoch)]
         image_ids = [self._data.images.image_ids[row] for row in rows]
-        return feed.epoch(rows, view_keys(self._data.seed, view, image_ids))
+        return feed.epoch(rows, view_keys(self._data.request.seed, view, image_ids))
 
     def _vector_epoch(self, views: Views, epoch: int) -> Iterator[Batch]:
-        data = self._data
-        order = self._order(1, epoch)
+        data, order = self._data, self._order(1, epoch)
         features = views.read(epoch % views.count)[order]
-        answers = (data.targets, data.weights)
-        return vector_batches(features, self._rows("train")[order], answers, data.recipe.batch_size)
+        return vector_batches(features, data.rows("train")[order], self._answers, data.recipe.batch_size)
 
     def _train(self, plan: _Round, progress: Progress, record: EpochRecorder) -> None:
         name, phase = f"phase {plan.number}", plan.phase
@@ -252,15 +236,15 @@ class Trainer:
             assign(plan.variables, progress.current)
             assign(optimizer.variables, progress.optimizer)
         step = _Step(self._network, plan, optimizer)
-        images = len(self._rows("train"))
+        images = len(self._data.rows("train"))
         self._observer.started(name, phase.epochs * images)
         while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
             started = time.perf_counter()
-            optimizer.learning_rate = learning_rate(phase, progress.epoch)
-            reseed(self._network, self._data.seed, plan.number, progress.epoch)
+            rate = optimizer.learning_rate = phase.rate_of(progress.epoch)
+            reseed(self._network, self._data.request.seed, plan.number, progress.epoch)
             row = self._epoch(plan, step, progress.epoch)
             row |= self._validated(plan, progress)
-            row |= {"learning_rate": learning_rate(phase, progress.epoch), "finished_at": time.time()}
+            row |= {"learning_rate": rate, "finished_at": time.time()}
             row["seconds"] = time.perf_counter() - started
             self._record(plan, row, optimizer, progress)
             record(progress.history[-1])
@@ -269,7 +253,7 @@ class Trainer:
 
     def _epoch(self, plan: _Round, step: _Step, epoch: int) -> dict[str, float]:
         """One pass over the training part; mean loss and accuracy of its batches."""
-        done = epoch * len(self._rows("train"))
+        done = epoch * len(self._data.rows("train"))
         loss = right = 0.0
         count = 0
         for inputs, targets, weights in plan.batches(epoch):
@@ -315,41 +299,37 @@ class Trainer:
         on_val = probabilities("val")
         used = self._data.scoring.threshold(on_val, self._truth("val")) if threshold is None else threshold
         found: dict[str, dict[str, float] | None] = {"val": self._scores("val", on_val, used), "test": None}
-        if len(self._rows("test")):
+        if len(self._data.rows("test")):
             found["test"] = self._scores("test", probabilities("test"), used)
         return found
 
     def _scores(self, part: str, probabilities: Float32, threshold: float) -> dict[str, float]:
         scoring, images = self._data.scoring, self._data.images
         truth = self._truth(part)
-        groups = None if images.groups is None else images.groups[self._rows(part)]
-        return scoring.score(probabilities, truth, groups, threshold, self._data.seed)
+        groups = None if images.groups is None else images.groups[self._data.rows(part)]
+        return scoring.score(probabilities, truth, groups, threshold, self._data.request.seed)
 
     def probabilities(self, part: str) -> Float32:
         """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""
-        return self._model(self._rows(part))
+        return self._model(self._data.rows(part))
 
     def _frozen(self, part: str) -> Float32:
         """The same while the backbone has its starting weights: it runs once for each part."""
         if not self._fits(part):
             return self.probabilities(part)
         if part not in self._vectors:
-            self._vectors[part] = self._body(self._rows(part))
+            self._vectors[part] = self._body(self._data.rows(part))
         found: Float32 = self._network.classify(self._vectors[part], training=False).numpy()
         return found
 
     def _fits(self, part: str) -> bool:
         width = math.prod(self._network.body.output.shape[1:])
-        return bool(4 * width * len(self._rows(part)) <= _MOST_KEPT_BYTES)
-
-    def _rows(self, part: str) -> Int64:
-        rows: Int64 = getattr(self._data.images.split, part)
-        return rows
+        return bool(4 * width * len(self._data.rows(part)) <= _MOST_KEPT_BYTES)
 
     def _truth(self, part: str) -> Float32:
         """Targets float32 (n, C) as scores see them."""
         if part not in self._truths:
-            self._truths[part] = self._data.images.head_targets()[self._rows(part)]
+            self._truths[part] = self._data.images.head_targets()[self._data.rows(part)]
         return self._truths[part]
 
 
@@ -357,13 +337,6 @@ class _Step:
     """One update: inputs, targets (B, U) and weights (B, U) -> mean weighted loss, right answers."""
 
     def __init__(self, network: Network, plan: _Round, optimizer: Optimizer) -> None:
-        """Trace nothing yet.
-
-        Args:
-            network: whose head stands on what ``plan.embed`` gives.
-            plan: what is trained.
-            optimizer: built for the plan's variables.
-        """
         self._network, self._plan, self._optimizer = network, plan, optimizer
         self._traced: Callable[..., tuple[Tensor, Tensor]] | None = None
 

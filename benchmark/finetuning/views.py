@@ -8,133 +8,42 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
 from benchmark.data import decoder_name
-from benchmark.embeddings import BatchEmbedder, EmbeddingStore, PartWriter, extract
-from benchmark.engines import EngineRequest, embedding_key, open_engine, plan_engine
+from benchmark.embeddings import EmbeddingStore, extract
+from benchmark.engines import EngineRequest, FrozenBackbone, embedding_key, open_engine, plan_engine
 from benchmark.finetuning.augment import Keys, view_key, view_keys
-from benchmark.finetuning.feed import Inference, PixelFeed, Pixels
+from benchmark.finetuning.feed import Inference, PixelFeed
 from benchmark.finetuning.network import Network
-from benchmark.finetuning.recipe import Pooling, Recipe
-from benchmark.finetuning.request import FinetuneRequest
-from benchmark.finetuning.training import PREDICTION_BATCH, Views
+from benchmark.finetuning.recipe import Pooling
+from benchmark.finetuning.training import PREDICTION_BATCH, FineTuningData, Views
 from benchmark.finetuning.untyped import Model
 from benchmark.machine import cores
-from benchmark.records import EmbeddingKey, Engine, Float32, ImageSet, Int64, Observer, Precision, UInt8
+from benchmark.records import EmbeddingKey, Engine, Float32, Int64, Observer, Precision, UInt8
 
 _TASK = "embed views"
 _SAMPLE_IMAGES = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedNetwork:
-    """Where training begins.
-
-    Attributes:
-        network: with the backbone's starting weights.
-        weights_sha256: of those weights.
-    """
-
-    network: Network
-    weights_sha256: str
-
-
-class ViewEmbedder(BatchEmbedder, Protocol):
-    """What embeds the views: an engine, or the run's own network."""
-
-    @property
-    def engine(self) -> Engine:
-        """What really executes it."""
-
-    @property
-    def precision(self) -> Precision:
-        """The arithmetic that it really uses."""
-
-
-class _Sink(NamedTuple):
-    frozen: ViewEmbedder
-    rows: ViewRows
-    writer: PartWriter
-    progress: Callable[[int], None]
-
-
-class ViewRows:
-    """Augmented views of some rows, in order, as extraction reads them."""
-
-    def __init__(self, pixels: Pixels, recipe: Recipe) -> None:
-        """Build the input pipeline.
-
-        Args:
-            pixels: reads images by row position.
-            recipe: input size and augmentation.
-        """
-        self._feed = PixelFeed(pixels, recipe.image_size, None, recipe.augmentation, recipe.batch_size)
-        self._rows = np.zeros(0, np.int64)
-        self._keys = np.zeros((0, 2), np.uint32)
-        self._next = 0
-        self._waiting: Iterator[UInt8] = iter(())
-
-    def choose(self, rows: Int64, keys: Keys) -> None:
-        """Say which views come: int64 (n,) row positions, uint32 (n, 2) keys."""
-        self._rows, self._keys = rows, keys
-        self._restart(0)
-
-    def rows(self, start: int, stop: int) -> UInt8:
-        """uint8 (stop - start, S, S, 3) of the chosen views; cheap in order, possible from anywhere."""
-        if start != self._next:
-            self._restart(start)
-        self._next = stop
-        return np.stack([next(self._waiting) for _ in range(stop - start)])
-
-    def _restart(self, start: int) -> None:
-        self._next = start
-        self._waiting = self._images(start)
-
-    def _images(self, start: int) -> Iterator[UInt8]:
-        for images, _, _ in self._feed.epoch(self._rows[start:], self._keys[start:]):
-            yield from images.numpy()
-
-
-class _BodyEngine:
-    """The run's own network as an engine, for poolings that engines do not offer."""
-
-    engine = Engine.TENSORFLOW
-    precision = Precision.FLOAT32
-    batch_size = PREDICTION_BATCH
-
-    def __init__(self, body: Model) -> None:
-        self._run = Inference(body, lambda _: iter(()), self.batch_size)
-
-    def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
-        """uint8 (B, S, S, 3) -> float32 (B, D)."""
-        return map(self._run.embed, batches)
-
-    def close(self) -> None:
-        """Nothing to give back: the network belongs to the run."""
-
-
-def embed_views(
-    request: FinetuneRequest, images: ImageSet, pixels: Pixels, start: LoadedNetwork, observer: Observer
-) -> Views:
+def embed_views(data: FineTuningData, network: Network, weights_sha256: str, observer: Observer) -> Views:
     """Compute what is missing of the views of all training images.
 
     Args:
-        request: backbone, weights, recipe, number of views, cache.
-        images: the data set.
-        pixels: reads images by row position.
-        start: the network with the backbone's starting weights.
+        data: backbone, weights, recipe, number of views, cache; images and their pixels.
+        network: with the backbone's starting weights.
+        weights_sha256: of those.
         observer: told how many views are done.
 
     Raises:
         EmbeddingError: vectors that cannot be right.
         StorageError: the cache cannot be written.
     """
-    work = _ViewWork(request, images, pixels, start)
+    work = _ViewWork(data, network, weights_sha256)
     if any(map(len, work.missing())):
         work.compute(observer)
     return Views(count=work.count, read=work.read)
@@ -143,20 +52,23 @@ def embed_views(
 class _ViewWork:
     """Which views there are, which are missing, how they are computed."""
 
-    def __init__(
-        self, request: FinetuneRequest, images: ImageSet, pixels: Pixels, start: LoadedNetwork
-    ) -> None:
-        self._request = request
-        self._pixels = pixels
-        self._start = start
-        self._decoder = decoder_name(images.bit_depth)
-        self._train = images.split.train
-        self._ids = [images.image_ids[row] for row in images.split.train]
-        self._recipe = request.recipe
+    def __init__(self, data: FineTuningData, network: Network, weights_sha256: str) -> None:
+        self._request = data.request
+        self._pixels = data.pixels
+        self._body = network.body
+        self._weights_sha256 = weights_sha256
+        self._decoder = decoder_name(data.images.bit_depth)
+        self._train = data.images.split.train
+        self._ids = [data.images.image_ids[row] for row in self._train]
+        self._recipe = data.request.recipe
+        self._pooled = self._recipe.head.pooling is Pooling.AVG  # as engines pool
         # Without augmentation all views are the picture itself.
-        self.count = 1 if request.recipe.augmentation.changes_nothing else request.cached_views
-        self._store = EmbeddingStore(request.cache)
-        self._key = self._key_of(self._planned_engine(), Precision.FLOAT32)
+        self.count = 1 if self._recipe.augmentation.changes_nothing else data.request.cached_views
+        self._store = EmbeddingStore(data.request.cache)
+        planned = Engine.TENSORFLOW
+        if self._pooled:
+            planned = plan_engine(self._engine_request(None), self.count * len(self._ids))[0]
+        self._key = self._key_of(planned, Precision.FLOAT32)
 
     def names(self, view: int) -> list[str]:
         """The cache's row names of one view of every training image."""
@@ -166,12 +78,11 @@ class _ViewWork:
 
     def missing(self) -> list[Int64]:
         """Of every view, the positions in the training part whose vector is missing, int64 (m,)."""
-        return [self._missing(view) for view in range(self.count)]
-
-    def _missing(self, view: int) -> Int64:
-        names = self.names(view)
-        absent = set(self._store.missing(self._key, names))
-        return np.asarray([at for at, name in enumerate(names) if name in absent], np.int64)
+        found = []
+        for names in map(self.names, range(self.count)):
+            absent = set(self._store.missing(self._key, names))
+            found.append(np.asarray([at for at, name in enumerate(names) if name in absent], np.int64))
+        return found
 
     def read(self, view: int) -> Float32:
         """Vectors of one view, float32 (n_train, D)."""
@@ -186,47 +97,42 @@ class _ViewWork:
         frozen = self._engine()
         try:
             self._key = self._key_of(frozen.engine, frozen.precision)
-            self._embed(self.missing(), frozen, observer)
+            missing = self.missing()
+            total = sum(map(len, missing))
+            if total:
+                observer.started(_TASK, total)
+                self._embed(missing, frozen, observer)
+                observer.finished(_TASK)
         finally:
             frozen.close()
 
-    def _embed(self, missing: list[Int64], frozen: ViewEmbedder, observer: Observer) -> None:
-        total = sum(map(len, missing))
-        if not total:
-            return
-        observer.started(_TASK, total)
-        rows = ViewRows(self._pixels, self._recipe)
-        width = math.prod(self._start.network.body.output.shape[1:])
-        done = 0
-        with self._store.writer(self._key, width) as writer:
+    def _embed(self, missing: list[Int64], frozen: FrozenBackbone | _BodyEngine, observer: Observer) -> None:
+        recipe, done = self._recipe, 0
+        feed = PixelFeed(self._pixels, recipe.image_size, None, recipe.augmentation, recipe.batch_size)
+
+        def progress(count: int) -> None:
+            observer.advanced(_TASK, done + count)
+
+        with self._store.writer(self._key, math.prod(self._body.output.shape[1:])) as writer:
             for view, positions in enumerate(missing):
-                if len(positions):
-                    sink = _Sink(frozen, rows, writer, _counting_from(done, observer))
-                    self._compute_view(view, positions, sink)
+                if not len(positions):
+                    continue
+                keys = view_keys(self._request.seed, view, [self._ids[at] for at in positions])
+                names = self.names(view)
+                rows = _ViewRows(feed, self._train[positions], keys)
+                extract(frozen, rows, [names[at] for at in positions], writer, progress)
                 done += len(positions)
-        observer.finished(_TASK)
 
-    def _compute_view(self, view: int, positions: Int64, sink: _Sink) -> None:
-        ids = [self._ids[at] for at in positions]
-        sink.rows.choose(self._train[positions], view_keys(self._request.seed, view, ids))
-        names = self.names(view)
-        extract(sink.frozen, sink.rows, [names[at] for at in positions], sink.writer, sink.progress)
-
-    def _engine(self) -> ViewEmbedder:
-        if self._recipe.head.pooling is not Pooling.AVG:
-            return _BodyEngine(self._start.network.body)
+    def _engine(self) -> FrozenBackbone | _BodyEngine:
+        if not self._pooled:
+            return _BodyEngine(self._body)
         sample = np.stack(list(self._pixels(self._train[:_SAMPLE_IMAGES])))
         return open_engine(self._engine_request(self._key.engine), sample=sample)
-
-    def _planned_engine(self) -> Engine:
-        if self._recipe.head.pooling is not Pooling.AVG:
-            return Engine.TENSORFLOW
-        return plan_engine(self._engine_request(None), self.count * len(self._ids))[0]
 
     def _key_of(self, engine: Engine, precision: Precision) -> EmbeddingKey:
         key = embedding_key(
             self._request.backbone,
-            self._start.weights_sha256,
+            self._weights_sha256,
             input_size=self._recipe.image_size,
             resize=self._request.resize,
             decoder=self._decoder,
@@ -248,5 +154,36 @@ class _ViewWork:
         )
 
 
-def _counting_from(done: int, observer: Observer) -> Callable[[int], None]:
-    return lambda count: observer.advanced(_TASK, done + count)
+class _ViewRows:
+    """Views of some rows (int64 (n,), keys uint32 (n, 2)), as extraction reads them."""
+
+    def __init__(self, feed: PixelFeed, rows: Int64, keys: Keys) -> None:
+        self._feed, self._rows, self._keys = feed, rows, keys
+        self._next = -1
+        self._waiting: Iterator[UInt8] = iter(())
+
+    def rows(self, start: int, stop: int) -> UInt8:
+        """uint8 (stop - start, S, S, 3); cheap in order, possible from anywhere."""
+        if start != self._next:
+            batches = self._feed.epoch(self._rows[start:], self._keys[start:])
+            self._waiting = (image for images, _, _ in batches for image in images.numpy())
+        self._next = stop
+        return np.stack(list(islice(self._waiting, stop - start)))
+
+
+class _BodyEngine:
+    """The run's own network as an engine, for poolings that engines do not offer."""
+
+    engine = Engine.TENSORFLOW
+    precision = Precision.FLOAT32
+    batch_size = PREDICTION_BATCH
+
+    def __init__(self, body: Model) -> None:
+        self._run = Inference(body, lambda _: iter(()), self.batch_size)
+
+    def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
+        """uint8 (B, S, S, 3) -> float32 (B, D)."""
+        return map(self._run.embed, batches)
+
+    def close(self) -> None:
+        """Nothing to give back: the network belongs to the run."""

@@ -13,17 +13,7 @@ from benchmark.backbones import parse_weights, select
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.execution import failure
-from benchmark.finetuning import (
-    DEFAULT_RECIPE,
-    BoardScore,
-    FineTuned,
-    FinetuneRequest,
-    Recipe,
-    load_recipe,
-    model_folder,
-    override_recipe,
-    read_probabilities,
-)
+from benchmark.finetuning import BoardScore, FineTuned, FinetuneRequest, Recipe
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
@@ -83,7 +73,7 @@ class FinetuneJob:
         """
         if options.weights is not None:
             parse_weights(options.weights)
-        return cls(options=options, recipe=override_recipe(load_recipe(options.recipe), options))
+        return cls(options=options, recipe=Recipe.load(options.recipe).changed(options))
 
     @property
     def weights(self) -> WeightsSource | None:
@@ -165,7 +155,7 @@ def _grouped(job: FinetuneJob, stored: StoredBoard | None, images: ImageSet, obs
 
 
 def _winner(job: FinetuneJob) -> str:
-    return job.options.winner or (AUTO if job.recipe.name == DEFAULT_RECIPE else job.recipe.backbone)
+    return job.options.winner or (AUTO if job.recipe.is_default else job.recipe.backbone)
 
 
 def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredBoard | None:
@@ -380,7 +370,7 @@ class _FinetuneAll:
         mistakes = []
         for model in models:
             try:
-                found = read_probabilities(model.model_dir, images, self._part)
+                found = model.probabilities(images, self._part)
                 decided = decide(found, model.manifest.threshold, images.task)
                 mistakes.append(Mistakes.of(decided[None], sample))
             except (OSError, ValueError, ArgumentError):
@@ -438,7 +428,8 @@ class _FinetuneAll:
         return FinetuneRequest(
             backbone=choice.backbone,
             recipe=choice.recipe,
-            out=model_folder(self._run.folder, name, self._job.recipe.name),
+            # A backbone named with its own weights file (NAME@path) keeps a readable, path-free name.
+            out=place(self._run.folder, "finetune", name, self._job.recipe.name),
             cache=options.cache,
             weights=choice.weights,
             seed=options.seed,
@@ -522,9 +513,9 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) ->
         if weights is None:
             shown = str(row["weights"]) if row else ""
             weights = parse_weights(shown, seed=ranked.options.seed) if shown else ranked.weights
-        if size is None and (job.recipe.ships_the_board or job.recipe.name == DEFAULT_RECIPE):
+        if size is None and (job.recipe.ships_the_board or job.recipe.is_default):
             size = int(row["input_size"] or 0) if row else ranked.size_of(backbone)
-    recipe = override_recipe(job.recipe, RecipeChanges(image_size=size or None))
+    recipe = job.recipe.changed(RecipeChanges(image_size=size or None))
     imagenet = WeightsSource(kind=WeightsKind.IMAGENET)
     return _Choice(backbone=backbone, weights=weights or imagenet, recipe=recipe, row=row)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.data import load_images
 from benchmark.deployment import Deployment, PredictOptions, Predictor, evaluate
 from benchmark.errors import DataError, ManifestError
-from benchmark.finetuning import SEEN_FILES, read_trained_on
+from benchmark.finetuning import SEEN_FILES, TrainedOn
 from benchmark.finetuning.trained_on import seen_contents
 from benchmark.options import DataOptions
 from benchmark.records import Average, Float32, ImageSet, Resize, Split, Task, UInt8
@@ -244,7 +244,7 @@ def having_seen(images: ImageSet, folder: Path, *, train: int, val: int) -> Pred
     for name, content in seen_contents(replace(images, split=split), split.train).items():
         (folder / name).write_bytes(content)
     predictor = Predictor(BRIGHT.description, brightness)
-    predictor.trained_on = read_trained_on(folder, dict.fromkeys(SEEN_FILES, "0" * 64))
+    predictor.trained_on = TrainedOn.read(folder, dict.fromkeys(SEEN_FILES, "0" * 64))
     return predictor
 
 
@@ -275,4 +275,4 @@ def test_a_score_of_seen_images_alone_is_no_score_unless_asked_for(tmp_path: Pat
 def test_a_list_of_seen_images_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "training_images.ids").write_bytes(b"1234567")
     with pytest.raises(ManifestError, match="expected a whole number of 8 bytes each; got 7 bytes"):
-        read_trained_on(tmp_path, dict.fromkeys(SEEN_FILES, "0" * 64))
+        TrainedOn.read(tmp_path, dict.fromkeys(SEEN_FILES, "0" * 64))

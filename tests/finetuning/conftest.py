@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data import load_images
-from benchmark.finetuning import FinetuneRequest, Recipe, load_recipe, override_recipe
+from benchmark.finetuning import FinetuneRequest, Recipe
 from benchmark.options import DataOptions, RecipeChanges
 from benchmark.records import (
     Backbone,
@@ -148,7 +148,7 @@ def request_for(tmp_path: Path) -> Request:
         name: str = "two-phase-f1", overrides: dict[str, Any] | None = None, **rest: object
     ) -> FinetuneRequest:
         small: dict[str, Any] = {"image_size": SIZE, "epochs": (2, 2), "batch_size": 16}
-        recipe = override_recipe(load_recipe(name), RecipeChanges(**(small | (overrides or {}))))
+        recipe = Recipe.load(name).changed(RecipeChanges(**(small | (overrides or {}))))
         request = tiny_request(recipe, tmp_path / "model", tmp_path / "cache")
         return replace(request, **rest)
 

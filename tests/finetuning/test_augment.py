@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.finetuning import load_recipe, recipe_names
+from benchmark.finetuning import Recipe
 from benchmark.finetuning.augment import augment_images, augmenter, view_key, view_keys
 from benchmark.finetuning.recipe import Augmentation, Fill, Flip
 from benchmark.records import ImageSet
@@ -34,9 +34,9 @@ def test_keys_depend_on_seed_view_and_image_alone() -> None:
     assert len({view_key(seed, view, "a") for seed in range(3) for view in range(3)}) == 9
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", Recipe.names())
 def test_a_view_does_not_depend_on_its_company(name: str) -> None:
-    augmentation = load_recipe(name).augmentation
+    augmentation = Recipe.load(name).augmentation
     images, keys = pictures(4), view_keys(0, 1, ids(4))
     together = augment_images(augmentation, images, keys)
     assert together.dtype == np.uint8
@@ -50,7 +50,7 @@ def test_a_view_does_not_depend_on_its_company(name: str) -> None:
 def test_the_input_pipeline_gives_the_same_views_in_any_order() -> None:
     import tensorflow as tf
 
-    augmentation = load_recipe("two-phase-f1").augmentation
+    augmentation = Recipe.load("two-phase-f1").augmentation
     images, keys = pictures(6), view_keys(0, 0, ids(6))
     expected = augment_images(augmentation, images, keys)
     for order in (np.arange(6), np.array([5, 0, 3, 1, 4, 2])):
@@ -124,7 +124,7 @@ def test_a_shift_stays_within_its_range() -> None:
 
 def test_bright_pixels_are_clipped_before_the_network_sees_them() -> None:
     white = np.full((SIDE, SIDE, 3), 255, np.uint8)
-    found = views(load_recipe("two-phase-f1").augmentation, white)
+    found = views(Recipe.load("two-phase-f1").augmentation, white)
     assert found.max() == 255
     assert found.min() >= 250
 

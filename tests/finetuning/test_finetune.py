@@ -19,10 +19,10 @@ from benchmark.finetuning import (
     FOR_PEOPLE,
     FineTuned,
     FinetuneRequest,
+    Recipe,
+    TrainedOn,
     finetune,
     load_manifest,
-    read_trained_on,
-    recipe_names,
     views,
 )
 from benchmark.finetuning.model_directory import ModelDirectory
@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 Request = Callable[..., FinetuneRequest]
-TRAINED = [name for name in recipe_names() if name != "frozen"]
+TRAINED = [name for name in Recipe.names() if name != "frozen"]
 PICTURES = (
     "augmentation.png",
     "confusion_matrix.png",
@@ -103,7 +103,7 @@ def check_artefacts(done: FineTuned, images: ImageSet) -> None:
     assert set(done.manifest.files) == ARTEFACTS - for_people, "what a command opens is listed"
     rows = table(folder / "split.csv")
     assert [row["image_id"] for row in rows] == list(images.image_ids)
-    seen = read_trained_on(folder, done.manifest.files)
+    seen = TrainedOn.read(folder, done.manifest.files)
     assert seen is not None
     training, validation = seen.parts(images.image_ids)
     assert training.nonzero()[0].tolist() == images.split.train.tolist()
@@ -460,7 +460,7 @@ def test_photographs_of_brickwork(tmp_path: Path) -> None:
     """The default recipe with fewer epochs, pretrained weights, a plain random split."""
     from benchmark.backbones import parse_weights, select
     from benchmark.data import load_images
-    from benchmark.finetuning import load_recipe, override_recipe
+    from benchmark.finetuning import Recipe
     from benchmark.options import DataOptions, RecipeChanges
 
     images = load_images(PHOTOGRAPHS, cache=tmp_path / "cache", options=DataOptions())
@@ -468,7 +468,7 @@ def test_photographs_of_brickwork(tmp_path: Path) -> None:
     done = finetune(
         FinetuneRequest(
             backbone=backbone,
-            recipe=override_recipe(load_recipe(), RecipeChanges(epochs=(25, 2))),
+            recipe=Recipe.load().changed(RecipeChanges(epochs=(25, 2))),
             out=tmp_path / "model",
             cache=tmp_path / "cache",
             weights=parse_weights(str(WEIGHTS)),

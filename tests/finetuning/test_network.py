@@ -280,11 +280,10 @@ def test_the_saved_model_needs_nothing_but_tensorflow(
 
 def test_learning_rates_follow_the_schedule() -> None:
     from benchmark.finetuning.recipe import Phase, Schedule
-    from benchmark.finetuning.schedules import learning_rate
 
     def rates(schedule: Schedule) -> list[float]:
         of = Phase(learning_rate=0.1, epochs=4, schedule=schedule)
-        return [learning_rate(of, epoch) for epoch in range(5)]
+        return [of.rate_of(epoch) for epoch in range(5)]
 
     assert rates(Schedule.CONSTANT) == [0.1] * 5
     assert rates(Schedule.COSINE) == pytest.approx([0.05 * (1 + math.cos(math.pi * e / 4)) for e in range(5)])

@@ -5,13 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import ArgumentError, InputError, RecipeError
-from benchmark.finetuning import (
-    DEFAULT_RECIPE,
-    load_recipe,
-    override_recipe,
-    recipe_names,
-    recipe_text,
-)
+from benchmark.finetuning import Recipe
+from benchmark.finetuning.recipe import DEFAULT_RECIPE
 from benchmark.options import RecipeChanges
 
 # (recipe, backbone, input, pooling, hidden, dropout, activation,
@@ -51,8 +46,8 @@ AUGMENTATIONS = {
 
 
 def test_the_default_comes_first_and_all_are_there() -> None:
-    assert recipe_names()[0] == DEFAULT_RECIPE
-    assert set(recipe_names()) == {"frozen", *(row[0] for row in TABLE)}
+    assert Recipe.names()[0] == DEFAULT_RECIPE
+    assert set(Recipe.names()) == {"frozen", *(row[0] for row in TABLE)}
 
 
 @pytest.mark.parametrize(
@@ -64,16 +59,16 @@ def test_the_default_comes_first_and_all_are_there() -> None:
     ],
 )
 def test_the_head_of_the_board_is_taken_as_it_is(changes: dict[str, object], said: str) -> None:
-    frozen = load_recipe("frozen")
+    frozen = Recipe.load("frozen")
     assert frozen.ships_the_board
     with pytest.raises(RecipeError, match=said):
-        override_recipe(frozen, RecipeChanges(**changes))  # type: ignore[arg-type]
+        frozen.changed(RecipeChanges(**changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
 def test_recipes_are_the_table(row: tuple) -> None:
     name, backbone, size, pooling, hidden, dropout, activation, first, second = row
-    recipe = load_recipe(name)
+    recipe = Recipe.load(name)
     assert (recipe.name, recipe.backbone, recipe.image_size) == (name, backbone, size)
     head = recipe.head
     assert (head.pooling, head.hidden, head.dropout, head.activation) == (
@@ -95,9 +90,9 @@ def own(tmp_path: Path, text: str) -> Path:
 
 
 def test_an_own_file_is_read_and_named_after_itself(tmp_path: Path) -> None:
-    recipe = load_recipe(own(tmp_path, recipe_text("vgg16-average")))
+    recipe = Recipe.load(own(tmp_path, Recipe.text("vgg16-average")))
     assert recipe.name == "mine"
-    assert recipe.model_dump(exclude={"name"}) == load_recipe("vgg16-average").model_dump(exclude={"name"})
+    assert recipe.model_dump(exclude={"name"}) == Recipe.load("vgg16-average").model_dump(exclude={"name"})
 
 
 @pytest.mark.parametrize(
@@ -125,31 +120,30 @@ def test_an_own_file_is_read_and_named_after_itself(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    text = recipe_text(DEFAULT_RECIPE)
+    text = Recipe.text(DEFAULT_RECIPE)
     assert old in text
     with pytest.raises(RecipeError, match=message) as raised:
-        load_recipe(own(tmp_path, text.replace(old, new)))
+        Recipe.load(own(tmp_path, text.replace(old, new)))
     assert "mine.toml" in str(raised.value)
     assert isinstance(raised.value, InputError)
     assert raised.value.exit_status == 2
 
 
 def test_two_ways_to_unfreeze_exclude_each_other(tmp_path: Path) -> None:
-    text = recipe_text("vgg16-average").replace("from_layer = 15", "from_layer = 15\nlast_layers = 3")
+    text = Recipe.text("vgg16-average").replace("from_layer = 15", "from_layer = 15\nlast_layers = 3")
     with pytest.raises(RecipeError, match="exclude each other"):
-        load_recipe(own(tmp_path, text))
+        Recipe.load(own(tmp_path, text))
 
 
 def test_an_unknown_name_suggests_a_known_one(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Did you mean vgg16-average"):
-        load_recipe("vgg16-averge")
+        Recipe.load("vgg16-averge")
     with pytest.raises(RecipeError, match="cannot be read"):
-        load_recipe(tmp_path / "absent.toml")
+        Recipe.load(tmp_path / "absent.toml")
 
 
 def test_overrides() -> None:
-    changed = override_recipe(
-        load_recipe("vgg16-flatten"),
+    changed = Recipe.load("vgg16-flatten").changed(
         RecipeChanges(
             unfreeze_last=3,
             head="max",
@@ -180,18 +174,18 @@ def test_overrides() -> None:
 
 
 def test_no_overrides_change_nothing() -> None:
-    for name in recipe_names():
-        assert override_recipe(load_recipe(name), RecipeChanges()) == load_recipe(name)
+    for name in Recipe.names():
+        assert Recipe.load(name).changed(RecipeChanges()) == Recipe.load(name)
 
 
 def test_unfreezing_overrides() -> None:
-    recipe = load_recipe("mobilenetv2-plain")
-    by_name = override_recipe(recipe, RecipeChanges(unfreeze_from="block_3_expand"))
+    recipe = Recipe.load("mobilenetv2-plain")
+    by_name = recipe.changed(RecipeChanges(unfreeze_from="block_3_expand"))
     assert by_name.phase2.from_layer == "block_3_expand"
-    assert override_recipe(recipe, RecipeChanges(unfreeze_from="-3")).phase2.from_layer == -3
-    everything = override_recipe(recipe, RecipeChanges(unfreeze_last=0)).phase2
+    assert recipe.changed(RecipeChanges(unfreeze_from="-3")).phase2.from_layer == -3
+    everything = recipe.changed(RecipeChanges(unfreeze_last=0)).phase2
     assert (everything.from_layer, everything.last_layers) == (None, None)
     with pytest.raises(RecipeError, match="exclude each other"):
-        override_recipe(recipe, RecipeChanges(unfreeze_from=3, unfreeze_last=4))
+        recipe.changed(RecipeChanges(unfreeze_from=3, unfreeze_last=4))
     with pytest.raises(ArgumentError, match="`head`: expected one of avg, max, flatten"):
         RecipeChanges.check({"head": "mean"})

@@ -270,11 +270,11 @@ from dataclasses import replace
 from pathlib import Path
 from benchmark.data import load_images
 from benchmark.options import DataOptions
-from benchmark.finetuning import finetune, load_recipe, override_recipe
+from benchmark.finetuning import finetune, Recipe
 from benchmark.options import RecipeChanges
 folder = Path(sys.argv[2])
 images = load_images(folder / "stripes", cache=folder / "cache", options=DataOptions(positive="crack"))
-recipe = override_recipe(load_recipe(), RecipeChanges(image_size=32, batch_size=16, epochs=(1, 1)))
+recipe = Recipe.load().changed(RecipeChanges(image_size=32, batch_size=16, epochs=(1, 1)))
 request = module.tiny_request(recipe, folder / "model", folder / "cache")
 print("ready", flush=True)
 finetune(replace(request, seed=int(sys.argv[3]), force=sys.argv[4] == "force"), images)

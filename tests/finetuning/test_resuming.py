@@ -170,11 +170,11 @@ specification.loader.exec_module(module)
 from pathlib import Path
 from benchmark.data import load_images
 from benchmark.options import DataOptions
-from benchmark.finetuning import finetune, load_recipe, override_recipe
+from benchmark.finetuning import finetune, Recipe
 from benchmark.options import RecipeChanges
 folder = Path(sys.argv[2])
 images = load_images(folder / "stripes", cache=folder / "cache", options=DataOptions(positive="crack"))
-recipe = override_recipe(load_recipe(), RecipeChanges(
+recipe = Recipe.load().changed(RecipeChanges(
     image_size=32, batch_size=4, epochs=(6, 6), learning_rates=(0.01, 0.01)))
 finetune(module.tiny_request(recipe, folder / sys.argv[3], folder / "cache"), images)
 """

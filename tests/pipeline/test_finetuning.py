@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmark.errors import ArgumentError, DataError, NothingScored
-from benchmark.finetuning import Recipe, load_recipe, override_recipe
+from benchmark.finetuning import Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
 from benchmark.records import Average, Backbone, Resize
@@ -50,7 +50,7 @@ def pair(tiny: ModuleType) -> tuple[Backbone, Backbone]:
 @pytest.fixture
 def recipe(tiny: ModuleType) -> Recipe:
     changes = RecipeChanges(image_size=tiny.SIZE, batch_size=16, epochs=(1, 0))
-    return override_recipe(load_recipe(), changes)
+    return Recipe.load().changed(changes)
 
 
 @pytest.fixture

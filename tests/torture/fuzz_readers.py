@@ -39,7 +39,7 @@ from benchmark.deployment.description import check_files, describe, read_descrip
 from benchmark.deployment.samples import read_split
 from benchmark.engines.model_cache import Agreement, ModelMeta, read_meta, write_meta
 from benchmark.errors import BenchmarkError
-from benchmark.finetuning import SEEN_FILES, load_manifest, load_recipe, read_trained_on, recipe_text
+from benchmark.finetuning import SEEN_FILES, Recipe, TrainedOn, load_manifest
 from benchmark.finetuning.manifest import write_manifest
 from benchmark.finetuning.model_directory import StoredRun, digest_of, read_run
 from benchmark.finetuning.progress import Progress
@@ -359,11 +359,11 @@ def readers() -> list[Reader]:
     few["backbones"] = few["backbones"][:2]
 
     def use_recipe(folder: Path) -> object:
-        return load_recipe(folder / "recipe.toml")
+        return Recipe.load(folder / "recipe.toml")
 
     def use_seen(folder: Path) -> object:
         (folder / SEEN_FILES[1]).write_bytes(bytes(8))
-        return read_trained_on(folder, dict.fromkeys(SEEN_FILES, SHA))
+        return TrainedOn.read(folder, dict.fromkeys(SEEN_FILES, SHA))
 
     return [
         Reader("leaderboard.json", json_bytes(board), use_board),
@@ -384,7 +384,7 @@ def readers() -> list[Reader]:
             lambda folder: use_meta(folder, identity),
             seal_meta,
         ),
-        Reader("recipe.toml", recipe_text("two-phase-f1").encode(), use_recipe),
+        Reader("recipe.toml", Recipe.text("two-phase-f1").encode(), use_recipe),
         Reader(
             "manifest.json",
             written("manifest.json", lambda folder: write_manifest(folder, a_manifest({"model.keras": SHA}))),
