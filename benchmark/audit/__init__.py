@@ -1,33 +1,12 @@
 """What is wrong with a set of images, and which of them belong together."""
 
-from benchmark.audit.contact_sheet import (
-    draw_captioned,
-    draw_groups,
-)
+from benchmark.audit.contact_sheet import draw_captioned, draw_groups
 from benchmark.audit.findings import AuditReport, Finding, Severity
-from benchmark.audit.groups import (
-    Grouping,
-    group_related,
-)
-from benchmark.audit.looks import (
-    copy_links,
-    look_links,
-)
-from benchmark.audit.output import (
-    AUDIT_FILES,
-    audit_table,
-    write_audit,
-    write_pair_sheet,
-)
-from benchmark.audit.report import (
-    audit,
-    judge,
-    row_label,
-    row_parts,
-)
-from benchmark.audit.signatures import (
-    colour_histograms,
-)
+from benchmark.audit.groups import Grouping, group_related
+from benchmark.audit.looks import copy_links, look_links
+from benchmark.audit.output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet
+from benchmark.audit.report import audit, judge, row_label, row_parts
+from benchmark.audit.signatures import colour_histograms
 
 __all__ = [
     "AUDIT_FILES",

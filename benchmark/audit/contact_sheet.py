@@ -33,15 +33,9 @@ _MOST_PIXELS = 4 * MAX_PIXELS
 
 
 def draw_pairs(pairs: Sequence[AuditPair], root: Path, bit_depth: int = FULL_DEPTH) -> bytes:
-    """Pairs side by side, three to a row, each with its paths, labels, parts and what is wrong.
+    """Pairs side by side, three to a row, each with its paths, labels, parts and what is wrong, as a PNG.
 
-    Args:
-        pairs: at least one, in the order to draw.
-        root: folder that their paths are relative to.
-        bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
-
-    Returns:
-        A PNG file. A red frame marks pairs with two labels or in two parts, amber near-duplicates.
+    A red frame marks pairs with two labels or in two parts, amber near-duplicates.
     """
     width = 2 * _SIDE + _MARGIN
     height = _SIDE + _PAIR_LINES * _LINE + _MARGIN
@@ -65,17 +59,15 @@ def _draw_pair(
     colour = _RED if bad else _AMBER if pair.kind.value == "near-duplicate" else _GREY
     pen.text((left, top), _verdict(pair), _RED if bad else _INK, font=_font(12))
     top += _LINE + 2
-    for offset, path in ((0, pair.first), (_SIDE + 4, pair.second)):
+    files = zip((0, _SIDE + 4), (pair.first, pair.second), pair.labels, pair.parts, strict=True)
+    for offset, path, label, part in files:
         sheet.paste(thumbnail(root / path, _SIDE, bit_depth), (left + offset, top))
-        pen.rectangle(
-            (left + offset, top, left + offset + _SIDE - 1, top + _SIDE - 1), outline=colour, width=3
-        )
-    top += _SIDE + 3
-    for offset, path, label, part in zip(
-        (0, _SIDE + 4), (pair.first, pair.second), pair.labels, pair.parts, strict=True
-    ):
-        pen.text((left + offset, top), _fit(pen, path, _SIDE), _INK, font=_font(11))
-        pen.text((left + offset, top + _LINE), _fit(pen, f"{label} · {part}", _SIDE), _FAINT, font=_font(11))
+        frame = (left + offset, top, left + offset + _SIDE - 1, top + _SIDE - 1)
+        pen.rectangle(frame, outline=colour, width=3)
+        below = top + _SIDE + 3
+        pen.text((left + offset, below), _fit(pen, path, _SIDE), _INK, font=_font(11))
+        said = _fit(pen, f"{label} · {part}", _SIDE)
+        pen.text((left + offset, below + _LINE), said, _FAINT, font=_font(11))
 
 
 def _verdict(pair: AuditPair) -> str:
@@ -87,15 +79,9 @@ def _verdict(pair: AuditPair) -> str:
 
 
 def draw_groups(images: ImageSet, groups: Int64, *, most: int = 40) -> bytes:
-    """One strip of pictures per group, largest group first, to judge by eye whether groups make sense.
+    """One strip of pictures per group, to judge by eye whether groups make sense, as a PNG.
 
-    Args:
-        images: the data set.
-        groups: int64 (N,).
-        most: groups drawn; of a large group the first 14 pictures by path.
-
-    Returns:
-        A PNG file.
+    The ``most`` largest groups are drawn, of each up to 14 pictures.
     """
     numbers, sizes = np.unique(groups, return_counts=True)
     order = np.lexsort((numbers, -sizes))[:most]
@@ -119,14 +105,9 @@ def draw_groups(images: ImageSet, groups: Int64, *, most: int = 40) -> bytes:
 
 
 def draw_captioned(images: ImageSet, pictures: Sequence[tuple[int, Sequence[str]]]) -> bytes:
-    """Pictures in rows, each over its path and its lines of text.
+    """Pictures in rows, each over its path and its lines of text, as a PNG.
 
-    Args:
-        images: the data set.
-        pictures: position in it and lines of each, at least one, as many lines each.
-
-    Returns:
-        A PNG file.
+    ``pictures`` are positions and lines, at least one, of as many lines each.
     """
     step = _SIDE + _MARGIN
     height = step + _LINE * (1 + len(pictures[0][1]))

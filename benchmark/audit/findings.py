@@ -52,25 +52,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPair:
-    """Two files that are the same or nearly so.
-
-    Attributes:
-        kind: in which way.
-        first: path relative to the data set's root.
-        second: the other path.
-        labels: their class names (several joined by ``;``).
-        parts: train, val or test.
-        distance: differing bits of the perceptual hashes, 0..64.
-        cosine: of their centred embeddings; nan without embeddings.
-    """
+    """Two files that are the same or nearly so."""
 
     kind: PairKind
-    first: str
+    first: str  # path relative to the data set's root
     second: str
-    labels: tuple[str, str]
-    parts: tuple[str, str]
-    distance: int
-    cosine: float
+    labels: tuple[str, str]  # their class names (several joined by ``;``)
+    parts: tuple[str, str]  # train, val or test
+    distance: int  # differing bits of the perceptual hashes, 0..64
+    cosine: float  # of their centred embeddings; nan without embeddings
 
     @property
     def conflict(self) -> bool:
@@ -85,21 +75,13 @@ class AuditPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearImages:
-    """Pairs among distinct images.
+    """Pairs among distinct images."""
 
-    Attributes:
-        rows: int64 (P, 2).
-        distances: int64 (P,).
-        cosines: float32 (P,), nan without features.
-        same: bool (P,) near-duplicate rather than look-alike.
-        complete: False where there are more than were looked for.
-    """
-
-    rows: Int64
-    distances: Int64
-    cosines: Float32
-    same: Bool
-    complete: bool
+    rows: Int64  # (P, 2)
+    distances: Int64  # (P,) differing bits
+    cosines: Float32  # (P,), nan without features
+    same: Bool  # (P,) near-duplicate rather than look-alike
+    complete: bool  # False where there are more than were looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

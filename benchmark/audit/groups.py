@@ -91,17 +91,12 @@ def group_related(
 
 @dataclass(slots=True)
 class _Links:
-    """Sets of related rows, and what related them.
-
-    Attributes:
-        tree: the sets.
-        reasons: what linked a row first, by row.
-        refused: pairs that stay apart because their set would be too large, by what linked them.
-    """
+    """Sets of related rows, and what related them."""
 
     images: ImageSet
-    tree: _Union = field(init=False)
-    reasons: dict[int, str] = field(default_factory=dict)
+    tree: _Union = field(init=False)  # the sets
+    reasons: dict[int, str] = field(default_factory=dict)  # what linked a row first
+    # Pairs that stay apart because their set would be too large, by what linked them.
     refused: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -266,17 +261,7 @@ def _prefix(stem: str) -> str:
 
 
 def _sections(images: ImageSet, rows: Int64, look: Float64, cuts: Bool) -> list[Int64]:
-    """Cut one sequence where its look changes.
-
-    Args:
-        images: the data set.
-        rows: int64 (n,) in sequence order.
-        look: float64 (N, A).
-        cuts: bool (n + 1,) places where a cut may stand.
-
-    Returns:
-        Sections of rows, in order.
-    """
+    """Cut one sequence of rows where its look changes; cuts, bool (n + 1,), says where that may be."""
     ordered = look[rows]
     sums = np.concatenate([np.zeros((1, ordered.shape[1])), np.cumsum(ordered, 0)])
     # The spread inside a section, from neighbours, does not know where the sections are.

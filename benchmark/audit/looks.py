@@ -103,11 +103,7 @@ def _nearest(looks: Float32, keys: Float32, count: int) -> tuple[Float32, Int64]
 
 
 class _Whitening:
-    """What turns embeddings into looks: unit vectors in the first principal axes of a set.
-
-    Args:
-        features: float32 (N, D) of the set.
-    """
+    """What turns embeddings into looks: unit vectors in the first principal axes of a set."""
 
     def __init__(self, features: Float32) -> None:
         self._scale = float(np.abs(features).max()) or 1.0

@@ -41,25 +41,15 @@ _VALUES_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearPairs:
-    """Pairs of rows that are near each other.
+    """Pairs of rows that are near each other."""
 
-    Attributes:
-        rows: int64 (P, 2), first < second, ascending.
-        measures: (P,) how near: int64 differing bits, or float32 cosines.
-        complete: False where there were more pairs than are kept, or too many candidates to compare all.
-    """
-
-    rows: Int64
-    measures: npt.NDArray[np.int64] | Float32
-    complete: bool
+    rows: Int64  # (P, 2), first < second, ascending
+    measures: Int64 | Float32  # (P,) how near: differing bits, or cosines
+    complete: bool  # False where there were more pairs than are kept, or too many candidates to compare all
 
 
 class _Nearest:
-    """The ``most`` nearest of the pairs that it is shown, whatever order they come in.
-
-    Args:
-        most: how many to keep.
-    """
+    """The ``most`` nearest of the pairs that it is shown, whatever order they come in."""
 
     def __init__(self, most: int) -> None:
         self.complete = True
@@ -154,12 +144,7 @@ def hamming_pairs(
 
 
 class _BandSearch:
-    """Pairs of near codes through look-ups by band.
-
-    Args:
-        codes: uint64 (M,), ascending, no code twice.
-        radius: largest number of differing bits; with 0 there are no pairs.
-    """
+    """Pairs of near codes, uint64 (M,), ascending, no code twice, through look-ups by band."""
 
     def __init__(self, codes: UInt64, radius: int) -> None:
         self.complete = True
@@ -260,11 +245,7 @@ def pair_cosines(features: Float32, rows: Int64) -> Float32:
 
 
 class _Directions:
-    """Centred features of length 1, made for some rows at a time: copies of all of them would not fit.
-
-    Args:
-        features: float32 (N, D).
-    """
+    """Centred features of length 1, made for some rows at a time: copies of all of them would not fit."""
 
     def __init__(self, features: Float32) -> None:
         self._features = features

@@ -46,13 +46,7 @@ def audit(
 
 
 def judge(images: ImageSet, signed: Signatures, near: NearImages) -> AuditReport:
-    """What was seen of some images, in the light of their parts and groups.
-
-    Args:
-        images: the data set.
-        signed: its signatures.
-        near: its pairs.
-    """
+    """What was seen of some images, in the light of their parts and groups."""
     pairs = [*_identical_pairs(images), *_described(images, near)]
     findings = [
         *_file_findings(images, signed),
@@ -81,13 +75,8 @@ def _badness(pair: AuditPair) -> tuple[Any, ...]:
     kinds = list(PairKind)
     sameness = (kinds.index(pair.kind), pair.distance, -np.nan_to_num(pair.cosine))
     certain = pair.kind is not PairKind.LOOK_ALIKE
-    return (
-        not (pair.conflict and certain),
-        not (pair.straddles and certain),
-        *sameness,
-        pair.first,
-        pair.second,
-    )
+    wrong = (not (pair.conflict and certain), not (pair.straddles and certain))
+    return *wrong, *sameness, pair.first, pair.second
 
 
 # --- pairs ----------------------------------------------------------------------------------------------
@@ -168,11 +157,10 @@ def _identical_pairs(images: ImageSet) -> Iterator[AuditPair]:
 
 def row_parts(images: ImageSet) -> list[str]:
     """Train, val or test for each row."""
-    parts = [""] * len(images)
-    for name, rows in (("train", images.split.train), ("val", images.split.val), ("test", images.split.test)):
-        for row in rows.tolist():
-            parts[row] = name
-    return parts
+    parts = np.full(len(images), "", "<U5")
+    for name in ("train", "val", "test"):
+        parts[getattr(images.split, name)] = name
+    return parts.tolist()
 
 
 def row_label(images: ImageSet, row: int) -> str:
@@ -238,21 +226,33 @@ def _file_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding]:
 
 
 def _pair_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding]:
-    identical = [pair for pair in pairs if pair.kind is PairKind.IDENTICAL and pair.first != pair.second]
-    near = [pair for pair in pairs if pair.kind is PairKind.NEAR_DUPLICATE]
-    alike = [pair for pair in pairs if pair.kind is PairKind.LOOK_ALIKE]
-    if identical:
-        yield _of_pairs(
-            Severity.INFO, "identical", identical, "byte-identical", "each counts as one image", ""
-        )
-    if near:
-        yield _of_pairs(Severity.INFO, "near-duplicate", near, "nearly identical", "both are kept", "")
-    if alike:
-        yield _of_pairs(
-            Severity.INFO, "look-alike", alike, "very similar", "often pieces of one photograph", ""
-        )
-    yield from _conflict_findings(near)
-    yield from _leak_findings(images, [pair for pair in pairs if pair.kind is not PairKind.LOOK_ALIKE])
+    for kind, adjective, clause in (
+        (PairKind.IDENTICAL, "byte-identical", "each counts as one image"),
+        (PairKind.NEAR_DUPLICATE, "nearly identical", "both are kept"),
+        (PairKind.LOOK_ALIKE, "very similar", "often pieces of one photograph"),
+    ):
+        own = [pair for pair in pairs if pair.kind is kind and pair.first != pair.second]
+        yield from _of_pairs(Severity.INFO, kind.value, own, adjective, clause)
+    conflicts = [pair for pair in pairs if pair.kind is PairKind.NEAR_DUPLICATE and pair.conflict]
+    labels = conflicts[0].labels if conflicts else ("", "")
+    yield from _of_pairs(
+        Severity.WARNING,
+        "label-conflict",
+        conflicts,
+        "nearly identical",
+        f"but labelled {labels[0]!r} and {labels[1]!r}",
+        "Look at the contact sheet and correct the labels.",
+    )
+    leaks = [pair for pair in pairs if pair.kind is not PairKind.LOOK_ALIKE and pair.straddles]
+    yield from _given_leak_findings(images, [pair for pair in leaks if _parts_were_given(images, pair)])
+    yield from _of_pairs(
+        Severity.WARNING,
+        "leakage",
+        [pair for pair in leaks if not _parts_were_given(images, pair)],
+        "(nearly) identical",
+        "but on two sides of the split",
+        "Use --groups auto, or --groups COLUMN|REGEX.",
+    )
 
 
 def _cap_findings(near: NearImages) -> Iterator[Finding]:
@@ -264,36 +264,6 @@ def _cap_findings(near: NearImages) -> Iterator[Finding]:
             text=f"So many images look alike that not every pair is listed: {len(near.rows)} of the nearest "
             "are, and counts of near-duplicates, conflicts and leaks are lower bounds.",
             next_step="Name the origin of the images with --groups COLUMN or REGEX.",
-        )
-
-
-def _conflict_findings(near: list[AuditPair]) -> Iterator[Finding]:
-    conflicts = [pair for pair in near if pair.conflict]
-    if conflicts:
-        yield _of_pairs(
-            Severity.WARNING,
-            "label-conflict",
-            conflicts,
-            "nearly identical",
-            f"but labelled {conflicts[0].labels[0]!r} and {conflicts[0].labels[1]!r}",
-            "Look at the contact sheet and correct the labels.",
-        )
-
-
-def _leak_findings(images: ImageSet, pairs: list[AuditPair]) -> Iterator[Finding]:
-    leaks = [pair for pair in pairs if pair.straddles]
-    given = [pair for pair in leaks if _parts_were_given(images, pair)]
-    ours = [pair for pair in leaks if not _parts_were_given(images, pair)]
-    if given:
-        yield from _given_leak_findings(images, given)
-    if ours:
-        yield _of_pairs(
-            Severity.WARNING,
-            "leakage",
-            ours,
-            "(nearly) identical",
-            "but on two sides of the split",
-            "Use --groups auto, or --groups COLUMN|REGEX.",
         )
 
 
@@ -315,7 +285,7 @@ def _given_leak_findings(images: ImageSet, leaks: list[AuditPair]) -> Iterator[F
     # Nothing is left of a test part that is a copy of train: then the parts in use are not the given ones.
     size = copies + (len(images.split.test) if images.split.given else 0)
     share = len(test_paths) / size if size else 0.0
-    yield _of_pairs(
+    yield from _of_pairs(
         Severity.ERROR,
         "leakage",
         leaks,
@@ -335,21 +305,18 @@ def _given_leak_findings(images: ImageSet, leaks: list[AuditPair]) -> Iterator[F
 
 
 def _of_pairs(
-    severity: Severity, code: str, pairs: list[AuditPair], adjective: str, clause: str, *next_step: str
-) -> Finding:
+    severity: Severity, code: str, pairs: list[AuditPair], adjective: str, clause: str, next_step: str = ""
+) -> Iterator[Finding]:
+    """What some pairs have in common, with the worst as the example; nothing where there are none."""
+    if not pairs:
+        return
     worst = min(pairs, key=_badness)
-    verb = _plural(len(pairs), "is", "are")
-    text = (
-        f"{len(pairs)} {_plural(len(pairs), 'pair')} of files {verb} {adjective}, "
-        f"{clause}: for example {_example(worst)}."
-    )
-    return Finding(severity=severity, code=code, count=len(pairs), text=text, next_step="".join(next_step))
-
-
-def _example(pair: AuditPair) -> str:
-    if pair.first == pair.second:
-        return f"{pair.first}, one file that is listed in {pair.parts[0]} and in {pair.parts[1]}"
-    return f"{pair.first} and {pair.second}"
+    example = f"{worst.first} and {worst.second}"
+    if worst.first == worst.second:
+        example = f"{worst.first}, one file that is listed in {worst.parts[0]} and in {worst.parts[1]}"
+    are = _plural(len(pairs), "pair of files is", "pairs of files are")
+    text = f"{len(pairs)} {are} {adjective}, {clause}: for example {example}."
+    yield Finding(severity=severity, code=code, count=len(pairs), text=text, next_step=next_step)
 
 
 def _class_findings(images: ImageSet) -> Iterator[Finding]:
@@ -422,26 +389,21 @@ def _sequence_findings(images: ImageSet, signed: Signatures) -> Iterator[Finding
     if images.groups is not None:
         return
     folders = sequence_folders(images, signed)
-    if folders and images.split.given:
-        yield Finding(
-            severity=Severity.WARNING,
-            code="sequences",
-            count=len(folders),
-            text=f"In {len(folders)} {_plural(len(folders), 'folder')} (for example {folders[0]}) "
-            "neighbouring file names show related pictures, and the parts that were given separate them: "
-            "every score is flattered.",
-            next_step="Give parts that keep related pictures together, or give no parts and use groups.",
-        )
-    elif folders:
-        yield Finding(
-            severity=Severity.WARNING,
-            code="sequences",
-            count=len(folders),
-            text=f"In {len(folders)} {_plural(len(folders), 'folder')} (for example {folders[0]}) "
-            "neighbouring file names show related pictures; a random split puts them on both sides and "
-            "flatters every score.",
-            next_step="Use --groups auto.",
-        )
+    if not folders:
+        return
+    harm = "; a random split puts them on both sides and flatters every score."
+    next_step = "Use --groups auto."
+    if images.split.given:
+        harm = ", and the parts that were given separate them: every score is flattered."
+        next_step = "Give parts that keep related pictures together, or give no parts and use groups."
+    yield Finding(
+        severity=Severity.WARNING,
+        code="sequences",
+        count=len(folders),
+        text=f"In {len(folders)} {_plural(len(folders), 'folder')} (for example {folders[0]}) neighbouring "
+        f"file names show related pictures{harm}",
+        next_step=next_step,
+    )
 
 
 def _plural(count: int, one: str, many: str = "") -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmark.data import FULL_DEPTH, NO_LIMIT, decode_thumbnail, map_in_order, read_regular
 from benchmark.errors import DataError, StorageError
-from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer
+from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer, Silent
 from benchmark.storage import MOST_LIST_BYTES, load_arrays, sha256_bytes, write_arrays
 
 # Part of the folder name: a change of anything below that changes a stored value needs a new number.
@@ -114,45 +114,34 @@ def _records(
     wanted = np.array([images.image_ids[row] for row in chosen], dtype="S64")
     missing = chosen[~np.isin(wanted, known["image_id"])]
     if len(missing):
-        known = np.concatenate([known, *_compute_parts(images, missing, folder, observer)])
+        known = np.concatenate([known, *_compute_parts(images, missing, folder, observer or Silent())])
         _merge_parts(folder)
     return known, wanted
 
 
-def _compute_parts(
-    images: ImageSet, rows: Int64, folder: Path, observer: Observer | None
-) -> Iterator[Records]:
+def _compute_parts(images: ImageSet, rows: Int64, folder: Path, observer: Observer) -> Iterator[Records]:
     """Records of the given rows, part by part; each part is remembered before it is handed out."""
-    if observer is not None:
-        observer.started(_TASK, len(rows))
-    done = 0
+    observer.started(_TASK, len(rows))
     with closing(map_in_order(lambda row: _record(images, row), rows.tolist(), 0)) as looks:
-        for count in _part_sizes(len(rows)):
+        for start in range(0, len(rows), _ROWS_PER_PART):
             found = []
-            for record in islice(looks, count):
-                done += 1
+            for done, record in enumerate(islice(looks, _ROWS_PER_PART), start=start + 1):
                 found += [record] if record is not None else []
-                if observer is not None and done % _ROWS_PER_MESSAGE == 0:
+                if done % _ROWS_PER_MESSAGE == 0:
                     observer.advanced(_TASK, done)
             if found:
                 part = np.concatenate(found)
                 _remember(folder, part, observer)
                 yield part
-    if observer is not None:
-        observer.finished(_TASK)
+    observer.finished(_TASK)
 
 
-def _part_sizes(count: int) -> Iterator[int]:
-    return (min(_ROWS_PER_PART, count - start) for start in range(0, count, _ROWS_PER_PART))
-
-
-def _remember(folder: Path, part: Records, observer: Observer | None) -> None:
+def _remember(folder: Path, part: Records, observer: Observer) -> None:
     """Write a part; where that fails the audit is still right, only the next one will be slow."""
     try:
         _write_part(folder, part)
     except StorageError as error:
-        if observer is not None:
-            observer.message(f"What the audit saw cannot be remembered: {error}")
+        observer.message(f"What the audit saw cannot be remembered: {error}")
 
 
 def _record(images: ImageSet, row: int) -> Records | None:
