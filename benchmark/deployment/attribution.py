@@ -141,21 +141,13 @@ def make_explainer(model: Any, description: Deployment) -> Explainer:
 
 @dataclass(slots=True)
 class _Exposed:
-    """A model's graph, rebuilt on the same layers, with two tensors inside it.
+    """A model's graph, rebuilt on the same layers, with two tensors inside it."""
 
-    Attributes:
-        inputs: symbolic inputs.
-        output: symbolic output.
-        features: the last feature map before the last dense layer, larger than 1 x 1.
-        vectors: what the last dense layer takes.
-        dense: the last dense layer.
-    """
-
-    inputs: Any = None
+    inputs: Any = None  # symbolic
     output: Any = None
-    features: Any = None
-    vectors: Any = None
-    dense: Any = None
+    features: Any = None  # the last feature map before the last dense layer, larger than 1 x 1
+    vectors: Any = None  # what the last dense layer takes
+    dense: Any = None  # the last dense layer
 
 
 def _expose(model: Any) -> _Exposed:
@@ -197,13 +189,10 @@ def _through(layer: Any, arguments: Sequence[Any], found: _Exposed) -> Any:
 def explain_png(
     explainer: Explainer, image: UInt8, label: str | None = None, *, threshold: float | None = None
 ) -> bytes:
-    """An overlay of one image's map, as a PNG.
+    """An overlay of the map of one image uint8 (S, S, 3), as a PNG.
 
-    Args:
-        explainer: an opened model.
-        image: uint8 (S, S, 3), of the model's input size.
-        label: the class to explain; None takes the positive class, else the most probable one.
-        threshold: of sigmoid outputs, for the decision in the caption; None takes the model's own.
+    The label is the positive class where None, else the most probable one; the threshold of the decision in
+    the caption is the model's own where None.
     """
     maps, probabilities = explainer.explain(image[None], label)
     (row,) = predictions_of(probabilities, explainer.description, threshold)

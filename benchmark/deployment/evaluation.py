@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,20 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.prediction import Listed, Prediction, PredictOptions, predict_listed
+from benchmark.deployment.prediction import FoundImage, Prediction, PredictOptions, predict_listed
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import DataError
 from benchmark.finetuning import TrainedOn
 from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
-from benchmark.statistics import (
-    accuracy,
-    class_f1,
-    class_precision,
-    class_recall,
-    count,
-    default_average,
-    scores,
-)
+from benchmark.statistics import count, default_average, per_class_scores, scores
 
 _UNSEEN, _TRAINING, _VALIDATION = "", "training", "validation"
 
@@ -106,7 +97,7 @@ def evaluate(
     scored = np.ones(len(images), bool) if include_seen else seen_as == _UNSEEN
     if not scored.any():
         raise _all_seen(seen_as, images)
-    listed = [Listed(images.root / path) for path in images.paths]
+    listed = [FoundImage(images.root / path) for path in images.paths]
     rows = predict_listed(predictor, listed, options, observer=observer)
     readable = np.array([not row.error for row in rows])
     scored &= readable
@@ -206,8 +197,7 @@ def _names(row: Float32, labels: tuple[str, ...]) -> str:
 def _metrics(decided: Bool, truth: Float32, description: Deployment) -> dict[str, float]:
     average = default_average(description.task, description.average)
     columns = _scored_columns(description, average)
-    found = scores(decided[:, columns], truth[:, columns], average)
-    return found | {"accuracy": float(accuracy(decided, truth))}
+    return scores(decided[:, columns], truth[:, columns], average)
 
 
 def _scored_columns(description: Deployment, average: Average) -> Bool:
@@ -221,17 +211,10 @@ def _scored_columns(description: Deployment, average: Average) -> Bool:
 def _per_class(
     decided: Bool, truth: Float32, labels: tuple[str, ...]
 ) -> tuple[Mapping[str, float | int | str], ...]:
-    counts = count(decided, truth)
-    precision, recall, f1 = class_precision(counts), class_recall(counts), class_f1(counts)
+    found = {name: values.tolist() for name, values in per_class_scores(count(decided, truth)).items()}
     return tuple(
-        {
-            "class": label,
-            "precision": float(precision[column]),
-            # Without an image there is nothing to find.
-            "recall": float(recall[column]) if truth[:, column].any() else math.nan,
-            "f1": float(f1[column]) if truth[:, column].any() else math.nan,
-            "support": int(truth[:, column].sum()),
-        }
+        {"class": label, **{name: values[column] for name, values in found.items()}}
+        | {"support": int(found["support"][column])}
         for column, label in enumerate(labels)
     )
 

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
 from benchmark.errors import ExportError
 from benchmark.finetuning import SEEN_FILES, load_manifest
-from benchmark.records import Float32, Manifest, Observer
+from benchmark.records import Float32, Manifest, Observer, Silent
 from benchmark.storage import (
     MOST_LIST_BYTES,
     check_inside,
@@ -76,38 +77,23 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportResult:
-    """What became of one export.
-
-    Attributes:
-        target: the format.
-        folder: where it stands; None when nothing could be converted.
-        passed: whether it exists and is inside its tolerance.
-        reason: why not, else empty.
-        size_bytes: of the model file or files; 0 without any.
-        parity: figures against the Keras model; None when it could not be run.
-        latency_p50_ms: median of one image in one call, on this machine; nan when it could not be run.
-        latency_p95_ms: 95th percentile of the same.
-        example_max_difference: of a probability that ``example.py`` finds, on the same pixels; nan when it
-            could not be run.
-        notes: how the conversion departs from the plain one, and what stands exactly on the tolerance.
-    """
+    """What became of one export; figures are nan, and ``parity`` is None, where it could not be run."""
 
     target: str
-    folder: Path | None
-    passed: bool
-    reason: str = ""
-    size_bytes: int = 0
-    parity: Parity | None = None
-    latency_p50_ms: float = math.nan
+    folder: Path | None  # None where nothing could be converted
+    passed: bool  # whether it exists and is inside its tolerance
+    reason: str = ""  # why not
+    size_bytes: int = 0  # of the model file or files
+    parity: Parity | None = None  # against the Keras model
+    latency_p50_ms: float = math.nan  # of one image in one call, on this machine
     latency_p95_ms: float = math.nan
-    example_max_difference: float = math.nan
+    example_max_difference: float = math.nan  # of a probability that ``example.py`` finds
+    # How the conversion departs from the plain one, and what stands exactly on the tolerance.
     notes: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """One flat row for a table."""
-        figures = (
-            self.parity.as_dict() if self.parity else dict.fromkeys(Parity.__dataclass_fields__, math.nan)
-        )
+        figures = asdict(self.parity) if self.parity else dict.fromkeys(Parity.__dataclass_fields__, math.nan)
         return {
             "target": self.target,
             "status": "passed" if self.passed else "failed",
@@ -124,39 +110,21 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
-    """What all exports of one model share.
-
-    Attributes:
-        model_dir: the fine-tuned model.
-        manifest: its description.
-        options: how to export.
-        scratch: temporary folder for images, answers and the log.
-        targets: float32 (N, C), the truth of the validation images.
-        photos: files of some of them, which the examples are run on.
-        steps: is told of each finished conversion and comparison.
-    """
+    """What all exports of one model share."""
 
     model_dir: Path
     manifest: Manifest
     options: ExportOptions
-    scratch: Path
-    targets: Float32
-    photos: tuple[Path, ...]
-    steps: _Steps
+    scratch: Path  # temporary folder for images, answers and the log
+    targets: Float32  # (N, C), the truth of the validation images
+    photos: tuple[Path, ...]  # files of some of them, which the examples are run on
+    observer: Observer
+    done: Counter[str] = field(default_factory=Counter)
 
-
-class _Steps:
-    """Tells an observer of finished steps, one after the other."""
-
-    def __init__(self, observer: Observer | None) -> None:
-        self._observer = observer
-        self._done = 0
-
-    def advance(self, note: str, steps: int = 1) -> None:
-        """So many more steps are done."""
-        self._done += steps
-        if self._observer:
-            self._observer.advanced(_TASK, self._done, note)
+    def advance(self, target: str, note: str, steps: int = 1) -> None:
+        """So many more steps of a target are done: each is converted, then compared."""
+        self.done[target] += steps
+        self.observer.advanced(_TASK, self.done.total(), f"{target}: {note}")
 
 
 def export_model(
@@ -196,8 +164,8 @@ def export_model(
     options = options or ExportOptions()
     manifest = load_manifest(model_dir, verify=False)
     check_files(model_dir, manifest.files)
-    if observer:
-        observer.started(_TASK, 2 * len(wanted))  # each is converted, then compared
+    observer = observer or Silent()
+    observer.started(_TASK, 2 * len(wanted))
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
             root = _data_root(data or Path(manifest.data))
@@ -209,14 +177,13 @@ def export_model(
                 scratch=Path(scratch),
                 targets=targets_of(compared, manifest),
                 photos=some_photos(compared, root, _EXAMPLE_PHOTOS),
-                steps=_Steps(observer),
+                observer=observer,
             )
             _remove_leftovers(model_dir / EXPORT)
             results = _export_all(bench, wanted)
     except OSError as error:
         raise storage_error(error, model_dir / EXPORT) from error
-    if observer:
-        observer.finished(_TASK, f"{sum(result.passed for result in results)} of {len(results)} passed")
+    observer.finished(_TASK, f"{sum(result.passed for result in results)} of {len(results)} passed")
     return results
 
 
@@ -289,10 +256,10 @@ def _convert_all(
             if isinstance(answer, ExportError):
                 failures[target] = answer
                 shutil.rmtree(staged.pop(target))
-                bench.steps.advance(f"{target}: {answer.got}", steps=2)
+                bench.advance(target, answer.got, steps=2)
             else:
                 _write_metadata(bench, target, staged[target], tuple(answer["notes"]))
-                bench.steps.advance(f"{target}: converted")
+                bench.advance(target, "converted")
     except BaseException:
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -354,7 +321,7 @@ def _judge_all(
         target = task.name
         result = _judged(bench, target, staged[target], answer, before)
         placed = _put_in_place(bench, result)
-        bench.steps.advance(f"{target}: {result.reason or 'passed'}")
+        bench.advance(target, result.reason or "passed")
         yield target, placed
 
 

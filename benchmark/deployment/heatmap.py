@@ -55,14 +55,7 @@ def blended(photo: UInt8, heat: Float32) -> UInt8:
 
 
 def overlay_png(photo: UInt8, heat: Float32, *, caption: str, unit: str) -> bytes:
-    """The blended picture above a strip with its caption and colour scale, as a PNG.
-
-    Args:
-        photo: uint8 (H, W, 3).
-        heat: float32 (h, w), 0..1.
-        caption: what was decided.
-        unit: what the colours stand for.
-    """
+    """The blended picture above a strip with its caption and the scale of its colours, as a PNG."""
     picture = Image.fromarray(blended(photo, heat))
     if picture.width < _NARROWEST:
         factor = -(-_NARROWEST // picture.width)

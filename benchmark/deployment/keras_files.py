@@ -39,7 +39,6 @@ _MISTAKES = (
     zipfile.BadZipFile,
     zlib.error,
 )
-_REFUSED = "Lambda layers and custom objects are refused: loading them runs their code."
 
 
 def load_keras_model(path: Path) -> object:
@@ -74,7 +73,13 @@ def load_keras_model(path: Path) -> object:
             next_step="Save or copy the model again.",
         ) from error
     except (*_MISTAKES, tf.errors.OpError) as error:
-        raise _unusable(path, error) from error
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise ManifestError(
+            "Keras does not load this model",
+            where=path,
+            got=text,
+            next_step="Lambda layers and custom objects are refused: loading them runs their code.",
+        ) from error
     except WeightsError as error:
         raise ManifestError("holds weights that are not loaded", where=path, got=error.got) from error
     for variable in model.weights:
@@ -86,13 +91,6 @@ def load_keras_model(path: Path) -> object:
                 next_step="Train the model again.",
             )
     return model
-
-
-def _unusable(path: Path, error: Exception) -> ManifestError:
-    text = str(error).strip() or type(error).__name__
-    return ManifestError(
-        "Keras does not load this model", where=path, got=text.splitlines()[0][:300], next_step=_REFUSED
-    )
 
 
 def _check_memory(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,27 +16,14 @@ _SAME = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """An export against the Keras model on the same validation images.
+    """An export against the Keras model on the same validation images."""
 
-    Attributes:
-        images: number N of images compared.
-        max_difference: largest absolute probability difference.
-        mean_difference: mean absolute probability difference.
-        label_agreement: share of images with the same decision.
-        f1_before: of the Keras model, averaged as in fine-tuning.
-        f1_after: of the export.
-    """
-
-    images: int
-    max_difference: float
+    images: int  # number that was compared
+    max_difference: float  # of a probability, absolute
     mean_difference: float
-    label_agreement: float
-    f1_before: float
-    f1_after: float
-
-    def as_dict(self) -> dict[str, float]:
-        """The figures by name."""
-        return asdict(self)
+    label_agreement: float  # share of images with the same decision
+    f1_before: float  # of the Keras model, averaged as in fine-tuning
+    f1_after: float  # of the export
 
 
 def compare(
@@ -47,16 +34,7 @@ def compare(
     threshold: float,
     average: Average | None = None,
 ) -> Parity:
-    """Compare the probabilities of two models.
-
-    Args:
-        before: float32 (N, C) of the Keras model, N > 0.
-        after: float32 (N, C) of the export.
-        targets: float32 (N, C) of 0 and 1.
-        task: how decisions are made.
-        threshold: of sigmoid outputs.
-        average: of F1 over classes; None takes the task's usual one.
-    """
+    """Compare the probabilities of the Keras model and of the export, (N, C), with targets of 0 and 1."""
     difference = np.abs(before.astype(np.float64) - after)
     decided_before, decided_after = (decide(p, threshold, task) for p in (before, after))
     average = default_average(task, average)

@@ -16,7 +16,7 @@ from benchmark.deployment.description import Deployment
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError
 from benchmark.machine import cores
-from benchmark.records import MAX_PIXELS, Bool, Float32, Observer, Task, UInt8
+from benchmark.records import MAX_PIXELS, Float32, Observer, Silent, Task, UInt8
 from benchmark.statistics import decide
 
 _TASK = "predict"
@@ -61,21 +61,16 @@ class PredictOptions:
     follow_links: bool = False
 
 
-class Listed(NamedTuple):
-    """One row of a prediction to be.
+class FoundImage(NamedTuple):
+    """One row of a prediction to be."""
 
-    Attributes:
-        path: of the file, or of a folder without images.
-        reason: why it is not read, as one clause; empty when it is.
-    """
-
-    path: Path
-    reason: str = ""
+    path: Path  # of the file, or of a folder without images
+    reason: str = ""  # why it is not read, as one clause; empty when it is
 
 
 def list_images(
     sources: Sequence[Path], *, follow_links: bool = False, observer: Observer | None = None
-) -> tuple[Listed, ...]:
+) -> tuple[FoundImage, ...]:
     """What files and folders hold, in the order given, as often as given; folders by path.
 
     Folders are searched by the rule by which folders of classes are: hidden files are passed over, files that
@@ -90,16 +85,16 @@ def list_images(
     Raises:
         ArgumentError: nothing given, or folders without images only.
     """
-    found: list[Listed] = []
+    found: list[FoundImage] = []
     for source in map(Path, sources):
         if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises where a name is too long
-            found.append(Listed(source))
+            found.append(FoundImage(source))
             continue
         rows, ignored = list_below(source, follow_links=follow_links)
-        found += [Listed(source / row.path, row.reason) for row in rows] or [Listed(source, _EMPTY)]
+        found += [FoundImage(source / row.path, row.reason) for row in rows] or [FoundImage(source, _EMPTY)]
         if observer and ignored:
             observer.message(f"{source}: {ignored}")
-    if all(listed.reason == _EMPTY for listed in found):
+    if all(one.reason == _EMPTY for one in found):
         raise ArgumentError(
             "no images to predict",
             where=", ".join(map(str, sources)),
@@ -137,30 +132,26 @@ def predict(
 
 def predict_listed(
     predictor: Predictor,
-    listed: Sequence[Listed],
+    listed: Sequence[FoundImage],
     options: PredictOptions | None = None,
     *,
     observer: Observer | None = None,
 ) -> tuple[Prediction, ...]:
     """``predict`` for files that were listed before: one prediction each, in their order."""
-    options = options or PredictOptions()
-    if observer:
-        observer.started(_TASK, len(listed))
+    options, observer = options or PredictOptions(), observer or Silent()
+    observer.started(_TASK, len(listed))
     rows: list[Prediction] = []
     with ThreadPoolExecutor(options.threads or cores()) as pool:
         for start in range(0, len(listed), options.batch_size):
             rows += _predict_batch(predictor, listed[start : start + options.batch_size], options, pool)
-            if observer:
-                observer.advanced(_TASK, len(rows))
-    if observer:
-        observer.finished(
-            _TASK, f"{sum(bool(row.error) for row in rows)} of {len(rows)} files could not be read"
-        )
+            observer.advanced(_TASK, len(rows))
+    unread = sum(bool(row.error) for row in rows)
+    observer.finished(_TASK, f"{unread} of {len(rows)} files could not be read")
     return tuple(rows)
 
 
 def _predict_batch(
-    predictor: Predictor, listed: Sequence[Listed], options: PredictOptions, pool: ThreadPoolExecutor
+    predictor: Predictor, listed: Sequence[FoundImage], options: PredictOptions, pool: ThreadPoolExecutor
 ) -> list[Prediction]:
     description = predictor.description
     loaded = list(pool.map(lambda one: _load(one, description, options.max_pixels), listed))
@@ -176,35 +167,34 @@ def _predict_batch(
     ]
 
 
-def _load(listed: Listed, description: Deployment, max_pixels: int) -> UInt8 | str:
+def _load(found: FoundImage, description: Deployment, max_pixels: int) -> UInt8 | str:
     """The image, or why there is none."""
-    if listed.reason:
-        return listed.reason
+    if found.reason:
+        return found.reason
     try:
         return load_pixels(
-            listed.path,
+            found.path,
             description.input_size,
             description.resize,
             max_pixels=max_pixels,
             bit_depth=description.bit_depth,
         )
     except DataError as error:
-        return f"{error.what}: {error.got}" if error.got else error.what
+        return clause_of(error)
+
+
+def clause_of(error: DataError) -> str:
+    """Why an image cannot be read, as one clause; where it lies stands beside it."""
+    return f"{error.what}: {error.got}" if error.got else error.what
 
 
 def predictions_of(
     probabilities: Float32, description: Deployment, threshold: float | None = None
 ) -> list[Prediction]:
-    """Predictions without a path.
-
-    Args:
-        probabilities: float32 (N, C) of the model.
-        description: of the model.
-        threshold: of sigmoid outputs; None takes the model's own.
-    """
+    """Predictions without a path from probabilities (N, C); the threshold is the model's own where None."""
     limit = description.threshold if threshold is None else threshold
-    decided = _per_class_decisions(decide(probabilities, limit, description.task), description)
     values = per_class(probabilities, description)
+    decided = per_class(decide(probabilities, limit, description.task).astype(np.float32), description) > 0.5
     return [
         Prediction(
             path="",
@@ -221,11 +211,4 @@ def per_class(probabilities: Float32, description: Deployment) -> Float32:
     if description.task is not Task.BINARY:
         return probabilities
     both = np.concatenate([1 - probabilities, probabilities], axis=1)
-    return both if description.labels[1] == description.positive else both[:, ::-1]
-
-
-def _per_class_decisions(decided: Bool, description: Deployment) -> Bool:
-    if description.task is not Task.BINARY:
-        return decided
-    both = np.concatenate([~decided, decided], axis=1)
     return both if description.labels[1] == description.positive else both[:, ::-1]

@@ -60,19 +60,12 @@ _SMALLEST_RANGE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantisation:
-    """One way to quantise.
+    """One way to quantise."""
 
-    Attributes:
-        percentile: of the per-image extremes that a range keeps; 100 keeps all.
-        cut_hard_swish: cut ranges of hard-swish inputs at -3.
-        float_operators: operators that stay in float.
-        early_share: share of the convolution weights that stay in float, from the first layer on.
-    """
-
-    percentile: float
-    cut_hard_swish: bool = False
-    float_operators: tuple[str, ...] = ()
-    early_share: float = 0.0
+    percentile: float  # of the per-image extremes that a range keeps; 100 keeps all
+    cut_hard_swish: bool = False  # cut ranges of hard-swish inputs at -3
+    float_operators: tuple[str, ...] = ()  # that stay in float
+    early_share: float = 0.0  # of the convolution weights that stays in float, from the first layer on
 
     def notes(self, difference: float) -> tuple[str, ...]:
         """How this departs from the plain conversion, for the reader."""
@@ -90,31 +83,19 @@ class Quantisation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """Extremes of the activations of a float model.
+    """Extremes of the activations of a float model."""
 
-    Attributes:
-        low: tensor position -> float64 (N,), the smallest value per calibration image.
-        high: the largest.
-        probabilities: float32 (N, C) of the float model.
-    """
-
-    low: dict[int, Float64]
-    high: dict[int, Float64]
-    probabilities: Float32
+    low: dict[int, Float64]  # tensor position -> (N,), the smallest value per calibration image
+    high: dict[int, Float64]  # the largest
+    probabilities: Float32  # (N, C) of the float model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """A candidate that was tried.
+    """A candidate that was tried."""
 
-    Attributes:
-        difference: mean probability difference on the calibration images.
-        content: the TFLite file.
-        candidate: how it was made.
-    """
-
-    difference: float
-    content: bytes
+    difference: float  # mean difference of a probability on the calibration images
+    content: bytes  # the TFLite file
     candidate: Quantisation
 
 
@@ -202,12 +183,7 @@ def _interpreter(content: bytes, **options: Any) -> Any:
 
 
 def observe(model: bytes, images: UInt8) -> Ranges:
-    """Run a float model over images and note the extremes of every tensor.
-
-    Args:
-        model: TFLite file with an input (1, S, S, 3), float32 or uint8.
-        images: uint8 (N, S, S, 3).
-    """
+    """Run a float TFLite model over images uint8 (N, S, S, 3) and note the extremes of every tensor."""
     from ai_edge_litert.interpreter import OpResolverType
 
     interpreter = _interpreter(
@@ -215,14 +191,12 @@ def observe(model: bytes, images: UInt8) -> Ranges:
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
-    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
+    taken = interpreter.get_input_details()[0]
     floats = [detail["index"] for detail in interpreter.get_tensor_details() if detail["dtype"] is np.float32]
     extremes: dict[int, list[tuple[float, float]]] = {}
     probabilities = []
     for image in images:
-        interpreter.set_tensor(taken["index"], image[None].astype(taken["dtype"]))
-        interpreter.invoke()
-        probabilities.append(interpreter.get_tensor(given)[0].copy())
+        probabilities.append(_answer(interpreter, image.astype(taken["dtype"])))
         for tensor in floats:
             values = _values(interpreter, tensor)
             if values is not None:
@@ -319,17 +293,17 @@ def _difference(content: bytes, images: UInt8, wanted: Float32) -> float | None:
         interpreter = _interpreter(content)
     except (RuntimeError, ValueError):
         return None
-    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    taken = interpreter.get_input_details()[0]
     # Pixels must be their own quantised values: nobody who reads a photograph would think of scaling them.
     if taken["dtype"] is not np.uint8 or tuple(taken["quantization"]) not in ((1.0, 0), (0.0, 0)):
         return None
-    return float(np.abs(_run(interpreter, taken["index"], given["index"], images) - wanted).mean())
+    answers = np.array([_answer(interpreter, image) for image in images], np.float32)
+    return float(np.abs(answers - wanted).mean())
 
 
-def _run(interpreter: Any, taken: int, given: int, images: Sequence[UInt8] | UInt8) -> Float32:
-    answers = []
-    for image in images:
-        interpreter.set_tensor(taken, image[None])
-        interpreter.invoke()
-        answers.append(interpreter.get_tensor(given)[0].copy())
-    return np.array(answers, np.float32)
+def _answer(interpreter: Any, image: UInt8 | Float32) -> Float32:
+    """Probabilities float32 (C,) of one image (S, S, 3)."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+    interpreter.invoke()
+    answer: Float32 = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].copy()
+    return answer

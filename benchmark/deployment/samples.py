@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +23,12 @@ _LABEL_SEPARATOR = ";"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRow:
-    """One row of ``split.csv``.
+    """One row of ``split.csv``."""
 
-    Attributes:
-        path: of the image, relative to the data folder.
-        image_id: SHA-256 of its bytes.
-        label: class name, or several joined by ``;`` for MULTILABEL.
-        part: train, val or test.
-    """
-
-    path: str
-    image_id: str
-    label: str
-    part: str
+    path: str  # of the image, relative to the data folder
+    image_id: str  # SHA-256 of its bytes
+    label: str  # class name, or several joined by ``;`` for MULTILABEL
+    part: str  # train, val or test
 
 
 def read_split(model_dir: Path) -> tuple[SplitRow, ...]:
@@ -49,9 +42,7 @@ def read_split(model_dir: Path) -> tuple[SplitRow, ...]:
         # Names that are not UTF-8 were written with surrogate escapes.
         text = read_small(path, most_bytes=MOST_LIST_BYTES).decode("utf-8", "surrogateescape")
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        return tuple(
-            SplitRow(**{name: row[name] for name in ("path", "image_id", "label", "part")}) for row in rows
-        )
+        return tuple(SplitRow(**{one.name: row[one.name] for one in fields(SplitRow)}) for row in rows)
     except (OSError, csv.Error, KeyError, TypeError) as error:
         raise ManifestError(
             "does not list the images of the model",
@@ -128,7 +119,12 @@ def _pixels(row: SplitRow, root: Path, manifest: Manifest) -> UInt8:
         image = decode(content, max_pixels=sys.maxsize, bit_depth=manifest.bit_depth)
         return resize_pixels(image, manifest.input_size, manifest.resize)
     except DataError as error:
-        raise _not_there(path, str(error)) from error
+        raise ExportError(
+            "an image of the model's data cannot be used",
+            where=path,
+            got=error,
+            next_step="Say where the data are now (`data`), or fine-tune again on what is there.",
+        ) from error
 
 
 def _as_written(root: Path, cell: str) -> Path:
@@ -140,12 +136,3 @@ def _as_written(root: Path, cell: str) -> Path:
     restored = re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), plain)
     named = (root / name for name in (cell, plain, restored))
     return next((path for path in named if path.is_file()), root / cell)
-
-
-def _not_there(path: Path, reason: str) -> ExportError:
-    return ExportError(
-        "an image of the model's data cannot be used",
-        where=path,
-        got=reason,
-        next_step="Say where the data are now (`data`), or fine-tune again on what is there.",
-    )

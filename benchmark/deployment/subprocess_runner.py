@@ -22,19 +22,12 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One task of the worker.
+    """One task of the worker."""
 
-    Attributes:
-        action: ``convert`` or ``measure``.
-        name: what a reader calls it; a target.
-        arguments: JSON values.
-        answer: file that the answer is written to.
-    """
-
-    action: str
-    name: str
-    arguments: Mapping[str, Any]
-    answer: Path
+    action: str  # ``convert`` or ``measure``
+    name: str  # what a reader calls it; a target
+    arguments: Mapping[str, Any]  # JSON values
+    answer: Path  # file that the answer is written to
 
 
 def carry_out(

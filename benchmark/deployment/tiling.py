@@ -13,15 +13,16 @@ from benchmark.data import decode, read_regular, resize_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.heatmap import overlay_png, picture_name
 from benchmark.deployment.prediction import (
-    Listed,
+    FoundImage,
     Prediction,
+    clause_of,
     list_images,
     per_class,
     predictions_of,
 )
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError, StorageError
-from benchmark.records import MAX_PIXELS, Float32, Float64, Int64, Observer, Task, UInt8
+from benchmark.records import MAX_PIXELS, Float32, Float64, Int64, Observer, Silent, Task, UInt8
 from benchmark.storage import write_whole
 
 _TASK = "predict tiles"
@@ -76,21 +77,13 @@ class TileOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiledPrediction:
-    """What a model says of one photograph.
+    """What a model says of one photograph."""
 
-    Attributes:
-        prediction: the merged verdict, or the reason why the file could not be read.
-        windows: int64 (W, 4): top, left, height, width in pixels of the photograph.
-        probabilities: float32 (W, C) per window, one column per label of the model.
-        overlay: the heatmap file, or None.
-        overlay_error: why a heatmap that was asked for could not be written, else empty.
-    """
-
-    prediction: Prediction
-    windows: Int64
-    probabilities: Float32
-    overlay: Path | None = None
-    overlay_error: str = ""
+    prediction: Prediction  # the merged verdict, or the reason why the file could not be read
+    windows: Int64  # (W, 4): top, left, height, width in pixels of the photograph
+    probabilities: Float32  # (W, C) per window, one column per label of the model
+    overlay: Path | None = None  # the heatmap file
+    overlay_error: str = ""  # why a heatmap that was asked for could not be written
 
 
 def windows_of(height: int, width: int, size: int, overlap: float) -> Int64:
@@ -180,19 +173,16 @@ def predict_tiles(
         ArgumentError: no images, or MAX for exclusive classes.
         ExportError: the model fails.
     """
-    options = options or TileOptions()
+    options, observer = options or TileOptions(), observer or Silent()
     merge = _merge_for(options, predictor.description.task)
     listed = list_images(sources, follow_links=options.follow_links, observer=observer)
-    if observer:
-        observer.started(_TASK, len(listed))
+    observer.started(_TASK, len(listed))
     results = []
     for number, one in enumerate(listed):
         target = overlays / picture_name(number, one.path) if overlays else None
         results.append(_predict_one(predictor, one, replace(options, merge=merge), target))
-        if observer:
-            observer.advanced(_TASK, number + 1)
-    if observer:
-        observer.finished(_TASK)
+        observer.advanced(_TASK, number + 1)
+    observer.finished(_TASK)
     return tuple(results)
 
 
@@ -210,17 +200,17 @@ def _merge_for(options: TileOptions, task: Task) -> Merge:
 
 
 def _predict_one(
-    predictor: Predictor, listed: Listed, options: TileOptions, target: Path | None
+    predictor: Predictor, found: FoundImage, options: TileOptions, target: Path | None
 ) -> TiledPrediction:
-    path = listed.path
-    if listed.reason:
-        return _not_read(path, listed.reason, predictor)
+    path = found.path
+    if found.reason:
+        return _not_read(path, found.reason, predictor)
     try:
         photo = decode(
             read_regular(path), max_pixels=options.max_pixels, bit_depth=predictor.description.bit_depth
         )
     except DataError as error:
-        return _not_read(path, f"{error.what}: {error.got}" if error.got else error.what, predictor)
+        return _not_read(path, clause_of(error), predictor)
     result = predict_photo(predictor, photo, options)
     result = replace(result, prediction=replace(result.prediction, path=str(path)))
     if target is None:
@@ -241,13 +231,7 @@ def _not_read(path: Path, reason: str, predictor: Predictor) -> TiledPrediction:
 
 
 def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> TiledPrediction:
-    """Slide windows over one decoded photograph.
-
-    Args:
-        predictor: an opened model.
-        photo: uint8 (H, W, 3), RGB, of any size.
-        options: how to cut and merge.
-    """
+    """Slide windows over one decoded photograph, uint8 (H, W, 3), RGB, of any size."""
     description = predictor.description
     size = options.size or description.input_size
     windows = windows_of(photo.shape[0], photo.shape[1], size, options.overlap)

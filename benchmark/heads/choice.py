@@ -9,28 +9,20 @@ import numpy as np
 
 from benchmark.heads.protocols import FoldPlan
 from benchmark.records import Float32, Float64, HeadProtocol, Int64, ProtocolName, Task, ThresholdKind
-from benchmark.statistics import best_threshold, count, decide, default_average, f1_of_counts
+from benchmark.statistics import best_threshold, decide, default_average, f1
 
 _CLEAR = 2.0  # standard errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What one fold chose.
+    """What one fold chose; ``HeadResult.chosen`` has lists of these by the same names."""
 
-    Attributes:
-        epoch: epochs to train, from 1.
-        rate: learning rate.
-        decay: L2 penalty.
-        threshold: decision threshold of sigmoid outputs.
-        f1: F1 of that choice on the images that chose.
-    """
-
-    epoch: int
-    rate: float
-    decay: float
-    threshold: float
-    f1: float
+    epoch: int  # epochs to train, from 1
+    learning_rate: float
+    weight_decay: float  # L2 penalty
+    threshold: float  # of the decisions of sigmoid outputs
+    inner_f1: float  # of that choice on the images that chose
 
 
 class ModelSelection:
@@ -65,19 +57,13 @@ class ModelSelection:
         self._threshold = np.full(shape, 0.5)
 
     def see(self, epoch: int, folds: Sequence[int], probabilities: Sequence[Float32]) -> None:
-        """Score one epoch.
-
-        Args:
-            epoch: finished epochs, from 1.
-            folds: positions of the F folds.
-            probabilities: for each fold float32 (G, V, C) on its ``choose`` rows.
-        """
+        """Score the heads after ``epoch`` epochs: of each fold (G, V, C) on its ``choose`` rows."""
         for fold, values in zip(folds, probabilities, strict=True):
             rows = self._plan.folds[fold].choose
             cell = (epoch - 1, fold)
             self._threshold[cell] = self._thresholds(values, rows)
             decided = decide(values, self._threshold[cell][:, None], self._task)
-            self._f1[cell] = f1_of_counts(count(decided, self._targets[rows]), self._average)
+            self._f1[cell] = f1(decided, self._targets[rows], self._average)
 
     def _thresholds(self, values: Float32, rows: Int64) -> Float64:
         """One threshold per grid point, float64 (G,), of probabilities (G, V, C)."""
@@ -101,10 +87,10 @@ class ModelSelection:
         epoch, point = self._best(fold)
         return Choice(
             epoch=epoch + 1,
-            rate=self._plan.rates[point],
-            decay=self._plan.decays[point],
+            learning_rate=self._plan.rates[point],
+            weight_decay=self._plan.decays[point],
             threshold=float(self._threshold[epoch, fold, point]),
-            f1=float(self._f1[epoch, fold, point]),
+            inner_f1=float(self._f1[epoch, fold, point]),
         )
 
     def _best(self, fold: int) -> tuple[int, int]:

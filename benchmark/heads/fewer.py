@@ -18,7 +18,7 @@ from benchmark.errors import DataError
 from benchmark.heads.choice import Choice
 from benchmark.heads.folds import FoldData, fold_data, hash_keys, make_folds, salted_order
 from benchmark.heads.protocols import Fold, make_plan
-from benchmark.heads.training import FIELDS, lesson_of, predictions_of, refit
+from benchmark.heads.training import lesson_of, predictions_of, refit
 from benchmark.records import Embeddings, HeadProtocol, Predictions, ProtocolName, Split, Truth
 
 HALVINGS = 3
@@ -64,8 +64,8 @@ def train_on_fewer(
     if protocol.name is ProtocolName.REFERENCE:
         return FewerImages(images=images, predictions=found)
     choices = [
-        Choice(epoch=int(epoch), rate=rate, decay=decay, threshold=threshold, f1=f1)
-        for epoch, rate, decay, threshold, f1 in zip(*(chosen[name] for name in FIELDS), strict=True)
+        Choice(**{name: chosen[name][fold] for name in Choice.__dataclass_fields__})
+        for fold in range(len(folds))
     ]
     if len(folds) == 1:
         (fold,), choices = folds, choices * _REPEATS_OF_ONE

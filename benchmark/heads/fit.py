@@ -21,55 +21,33 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Heads that share training images, batches and dropout: one per grid point.
+    """Heads that share training images, batches and dropout: one per grid point."""
 
-    Attributes:
-        label: names the job; seeds of initial weights and batches derive from it.
-        train: int64 (n,) rows that train, in an order that does not depend on file names.
-        rates: G learning rates.
-        decays: G L2 penalties, which weigh against the sum of the loss over the rows.
-        epochs: epochs to train.
-    """
-
-    label: str
-    train: Int64
-    rates: tuple[float, ...]
-    decays: tuple[float, ...]
+    label: str  # seeds of initial weights and batches derive from it
+    train: Int64  # (n,) rows that train, in an order that does not depend on file names
+    rates: tuple[float, ...]  # G learning rates
+    decays: tuple[float, ...]  # G L2 penalties, which weigh against the sum of the loss over the rows
     epochs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """What the jobs of one backbone train on.
+    """What the jobs of one backbone train on."""
 
-    Attributes:
-        features: float32 (N, D), contiguous.
-        targets: float32 (N, C).
-        scale: float32 (F, D) per job.
-        shift: float32 (F, D) per job: a job's input is ``features * scale + shift``.
-        exclusive: softmax (True) or a sigmoid per column.
-        protocol: dropout, batch size, class weights and seed.
-    """
-
-    features: Float32
-    targets: Float32
-    scale: Float32
-    shift: Float32
-    exclusive: bool
-    protocol: HeadProtocol
+    features: Float32  # (N, D), contiguous
+    targets: Float32  # (N, C)
+    scale: Float32  # (F, D), one row a job
+    shift: Float32  # (F, D): a job's input is ``features * scale + shift``
+    exclusive: bool  # softmax (True) or a sigmoid per column
+    protocol: HeadProtocol  # dropout, batch size, class weights and seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """Trained heads of F jobs with G grid points each, standardisation folded in.
+    """Trained heads of F jobs with G grid points each, standardisation folded in."""
 
-    Attributes:
-        kernel: float32 (F, D, G * C).
-        bias: float32 (F, G * C).
-    """
-
-    kernel: Float32
-    bias: Float32
+    kernel: Float32  # (F, D, G * C)
+    bias: Float32  # (F, G * C)
 
     @classmethod
     def joined(cls, heads: Sequence[Heads]) -> Heads:
@@ -90,12 +68,9 @@ AfterEpoch = Callable[[int, Sequence[int], Heads], None]
 
 
 def fit(data: TrainingData, jobs: Sequence[Job], after_epoch: AfterEpoch) -> None:
-    """Train all jobs' heads. What a job learns does not depend on the other jobs.
+    """Train all jobs' heads, of the same number of grid points; what a job learns depends on no other.
 
-    Args:
-        data: what to train on; its scale and shift have one row per job.
-        jobs: the jobs, all with the same number of grid points.
-        after_epoch: sees the heads after each epoch. A job takes part until its own last epoch.
+    ``after_epoch`` sees the heads after each epoch; a job takes part until its own last epoch.
 
     Raises:
         TrainingError: a head's weights are no longer finite.
@@ -231,16 +206,7 @@ def _check_finite(heads: Heads) -> None:
 
 
 def predict(data: TrainingData, heads: Heads, rows: Sequence[Int64]) -> list[Float32]:
-    """Probabilities of each job's heads on its own rows.
-
-    Args:
-        data: features and output type.
-        heads: of F jobs with G grid points.
-        rows: for each job the V rows to predict.
-
-    Returns:
-        For each job float32 (G, V, C).
-    """
+    """Probabilities of each job's heads on its own V rows, for each job float32 (G, V, C)."""
     outputs = data.targets.shape[1]
 
     def logits(job: int, some: Int64) -> Float32:

@@ -22,34 +22,21 @@ UInt64 = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldData:
-    """What folds are made from.
+    """What folds are made from."""
 
-    Attributes:
-        keys: uint64 (N,) of ``hash_keys``.
-        labels: bool (N, K) what is kept in proportion: one column per class or label.
-        groups: int64 (N,) images with one number stay together; None when every image stands alone.
-        exclusive: True when every row has exactly one label.
-        names: K names for messages.
-    """
-
-    keys: UInt64
-    labels: Bool
-    groups: Int64 | None
-    exclusive: bool
-    names: tuple[str, ...]
+    keys: UInt64  # (N,) of ``hash_keys``
+    labels: Bool  # (N, K) what is kept in proportion: one column per class or label
+    groups: Int64 | None  # (N,) images with one number stay together; None when every image stands alone
+    exclusive: bool  # whether every row has exactly one label
+    names: tuple[str, ...]  # of the K labels, for messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folds:
-    """One way to cut a set of rows into parts.
+    """One way to cut a set of rows into parts."""
 
-    Attributes:
-        parts: for each part its rows, int64, ascending.
-        note: what was not as asked; empty when all was.
-    """
-
-    parts: tuple[Int64, ...]
-    note: str = ""
+    parts: tuple[Int64, ...]  # the rows of each, ascending
+    note: str = ""  # what was not as asked
 
 
 def fold_data(truth: Truth, keys: UInt64) -> FoldData:
@@ -85,6 +72,11 @@ def salted_order(keys: UInt64, salt: str) -> Int64:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.lexsort((keys, mixed ^ (mixed >> np.uint64(31))))
+
+
+def hashed_order(image_ids: Sequence[str], seed: int, salt: str) -> Int64:
+    """``salted_order`` of image ids."""
+    return salted_order(hash_keys(image_ids, seed), salt)
 
 
 def make_folds(data: FoldData, rows: Int64, count: int, salt: str) -> Folds:

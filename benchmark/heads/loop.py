@@ -33,33 +33,19 @@ _CACHED_VALUES = 1 << 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobData:
-    """What one job trains on.
+    """What one job trains on."""
 
-    Attributes:
-        features: float32 (N, D), contiguous; shared by all jobs.
-        targets: float32 (N, C).
-        scale: float32 (D,), with the dropout's 1 / (1 - rate) inside.
-        shift: float32 (D,): the input of the dense layer is ``features * scale + shift``.
-        positive: float32 (C,) loss weight of an output whose target is 1.
-        negative: float32 (C,) loss weight of an output whose target is 0 (sigmoid only).
-        exclusive: softmax over C (True), or a sigmoid for each of C.
-        rates: float32 (G,) learning rates.
-        decays: float32 (G,) L2 penalties: a half of each times the squared kernel joins the mean loss.
-        batch_size: images per update.
-        updates: number over which the learning rates fall to 0 in a straight line; 0 keeps them constant.
-    """
-
-    features: Float32
-    targets: Float32
-    scale: Float32
-    shift: Float32
-    positive: Float32
-    negative: Float32
-    exclusive: bool
-    rates: Float32
-    decays: Float32
-    batch_size: int
-    updates: int
+    features: Float32  # (N, D), contiguous; shared by all jobs
+    targets: Float32  # (N, C)
+    scale: Float32  # (D,), with the dropout's 1 / (1 - rate) inside
+    shift: Float32  # (D,): the input of the dense layer is ``features * scale + shift``
+    positive: Float32  # (C,) loss weight of an output whose target is 1
+    negative: Float32  # (C,) loss weight of an output whose target is 0 (sigmoid only)
+    exclusive: bool  # softmax over C (True), or a sigmoid for each of C
+    rates: Float32  # (G,) learning rates
+    decays: Float32  # (G,) L2 penalties: a half of each times the squared kernel joins the mean loss
+    batch_size: int  # images per update
+    updates: int  # over which the learning rates fall to 0 in a straight line; 0 keeps them constant
 
     @property
     def outputs(self) -> int:
@@ -98,12 +84,7 @@ class HeadTrainer:
         self._updates = 0
 
     def learn(self, rows: Int64, kept: Float32) -> None:
-        """Make one update.
-
-        Args:
-            rows: int64 (n,) rows of the batch, n at most the batch size.
-            kept: float32 (batch size, D), 0 where a feature is dropped, else 1.
-        """
+        """Make one update on a batch of rows; ``kept`` (batch size, D) is 0 where a feature is dropped."""
         inputs = self._inputs[: len(rows)]
         self._data.features.take(rows, axis=0, out=inputs, mode="clip")
         inputs *= self._data.scale
@@ -195,12 +176,9 @@ def probabilities(logits: Float32, *, exclusive: bool) -> Float32:
 
 
 def dropout_masks(seed: int, shape: tuple[int, int, int], rate: float) -> Float32:
-    """Which features are kept, float32 of 0 and 1.
+    """Which features are kept, float32 (steps, batch size, D) of 0 and 1; the rate is resolved to 1/65536.
 
-    Args:
-        seed: of the random bits; the same seed and shape give the same masks everywhere.
-        shape: (steps, batch size, D).
-        rate: share that is dropped, resolved to 1/65536.
+    The same seed and shape give the same masks everywhere.
     """
     size = int(np.prod(shape))
     words = np.random.SFC64(seed).random_raw(-(-size // 4))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -22,23 +23,14 @@ REFERENCE_RATE = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """One head that is wanted, and where its choices come from.
+    """One head that is wanted, and where its choices come from."""
 
-    Attributes:
-        label: names it, for example ``cv/0/3`` or ``final``; seeds derive from it.
-        repeat: which row of the validation probabilities its scores go to; None for the final head.
-        train: int64 rows of the refitted head.
-        inner: int64 rows that train while choosing.
-        choose: int64 rows that choose learning rate, weight decay and threshold (reference: the epoch).
-        score: int64 rows that the refitted head predicts.
-    """
-
-    label: str
-    repeat: int | None
-    train: Int64
-    inner: Int64
-    choose: Int64
-    score: Int64
+    label: str  # for example ``cv/0/3`` or ``final``; seeds derive from it
+    repeat: int | None  # the row of the validation probabilities for its scores; None for the final head
+    train: Int64  # rows of the refitted head
+    inner: Int64  # rows that train while choosing
+    choose: Int64  # rows that choose learning rate, weight decay and threshold (reference: the epoch)
+    score: Int64  # rows that the refitted head predicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +90,6 @@ def final_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Se
     return planner.final()
 
 
-def check_protocol(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> None:
-    """See that a protocol can be carried out, before anything is embedded for it.
-
-    Raises:
-        DataError: the parts or classes are too small.
-    """
-    make_plan(truth, split, protocol, image_ids)
-
-
 class _Planner:
     def __init__(
         self, truth: Truth, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
@@ -156,9 +139,7 @@ class _Planner:
         )
 
     def _plan(self, folds: Sequence[Fold], val_rows: Int64, repeats: int) -> FoldPlan:
-        grid = [
-            (rate, decay) for rate in self._protocol.learning_rates for decay in self._protocol.weight_decays
-        ]
+        grid = list(product(self._protocol.learning_rates, self._protocol.weight_decays))
         return FoldPlan(
             folds=tuple(folds),
             used=self._pool,

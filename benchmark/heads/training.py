@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -220,8 +220,8 @@ def _choose(lesson: _Lesson) -> tuple[ModelSelection, dict[int, Float32]]:
 def refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
     """Train the chosen head of every fold on its training part; probabilities on its ``score`` rows."""
     data, heads = _refitted(lesson, choices)
-    rows = [fold.score for fold in lesson.plan.folds]
-    return [predict(data, head, [some])[0][0] for head, some in zip(heads, rows, strict=True)]
+    folds = lesson.plan.folds
+    return [predict(data, head, [fold.score])[0][0] for head, fold in zip(heads, folds, strict=True)]
 
 
 def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[TrainingData, list[Heads]]:
@@ -229,8 +229,14 @@ def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[TrainingData,
     plan = lesson.plan
     data = lesson.data([fold.train for fold in plan.folds])
     jobs = [
-        Job(label=s.label, train=s.train, rates=(choice.rate,), decays=(choice.decay,), epochs=choice.epoch)
-        for s, choice in zip(plan.folds, choices, strict=True)
+        Job(
+            label=fold.label,
+            train=fold.train,
+            rates=(choice.learning_rate,),
+            decays=(choice.weight_decay,),
+            epochs=choice.epoch,
+        )
+        for fold, choice in zip(plan.folds, choices, strict=True)
     ]
     kept: dict[int, Heads] = {}
 
@@ -292,28 +298,17 @@ def _train_sizes(plan: FoldPlan) -> tuple[float, float, float]:
 def _chosen(plan: FoldPlan, choices: Sequence[Choice], protocol: HeadProtocol) -> dict[str, Any]:
     folds = [choice for fold, choice in zip(plan.folds, choices, strict=True) if fold.repeat is not None]
     final = [choice for fold, choice in zip(plan.folds, choices, strict=True) if fold.repeat is None]
+    chosen = {one.name: [getattr(choice, one.name) for choice in folds] for one in fields(Choice)}
     return {
         "protocol": protocol.name.value,
         "repeats": plan.repeats,
         "folds": len(folds) // plan.repeats,
         "stages": [fold.label for fold in plan.folds if fold.repeat is not None],
-        **{name: [getattr(choice, field) for choice in folds] for name, field in FIELDS.items()},
-        "median": {
-            name: float(np.median([getattr(choice, field) for choice in folds]))
-            for name, field in FIELDS.items()
-        },
-        "final": {name: getattr(final[0], field) for name, field in FIELDS.items()} if final else None,
+        **chosen,
+        "median": {name: float(np.median(values)) for name, values in chosen.items()},
+        "final": asdict(final[0]) if final else None,
         "notes": list(plan.notes),
         "val_history_of": "validation part"
         if not plan.standardised
         else "images that choose, inside each training part",
     }
-
-
-FIELDS = {
-    "epoch": "epoch",
-    "learning_rate": "rate",
-    "weight_decay": "decay",
-    "threshold": "threshold",
-    "inner_f1": "f1",
-}

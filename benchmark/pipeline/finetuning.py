@@ -42,7 +42,6 @@ from benchmark.statistics import (
     assess,
     decide,
     default_average,
-    units_of,
 )
 from benchmark.storage import place
 
@@ -391,7 +390,7 @@ class _FinetuneAll:
         if isinstance(found, str):
             return (f"What the board's first choice, {first}, gives away is not known: {found}.",)
         loss = self._losses()[first]
-        units = units_of(found, grouped=self._images.groups is not None)
+        units = found.units(grouped=self._images.groups is not None)
         part = "test part" if self._part == "test" else "validation part, which chose each model's epoch, too"
         return (
             f"The board's first choice, {first}, gives away between {loss.low:.3f} and {loss.high:.3f} F1 to "

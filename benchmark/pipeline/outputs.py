@@ -30,7 +30,7 @@ from benchmark.pipeline.labels import LABEL_FILES, judged, write_labels
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import portable_options
-from benchmark.ranking import column
+from benchmark.ranking import Column
 from benchmark.records import ImageSet, Leaderboard, Outcome, ProtocolName, Truth
 from benchmark.reporting import (
     BOARD_FILES,
@@ -255,7 +255,8 @@ def board_digest(ranked: Ranked, job: HeadJob, source: str) -> str:
     """SHA-256 over everything on the page but timings, over the data, and over what stands beside it."""
     board, images, report = ranked.board, ranked.images, ranked.report
     rows = [
-        {name: str(value) for name, value in row.items() if not column(name).is_timing} for row in board.rows
+        {name: str(value) for name, value in row.items() if not Column.named(name).is_timing}
+        for row in board.rows
     ]
     parts = [
         __version__,

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmark.audit import Severity
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import NothingScored
-from benchmark.heads import check_protocol
+from benchmark.heads import make_plan
 from benchmark.pipeline.auditing import Audited, audit_images
 from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
@@ -99,7 +99,8 @@ class _Ranking:
 
     def carry_out(self, images: ImageSet, started: float) -> Ranked:
         first = head_job(self._request, images, self._run.folder)
-        check_protocol(Truth.of(images), images.split, first.protocol, images.image_ids)
+        # A protocol that cannot be carried out is an error before anything is embedded for it.
+        make_plan(Truth.of(images), images.split, first.protocol, images.image_ids)
         plans = make_plans(self._request, images, observer=self._observer)
         self._observer = prediction = predict(self._request, images, plans, self._observer)
         embedded = self._first_embeddings(images, plans)

@@ -13,7 +13,7 @@ from benchmark.ranking.baselines import (
     selection_scores,
 )
 from benchmark.ranking.board import BoardOptions, build_leaderboard, curve_of
-from benchmark.ranking.columns import COLUMNS, Column, Surface, column
+from benchmark.ranking.columns import COLUMNS, Column, Surface
 from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets
@@ -38,7 +38,6 @@ __all__ = [
     "audit_search",
     "baselines_table",
     "build_leaderboard",
-    "column",
     "curve_of",
     "curve_statements",
     "judge_labels",

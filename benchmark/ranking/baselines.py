@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.drawing import fair_order
-from benchmark.heads import hash_keys, make_plan, salted_order
+from benchmark.heads import hashed_order, make_plan
 from benchmark.ranking.baselines_simple import (
     NEIGHBOURS,
     Classifier,
@@ -38,15 +38,7 @@ from benchmark.records import (
     Task,
     Truth,
 )
-from benchmark.statistics import (
-    Mistakes,
-    Sample,
-    compare_pairs,
-    decide,
-    default_average,
-    losses,
-    told_apart,
-)
+from benchmark.statistics import Mistakes, Pairs, Sample, decide, default_average, losses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,35 +101,21 @@ class SelectionScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SanityRow:
-    """A classifier that needs no backbone, or no head of ours.
+    """A classifier that needs no backbone, or no head of ours."""
 
-    Attributes:
-        baseline: ``majority``, ``logistic_regression_cv``, or what a logistic regression was fitted to.
-        val_f1: as the board's ``val_f1``.
-        test_f1: nan without a test part.
-        note: what a reader must know: a sample, images left out, why there is no score.
-    """
-
-    baseline: str
-    val_f1: float
-    test_f1: float
-    note: str = ""
+    baseline: str  # ``majority``, ``logistic_regression_cv``, or what a logistic regression was fitted to
+    val_f1: float  # as the board's ``val_f1``
+    test_f1: float  # nan without a test part
+    note: str = ""  # what a reader must know: a sample, images left out, why there is no score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a baseline is measured on, the same for all backbones.
+    """What a baseline is measured on, the same for all backbones."""
 
-    Attributes:
-        truth: labels and groups of N images.
-        split: the parts.
-        protocol: whose folds are used.
-        image_ids: N image ids.
-    """
-
-    truth: Truth
+    truth: Truth  # of N images
     split: Split
-    protocol: HeadProtocol
+    protocol: HeadProtocol  # whose folds are used
     image_ids: Sequence[str]
 
 
@@ -185,12 +163,12 @@ class FreshScores:
             else decide(each.val, each.val_thresholds, truth.task)
             for each in predictions.values()
         ]
-        pairs = compare_pairs(sample, [Mistakes.of(each, sample) for each in decided])
+        pairs = Pairs.of(sample, [Mistakes.of(each, sample) for each in decided])
         return cls(
             where="test part" if tested else "other folds",
             names=tuple(predictions),
             f1=pairs.score,
-            above=told_apart(pairs),
+            above=pairs.told_apart(),
             losses=losses(pairs),
             fine_tuned=fine_tuned,
         )
@@ -215,11 +193,8 @@ def selection_scores(
 ) -> SelectionScores:
     """Score one backbone by every cheap selection method. No test image has any influence.
 
-    Args:
-        backbone: name on the board; ``@random`` has no published accuracy.
-        embeddings: of all N images, in the order of ``setting.image_ids``.
-        setting: labels, parts and folds.
-        params: parameters without the top.
+    ``embeddings`` are of all N images, in the order of ``setting.image_ids``; weights that are ``@random``
+    have no published accuracy.
     """
     rows = _sample(setting, np.concatenate([setting.split.train, setting.split.val]))
     part, features = _limited(setting, rows), embeddings.features[rows]
@@ -242,9 +217,7 @@ def selection_scores(
 def sanity_rows(setting: Setting, features: Mapping[str, Features] | None = None) -> tuple[SanityRow, ...]:
     """Majority class and logistic regression on features that take no look at what the images show.
 
-    Args:
-        setting: labels, parts and folds.
-        features: by name of the baseline; they are asked for of at most ``MOST_IMAGES`` images.
+    The features, by name of the baseline, are asked for of at most ``MOST_IMAGES`` images.
     """
     rows = [_sanity_row("majority", majority(setting.truth), setting)]
     return (*rows, *(_feature_row(name, setting, one) for name, one in (features or {}).items()))
@@ -253,10 +226,7 @@ def sanity_rows(setting: Setting, features: Mapping[str, Features] | None = None
 def reference_row(setting: Setting, backbone: str, embeddings: Features) -> SanityRow:
     """scikit-learn's LogisticRegressionCV in place of the heads: the same embeddings, the same folds.
 
-    Args:
-        setting: labels, parts and folds.
-        backbone: whose embeddings they are.
-        embeddings: asked for of at most ``MOST_IMAGES`` images.
+    The backbone's embeddings are asked for of at most ``MOST_IMAGES`` images.
     """
     row = _feature_row(REFERENCE, setting, embeddings, logistic_regression_cv)
     return replace(row, note="; ".join(filter(None, [f"on {backbone}", row.note])))
@@ -294,9 +264,8 @@ def _sample(setting: Setting, rows: Int64) -> Int64:
     rows = np.sort(rows)
     if len(rows) <= MOST_IMAGES:
         return rows
-    order = salted_order(
-        hash_keys([setting.image_ids[row] for row in rows], setting.protocol.seed), "baselines"
-    )
+    ids = [setting.image_ids[row] for row in rows]
+    order = hashed_order(ids, setting.protocol.seed, "baselines")
     first = fair_order(_strata(setting)[rows[order]], first=_FROM_EACH)[:MOST_IMAGES]
     return np.sort(rows[order[first]])
 
@@ -314,14 +283,11 @@ def _limited(setting: Setting, rows: Int64) -> Setting:
     """The setting of some rows, ascending."""
     truth, split = setting.truth, setting.split
     train, val, test = (np.flatnonzero(np.isin(rows, part)) for part in (split.train, split.val, split.test))
-    return Setting(
-        truth=replace(
-            truth,
-            targets=truth.targets[rows],
-            groups=None if truth.groups is None else truth.groups[rows],
-        ),
+    groups = None if truth.groups is None else truth.groups[rows]
+    return replace(
+        setting,
+        truth=replace(truth, targets=truth.targets[rows], groups=groups),
         split=Split(train=train, val=val, test=test, given=split.given),
-        protocol=setting.protocol,
         image_ids=[setting.image_ids[row] for row in rows],
     )
 
@@ -413,18 +379,18 @@ def scores_table(
     """One row per backbone: what every rule says of it, beside the heads' validation F1 and the fresh one."""
     import pandas as pd
 
-    columns = ["backbone", "val_f1", "fresh_f1", "params", "imagenet_top1", "knn_f1", "logme", "h_score"]
+    methods = [attribute for attribute, _ in _METHODS.values()]
     f1 = dict(zip(fresh.names, fresh.f1.tolist(), strict=True))
     rows = [
         {
             "backbone": score.backbone,
             "val_f1": val_f1.get(score.backbone, _NAN),
             "fresh_f1": f1.get(score.backbone, _NAN),
-            **{attribute: getattr(score, attribute) for attribute, _ in _METHODS.values()},
+            **{attribute: getattr(score, attribute) for attribute in methods},
         }
         for score in scores
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["backbone", "val_f1", "fresh_f1", *methods])
 
 
 def _sanity(row: SanityRow) -> dict[str, object]:

@@ -23,12 +23,7 @@ Classifier = Callable[[Int64, Int64], Float64]
 def cross_predict(classifier: Classifier, plan: FoldPlan, truth: Truth, split: Split) -> Predictions:
     """Probabilities of a classifier on the protocol's held-out images.
 
-    Args:
-        classifier: trains on the first rows and predicts the second.
-        plan: the protocol's folds.
-        truth: labels.
-        split: the parts; the test part is predicted by a classifier trained on train + validation (on train
-            for the reference protocol).
+    The test part is predicted by one trained on train + validation (on train for the reference protocol).
     """
     outputs = truth.targets.shape[1]
     val = np.zeros((plan.repeats, len(plan.val_rows), outputs), np.float32)
@@ -74,12 +69,7 @@ def majority(truth: Truth) -> Classifier:
 def nearest_neighbours(features: Float32, truth: Truth, neighbours: int = NEIGHBOURS) -> Classifier:
     """Shares of the labels among the nearest training images by cosine, centred on the training mean.
 
-    Of images at the same distance the first in ``train`` counts.
-
-    Args:
-        features: float32 (N, D).
-        truth: labels.
-        neighbours: how many; all, where fewer train.
+    Of images at the same distance the first in ``train`` counts; all count, where fewer train.
     """
 
     def predict(train: Int64, rows: Int64) -> Float64:
@@ -103,12 +93,7 @@ def _directions(features: Float32, mean: Float64) -> Float64:
 
 
 def logistic_regression(features: Float32, truth: Truth) -> Classifier:
-    """Standardised logistic regression (scikit-learn), one per label of a multi-label set.
-
-    Args:
-        features: float32 (N, D).
-        truth: labels.
-    """
+    """Standardised logistic regression (scikit-learn), one per label of a multi-label set."""
     return _per_label(features, truth, _logistic)
 
 

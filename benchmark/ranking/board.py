@@ -73,10 +73,7 @@ class BoardOptions:
             )
         if not 0 <= self.max_loss <= 1:
             raise ArgumentError(
-                "the loss is out of range",
-                where="max_loss",
-                expected="0 to 1",
-                got=self.max_loss,
+                "the loss is out of range", where="max_loss", expected="0 to 1", got=self.max_loss
             )
         if self.resamples < 100:
             raise ArgumentError(
@@ -245,13 +242,7 @@ def curve_of(outcome: Scored, fewer: FewerImages, truth: Truth, protocol: HeadPr
 
 
 def data_seed(truth: Truth, rows: Int64, seed: int) -> int:
-    """A seed that depends on nothing but the scored images, their labels and groups, and the user's seed.
-
-    Args:
-        truth: labels and groups of all images.
-        rows: int64 (V,), the scored images.
-        seed: the user's.
-    """
+    """A seed that depends on nothing but the scored images, their labels and groups, and the user's seed."""
     digest = hashlib.sha256(f"{seed}|{truth.task}|".encode())
     digest.update(np.ascontiguousarray(rows, "<i8").tobytes())
     digest.update(np.ascontiguousarray(truth.targets[rows], "<f4").tobytes())

@@ -17,23 +17,12 @@ import numpy as np
 from benchmark.records import Float64, Outcome
 from benchmark.statistics import METRICS, Assessment, Metric
 
-# How the values of a column are read and shown, and what an empty cell holds. An interval stands beside
-# columns of its name and _low and _high; a speed is marked where the machine was too busy for a steady one.
+# How the values of a column are read and shown. An interval stands beside columns of its name and _low and
+# _high; a speed is marked where the machine was too busy for a steady one.
 Format = Literal[
     "text", "flag", "whole", "bytes", "count", "score", "interval", "seconds", "speed", "unknown"
 ]
-_BLANK: dict[Format, object] = {
-    "text": "",
-    "flag": False,
-    "whole": None,
-    "bytes": None,
-    "count": None,
-    "score": math.nan,
-    "interval": math.nan,
-    "seconds": math.nan,
-    "speed": math.nan,
-    "unknown": None,
-}
+_REAL = ("score", "interval", "seconds", "speed")
 
 
 class Surface(Flag):
@@ -49,26 +38,15 @@ class Surface(Flag):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What the cells of a scored backbone are made of.
+    """What the cells of a scored backbone are made of."""
 
-    Attributes:
-        found: all scored backbones, assessed.
-        position: of this one in ``found``.
-        val: every metric on validation by name, float64 (3,): the mean over repeats and its interval.
-        new: F1 on new images of the head trained on all of train and val, float64 (3,): expected, and the
-            ends of its interval; nan where not known.
-        test: scores on the test part by metric, with ``f1_low`` and ``f1_high``; empty without a test part.
-        threshold: of the decisions on the test part; nan where classes exclude each other.
-        ungrouped_f1: F1 when related images may stand on both sides of a split; nan when not known.
-    """
-
-    found: Assessment
-    position: int
-    val: Mapping[str, Float64]
-    new: Float64
-    test: Mapping[str, float]
-    threshold: float
-    ungrouped_f1: float
+    found: Assessment  # all scored backbones
+    position: int  # of this one in ``found``
+    val: Mapping[str, Float64]  # every metric on validation by name (3,): mean over repeats, low, high
+    new: Float64  # (3,) F1 on new images of the final head: expected, low, high; nan where not known
+    test: Mapping[str, float]  # by metric, with ``f1_low`` and ``f1_high``; empty without a test part
+    threshold: float  # of the decisions on the test part; nan where classes exclude each other
+    ungrouped_f1: float  # when related images may stand on both sides of a split; nan when not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +78,15 @@ class Column:
     optional: bool = False
     value: Callable[[Scores], object] | None = None
 
+    @staticmethod
+    def named(name: str) -> Column:
+        """The column of a name; one that ``COLUMNS`` does not have is seen by programs alone."""
+        return _BY_NAME.get(name) or Column(name, "unknown", "")
+
     @property
     def blank(self) -> object:
         """What an empty cell holds."""
-        return _BLANK[self.format]
+        return {"text": "", "flag": False}.get(self.format, math.nan if self.format in _REAL else None)
 
     @property
     def heading(self) -> str:
@@ -194,11 +177,6 @@ def _test(name: str, meaning: str, surfaces: Surface = _NONE, title: str = "", p
         return scores.test.get(name, math.nan)
 
     return Column(f"test_{name}", "score", meaning, surfaces, title, "", priority, True, value=value)
-
-
-def column(name: str) -> Column:
-    """The column of a name; one that ``COLUMNS`` does not have is seen by programs alone."""
-    return _BY_NAME.get(name) or Column(name, "unknown", "")
 
 
 COLUMNS = (

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from benchmark.errors import ArgumentError
 from benchmark.ranking.board import BoardOptions, build_leaderboard
 from benchmark.ranking.search import (
@@ -20,7 +18,6 @@ from benchmark.ranking.search import (
     search_subsets,
 )
 from benchmark.records import Int64, Outcome, Pruned, Scored, Truth
-from benchmark.statistics import PAIR_QUANTILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +77,8 @@ class SearchAudit:
     report: SearchReport
 
 
-Score = Callable[[str, Int64], Outcome]
-Prepare = Callable[[Sequence[str], Int64], None]
+Score = Callable[[str, Int64], Outcome]  # (backbone, rows)
+Prepare = Callable[[Sequence[str], Int64], None]  # (backbones, rows)
 
 
 def run_search(
@@ -181,7 +178,7 @@ class _Halving:
         if not scored:
             return
         evidence = evidence_of(scored, self._truth, self._options)
-        beaten = np.asarray((evidence.comparison.statistics > PAIR_QUANTILE).any(0))
+        beaten = evidence.comparison.beaten()
         contenders = {name for name, lags in zip(evidence.names, beaten, strict=True) if not lags}
         seen, following = len(self._subsets[number]), len(self._subsets[number + 1])
         for name in sorted(contenders & set(self._latest), key=self._cost):

@@ -114,11 +114,9 @@ def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Scored:
         train_sizes=sizes and tuple(sizes),
     )
     _check_arrays(predictions)
-    measured = {
-        name: math.nan
-        for name in ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds")
-        if fields[name] is None
-    }
+    names = ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds")
+    measured = {name: math.nan for name in names if fields[name] is None}
+    baselines = {name: math.nan if value is None else value for name, value in fields["baselines"].items()}
     # Earlier versions wrote these two; only what was scored is stored.
     fields = {name: value for name, value in fields.items() if name not in {"status", "reason"}}
     return Scored(
@@ -128,9 +126,7 @@ def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Scored:
             "engine": fields["engine"] and Engine(fields["engine"]),
             "precision": fields["precision"] and Precision(fields["precision"]),
             "notes": tuple(fields["notes"]),
-            "baselines": {
-                name: math.nan if value is None else value for name, value in fields["baselines"].items()
-            },
+            "baselines": baselines,
             "predictions": predictions,
             "val_history": arrays["val_history"],
         }

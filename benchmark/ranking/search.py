@@ -36,8 +36,6 @@ from benchmark.statistics import (
     Mistakes,
     Pairs,
     Sample,
-    bounds_at,
-    compare_pairs,
     decide,
     default_average,
     hidden_loss,
@@ -107,21 +105,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """A backbone that left the search.
-
-    Attributes:
-        backbone: its name.
-        kind: behind, or too large to win.
-        reason: for the board, one clause.
-        round: number of the round that it left in or before, from 0.
-        images: that it was run on.
-    """
+    """A backbone that left the search."""
 
     backbone: str
     kind: DropKind
-    reason: str
-    round: int
-    images: int
+    reason: str  # for the board, one clause
+    round: int  # that it left in or before, from 0
+    images: int  # that it was run on
 
 
 def search_subsets(truth: Truth, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
@@ -182,25 +172,15 @@ def _prefix(order: list[Int64], strata: Int64, truth: Truth, rows: Int64, share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchState:
-    """The search at one moment.
+    """The search at one moment."""
 
-    Attributes:
-        candidates: every backbone that started, by name.
-        scored: outcomes on this round's subset, of running and of finished backbones; may be empty.
-        running: who has not finished, with its latest outcome (None before its first).
-        finished: outcomes on all images, by name.
-        images: train and val together.
-        round: number of the round, from 0.
-        rounds: how many there are.
-    """
-
-    candidates: Mapping[str, Candidate]
-    scored: Sequence[Scored]
-    running: Mapping[str, Scored | None]
-    finished: Mapping[str, Scored]
-    images: int
-    round: int
-    rounds: int
+    candidates: Mapping[str, Candidate]  # every backbone that started, by name
+    scored: Sequence[Scored]  # on this round's subset, of running and of finished backbones; may be empty
+    running: Mapping[str, Scored | None]  # who has not finished: its latest outcome, None before its first
+    finished: Mapping[str, Scored]  # outcomes on all images, by name
+    images: int  # train and val together
+    round: int  # from 0
+    rounds: int  # how many there are
 
     def chance_quantile(self, error: float) -> float:
         """Normal quantile of the error, spent evenly over rounds and backbones."""
@@ -209,17 +189,11 @@ class SearchState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairwiseComparison:
-    """K backbones compared on the same images.
+    """K backbones compared on the same images."""
 
-    Attributes:
-        names: in name order.
-        sample: the images.
-        comparison: of the backbones in that order.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # in name order
     sample: Sample
-    comparison: Pairs
+    comparison: Pairs  # of the backbones in that order
 
     @property
     def losses(self) -> Float64:
@@ -241,7 +215,7 @@ def evidence_of(outcomes: Sequence[Scored], truth: Truth, options: SearchOptions
     sample = Sample.of(truth.targets[rows], average, groups, metric)
     mistakes = [_mistakes(outcome, rows, sample, truth.task) for outcome in scored]
     names = tuple(outcome.backbone for outcome in scored)
-    return PairwiseComparison(names=names, sample=sample, comparison=compare_pairs(sample, mistakes))
+    return PairwiseComparison(names=names, sample=sample, comparison=Pairs.of(sample, mistakes))
 
 
 def _mistakes(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> Mistakes:
@@ -254,16 +228,7 @@ def _mistakes(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> Mista
 
 
 def next_round(state: SearchState, truth: Truth, options: SearchOptions) -> tuple[Dropped, ...]:
-    """Who need not go on.
-
-    Args:
-        state: the search now.
-        truth: labels and groups of all images.
-        options: error and average.
-
-    Returns:
-        The running backbones that leave, with reasons.
-    """
+    """The running backbones that leave, with reasons."""
     behind = _behind(state, truth, options)
     gone = {each.backbone for each in behind}
     return (*behind, *_too_large(state, gone, truth, options))
@@ -281,7 +246,7 @@ def _behind(state: SearchState, truth: Truth, options: SearchOptions) -> list[Dr
     separates = NormalDist().inv_cdf(1 - (1 - FAMILY_LEVEL) / pairs)
     unlikely = state.chance_quantile(options.error) * math.sqrt(1 - share)
     limit = unlikely + separates * math.sqrt(share)
-    lagging = np.asarray((evidence.comparison.statistics > limit).any(0))
+    lagging = evidence.comparison.beaten(limit)
     return [
         Dropped(
             backbone=name,
@@ -345,7 +310,7 @@ def _smallest_safe(
         range(len(finished.names)), key=lambda k: _size_and_name(state.candidates[finished.names[k]])
     )
     critical = range_quantile(max(len(state.candidates), 2))
-    bounds = bounds_at(finished.comparison, critical)
+    bounds = finished.comparison.bounds_at(critical)
     for position in by_size:
         candidate = state.candidates[finished.names[position]]
         own = _size_and_name(candidate)

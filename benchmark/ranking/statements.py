@@ -8,16 +8,7 @@ from dataclasses import dataclass
 
 from benchmark.ranking.columns import Scores
 from benchmark.records import Average, Outcome, Status, Task, Truth, WeightsKind
-from benchmark.statistics import (
-    FEWEST_PER_CLASS,
-    Assessment,
-    Interval,
-    LearningCurve,
-    class_units,
-    listed,
-    sentences,
-    units_of,
-)
+from benchmark.statistics import Assessment, Interval, LearningCurve, listed, sentences
 
 # A class is rare below this part of the share that it would have if all classes were equally frequent.
 _RARE_PART = 0.1
@@ -26,17 +17,13 @@ _UNGROUPED_DIFFERS = 0.005
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What sentences are made of.
-
-    Attributes:
-        truth: labels and classes.
-        found: the scored backbones; None when there is none.
-        entries: every backbone in the order of the board, with its scores where it has any.
-    """
+    """What sentences are made of."""
 
     truth: Truth
-    found: Assessment | None
-    entries: Sequence[tuple[Outcome, Scores | None]]
+    found: Assessment | None  # the scored backbones, where there are any
+    entries: Sequence[
+        tuple[Outcome, Scores | None]
+    ]  # in the order of the board, with scores if there are any
 
     @property
     def random(self) -> list[str]:
@@ -99,7 +86,7 @@ def _class_units(findings: Findings, found: Assessment) -> list[tuple[str, int]]
     if findings.truth.task is Task.BINARY:
         positive = findings.truth.positive or 0
         names = (names[positive], names[1 - positive])
-    return list(zip(names, class_units(found.sample).tolist(), strict=True))
+    return list(zip(names, found.sample.class_units.tolist(), strict=True))
 
 
 def _no_pick(findings: Findings, found: Assessment) -> list[str]:
@@ -118,9 +105,9 @@ def _no_pick(findings: Findings, found: Assessment) -> list[str]:
         name, count = min(present, key=lambda pair: pair[1])
         unit = "group" if grouped else "image"
         return [
-            f"Too few to know: of {units_of(found, grouped=grouped)} only {count} {unit}{'s' * (count != 1)} "
-            f"of class {name} could be validated, and no interval is known to hold below {FEWEST_PER_CLASS}. "
-            "No winner is named; take the order as a guess."
+            f"Too few to know: of {found.units(grouped=grouped)} only {count} {unit}{'s' * (count != 1)} "
+            f"of class {name} could be validated, and no interval is known to hold below "
+            f"{found.FEWEST_PER_CLASS}. No winner is named; take the order as a guess."
         ]
     return []
 
@@ -128,12 +115,12 @@ def _no_pick(findings: Findings, found: Assessment) -> list[str]:
 def _few_notes(findings: Findings, found: Assessment) -> list[str]:
     unit = "images" if findings.truth.groups is None else "groups"
     few = sorted(
-        (count, name) for name, count in _class_units(findings, found) if 0 < count < FEWEST_PER_CLASS
+        (count, name) for name, count in _class_units(findings, found) if 0 < count < found.FEWEST_PER_CLASS
     )
     if not few:
         return []
-    named = listed([f"{name} {count}" for count, name in few])
-    return [f"Tiny sample: fewer than {FEWEST_PER_CLASS} validated {unit} of {_classes(len(few))}: {named}."]
+    named, most = listed([f"{name} {count}" for count, name in few]), found.FEWEST_PER_CLASS
+    return [f"Tiny sample: fewer than {most} validated {unit} of {_classes(len(few))}: {named}."]
 
 
 def _absent_notes(findings: Findings, found: Assessment) -> list[str]:

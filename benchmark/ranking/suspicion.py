@@ -40,43 +40,25 @@ _HARDEST = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuspiciousLabel:
-    """A label that looks wrong.
+    """A label that looks wrong."""
 
-    Attributes:
-        row: position of the image in the ImageSet.
-        label: the class that it has; for multi-label one class or ``not`` that class.
-        suggested: the class that most who deny it are confident of, else the most probable other one.
-        denied_by: names of the backbones that deny the label confidently.
-        score: mean over the good backbones of the highest other class's probability minus the label's,
-            -1 to 1.
-    """
-
-    row: int
-    label: str
-    suggested: str
-    denied_by: tuple[str, ...]
-    score: float
+    row: int  # position of the image in the ImageSet
+    label: str  # the class that it has; for multi-label one class or ``not`` that class
+    suggested: str  # the class that most who deny it are confident of, else the most probable other one
+    denied_by: tuple[str, ...]  # names of the backbones that deny the label confidently
+    score: float  # -1 to 1: mean over the good backbones of the highest other probability less the label's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardImage:
-    """An image whose label gets little probability.
+    """An image whose label gets little probability."""
 
-    Attributes:
-        row: position of the image in the ImageSet.
-        label: the class that it has; for multi-label one class or ``not`` that class.
-        probability: of the label, mean over the good backbones.
-        winner_probability: of the label, by the winner.
-        winner_says: the winner's most probable class.
-        confident_mistake: the winner denies the label confidently.
-    """
-
-    row: int
-    label: str
-    probability: float
-    winner_probability: float
-    winner_says: str
-    confident_mistake: bool
+    row: int  # position of the image in the ImageSet
+    label: str  # the class that it has; for multi-label one class or ``not`` that class
+    probability: float  # of the label, mean over the good backbones
+    winner_probability: float  # of the label, by the winner
+    winner_says: str  # the winner's most probable class
+    confident_mistake: bool  # whether the winner denies the label confidently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,21 +109,13 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Questions:
-    """Labels as questions with O answers: an image's class, or for multi-label each class's yes or no.
+    """Labels as questions with O answers: an image's class, or for multi-label each class's yes or no."""
 
-    Attributes:
-        rows: int64 (Q,) positions in the ImageSet.
-        kinds: int64 (Q,) which of G lists of answers is asked about.
-        answers: G lists of O names.
-        given: int64 (Q,) the labels.
-        units: int64 (Q,) images or groups that belong together.
-    """
-
-    rows: Int64
-    kinds: Int64
-    answers: tuple[tuple[str, ...], ...]
-    given: Int64
-    units: Int64
+    rows: Int64  # (Q,) positions in the ImageSet
+    kinds: Int64  # (Q,) which of G lists of answers is asked about
+    answers: tuple[tuple[str, ...], ...]  # G lists of O names
+    given: Int64  # (Q,) the labels
+    units: Int64  # (Q,) images or groups that belong together
 
     def name(self, question: int, answer: int) -> str:
         return self.answers[int(self.kinds[question])][answer]

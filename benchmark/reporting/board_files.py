@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark.cells import missing
 from benchmark.errors import DataError
-from benchmark.ranking import Surface, column
+from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard
 from benchmark.reporting.formats import display, shown_columns, text
 from benchmark.statistics import METRICS
@@ -132,4 +132,4 @@ def _texts(values: object) -> tuple[str, ...]:
 
 def _typed(name: str, value: object) -> object:
     """A JSON value as it stood on the board: null is nan in a column of real numbers."""
-    return column(name).blank if value is None else value
+    return Column.named(name).blank if value is None else value

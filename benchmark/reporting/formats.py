@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmark.cells import figure, missing, printable
-from benchmark.ranking import COLUMNS, Column, Surface, column
+from benchmark.ranking import COLUMNS, Column, Surface
 from benchmark.records import Leaderboard
 
 
@@ -93,13 +93,13 @@ def display(row: Mapping[str, Any], column: Column) -> str:
 
 def ranking_columns(board: Leaderboard) -> list[Column]:
     """The metric that ranks a board, on validation and on the test part."""
-    return [column(f"{part}_{board.metric}") for part in ("val", "test")]
+    return [Column.named(f"{part}_{board.metric}") for part in ("val", "test")]
 
 
 def shown_columns(board: Leaderboard, rows: Sequence[Mapping[str, Any]], surface: Surface) -> list[Column]:
     """The columns of a surface that have something to show for these rows; what ranks stands behind ties."""
     ranking = ranking_columns(board)
     others = [each for each in COLUMNS if surface in each.surfaces and each not in ranking]
-    place = others.index(column("tie_group")) + 1
+    place = others.index(Column.named("tie_group")) + 1
     ordered = [*others[:place], *ranking, *others[place:]]
     return [each for each in ordered if any(display(row, each) for row in rows)]

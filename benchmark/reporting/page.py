@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.cells import columns_of, figure, missing
-from benchmark.ranking import Column, Surface, column
+from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard, Rejected
 from benchmark.reporting.formats import display, number, ranking_columns, score, shown_columns, text
 from benchmark.reporting.plots import Plot
@@ -101,7 +101,7 @@ def _extra_columns(
         return []
     taken = {each.name for each in usual}
     taken |= {f"{each.name}{end}" for each in usual if each.format == "interval" for end in ("_low", "_high")}
-    others = [column(name) for name in board.columns if name not in taken]
+    others = [Column.named(name) for name in board.columns if name not in taken]
     return [each for each in others if each.help and any(display(row, each) for row in scored)]
 
 
@@ -126,11 +126,11 @@ def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, 
         "best value": "The knee of score against size: what is larger gains less for its bytes.",
     }
     facts = {
-        f"validation {metric}, 95 % interval": display(row, column(f"val_{board.metric}")),
-        "F1 to expect on new images, 95 % interval": display(row, column("new_f1")),
-        f"test {metric}": display(row, column(f"test_{board.metric}")),
-        "size (float32)": display(row, column("size_bytes")),
-        "time of an image here": (ms := display(row, column("latency_ms"))) and f"{ms} ms",
+        f"validation {metric}, 95 % interval": display(row, Column.named(f"val_{board.metric}")),
+        "F1 to expect on new images, 95 % interval": display(row, Column.named("new_f1")),
+        f"test {metric}": display(row, Column.named(f"test_{board.metric}")),
+        "size (float32)": display(row, Column.named("size_bytes")),
+        "time of an image here": (ms := display(row, Column.named("latency_ms"))) and f"{ms} ms",
     }
     return {
         "name": name,

@@ -8,31 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from benchmark.records import DEFAULT_MARGIN, Float64, Int64
 from benchmark.statistics.metrics import F1, Counts, Metric
 from benchmark.statistics.resampling import Mistakes, Sample, estimates
-from benchmark.statistics.ties import Pairs, TieGroup, above, compare_pairs, losses, tie_groups
-
-# Below this many images (groups) of the rarest class no interval is known to hold.
-FEWEST_PER_CLASS = 10
+from benchmark.statistics.ties import Pairs, TieGroup, above, losses, tie_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picks:
-    """Positions of the classifiers that are worth a look, each for a reason of its own.
+    """Positions of the classifiers that are worth a look, each for a reason of its own."""
 
-    Attributes:
-        best: the highest F1 (the smaller of equals).
-        winner: the smallest whose loss bound is within the margin; the best where none is.
-        value: the knee of the front of F1 over the logarithm of size; None where the front has no knee.
-    """
-
-    best: int
-    winner: int
-    value: int | None
+    best: int  # the highest F1 (the smaller of equals)
+    winner: int  # the smallest whose loss bound is within the margin; the best where none is
+    value: int | None  # the knee of the front of F1 over the logarithm of size, where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +50,9 @@ class Assessment:
         order: int64 (K,) positions by F1, then size, then name.
         picks: None at chance level, or where a class has fewer than ``FEWEST_PER_CLASS`` images or groups.
     """
+
+    # Below this many images (groups) of the rarest class no interval is known to hold.
+    FEWEST_PER_CLASS: ClassVar[int] = 10
 
     sample: Sample
     names: tuple[str, ...]
@@ -94,12 +89,17 @@ class Assessment:
     @property
     def is_too_few(self) -> bool:
         """Whether some class has too few images for its score to be known."""
-        return fewest_units(self.sample) < FEWEST_PER_CLASS
+        return self.sample.fewest_units < self.FEWEST_PER_CLASS
 
     @property
     def is_at_chance(self) -> bool:
         """Whether the scores are those of guessing, rather than too few to show that they are not."""
         return not any(self.beats_chance) and not self.is_too_few
+
+    def units(self, *, grouped: bool) -> str:
+        """``398 images``, or with groups ``398 images in 41 groups``."""
+        images = f"{len(self.sample.targets):,} images"
+        return f"{images} in {self.sample.unit_count:,} groups" if grouped else images
 
 
 def assess(
@@ -113,24 +113,13 @@ def assess(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Assessment:
-    """Assess classifiers on one sample.
-
-    Args:
-        sample: the images, with groups where there are any.
-        mistakes: of K classifiers, at least one.
-        names: of them.
-        sizes: of them; None for equal ones.
-        margin: F1 that may be given away for a smaller one.
-        level: of the intervals.
-        resamples: of the bootstrap.
-        seed: of the draws.
-    """
-    pairs = compare_pairs(sample, mistakes)
+    """Assess K classifiers, at least one, on one sample; without sizes they are taken as equal."""
+    pairs = Pairs.of(sample, mistakes)
     seen, by = pairs, sample
     chance = np.array([chance_score(by, each) for each in mistakes])
     if chance.max() >= 1 and by.metric is not F1:
         by = replace(sample, metric=F1)
-        seen, chance = compare_pairs(by, mistakes), np.array([chance_score(by, each) for each in mistakes])
+        seen, chance = Pairs.of(by, mistakes), np.array([chance_score(by, each) for each in mistakes])
     prices = np.ones(len(names)) if sizes is None else np.asarray(sizes, np.float64)
     found = Assessment(
         sample=sample,
@@ -167,10 +156,6 @@ def knee(score: Float64, sizes: Float64) -> int | None:
 
     That is the knee of Satopää, Albrecht, Irwin and Raghavan (Finding a "Kneedle" in a Haystack, 2011)
     without smoothing. None for a front of fewer than three points, or one that bends nowhere upwards.
-
-    Args:
-        score: float64 (K,).
-        sizes: float64 (K,), above 0.
     """
     front: list[int] = []
     for k in sorted(range(len(score)), key=lambda k: (sizes[k], -score[k])):
@@ -181,20 +166,6 @@ def knee(score: Float64, sizes: Float64) -> int | None:
     price, value = np.log(sizes[front]), score[front]
     rise = (value - value[0]) / (value[-1] - value[0]) - (price - price[0]) / (price[-1] - price[0])
     return front[int(rise.argmax())] if rise.max() > 0 else None
-
-
-def class_units(sample: Sample) -> Int64:
-    """Images (or groups) that hold each class, int64 (C,); for one column the positive, then the negative."""
-    columns = (
-        sample.targets.T if sample.targets.shape[1] > 1 else np.vstack([sample.targets.T, ~sample.targets.T])
-    )
-    return np.array([len(np.unique(sample.units[column])) for column in columns], np.int64)
-
-
-def fewest_units(sample: Sample) -> int:
-    """Images (or groups) of the rarest class that occurs."""
-    units = class_units(sample)
-    return int(units[units > 0].min(initial=len(sample.units)))
 
 
 def chance_score(sample: Sample, mistakes: Mistakes) -> float:

@@ -158,11 +158,7 @@ def sample_of(
     average: str,
     groups: npt.ArrayLike | None,
 ) -> tuple[Sample, list[Mistakes]]:
-    """Checked arguments of ``f1_interval`` as the sample and what was got wrong on it.
-
-    Raises:
-        ArgumentError: shapes that do not fit, or an unknown average.
-    """
+    """Checked arguments of ``f1_interval`` as the sample and what was got wrong on it."""
     try:
         kind = Average(average)
     except ValueError as error:

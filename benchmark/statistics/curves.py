@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from benchmark.errors import ArgumentError
 from benchmark.records import Float64
-from benchmark.statistics.assessment import FEWEST_PER_CLASS, fewest_units
+from benchmark.statistics.assessment import Assessment
 from benchmark.statistics.calls import Interval, sample_of
 from benchmark.statistics.resampling import Mistakes, Sample, resample
 
@@ -100,15 +100,7 @@ def learning_curve(
 def fit_curve(
     sample: Sample, mistakes: Mapping[int, Mistakes], *, images: int, level: float = 0.95, seed: int = 0
 ) -> LearningCurve:
-    """``learning_curve`` of decisions that were counted already.
-
-    Args:
-        sample: the validated images.
-        mistakes: by number of training images, two sizes at least.
-        images: to predict for.
-        level: of the intervals.
-        seed: of the draws.
-    """
+    """``learning_curve`` of decisions that were counted already, of two sizes at least."""
     sizes = np.array(sorted(mistakes))
     counted = [mistakes[size] for size in sizes.tolist()]
     by_repeat = [each.score(sample) for each in counted]
@@ -149,7 +141,7 @@ def fit_curve(
         gain=gain,
         is_telling=bool(
             len(sizes) >= FEWEST_SIZES
-            and fewest_units(sample) >= FEWEST_PER_CLASS
+            and sample.fewest_units >= Assessment.FEWEST_PER_CLASS
             and gain.low > 0
             and predicted.high - predicted.low < 1 - f1[-1]
         ),
@@ -157,16 +149,13 @@ def fit_curve(
 
 
 def _share_left(errors: Float64, sizes: Float64, wanted: float, asymptotes: Float64) -> Float64:
-    """Which share of the error of the most images is left with more of them.
+    """Which share of the error of the most images is left with more, float64 (B,); 1 where it does not fall.
 
     Args:
         errors: float64 (B, K) drawn errors of K sizes, the largest size last.
         sizes: float64 (K,) training images, of the most.
         wanted: training images to predict for, of the most.
         asymptotes: float64 (B,) share of the error that stays.
-
-    Returns:
-        float64 (B,), 1 where the error does not fall.
     """
     curves = np.log(
         asymptotes[:, None, None] + (1 - asymptotes)[:, None, None] * sizes ** -_EXPONENTS[:, None]

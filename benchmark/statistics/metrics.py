@@ -65,16 +65,10 @@ def scored_class_names(truth: Truth) -> tuple[str, ...]:
 
 
 def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike, task: Task) -> Bool:
-    """Turn probabilities into decisions.
+    """Turn probabilities (..., C), C = 1 for BINARY, into decisions, bool (..., C).
 
-    Args:
-        probabilities: (..., C); C = 1 for BINARY.
-        thresholds: broadcastable to (...); a probability at its threshold is decided. Unused for MULTICLASS.
-        task: BINARY and MULTILABEL compare with the threshold, MULTICLASS takes the largest (the first of
-            equals).
-
-    Returns:
-        bool (..., C).
+    BINARY and MULTILABEL compare with the thresholds, broadcastable to (...): a probability at its threshold
+    is decided. MULTICLASS takes the largest, the first of equals.
     """
     values = np.asarray(probabilities)
     if task is Task.MULTICLASS:
@@ -84,15 +78,12 @@ def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike, task: Task) 
 
 
 def count(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Counts:
-    """Count right and wrong decisions per class.
+    """Count right and wrong decisions per class, (..., C).
 
     Args:
         decided: bool (..., N, C).
         targets: (N, C) of 0 and 1.
-        weights: (N,) images' weights; None counts every image once.
-
-    Returns:
-        Counts with arrays of shape (..., C).
+        weights: (N,) of images; None counts every image once.
 
     Raises:
         ArgumentError: the shapes do not fit.
@@ -132,16 +123,9 @@ def class_recall(counts: Counts) -> Float64:
 
 
 def averaged(score: Callable[[Counts], Float64], counts: Counts, average: Average) -> Float64:
-    """A per-class score, averaged over classes as scikit-learn does.
+    """A per-class score of counts (..., C), averaged over classes as scikit-learn does; float64 (...).
 
-    Args:
-        score: class_f1, class_precision or class_recall.
-        counts: arrays (..., C).
-        average: BINARY (needs one column), MACRO (over the classes that occur), MICRO or WEIGHTED (by the
-            number of true images per class).
-
-    Returns:
-        float64 (...).
+    BINARY needs one column, MACRO is over the classes that occur, WEIGHTED by their numbers of true images.
 
     Raises:
         ArgumentError: BINARY with several columns.
@@ -225,28 +209,12 @@ METRICS = {
 def f1(
     decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
 ) -> Float64:
-    """F1 of decisions bool (..., N, C) against targets (N, C); float64 (...), 0-d for one set of decisions.
-
-    Args:
-        decided: bool (..., N, C).
-        targets: (N, C) of 0 and 1.
-        average: over classes.
-        weights: (N,) images' weights, or None.
-    """
+    """F1 of decisions bool (..., N, C) against targets (N, C), images by weights (N,); float64 (...)."""
     return f1_of_counts(count(decided, targets, weights), average)
 
 
 def accuracy(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Float64:
-    """Share of images whose every column is right (for MULTILABEL the subset accuracy); 0 for no images.
-
-    Args:
-        decided: bool (..., N, C).
-        targets: (N, C) of 0 and 1.
-        weights: (N,) images' weights, or None.
-
-    Returns:
-        float64 (...).
-    """
+    """Share of images whose every column is right (for MULTILABEL the subset accuracy); 0 for no images."""
     right = (np.asarray(decided, bool) == (np.asarray(targets) > 0.5)).all(-1)
     each = np.ones(right.shape[-1]) if weights is None else np.asarray(weights, np.float64)
     return _ratio(right @ each, np.asarray(each.sum()))
@@ -258,21 +226,25 @@ def per_class_f1(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
     It is nan for a class without a true image.
     """
     counts = count(decided, targets)
-    counts = counts.both_classes() if counts.tp.shape[-1] == 1 else counts
-    return np.where(counts.tp + counts.fn > 0, class_f1(counts), np.nan)
+    return per_class_scores(counts.both_classes() if counts.tp.shape[-1] == 1 else counts)["f1"]
+
+
+def per_class_scores(counts: Counts) -> dict[str, Float64]:
+    """Precision, recall, F1 and support (true images) of every class, float64 (..., C).
+
+    Recall and F1 are nan for a class without a true image: there is nothing to find.
+    """
+    support = counts.tp + counts.fn
+    return {
+        "precision": class_precision(counts),
+        "recall": np.where(support > 0, class_recall(counts), np.nan),
+        "f1": np.where(support > 0, class_f1(counts), np.nan),
+        "support": support,
+    }
 
 
 def scores(decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average) -> dict[str, float]:
-    """The scores of one set of decisions.
-
-    Args:
-        decided: bool (N, C).
-        targets: (N, C) of 0 and 1.
-        average: over classes.
-
-    Returns:
-        Every metric by its name, and ``accuracy``.
-    """
+    """Every metric of one set of decisions bool (N, C) against targets (N, C) by name, and ``accuracy``."""
     counts = count(decided, targets)
     found = {name: float(metric.of_counts(counts, average)) for name, metric in METRICS.items()}
     return {"f1": found["f1"], "accuracy": float(accuracy(decided, targets)), **found}
@@ -357,10 +329,7 @@ def _reaching_recall(values: Float64, true: Bool, wanted: float, average: Averag
     if not 0.0 <= wanted <= 1.0:
         raise ArgumentError("the wanted recall is out of range", expected="0 to 1", got=wanted)
     levels = np.unique(values)
-    low, high = (
-        0,
-        len(levels) - 1,
-    )  # everything is decided at the lowest level, so it reaches any recall it can
+    low, high = 0, len(levels) - 1  # at the lowest level all is decided: it reaches any recall it can
     while low < high:
         middle = (low + high + 1) // 2
         reached = averaged(class_recall, _counts_at(levels[middle : middle + 1], values, true), average)

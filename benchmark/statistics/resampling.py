@@ -76,6 +76,19 @@ class Sample:
         """Number of other images per class, float64 (C,)."""
         return np.asarray((~self.targets).sum(0), np.float64)
 
+    @property
+    def class_units(self) -> Int64:
+        """Units that hold each class, int64 (C,); for one column the positive, then the negative."""
+        true = self.targets.T
+        columns = true if len(true) > 1 else np.vstack([true, ~true])
+        return np.array([len(np.unique(self.units[column])) for column in columns], np.int64)
+
+    @property
+    def fewest_units(self) -> int:
+        """Units of the rarest class that occurs."""
+        units = self.class_units
+        return int(units[units > 0].min(initial=len(self.units)))
+
     def true_by_unit(self) -> Any:  # noqa: ANN401 - scipy ships no types
         """True images of each class per unit, scipy CSR float64 (C, U)."""
         from scipy.sparse import csr_array
@@ -174,15 +187,6 @@ def resample(
     """Draw the bootstrap. Backbones share the draws; a backbone's numbers do not depend on the others.
 
     Memory is flat in the number of images: weights are drawn for a block of units at a time.
-
-    Args:
-        sample: the images.
-        mistakes: of K backbones.
-        resamples: B.
-        seed: of the draws.
-
-    Returns:
-        The resampled scores.
     """
     weights = _Weights(sample, resamples, seed)
     low, high = np.zeros((resamples, len(mistakes))), np.zeros((resamples, len(mistakes)))
@@ -204,15 +208,7 @@ def estimates(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Float64:
-    """Scores with their intervals, float64 (K, 3): the mean over repeats, the low and the high end.
-
-    Args:
-        sample: the images.
-        mistakes: of K backbones.
-        level: of the intervals.
-        resamples: of the bootstrap.
-        seed: of the draws.
-    """
+    """Scores of K backbones with intervals, float64 (K, 3): the mean over repeats, low and high end."""
     score = np.array([each.score(sample).mean() for each in mistakes])
     low, high = resample(sample, mistakes, resamples=resamples, seed=seed).intervals(level).T
     return np.stack([score, np.minimum(low, score), np.maximum(high, score)], -1)
@@ -242,14 +238,7 @@ class _Weights:
         self._classes = max(1, int(np.count_nonzero(sample.positives)))
 
     def sums(self, matrices: Sequence[Any]) -> list[Float64]:
-        """Weighted sums over units.
-
-        Args:
-            matrices: scipy sparse (rows, U) each.
-
-        Returns:
-            Weighted images of each class side, float64 (B, 2 * C), then float64 (B, rows) for each matrix.
-        """
+        """Weighted sums over units: images of each class side (B, 2 * C), then (B, rows) of each matrix."""
         columns = [matrix.tocsc() for matrix in (*self._sides, *matrices)]
         sums = [np.zeros((matrix.shape[0], self._resamples)) for matrix in columns]
         for block, start in enumerate(range(0, self._sample.unit_count, _UNITS_PER_BLOCK)):
@@ -264,9 +253,7 @@ class _Weights:
     def scores(self, sums: Float64, totals: Float64) -> tuple[Float64, Float64, Float64]:
         """Mean score over repeats, float64 (B,): extra images mostly wrong, mostly right, and without them.
 
-        Args:
-            sums: float64 (B, 2, R, C) weighted mistakes.
-            totals: float64 (B, 2 * C) weighted images of each class side.
+        ``sums`` are weighted mistakes (B, 2, R, C), ``totals`` weighted images of each class side (B, 2 * C).
         """
         generator = np.random.default_rng([self._seed, 2])
         shape = (self._resamples, 2, 1, sums.shape[-1])

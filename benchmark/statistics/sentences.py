@@ -10,22 +10,11 @@ _MOST_NAMES = 5
 
 
 def sentences(found: Assessment, *, grouped: bool) -> tuple[str, ...]:
-    """Who is tied, who is picked and why, who is behind; nothing of that at chance or of too few images.
-
-    Args:
-        found: the assessment.
-        grouped: whether related images were kept together.
-    """
+    """Who is tied, who is picked and why, who is behind; nothing of that at chance or of too few images."""
     if found.picks is None:
         return ()
-    units = units_of(found, grouped=grouped)
+    units = found.units(grouped=grouped)
     return (*_ties(found, units), *_picks(found), *_behind(found))
-
-
-def units_of(found: Assessment, *, grouped: bool) -> str:
-    """``398 images``, or with groups ``398 images in 41 groups``."""
-    images, units = len(found.sample.targets), found.sample.unit_count
-    return f"{images:,} images in {units:,} groups" if grouped else f"{images:,} images"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -19,7 +19,6 @@ has the simulations.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +53,34 @@ class Pairs:
     losses: Float64
     side_units: Float64
 
+    @classmethod
+    def of(cls, sample: Sample, mistakes: Sequence[Mistakes]) -> Pairs:
+        """Compare backbones on one sample; memory is flat in the number of images."""
+        costs = [_costs(sample, each) for each in mistakes]
+        covariance = np.zeros((len(mistakes), len(mistakes)))
+        columns = [each.by_unit.tocsc() for each in mistakes]
+        centres = [_centres(sample, each, cost) for each, cost in zip(mistakes, costs, strict=True)]
+        for start in range(0, sample.unit_count, _UNITS_PER_BLOCK):
+            stop = min(start + _UNITS_PER_BLOCK, sample.unit_count)
+            sides = _sides(sample, start, stop)
+            influences = np.stack(
+                [
+                    cost.ravel() @ column[:, start:stop] - centre @ sides
+                    for cost, column, centre in zip(costs, columns, centres, strict=True)
+                ]
+            )
+            covariance += influences @ influences.T
+        units = sample.unit_count
+        return cls(
+            score=np.array([each.score(sample).mean() for each in mistakes]),
+            covariance=covariance * units / max(units - 1, 1),
+            mistake_cost=np.array([_mean_cost(sample, cost) for cost in costs]),
+            losses=np.array(
+                [-(cost * each.totals).sum(1).ravel() for cost, each in zip(costs, mistakes, strict=True)]
+            ),
+            side_units=sample.side_units,
+        )
+
     @property
     def gaps(self) -> Float64:
         """float64 (K, K): how far the row's F1 is above the column's."""
@@ -77,6 +104,24 @@ class Pairs:
         gaps, null = self.gaps, self.null_variances
         return np.divide(gaps, np.sqrt(null), out=np.zeros_like(gaps), where=null > _NOTHING)
 
+    def beaten(self, critical: float = PAIR_QUANTILE) -> Bool:
+        """Whom another one beats by a statistic above ``critical``, bool (K,)."""
+        return np.asarray((self.statistics > critical).any(0))
+
+    def told_apart(self) -> Bool:
+        """Whether the row is shown to be above the column, all pairs together (95 %), bool (K, K)."""
+        everyone = np.arange(len(self.score))
+        return np.asarray(self.statistics > _Maxima(self, DRAWS, 0).quantile(everyone, FAMILY_LEVEL))
+
+    def bounds_at(self, critical: float) -> Float64:
+        """The upper ends of ``losses`` for a given quantile, float64 (K,)."""
+        if len(self.score) < 2:
+            return np.zeros(len(self.score))
+        cost = np.maximum(self.mistake_cost[:, None], self.mistake_cost[None, :])
+        bounds = self.gaps + _reach(critical, cost, self.variances)
+        np.fill_diagonal(bounds, 0.0)
+        return np.asarray(np.clip(bounds.max(0), 0.0, 1.0))
+
     def _squared_means(self) -> Float64:
         """What subtracting the means took from the variances, so far as the means made the gap, (K, K).
 
@@ -94,43 +139,10 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TieGroup:
-    """Backbones that cannot be told from the best of those that earlier groups left over.
+    """Backbones that cannot be told from the best of those that earlier groups left over."""
 
-    Attributes:
-        members: int64, positions in the comparison, ascending.
-        critical: what a statistic must exceed to separate two members.
-    """
-
-    members: Int64
-    critical: float
-
-
-def compare_pairs(sample: Sample, mistakes: Sequence[Mistakes]) -> Pairs:
-    """Compare backbones on one sample; memory is flat in the number of images."""
-    costs = [_costs(sample, each) for each in mistakes]
-    covariance = np.zeros((len(mistakes), len(mistakes)))
-    columns = [each.by_unit.tocsc() for each in mistakes]
-    centres = [_centres(sample, each, cost) for each, cost in zip(mistakes, costs, strict=True)]
-    for start in range(0, sample.unit_count, _UNITS_PER_BLOCK):
-        stop = min(start + _UNITS_PER_BLOCK, sample.unit_count)
-        sides = _sides(sample, start, stop)
-        influences = np.stack(
-            [
-                cost.ravel() @ column[:, start:stop] - centre @ sides
-                for cost, column, centre in zip(costs, columns, centres, strict=True)
-            ]
-        )
-        covariance += influences @ influences.T
-    units = sample.unit_count
-    return Pairs(
-        score=np.array([each.score(sample).mean() for each in mistakes]),
-        covariance=covariance * units / max(units - 1, 1),
-        mistake_cost=np.array([_mean_cost(sample, cost) for cost in costs]),
-        losses=np.array(
-            [-(cost * each.totals).sum(1).ravel() for cost, each in zip(costs, mistakes, strict=True)]
-        ),
-        side_units=sample.side_units,
-    )
+    members: Int64  # positions in the comparison, ascending
+    critical: float  # what a statistic must exceed to separate two members
 
 
 def _costs(sample: Sample, mistakes: Mistakes) -> Float64:
@@ -180,14 +192,8 @@ def tie_groups(
 ) -> tuple[TieGroup, ...]:
     """Split backbones into tie groups: those tied with the best, then the same among the rest, and so on.
 
-    Args:
-        comparison: of K backbones.
-        level: family-wise: if all are equal, all stay in one group in this share of data sets.
-        draws: of the multiplier bootstrap.
-        seed: of the draws.
-
-    Returns:
-        The groups, best first; together they hold every position once.
+    If all are equal, all stay in one group in a share ``level`` of data sets. The groups come best first;
+    together they hold every position once.
     """
     maxima = _Maxima(comparison, draws, seed)
     left = np.arange(len(comparison.score))
@@ -249,26 +255,21 @@ def range_quantile(count: int, level: float = FAMILY_LEVEL) -> float:
 def hidden_loss(gap: float, cost: float, critical: float) -> float:
     """The loss bound against one of whom nothing is known but that it is ``gap`` better.
 
-    Args:
-        gap: F1.
-        cost: F1 that one more wrong unit costs; the gap is made of such units.
-        critical: quantile of the statistics.
+    The gap is made of wrong units, each of which costs ``cost`` F1.
     """
+    return gap + float(_reach(critical, np.asarray(cost), np.asarray(gap * cost)))
+
+
+def _reach(critical: float, cost: Float64, variance: Float64) -> Float64:
+    """How far a true gap may be beyond the observed one; a larger one needs more wrong units."""
     slack = critical**2 * cost
-    return gap + (slack + math.sqrt(slack**2 + 4 * critical**2 * gap * cost)) / 2
+    return np.asarray((slack + np.sqrt(slack**2 + 4 * critical**2 * variance)) / 2)
 
 
 def above(comparison: Pairs, levels: Float64, *, draws: int = DRAWS, seed: int = 0) -> Bool:
-    """Which backbones are shown to be above a level of F1 each, all taken together (family-wise 95 %).
+    """Which backbones are shown to be above a level of F1 each, all together (family-wise 95 %), bool (K,).
 
-    Args:
-        comparison: of K backbones.
-        levels: float64 (K,) of F1, taken as known.
-        draws: of the multiplier bootstrap.
-        seed: of the draws.
-
-    Returns:
-        bool (K,).
+    The levels, float64 (K,), are taken as known.
     """
     variances = np.diag(comparison.covariance)
     gaps = comparison.score - levels
@@ -288,19 +289,6 @@ def _tied_with_best(comparison: Pairs, left: Int64, maxima: _Maxima, level: floa
         left = left[~beaten]
 
 
-def told_apart(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0) -> Bool:
-    """Whether the row's F1 is shown to be above the column's, all pairs taken together, bool (K, K).
-
-    Args:
-        comparison: of K backbones.
-        level: family-wise.
-        draws: of the multiplier bootstrap.
-        seed: of the draws.
-    """
-    everyone = np.arange(len(comparison.score))
-    return np.asarray(comparison.statistics > _Maxima(comparison, draws, seed).quantile(everyone, level))
-
-
 def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0) -> Float64:
     """The F1 that each backbone gives away to the best: estimate, low and high end, float64 (K, 3).
 
@@ -315,12 +303,6 @@ def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS
     The highest of several equal F1 is above the others by luck. So the estimate is the observed loss times
     the share of the F1's spread that sampling does not explain, 0 where it explains all (the positive part of
     James and Stein 1961, with the moment estimate of DerSimonian and Laird 1986).
-
-    Args:
-        comparison: of K backbones.
-        level: family-wise.
-        draws: of the multiplier bootstrap.
-        seed: of the draws.
     """
     count = len(comparison.score)
     if count < 2:
@@ -330,18 +312,6 @@ def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS
     sampling = comparison.variances[np.triu_indices(count, 1)].mean() / 2
     spread = comparison.score.var(ddof=1)
     share = max(0.0, 1 - sampling / spread) if spread > _NOTHING else 0.0
-    low, high = np.clip(shown, 0.0, 1.0), bounds_at(comparison, critical)
+    low, high = np.clip(shown, 0.0, 1.0), comparison.bounds_at(critical)
     estimate = np.clip(share * comparison.gaps.max(0), low, np.maximum(low, high))
     return np.stack([estimate, low, high], -1)
-
-
-def bounds_at(comparison: Pairs, critical: float) -> Float64:
-    """The upper ends of ``losses`` for a given quantile, float64 (K,)."""
-    if len(comparison.score) < 2:
-        return np.zeros(len(comparison.score))
-    cost = np.maximum(comparison.mistake_cost[:, None], comparison.mistake_cost[None, :])
-    slack = critical**2 * cost
-    reach = (slack + np.sqrt(slack**2 + 4 * critical**2 * comparison.variances)) / 2
-    bounds = comparison.gaps + reach
-    np.fill_diagonal(bounds, 0.0)
-    return np.asarray(np.clip(bounds.max(0), 0.0, 1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.ranking import COLUMNS, Surface, column
+from benchmark.ranking import COLUMNS, Column, Surface
 
 PAGE = Path(__file__).parents[2] / "docs" / "board.md"
 
@@ -20,12 +20,12 @@ def test_the_page_lists_every_column() -> None:
 
 def test_every_column_stands_once() -> None:
     assert len({each.name for each in COLUMNS}) == len(COLUMNS)
-    assert all(column(each.name) is each for each in COLUMNS)
+    assert all(Column.named(each.name) is each for each in COLUMNS)
     priorities = [each.priority for each in COLUMNS if each.priority and Surface.TERMINAL in each.surfaces]
     assert len(set(priorities)) == len(priorities), "who goes first in a narrow terminal is decided"
 
 
 def test_a_column_of_another_version_is_seen_by_programs_alone() -> None:
-    later = column("val_entropy")
+    later = Column.named("val_entropy")
     assert (later.blank, later.is_number, later.is_timing) == (None, False, False)
     assert not later.surfaces

@@ -279,7 +279,7 @@ def test_only_clear_evidence_leaves_the_end_of_the_grid(grouped: bool, rate: flo
     for number, values in enumerate([(poor, right), (poor, right), (right, poor)]):
         selection.see(number + 1, [0], [np.stack(values).astype(np.float32)])
     choice = selection.choices()[0]
-    assert (choice.rate, choice.epoch) == (rate, 3), "heads are trained to the end"
+    assert (choice.learning_rate, choice.epoch) == (rate, 3), "heads are trained to the end"
 
 
 @pytest.mark.parametrize("name", list(ProtocolName))

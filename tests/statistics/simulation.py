@@ -35,7 +35,6 @@ from benchmark.statistics import (
     Pairs,
     Sample,
     assess,
-    compare_pairs,
     decide,
     default_average,
     f1,
@@ -43,9 +42,9 @@ from benchmark.statistics import (
     fit_curve,
     learning_curve,
     losses,
-    resample,
-    tie_groups,
 )
+from benchmark.statistics.resampling import resample
+from benchmark.statistics.ties import tie_groups
 
 _REPEATS_AGREE = 0.9
 
@@ -187,7 +186,7 @@ def watch_ties(world: World, *, trials: int, seed: int = 0, draws: int = 2000) -
     best = truth >= truth.max() - 1e-12
     seen = []
     for trial, sample, mistakes in _data_sets(world, trials, seed):
-        pairs = compare_pairs(sample, mistakes)
+        pairs = Pairs.of(sample, mistakes)
         group = tie_groups(pairs, draws=draws, seed=trial)[0]
         inside = np.isin(np.arange(len(truth)), group.members)
         _, low, high = losses(pairs, draws=draws, seed=trial).T
@@ -230,7 +229,7 @@ def watch_loss(world: World, *, trials: int, seed: int = 0, draws: int = 2000) -
     given = float(world.true_f1.max() - world.true_f1[0])
     seen = []
     for trial, sample, mistakes in _data_sets(world, trials, seed):
-        pairs = compare_pairs(sample, mistakes)
+        pairs = Pairs.of(sample, mistakes)
         estimate, low, high = losses(pairs, draws=draws, seed=trial)[0].tolist()
         held = low <= given + 1e-12 and given <= high + 1e-12
         seen.append((pairs.score.max() - pairs.score[0], estimate, low, high, held))
@@ -300,7 +299,7 @@ def watch_rules(world: World, *, related: bool, trials: int, seed: int = 0) -> F
     loss = truth.max() - truth
     seen = []
     for trial, sample, mistakes in _data_sets(world, trials, seed):
-        pairs = compare_pairs(sample, mistakes)
+        pairs = Pairs.of(sample, mistakes)
         size = np.argsort(np.argsort(truth)).astype(np.float64)
         if not related:
             size = np.random.default_rng([seed, trial, 1]).permutation(size)

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from simulation import World, watch_loss, watch_ties
 
 from benchmark.records import Average
-from benchmark.statistics import compare_pairs as compare
-from benchmark.statistics import losses, tie_groups
+from benchmark.statistics import Pairs, losses
 from benchmark.statistics.resampling import Mistakes, Sample
-from benchmark.statistics.ties import above
+from benchmark.statistics.ties import above, tie_groups
 
 
 def enough(trials: int, rate: float = 0.95) -> float:
@@ -111,7 +110,7 @@ def decided_pair(both_right: int, first_only: int, second_only: int) -> tuple[Sa
 def test_few_images_that_all_speak_for_one_separate_nothing(one_sided: int, groups: int) -> None:
     """McNemar's exact two-sided p is 0.5, 0.25, 0.008 and 0.0001 here."""
     sample, mistakes = decided_pair(100, one_sided, 0)
-    assert len(tie_groups(compare(sample, mistakes))) == groups
+    assert len(tie_groups(Pairs.of(sample, mistakes))) == groups
 
 
 def test_six_images_separate_nothing() -> None:
@@ -122,7 +121,7 @@ def test_six_images_separate_nothing() -> None:
             Mistakes.of(sample.targets[None], sample),
             Mistakes.of((sample.targets ^ wrong)[None], sample),
         ]
-        groups = tie_groups(compare(sample, pair), draws=1000)
+        groups = tie_groups(Pairs.of(sample, pair), draws=1000)
         assert len(groups) == 1 or wrong.sum() >= 5
 
 
@@ -132,7 +131,7 @@ def test_identical_decisions_tie(seed: int, repeats: int) -> None:
     generator = np.random.default_rng(seed)
     world = World(images=60, errors=(0.05, 0.2, 0.4), repeats=repeats)
     sample, mistakes = world.draw(generator)
-    comparison = compare(sample, [*mistakes, *mistakes])
+    comparison = Pairs.of(sample, [*mistakes, *mistakes])
     for group in tie_groups(comparison, draws=500):
         for member in group.members.tolist():
             assert (member + 3) % 6 in group.members
@@ -141,8 +140,8 @@ def test_identical_decisions_tie(seed: int, repeats: int) -> None:
 def test_groups_hold_everyone_once_and_do_not_depend_on_order() -> None:
     world = World(images=500, errors=tuple(np.linspace(0.02, 0.4, 20)), correlation=0.3)
     sample, mistakes = world.draw(np.random.default_rng(0))
-    forward = tie_groups(compare(sample, mistakes))
-    backward = tie_groups(compare(sample, mistakes[::-1]))
+    forward = tie_groups(Pairs.of(sample, mistakes))
+    backward = tie_groups(Pairs.of(sample, mistakes[::-1]))
     assert sorted(np.concatenate([group.members for group in forward]).tolist()) == list(range(20))
     assert [sorted((19 - group.members).tolist()) for group in backward] == [
         group.members.tolist() for group in forward
@@ -153,13 +152,13 @@ def test_all_perfect_still_bounds_the_loss() -> None:
     sample = Sample.of(np.arange(100)[:, None] % 2, Average.BINARY)
     perfect = Mistakes.of(sample.targets[None], sample)
     # Up to 3 or 4 errors in 100 can hide behind none.
-    assert losses(compare(sample, [perfect] * 3))[:, 2] == pytest.approx([0.038] * 3, abs=0.01)
+    assert losses(Pairs.of(sample, [perfect] * 3))[:, 2] == pytest.approx([0.038] * 3, abs=0.01)
 
 
 def test_the_loss_bound_shrinks_with_more_images() -> None:
     def bound(images: int) -> float:
         sample, mistakes = World(images=images, errors=(0.05,) * 3).draw(np.random.default_rng(0))
-        return float(losses(compare(sample, mistakes))[:, 2].max())
+        return float(losses(Pairs.of(sample, mistakes))[:, 2].max())
 
     assert bound(100) > bound(1000) > bound(10_000)
 
@@ -176,7 +175,7 @@ def test_several_classes_are_compared(average: Average) -> None:
 
     sample = Sample.of(np.eye(5)[true], average)
     mistakes = [Mistakes.of(decided(error), sample) for error in (0.05, 0.05, 0.3, 0.3)]
-    groups = tie_groups(compare(sample, mistakes))
+    groups = tie_groups(Pairs.of(sample, mistakes))
     assert [group.members.tolist() for group in groups] == [[0, 1], [2, 3]]
 
 
@@ -184,7 +183,7 @@ def test_the_variance_of_f1_is_what_simulation_says() -> None:
     world = World(images=1000, errors=(0.1, 0.1), repeats=1, correlation=0.5, shares=(0.7, 0.3))
     f1, deviations = [], []
     for seed in range(150):
-        comparison = compare(*world.draw(np.random.default_rng(seed)))
+        comparison = Pairs.of(*world.draw(np.random.default_rng(seed)))
         f1.append(comparison.gaps[0, 1])
         deviations.append(math.sqrt(comparison.variances[0, 1]))
     assert np.std(f1) == pytest.approx(np.mean(deviations), rel=0.15)
@@ -194,8 +193,8 @@ def test_above_a_level_means_beyond_chance_for_all_together() -> None:
     hits = 0
     for seed in range(60):
         world = World(images=200, errors=(0.5,) * 10)
-        comparison = compare(*world.draw(np.random.default_rng(seed)))
+        comparison = Pairs.of(*world.draw(np.random.default_rng(seed)))
         hits += above(comparison, np.full(10, 0.5), draws=1000).any()
     assert hits / 60 <= 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / 60)
-    good = compare(*World(images=200, errors=(0.2, 0.5)).draw(np.random.default_rng(0)))
+    good = Pairs.of(*World(images=200, errors=(0.2, 0.5)).draw(np.random.default_rng(0)))
     assert above(good, np.full(2, 2 / 3)).tolist() == [True, False]
