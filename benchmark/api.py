@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, get_ty
 import numpy as np
 from pydantic.fields import FieldInfo
 
-from benchmark.audit import row_label
 from benchmark.backbones import backbone_row, select
 from benchmark.deployment import Evaluation, ExportOptions, Predictor, export_model, open_model, parse_targets
 from benchmark.embeddings import EmbeddingStore
@@ -437,7 +436,7 @@ def embed(
         image_ids=stored.image_ids,
         features=stored.features,
         backbone=plan.backbone.name,
-        labels=tuple(row_label(images, row) for row in range(len(images))),
+        labels=tuple(images.label_of(row) for row in range(len(images))),
         paths=tuple(images.paths),
         groups=images.groups,
     )

@@ -285,6 +285,20 @@ class ImageSet:
         one_hot: Float32 = np.eye(len(self.classes), dtype=np.float32)[self.targets]
         return one_hot
 
+    def label_of(self, row: int) -> str:
+        """The class name of a row; several joined by ``;`` for MULTILABEL."""
+        if self.task is Task.MULTILABEL:
+            return ";".join(self.classes[position] for position in np.flatnonzero(self.targets[row]))
+        return self.classes[int(self.targets[row])]
+
+    def part_names(self) -> list[str]:
+        """Train, val or test for each row."""
+        parts = [""] * len(self)
+        for name in ("train", "val", "test"):
+            for row in getattr(self.split, name).tolist():
+                parts[row] = name
+        return parts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsSource:

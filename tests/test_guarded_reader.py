@@ -34,7 +34,7 @@ from benchmark.errors import BenchmarkError, CacheDamaged
 from benchmark.finetuning import Recipe, load_manifest
 from benchmark.finetuning.progress import Progress
 from benchmark.ranking import load_outcome
-from benchmark.reporting import read_board, read_image_list, read_run_record
+from benchmark.reporting import RunRecord, read_board, read_image_list
 from benchmark.storage import load_json, open_regular, parse_json, read_small, sha256_file
 from benchmark.storage.reading import read_array, read_arrays
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.faults("files that are none")
 # Name of the file, and what reads it given its folder.
 READERS: dict[str, Callable[[Path], object]] = {
     "leaderboard.json": lambda folder: read_board(folder / "leaderboard.json"),
-    "run.json": read_run_record,
+    "run.json": RunRecord.read,
     "images.csv": read_image_list,
     "x.outcome": lambda folder: load_outcome(folder / "x.outcome"),
     "any.json": lambda folder: load_json(folder / "any.json"),

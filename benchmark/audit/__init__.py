@@ -5,7 +5,7 @@ from benchmark.audit.findings import AuditReport, Finding, Severity
 from benchmark.audit.groups import Grouping, group_related
 from benchmark.audit.looks import copy_links, look_links
 from benchmark.audit.output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet
-from benchmark.audit.report import audit, judge, row_label, row_parts
+from benchmark.audit.report import audit, judge
 from benchmark.audit.signatures import colour_histograms
 
 __all__ = [
@@ -23,8 +23,6 @@ __all__ = [
     "group_related",
     "judge",
     "look_links",
-    "row_label",
-    "row_parts",
     "write_audit",
     "write_pair_sheet",
 ]

@@ -13,7 +13,7 @@ from benchmark.audit.groups import FOLDS, sequence_folders
 from benchmark.audit.pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.audit.signatures import Signatures, signatures
 from benchmark.data import abridged, class_sizes, label_notes, left_out, lost_classes
-from benchmark.records import Bool, Float32, ImageSet, Int64, Observer, Task
+from benchmark.records import Bool, Float32, ImageSet, Int64, Observer
 
 # Centred embeddings this close show the same texture, usually pieces of one photograph.
 LOOK_ALIKE_COSINE = 0.95
@@ -122,7 +122,7 @@ def _numbers(rows: Int64, count: int) -> Int64:
 
 
 def _described(images: ImageSet, near: NearImages) -> Iterator[AuditPair]:
-    parts = row_parts(images)
+    parts = images.part_names()
     for (first, second), distance, cosine, same in zip(
         near.rows.tolist(), near.distances.tolist(), near.cosines.tolist(), near.same.tolist(), strict=True
     ):
@@ -130,7 +130,7 @@ def _described(images: ImageSet, near: NearImages) -> Iterator[AuditPair]:
             kind=PairKind.NEAR_DUPLICATE if same else PairKind.LOOK_ALIKE,
             first=images.paths[first],
             second=images.paths[second],
-            labels=(row_label(images, first), row_label(images, second)),
+            labels=(images.label_of(first), images.label_of(second)),
             parts=(parts[first], parts[second]),
             distance=distance,
             cosine=cosine,
@@ -138,11 +138,11 @@ def _described(images: ImageSet, near: NearImages) -> Iterator[AuditPair]:
 
 
 def _identical_pairs(images: ImageSet) -> Iterator[AuditPair]:
-    parts = row_parts(images)
+    parts = images.part_names()
     rows = {path: row for row, path in enumerate(images.paths)}
     crossings = {(kept, copy): (own, other) for kept, own, copy, other in images.crossings}
     for kept, copy in dict.fromkeys((*images.duplicates, *crossings)):  # a file may cross with itself
-        label = row_label(images, rows[kept]) if kept in rows else ""
+        label = images.label_of(rows[kept]) if kept in rows else ""
         part = parts[rows[kept]] if kept in rows else ""
         yield AuditPair(
             kind=PairKind.IDENTICAL,
@@ -153,21 +153,6 @@ def _identical_pairs(images: ImageSet) -> Iterator[AuditPair]:
             distance=0,
             cosine=1.0,
         )
-
-
-def row_parts(images: ImageSet) -> list[str]:
-    """Train, val or test for each row."""
-    parts = np.full(len(images), "", "<U5")
-    for name in ("train", "val", "test"):
-        parts[getattr(images.split, name)] = name
-    return parts.tolist()
-
-
-def row_label(images: ImageSet, row: int) -> str:
-    """The class name of a row; several joined by ``;`` for multi-label."""
-    if images.task is Task.MULTILABEL:
-        return ";".join(images.classes[position] for position in np.flatnonzero(images.targets[row]))
-    return images.classes[int(images.targets[row])]
 
 
 # --- findings -------------------------------------------------------------------------------------------

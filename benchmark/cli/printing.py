@@ -88,9 +88,9 @@ def print_board(board: Leaderboard, style: str) -> None:
     if style != "table":
         print_rows(rows, style)
         return
-    from benchmark.reporting import board_table
+    from benchmark.reporting import BoardTable
 
-    print_renderable(board_table(replace(board, rows=tuple(rows), notes=tuple(map(as_flags, board.notes)))))
+    print_renderable(BoardTable(replace(board, rows=tuple(rows), notes=tuple(map(as_flags, board.notes)))))
 
 
 def print_renderable(what: RenderableType) -> None:

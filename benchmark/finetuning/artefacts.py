@@ -24,7 +24,6 @@ from benchmark.finetuning.tables import (
     class_positions,
     classification_report,
     history_csv,
-    label_text,
     labels_txt,
     predicted_labels,
     predictions_csv,
@@ -214,7 +213,7 @@ def _prediction_sheet(results: RunResults) -> bytes:
     """Images with label and answer: the surest mistakes first, then a random choice of the others."""
     images, rows, decided = results.images, results.rows, results.decided
     said = predicted_labels(images, decided)
-    true = [label_text(images, int(row)) for row in rows]
+    true = [images.label_of(row) for row in rows]
     sureness = _sureness(results)
     wrong = [at for at in np.argsort(-sureness) if true[at] != said[at]][: _MOST_PREDICTIONS // 2]
     seed = derived_seed(results.data.request.seed, "pictures")

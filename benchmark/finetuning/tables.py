@@ -10,7 +10,6 @@ from benchmark.cells import csv_bytes, printable
 from benchmark.finetuning.scoring import Scoring
 from benchmark.records import Bool, Float32, ImageSet, Int64, Task
 
-PARTS = ("train", "val", "test")
 SPLIT_FILE, PREDICTIONS_FILE = "split.csv", "predictions.csv"
 
 
@@ -19,19 +18,11 @@ def whole_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def label_text(images: ImageSet, row: int) -> str:
-    """The label of an image: its class, or its labels joined by ``;``."""
-    if images.task is Task.MULTILABEL:
-        return ";".join(images.classes[c] for c in np.flatnonzero(images.targets[row]))
-    return images.classes[int(images.targets[row])]
-
-
 def split_csv(images: ImageSet) -> bytes:
     """Which image went into which part: ``path, image_id, label, part``, in the order of the set."""
-    part_of = {int(row): part for part in PARTS for row in getattr(images.split, part)}
     rows = (
-        (images.paths[row], images.image_ids[row], label_text(images, row), part_of.get(row, ""))
-        for row in range(len(images))
+        (images.paths[row], images.image_ids[row], images.label_of(row), part)
+        for row, part in enumerate(images.part_names())
     )
     return csv_bytes(("path", "image_id", "label", "part"), rows)
 
@@ -49,7 +40,7 @@ def predictions_csv(
         said = predicted_labels(images, scoring.decided(probabilities, threshold))
         for row, label, values in zip(getattr(images.split, part), said, probabilities, strict=True):
             numbers = [f"{value:.6f}" for value in values.tolist()]
-            rows.append((images.paths[row], part, label_text(images, int(row)), label, *map(float, numbers)))
+            rows.append((images.paths[row], part, images.label_of(row), label, *map(float, numbers)))
     return csv_bytes(("path", "part", "label", "predicted", *[f"p_{name}" for name in names]), rows)
 
 

@@ -11,7 +11,7 @@ from benchmark.errors import DataError
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.stored import stored_request
 from benchmark.records import ImageSet, Leaderboard
-from benchmark.reporting import RunRecord, image_list, read_board, read_image_list, read_run_record
+from benchmark.reporting import RunRecord, image_list, read_board, read_image_list
 
 BOARD_FILE = "leaderboard.json"
 
@@ -45,7 +45,7 @@ def stored_board(folder: Path, *, data: Path, results: Path, cache: Path) -> Sto
     """
     if not (folder / BOARD_FILE).exists():
         return None
-    record = read_run_record(folder)
+    record = RunRecord.read(folder)
     return StoredBoard(
         folder=folder,
         board=read_board(folder / BOARD_FILE),

@@ -36,7 +36,7 @@ from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_u
 from benchmark.pipeline.requests import EmbedRequest, RankRequest, TurnedRequest, cheapest_pretrained
 from benchmark.pipeline.self_test import self_test
 from benchmark.records import Engine, ImageSet, Observer, Search, Silent
-from benchmark.reporting import read_run_record
+from benchmark.reporting import RunRecord
 
 ALL, _ESTIMATE, _SELF_TEST = "all", "estimate", "timing this machine"
 # On several machines, an expensive backbone is split into blocks of images of this length.
@@ -543,7 +543,7 @@ class _PlannedJob:
         options = self.request.options
         assert options.data is not None
         try:
-            record = read_run_record(results_folder(options.results, images, options.data).path)
+            record = RunRecord.read(results_folder(options.results, images, options.data).path)
         except (DataError, OSError):
             return frozenset()
         name = self.request.protocol_name(parts_given=images.split.given)

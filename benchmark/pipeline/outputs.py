@@ -41,12 +41,10 @@ from benchmark.reporting import (
     RunRecord,
     class_scores,
     plot_makers,
-    read_run_record,
     remove_files,
     write_board,
     write_image_list,
     write_page,
-    write_run_record,
 )
 from benchmark.statistics import METRICS
 from benchmark.storage import MOST_LIST_BYTES, check_inside, place, read_small, write_whole
@@ -109,7 +107,7 @@ def write_outputs(
             record = replace(record, board_digest="")
     took = {**record.timings, "wall_seconds": time.time() - started, **timings()}
     record = replace(record, timings=took)
-    write_run_record(record, run.path)
+    record.write(run.path)
     replaced = _replaced(run, record)
     if replaced:
         run.log(replaced)
@@ -141,7 +139,7 @@ def publish_again(
     ranked = replace(ranked, board=replace(ranked.board, notes=notes))
     _link_all(source, run.path, [name for name in AUDIT_FILES if (source / name).is_file()])
     failed = _write_pages(run, ranked, job, record)
-    write_run_record(replace(record, identifier=run.identifier, started=_stamp(started)), run.path)
+    replace(record, identifier=run.identifier, started=_stamp(started)).write(run.path)
     _publish(run)
     return replace(ranked, board=_with_notes(ranked.board, failed))
 
@@ -159,7 +157,7 @@ def _stamp(seconds: float) -> str:
 def _replaced(run: Run, record: RunRecord) -> str:
     """Where the latest board is kept, if this run's is of other images or lacks backbones that it has."""
     try:
-        latest = read_run_record(run.folder)
+        latest = RunRecord.read(run.folder)
     except DataError:
         return ""
     kept = place(run.folder, "runs", latest.identifier)
@@ -279,7 +277,7 @@ def board_digest(ranked: Ranked, job: HeadJob, source: str) -> str:
 def _take_over(run: Run, digest: str) -> bool:
     """Link the files of the latest run into this one, if it shows the same board."""
     try:
-        latest = read_run_record(run.folder)
+        latest = RunRecord.read(run.folder)
     except DataError:
         return False
     source = place(run.folder, "runs", latest.identifier)

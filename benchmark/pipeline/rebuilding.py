@@ -25,7 +25,6 @@ from benchmark.reporting import (
     read_board,
     read_image_list,
     read_rejected,
-    read_run_record,
 )
 from benchmark.storage import place
 
@@ -79,7 +78,7 @@ def _stored(data: Path, results: Path, cache: Path, observer: Observer) -> tuple
     refused: DataError | None = None
     for folder in stored_folders(results, dataset_name(data), data):
         try:
-            record = read_run_record(folder)
+            record = RunRecord.read(folder)
             path = place(folder, "runs", record.identifier)
             stored = _StoredRun(
                 folder=folder,

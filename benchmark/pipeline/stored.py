@@ -9,7 +9,7 @@ from benchmark.errors import ArgumentError, DataError
 from benchmark.options import RankOptions
 from benchmark.pipeline.requests import RankRequest
 from benchmark.records import WeightsKind
-from benchmark.reporting import RunRecord, read_run_record
+from benchmark.reporting import RunRecord
 
 
 def portable_options(request: RankRequest) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def stored_options(path: Path) -> dict[str, Any]:
     Raises:
         DataError: there is no such record, or its options are not those of a ranking.
     """
-    return dict(_options_of(read_run_record(path)))
+    return dict(_options_of(RunRecord.read(path)))
 
 
 def stored_request(record: RunRecord, *, data: Path, results: Path, cache: Path) -> RankRequest:

@@ -1,7 +1,6 @@
 """Reporting: the board as CSV, JSON, Markdown, web page, plots and terminal table; two runs compared."""
 
 from benchmark.reporting.board_files import read_board
-from benchmark.reporting.class_table import class_scores
 from benchmark.reporting.compare import compare_runs, comparison_table
 from benchmark.reporting.evaluation_files import evaluation_folder, write_evaluation
 from benchmark.reporting.notebook import board_html
@@ -14,13 +13,12 @@ from benchmark.reporting.run_record import (
     RunRecord,
     image_list,
     read_image_list,
-    read_run_record,
     write_image_list,
-    write_run_record,
 )
-from benchmark.reporting.terminal import board_table
+from benchmark.reporting.terminal import BoardTable
 from benchmark.reporting.write import (
     BOARD_FILES,
+    class_scores,
     read_rejected,
     remove_files,
     write_board,
@@ -33,12 +31,12 @@ __all__ = [
     "BOARD_FILES",
     "RUN_FILE",
     "BackboneRecord",
+    "BoardTable",
     "DataRecord",
     "Extras",
     "Plot",
     "RunRecord",
     "board_html",
-    "board_table",
     "class_scores",
     "compare_runs",
     "comparison_table",
@@ -48,13 +46,11 @@ __all__ = [
     "read_board",
     "read_image_list",
     "read_rejected",
-    "read_run_record",
     "remove_files",
     "write_board",
     "write_evaluation",
     "write_image_list",
     "write_page",
     "write_rejected",
-    "write_run_record",
     "write_table",
 ]

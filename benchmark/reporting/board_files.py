@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import missing
 from benchmark.errors import DataError
 from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import display, shown_columns, text
+from benchmark.reporting.formats import by_rank, display, shown_columns, text
 from benchmark.statistics import METRICS
 from benchmark.storage import parse_json, read_small
 
@@ -58,12 +57,11 @@ def markdown_bytes(board: Leaderboard) -> bytes:
     if board.summary:
         lines += [_escaped(board.summary), ""]
     lines += [f"> **Note:** {_escaped(note)}\n" for note in board.notes]
-    scored = [row for row in board.rows if not missing(row.get("rank"))]
+    scored, left_out = by_rank(board)
     columns = shown_columns(board, scored, Surface.MARKDOWN)
     lines.append("| " + " | ".join(each.heading for each in columns) + " |")
     lines.append("|" + "|".join(" ---: " if each.is_number else " --- " for each in columns) + "|")
     lines += ["| " + " | ".join(_escaped(display(row, each)) for each in columns) + " |" for row in scored]
-    left_out = [row for row in board.rows if missing(row.get("rank"))]
     if left_out:
         lines += ["", "## Not scored", "", "| backbone | status | reason |", "| --- | --- | --- |"]
         lines += [

@@ -20,7 +20,6 @@ from benchmark.reporting.run_record import (
     BackboneRecord,
     RunRecord,
     read_image_list,
-    read_run_record,
 )
 
 if TYPE_CHECKING:
@@ -48,57 +47,35 @@ class ChangeKind(StrEnum):
     HARDWARE = "hardware"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs between two runs.
-
-    Attributes:
-        kind: what kind of thing.
-        name: which one: a backbone, a file, a package, an option.
-        before: in the first run; empty where it had none.
-        after: in the second run.
-    """
+    """One thing that differs between two runs."""
 
     kind: ChangeKind
-    name: str
-    before: str
-    after: str
+    name: str  # which one: a backbone, a file, a package, an option
+    before: str  # in the first run; empty where it had none
+    after: str  # in the second run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ScoreChange:
-    """One cell of the board that differs.
+    """One cell of the board that differs."""
 
-    Attributes:
-        backbone: name on the board.
-        column: of the leaderboard.
-        before: in the first run.
-        after: in the second run.
-    """
-
-    backbone: str
+    backbone: str  # name on the board
     column: str
-    before: Any
-    after: Any
+    before: Any  # in the first run
+    after: Any  # in the second run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunComparison:
-    """Two runs compared.
+    """Two runs compared."""
 
-    Attributes:
-        first: folder of the first run.
-        second: folder of the second run.
-        changes: what went in differently, likeliest explanations first.
-        scores: what came out differently.
-        winners: names of the two winners, empty where there was none.
-    """
-
-    first: Path
+    first: Path  # folder of the first run
     second: Path
-    changes: tuple[Change, ...]
-    scores: tuple[ScoreChange, ...]
-    winners: tuple[str, str]
+    changes: tuple[Change, ...]  # what went in differently, likeliest explanations first
+    scores: tuple[ScoreChange, ...]  # what came out differently
+    winners: tuple[str, str]  # names of the two winners, empty where there was none
 
     @property
     def statement(self) -> str:
@@ -129,7 +106,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     Raises:
         DataError: a file of a run is missing or not what it should be.
     """
-    before, after = read_run_record(first), read_run_record(second)
+    before, after = RunRecord.read(first), RunRecord.read(second)
     boards = [read_board(_folder(path) / "leaderboard.json") for path in (first, second)]
     changes = [
         *_backbone_changes(before, after),
@@ -166,25 +143,15 @@ def _backbone_changes(before: RunRecord, after: RunRecord) -> Iterator[Change]:
     for name in dict.fromkeys([*before.backbones, *after.backbones]):
         old, new = before.backbones.get(name), after.backbones.get(name)
         if old is None or new is None:
-            there, gone = ("on the board", "not on the board")
-            yield Change(
-                kind=ChangeKind.BACKBONE,
-                name=name,
-                before=there if old else gone,
-                after=there if new else gone,
-            )
+            places = ["on the board" if one else "not on the board" for one in (old, new)]
+            yield Change(ChangeKind.BACKBONE, name, *places)
         else:
             yield from _one_backbone(name, old, new)
 
 
 def _one_backbone(name: str, old: BackboneRecord, new: BackboneRecord) -> Iterator[Change]:
     if old.weights_sha256 != new.weights_sha256:
-        yield Change(
-            kind=ChangeKind.WEIGHTS,
-            name=name,
-            before=_weights(old),
-            after=_weights(new),
-        )
+        yield Change(ChangeKind.WEIGHTS, name, _weights(old), _weights(new))
     for kind, attribute in (
         (ChangeKind.ENGINE, "engine"),
         (ChangeKind.ENGINE, "precision"),
@@ -194,7 +161,7 @@ def _one_backbone(name: str, old: BackboneRecord, new: BackboneRecord) -> Iterat
         one, other = getattr(old, attribute), getattr(new, attribute)
         if one != other:
             label = f"{name} {attribute.replace('_', ' ')}"
-            yield Change(kind=kind, name=label, before=str(one), after=str(other))
+            yield Change(kind, label, str(one), str(other))
 
 
 def _weights(backbone: BackboneRecord) -> str:
@@ -213,16 +180,10 @@ def _data_changes(
     for name in ("classes", "positive"):
         one, other = getattr(before.data, name), getattr(after.data, name)
         if one != other:
-            changes.append(Change(kind=ChangeKind.DATA, name=name, before=_shown(one), after=_shown(other)))
+            changes.append(Change(ChangeKind.DATA, name, _shown(one), _shown(other)))
     if not changes:
-        changes.append(
-            Change(
-                kind=ChangeKind.DATA,
-                name="fingerprint",
-                before=f"{before.data.images} images {before.data.fingerprint[:12]}",
-                after=f"{after.data.images} images {after.data.fingerprint[:12]}",
-            )
-        )
+        one, other = (f"{run.images} images {run.fingerprint[:12]}" for run in (before.data, after.data))
+        changes.append(Change(ChangeKind.DATA, "fingerprint", one, other))
     yield from changes
 
 
@@ -234,7 +195,7 @@ def _image_changes(old: Mapping[str, dict[str, str]], new: Mapping[str, dict[str
         kind = ChangeKind.IMAGE_ADDED if path not in gone else ChangeKind.IMAGE_REMOVED
         if path in gone and path in come:
             kind = ChangeKind.IMAGE_CHANGED
-        yield Change(kind=kind, name=path, before=gone.get(path, "")[:12], after=come.get(path, "")[:12])
+        yield Change(kind, path, gone.get(path, "")[:12], come.get(path, "")[:12])
 
 
 def _fact_changes(old: Mapping[str, dict[str, str]], new: Mapping[str, dict[str, str]]) -> Iterator[Change]:
@@ -244,13 +205,13 @@ def _fact_changes(old: Mapping[str, dict[str, str]], new: Mapping[str, dict[str,
         for kind, fact in facts:
             one, other = old[image_id][fact], new[image_id][fact]
             if one != other:
-                yield Change(kind=kind, name=new[image_id]["path"], before=one, after=other)
+                yield Change(kind, new[image_id]["path"], one, other)
 
 
 def _mapping_changes(kind: ChangeKind, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
-            yield Change(kind=kind, name=name, before=_shown(old.get(name)), after=_shown(new.get(name)))
+            yield Change(kind, name, _shown(old.get(name)), _shown(new.get(name)))
 
 
 def _argument_changes(before: RunRecord, after: RunRecord) -> Iterator[Change]:
@@ -272,7 +233,7 @@ def _score_changes(before: Leaderboard, after: Leaderboard) -> Iterator[ScoreCha
         for column in COLUMNS:
             one, other = old.get(name, {}).get(column.name), new.get(name, {}).get(column.name)
             if Surface.COMPARE in column.surfaces and not _equal(one, other):
-                yield ScoreChange(backbone=name, column=column.name, before=one, after=other)
+                yield ScoreChange(name, column.name, one, other)
 
 
 def _equal(one: object, other: object) -> bool:
@@ -298,14 +259,8 @@ def comparison_table(comparison: RunComparison, *, most: int = 40) -> Renderable
     if comparison.scores:
         table = Table("backbone", "column", "before", "after", "difference", box=None, pad_edge=False)
         for score in comparison.scores[:most]:
-            cells = (
-                score.backbone,
-                score.column,
-                _cell(score.before),
-                _cell(score.after),
-                _difference(score),
-            )
-            table.add_row(*(Text(text(cell)) for cell in cells))
+            figures = (_cell(score.before), _cell(score.after), _difference(score))
+            table.add_row(*(Text(text(cell)) for cell in (score.backbone, score.column, *figures)))
         parts.append(table)
         parts += _more(len(comparison.scores) - most)
     return Group(*parts)

@@ -19,6 +19,12 @@ def number(row: Mapping[str, Any], column: str) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def by_rank(board: Leaderboard) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The rows that have a rank, and those that were not scored."""
+    ranked = [row for row in board.rows if not missing(row.get("rank"))]
+    return ranked, [row for row in board.rows if missing(row.get("rank"))]
+
+
 def text(value: object) -> str:
     """Text on one line that any screen and page can show; enums their value."""
     return "" if missing(value) else printable(str(value))

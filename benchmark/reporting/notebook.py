@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from benchmark.cells import missing
 from benchmark.ranking import Surface
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import display, shown_columns, text
+from benchmark.reporting.formats import by_rank, display, shown_columns, text
 
 _FIRST_KEPT = 10  # columns that a terminal drops before go: a cell of a notebook is no wider
 
 
 def board_html(board: Leaderboard) -> str:
     """A board as HTML; names of files and classes are escaped."""
-    scored = [row for row in board.rows if not missing(row.get("rank"))]
-    left_out = [row for row in board.rows if missing(row.get("rank"))]
+    scored, left_out = by_rank(board)
     shown = shown_columns(board, scored, Surface.TERMINAL)
     columns = [one for one in shown if not 0 < one.priority < _FIRST_KEPT]
     lines = [_row("th", (column.heading for column in columns))]

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.cells import columns_of, figure, missing
+from benchmark.cells import columns_of, figure
 from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard, Rejected
-from benchmark.reporting.formats import display, number, ranking_columns, score, shown_columns, text
+from benchmark.reporting.formats import by_rank, display, number, ranking_columns, score, shown_columns, text
 from benchmark.reporting.plots import Plot
 from benchmark.statistics import METRICS
 
@@ -56,7 +56,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scored = [row for row in board.rows if not missing(row.get("rank"))]
+    scored, left_out = by_rank(board)
     usual = shown_columns(board, scored, Surface.PAGE)
     columns = [*usual, *_extra_columns(board, scored, usual)]
     plots = [(plot, base64.b64encode(plot.png).decode()) for plot in extras.plots]
@@ -69,11 +69,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         statements=[text(statement) for statement in board.statements],
         columns=[(each, _class(each, board, extra=each not in usual)) for each in columns],
         rows=[_cells(row, columns, usual, scored, board) for row in scored],
-        left_out=[
-            {key: text(row.get(key)) for key in ("backbone", "status", "reason")}
-            for row in board.rows
-            if missing(row.get("rank"))
-        ],
+        left_out=[{key: text(row.get(key)) for key in ("backbone", "status", "reason")} for row in left_out],
         plots=[each for each in plots if each[0].name not in {_CHARTED, _REPEATED}],
         charted=[each for each in plots if each[0].name == _CHARTED],
         baseline_columns=columns_of(extras.baselines),
@@ -177,7 +173,7 @@ def _cells(
             "family": text(row.get("family")),
             "pick": text(row.get("pick")) if board.winner is not None else "",
             "tied": first,
-            "shown": display(row, column(ends[1])),
+            "shown": display(row, Column.named(ends[1])),
             "low": _rounded(number(row, ends[0])),
             "score": _rounded(number(row, ends[1])),
             "high": _rounded(number(row, ends[2])),

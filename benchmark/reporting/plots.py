@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.cells import missing
 from benchmark.records import Leaderboard, Outcome, Scored
-from benchmark.reporting.formats import megabytes, number
+from benchmark.reporting.formats import by_rank, megabytes, number
 from benchmark.reporting.label_places import place_labels
 from benchmark.statistics import METRICS, Interval, LearningCurve
 
@@ -44,21 +43,13 @@ _NAMED = 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """A picture for a report.
+    """A picture for a report."""
 
-    Attributes:
-        name: file name without suffix.
-        title: what it shows.
-        caption: how to read it, for somebody who sees such a plot for the first time.
-        png: the picture.
-        photographs: whether it shows photographs, whose colours mean something.
-    """
-
-    name: str
-    title: str
-    caption: str
+    name: str  # file name without suffix
+    title: str  # what it shows
+    caption: str  # how to read it, for somebody who sees such a plot for the first time
     png: bytes
-    photographs: bool = False
+    photographs: bool = False  # whether it shows photographs, whose colours mean something
 
 
 def plot_makers(
@@ -75,10 +66,10 @@ def plot_makers(
         per_class: rows of ``class_scores``.
         learning: learning curves by backbone, best first.
     """
-    rows = [row for row in board.rows if not missing(row.get("rank"))]
+    rows, _ = by_rank(board)
     if not rows:
         return ()
-    names = ranked_names(rows)
+    names = [str(row["backbone"]) for row in rows]
     curves = {
         one.backbone: one.val_history for one in outcomes if isinstance(one, Scored) and len(one.val_history)
     }
@@ -100,11 +91,6 @@ def plot_makers(
     return tuple(makers)
 
 
-def ranked_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Backbone names in the order of the rows."""
-    return [str(row["backbone"]) for row in rows]
-
-
 def _first_group(rows: Sequence[Mapping[str, Any]]) -> set[str]:
     return {str(row["backbone"]) for row in rows if row.get("tie_group") == rows[0].get("tie_group")}
 
@@ -122,6 +108,15 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _legend(axes: Axes, marks: Mapping[str, Mapping[str, Any]], across: float = 0.5) -> None:
+    """What the marks, label -> style, stand for, above the plot."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=label, **style) for label, style in marks.items()]
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (across, 1.0), "ncols": 4}
+    axes.legend(handles=handles, frameon=False, fontsize=9, **place)
 
 
 def _png(figure: Figure) -> bytes:
@@ -217,18 +212,13 @@ def _worth_a_name(rows: Sequence[Mapping[str, Any]], first: set[str], board: Lea
 
 
 def _size_legend(axes: Axes, first: int, total: int) -> None:
-    from matplotlib.lines import Line2D
-
-    marks = [
-        Line2D([], [], marker="*", linestyle="", color=_WINNER, markersize=12, label="winner"),
-        Line2D([], [], marker="o", linestyle="", color=_FIRST_GROUP, label=f"first tie group ({first})"),
-    ][: 2 if first > 1 else 1]
+    dot: dict[str, Any] = {"marker": "o", "linestyle": ""}
+    marks = {"winner": {"marker": "*", "linestyle": "", "color": _WINNER, "markersize": 12}}
+    if first > 1:
+        marks[f"first tie group ({first})"] = {**dot, "color": _FIRST_GROUP}
     if total > first:
-        later = Line2D([], [], marker="o", linestyle="", color=_LATER, label=f"others ({total - first})")
-        marks.append(later)
-    axes.legend(
-        handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=9
-    )
+        marks[f"others ({total - first})"] = {**dot, "color": _LATER}
+    _legend(axes, marks)
 
 
 # --- intervals in rank order ----------------------------------------------------------------------------
@@ -274,18 +264,14 @@ def _shade_ties(axes: Axes, rows: Sequence[Mapping[str, Any]], first: set[str]) 
 
 
 def _interval_legend(axes: Axes, test: str) -> None:
-    from matplotlib.lines import Line2D
-
-    marks = [
-        Line2D([], [], marker="o", color=_WINNER, label="winner"),
-        Line2D([], [], marker="o", color=_FIRST_GROUP, label="cannot be told apart from the best"),
-        Line2D([], [], marker="o", color=_LATER, label="behind"),
-    ]
+    marks: dict[str, dict[str, Any]] = {
+        "winner": {"marker": "o", "color": _WINNER},
+        "cannot be told apart from the best": {"marker": "o", "color": _FIRST_GROUP},
+        "behind": {"marker": "o", "color": _LATER},
+    }
     if test:
-        marks.append(Line2D([], [], marker="D", linestyle="", mfc="white", mec=_INK, label=test))
-    axes.legend(
-        handles=marks, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, frameon=False, fontsize=9
-    )
+        marks[test] = {"marker": "D", "linestyle": "", "mfc": "white", "mec": _INK}
+    _legend(axes, marks, across=0.4)
 
 
 # --- learning curves ------------------------------------------------------------------------------------
@@ -348,30 +334,17 @@ def _all_curves_plot(
         width = 2.4 if name == winner else 1.3 if chosen else 0.9
         axes.plot(epochs, curves[name], color=colour, linewidth=width, alpha=0.9 if chosen else 0.55)
     _curve_axes(axes, curves)
-    _curve_legend(axes, sum(name in first for name in ranked), len(ranked))
+    tied = sum(name in first for name in ranked)
+    marks: dict[str, dict[str, Any]] = {"winner": {"color": _WINNER, "linewidth": 2.4}}
+    marks[f"first tie group ({tied})"] = {"color": _FIRST_GROUP}
+    if len(ranked) > tied:
+        marks[f"others ({len(ranked) - tied})"] = {"color": _LATER}
+    _legend(axes, marks)
     return Plot(
         name="val_f1_per_epoch_all",
         title=f"Validation F1 per epoch, all {len(ranked)} scored backbones",
         caption="How fast the heads learn. Green: the winner; blue: its tie group; grey: the others.",
         png=_png(figure),
-    )
-
-
-def _curve_legend(axes: Axes, first: int, total: int) -> None:
-    from matplotlib.lines import Line2D
-
-    marks = [
-        Line2D([], [], color=_WINNER, linewidth=2.4, label="winner"),
-        Line2D([], [], color=_FIRST_GROUP, label=f"first tie group ({first})"),
-        Line2D([], [], color=_LATER, label=f"others ({total - first})"),
-    ]
-    axes.legend(
-        handles=marks[: 3 if total > first else 2],
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=3,
-        frameon=False,
-        fontsize=9,
     )
 
 

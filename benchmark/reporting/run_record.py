@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.audit import row_label, row_parts
 from benchmark.cells import cell_text, csv_bytes
 from benchmark.errors import DataError
 from benchmark.records import HeadProtocol, ImageSet, Status
@@ -159,6 +158,25 @@ class RunRecord:
             ) from error
         return record
 
+    def write(self, folder: Path) -> Path:
+        """Write ``run.json``.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        write_whole(folder / RUN_FILE, self.to_json().encode(), root=folder)
+        return folder / RUN_FILE
+
+    @classmethod
+    def read(cls, path: Path) -> RunRecord:
+        """Read ``run.json``, given it or its folder.
+
+        Raises:
+            DataError: not there, not readable, not such a record.
+        """
+        file = path / RUN_FILE if path.is_dir() else path
+        return cls.from_json(_read(file, MOST_SMALL_BYTES))
+
 
 def _check_record(record: RunRecord, stored: dict[str, Any]) -> None:
     """See that values of the right type make sense, and that no part has unknown keys.
@@ -189,26 +207,6 @@ def _check_record(record: RunRecord, stored: dict[str, Any]) -> None:
             raise ValueError(complaint)
 
 
-def write_run_record(record: RunRecord, folder: Path) -> Path:
-    """Write ``run.json``.
-
-    Raises:
-        StorageError: the folder cannot be written.
-    """
-    write_whole(folder / RUN_FILE, record.to_json().encode(), root=folder)
-    return folder / RUN_FILE
-
-
-def read_run_record(path: Path) -> RunRecord:
-    """Read ``run.json``, given it or its folder.
-
-    Raises:
-        DataError: not there, not readable, not such a record.
-    """
-    file = path / RUN_FILE if path.is_dir() else path
-    return RunRecord.from_json(_read(file, MOST_SMALL_BYTES))
-
-
 def write_image_list(images: ImageSet, folder: Path) -> Path:
     """Write ``images.csv``: id, label, part, group and path of each image.
 
@@ -220,11 +218,11 @@ def write_image_list(images: ImageSet, folder: Path) -> Path:
 
 
 def _image_list_bytes(images: ImageSet) -> bytes:
-    parts = row_parts(images)
+    parts = images.part_names()
     rows = (
         {
             "id": image_id,
-            "label": row_label(images, row),
+            "label": images.label_of(row),
             "part": parts[row],
             "group": None if images.groups is None else int(images.groups[row]),
             "path": images.paths[row],

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cells import missing
 from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard
-from benchmark.reporting.formats import display, shown_columns, text
+from benchmark.reporting.formats import by_rank, display, shown_columns, text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -22,10 +21,9 @@ _BETWEEN = 3
 
 @dataclass(frozen=True, slots=True)
 class BoardTable:
-    """A board that fits itself to the width it is given.
+    """A board for ``rich.console.Console.print``, which fits itself to the width that it is given.
 
-    Notes come first, then the ranked table, what was not scored and why,
-    and what the data can and cannot tell.
+    Notes come first, then the ranked table, what was not scored and why, what the data can and cannot tell.
     """
 
     board: Leaderboard
@@ -41,10 +39,9 @@ class BoardTable:
             yield Text.assemble((" NOTE ", "bold black on yellow"), " ", text(note))
         if self.board.notes:
             yield Text()
-        scored = [row for row in self.board.rows if not missing(row.get("rank"))]
+        scored, left_out = by_rank(self.board)
         if scored:
             yield _ranked(self.board, scored, options.max_width)
-        left_out = [row for row in self.board.rows if missing(row.get("rank"))]
         if left_out:
             yield Text()
             yield _not_scored(left_out)
@@ -52,11 +49,6 @@ class BoardTable:
             yield Text()
         for statement in self.board.statements:
             yield Padding(Text(f"• {text(statement)}"), (0, 0, 0, 0))
-
-
-def board_table(board: Leaderboard) -> RenderableType:
-    """A board for ``rich.console.Console.print``; it adapts to 80 columns and more."""
-    return BoardTable(board)
 
 
 def _ranked(board: Leaderboard, rows: Sequence[Mapping[str, Any]], width: int) -> Table:

@@ -9,14 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from benchmark.cells import cell_text, columns_of, csv_bytes
 from benchmark.errors import DataError
-from benchmark.records import Leaderboard, Outcome, Rejected, Truth
+from benchmark.records import Leaderboard, Outcome, Predictions, Rejected, Scored, Truth
 from benchmark.reporting.board_files import json_bytes, markdown_bytes
-from benchmark.reporting.class_table import CLASS_SCORE_COLUMNS, class_scores
 from benchmark.reporting.page import Extras, html_bytes
 from benchmark.reporting.plots import Plot
-from benchmark.statistics import LearningCurve
+from benchmark.statistics import LearningCurve, decide, per_class_f1, scored_class_names
 from benchmark.storage import MOST_LIST_BYTES, read_small, storage_error, write_whole
 
 BOARD_FILES = (
@@ -37,6 +38,7 @@ BOARD_FILES = (
     "plots/per_class_f1.png",
 )
 """Everything that ``write_board`` and ``write_page`` may write."""
+_CLASS_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
 
 
 def write_board(
@@ -78,7 +80,7 @@ def write_board(
         "leaderboard.csv": csv_bytes(board.columns, board.rows),
         "leaderboard.json": json_bytes(board),
         "leaderboard.md": markdown_bytes(board),
-        "per_class_f1.csv": csv_bytes(CLASS_SCORE_COLUMNS, class_scores(outcomes, truth)),
+        "per_class_f1.csv": csv_bytes(_CLASS_COLUMNS, class_scores(outcomes, truth)),
         **{f"plots/{plot.name}.png": plot.png for plot in plots},
     }
     if baselines:
@@ -108,6 +110,39 @@ def _curve_rows(name: str, curve: LearningCurve) -> Iterator[dict[str, Any]]:
             "high": f1.high,
             "kind": kind,
         }
+
+
+def class_scores(outcomes: Sequence[Outcome], truth: Truth) -> tuple[dict[str, Any], ...]:
+    """F1 of every class for every scored backbone, one row each.
+
+    ``images`` counts the validated images of the class; ``val_f1`` is the mean over repeats of the pooled
+    out-of-fold F1; ``test_f1`` is nan without a test part.
+    """
+    names = scored_class_names(truth)
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        if not isinstance(outcome, Scored):
+            continue  # what was pruned was scored on fewer images
+        val, test, images = _scores(outcome.predictions, truth)
+        rows += [
+            {"backbone": outcome.backbone, "class": name, "images": n, "val_f1": v, "test_f1": t}
+            for name, n, v, t in zip(names, images, val, test, strict=True)
+        ]
+    return tuple(rows)
+
+
+def _scores(predictions: Predictions, truth: Truth) -> tuple[list[float], list[float], list[int]]:
+    targets = truth.targets[predictions.val_rows]
+    decided = decide(predictions.val, predictions.val_thresholds, truth.task)
+    val = per_class_f1(decided, targets).mean(0)
+    if len(predictions.test_rows):
+        test_decided = decide(predictions.test, predictions.test_threshold, truth.task)
+        test = per_class_f1(test_decided, truth.targets[predictions.test_rows])
+    else:
+        test = np.full(len(val), np.nan)
+    positives = targets.sum(0)
+    images = [len(targets) - positives[0], positives[0]] if targets.shape[1] == 1 else positives
+    return val.tolist(), test.tolist(), [int(count) for count in images]
 
 
 def write_page(board: Leaderboard, extras: Extras, folder: Path) -> Path:

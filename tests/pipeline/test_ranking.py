@@ -20,7 +20,7 @@ from benchmark.engines import FrozenBackbone, Speed
 from benchmark.errors import NothingScored
 from benchmark.pipeline import Ranked, RankRequest, rank_backbones, rebuild_report
 from benchmark.records import Engine, Leaderboard, Status
-from benchmark.reporting import compare_runs, read_run_record
+from benchmark.reporting import RunRecord, compare_runs
 
 Make = Callable[..., RankRequest]
 TIMINGS = {"images_per_second", "latency_ms", "latency_p95_ms", "noisy", "embed_seconds", "head_seconds"}
@@ -308,7 +308,7 @@ def test_a_comparison_names_the_changed_weights(
 
 def test_the_record_says_what_ran(photos: Path, request_for: Make, pair: tuple[Any, Any]) -> None:
     ranked: Ranked = rank_backbones(request_for(photos, *pair))
-    record = read_run_record(ranked.run)
+    record = RunRecord.read(ranked.run)
     assert record.options["data"] == str(photos)
     assert record.versions["keras"]
     assert record.hardware["cores"] >= 1

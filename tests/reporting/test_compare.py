@@ -22,9 +22,7 @@ from benchmark.reporting import (
     compare_runs,
     comparison_table,
     read_image_list,
-    read_run_record,
     write_image_list,
-    write_run_record,
 )
 from benchmark.reporting.board_files import json_bytes
 from benchmark.reporting.compare import ChangeKind, RunComparison
@@ -74,7 +72,7 @@ def write_run(results: Results, tmp_path: Path) -> Callable[..., Path]:
     def write(name: str, images: ImageSet, board: Leaderboard | None = None, **changes: object) -> Path:
         folder = tmp_path / name
         write_whole(folder / "leaderboard.json", json_bytes(board or results[0]), root=folder)
-        write_run_record(record(images, **changes), folder)
+        record(images, **changes).write(folder)
         write_image_list(images, folder)
         return folder
 
@@ -83,9 +81,9 @@ def write_run(results: Results, tmp_path: Path) -> Callable[..., Path]:
 
 def test_a_run_record_reads_back(tmp_path: Path) -> None:
     own = record(image_set())
-    write_run_record(own, tmp_path)
-    assert read_run_record(tmp_path) == own
-    assert read_run_record(tmp_path / "run.json") == own
+    own.write(tmp_path)
+    assert RunRecord.read(tmp_path) == own
+    assert RunRecord.read(tmp_path / "run.json") == own
 
 
 def test_an_image_list_reads_back(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from benchmark.records import Leaderboard, Outcome, Truth
-from benchmark.reporting import board_table
+from benchmark.reporting import BoardTable
 
 Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
 
 
 def printed(board: Leaderboard, width: int) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(board_table(board))
+    Console(file=stream, width=width).print(BoardTable(board))
     return stream.getvalue()
 
 

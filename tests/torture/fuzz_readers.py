@@ -57,7 +57,6 @@ from benchmark.reporting import (
     read_board,
     read_image_list,
     read_rejected,
-    read_run_record,
 )
 from benchmark.reporting.board_files import json_bytes
 from benchmark.storage import Memo, parse_json, sha256_bytes, write_arrays
@@ -264,7 +263,7 @@ def use_board(folder: Path) -> object:
 
 
 def use_record(folder: Path) -> object:
-    record = read_run_record(folder)
+    record = RunRecord.read(folder)
     assert RunRecord.from_json(record.to_json()).to_json() == record.to_json()
     return stored_request(record, data=Path("walls"), results=folder, cache=folder)
 
