@@ -1,4 +1,4 @@
-"""The values that pass between rooms: frozen, without I/O, without TensorFlow.
+"""The values that pass between packages: frozen, without I/O, without TensorFlow.
 
 Arrays inside records are shared, not copied: treat them as read-only.
 """

@@ -1,4 +1,4 @@
-"""Commands about data and boards: options into a request, the request into a room, the result out."""
+"""Commands about data and boards: options into a request, the request into a package, the result out."""
 
 from __future__ import annotations
 

@@ -20,7 +20,14 @@ import numpy.typing as npt
 
 from benchmark.errors import StorageError
 from benchmark.storage.files import path_part, write_whole
-from benchmark.storage.reading import MOST_MODEL_BYTES, open_regular, parse_json, read_arrays, read_json
+from benchmark.storage.reading import (
+    MOST_MODEL_BYTES,
+    adapter,
+    open_regular,
+    parse_json,
+    read_arrays,
+    read_json,
+)
 
 T = TypeVar("T")
 DAMAGED_FOLDER = "damaged"
@@ -116,12 +123,10 @@ class Memo(Generic[T]):
             name: of what is asked about, for the reader of the folder.
             question: as JSON: all that the answer depends on.
         """
-        from pydantic import TypeAdapter
-
         with suppress(*_DAMAGED):
             stored = load_json(self._path(name, question))
             if stored["question"] == parse_json(json.dumps(question)):
-                return TypeAdapter(self.kind).validate_python(stored["answer"])
+                return adapter(self.kind).validate_python(stored["answer"])
         return None
 
     def remember(self, name: str, question: object, answer: T) -> None:
@@ -135,20 +140,16 @@ class Memo(Generic[T]):
         Raises:
             StorageError: see ``write_whole``.
         """
-        from pydantic import TypeAdapter
-
-        plain = TypeAdapter(self.kind).dump_python(answer, mode="json")
+        plain = adapter(self.kind).dump_python(answer, mode="json")
         content = {"question": question, "answer": plain}
         write_json(self._path(name, question), content, root=self.folder.parent)
 
     def everything(self) -> Iterator[tuple[Any, T]]:
         """All questions, as JSON gives them back, and their answers, as far as they can be trusted."""
-        from pydantic import TypeAdapter
-
         for path in sorted(self.folder.glob(f"*{self.suffix}")):
             with suppress(*_DAMAGED):
                 stored = load_json(path)
-                yield stored["question"], TypeAdapter(self.kind).validate_python(stored["answer"])
+                yield stored["question"], adapter(self.kind).validate_python(stored["answer"])
 
     def _path(self, name: str, question: object) -> Path:
         return self.folder / f"{path_part(name)}-{json_digest(question)[:16]}{self.suffix}"

@@ -18,12 +18,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 T = TypeVar("T")
+_ADAPTERS: dict[Any, Any] = {}
 MOST_SMALL_BYTES: Final = 64 * 2**20
 MOST_LIST_BYTES: Final = 2**30
 """Of a list of all images, of which there may be millions."""
@@ -120,13 +124,23 @@ def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever JSON hol
     return json.loads(text)
 
 
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """What makes values of a type from JSON, and JSON from them; made once."""
+    from pydantic import TypeAdapter
+
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    made: TypeAdapter[T] = _ADAPTERS[kind]
+    return made
+
+
 def parse_record(kind: type[T], content: bytes | str) -> T:
     """A dataclass from its JSON text: known keys alone, every value of its field's type, nothing converted.
 
     Raises:
         ValueError: another text; it names the first field that does not fit.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     stored = parse_json(content)
     if not isinstance(stored, dict):
@@ -135,7 +149,7 @@ def parse_record(kind: type[T], content: bytes | str) -> T:
     if unknown:
         raise ValueError(f"unknown keys: {', '.join(unknown)[:200]}")
     try:
-        return TypeAdapter(kind).validate_json(content, strict=True)
+        return adapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
