@@ -6,6 +6,7 @@ derive from it; the pipeline works on it as it is.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -184,6 +185,15 @@ def _names(value: object) -> str:
     return ",".join(map(_text, value)) if isinstance(value, list | tuple) else _text(value)
 
 
+def _cluster(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"local:[1-9][0-9]*|(tcp|tls)://[^/\\s]+:[0-9]+", text):
+        raise PydanticCustomError(
+            "expected", "the address of a Dask scheduler (tcp://host:8786, tls://host:8786) or local:N"
+        )
+    return text
+
+
 def _rule(value: object) -> ThresholdRule:
     try:
         return value if isinstance(value, ThresholdRule) else ThresholdRule.parse(str(value))
@@ -200,6 +210,7 @@ def _pair(value: object) -> object:
 _MAY_BE_AUTO = _or_none(_AUTO)
 _AsText = PlainSerializer(str)
 Text = Annotated[str, PlainValidator(_text)]
+Cluster = Annotated[str, PlainValidator(_cluster)]
 Names = Annotated[str, PlainValidator(_names)]
 Place = Annotated[Path, PlainValidator(_path), _AsText]
 Count = Annotated[int, Field(ge=1), _expecting("a whole number from 1 up")]
@@ -353,6 +364,16 @@ class _EmbeddingOptions(Options):
     )
 
 
+class _ClusterOptions(Options):
+    heading = "machines"
+
+    cluster: Cluster | None = _option(
+        "a Dask cluster instead of this machine's own processes; N workers here for a try",
+        None,
+        metavar="tcp://HOST:PORT|local:N",
+    )
+
+
 class _DecisionOptions(Options):
     heading = "decisions"
 
@@ -437,7 +458,9 @@ class AuditOptions(_Labelled, DataOptions, BackboneOptions, FolderOptions):
     about = {"backbones": "whose cached embeddings help to find look-alikes; nothing is embedded"}
 
 
-class EmbedOptions(_Labelled, DataOptions, BackboneOptions, _EmbeddingOptions, _LimitOptions, CacheOptions):
+class EmbedOptions(
+    _Labelled, DataOptions, BackboneOptions, _EmbeddingOptions, _ClusterOptions, _LimitOptions, CacheOptions
+):
     """Fill the embedding cache."""
 
 

@@ -1,6 +1,7 @@
 """From a folder or CSV of images to labelled, checked, split sets and uint8 pixels."""
 
 from benchmark.data.decode import FULL_DEPTH, NO_LIMIT, decode, decode_thumbnail
+from benchmark.data.decoded import DecodedImages
 from benchmark.data.demo import write_demo
 from benchmark.data.file_facts import file_facts
 from benchmark.data.files import read_regular
@@ -26,6 +27,7 @@ from benchmark.data.workers import map_in_order
 __all__ = [
     "FULL_DEPTH",
     "NO_LIMIT",
+    "DecodedImages",
     "KnownLabels",
     "PixelBuffer",
     "abridged",

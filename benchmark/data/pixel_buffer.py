@@ -171,7 +171,9 @@ class PixelBuffer:
                 if self._stop.is_set():
                     raise JobError("decoding was stopped", where=self.folder, next_step="Run again.")
                 self._put(
-                    row, _verified(root / paths[row], self.image_ids[row], max_pixels, bit_depth), resize
+                    row,
+                    decode_verified(root / paths[row], self.image_ids[row], max_pixels, bit_depth),
+                    resize,
                 )
             return rows.stop
 
@@ -259,7 +261,7 @@ def _tell(observer: Observer | None, event: str, count: int) -> None:
         getattr(observer, event)(TASK, count)
 
 
-def _verified(path: Path, image_id: str, max_pixels: int, bit_depth: int) -> UInt8:
+def decode_verified(path: Path, image_id: str, max_pixels: int, bit_depth: int) -> UInt8:
     """Decoded pixels of a file that still holds the bytes it was identified by."""
     try:
         content = read_regular(path)

@@ -9,8 +9,10 @@ from benchmark.engines.engine import (
     FrozenBackbone,
     Speed,
     embedding_key,
+    engine_version,
 )
 from benchmark.engines.hardware import (
+    gpu_name,
     has_bfloat16,
     has_gpu,
     has_openvino,
@@ -32,6 +34,8 @@ __all__ = [
     "FrozenBackbone",
     "Speed",
     "embedding_key",
+    "engine_version",
+    "gpu_name",
     "has_bfloat16",
     "has_gpu",
     "has_openvino",

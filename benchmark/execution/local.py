@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.execution.runner import Call, Function, Result
 from benchmark.execution.scheduling import Shift, shifts
-from benchmark.machine import mute_native_stderr
+from benchmark.machine import cores, mute_native_stderr
 
 _ROUNDS_TOGETHER = 2
 _WATCH = "parent-watch"
@@ -36,6 +36,11 @@ class LocalRunner:
     def is_local(self) -> bool:
         """Yes."""
         return True
+
+    @property
+    def workers(self) -> int:
+        """Those asked for, else one a core."""
+        return self.jobs or cores()
 
     def run(
         self, function: Function, calls: Sequence[Call], *, at_once: int = 0, alone: bool = False

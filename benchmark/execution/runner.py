@@ -12,11 +12,14 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, DataError, StorageError, WeightsError
 
 Result = dict[str, Any]
 Function = Callable[[Any, int], Result]
 """A module-level function: (argument, threads to use) -> a small dictionary."""
+Machine = tuple[tuple[str, str], ...]
+"""What decides the arithmetic of a machine, as sorted (name, value) pairs."""
+Describe = Callable[[], Machine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +31,14 @@ class Call:
         argument: picklable by name: names and numbers.
         cost: arithmetic, in any unit; calls that run together are shared out by it.
         memory: bytes that it takes with one thread, and with each further one.
+        after: position of the call that should be finished before, because it prepares what both need.
     """
 
     name: str
     argument: Any
     cost: float = 0.0
     memory: tuple[float, float] = (0.0, 0.0)
+    after: int | None = None
 
 
 class Runner(Protocol):
@@ -42,6 +47,10 @@ class Runner(Protocol):
     @property
     def is_local(self) -> bool:
         """Whether tasks run on this machine, so that files of this process's own reach them."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that work at once, as far as that is known before there is work; at least 1."""
 
     def run(
         self, function: Function, calls: Sequence[Call], *, at_once: int = 0, alone: bool = False
@@ -67,7 +76,19 @@ def quiet_environment(threads: int) -> None:
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
 
 
+# What another machine may have: room, memory, the images, the weights.
+_OF_THE_MACHINE = (StorageError, WeightsError, DataError, MemoryError, OSError)
+
+
 def failure(error: Exception) -> dict[str, Any]:
-    """An error as data: our own errors speak for themselves, others name their type."""
+    """An error as data: our own errors speak for themselves, others name their type.
+
+    Returns:
+        ``error``, ``trace``, and ``elsewhere``: whether it may go better on another machine.
+    """
     text = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
-    return {"error": " ".join(text.split()), "trace": traceback.format_exc()}
+    return {
+        "error": " ".join(text.split()),
+        "trace": traceback.format_exc(),
+        "elsewhere": isinstance(error, _OF_THE_MACHINE),
+    }

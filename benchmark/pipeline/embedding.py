@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from benchmark.data import PixelBuffer, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import memory_bytes
 from benchmark.errors import StorageError, WeightsError
-from benchmark.execution import Call
+from benchmark.execution import Call, open_runner
+from benchmark.memory import PackedStrings
+from benchmark.pipeline.blocks import Block, blocks_of
 from benchmark.pipeline.costs import (
     START_SECONDS,
     CostModel,
@@ -28,15 +31,24 @@ from benchmark.pipeline.costs import (
 )
 from benchmark.pipeline.display import TIMING, EmbeddingDisplay, JobProgress
 from benchmark.pipeline.estimating import predict
+from benchmark.pipeline.machines import describe_machine
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_facts
-from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable
+from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable, Stage
 from benchmark.pipeline.remarks import add_remarks, load_remarks
 from benchmark.pipeline.requests import AnyRequest, EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.sanity_checks import unusable_embeddings
-from benchmark.pipeline.tasks import SAMPLE_IMAGES, EmbedTask, embed_task
+from benchmark.pipeline.tasks import (
+    SAMPLE_IMAGES,
+    BlockTask,
+    EmbedTask,
+    ImageFiles,
+    Wanted,
+    block_task,
+    embed_task,
+)
 from benchmark.records import (
     EmbeddingKey,
     Failed,
@@ -128,10 +140,18 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
     with _run_log(options.cache, watch) as (logging, run):
         tell_reading(images, logging)
         request, banner = with_fallback(request.as_read(images), logging)
-        plans = make_plans(request, images, observer=logging)
-        prediction = predict(request, images, plans, logging)
-        done = embed_images(request, images, prediction, plans=plans)
-        timings, said = prediction.timings(), prediction.over(options.cache)
+        with open_runner(
+            options.cluster,
+            options.jobs,
+            shared=options.cache,
+            describe=describe_machine,
+            tell=logging.message,
+        ) as runner:
+            request = replace(request, runner=runner)
+            plans = make_plans(request, images, observer=logging)
+            prediction = predict(request, images, plans, logging)
+            done = embed_images(request, images, prediction, plans=plans)
+            timings, said = prediction.timings(), prediction.over(options.cache)
         if run is not None:
             run.log(said)
             with suppress(StorageError):  # the embeddings are there
@@ -264,9 +284,13 @@ class _Work:
     def run(self) -> None:
         """Embed what is missing, and what turns out to be missing under the key that an engine really has."""
         for _ in range(_PASSES):
-            windows = self._windows(self._unfinished())
-            if not windows:
+            unfinished = self._unfinished()
+            if not unfinished:
                 return
+            if not self.request.executor.is_local:
+                self._embed_blocks(unfinished)
+                continue
+            windows = self._windows(unfinished)
             portions = Counter(
                 self.plans[one].backbone.name
                 for window in windows
@@ -389,13 +413,111 @@ class _Work:
 
     def _task(self, scratch: PixelBuffer, place: int, position: int) -> EmbedTask:
         return EmbedTask(
-            engine=engine_request(self.request, self.plans[position], 1),
-            resize=self.request.options.resize,
-            decoder=self.request.decoder,
+            wanted=self._wanted(position),
             scratch=scratch.folder,
             progress=scratch.folder / PROGRESS_FILE,
             row=place,
+        )
+
+    def _wanted(self, position: int) -> Wanted:
+        return Wanted(
+            engine=engine_request(self.request, self.plans[position], 1),
+            resize=self.request.options.resize,
+            decoder=self.request.decoder,
             turned=self.request.turned,
+        )
+
+    # On a cluster ------------------------------------------------------------------------------------
+
+    def _embed_blocks(self, unfinished: Sequence[int]) -> None:
+        """Embed what is missing in blocks, each decoded by the worker that gets it."""
+        blocks: list[Block] = []
+        for _, group in groupby(sorted(unfinished, key=self._size), key=self._size):
+            lacking = {one: self.plans[one].lacking for one in group}
+            costs = {one: self.costs.embedding(self.request, self.plans[one], 1) for one in lacking}
+            blocks += blocks_of(lacking, costs, self.request.executor.workers, first=len(blocks))
+        again = self._run_blocks(blocks, self._progress_of(blocks))
+        if again:
+            self._run_blocks(again, self._progress_of(again))
+
+    @contextmanager
+    def _progress_of(self, blocks: Sequence[Block]) -> Iterator[Callable[[Block], None]]:
+        """Shows how far blocks are; is told of each that is finished."""
+        positions = sorted({one for block in blocks for one in block.positions})
+        ahead = {one: sum(len(block.rows) for block in blocks if one in block.positions) for one in positions}
+        images, plans = [ahead[one] for one in positions], [self.plans[one] for one in positions]
+        costs = [
+            self.costs.embedding(self.request, plan, count) for plan, count in zip(plans, images, strict=True)
+        ]
+        cost = sum(one.seconds() for one in costs)
+        job = JobProgress(self.observer, cost, Counter(plan.backbone.name for plan in plans))
+        with TemporaryDirectory() as folder:
+            table = ProgressTable(Path(folder) / PROGRESS_FILE, len(positions))
+
+            def finished(block: Block) -> None:
+                for one in block.positions:
+                    ahead[one] -= len(block.rows)
+                    place = positions.index(one)
+                    stage = Stage.WORKING if ahead[one] else Stage.DONE
+                    table.update(place, stage, images[place] - ahead[one])
+
+            with Poller(EmbeddingDisplay(self.observer, plans, images, costs, table, job).poll):
+                yield finished
+        job.window_done(cost)
+        job.finished()
+
+    def _run_blocks(
+        self, blocks: Sequence[Block], progress: AbstractContextManager[Callable[[Block], None]]
+    ) -> list[Block]:
+        """Run blocks; those of several backbones that cost three workers come back one by one."""
+        timed: set[int] = set()
+        again: list[Block] = []
+        calls = [self._block_call(block, timed) for block in blocks]
+        with progress as finished, closing(self.request.executor.run(block_task, calls)) as results:
+            for number, result in results:
+                block = blocks[number]
+                finished(block)
+                if result is None and len(block.positions) > 1:
+                    again += [replace(block, positions=(one,), after=None) for one in block.positions]
+                    continue
+                each = _each(len(block.positions), result or {"error": _DIED})
+                for position, told in zip(block.positions, each, strict=True):
+                    if not self.plans[position].stopped:
+                        self._take(position, block.rows, told)
+        return again
+
+    def _block_call(self, block: Block, timed: set[int]) -> Call:
+        """The call of a block; a backbone is timed in its first one."""
+        plans = [self.plans[one] for one in block.positions]
+        needs = [memory_bytes(plan.backbone, plan.input_size, plan.engine) for plan in plans]
+        new = not timed.issuperset(block.positions)
+        timed |= set(block.positions)
+        return Call(
+            name=f"embed-{'+'.join(plan.backbone.name for plan in plans)}",
+            argument=BlockTask(
+                wanted=tuple(self._wanted(one) for one in block.positions),
+                images=self._files(block.rows),
+                sample=self._files(self._sample_rows(self._size(block.positions[0]))),
+                timed=new,
+            ),
+            cost=block.cost,
+            memory=max(needs),
+            after=block.after,
+        )
+
+    def _sample_rows(self, size: int) -> Int64:
+        """The first images that are missing at one size, whichever block they are in."""
+        masks = [self.plans[one].lacking for one in self._unfinished() if self._size(one) == size]
+        return np.flatnonzero(np.logical_or.reduce(masks))[:SAMPLE_IMAGES].astype(np.int64)
+
+    def _files(self, rows: Int64) -> ImageFiles:
+        images = self.images
+        return ImageFiles(
+            root=images.root,
+            paths=tuple(PackedStrings.of(images.paths).take(rows)),
+            image_ids=tuple(PackedStrings.of(images.image_ids).take(rows)),
+            max_pixels=self.request.options.max_pixels,
+            bit_depth=self.request.bit_depth,
         )
 
     def _take(self, position: int, rows: Int64, result: dict[str, Any]) -> None:
@@ -453,8 +575,11 @@ class _Work:
         sample = np.arange(min(SAMPLE_IMAGES, len(self.images)), dtype=np.int64)
         try:
             for size, group in groupby(sorted(unknown, key=self._size), key=self._size):
-                with decoded(self.request, self.images, sample, size) as scratch:
-                    self._measure_from(scratch, list(group))
+                if self.request.executor.is_local:
+                    with decoded(self.request, self.images, sample, size) as scratch:
+                        self._measure_from(scratch, list(group))
+                else:
+                    self._measure_on_cluster(self._files(sample), list(group))
         except StorageError as error:
             self.observer.message(f"Latencies cannot be measured: {error}")
         if unknown:
@@ -488,6 +613,17 @@ class _Work:
                 told = {"error": _DIED} if result is None else result
                 self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
 
+    def _measure_on_cluster(self, sample: ImageFiles, positions: list[int]) -> None:
+        calls = []
+        for position in positions:
+            wanted = (self._wanted(position),)
+            task = BlockTask(wanted=wanted, images=sample, sample=sample, only_measure=True)
+            calls.append(Call(name="measure", argument=task))
+        with closing(self.request.executor.run(block_task, calls, alone=True)) as results:
+            for place, result in results:
+                (told,) = _each(1, result or {"error": _DIED})
+                self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
+
     # Sanity checks -------------------------------------------------------------------------------------
 
     def stop_equal_matrices(self) -> None:
@@ -500,6 +636,11 @@ class _Work:
         for key, reason in unusable_embeddings(self.store, names, self.images.image_ids):
             for position in held[key]:
                 self._stop(position, reason)
+
+
+def _each(count: int, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What became of each backbone of a block; the same error for all where the block as such failed."""
+    return list(result.get("each") or [result] * count)
 
 
 def _unsteady(known: Measurement) -> str:

@@ -182,9 +182,13 @@ class Forecast:
         estimate: of the job, which begins now.
         costs: that the estimate was made with.
         observer: is told everything.
+        is_local: whether this machine does the job, so that what it takes corrects the model.
     """
 
-    def __init__(self, estimate: Estimate, costs: CostModel, observer: Observer) -> None:
+    def __init__(
+        self, estimate: Estimate, costs: CostModel, observer: Observer, *, is_local: bool = True
+    ) -> None:
+        self._is_local = is_local
         self.estimate = estimate
         self._costs = costs
         self._observer = observer
@@ -232,7 +236,7 @@ class Forecast:
     def over(self, cache: Path) -> str:
         """The job is done: remember how far off this was, and say so in one line."""
         estimate, took = self.estimate, self._took()
-        if estimate.is_new and not estimate.at_most:
+        if self._is_local and estimate.is_new and not estimate.at_most:
             heads = sum(one.head_seconds for one in estimate.backbones)
             for work, expected, spent in (
                 (WorkKind.HEADS, heads, took["heads"]),
@@ -325,8 +329,11 @@ def predict(request: EmbedRequest, images: ImageSet, plans: Sequence[Plan], obse
         plans: one per backbone.
         observer: told of the estimate at once, and of all that is to come.
     """
-    costs = CostModel.load(request.options.cache)
-    return Forecast(_PlannedJob(request=request, costs=costs).of_images(images, plans), costs, observer)
+    costs, runner = CostModel.load(request.options.cache), request.executor
+    # A cluster counts as so many machines like this one; what it takes says nothing of this one.
+    workers = 1 if runner.is_local else max(1, round(runner.workers / cores()))
+    job = _PlannedJob(request=request, costs=costs, workers=workers)
+    return Forecast(job.of_images(images, plans), costs, observer, is_local=runner.is_local)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

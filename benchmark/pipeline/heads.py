@@ -35,6 +35,7 @@ from benchmark.records import (
 # Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
 HEAD_VERSION = 5
 HEADS = "heads"
+HANDED_OVER = "outcomes"
 _DIED = "the process that trained its heads died each time; it may need more memory than there is"
 
 
@@ -47,7 +48,7 @@ class HeadTask:
         images: labels, groups and parts.
         protocol: how.
         cache: embedding cache.
-        target: file that takes the outcome.
+        target: file on shared storage that takes the outcome.
     """
 
     plan: Plan
@@ -120,7 +121,7 @@ def train_all(
     """
     watch = OneAtATime(observer or Silent())
     tasks = [_task(job, plan) for plan in plans]
-    outcomes: list[Scored | Failed | None] = [_stored(task) for task in tasks]
+    outcomes: list[Scored | Failed | None] = [_stored(job, task) for task in tasks]
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
     if waiting:
         watch.started(HEADS, len(waiting))
@@ -128,7 +129,8 @@ def train_all(
         with closing(job.runner.run(head_task, calls)) as results:
             for done, (place, result) in enumerate(results, start=1):
                 task = tasks[waiting[place]]
-                outcomes[waiting[place]] = _taken(task, {"error": _DIED} if result is None else result)
+                told = {"error": _DIED} if result is None else result
+                outcomes[waiting[place]] = _taken(job, task, told)
                 watch.advanced(HEADS, done, task.plan.backbone.name)
         watch.finished(HEADS)
     return tuple(
@@ -191,20 +193,26 @@ def _task(job: HeadJob, plan: Plan) -> HeadTask:
     if plan.key is None:
         raise ValueError(f"{plan.backbone.name} is not embedded")
     digest = outcome_digest(plan.key.digest(), job.images, job.protocol)
-    target = outcome_path(job.folder, plan.backbone.architecture, digest)
+    # Workers elsewhere know the cache, not the results.
+    folder = job.folder if job.runner.is_local else job.cache / HANDED_OVER
+    target = outcome_path(folder, plan.backbone.architecture, digest)
     return HeadTask(plan=plan, images=job.images, protocol=job.protocol, cache=job.cache, target=target)
 
 
-def _stored(task: HeadTask) -> Scored | None:
+def _stored(job: HeadJob, task: HeadTask) -> Scored | None:
     try:
-        return load_outcome(task.target)
+        return load_outcome(job.folder / task.target.name)
     except (FileNotFoundError, CacheDamaged):
         return None
 
 
-def _taken(task: HeadTask, result: dict[str, Any]) -> Scored | Failed:
+def _taken(job: HeadJob, task: HeadTask, result: dict[str, Any]) -> Scored | Failed:
     if "error" not in result:
-        return load_outcome(task.target)
+        outcome = load_outcome(task.target)
+        if task.target.parent != job.folder:
+            save_outcome(job.folder / task.target.name, outcome)
+            task.target.unlink(missing_ok=True)
+        return outcome
     return Failed(**plan_facts(task.plan), reason=result["error"])
 
 

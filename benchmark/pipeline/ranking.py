@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmark.audit import Severity
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import NothingScored
+from benchmark.execution import open_runner
 from benchmark.heads import make_plan
 from benchmark.pipeline.auditing import Audited, audit_images
 from benchmark.pipeline.baselines import shortcut_notes
@@ -19,6 +20,7 @@ from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.estimating import predict
 from benchmark.pipeline.heads import HeadJob, on_other_folds, train_all
 from benchmark.pipeline.limits import too_slow
+from benchmark.pipeline.machines import describe_machine
 from benchmark.pipeline.outputs import write_outputs
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plans
@@ -56,8 +58,18 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     try:
         folder.claim(logged)
         tell_reading(images, logged)
-        with tracking(trackers, logged, "rank", options, images) as told:
-            ranked = _Ranking(request.as_read(images), run, logged).carry_out(images, started)
+        with (
+            tracking(trackers, logged, "rank", options, images) as told,
+            open_runner(
+                options.cluster,
+                options.jobs,
+                shared=options.cache,
+                describe=describe_machine,
+                tell=logged.message,
+            ) as runner,
+        ):
+            asked = replace(request.as_read(images), runner=runner)
+            ranked = _Ranking(asked, run, logged).carry_out(images, started)
             told.ranked(ranked)
             if ranked.best is None:
                 raise _nothing_scored(ranked)

@@ -25,7 +25,7 @@ from benchmark.reporting.run_record import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_NOT_A_CAUSE = {"results", "cache", "jobs"}
+_NOT_A_CAUSE = {"results", "cache", "jobs", "cluster"}
 
 
 class ChangeKind(StrEnum):

@@ -19,6 +19,7 @@ from benchmark.storage import write_whole
 from tests.perf import (
     boards,
     cluster,
+    dask_runs,
     embedding,
     halving,
     heads,
@@ -54,6 +55,7 @@ BENCHMARKS = {
     "peak": Benchmark(peak.measure, "arithmetic per second against the matrix-product peak"),
     "heads": Benchmark(heads.measure, "training heads against Model.fit"),
     "jobs": Benchmark(jobs.measure, "make embeddings, first and second process, against the loop"),
+    "dask": Benchmark(dask_runs.measure, "a Dask cluster of this machine against its own processes"),
     "startup": Benchmark(boards.measure_startup, "help, list, and a finished ranking again"),
     "memory": Benchmark(memory.measure, "peak memory with ten times the images"),
     "halving": Benchmark(halving.measure, "halving against exhaustive on brick photographs"),

@@ -1,0 +1,58 @@
+"""Tasks that workers of a test cluster import by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import StorageError
+from benchmark.execution import Machine, failure
+
+
+def describe() -> Machine:
+    """Workers that tests start with another ARITHMETIC compute otherwise."""
+    return (("instructions", os.environ.get("ARITHMETIC", "usual")),)
+
+
+def times(folder: str, threads: int) -> dict[str, Any]:
+    begun = time.time()
+    time.sleep(0.5)
+    return {"begun": begun, "ended": time.time(), "pid": os.getpid(), "threads": threads}
+
+
+def dies(asked: tuple[str, int], _: int) -> dict[str, Any]:
+    """Kill the own process so many times; each time leaves a file."""
+    folder, deaths = Path(asked[0]), asked[1]
+    tried = len(list(folder.iterdir()))
+    (folder / f"{tried}-{os.getpid()}").touch()
+    if tried < deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"tried": tried + 1}
+
+
+def hangs_once(folder: str, _: int) -> dict[str, Any]:
+    """Stop the own process the first time, so that no heartbeat comes any more."""
+    path = Path(folder) / "stopped"
+    if not path.exists():
+        path.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return {"pid": os.getpid()}
+
+
+def needs_room(_: object, threads: int) -> dict[str, Any]:
+    """Fails where the worker has no room."""
+    if os.environ.get("DISK") == "full":
+        return failure(StorageError("no room left", where="here"))
+    return {"arithmetic": os.environ.get("ARITHMETIC", "usual")}
+
+
+def sleeps(seconds: float, _: int) -> dict[str, Any]:
+    time.sleep(seconds)
+    return {"slept": seconds}
+
+
+def adds_up(asked: dict[str, Any], _: int) -> dict[str, Any]:
+    return {"sum": int(asked["numbers"].sum()) + asked["add"]}

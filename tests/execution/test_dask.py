@@ -1,0 +1,237 @@
+"""Tasks on a Dask cluster of real processes on loopback: what is lost comes back, what cannot is told."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from benchmark.errors import ArgumentError, CacheDamaged, JobError
+from benchmark.execution import Call, LocalRunner, Runner, open_runner
+from benchmark.execution.payload import pack, unpack
+from benchmark.execution.runner import Function
+
+pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+from cluster_tasks import adds_up, describe, dies, hangs_once, needs_room, sleeps, times
+from clusters import Cluster, cluster
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two workers that nobody kills."""
+    with cluster(tmp_path_factory.mktemp("pair"), 2) as made:
+        yield made
+
+
+@contextmanager
+def runner_of(made: Cluster, told: list[str] | None = None) -> Iterator[Runner]:
+    tell = (told if told is not None else []).append
+    with open_runner(made.address, 0, shared=made.folder, describe=describe, tell=tell) as runner:
+        yield runner
+
+
+def run(runner: Runner, function: Function, arguments: Sequence[Any]) -> dict[int, Any]:
+    calls = [Call(name="call", argument=one) for one in arguments]
+    with closing(runner.run(function, calls)) as results:
+        return dict(results)
+
+
+def test_results_come_with_their_positions_from_other_processes(pair: Cluster) -> None:
+    with runner_of(pair) as runner:
+        assert not runner.is_local
+        results = run(runner, times, ["", "", ""])
+    assert sorted(results) == [0, 1, 2]
+    assert os.getpid() not in {one["pid"] for one in results.values()}
+
+
+def test_four_workers_keep_four_tasks_busy(tmp_path: Path) -> None:
+    with cluster(tmp_path, 4) as made, runner_of(made) as runner:
+        deadline = time.monotonic() + 60
+        while runner.workers < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        results = run(runner, times, [""] * 8).values()
+    assert len({one["pid"] for one in results}) == 4
+    middles = [(one["begun"] + one["ended"]) / 2 for one in results]
+    at_once = [sum(one["begun"] <= at <= one["ended"] for one in results) for at in middles]
+    assert max(at_once) == 4
+    by_process = {one["pid"]: 0 for one in results}
+    for one in results:
+        by_process[one["pid"]] += 1
+    assert set(by_process.values()) == {2}
+
+
+def test_costly_calls_go_first_and_those_that_need_another_wait(pair: Cluster) -> None:
+    calls = [
+        Call(name="cheap", argument="", cost=1),
+        Call(name="first", argument="", cost=3),
+        Call(name="second", argument="", cost=5, after=1),
+    ]
+    with runner_of(pair) as runner, closing(runner.run(times, calls)) as found:
+        results = dict(found)
+    assert results[1]["ended"] <= results[2]["begun"]  # type: ignore[index]
+
+
+def test_timing_has_the_machine_for_itself(pair: Cluster) -> None:
+    calls = [Call(name="timed", argument="") for _ in range(3)]
+    with runner_of(pair) as runner, closing(runner.run(times, calls, alone=True)) as found:
+        results = sorted((one for _, one in found if one), key=lambda one: float(one["begun"]))
+    assert all(one["ended"] <= two["begun"] for one, two in itertools.pairwise(results))
+
+
+def test_a_killed_worker_costs_a_retry_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "tries").mkdir()
+    with cluster(tmp_path, 2) as made, runner_of(made) as runner:
+        assert run(runner, dies, [(str(tmp_path / "tries"), 1)]) == {0: {"tried": 2}}
+
+
+def test_a_call_that_kills_three_workers_is_given_up_and_the_others_finish(tmp_path: Path) -> None:
+    (tmp_path / "deadly").mkdir()
+    (tmp_path / "harmless").mkdir()
+    with cluster(tmp_path, 4) as made, runner_of(made) as runner:
+        results = run(runner, dies, [(str(tmp_path / "deadly"), 99), (str(tmp_path / "harmless"), 0)])
+    assert results == {0: None, 1: {"tried": 1}}
+    assert len(list((tmp_path / "deadly").iterdir())) == 3
+
+
+def test_a_hung_worker_costs_a_retry_elsewhere(tmp_path: Path) -> None:
+    with cluster(tmp_path, 2) as made, runner_of(made) as runner:
+        begun = time.monotonic()
+        (result,) = run(runner, hangs_once, [str(tmp_path)]).values()
+    assert result["pid"] != int((tmp_path / "stopped").read_text())
+    assert time.monotonic() - begun < 60
+
+
+def test_a_worker_with_a_full_disk_costs_a_retry_elsewhere(tmp_path: Path) -> None:
+    with cluster(tmp_path, 0) as made:
+        made.add(DISK="full")
+        made.add()
+        with runner_of(made) as runner:
+            while runner.workers < 2:
+                time.sleep(0.1)
+            results = run(runner, needs_room, [None] * 6)
+    assert [one for one in results.values() if "error" in one] == []
+
+
+def test_where_every_disk_is_full_the_reason_is_told(tmp_path: Path) -> None:
+    with cluster(tmp_path, 0) as made:
+        made.add(DISK="full")
+        with runner_of(made) as runner:
+            assert "no room left" in run(runner, needs_room, [None])[0]["error"]
+
+
+def test_workers_of_another_arithmetic_stay_idle_and_that_is_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    with cluster(tmp_path, 0) as made:
+        first, second, _ = made.add(), made.add(), made.add(ARITHMETIC="old")
+        with runner_of(made, told) as runner:
+            while not any("otherwise" in one for one in told) or runner.workers < 2:
+                runner.workers  # noqa: B018 - looks
+                time.sleep(0.1)
+            results = run(runner, needs_room, [None] * 6)
+        assert {one["arithmetic"] for one in results.values()} == {"usual"}
+        assert {first.poll(), second.poll()} == {None}
+    assert "instructions old" in " ".join(told)
+
+
+def test_workers_may_join_in_the_middle(tmp_path: Path) -> None:
+    with cluster(tmp_path, 1) as made, runner_of(made) as runner:
+        joining = threading.Timer(0.5, made.add)
+        joining.start()
+        results = run(runner, times, [""] * 40)
+        joining.join()
+    assert len({one["pid"] for one in results.values()}) == 2
+
+
+def test_a_lost_scheduler_is_one_clear_error(tmp_path: Path) -> None:
+    with cluster(tmp_path, 1) as made, runner_of(made) as runner:
+        assert made.scheduler is not None
+        threading.Timer(1.0, made.scheduler.kill).start()
+        begun = time.monotonic()
+        with pytest.raises(JobError, match="scheduler is gone"):
+            run(runner, sleeps, [60.0])
+        assert time.monotonic() - begun < 30
+
+
+def test_no_scheduler_is_one_clear_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(JobError, match="no Dask scheduler answers"),
+        open_runner("tcp://127.0.0.1:9", 0, shared=tmp_path, describe=describe, tell=print),
+    ):
+        pass
+
+
+def test_who_leaves_early_leaves_nothing_queued(pair: Cluster) -> None:
+    calls = [Call(name="call", argument=0.3) for _ in range(50)]
+    with runner_of(pair) as runner:
+        with closing(runner.run(sleeps, calls)) as results:
+            next(results)
+        begun = time.monotonic()
+        assert run(runner, sleeps, [0.0])[0] == {"slept": 0.0}
+        assert time.monotonic() - begun < 10
+
+
+def test_code_does_not_travel(pair: Cluster) -> None:
+    """A task is names and numbers: what only this process knows cannot be sent."""
+    with runner_of(pair) as runner, pytest.raises((pickle.PicklingError, AttributeError)):
+        run(runner, lambda argument, threads: {}, [1])
+
+
+def test_large_arrays_lie_on_shared_storage_once_and_leave_with_the_run(pair: Cluster) -> None:
+    numbers = np.arange(100_000)
+    with runner_of(pair) as runner:
+        assert run(runner, adds_up, [{"numbers": numbers, "add": one} for one in range(4)]) == {
+            one: {"sum": int(numbers.sum()) + one} for one in range(4)
+        }
+        assert len(list((pair.folder / "handed").glob("*/*.array"))) == 1
+    assert list((pair.folder / "handed").iterdir()) == []
+
+
+def test_a_handed_over_array_that_changed_is_refused(tmp_path: Path) -> None:
+    content = pack({"numbers": np.arange(100_000)}, tmp_path / "handed")
+    (path,) = (tmp_path / "handed").iterdir()
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(CacheDamaged):
+        unpack(content)
+
+
+def test_a_runner_that_travels_works_where_it_arrives(pair: Cluster) -> None:
+    with runner_of(pair) as runner:
+        assert pickle.loads(pickle.dumps(runner)) == LocalRunner(1)
+
+
+def test_a_local_cluster_listens_to_this_machine_alone_and_ends(tmp_path: Path) -> None:
+    others = set(psutil.Process().children(recursive=True))
+    with open_runner("local:2", 0, shared=tmp_path, describe=describe, tell=print) as runner:
+        results = run(runner, times, [""] * 4)
+        family = [psutil.Process(), *set(psutil.Process().children(recursive=True)) - others]
+        listening = {
+            one.laddr.ip
+            for process in family
+            for one in process.net_connections("inet")
+            if one.status == psutil.CONN_LISTEN
+        }
+    assert listening == {"127.0.0.1"}
+    assert len({one["pid"] for one in results.values()}) == 2
+    _, left = psutil.wait_procs([one for one in family[1:] if one.is_running()], timeout=20)
+    assert [one for one in left if "spawn_main" in " ".join(one.cmdline())] == []
+
+
+@pytest.mark.parametrize("text", ["local:0", "local", "host:8786", "tcp://host", "http://host:1"])
+def test_what_is_no_cluster_is_refused(text: str) -> None:
+    from benchmark.options import EmbedOptions
+
+    with pytest.raises(ArgumentError, match=r"tcp://host:8786.*local:N"):
+        EmbedOptions.check({"data": ".", "cluster": text})
