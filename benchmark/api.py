@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -47,13 +48,14 @@ from benchmark.pipeline import (
 from benchmark.pipeline import embed as embed_request
 from benchmark.records import Embeddings, Float32, Int64, Leaderboard, Observer, Silent
 from benchmark.reporting import board_html, read_board
-from benchmark.storage import sha256_bytes, write_whole
+from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes, write_whole
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
 
     Source = str | Path
-    Images = str | Path | pd.DataFrame
+    Images = str | Path | pd.DataFrame | tuple[npt.ArrayLike, npt.ArrayLike]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -159,8 +161,41 @@ class Board(Leaderboard):
             f"{backbone}; on the board: {', '.join(difflib.get_close_matches(backbone, names) or names)}"
         )
 
+    def plot(self, name: Literal["size", "ranks", "learning_curve"] = "size") -> Picture:
+        """A plot of the board, which shows itself in a notebook.
+
+        Args:
+            name: ``size`` (score against size), ``ranks`` (intervals and ties), or ``learning_curve`` (what
+                more images would bring the picks).
+
+        Raises:
+            ArgumentError: no such plot, or the board has none of that name; which there are is told.
+        """
+        path = self.folder / "plots" / f"{'f1_vs_size' if name == 'size' else name}.png"
+        if not path.is_file():
+            there = sorted(each.stem for each in path.parent.glob("*.png"))
+            known = ", ".join(
+                "size" if each == "f1_vs_size" else each for each in there if "epoch" not in each
+            )
+            raise ArgumentError("no such plot", where="`name`", expected=known or "a scored board", got=name)
+        return Picture(path)
+
     def _repr_html_(self) -> str:
         return board_html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file that shows itself in a notebook.
+
+    Attributes:
+        path: of the PNG file.
+    """
+
+    path: Path
+
+    def _repr_png_(self) -> bytes:
+        return read_small(self.path, most_bytes=MOST_LIST_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +225,14 @@ class LabelledEmbeddings(Embeddings):
             self.features, columns=[f"e{place}" for place in range(self.features.shape[1])]
         )
         return pd.concat([pd.DataFrame(facts), vectors], axis=1)
+
+    def to_parquet(self, path: Source) -> None:
+        """Write ``to_frame`` as a Parquet file.
+
+        Raises:
+            ImportError: neither pyarrow nor fastparquet is installed.
+        """
+        self.to_frame().to_parquet(path)
 
 
 class Model:
@@ -309,12 +352,42 @@ class Model:
 
 
 def _located(data: Images, options: Mapping[str, Any]) -> Source:
-    """Where images are; a table of them is kept in the cache under a name made of its content."""
+    """Where images are; a table or pixels are kept in the cache under a name made of their content."""
     if isinstance(data, str | Path):
         return data
     cache = Path(options.get("cache", CacheOptions().cache))
+    if isinstance(data, tuple):
+        return _keep_pixels(*data, cache=cache)
     table = data.assign(path=[str(Path(path).absolute()) for path in data["path"]])
     return keep_table(table.to_csv(index=False).encode(), cache)
+
+
+def _keep_pixels(images: npt.ArrayLike, labels: npt.ArrayLike, cache: Path) -> Path:
+    """A CSV of PNG files in the cache: N images uint8 (N, height, width, 3), or a list, and N labels."""
+    import pandas as pd
+    from PIL import Image
+
+    pixels, names = list(images), list(labels)  # type: ignore[arg-type]
+    if len(pixels) != len(names):
+        raise ArgumentError(
+            "not a label for each image", where="`data`", expected=f"{len(pixels)} labels", got=len(names)
+        )
+    folder, paths = cache / "tables" / "pixels", []
+    for place, one in enumerate(map(np.asarray, pixels)):
+        if one.dtype != np.uint8 or one.ndim not in {2, 3} or (one.ndim == 3 and one.shape[2] != 3):
+            raise ArgumentError(
+                "not the pixels of an image",
+                where=f"row {place} of `data`",
+                expected="uint8 (height, width, 3), whole numbers from 0 to 255, channels last",
+                got=f"{one.dtype} {one.shape}",
+            )
+        file = folder / f"{sha256_bytes(str(one.shape).encode() + one.tobytes())[:32]}.png"
+        if not file.exists():
+            written = io.BytesIO()
+            Image.fromarray(one).save(written, "PNG")
+            write_whole(file, written.getvalue(), root=cache)
+        paths.append(str(file.absolute()))
+    return keep_table(pd.DataFrame({"path": paths, "label": names}).to_csv(index=False).encode(), cache)
 
 
 def keep_table(content: bytes, cache: Path) -> Path:
@@ -330,7 +403,7 @@ def rank(data: Images, *, observer: Observer | None = None, **options: Any) -> B
 
     Args:
         data: folder of class folders, of train/val/test folders, or a CSV, or a DataFrame, with
-            path,label[,split][,group].
+            path,label[,split][,group]; or (images, labels), the images uint8 (height, width, 3).
         observer: told of the progress; None works silently.
         **options: those of the command.
 
@@ -406,7 +479,7 @@ def embed(
 
     Args:
         data: folder of class folders, of train/val/test folders, or a CSV, or a DataFrame, with
-            path,label[,split][,group].
+            path,label[,split][,group]; or (images, labels), the images uint8 (height, width, 3).
         backbone: its name, for example ``MobileNet_0.25``.
         observer: told of the progress.
         **options: those of the command.
@@ -448,7 +521,7 @@ def finetune(data: Images, *, observer: Observer | None = None, **options: Any) 
 
     Args:
         data: folder of class folders, of train/val/test folders, or a CSV, or a DataFrame, with
-            path,label[,split][,group].
+            path,label[,split][,group]; or (images, labels), the images uint8 (height, width, 3).
         observer: told of the progress.
         **options: those of the command.
 

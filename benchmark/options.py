@@ -639,6 +639,12 @@ class WeightsOptions(CacheOptions):
     backbones: Names = _option("to fetch or bundle", "all", metavar="NAMES")
 
 
+class CompletionOptions(Options):
+    """Print what completes the commands and options of backbones in a shell."""
+
+    shell: Literal["bash", "zsh", "tcsh"] = _option("whose", positional=True)
+
+
 class DemoOptions(Options):
     """Write the demo data set: 300 generated photographs of concrete."""
 

@@ -87,6 +87,7 @@ def test_a_record_of_options_reads_back(command: str, kind: type[Options]) -> No
     required = {name: "x" for name, field in kind.model_fields.items() if field.is_required()}
     required |= {"images": ["x"]} if "images" in required else {}
     required |= {"action": "verify"} if "action" in required else {}
+    required |= {"shell": "bash"} if "shell" in required else {}
     asked = kind.check(required)
     assert kind.read(json.loads(json.dumps(asked.model_dump(mode="json")))) == asked
 

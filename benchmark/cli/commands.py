@@ -15,6 +15,7 @@ from benchmark.errors import ArgumentError
 from benchmark.options import (
     AuditOptions,
     CacheCommandOptions,
+    CompletionOptions,
     DemoOptions,
     EmbedOptions,
     ListOptions,
@@ -35,6 +36,16 @@ def list_command(options: ListOptions, output: OutputOptions) -> int:
     """``backbones list``."""
     rows = [backbone_row(backbone, options.weights) for backbone in select(options.backbones)]
     print_rows(rows, output.format)
+    return 0
+
+
+def completion_command(options: CompletionOptions, output: OutputOptions) -> int:
+    """``backbones completion``."""
+    import shtab
+
+    from benchmark.cli.parser import make_parser
+
+    put(shtab.complete(make_parser(), options.shell))
     return 0
 
 

@@ -29,6 +29,7 @@ COMMANDS: dict[str, type[Options]] = {
     "cache": options.CacheCommandOptions,
     "weights": options.WeightsOptions,
     "demo": options.DemoOptions,
+    "completion": options.CompletionOptions,
 }
 _FROM = "from"
 _EXAMPLES = """examples:

@@ -140,12 +140,12 @@ def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, 
 
 def _commands(source: str, name: str) -> list[str]:
     """What to do next with a backbone."""
-    return [
-        shlex.join(
-            ["backbones", "export", "--from-board", source, "--backbone", name, "--to", "tflite-int8"]
-        ),
-        shlex.join(["backbones", "finetune", source, "--winner", name]),
-    ]
+    given = {"DATA": source, "NAME": name}
+    usual = (
+        "backbones export --from-board DATA --backbone NAME --to tflite-int8",
+        "backbones finetune DATA --winner NAME",
+    )
+    return [shlex.join(given.get(word, word) for word in command.split()) for command in usual]
 
 
 def _plain(value: object) -> str:

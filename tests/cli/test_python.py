@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_places import QUICK, SMALL, Place, Run
+from PIL import Image
 
 import benchmark as bb
 from benchmark.errors import ArgumentError, DataError, EmbeddingError, ManifestError
@@ -114,6 +115,30 @@ def test_a_board_shows_itself_and_nothing_in_it_is_markup(ranked: Place) -> None
     shown = evil._repr_html_()
     assert "<script" not in shown
     assert "<b>" not in shown
+
+
+def test_plots_of_a_board_are_pictures(ranked: Place) -> None:
+    board = bb.load_board(ranked.board)
+    assert board.plot("size")._repr_png_() == (board.folder / "plots" / "f1_vs_size.png").read_bytes()
+    assert board.plot("ranks").path.name == "ranks.png"
+    with pytest.raises(ArgumentError, match=r"no such plot.*size.*ranks.*got rank"):
+        board.plot("rank")  # type: ignore[arg-type]
+
+
+def test_pixels_are_as_good_as_files(walls: Path, tmp_path: Path) -> None:
+    files = sorted(walls.glob("*/*"))
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    labels = [file.parent.name for file in files]
+    of_pixels = bb.embed((images, labels), "MobileNet_0.25", cache=tmp_path, groups="none", **SMALLEST)
+    of_files = bb.embed(walls, "MobileNet_0.25", cache=tmp_path, groups="none", **SMALLEST)
+    assert sorted(of_pixels.labels) == sorted(of_files.labels)
+    np.testing.assert_array_equal(
+        np.sort(of_pixels.features, axis=0), np.sort(of_files.features, axis=0), strict=True
+    )
+    with pytest.raises(ArgumentError, match=r"row 0 of `data`: not the pixels.*got float64"):
+        bb.embed(([np.zeros((8, 8, 3))], ["a"]), "MobileNet_0.25", cache=tmp_path, **SMALLEST)
+    with pytest.raises(ArgumentError, match="expected 40 labels; got 1"):
+        bb.embed((images, ["a"]), "MobileNet_0.25", cache=tmp_path, **SMALLEST)
 
 
 def test_embeddings_are_the_rows_of_the_cache(walls: Path, tmp_path: Path) -> None:

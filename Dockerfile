@@ -1,0 +1,20 @@
+# Everything for CPUs, without compilers and without root:
+#   docker build --tag backbones .
+#   docker run --rm --volume "$PWD/photos:/photos:ro" --volume "$PWD/work:/work" backbones rank /photos
+FROM python:3.11-slim AS build
+WORKDIR /source
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY benchmark benchmark
+RUN python -m venv /opt/backbones && \
+    /opt/backbones/bin/python -m pip install --no-cache-dir --constraint constraints.txt '.[export]'
+
+FROM python:3.11-slim
+COPY --from=build /opt/backbones /opt/backbones
+RUN useradd --create-home --uid 1000 backbones && install --directory --owner backbones /work
+USER backbones
+WORKDIR /work
+# Embeddings, results and downloaded weights lie in /work: mount a folder there to keep them.
+ENV PATH=/opt/backbones/bin:$PATH KERAS_HOME=/work/keras
+VOLUME /work
+ENTRYPOINT ["backbones"]
+CMD ["--help"]
