@@ -29,7 +29,7 @@ from benchmark.errors import ArgumentError, DataError, EmbeddingError
 from benchmark.heads import final_head
 from benchmark.options import DataOptions, EmbedOptions
 from benchmark.pipeline import EmbedRequest, embed_images
-from benchmark.records import Embeddings, Float32, HeadProtocol, ImageSet, Int64, Split, Task, Truth
+from benchmark.records import Embeddings, Float32, HeadProtocol, ImageSet, Int64, Split, Targets, Task
 
 _ONE_CLASS = KnownLabels(classes=("image",), task=Task.MULTICLASS, positive=None)
 _ACCEPTED = "paths of image files, uint8 (N, height, width, 3), or a list of uint8 (height, width, 3)"
@@ -306,13 +306,13 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
         return np.asarray(self.classes_[found.argmax(1)])
 
 
-def _truth(positions: Int64, count: int, groups: npt.ArrayLike | None) -> Truth:
+def _truth(positions: Int64, count: int, groups: npt.ArrayLike | None) -> Targets:
     binary = count == 2
     one_hot = np.eye(count, dtype=np.float32)[positions]
     numbers = (
         None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
     )
-    return Truth(
+    return Targets(
         targets=one_hot[:, 1:] if binary else one_hot,
         classes=tuple(map(str, range(count))),
         task=Task.BINARY if binary else Task.MULTICLASS,

@@ -604,7 +604,7 @@ Outcome = Scored | Pruned | Skipped | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
+class Targets:
     """What outcomes are scored against: the label side of an ImageSet.
 
     Attributes:
@@ -622,8 +622,8 @@ class Truth:
     groups: Int64 | None = None
 
     @classmethod
-    def of(cls, images: ImageSet) -> Truth:
-        """The truth of an ImageSet."""
+    def of(cls, images: ImageSet) -> Targets:
+        """The targets of an ImageSet."""
         return cls(
             targets=images.head_targets(),
             classes=images.classes,

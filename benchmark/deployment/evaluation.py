@@ -180,7 +180,7 @@ def _check_classes(description: Deployment, images: ImageSet) -> None:
 
 
 def _truth(images: ImageSet, labels: tuple[str, ...]) -> Float32:
-    """Truth float32 (N, C) of 0 and 1, in the order of the model's labels."""
+    """Targets float32 (N, C) of 0 and 1, in the order of the model's labels."""
     columns = [labels.index(name) for name in images.classes]
     truth = np.zeros((len(images), len(labels)), np.float32)
     if images.task is Task.MULTILABEL:

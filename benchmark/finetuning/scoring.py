@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.records import Average, Bool, Float32, Float64, Int64, Predictions, Split, Task, ThresholdRule
-from benchmark.statistics import Mistakes, Sample, best_threshold, decide, estimates, scores
+from benchmark.statistics import ErrorCounts, Sample, best_threshold, decide, estimates, scores
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 _SMALLEST = 1e-7
@@ -64,7 +64,7 @@ class Scoring:
     ) -> dict[str, float]:
         """The 95 % bootstrap interval of F1, as on the board: ``f1_low`` and ``f1_high``."""
         sample = Sample.of(targets, self.average, groups)
-        _, low, high = estimates(sample, [Mistakes.of(decided[None], sample)], seed=seed)[0].tolist()
+        _, low, high = estimates(sample, [ErrorCounts.of(decided[None], sample)], seed=seed)[0].tolist()
         return {"f1_low": low, "f1_high": high}
 
 

@@ -19,7 +19,7 @@ from benchmark.heads.choice import Choice
 from benchmark.heads.folds import FoldData, fold_data, hash_keys, make_folds, salted_order
 from benchmark.heads.protocols import Fold, make_plan
 from benchmark.heads.training import lesson_of, predictions_of, refit
-from benchmark.records import Embeddings, HeadProtocol, Predictions, ProtocolName, Split, Truth
+from benchmark.records import Embeddings, HeadProtocol, Predictions, ProtocolName, Split, Targets
 
 HALVINGS = 3
 # Given parts train one head; so many halves of them show how much heads differ.
@@ -41,7 +41,7 @@ class FewerImages:
 
 
 def train_on_fewer(
-    embeddings: Embeddings, truth: Truth, split: Split, protocol: HeadProtocol, chosen: Mapping[str, Any]
+    embeddings: Embeddings, truth: Targets, split: Split, protocol: HeadProtocol, chosen: Mapping[str, Any]
 ) -> FewerImages:
     """Train heads on a half, a quarter and an eighth of the training images. No test row is looked at.
 

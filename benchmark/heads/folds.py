@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from benchmark.drawing import fill_parts
 from benchmark.errors import DataError
-from benchmark.records import Bool, Int64, Task, Truth
+from benchmark.records import Bool, Int64, Targets, Task
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -39,7 +39,7 @@ class Folds:
     note: str = ""  # what was not as asked
 
 
-def fold_data(truth: Truth, keys: UInt64) -> FoldData:
+def fold_data(truth: Targets, keys: UInt64) -> FoldData:
     """The side of the truth that folds need."""
     labels = np.asarray(truth.targets > 0.5)
     names = truth.classes

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.errors import DataError
 from benchmark.heads.folds import fold_data, hash_keys, inner_split, make_folds, salted_order
-from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Truth
+from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Targets
 
 REFERENCE_RATE = 1e-3
 
@@ -58,7 +58,7 @@ class FoldPlan:
     notes: tuple[str, ...]
 
 
-def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
+def make_plan(truth: Targets, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
     """Plan a protocol.
 
     Args:
@@ -78,7 +78,7 @@ def make_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Seq
     return planner.cross_validation()
 
 
-def final_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
+def final_plan(truth: Targets, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
     """The plan of the last head of ``make_plan`` alone: it scores the test part, where there is one.
 
     Raises:
@@ -92,7 +92,7 @@ def final_plan(truth: Truth, split: Split, protocol: HeadProtocol, image_ids: Se
 
 class _Planner:
     def __init__(
-        self, truth: Truth, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
+        self, truth: Targets, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
     ) -> None:
         self._data = fold_data(truth, hash_keys(image_ids, protocol.seed))
         self._split = split

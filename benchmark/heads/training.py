@@ -16,7 +16,7 @@ from benchmark.heads.fit import Heads, Job, TrainingData, fit, predict
 from benchmark.heads.loop import probabilities
 from benchmark.heads.protocols import FoldPlan, final_plan, make_plan
 from benchmark.heads.scaling import part_scales, standardisation, working_copy
-from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Predictions, Split, Task, Truth
+from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Predictions, Split, Targets, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class HeadResult:
 
 def train_heads(
     embeddings: Embeddings,
-    truth: Truth,
+    truth: Targets,
     split: Split,
     protocol: HeadProtocol = HeadProtocol(),  # noqa: B008 - a frozen value
     *,
@@ -106,7 +106,7 @@ class FinalHead:
         return probabilities(logits.astype(np.float32), exclusive=exclusive)
 
 
-def final_head(embeddings: Embeddings, truth: Truth, split: Split, protocol: HeadProtocol) -> FinalHead:
+def final_head(embeddings: Embeddings, truth: Targets, split: Split, protocol: HeadProtocol) -> FinalHead:
     """The head that ``train_heads`` scores the test part with, alone; also where there is no test part.
 
     Args and errors are those of ``train_heads``.
@@ -131,7 +131,7 @@ def final_head(embeddings: Embeddings, truth: Truth, split: Split, protocol: Hea
     )
 
 
-def _check(embeddings: Embeddings, truth: Truth, ids: tuple[str, ...]) -> None:
+def _check(embeddings: Embeddings, truth: Targets, ids: tuple[str, ...]) -> None:
     features = embeddings.features
     if features.ndim != 2 or len(features) != len(truth.targets) or len(ids) != len(features):
         raise EmbeddingError(
@@ -173,7 +173,7 @@ class _Lesson:
         )
 
 
-def lesson_of(features: Float32, truth: Truth, plan: FoldPlan, protocol: HeadProtocol) -> _Lesson:
+def lesson_of(features: Float32, truth: Targets, plan: FoldPlan, protocol: HeadProtocol) -> _Lesson:
     """What heads are trained on: standardised features float32 (N, D), and labels of nobody but ``used``."""
     targets = np.zeros(truth.targets.shape, np.float32)
     targets[plan.used] = truth.targets[plan.used]

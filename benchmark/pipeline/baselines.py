@@ -27,7 +27,7 @@ from benchmark.ranking import (
     sanity_rows,
     scores_table,
 )
-from benchmark.records import Average, BackboneFacts, Float32, Int64, Leaderboard, Outcome, Scored, Truth
+from benchmark.records import Average, BackboneFacts, Float32, Int64, Leaderboard, Outcome, Scored, Targets
 from benchmark.statistics import default_average
 from benchmark.storage import Memo
 
@@ -97,7 +97,7 @@ def _fresh(job: HeadJob, outcomes: Mapping[str, Outcome]) -> FreshScores:
         again = {name: _other_folds(job, one) for name, one in scored.items()}
         scored = {name: one for name, one in again.items() if one is not None}
     predictions = {name: one.predictions for name, one in scored.items()}
-    return FreshScores.of(predictions, Truth.of(job.images), job.protocol.average, fine_tuned(job))
+    return FreshScores.of(predictions, Targets.of(job.images), job.protocol.average, fine_tuned(job))
 
 
 def _other_folds(job: HeadJob, outcome: Scored) -> Scored | None:

@@ -13,7 +13,7 @@ from benchmark.pipeline.heads import HeadJob
 from benchmark.pipeline.labels import judged
 from benchmark.pipeline.requests import RankRequest
 from benchmark.ranking import BoardOptions, build_leaderboard
-from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Truth
+from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def assemble_board(
         ungrouped: the same backbones scored without regard to groups; empty when there are no groups.
         remarks: of audit and search.
     """
-    truth = Truth.of(images)
+    truth = Targets.of(images)
     board = build_leaderboard(outcomes, truth, board_options(request, ungrouped))
     labels = judged(board, outcomes, truth)
     return replace(

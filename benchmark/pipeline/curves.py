@@ -15,7 +15,7 @@ from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.ranking import curve_of
-from benchmark.records import Leaderboard, Observer, Outcome, ProtocolName, Scored, Truth
+from benchmark.records import Leaderboard, Observer, Outcome, ProtocolName, Scored, Targets
 from benchmark.statistics import LearningCurve
 from benchmark.storage import Memo
 
@@ -104,7 +104,7 @@ def _curve_task(task: _CurveTask, _: int) -> dict[str, Any]:
         if task.plan.key is None:
             raise ValueError("heads need embedded images")
         embeddings = EmbeddingStore(task.job.cache).read(task.plan.key, images.image_ids)
-        truth = Truth.of(images)
+        truth = Targets.of(images)
         fewer = train_on_fewer(embeddings, truth, images.split, task.job.protocol, task.outcome.chosen)
         if fewer.predictions:
             return {"curve": curve_of(task.outcome, fewer, truth, task.job.protocol)}

@@ -36,8 +36,8 @@ from benchmark.records import (
 from benchmark.reporting import read_image_list, write_rejected, write_table
 from benchmark.statistics import (
     Assessment,
+    ErrorCounts,
     Interval,
-    Mistakes,
     Sample,
     assess,
     decide,
@@ -371,7 +371,7 @@ class _FinetuneAll:
             try:
                 found = model.probabilities(images, self._part)
                 decided = decide(found, model.manifest.threshold, images.task)
-                mistakes.append(Mistakes.of(decided[None], sample))
+                mistakes.append(ErrorCounts.of(decided[None], sample))
             except (OSError, ValueError, ArgumentError):
                 return f"predictions.csv of {model.backbone} cannot be read"
         names = [model.backbone for model in models]

@@ -28,7 +28,7 @@ from benchmark.records import (
     ProtocolName,
     Scored,
     Silent,
-    Truth,
+    Targets,
     WeightsKind,
 )
 
@@ -158,7 +158,7 @@ def _train(task: HeadTask) -> Scored:
     if plan.key is None:
         raise ValueError("heads need embedded images")
     embeddings = EmbeddingStore(task.cache).read(plan.key, images.image_ids)
-    result = train_heads(embeddings, Truth.of(images), images.split, task.protocol)
+    result = train_heads(embeddings, Targets.of(images), images.split, task.protocol)
     facts = plan_facts(plan) | {"embedding_dim": embeddings.features.shape[1]}
     return Scored(
         **facts,
@@ -186,7 +186,9 @@ def _baselines(task: HeadTask, embeddings: Embeddings) -> dict[str, float]:
 
 def setting_of(images: ImageSet, protocol: HeadProtocol) -> Setting:
     """What baselines are measured on."""
-    return Setting(truth=Truth.of(images), split=images.split, protocol=protocol, image_ids=images.image_ids)
+    return Setting(
+        truth=Targets.of(images), split=images.split, protocol=protocol, image_ids=images.image_ids
+    )
 
 
 def _task(job: HeadJob, plan: Plan) -> HeadTask:

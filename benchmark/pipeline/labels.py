@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmark.audit import draw_captioned
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.ranking import Suspicion, judge_labels
-from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Truth, WeightsKind
+from benchmark.records import ImageSet, Leaderboard, Outcome, Scored, Targets, WeightsKind
 from benchmark.reporting import write_table
 from benchmark.storage import write_whole
 
@@ -19,7 +19,7 @@ LABEL_FILES = ("suspicious_labels.csv", "hardest_images.csv", "suspicious_labels
 _MOST_PICTURES = 48
 
 
-def judged(board: Leaderboard, outcomes: Sequence[Outcome], truth: Truth) -> Suspicion | None:
+def judged(board: Leaderboard, outcomes: Sequence[Outcome], truth: Targets) -> Suspicion | None:
     """What a board's first tie group says of the labels; None where no winner is named.
 
     Networks with random weights see too little to contradict anybody: a board of them alone lists no label.

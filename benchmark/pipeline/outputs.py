@@ -31,7 +31,7 @@ from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import portable_options
 from benchmark.ranking import Column
-from benchmark.records import ImageSet, Leaderboard, Outcome, ProtocolName, Truth
+from benchmark.records import ImageSet, Leaderboard, Outcome, ProtocolName, Targets
 from benchmark.reporting import (
     BOARD_FILES,
     BackboneRecord,
@@ -176,7 +176,7 @@ def _replaced(run: Run, record: RunRecord) -> str:
 
 def _write_pages(run: Run, ranked: Ranked, job: HeadJob, record: RunRecord) -> list[str]:
     """Write the board, the audit, plots and the page; returns a note for each picture that failed."""
-    images, report, truth = ranked.images, ranked.report, Truth.of(ranked.images)
+    images, report, truth = ranked.images, ranked.report, Targets.of(ranked.images)
     cosmetics = Cosmetics()
     if report is not None:
         write_audit(report, images, run.path)

@@ -30,7 +30,7 @@ from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.pipeline.tracking import open_trackers, tracking
 from benchmark.ranking import curve_statements
-from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Truth
+from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Targets
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -112,7 +112,7 @@ class _Ranking:
     def carry_out(self, images: ImageSet, started: float) -> Ranked:
         first = head_job(self._request, images, self._run.folder)
         # A protocol that cannot be carried out is an error before anything is embedded for it.
-        make_plan(Truth.of(images), images.split, first.protocol, images.image_ids)
+        make_plan(Targets.of(images), images.split, first.protocol, images.image_ids)
         plans = make_plans(self._request, images, observer=self._observer)
         self._observer = prediction = predict(self._request, images, plans, self._observer)
         embedded = self._first_embeddings(images, plans)

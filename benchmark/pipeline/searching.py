@@ -25,7 +25,7 @@ from benchmark.ranking import (
     run_search,
     search_subsets,
 )
-from benchmark.records import Backbone, ImageSet, Int64, Observer, Outcome, Pruned, Scored, Skipped, Truth
+from benchmark.records import Backbone, ImageSet, Int64, Observer, Outcome, Pruned, Scored, Skipped, Targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def search_by_halving(request: RankRequest, job: HeadJob, observer: Observer) ->
         for backbone in request.backbones
     }
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    truth, options = Truth.of(job.images), _options(request)
+    truth, options = Targets.of(job.images), _options(request)
     candidates = [_candidate(plan, truth) for plan in plans.values() if plan.stopped is None]
     subsets = search_subsets(truth, scorer.rows, options)
     report = run_search(candidates, scorer.score, truth, subsets, options, prepare=scorer.prepare)
@@ -78,7 +78,7 @@ def replay_halving(
     if not any(isinstance(outcome, Scored) for outcome in outcomes):
         return ()
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    truth, options = Truth.of(job.images), _options(request)
+    truth, options = Targets.of(job.images), _options(request)
     audit = audit_search(outcomes, scorer.score, truth, options, board_options(request), rows=scorer.rows)
     return (_audited(audit), _spent(audit.report, len(audit.report.finished) + len(audit.report.unfinished)))
 
@@ -155,7 +155,7 @@ def _options(request: RankRequest) -> SearchOptions:
     )
 
 
-def _candidate(plan: Plan, truth: Truth) -> Candidate:
+def _candidate(plan: Plan, truth: Targets) -> Candidate:
     backbone = plan.backbone
     head = (backbone.embedding_dim + 1) * truth.targets.shape[1]
     return Candidate(

@@ -20,8 +20,8 @@ from benchmark.records import (
     Precision,
     Scored,
     Status,
+    Targets,
     Task,
-    Truth,
     WeightsSource,
 )
 
@@ -63,7 +63,7 @@ def board_head(
     if not isinstance(outcome, Scored):
         raise _gone(backbone, outcome.reason)
     embeddings = EmbeddingStore(request.options.cache).read(plan.key, images.image_ids)
-    head = final_head(embeddings, Truth.of(images), images.split, job.protocol)
+    head = final_head(embeddings, Targets.of(images), images.split, job.protocol)
     rows = images.split.test if len(images.split.test) else images.split.val
     expected = head.probabilities(embeddings.features[rows], exclusive=images.task is Task.MULTICLASS)
     return BoardHead(head=head, predictions=outcome.predictions, expected=expected)

@@ -35,10 +35,10 @@ from benchmark.records import (
     Int64,
     Predictions,
     Split,
+    Targets,
     Task,
-    Truth,
 )
-from benchmark.statistics import Mistakes, Pairs, Sample, decide, default_average, losses
+from benchmark.statistics import ErrorCounts, Pairs, Sample, decide, default_average, losses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ class SanityRow:
 class Setting:
     """What a baseline is measured on, the same for all backbones."""
 
-    truth: Truth  # of N images
+    truth: Targets  # of N images
     split: Split
     protocol: HeadProtocol  # whose folds are used
     image_ids: Sequence[str]
@@ -144,7 +144,7 @@ class FreshScores:
     def of(
         cls,
         predictions: Mapping[str, Predictions],
-        truth: Truth,
+        truth: Targets,
         average: Average | None,
         fine_tuned: Mapping[str, float],
     ) -> FreshScores:
@@ -163,7 +163,7 @@ class FreshScores:
             else decide(each.val, each.val_thresholds, truth.task)
             for each in predictions.values()
         ]
-        pairs = Pairs.of(sample, [Mistakes.of(each, sample) for each in decided])
+        pairs = Pairs.of(sample, [ErrorCounts.of(each, sample) for each in decided])
         return cls(
             where="test part" if tested else "other folds",
             names=tuple(predictions),
@@ -236,7 +236,7 @@ def _feature_row(
     name: str,
     setting: Setting,
     features: Features,
-    fitted: Callable[[Float32, Truth], Classifier] = logistic_regression,
+    fitted: Callable[[Float32, Targets], Classifier] = logistic_regression,
 ) -> SanityRow:
     everything = np.concatenate([setting.split.train, setting.split.val, setting.split.test])
     rows = _sample(setting, everything)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmark.heads import FoldPlan
-from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Task, Truth
+from benchmark.records import Average, Float32, Float64, Int64, Predictions, Split, Targets, Task
 from benchmark.statistics import decide, default_average, f1
 
 NEIGHBOURS = 5
@@ -20,7 +20,7 @@ Classifier = Callable[[Int64, Int64], Float64]
 """(train rows, rows to predict) -> probabilities (n, C)."""
 
 
-def cross_predict(classifier: Classifier, plan: FoldPlan, truth: Truth, split: Split) -> Predictions:
+def cross_predict(classifier: Classifier, plan: FoldPlan, truth: Targets, split: Split) -> Predictions:
     """Probabilities of a classifier on the protocol's held-out images.
 
     The test part is predicted by one trained on train + validation (on train for the reference protocol).
@@ -45,7 +45,7 @@ def cross_predict(classifier: Classifier, plan: FoldPlan, truth: Truth, split: S
     )
 
 
-def f1_of(predictions: Predictions, truth: Truth, average: Average | None) -> tuple[float, float]:
+def f1_of(predictions: Predictions, truth: Targets, average: Average | None) -> tuple[float, float]:
     """Validation F1 (mean over repeats) and test F1 (nan without a test part)."""
     kind = default_average(truth.task, average)
     decided = decide(predictions.val, predictions.val_thresholds, truth.task)
@@ -56,7 +56,7 @@ def f1_of(predictions: Predictions, truth: Truth, average: Average | None) -> tu
     return val, float(f1(tested, truth.targets[predictions.test_rows], kind))
 
 
-def majority(truth: Truth) -> Classifier:
+def majority(truth: Targets) -> Classifier:
     """Says of every image what is most frequent among the training images."""
 
     def predict(train: Int64, rows: Int64) -> Float64:
@@ -66,7 +66,7 @@ def majority(truth: Truth) -> Classifier:
     return predict
 
 
-def nearest_neighbours(features: Float32, truth: Truth, neighbours: int = NEIGHBOURS) -> Classifier:
+def nearest_neighbours(features: Float32, truth: Targets, neighbours: int = NEIGHBOURS) -> Classifier:
     """Shares of the labels among the nearest training images by cosine, centred on the training mean.
 
     Of images at the same distance the first in ``train`` counts; all count, where fewer train.
@@ -92,12 +92,12 @@ def _directions(features: Float32, mean: Float64) -> Float64:
     return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
 
 
-def logistic_regression(features: Float32, truth: Truth) -> Classifier:
+def logistic_regression(features: Float32, truth: Targets) -> Classifier:
     """Standardised logistic regression (scikit-learn), one per label of a multi-label set."""
     return _per_label(features, truth, _logistic)
 
 
-def logistic_regression_cv(features: Float32, truth: Truth) -> Classifier:
+def logistic_regression_cv(features: Float32, truth: Targets) -> Classifier:
     """scikit-learn's LogisticRegressionCV on standardised features: what a careful user would try first.
 
     Of the ten strengths of its own grid the one with the best accuracy in up to five folds, as is its
@@ -110,7 +110,7 @@ _Fit = Callable[[Float32, Int64, Float32, Int64 | None], Float64]
 """(known features, their labels, wanted features, groups of the known) -> probabilities (n, classes)."""
 
 
-def _per_label(features: Float32, truth: Truth, fit: _Fit) -> Classifier:
+def _per_label(features: Float32, truth: Targets, fit: _Fit) -> Classifier:
     def predict(train: Int64, rows: Int64) -> Float64:
         known, wanted = features[train], features[rows]
         groups = None if truth.groups is None else truth.groups[train]

@@ -23,14 +23,14 @@ from benchmark.records import (
     Outcome,
     Predictions,
     Scored,
+    Targets,
     Task,
-    Truth,
 )
 from benchmark.statistics import (
     METRICS,
     Assessment,
+    ErrorCounts,
     LearningCurve,
-    Mistakes,
     Sample,
     assess,
     decide,
@@ -82,7 +82,7 @@ class BoardOptions:
 
 
 def build_leaderboard(
-    outcomes: Sequence[Outcome], truth: Truth, options: BoardOptions | None = None
+    outcomes: Sequence[Outcome], truth: Targets, options: BoardOptions | None = None
 ) -> Leaderboard:
     """Rank backbones by F1 (or another metric), then size, then name; pick; say what the data can tell.
 
@@ -148,7 +148,7 @@ def _check_names(ordered: Sequence[Outcome]) -> None:
 
 
 def _validated(
-    scored: Sequence[Scored], truth: Truth, options: BoardOptions
+    scored: Sequence[Scored], truth: Targets, options: BoardOptions
 ) -> tuple[Assessment, dict[str, Float64]]:
     """The assessment, and every metric with its interval, float64 (K, 3)."""
     rows = _common_rows(scored)
@@ -174,7 +174,7 @@ def _validated(
     return found, validated | {options.metric: np.column_stack([found.score, found.intervals])}
 
 
-def _new_f1(scored: Sequence[Scored], found: Assessment, truth: Truth, options: BoardOptions) -> Float64:
+def _new_f1(scored: Sequence[Scored], found: Assessment, truth: Targets, options: BoardOptions) -> Float64:
     """F1 on new images of heads trained on all, float64 (K, 3): expected, low, high; nan where unknown."""
     new = np.full((len(scored), 3), _NAN)
     known, heads, smaller = [], [], []
@@ -184,7 +184,7 @@ def _new_f1(scored: Sequence[Scored], found: Assessment, truth: Truth, options: 
             decided = decide(predictions.val_smaller, predictions.val_thresholds, truth.task)
             known.append(position)
             heads.append(_mistakes(predictions, found.sample, truth.task))
-            smaller.append(Mistakes.of(decided, found.sample))
+            smaller.append(ErrorCounts.of(decided, found.sample))
             sizes = predictions.train_sizes
     if known:
         seed = data_seed(truth, _common_rows(scored), options.seed)
@@ -209,18 +209,18 @@ def _common_rows(scored: Sequence[Scored]) -> Int64:
     return first.predictions.val_rows
 
 
-def _mistakes(predictions: Predictions, sample: Sample, task: Task) -> Mistakes:
-    return Mistakes.of(decide(predictions.val, predictions.val_thresholds, task), sample)
+def _mistakes(predictions: Predictions, sample: Sample, task: Task) -> ErrorCounts:
+    return ErrorCounts.of(decide(predictions.val, predictions.val_thresholds, task), sample)
 
 
-def validation_f1(outcome: Scored, truth: Truth, average: Average | None = None) -> Float64:
+def validation_f1(outcome: Scored, truth: Targets, average: Average | None = None) -> Float64:
     """Pooled out-of-fold F1 of each repeat, float64 (R,); its mean is ``val_f1``."""
     targets = truth.targets[outcome.predictions.val_rows]
     sample = Sample.of(targets, default_average(truth.task, average))
     return _mistakes(outcome.predictions, sample, truth.task).score(sample)
 
 
-def curve_of(outcome: Scored, fewer: FewerImages, truth: Truth, protocol: HeadProtocol) -> LearningCurve:
+def curve_of(outcome: Scored, fewer: FewerImages, truth: Targets, protocol: HeadProtocol) -> LearningCurve:
     """The learning curve of one backbone, to twice its training images; its last point is ``val_f1``.
 
     Args:
@@ -241,7 +241,7 @@ def curve_of(outcome: Scored, fewer: FewerImages, truth: Truth, protocol: HeadPr
     )
 
 
-def data_seed(truth: Truth, rows: Int64, seed: int) -> int:
+def data_seed(truth: Targets, rows: Int64, seed: int) -> int:
     """A seed that depends on nothing but the scored images, their labels and groups, and the user's seed."""
     digest = hashlib.sha256(f"{seed}|{truth.task}|".encode())
     digest.update(np.ascontiguousarray(rows, "<i8").tobytes())
@@ -251,7 +251,7 @@ def data_seed(truth: Truth, rows: Int64, seed: int) -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def _test_scores(predictions: Predictions, truth: Truth, options: BoardOptions) -> dict[str, float]:
+def _test_scores(predictions: Predictions, truth: Targets, options: BoardOptions) -> dict[str, float]:
     """Scores on the test part, with the intervals of the metrics; nothing where there is none."""
     rows = predictions.test_rows
     if not len(rows):
@@ -261,7 +261,7 @@ def _test_scores(predictions: Predictions, truth: Truth, options: BoardOptions) 
     sample = Sample.of(truth.targets[rows], average, groups)
     decided = decide(predictions.test, predictions.test_threshold, truth.task)
     reached = scores(decided, truth.targets[rows], average)
-    mistakes, seed = [Mistakes.of(decided[None], sample)], data_seed(truth, rows, options.seed)
+    mistakes, seed = [ErrorCounts.of(decided[None], sample)], data_seed(truth, rows, options.seed)
     for name in {"f1", options.metric}:
         scored_by = replace(sample, metric=METRICS[name])
         (ends,) = estimates(scored_by, mistakes, resamples=options.resamples, seed=seed).tolist()

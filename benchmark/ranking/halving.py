@@ -17,7 +17,7 @@ from benchmark.ranking.search import (
     next_round,
     search_subsets,
 )
-from benchmark.records import Int64, Outcome, Pruned, Scored, Truth
+from benchmark.records import Int64, Outcome, Pruned, Scored, Targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ Prepare = Callable[[Sequence[str], Int64], None]  # (backbones, rows)
 def run_search(
     candidates: Sequence[Candidate],
     score: Score,
-    truth: Truth,
+    truth: Targets,
     subsets: Sequence[Int64],
     options: SearchOptions | None = None,
     *,
@@ -117,7 +117,11 @@ class _Halving:
     """The state of one search."""
 
     def __init__(
-        self, candidates: Sequence[Candidate], truth: Truth, subsets: Sequence[Int64], options: SearchOptions
+        self,
+        candidates: Sequence[Candidate],
+        truth: Targets,
+        subsets: Sequence[Int64],
+        options: SearchOptions,
     ) -> None:
         self._candidates = {each.backbone: each for each in candidates}
         self._truth, self._subsets, self._options = truth, subsets, options
@@ -225,7 +229,7 @@ class _Halving:
 def audit_search(
     exhaustive: Sequence[Outcome],
     score: Score,
-    truth: Truth,
+    truth: Targets,
     options: SearchOptions | None = None,
     board: BoardOptions | None = None,
     *,
@@ -266,7 +270,7 @@ def audit_search(
 
 
 def _compared(
-    exhaustive: Sequence[Outcome], report: SearchReport, truth: Truth, board: BoardOptions | None
+    exhaustive: Sequence[Outcome], report: SearchReport, truth: Targets, board: BoardOptions | None
 ) -> SearchAudit:
     wanted, winner = _first_group(exhaustive, truth, board)
     found, found_winner = _first_group(list(report.finished.values()), truth, board)
@@ -282,7 +286,7 @@ def _compared(
 
 
 def _first_group(
-    outcomes: Sequence[Outcome], truth: Truth, options: BoardOptions | None
+    outcomes: Sequence[Outcome], truth: Targets, options: BoardOptions | None
 ) -> tuple[set[str], str | None]:
     board = build_leaderboard(outcomes, truth, options)
     return {row["backbone"] for row in board.rows if row["tie_group"] == 1}, board.winner

@@ -29,11 +29,11 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.records import DEFAULT_MARGIN, Average, Float64, Int64, Scored, Task, Truth
+from benchmark.records import DEFAULT_MARGIN, Average, Float64, Int64, Scored, Targets, Task
 from benchmark.statistics import (
     FAMILY_LEVEL,
     METRICS,
-    Mistakes,
+    ErrorCounts,
     Pairs,
     Sample,
     decide,
@@ -114,7 +114,7 @@ class Dropped:
     images: int  # that it was run on
 
 
-def search_subsets(truth: Truth, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
+def search_subsets(truth: Targets, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
     """The growing subsets: nested, stratified by class, groups whole; the last one is everything.
 
     Args:
@@ -136,7 +136,7 @@ def search_subsets(truth: Truth, rows: Int64, options: SearchOptions) -> tuple[I
     return (*subsets, np.asarray(rows))
 
 
-def _first_share(truth: Truth, rows: Int64, options: SearchOptions) -> float:
+def _first_share(truth: Targets, rows: Int64, options: SearchOptions) -> float:
     groups = None if truth.groups is None else truth.groups[rows]
     sample = Sample.of(truth.targets[rows], Average.MACRO, groups)
     fewest = float(sample.side_units.min()) if len(rows) else 0.0
@@ -145,7 +145,7 @@ def _first_share(truth: Truth, rows: Int64, options: SearchOptions) -> float:
     return max(options.minimum / len(rows), options.fewest_per_class / fewest)
 
 
-def _drawing_order(truth: Truth, rows: Int64, seed: int) -> tuple[list[Int64], Int64]:
+def _drawing_order(truth: Targets, rows: Int64, seed: int) -> tuple[list[Int64], Int64]:
     """Units, as arrays of positions in ``rows``, in the order they are drawn; the class of each."""
     targets = truth.targets[rows]
     groups = np.arange(len(rows)) if truth.groups is None else truth.groups[rows]
@@ -159,7 +159,7 @@ def _drawing_order(truth: Truth, rows: Int64, seed: int) -> tuple[list[Int64], I
     return [members[unit] for unit in shuffled], strata[shuffled]
 
 
-def _prefix(order: list[Int64], strata: Int64, truth: Truth, rows: Int64, share: float) -> Int64:
+def _prefix(order: list[Int64], strata: Int64, truth: Targets, rows: Int64, share: float) -> Int64:
     """Positions in ``rows`` of the first units of each class, up to a share of the class's images."""
     taken: list[Int64] = []
     for stratum in np.unique(strata):
@@ -202,7 +202,7 @@ class PairwiseComparison:
         return np.asarray(np.maximum(self.sample.score(nothing, nothing) - self.comparison.score, 0.0))
 
 
-def evidence_of(outcomes: Sequence[Scored], truth: Truth, options: SearchOptions) -> PairwiseComparison:
+def evidence_of(outcomes: Sequence[Scored], truth: Targets, options: SearchOptions) -> PairwiseComparison:
     """Compare outcomes on the images that all of them were validated on.
 
     Raises:
@@ -218,23 +218,23 @@ def evidence_of(outcomes: Sequence[Scored], truth: Truth, options: SearchOptions
     return PairwiseComparison(names=names, sample=sample, comparison=Pairs.of(sample, mistakes))
 
 
-def _mistakes(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> Mistakes:
+def _mistakes(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> ErrorCounts:
     found = outcome.predictions
     if not np.array_equal(found.val_rows, rows):
         raise ArgumentError(
             "backbones of one round were validated on different images", where=outcome.backbone
         )
-    return Mistakes.of(decide(found.val, found.val_thresholds, task), sample)
+    return ErrorCounts.of(decide(found.val, found.val_thresholds, task), sample)
 
 
-def next_round(state: SearchState, truth: Truth, options: SearchOptions) -> tuple[Dropped, ...]:
+def next_round(state: SearchState, truth: Targets, options: SearchOptions) -> tuple[Dropped, ...]:
     """The running backbones that leave, with reasons."""
     behind = _behind(state, truth, options)
     gone = {each.backbone for each in behind}
     return (*behind, *_too_large(state, gone, truth, options))
 
 
-def _behind(state: SearchState, truth: Truth, options: SearchOptions) -> list[Dropped]:
+def _behind(state: SearchState, truth: Targets, options: SearchOptions) -> list[Dropped]:
     if not state.scored:
         return []
     evidence = evidence_of(state.scored, truth, options)
@@ -269,7 +269,7 @@ def _behind_reason(evidence: PairwiseComparison, position: int) -> str:
     )
 
 
-def _too_large(state: SearchState, gone: set[str], truth: Truth, options: SearchOptions) -> list[Dropped]:
+def _too_large(state: SearchState, gone: set[str], truth: Targets, options: SearchOptions) -> list[Dropped]:
     safe = _smallest_safe(state, gone, truth, options)
     if safe is None:
         return []
@@ -294,7 +294,7 @@ def _size_and_name(candidate: Candidate) -> tuple[int, str]:
 
 
 def _smallest_safe(
-    state: SearchState, gone: set[str], truth: Truth, options: SearchOptions
+    state: SearchState, gone: set[str], truth: Targets, options: SearchOptions
 ) -> Candidate | None:
     """The smallest finished backbone that is within the margin of whatever larger ones may reach."""
     if not state.finished:
@@ -324,7 +324,7 @@ def _smallest_safe(
     return None
 
 
-def _least_loss(outcome: Scored, images: int, z: float, data: tuple[Truth, SearchOptions]) -> float:
+def _least_loss(outcome: Scored, images: int, z: float, data: tuple[Targets, SearchOptions]) -> float:
     """What a running backbone will at least lose to one without mistakes when it has seen all images."""
     evidence = evidence_of([outcome], *data)
     loss, variance = float(evidence.losses[0]), float(evidence.comparison.covariance[0, 0])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.ranking.columns import Scores
-from benchmark.records import Average, Outcome, Status, Task, Truth, WeightsKind
+from benchmark.records import Average, Outcome, Status, Targets, Task, WeightsKind
 from benchmark.statistics import Assessment, Interval, LearningCurve, listed, sentences
 
 # A class is rare below this part of the share that it would have if all classes were equally frequent.
@@ -19,7 +19,7 @@ _UNGROUPED_DIFFERS = 0.005
 class Findings:
     """What sentences are made of."""
 
-    truth: Truth
+    truth: Targets
     found: Assessment | None  # the scored backbones, where there are any
     entries: Sequence[
         tuple[Outcome, Scores | None]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.records import Bool, Float64, Int64, Scored, Task, Truth
+from benchmark.records import Bool, Float64, Int64, Scored, Targets, Task
 from benchmark.statistics import scored_class_names
 
 # 99 % of chi-square with one degree of freedom halved at zero, since a share is not negative.
@@ -121,7 +121,7 @@ class _Questions:
         return self.answers[int(self.kinds[question])][answer]
 
 
-def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Truth) -> Suspicion:
+def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Targets) -> Suspicion:
     """Find labels that look wrong, and the hardest images.
 
     Args:
@@ -178,7 +178,7 @@ def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Truth) -> Susp
     )
 
 
-def _questions(outcome: Scored, truth: Truth) -> _Questions:
+def _questions(outcome: Scored, truth: Targets) -> _Questions:
     rows = outcome.predictions.val_rows
     targets = truth.targets[rows] > 0.5
     units = rows if truth.groups is None else truth.groups[rows]
@@ -201,7 +201,7 @@ def _questions(outcome: Scored, truth: Truth) -> _Questions:
     )
 
 
-def _answers(outcome: Scored, truth: Truth) -> Float64:
+def _answers(outcome: Scored, truth: Targets) -> Float64:
     """Probability of each answer, mean over repeats, float64 (Q, O)."""
     mean = outcome.predictions.val.mean(0, dtype=np.float64)
     if truth.task is Task.MULTICLASS:

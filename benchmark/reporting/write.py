@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmark.cells import cell_text, columns_of, csv_bytes
 from benchmark.errors import DataError
-from benchmark.records import Leaderboard, Outcome, Predictions, Rejected, Scored, Truth
+from benchmark.records import Leaderboard, Outcome, Predictions, Rejected, Scored, Targets
 from benchmark.reporting.board_files import json_bytes, markdown_bytes
 from benchmark.reporting.page import Extras, html_bytes
 from benchmark.reporting.plots import Plot
@@ -44,7 +44,7 @@ _CLASS_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
 def write_board(
     board: Leaderboard,
     outcomes: Sequence[Outcome],
-    truth: Truth,
+    truth: Targets,
     folder: Path,
     *,
     plots: Sequence[Plot] = (),
@@ -112,7 +112,7 @@ def _curve_rows(name: str, curve: LearningCurve) -> Iterator[dict[str, Any]]:
         }
 
 
-def class_scores(outcomes: Sequence[Outcome], truth: Truth) -> tuple[dict[str, Any], ...]:
+def class_scores(outcomes: Sequence[Outcome], truth: Targets) -> tuple[dict[str, Any], ...]:
     """F1 of every class for every scored backbone, one row each.
 
     ``images`` counts the validated images of the class; ``val_f1`` is the mean over repeats of the pooled
@@ -131,7 +131,7 @@ def class_scores(outcomes: Sequence[Outcome], truth: Truth) -> tuple[dict[str, A
     return tuple(rows)
 
 
-def _scores(predictions: Predictions, truth: Truth) -> tuple[list[float], list[float], list[int]]:
+def _scores(predictions: Predictions, truth: Targets) -> tuple[list[float], list[float], list[int]]:
     targets = truth.targets[predictions.val_rows]
     decided = decide(predictions.val, predictions.val_thresholds, truth.task)
     val = per_class_f1(decided, targets).mean(0)

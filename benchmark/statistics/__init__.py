@@ -21,7 +21,7 @@ from benchmark.statistics.metrics import (
     scored_class_names,
     scores,
 )
-from benchmark.statistics.resampling import Mistakes, Sample, estimates
+from benchmark.statistics.resampling import ErrorCounts, Sample, estimates
 from benchmark.statistics.sentences import listed, sentences
 from benchmark.statistics.ties import FAMILY_LEVEL, Pairs, hidden_loss, losses, range_quantile
 
@@ -30,10 +30,10 @@ __all__ = [
     "METRICS",
     "Assessment",
     "Comparison",
+    "ErrorCounts",
     "Interval",
     "LearningCurve",
     "Metric",
-    "Mistakes",
     "Pairs",
     "Sample",
     "assess",

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmark.records import DEFAULT_MARGIN, Float64, Int64
 from benchmark.statistics.metrics import F1, Counts, Metric
-from benchmark.statistics.resampling import Mistakes, Sample, estimates
+from benchmark.statistics.resampling import ErrorCounts, Sample, estimates
 from benchmark.statistics.ties import Pairs, TieGroup, above, losses, tie_groups
 
 
@@ -104,7 +104,7 @@ class Assessment:
 
 def assess(
     sample: Sample,
-    mistakes: Sequence[Mistakes],
+    mistakes: Sequence[ErrorCounts],
     *,
     names: Sequence[str],
     sizes: Sequence[float] | None = None,
@@ -168,7 +168,7 @@ def knee(score: Float64, sizes: Float64) -> int | None:
     return front[int(rise.argmax())] if rise.max() > 0 else None
 
 
-def chance_score(sample: Sample, mistakes: Mistakes) -> float:
+def chance_score(sample: Sample, mistakes: ErrorCounts) -> float:
     """The best score that needs no look at the images.
 
     That is a constant answer, each class alone or (unless every image has one label) all labels together, or

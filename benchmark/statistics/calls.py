@@ -11,7 +11,7 @@ import numpy.typing as npt
 from benchmark.errors import ArgumentError
 from benchmark.records import DEFAULT_MARGIN, Average, Bool, Float64, Int64
 from benchmark.statistics.assessment import assess
-from benchmark.statistics.resampling import Mistakes, Sample, estimates
+from benchmark.statistics.resampling import ErrorCounts, Sample, estimates
 from benchmark.statistics.sentences import sentences
 
 
@@ -157,7 +157,7 @@ def sample_of(
     decisions: Sequence[npt.ArrayLike],
     average: str,
     groups: npt.ArrayLike | None,
-) -> tuple[Sample, list[Mistakes]]:
+) -> tuple[Sample, list[ErrorCounts]]:
     """Checked arguments of ``f1_interval`` as the sample and what was got wrong on it."""
     try:
         kind = Average(average)
@@ -186,7 +186,7 @@ def sample_of(
     if related is not None and related.shape != true.shape:
         raise ArgumentError("groups do not fit", expected=true.shape, got=related.shape)
     sample = Sample.of(_columns(true, names), kind, related)
-    return sample, [Mistakes.of(_columns(each, names), sample) for each in decided]
+    return sample, [ErrorCounts.of(_columns(each, names), sample) for each in decided]
 
 
 def _columns(values: Int64 | Float64, names: Int64) -> Bool:

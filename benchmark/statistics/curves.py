@@ -25,7 +25,7 @@ from benchmark.errors import ArgumentError
 from benchmark.records import Float64
 from benchmark.statistics.assessment import Assessment
 from benchmark.statistics.calls import Interval, sample_of
-from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics.resampling import ErrorCounts, Sample, resample
 
 FEWEST_SIZES = 3
 _EXPONENTS = np.linspace(0.0, 1.0, 51)
@@ -98,7 +98,7 @@ def learning_curve(
 
 
 def fit_curve(
-    sample: Sample, mistakes: Mapping[int, Mistakes], *, images: int, level: float = 0.95, seed: int = 0
+    sample: Sample, mistakes: Mapping[int, ErrorCounts], *, images: int, level: float = 0.95, seed: int = 0
 ) -> LearningCurve:
     """``learning_curve`` of decisions that were counted already, of two sizes at least."""
     sizes = np.array(sorted(mistakes))

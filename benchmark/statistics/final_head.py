@@ -19,13 +19,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmark.records import Float64
-from benchmark.statistics.resampling import Mistakes, Sample, resample
+from benchmark.statistics.resampling import ErrorCounts, Sample, resample
 
 
 def final_head_estimates(
     sample: Sample,
-    heads: Sequence[Mistakes],
-    smaller_heads: Sequence[Mistakes],
+    heads: Sequence[ErrorCounts],
+    smaller_heads: Sequence[ErrorCounts],
     sizes: tuple[float, float, float],
     *,
     level: float = 0.95,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ArgumentError
-from benchmark.records import Average, Bool, Float64, Task, ThresholdKind, ThresholdRule, Truth
+from benchmark.records import Average, Bool, Float64, Targets, Task, ThresholdKind, ThresholdRule
 
 _MOST_CUTS = 10_001
 _SAME_SCORE = 1e-12
@@ -57,7 +57,7 @@ def default_average(task: Task, average: Average | None = None) -> Average:
     return Average.BINARY if task is Task.BINARY else Average.MACRO
 
 
-def scored_class_names(truth: Truth) -> tuple[str, ...]:
+def scored_class_names(truth: Targets) -> tuple[str, ...]:
     """Class names in the order of ``per_class_f1``: (negative, positive) for BINARY, else all in order."""
     if truth.task is not Task.BINARY or truth.positive is None:
         return truth.classes

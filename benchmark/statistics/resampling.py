@@ -41,7 +41,7 @@ class Sample:
     """The images that backbones are compared on.
 
     Attributes:
-        targets: bool (V, C) as ``Truth.targets`` at the validated rows; C = 1 for two classes.
+        targets: bool (V, C) as ``Targets.targets`` at the validated rows; C = 1 for two classes.
         units: int64 (V,) what is drawn together, numbered 0..U-1: images, or groups where there are groups.
         average: over classes.
         metric: what decisions are scored by.
@@ -115,7 +115,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mistakes:
+class ErrorCounts:
     """What one backbone's heads got wrong.
 
     Attributes:
@@ -128,7 +128,7 @@ class Mistakes:
     by_unit: Any
 
     @classmethod
-    def of(cls, decided: npt.ArrayLike, sample: Sample) -> Mistakes:
+    def of(cls, decided: npt.ArrayLike, sample: Sample) -> ErrorCounts:
         """The mistakes of decisions bool (R, V, C) on a sample.
 
         Raises:
@@ -182,7 +182,7 @@ class Resampled:
 
 
 def resample(
-    sample: Sample, mistakes: Sequence[Mistakes], *, resamples: int = 2000, seed: int = 0
+    sample: Sample, mistakes: Sequence[ErrorCounts], *, resamples: int = 2000, seed: int = 0
 ) -> Resampled:
     """Draw the bootstrap. Backbones share the draws; a backbone's numbers do not depend on the others.
 
@@ -202,7 +202,7 @@ def resample(
 
 def estimates(
     sample: Sample,
-    mistakes: Sequence[Mistakes],
+    mistakes: Sequence[ErrorCounts],
     *,
     level: float = 0.95,
     resamples: int = 2000,
@@ -214,7 +214,7 @@ def estimates(
     return np.stack([score, np.minimum(low, score), np.maximum(high, score)], -1)
 
 
-def _batches(mistakes: Sequence[Mistakes], resamples: int) -> Iterator[range]:
+def _batches(mistakes: Sequence[ErrorCounts], resamples: int) -> Iterator[range]:
     """Positions of backbones whose running sums fit in memory together."""
     if mistakes:
         widest = max(each.by_unit.shape[0] for each in mistakes)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.records import Bool, Float64, Int64
-from benchmark.statistics.resampling import Mistakes, Sample
+from benchmark.statistics.resampling import ErrorCounts, Sample
 
 FAMILY_LEVEL = 0.95
 DRAWS = 10_000
@@ -54,7 +54,7 @@ class Pairs:
     side_units: Float64
 
     @classmethod
-    def of(cls, sample: Sample, mistakes: Sequence[Mistakes]) -> Pairs:
+    def of(cls, sample: Sample, mistakes: Sequence[ErrorCounts]) -> Pairs:
         """Compare backbones on one sample; memory is flat in the number of images."""
         costs = [_costs(sample, each) for each in mistakes]
         covariance = np.zeros((len(mistakes), len(mistakes)))
@@ -145,7 +145,7 @@ class TieGroup:
     critical: float  # what a statistic must exceed to separate two members
 
 
-def _costs(sample: Sample, mistakes: Mistakes) -> Float64:
+def _costs(sample: Sample, mistakes: ErrorCounts) -> Float64:
     """F1 that one more missed image or false alarm costs (half less to half more), float64 (2, R, C)."""
     totals = mistakes.totals
     costs = np.zeros_like(totals)
@@ -157,7 +157,7 @@ def _costs(sample: Sample, mistakes: Mistakes) -> Float64:
     return costs / mistakes.repeats
 
 
-def _centres(sample: Sample, mistakes: Mistakes, costs: Float64) -> Float64:
+def _centres(sample: Sample, mistakes: ErrorCounts, costs: Float64) -> Float64:
     """Mean influence of an image of each class side, float64 (2 * C,)."""
     sizes = np.stack([sample.positives, sample.negatives])[:, None, :]
     centres: Float64 = (costs * mistakes.totals / np.maximum(sizes, 1)).sum(1).ravel()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.heads import train_heads
-from benchmark.records import Embeddings, Float32, HeadProtocol, Split, Task, Truth
+from benchmark.records import Embeddings, Float32, HeadProtocol, Split, Targets, Task
 from tests.perf.children import call_child
 from tests.perf.figures import Figure, Target, Unit
 from tests.perf.setting import Setting
@@ -49,7 +49,7 @@ def compare(argument: dict[str, int]) -> dict[str, Any]:
         ``pairs`` and ``validated`` pairs of seconds per head, ``heads``, ``seconds`` for all of ours.
     """
     features, labels = drawn(argument["images"], argument["dim"])
-    truth = Truth(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    truth = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
     ids = tuple(f"{row:064x}" for row in range(len(features)))
     nothing = np.zeros(0, np.int64)
     split = Split(train=np.arange(len(features)), val=nothing, test=nothing, given=False)

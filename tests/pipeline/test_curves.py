@@ -13,18 +13,18 @@ import pytest
 
 from benchmark.heads import train_heads, train_on_fewer
 from benchmark.pipeline import RankRequest, rank_backbones, rebuild_report
-from benchmark.records import Embeddings, HeadProtocol, ProtocolName, Split, Task, Truth
+from benchmark.records import Embeddings, HeadProtocol, ProtocolName, Split, Targets, Task
 from benchmark.reporting import read_board
 
 PROTOCOL = HeadProtocol(epochs=2, updates=0, repeats=2, weight_decays=(4.0,))
 
 
-def drawn(images: int, grouped: int = 0) -> tuple[Embeddings, Truth]:
+def drawn(images: int, grouped: int = 0) -> tuple[Embeddings, Targets]:
     """Embeddings of two classes, the second twice as frequent; with ``grouped`` so many images a group."""
     generator = np.random.default_rng(0)
     labels = (np.arange(images) // max(grouped, 1) % 3 > 0).astype(np.float32)[:, None]
     features = (generator.normal(size=(images, 8)) + labels).astype(np.float32)
-    return Embeddings(image_ids=tuple(f"{row:064x}" for row in range(images)), features=features), Truth(
+    return Embeddings(image_ids=tuple(f"{row:064x}" for row in range(images)), features=features), Targets(
         targets=labels,
         classes=("no", "yes"),
         task=Task.BINARY,

@@ -40,8 +40,8 @@ from benchmark.records import (
     Predictions,
     ProtocolName,
     Split,
+    Targets,
     Task,
-    Truth,
 )
 
 
@@ -139,7 +139,7 @@ def setting_of(count: int = 60, name: ProtocolName = ProtocolName.CV) -> tuple[S
     generator = np.random.default_rng(4)
     labels = np.arange(count) % 3 == 0
     features = (generator.normal(size=(count, 4)) + 4 * labels[:, None]).astype(np.float32)
-    truth = Truth(
+    truth = Targets(
         targets=labels[:, None].astype(np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1
     )
     parts = np.split(generator.permutation(count), [int(0.6 * count), int(0.8 * count)])
@@ -264,7 +264,7 @@ def test_baselines_for_every_task(task: Task) -> None:
     targets = np.eye(3, dtype=np.float32)[np.arange(90) % 3]
     if task is Task.MULTILABEL:
         targets[:, 2] = 0
-    truth = Truth(targets=targets, classes=("a", "b", "c"), task=task)
+    truth = Targets(targets=targets, classes=("a", "b", "c"), task=task)
     setting = replace(setting, truth=truth)
     features = features + 3 * targets[:, [0, 1, 2, 0]]
     embeddings = Embeddings(image_ids=tuple(setting.image_ids), features=features.astype(np.float32))
@@ -323,7 +323,7 @@ def decided(error: float, seed: int, images: int, test: int) -> Predictions:
 
 def fresh_scores(images: int, test: int, errors: tuple[float, ...] = (0.3, 0.15, 0.01)) -> FreshScores:
     labels = (np.arange(images + test)[:, None] % 2 == 0).astype(np.float32)
-    truth = Truth(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    truth = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
     predictions = {
         name: decided(error, seed, images, test)
         for seed, (name, error) in enumerate(zip(("VGG16", "ResNet50", "Xception"), errors, strict=False))

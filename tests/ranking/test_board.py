@@ -16,14 +16,14 @@ from benchmark.ranking.board import (
     data_seed,
     validation_f1,
 )
-from benchmark.records import Average, Failed, Leaderboard, Predictions, Pruned, Scored, Task, Truth
+from benchmark.records import Average, Failed, Leaderboard, Predictions, Pruned, Scored, Targets, Task
 
 ROWS = np.arange
 
 
-def truth_of(positives: int, negatives: int, groups: np.ndarray | None = None) -> Truth:
+def truth_of(positives: int, negatives: int, groups: np.ndarray | None = None) -> Targets:
     targets = np.repeat(np.float32([[1], [0]]), [positives, negatives], axis=0)
-    return Truth(targets=targets, classes=("crack", "sound"), task=Task.BINARY, positive=0, groups=groups)
+    return Targets(targets=targets, classes=("crack", "sound"), task=Task.BINARY, positive=0, groups=groups)
 
 
 def outcome(name: str, decided: np.ndarray, *, params: int = 1000, test: np.ndarray | None = None) -> Scored:
@@ -47,7 +47,7 @@ def outcome(name: str, decided: np.ndarray, *, params: int = 1000, test: np.ndar
     )
 
 
-def guesses(truth: Truth, error: float, seed: int, repeats: int = 2) -> np.ndarray:
+def guesses(truth: Targets, error: float, seed: int, repeats: int = 2) -> np.ndarray:
     """Decisions that are wrong in a share of the images, mostly the same ones in each repeat."""
     generator = np.random.default_rng(seed)
     wrong = generator.random(truth.targets.shape) < error
@@ -55,7 +55,7 @@ def guesses(truth: Truth, error: float, seed: int, repeats: int = 2) -> np.ndarr
     return (truth.targets > 0.5) ^ wrong ^ flips
 
 
-def board_of(truth: Truth, errors: list[float], **options: object) -> Leaderboard:
+def board_of(truth: Targets, errors: list[float], **options: object) -> Leaderboard:
     outcomes = [
         outcome(f"Backbone{k:02}", guesses(truth, error, k), params=1000 * (len(errors) - k))
         for k, error in enumerate(errors)
@@ -78,7 +78,7 @@ def test_every_metric_tells_from_guessing(task: Task, metric: str) -> None:
         classes, positive, targets = ("a", "b"), 0, targets[:, :1]
     if task is Task.MULTILABEL:
         targets = np.float32(generator.random((300, 3)) < 0.4)
-    truth = Truth(targets=targets, classes=classes, task=task, positive=positive)
+    truth = Targets(targets=targets, classes=classes, task=task, positive=positive)
     true = targets > 0.5
     useful = np.where(generator.random((300, 1)) < 0.15, np.roll(true, 1, axis=0), true)
     guessed = generator.permutation(true)
@@ -277,7 +277,7 @@ def test_a_perfect_board_of_few_images_is_not_called_chance() -> None:
 def test_forty_small_classes_make_one_note_of_each_kind() -> None:
     classes = tuple(f"class{number}" for number in range(40))
     targets = np.repeat(np.eye(40, dtype=np.float32), 4, axis=0)
-    truth = Truth(targets=targets, classes=classes, task=Task.MULTICLASS)
+    truth = Targets(targets=targets, classes=classes, task=Task.MULTICLASS)
     board = build_leaderboard([outcome("Backbone0", (targets > 0.5)[None])], truth)
     kinds = [note.split()[0] for note in board.notes]
     assert len(kinds) == len(set(kinds))
@@ -286,7 +286,7 @@ def test_forty_small_classes_make_one_note_of_each_kind() -> None:
 
 def test_a_class_that_was_not_validated_is_named_and_left_out_of_the_mean() -> None:
     targets = np.repeat(np.eye(4, dtype=np.float32)[:3], 30, axis=0)
-    truth = Truth(targets=targets, classes=("a", "b", "c", "never"), task=Task.MULTICLASS)
+    truth = Targets(targets=targets, classes=("a", "b", "c", "never"), task=Task.MULTICLASS)
     board = build_leaderboard([outcome("Backbone0", (targets > 0.5)[None])], truth)
     assert board.rows[0]["val_f1"] == 1.0
     assert "No validated image of never" in said(board)
@@ -391,7 +391,7 @@ def test_more_classes_and_labels() -> None:
             targets = np.eye(3, dtype=np.float32)[np.arange(240) % 3]
         else:
             targets = (generator.random((240, 3)) < 0.4).astype(np.float32)
-        truth = Truth(targets=targets, classes=names, task=task)
+        truth = Targets(targets=targets, classes=names, task=task)
         outcomes = []
         for k, error in enumerate((0.05, 0.05, 0.5)):
             wrong = generator.random((2, 240)) < error
@@ -404,7 +404,7 @@ def test_more_classes_and_labels() -> None:
 
 def test_chance_level_of_three_classes() -> None:
     generator = np.random.default_rng(1)
-    truth = Truth(
+    truth = Targets(
         targets=np.eye(3, dtype=np.float32)[np.arange(300) % 3],
         classes=("a", "b", "c"),
         task=Task.MULTICLASS,

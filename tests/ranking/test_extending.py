@@ -22,7 +22,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from benchmark.ranking import BoardOptions, build_leaderboard
-from benchmark.records import Predictions, Scored, Task, Truth
+from benchmark.records import Predictions, Scored, Task, Targets
 from benchmark.reporting import Extras, plot_makers, read_board, write_board, write_page
 
 def outcome(name, wrong):
@@ -35,7 +35,7 @@ def outcome(name, wrong):
 
 rows = np.arange(300)
 targets = np.float32(rows % 10 == 1)[:, None]
-truth = Truth(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
+truth = Targets(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
 # One finds all with false alarms, the other misses a half: F1 prefers this one, the geometric mean that one.
 outcomes = [outcome("Alarmed", np.isin(rows % 10, [2, 4])), outcome("Blind", rows % 20 == 1)]
 board = build_leaderboard(outcomes, truth, BoardOptions(metric=sys.argv[1]))

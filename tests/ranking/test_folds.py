@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from benchmark.errors import DataError
 from benchmark.heads.folds import FoldData, fold_data, hash_keys, inner_split, make_folds, salted_order
-from benchmark.records import Int64, Task, Truth
+from benchmark.records import Int64, Targets, Task
 
 
 def data_of(labels: Int64, groups: Int64 | None = None, seed: int = 0) -> FoldData:
     ids = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(len(labels))]
     classes = int(labels.max()) + 1
-    truth = Truth(
+    truth = Targets(
         targets=np.eye(classes, dtype=np.float32)[labels],
         classes=tuple(f"c{number}" for number in range(classes)),
         task=Task.MULTICLASS,
@@ -130,7 +130,7 @@ def test_a_class_in_one_group_is_an_error() -> None:
 def test_every_label_of_a_multi_label_set_is_spread() -> None:
     generator = np.random.default_rng(0)
     targets = (generator.random((200, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0.03]).astype(np.float32)
-    truth = Truth(targets=targets, classes=tuple("abcdef"), task=Task.MULTILABEL)
+    truth = Targets(targets=targets, classes=tuple("abcdef"), task=Task.MULTILABEL)
     ids = [str(row) for row in range(200)]
     folds = make_folds(fold_data(truth, hash_keys(ids, 0)), np.arange(200), 5, "x")
     held = np.stack([targets[part].sum(0) for part in folds.parts])

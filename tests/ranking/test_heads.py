@@ -34,10 +34,10 @@ from benchmark.records import (
     Int64,
     ProtocolName,
     Split,
+    Targets,
     Task,
     ThresholdKind,
     ThresholdRule,
-    Truth,
 )
 from benchmark.statistics import decide, f1
 
@@ -52,7 +52,7 @@ def ids_of(count: int) -> tuple[str, ...]:
 
 def problem(
     labels: Int64, task: Task = Task.BINARY, *, dim: int = 12, distance: float = 5.0, seed: int = 0
-) -> tuple[Embeddings, Truth, Split]:
+) -> tuple[Embeddings, Targets, Split]:
     """Gaussian classes ``distance`` apart from the origin, each in its own direction; 60/20/20 at random."""
     generator = np.random.default_rng(seed)
     count, classes = len(labels), int(labels.max()) + 1
@@ -68,7 +68,7 @@ def problem(
         test=np.sort(order[second:]),
         given=False,
     )
-    truth = Truth(
+    truth = Targets(
         targets=one_hot[:, 1:] if task is Task.BINARY else one_hot,
         classes=tuple(f"class{number}" for number in range(classes)),
         task=task,
@@ -77,12 +77,12 @@ def problem(
     return Embeddings(image_ids=ids_of(count), features=features), truth, split
 
 
-def two_classes(count: int = 90, share: float = 0.5, **options: float) -> tuple[Embeddings, Truth, Split]:
+def two_classes(count: int = 90, share: float = 0.5, **options: float) -> tuple[Embeddings, Targets, Split]:
     labels = (np.random.default_rng(1).random(count) < share).astype(np.int64)
     return problem(labels, **options)  # type: ignore[arg-type]
 
 
-def val_f1(result: HeadResult, truth: Truth, average: Average = Average.BINARY) -> float:
+def val_f1(result: HeadResult, truth: Targets, average: Average = Average.BINARY) -> float:
     found = result.predictions
     decided = decide(found.val, found.val_thresholds, truth.task)
     return float(np.mean(f1(decided, truth.targets[found.val_rows], average)))
@@ -384,7 +384,7 @@ def test_several_labels_an_image() -> None:
     generator = np.random.default_rng(2)
     embeddings, truth, split = two_classes(120)
     targets = (embeddings.features[:, :3] + 0.2 * generator.normal(size=(120, 3)) > 0.3).astype(np.float32)
-    truth = Truth(targets=targets, classes=("a", "b", "c"), task=Task.MULTILABEL)
+    truth = Targets(targets=targets, classes=("a", "b", "c"), task=Task.MULTILABEL)
     for kind in (ThresholdKind.FIXED, ThresholdKind.TUNED):
         result = train_heads(
             embeddings, truth, split, replace(SHORT, threshold=ThresholdRule(kind=kind), epochs=10)

@@ -9,12 +9,12 @@ import pytest
 
 from benchmark.errors import DataError
 from benchmark.heads.protocols import REFERENCE_RATE, FoldPlan, make_plan
-from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Task, Truth
+from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Targets, Task
 
 
 def plan_of(
     name: ProtocolName, *, groups: Int64 | None = None, count: int = 100
-) -> tuple[FoldPlan, Split, Truth]:
+) -> tuple[FoldPlan, Split, Targets]:
     generator = np.random.default_rng(0)
     units = np.arange(count) if groups is None else groups
     order = generator.permutation(np.unique(units))
@@ -26,7 +26,7 @@ def plan_of(
         test=np.flatnonzero(part == 2),
         given=False,
     )
-    truth = Truth(
+    truth = Targets(
         targets=(units % 2 == 0).astype(np.float32)[:, None],
         classes=("a", "b"),
         task=Task.BINARY,
@@ -85,7 +85,7 @@ def test_holdout_and_reference_use_the_given_parts() -> None:
 
 
 def test_an_empty_part_is_named() -> None:
-    truth = Truth(
+    truth = Targets(
         targets=(np.arange(40) % 2).astype(np.float32)[:, None],
         classes=("a", "b"),
         task=Task.BINARY,

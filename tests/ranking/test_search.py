@@ -20,23 +20,23 @@ from benchmark.ranking.search import (
     next_round,
     search_subsets,
 )
-from benchmark.records import Failed, Int64, Outcome, Predictions, Scored, Status, Task, Truth
+from benchmark.records import Failed, Int64, Outcome, Predictions, Scored, Status, Targets, Task
 
 IMAGES, SEARCHED = 500, 400
 # 400 images cannot show that less than about 0.03 F1 is given away.
 WIDE = SearchOptions(margin=0.08)
 
 
-def truth_of(images: int = IMAGES, groups: Int64 | None = None, positive_share: float = 0.5) -> Truth:
+def truth_of(images: int = IMAGES, groups: Int64 | None = None, positive_share: float = 0.5) -> Targets:
     targets = (np.random.default_rng(9).permutation(images) < images * positive_share).astype(np.float32)
-    return Truth(targets=targets[:, None], classes=("a", "b"), task=Task.BINARY, positive=1, groups=groups)
+    return Targets(targets=targets[:, None], classes=("a", "b"), task=Task.BINARY, positive=1, groups=groups)
 
 
 class Zoo:
     """Backbones of known error rates that get better with more images."""
 
     def __init__(
-        self, truth: Truth, errors: dict[str, float], seed: int = 0, sizes: dict[str, int] | None = None
+        self, truth: Targets, errors: dict[str, float], seed: int = 0, sizes: dict[str, int] | None = None
     ) -> None:
         self.truth, self.errors = truth, errors
         self.hardness = {

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.errors import ArgumentError
 from benchmark.ranking import judge_labels
-from benchmark.records import Float32, Task, Truth
+from benchmark.records import Float32, Targets, Task
 from tests.statistics.labels import NAMES, draw, outcome, watch_labels
 
 
@@ -68,7 +68,7 @@ def test_wrong_labels_stand_out_by_the_groups_that_they_lie_in(few: int, least: 
 def test_a_class_is_denied_at_its_own_threshold() -> None:
     """Class 1 gets 0.4 at best, so that 0.4 is confident of it though 0.6 speaks for class 0."""
     positive = np.array([0.4, 0.4, 0.4, 0.05, 0.05, 0.4, 0.3])
-    truth = Truth(
+    truth = Targets(
         targets=np.array([[1, 1, 1, 0, 0, 0, 0]], np.float32).T,
         classes=("no", "yes"),
         task=Task.BINARY,
@@ -117,7 +117,7 @@ def test_a_class_without_images_and_a_single_image_are_no_trouble() -> None:
     ]
     assert not judge_labels(wider, wider[0], replace(truth, targets=absent, classes=NAMES)).suspects
     one = outcome("A", np.array([[[0.9]]]))
-    few = Truth(targets=np.zeros((1, 1), np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1)
+    few = Targets(targets=np.zeros((1, 1), np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1)
     assert "none stands out" in judge_labels([one], one, few).statement
 
 

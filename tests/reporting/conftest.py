@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmark.records import Leaderboard, Outcome, Predictions, Scored, Task, Truth
+from benchmark.records import Leaderboard, Outcome, Predictions, Scored, Targets, Task
 from benchmark.statistics import Interval, LearningCurve
 
 IMAGES, VALIDATED, CLASSES = 60, 40, ("sound", "cracked")
-Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
+Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
 
 
 def scored_row(position: int, name: str) -> dict[str, object]:
@@ -101,7 +101,7 @@ def make_results() -> Callable[[int], Results]:
             notes=("Weights are <random>.",),
         )
         targets = np.tile(np.array([[0.0], [1.0]], np.float32), (IMAGES // 2, 1))
-        truth = Truth(targets=targets, classes=CLASSES, task=Task.BINARY, positive=1)
+        truth = Targets(targets=targets, classes=CLASSES, task=Task.BINARY, positive=1)
         return board, tuple(outcome(position, name) for position, name in enumerate(names)), truth
 
     return make

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from benchmark.cells import cell_text, csv_bytes, safe_cell
 from benchmark.errors import DataError
-from benchmark.records import Leaderboard, Outcome, Rejected, Truth
+from benchmark.records import Leaderboard, Outcome, Rejected, Targets
 from benchmark.reporting import (
     BOARD_FILES,
     Extras,
@@ -34,7 +34,7 @@ from benchmark.reporting import (
 from benchmark.reporting.formats import count, megabytes, seconds
 from benchmark.statistics import LearningCurve
 
-Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
+Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
 
 
 def cells(board: Leaderboard) -> list[dict[str, object]]:
@@ -44,7 +44,7 @@ def cells(board: Leaderboard) -> list[dict[str, object]]:
 def write_all(
     board: Leaderboard,
     outcomes: tuple[Outcome, ...],
-    truth: Truth,
+    truth: Targets,
     folder: Path,
     *,
     baselines: Sequence[Mapping[str, Any]] = (),

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.errors import DataError
-from benchmark.records import HeadProtocol, ImageSet, Leaderboard, Outcome, Split, Task, Truth
+from benchmark.records import HeadProtocol, ImageSet, Leaderboard, Outcome, Split, Targets, Task
 from benchmark.reporting import (
     BackboneRecord,
     DataRecord,
@@ -28,7 +28,7 @@ from benchmark.reporting.board_files import json_bytes
 from benchmark.reporting.compare import ChangeKind, RunComparison
 from benchmark.storage import write_whole
 
-Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
+Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
 
 
 def image_set(

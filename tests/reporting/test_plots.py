@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmark.records import Leaderboard, Outcome, Task, Truth
+from benchmark.records import Leaderboard, Outcome, Targets, Task
 from benchmark.reporting import class_scores, plot_makers, plots
 from benchmark.reporting.label_places import place_labels
 from benchmark.reporting.plots import Plot
@@ -24,7 +24,7 @@ def draw_plots(*what: Any) -> list[Plot]:  # noqa: ANN401 - whatever plot_makers
     return [make() for make in plot_makers(*what)]
 
 
-Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
+Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
 
 
 def test_a_full_board_draws_and_stays_the_same(make_results: Callable[[int], Results]) -> None:
@@ -85,7 +85,7 @@ def test_many_classes_show_the_hardest(results: Results) -> None:
     board, outcomes, _ = results
     classes = tuple(f"kind {number}" for number in range(60))
     targets = np.eye(60, dtype=np.float32)
-    truth = Truth(targets=targets, classes=classes, task=Task.MULTICLASS)
+    truth = Targets(targets=targets, classes=classes, task=Task.MULTICLASS)
     random = np.random.default_rng(0)
     wide = tuple(
         dataclasses.replace(

@@ -8,10 +8,10 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmark.records import Leaderboard, Outcome, Truth
+from benchmark.records import Leaderboard, Outcome, Targets
 from benchmark.reporting import BoardTable
 
-Results = tuple[Leaderboard, tuple[Outcome, ...], Truth]
+Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
 
 
 def printed(board: Leaderboard, width: int) -> str:

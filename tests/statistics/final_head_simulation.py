@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.heads import train_heads
-from benchmark.records import Embeddings, Float32, HeadProtocol, Split, Task, Truth
+from benchmark.records import Embeddings, Float32, HeadProtocol, Split, Targets, Task
 from benchmark.statistics import (
-    Mistakes,
+    ErrorCounts,
     Sample,
     decide,
     default_average,
@@ -45,7 +45,7 @@ class HeadWorld:
     mixed: bool = True
     group_deviation: float = 0.6
 
-    def draw(self, generator: np.random.Generator) -> tuple[Float32, Truth]:
+    def draw(self, generator: np.random.Generator) -> tuple[Float32, Targets]:
         """Embeddings and truth of the N images, and of ``_NEW`` new ones, in new groups, after them."""
         classes, total = len(self.shares), self.images + _NEW
         centres = np.zeros((classes, 64))
@@ -63,7 +63,7 @@ class HeadWorld:
             noise *= math.sqrt(1 - deviation**2)
             noise += deviation * generator.normal(size=(total, 64))[units]
         targets = labels[:, None] == (np.arange(classes) if classes > 2 else np.array([1]))
-        return (centres[labels] + noise).astype(np.float32), Truth(
+        return (centres[labels] + noise).astype(np.float32), Targets(
             targets=targets.astype(np.float32),
             classes=tuple(f"{name:02}" for name in range(classes)),
             task=Task.MULTICLASS if classes > 2 else Task.BINARY,
@@ -119,7 +119,7 @@ def draw_final_head(world: HeadWorld, generator: np.random.Generator, seed: int)
 
 
 def compare_with_new(
-    embeddings: Embeddings, truth: Truth, split: Split, *, repeats: int = 3, seed: int = 0
+    embeddings: Embeddings, truth: Targets, split: Split, *, repeats: int = 3, seed: int = 0
 ) -> list[float]:
     """F1 of the final head on new images, the test part, then ``val_f1`` and ``new_f1`` with intervals."""
     protocol = HeadProtocol(repeats=repeats, seed=seed)
@@ -130,7 +130,7 @@ def compare_with_new(
     groups = None if truth.groups is None else truth.groups[found.val_rows]
     sample = Sample.of(truth.targets[found.val_rows], average, groups)
     heads, smaller = (
-        [Mistakes.of(decide(each, found.val_thresholds, truth.task), sample)]
+        [ErrorCounts.of(decide(each, found.val_thresholds, truth.task), sample)]
         for each in (found.val, found.val_smaller)
     )
     decided = decide(found.test, found.test_threshold, truth.task)

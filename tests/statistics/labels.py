@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.ranking import judge_labels
-from benchmark.records import Float64, Int64, Outcome, Predictions, Scored, Task, Truth
+from benchmark.records import Float64, Int64, Outcome, Predictions, Scored, Targets, Task
 
 NAMES = ("ant", "bee", "cow", "dog")
-Drawn = tuple[list[Outcome], Truth, Int64]
+Drawn = tuple[list[Outcome], Targets, Int64]
 
 
 def outcome(name: str, val: Float64, first_row: int = 0) -> Scored:
@@ -54,7 +54,7 @@ def draw(task: Task, seed: int, flips: float, images: int = 600, sharpness: floa
         else:
             backbones.append(outcome(name, 1 / (1 + np.exp(-seen))))
     positive = 1 if task is Task.BINARY else None
-    truth_side = Truth(
+    truth_side = Targets(
         targets=targets.astype(np.float32), classes=NAMES[:classes], task=task, positive=positive
     )
     return backbones, truth_side, planted
@@ -117,7 +117,7 @@ def watch_labels(
     )
 
 
-def _spoil(truth: Truth, count: int, seed: int) -> tuple[Truth, Int64]:
+def _spoil(truth: Targets, count: int, seed: int) -> tuple[Targets, Int64]:
     groups = np.arange(len(truth.targets)) // 10
     random = np.random.default_rng([seed, 9])
     chosen = random.choice(len(truth.targets) // 10, count, replace=False)

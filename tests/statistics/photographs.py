@@ -26,7 +26,7 @@ from benchmark.records import (
     HeadProtocol,
     Int64,
     Split,
-    Truth,
+    Targets,
 )
 from benchmark.statistics import LearningCurve
 
@@ -47,7 +47,7 @@ class Photographs:
     """
 
     image_ids: Sequence[str]
-    truth: Truth
+    truth: Targets
     features: dict[str, Float32]
 
 
@@ -80,12 +80,12 @@ def read_photographs(cache: Path, names: Sequence[str] = BACKBONES) -> Photograp
     }
     blocks = [int(re.findall(r"\d+", Path(path).stem)[-1]) // _BLOCK for path in images.paths]
     _, groups = np.unique(np.stack([images.targets, blocks]), axis=1, return_inverse=True)
-    truth = replace(Truth.of(images), groups=groups.ravel())
+    truth = replace(Targets.of(images), groups=groups.ravel())
     return Photographs(image_ids=images.image_ids, truth=truth, features=features)
 
 
 def watch_photographs(
-    features: Float32, truth: Truth, images: int, *, grouped: bool, trials: int, seed: int
+    features: Float32, truth: Targets, images: int, *, grouped: bool, trials: int, seed: int
 ) -> tuple[Gap, Gap]:
     """Heads against the reference, trained on some photographs and scored on the rest.
 
@@ -117,7 +117,7 @@ def watch_photographs(
 
 
 def watch_halves(
-    features: Float32, truth: Truth, *, grouped: bool, trials: int, seed: int
+    features: Float32, truth: Targets, *, grouped: bool, trials: int, seed: int
 ) -> tuple[list[LearningCurve], LearningCurve]:
     """Learning curves of heads on halves of the photographs, and of heads on all of them."""
     known = truth if grouped else replace(truth, groups=None)
@@ -215,7 +215,7 @@ def watch_other_walls(
     own = [row_of[image] for image in images.image_ids]
     rows = np.concatenate([own, np.setdiff1d(np.arange(len(row_of)), own)]).astype(np.int64)
     new = np.arange(len(own), len(rows))
-    truth = replace(Truth.of(images), targets=photographs.truth.targets[rows])
+    truth = replace(Targets.of(images), targets=photographs.truth.targets[rows])
     if truth.groups is not None:  # each new image a group of its own: nothing depends on theirs
         truth = replace(truth, groups=np.concatenate([truth.groups, truth.groups.max() + 1 + new]))
     ids = tuple(photographs.image_ids[row] for row in rows)
@@ -227,7 +227,7 @@ def watch_other_walls(
     }
 
 
-def _draws(truth: Truth, images: int, trials: int, seed: int) -> Iterator[tuple[Int64, Int64]]:
+def _draws(truth: Targets, images: int, trials: int, seed: int) -> Iterator[tuple[Int64, Int64]]:
     """Rows that train, as many of each class, and rows of groups that do not.
 
     Groups are taken in random order until there are enough; what is left of the last one is in neither.

@@ -26,12 +26,12 @@ from benchmark.records import (
     Int64,
     ProtocolName,
     Split,
+    Targets,
     Task,
-    Truth,
 )
 from benchmark.statistics import (
+    ErrorCounts,
     LearningCurve,
-    Mistakes,
     Pairs,
     Sample,
     assess,
@@ -88,7 +88,7 @@ class World:
         by_class = 2 * hit / (hit + alarms + shares)
         return np.asarray(by_class[:, -1] if len(shares) == 2 else by_class.mean(1))
 
-    def draw(self, generator: np.random.Generator) -> tuple[Sample, list[Mistakes]]:
+    def draw(self, generator: np.random.Generator) -> tuple[Sample, list[ErrorCounts]]:
         """One data set: the sample, and what each backbone got wrong on it."""
         units = np.arange(self.images) // self.group_size
         classes = len(self.shares)
@@ -99,7 +99,7 @@ class World:
         names = np.arange(classes) if classes > 2 else np.array([1])
         sample = Sample.of(true[:, None] == names, self.average, None if self.group_size == 1 else units)
         decided = np.where(wrong, others, true)[..., None] == names
-        return sample, [Mistakes.of(each, sample) for each in decided]
+        return sample, [ErrorCounts.of(each, sample) for each in decided]
 
     def _cuts(self) -> Float64:
         return np.array([NormalDist().inv_cdf(error) for error in self.errors])[:, None, None]
@@ -158,7 +158,7 @@ class TiesSeen:
     trials: int
 
 
-def _data_sets(world: World, trials: int, seed: int) -> Iterator[tuple[int, Sample, list[Mistakes]]]:
+def _data_sets(world: World, trials: int, seed: int) -> Iterator[tuple[int, Sample, list[ErrorCounts]]]:
     for trial in range(trials):
         yield trial, *world.draw(np.random.default_rng([seed, trial]))
 
@@ -375,7 +375,7 @@ def watch_heads(kind: str, images: int, *, trials: int, seed: int = 0) -> HeadsS
     for trial in range(trials):
         generator = np.random.default_rng([seed, trial])
         features, labels = draw_embeddings(kind, images + _FRESH, generator)
-        truth = Truth(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+        truth = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
         rows = np.arange(len(labels))
         seen.append(
             [
@@ -387,7 +387,7 @@ def watch_heads(kind: str, images: int, *, trials: int, seed: int = 0) -> HeadsS
     return HeadsSeen(heads=heads_f1, reference=reference)
 
 
-def f1_of_heads(features: Float32, truth: Truth, train: Int64, fresh: Int64, seed: int) -> float:
+def f1_of_heads(features: Float32, truth: Targets, train: Int64, fresh: Int64, seed: int) -> float:
     """F1 on fresh rows of the head that the default protocol trains on all of ``train``, ascending."""
     ids = tuple(f"{row:064x}" for row in range(len(features)))
     # The final head trains on both parts; where they meet plays no part.
@@ -397,7 +397,7 @@ def f1_of_heads(features: Float32, truth: Truth, train: Int64, fresh: Int64, see
     return float(f1(decide(found.predictions.test, 0.5, truth.task), truth.targets[fresh], Average.BINARY))
 
 
-def f1_of_reference(features: Float32, truth: Truth, train: Int64, fresh: Int64) -> float:
+def f1_of_reference(features: Float32, truth: Targets, train: Int64, fresh: Int64) -> float:
     """The same of scikit-learn's LogisticRegressionCV."""
     found = logistic_regression_cv(features, truth)(train, fresh).astype(np.float32)
     return float(f1(decide(found, 0.5, truth.task), truth.targets[fresh], Average.BINARY))
@@ -517,7 +517,7 @@ def watch_curve(classes: int, distance: float, images: int, *, trials: int, seed
     )
 
 
-def curve_of_heads(features: Float32, truth: Truth, rows: Int64, seed: int) -> LearningCurve:
+def curve_of_heads(features: Float32, truth: Targets, rows: Int64, seed: int) -> LearningCurve:
     """The learning curve of the heads of the default protocol, cross-validated on some rows."""
     embeddings = Embeddings(image_ids=tuple(f"{row:064x}" for row in range(len(features))), features=features)
     protocol = HeadProtocol(seed=seed)
@@ -527,7 +527,7 @@ def curve_of_heads(features: Float32, truth: Truth, rows: Int64, seed: int) -> L
     groups = None if truth.groups is None else truth.groups[rows]
     sample = Sample.of(truth.targets[rows], default_average(truth.task), groups)
     mistakes = {
-        size: Mistakes.of(decide(each.val, each.val_thresholds, truth.task), sample)
+        size: ErrorCounts.of(decide(each.val, each.val_thresholds, truth.task), sample)
         for size, each in {**fewer.predictions, fewer.images: result.predictions}.items()
     }
     return fit_curve(sample, mistakes, images=2 * fewer.images, seed=seed)
@@ -538,7 +538,7 @@ def head_curve(distance: float, images: int, *, seed: int) -> tuple[LearningCurv
     twice = 2 * round(0.8 * images)
     features, numbers = draw_classes(2, distance, images + twice + _FRESH, np.random.default_rng(seed))
     targets = numbers[:, None].astype(np.float32)
-    truth = Truth(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    truth = Targets(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
     rows = np.arange(len(numbers))
     train, fresh = rows[images : images + twice], rows[images + twice :]
     curve = curve_of_heads(features, truth, rows[:images], seed)

@@ -8,7 +8,7 @@ from simulation import World, watch_winners
 
 from benchmark.errors import ArgumentError
 from benchmark.ranking import BoardOptions, build_leaderboard
-from benchmark.records import Predictions, Scored, Task, Truth
+from benchmark.records import Predictions, Scored, Targets, Task
 from benchmark.statistics import compare, f1_interval
 
 
@@ -25,7 +25,7 @@ SIZES = {"a": 3e6, "b": 1e6, "c": 1e5}
 
 
 def test_it_is_what_the_board_runs() -> None:
-    truth = Truth(
+    truth = Targets(
         targets=TARGETS[:, None].astype(np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1
     )
     outcomes = [

@@ -10,18 +10,18 @@ from final_head_simulation import HeadWorld, watch_final_heads
 from photographs import BACKBONES, read_photographs, watch_other_walls
 
 from benchmark.records import Average
-from benchmark.statistics import Mistakes, Sample, estimates, final_head_estimates
+from benchmark.statistics import ErrorCounts, Sample, estimates, final_head_estimates
 
 SIZES = (64.0, 80.0, 100.0)
 
 
-def decided(sample: Sample, wrong: int, repeats: int = 1) -> Mistakes:
+def decided(sample: Sample, wrong: int, repeats: int = 1) -> ErrorCounts:
     """Decisions of which the same number of each class is wrong."""
     found = np.repeat(sample.targets[None], repeats, 0)
     half = len(sample.targets) // 2
     found[:, :wrong] ^= True
     found[:, half : half + wrong] ^= True
-    return Mistakes.of(found, sample)
+    return ErrorCounts.of(found, sample)
 
 
 @pytest.fixture

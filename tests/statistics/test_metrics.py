@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from benchmark.errors import ArgumentError
-from benchmark.records import Average, Task, ThresholdKind, ThresholdRule, Truth
+from benchmark.records import Average, Targets, Task, ThresholdKind, ThresholdRule
 from benchmark.statistics import metrics
 
 TUNED = ThresholdRule(kind=ThresholdKind.TUNED)
@@ -279,11 +279,11 @@ def test_errors_say_what_is_wrong(call: object, message: str) -> None:
 
 
 def test_class_names_follow_the_columns() -> None:
-    two = Truth(
+    two = Targets(
         targets=np.zeros((2, 1), np.float32), classes=("crack", "sound"), task=Task.BINARY, positive=0
     )
     assert metrics.scored_class_names(two) == ("sound", "crack")
-    three = Truth(targets=np.zeros((2, 3), np.float32), classes=("a", "b", "c"), task=Task.MULTICLASS)
+    three = Targets(targets=np.zeros((2, 3), np.float32), classes=("a", "b", "c"), task=Task.MULTICLASS)
     assert metrics.scored_class_names(three) == ("a", "b", "c")
     assert metrics.per_class_f1(np.ones((4, 1)), np.array([[1], [1], [0], [1]])) == pytest.approx([0, 6 / 7])
 

@@ -11,7 +11,7 @@ from simulation import World, watch_intervals
 from benchmark.errors import ArgumentError
 from benchmark.records import Average
 from benchmark.statistics import METRICS
-from benchmark.statistics.resampling import Mistakes, Sample, estimates, resample
+from benchmark.statistics.resampling import ErrorCounts, Sample, estimates, resample
 
 
 def enough(trials: int, rate: float = 0.95) -> float:
@@ -53,7 +53,7 @@ def test_intervals_cover_with_groups(group_size: int) -> None:
 
 def test_a_perfect_sample_has_an_interval_with_the_right_depth() -> None:
     sample = two_classes(50)
-    perfect = Mistakes.of(sample.targets[None], sample)
+    perfect = ErrorCounts.of(sample.targets[None], sample)
     low, high = resample(sample, [perfect]).intervals()[0]
     # One-sided 97.5 % bounds on "no error in 100": 3.7 %; F1 and error rate are close to one another here.
     assert 0.94 < low < 0.975
@@ -62,7 +62,7 @@ def test_a_perfect_sample_has_an_interval_with_the_right_depth() -> None:
 
 def test_a_hopeless_sample_has_an_interval() -> None:
     sample = two_classes(20)
-    low, high = resample(sample, [Mistakes.of(~sample.targets[None], sample)]).intervals()[0]
+    low, high = resample(sample, [ErrorCounts.of(~sample.targets[None], sample)]).intervals()[0]
     assert 0 <= low < 0.01
     assert 0.05 < high < 0.4
 
@@ -92,7 +92,7 @@ def test_point_estimates_are_the_mean_over_repeats() -> None:
     decided = generator.random((3, 60, 1)) < 0.5
     sample = Sample.of(targets, Average.BINARY)
     expected = [f1_score(targets[:, 0], each[:, 0]) for each in decided]
-    assert Mistakes.of(decided, sample).score(sample) == pytest.approx(expected)
+    assert ErrorCounts.of(decided, sample).score(sample) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("average", [Average.MACRO, Average.MICRO, Average.WEIGHTED])
@@ -103,7 +103,7 @@ def test_several_classes(average: Average) -> None:
     true = generator.choice(4, 300, p=[0.4, 0.3, 0.2, 0.1])
     predicted = np.where(generator.random((2, 300)) < 0.1, generator.integers(0, 4, (2, 300)), true)
     sample = Sample.of(np.eye(4)[true], average)
-    mistakes = Mistakes.of(np.eye(4, dtype=bool)[predicted], sample)
+    mistakes = ErrorCounts.of(np.eye(4, dtype=bool)[predicted], sample)
     expected = [f1_score(true, each, average=average.value) for each in predicted]
     assert mistakes.score(sample) == pytest.approx(expected)
     low, high = resample(sample, [mistakes]).intervals()[0]
@@ -114,7 +114,7 @@ def test_several_classes(average: Average) -> None:
 def test_how_many_images_a_class_has_is_random_too() -> None:
     """Everything called positive: F1 is 2p / (1 + p), as uncertain as the share p of positive images."""
     sample = two_classes(40)
-    everything = Mistakes.of(np.ones((1, 80, 1), bool), sample)
+    everything = ErrorCounts.of(np.ones((1, 80, 1), bool), sample)
     low, high = resample(sample, [everything]).intervals()[0]
     share = np.array([0.39, 0.61])  # 1/2 -+ 1.96 standard deviations of a share of 80 images
     assert [low, high] == pytest.approx(2 * share / (1 + share), abs=0.02)
@@ -150,7 +150,7 @@ def test_intervals_of_another_metric_cover_at_the_stated_rate(
         true = generator.random(images) < 0.25
         right = generator.random(images) < np.where(true, *recalls)
         sample = Sample.of(true[:, None], Average.BINARY, metric=METRICS[metric])
-        mistakes = [Mistakes.of((true == right)[None, :, None], sample)]
+        mistakes = [ErrorCounts.of((true == right)[None, :, None], sample)]
         value, low, high = estimates(sample, mistakes, resamples=400, seed=seed)[0]
         assert low <= value <= high
         held += low <= known[metric] <= high
@@ -159,4 +159,4 @@ def test_intervals_of_another_metric_cover_at_the_stated_rate(
 
 def test_decisions_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ArgumentError, match="do not fit"):
-        Mistakes.of(np.ones((1, 5, 1), bool), two_classes(40))
+        ErrorCounts.of(np.ones((1, 5, 1), bool), two_classes(40))

@@ -12,7 +12,7 @@ from simulation import World, watch_loss, watch_ties
 
 from benchmark.records import Average
 from benchmark.statistics import Pairs, losses
-from benchmark.statistics.resampling import Mistakes, Sample
+from benchmark.statistics.resampling import ErrorCounts, Sample
 from benchmark.statistics.ties import above, tie_groups
 
 
@@ -95,7 +95,7 @@ def test_what_is_given_away_is_found_where_images_show_it(images: int, least: fl
     assert 0.01 < seen.low < 0.08 < seen.high
 
 
-def decided_pair(both_right: int, first_only: int, second_only: int) -> tuple[Sample, list[Mistakes]]:
+def decided_pair(both_right: int, first_only: int, second_only: int) -> tuple[Sample, list[ErrorCounts]]:
     """Two backbones on images that are alternately positive and negative."""
     total = both_right + first_only + second_only
     targets = np.arange(total)[:, None] % 2 == 0
@@ -103,7 +103,7 @@ def decided_pair(both_right: int, first_only: int, second_only: int) -> tuple[Sa
     wrong[1, both_right : both_right + first_only] = True
     wrong[0, both_right + first_only :] = True
     sample = Sample.of(targets, Average.BINARY)
-    return sample, [Mistakes.of((each[:, None] ^ targets)[None], sample) for each in wrong]
+    return sample, [ErrorCounts.of((each[:, None] ^ targets)[None], sample) for each in wrong]
 
 
 @pytest.mark.parametrize(("one_sided", "groups"), [(2, 1), (3, 1), (8, 2), (14, 2)])
@@ -118,8 +118,8 @@ def test_six_images_separate_nothing() -> None:
     for pattern in range(64):
         wrong = np.array([pattern >> bit & 1 for bit in range(6)], bool)[:, None]
         pair = [
-            Mistakes.of(sample.targets[None], sample),
-            Mistakes.of((sample.targets ^ wrong)[None], sample),
+            ErrorCounts.of(sample.targets[None], sample),
+            ErrorCounts.of((sample.targets ^ wrong)[None], sample),
         ]
         groups = tie_groups(Pairs.of(sample, pair), draws=1000)
         assert len(groups) == 1 or wrong.sum() >= 5
@@ -150,7 +150,7 @@ def test_groups_hold_everyone_once_and_do_not_depend_on_order() -> None:
 
 def test_all_perfect_still_bounds_the_loss() -> None:
     sample = Sample.of(np.arange(100)[:, None] % 2, Average.BINARY)
-    perfect = Mistakes.of(sample.targets[None], sample)
+    perfect = ErrorCounts.of(sample.targets[None], sample)
     # Up to 3 or 4 errors in 100 can hide behind none.
     assert losses(Pairs.of(sample, [perfect] * 3))[:, 2] == pytest.approx([0.038] * 3, abs=0.01)
 
@@ -174,7 +174,7 @@ def test_several_classes_are_compared(average: Average) -> None:
         return np.eye(5, dtype=bool)[np.where(wrong, other, true)]
 
     sample = Sample.of(np.eye(5)[true], average)
-    mistakes = [Mistakes.of(decided(error), sample) for error in (0.05, 0.05, 0.3, 0.3)]
+    mistakes = [ErrorCounts.of(decided(error), sample) for error in (0.05, 0.05, 0.3, 0.3)]
     groups = tie_groups(Pairs.of(sample, mistakes))
     assert [group.members.tolist() for group in groups] == [[0, 1], [2, 3]]
 
