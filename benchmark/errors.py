@@ -19,24 +19,6 @@
         └── NothingScored         a run without a single scored backbone
 """
 
-__all__ = [
-    "ArgumentError",
-    "BenchmarkError",
-    "CacheDamaged",
-    "CacheError",
-    "DataError",
-    "EmbeddingError",
-    "ExportError",
-    "InputError",
-    "JobError",
-    "ManifestError",
-    "NothingScored",
-    "RecipeError",
-    "StorageError",
-    "TrainingError",
-    "WeightsError",
-]
-
 
 class BenchmarkError(Exception):
     """An error with everything that its reader needs to go on.

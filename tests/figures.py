@@ -80,9 +80,12 @@ def doubled_classes() -> list[str]:
 
 
 def exports() -> dict[str, set[str]]:
-    """What each package names for others."""
-    packages = sorted({path.parent for path in TREES if path.parent.parent == PACKAGE})
-    return {name: set(importlib.import_module(name).__all__) for name in map(name_of, packages)}
+    """What each package names for others: what its ``__init__`` imports, or says in ``__all__``."""
+    found = {}
+    for path in (path for path in TREES if path.parent.parent == PACKAGE and path.name == "__init__.py"):
+        own = {name for module, name in imports(TREES[path]) if module.startswith(name_of(path))}
+        found[name_of(path)] = set(getattr(importlib.import_module(name_of(path)), "__all__", own))
+    return found
 
 
 def unused_exports() -> list[str]:

@@ -7,22 +7,3 @@ from benchmark.audit.looks import copy_links, look_links
 from benchmark.audit.output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet
 from benchmark.audit.report import audit, judge
 from benchmark.audit.signatures import colour_histograms
-
-__all__ = [
-    "AUDIT_FILES",
-    "AuditReport",
-    "Finding",
-    "Grouping",
-    "Severity",
-    "audit",
-    "audit_table",
-    "colour_histograms",
-    "copy_links",
-    "draw_captioned",
-    "draw_groups",
-    "group_related",
-    "judge",
-    "look_links",
-    "write_audit",
-    "write_pair_sheet",
-]

@@ -21,26 +21,3 @@ from benchmark.backbones.weights import (
     load_weights,
     weights_file,
 )
-
-__all__ = [
-    "FLOPS_SIZE",
-    "BundleState",
-    "KerasModel",
-    "LoadedWeights",
-    "Tensor",
-    "TensorFlowGraph",
-    "backbone_row",
-    "bundle_weights",
-    "description",
-    "fetch_weights",
-    "for_inference",
-    "inspect_file",
-    "keras_version",
-    "known_weights_sha256",
-    "load_weights",
-    "parse_weights",
-    "scaled_flops",
-    "select",
-    "verify_bundle",
-    "weights_file",
-]

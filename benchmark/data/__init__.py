@@ -23,33 +23,3 @@ from benchmark.data.reading import (
 )
 from benchmark.data.resize import load_pixels, resize_pixels
 from benchmark.data.workers import map_in_order
-
-__all__ = [
-    "FULL_DEPTH",
-    "NO_LIMIT",
-    "DecodedImages",
-    "KnownLabels",
-    "PixelBuffer",
-    "abridged",
-    "class_sizes",
-    "dataset_name",
-    "decode",
-    "decode_thumbnail",
-    "decoder_name",
-    "file_facts",
-    "label_notes",
-    "left_out",
-    "list_below",
-    "load_images",
-    "load_pixels",
-    "lost_classes",
-    "map_in_order",
-    "part_named",
-    "read_regular",
-    "reading_notes",
-    "reading_summary",
-    "regroup",
-    "resize_pixels",
-    "tell_reading",
-    "write_demo",
-]

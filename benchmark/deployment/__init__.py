@@ -14,28 +14,3 @@ from benchmark.deployment.prediction import Prediction, PredictOptions, predict
 from benchmark.deployment.predictor import Predictor
 from benchmark.deployment.targets import Target, Tolerance, parse_targets, target_names
 from benchmark.deployment.tiling import Merge, TileOptions, predict_tiles
-
-__all__ = [
-    "Deployment",
-    "Evaluation",
-    "Explainer",
-    "ExportOptions",
-    "Merge",
-    "PredictOptions",
-    "Prediction",
-    "Predictor",
-    "Target",
-    "TileOptions",
-    "Tolerance",
-    "evaluate",
-    "explain_png",
-    "export_model",
-    "frozen_function",
-    "open_explainer",
-    "open_model",
-    "parse_targets",
-    "picture_name",
-    "predict",
-    "predict_tiles",
-    "target_names",
-]

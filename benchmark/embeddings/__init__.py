@@ -5,14 +5,3 @@ from benchmark.embeddings.extract import BatchEmbedder, ExtractReport, extract
 from benchmark.embeddings.store import EmbeddingStore
 from benchmark.embeddings.turned import VIEWS, TurnedEmbedder
 from benchmark.embeddings.upkeep import CacheEntry
-
-__all__ = [
-    "VIEWS",
-    "BatchEmbedder",
-    "CacheEntry",
-    "EmbeddingStore",
-    "ExtractReport",
-    "TurnedEmbedder",
-    "equal_matrices",
-    "extract",
-]

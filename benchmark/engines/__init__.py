@@ -28,23 +28,3 @@ from benchmark.engines.planning import (
     is_converted,
     plan_engine,
 )
-
-__all__ = [
-    "EngineRequest",
-    "FrozenBackbone",
-    "Speed",
-    "embedding_key",
-    "engine_version",
-    "gpu_name",
-    "has_bfloat16",
-    "has_gpu",
-    "has_openvino",
-    "image_seconds",
-    "is_converted",
-    "memory_bytes",
-    "model_cache_entries",
-    "open_engine",
-    "plan_engine",
-    "prepare_seconds",
-    "verify_model",
-]

@@ -4,16 +4,3 @@ from benchmark.execution.local import LocalRunner, end_workers
 from benchmark.execution.opening import open_runner
 from benchmark.execution.runner import Call, Machine, Runner, failure, quiet_environment
 from benchmark.execution.scheduling import Shift, shifts
-
-__all__ = [
-    "Call",
-    "LocalRunner",
-    "Machine",
-    "Runner",
-    "Shift",
-    "end_workers",
-    "failure",
-    "open_runner",
-    "quiet_environment",
-    "shifts",
-]

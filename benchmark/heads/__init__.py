@@ -4,14 +4,3 @@ from benchmark.heads.fewer import FewerImages, train_on_fewer
 from benchmark.heads.folds import hashed_order
 from benchmark.heads.protocols import FoldPlan, make_plan
 from benchmark.heads.training import FinalHead, final_head, train_heads
-
-__all__ = [
-    "FewerImages",
-    "FinalHead",
-    "FoldPlan",
-    "final_head",
-    "hashed_order",
-    "make_plan",
-    "train_heads",
-    "train_on_fewer",
-]

@@ -13,27 +13,3 @@ from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report
 from benchmark.pipeline.requests import EmbedRequest, RankRequest
 from benchmark.pipeline.stored import stored_options
-
-__all__ = [
-    "EmbedRequest",
-    "Embedded",
-    "FinetuneJob",
-    "Plan",
-    "RankRequest",
-    "Ranked",
-    "audit_data",
-    "bundle_backbones",
-    "check_bundle",
-    "check_tiling",
-    "clean_scratch",
-    "embed",
-    "embed_images",
-    "estimate_costs",
-    "evaluate_model",
-    "fetch_backbones",
-    "finetune_backbones",
-    "predict_images",
-    "rank_backbones",
-    "rebuild_report",
-    "stored_options",
-]

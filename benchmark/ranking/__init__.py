@@ -19,35 +19,3 @@ from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets
 from benchmark.ranking.statements import curve_statements
 from benchmark.ranking.suspicion import Suspicion, judge_labels
-
-__all__ = [
-    "COLUMNS",
-    "REFERENCE",
-    "BoardOptions",
-    "Candidate",
-    "Column",
-    "FreshScores",
-    "SanityRow",
-    "SearchAudit",
-    "SearchOptions",
-    "SearchReport",
-    "SelectionScores",
-    "Setting",
-    "Surface",
-    "Suspicion",
-    "audit_search",
-    "baselines_table",
-    "build_leaderboard",
-    "curve_of",
-    "curve_statements",
-    "judge_labels",
-    "load_outcome",
-    "outcome_path",
-    "reference_row",
-    "run_search",
-    "sanity_rows",
-    "save_outcome",
-    "scores_table",
-    "search_subsets",
-    "selection_scores",
-]

@@ -24,37 +24,3 @@ from benchmark.statistics.metrics import (
 from benchmark.statistics.resampling import ErrorCounts, Sample, estimates
 from benchmark.statistics.sentences import listed, sentences
 from benchmark.statistics.ties import FAMILY_LEVEL, Pairs, hidden_loss, losses, range_quantile
-
-__all__ = [
-    "FAMILY_LEVEL",
-    "METRICS",
-    "Assessment",
-    "Comparison",
-    "ErrorCounts",
-    "Interval",
-    "LearningCurve",
-    "Metric",
-    "Pairs",
-    "Sample",
-    "assess",
-    "best_threshold",
-    "compare",
-    "count",
-    "decide",
-    "default_average",
-    "estimates",
-    "f1",
-    "f1_interval",
-    "final_head_estimates",
-    "fit_curve",
-    "hidden_loss",
-    "learning_curve",
-    "listed",
-    "losses",
-    "per_class_f1",
-    "per_class_scores",
-    "range_quantile",
-    "scored_class_names",
-    "scores",
-    "sentences",
-]

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import benchmark.backbones
 from benchmark.backbones import parse_weights, select
 from benchmark.backbones.registry import description, description_name, registry
 from benchmark.errors import ArgumentError, BenchmarkError
@@ -20,11 +19,6 @@ from benchmark.records import WeightsKind
 
 def names(patterns: str) -> list[str]:
     return [backbone.name for backbone in select(patterns)]
-
-
-def test_the_front_door_is_pinned() -> None:
-    for name in benchmark.backbones.__all__:
-        assert hasattr(benchmark.backbones, name)
 
 
 def test_importing_and_listing_load_no_engine() -> None:
