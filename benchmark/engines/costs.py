@@ -43,11 +43,11 @@ class _Inference:
 
 
 _BUILD = _Preparation(0.5, 0.006, 8e-9)  # and load its weights, whatever the engine
-_TRACE = _Preparation(0.2, 0.001, 0.0)
+_TRACE = _Preparation(0.4, 0.006, 0.0)
 _CONVERT = _Preparation(0.6, 0.004, 30e-9)  # and compare with TensorFlow
 _OPEN = _Preparation(0.2, 0.001, 5e-9)
 _INFERENCE = {
-    (Engine.TENSORFLOW, Precision.FLOAT32): _Inference(3.0e-3, 10e-6, 100e9),
+    (Engine.TENSORFLOW, Precision.FLOAT32): _Inference(3.0e-3, 10e-6, 80e9),
     (Engine.OPENVINO, Precision.FLOAT32): _Inference(0.5e-3, 6e-6, 100e9),
     (Engine.OPENVINO, Precision.BFLOAT16): _Inference(0.4e-3, 4e-6, 210e9),
 }

@@ -29,14 +29,12 @@ from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.requests import RankRequest, TurnedRequest
+from benchmark.pipeline.requests import MOST_TURNED, RankRequest, TurnedRequest
 from benchmark.records import Float32, ImageSet, Int64, Observer, Silent, WeightsKind
 from benchmark.reporting import remove_files, write_rejected
 from benchmark.storage import place, write_whole
 
 _GROUPS_FILE = "groups.png"
-# The views of each are 10 kB an image in memory.
-_MOST_TURNED = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +180,9 @@ def _features(request: RankRequest, images: ImageSet, plan: Plan, observer: Obse
 
 def _copies(request: RankRequest, images: ImageSet, plan: Plan, observer: Observer) -> Int64 | None:
     """Turned and cropped copies among the images, as seen by a backbone; None where that cannot be had."""
-    if len(images) > _MOST_TURNED:
+    if len(images) > MOST_TURNED:
         observer.message(
-            f"Turned and cropped copies are not looked for among more than {_MOST_TURNED:,} images."
+            f"Turned and cropped copies are not looked for among more than {MOST_TURNED:,} images."
         )
         return None
     wanted = TurnedRequest.seen_by(plan.backbone, request)

@@ -36,9 +36,11 @@ START_SECONDS, LIGHT_START_SECONDS = 4.0, 1.0
 _UPDATE_SECONDS, _VALUE_SECONDS, _OUTPUT_SECONDS = 65e-6, 63e-9, 57e-9
 _PAIR_SECONDS = 0.23e-9
 _HEAD_BYTES, _HEAD_COPIES = 150e6, 10
-# Of the whole machine: reading a file; the audit and the board once, for an image and for a backbone.
+# Of one core: reading a file; looking at an image for duplicates, and for copies among what looks alike; the
+# board once, and for a backbone.
 _READ_SECONDS = 4e-3
-_BOARD_SECONDS, _BOARD_IMAGE_SECONDS, _BOARD_BACKBONE_SECONDS = 8.0, 4e-3, 0.3
+_AUDIT_SECONDS, _COPIES_SECONDS = 1e-3, 18e-3
+_BOARD_SECONDS, _BOARD_BACKBONE_SECONDS = 15.0, 0.3
 # Processes that prepare networks while one computes; all of them share the memory of the one GPU.
 _ON_ONE_GPU = 4
 
@@ -48,6 +50,7 @@ class WorkKind(StrEnum):
 
     PREPARE = "prepare"
     INFERENCE = "inference"
+    AUDIT = "audit"
     HEADS = "heads"
     BOARD = "board"
 
@@ -153,14 +156,22 @@ class CostModel:
         seconds = (folds + 1) * updates * each + _PAIR_SECONDS * images**2 * dim
         return seconds * self.factor(WorkKind.HEADS)
 
-    def board(self, backbones: int, images: int) -> float:
-        """Seconds of the audit, and of all that is written beside a board of some backbones."""
-        seconds = _BOARD_SECONDS + _BOARD_IMAGE_SECONDS * images + _BOARD_BACKBONE_SECONDS * backbones
-        return seconds * self.factor(WorkKind.BOARD)
+    def audit(self, images: int, *, copies: bool) -> float:
+        """Seconds of one core for comparing images with each other.
+
+        Args:
+            images: how many.
+            copies: turned and cropped copies are looked for, through a backbone.
+        """
+        return images * (_AUDIT_SECONDS + _COPIES_SECONDS * copies) * self.factor(WorkKind.AUDIT)
+
+    def board(self, backbones: int) -> float:
+        """Seconds of one core for all that is computed and written beside a new board of some backbones."""
+        return (_BOARD_SECONDS + _BOARD_BACKBONE_SECONDS * backbones) * self.factor(WorkKind.BOARD)
 
     def reading(self, images: int) -> float:
-        """Seconds of finding and checking files that were never read before."""
-        return _READ_SECONDS * images * self.factor(WorkKind.BOARD)
+        """Seconds of one core for checking files that were never read before."""
+        return _READ_SECONDS * images * self.factor(WorkKind.AUDIT)
 
 
 def most_at_once(plans: Sequence[Plan]) -> int:

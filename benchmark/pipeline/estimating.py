@@ -33,18 +33,25 @@ from benchmark.pipeline.heads import HEADS
 from benchmark.pipeline.pixels import scratch_bytes
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_unseen
-from benchmark.pipeline.requests import EmbedRequest, RankRequest, TurnedRequest, cheapest_pretrained
+from benchmark.pipeline.requests import (
+    MOST_TURNED,
+    EmbedRequest,
+    RankRequest,
+    TurnedRequest,
+    cheapest_pretrained,
+)
 from benchmark.pipeline.self_test import self_test
 from benchmark.records import Engine, ImageSet, Observer, Search, Silent
 from benchmark.reporting import RunRecord
 
-ALL, _ESTIMATE, _SELF_TEST = "all", "estimate", "timing this machine"
+ALL, AUDIT = "all", "audit"
+_ESTIMATE, _SELF_TEST = "estimate", "timing this machine"
 # On several machines, an expensive backbone is split into blocks of images of this length.
 _BLOCK_SECONDS = 600.0
 _AGAIN_SECONDS = 1.5  # everything was there already
 _BUSY = 0.15  # share of the processors that others use: less is not worth a word
 # Tasks that observers are told of, and what their time is counted as; all other time is that of the board.
-_PHASES = {BOARD: "embedding", TIMING: "timing", HEADS: "heads"}
+_PHASES = {BOARD: "embedding", TIMING: "timing", AUDIT: "audit", HEADS: "heads"}
 _SAMPLE = 16  # images that are decoded to see how long it takes
 _DECODE_SECONDS = 2e-3  # where there is none to decode
 _ID_BYTES = 64
@@ -84,7 +91,8 @@ class Estimate:
         images: of the job.
         embed_seconds: from the first backbone to the last embedding, all cores together.
         head_seconds: the same of the heads.
-        board_seconds: reading where it is still to do, the audit, and all that is written.
+        audit_seconds: reading where it is still to do, and comparing images with each other.
+        board_seconds: all that is computed and written beside the board.
         core_seconds: of all cores together, waiting apart.
         workers: machines like this one.
         price_per_hour: of a machine; None where nobody asked for money.
@@ -96,6 +104,7 @@ class Estimate:
     images: int
     embed_seconds: float
     head_seconds: float = 0.0
+    audit_seconds: float = 0.0
     board_seconds: float = 0.0
     core_seconds: float = 0.0
     workers: int = 1
@@ -106,7 +115,7 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """From start to end."""
-        return self.embed_seconds + self.head_seconds + self.board_seconds
+        return self.embed_seconds + self.head_seconds + self.audit_seconds + self.board_seconds
 
     @property
     def is_new(self) -> bool:
@@ -192,16 +201,17 @@ class Forecast:
         self.estimate = estimate
         self._costs = costs
         self._observer = observer
-        self._start = _Moment.now()
-        self._begun: dict[str, _Moment] = {}
-        self._spent: dict[str, _Moment] = dict.fromkeys(_PHASES, _Moment())
+        self._start = self._since = _Moment.now()
+        self._running: list[str] = []
+        self._spent = dict.fromkeys(_PHASES.values(), _Moment())
         observer.started(_ESTIMATE, 0)
         observer.finished(_ESTIMATE, estimate.sentence())
 
     def started(self, task: str, total: int) -> None:
         """Note when, and hand on."""
         if task in _PHASES:
-            self._begun[task] = _Moment.now()
+            self._count()
+            self._running.append(_PHASES[task])
         self._observer.started(task, total)
 
     def advanced(self, task: str, done: int, note: str = "") -> None:
@@ -210,9 +220,17 @@ class Forecast:
 
     def finished(self, task: str, note: str = "") -> None:
         """Add up, and hand on."""
-        if task in self._begun:
-            self._spent[task] += _Moment.now() - self._begun.pop(task)
+        if task in _PHASES and self._running:
+            self._count()
+            self._running.pop()
         self._observer.finished(task, note)
+
+    def _count(self) -> None:
+        """Count the time since the last call for the innermost task that is going on."""
+        now = _Moment.now()
+        if self._running:
+            self._spent[self._running[-1]] += now - self._since
+        self._since = now
 
     def message(self, text: str) -> None:
         """Hand on."""
@@ -225,10 +243,11 @@ class Forecast:
             "predicted_seconds": estimate.seconds,
             "predicted_embedding_seconds": estimate.embed_seconds,
             "predicted_heads_seconds": estimate.head_seconds,
+            "predicted_audit_seconds": estimate.audit_seconds,
             "predicted_board_seconds": estimate.board_seconds,
             "predicted_core_seconds": estimate.core_seconds,
-            "all_core_seconds": took["all"].own - took["timing"].own,
             **{f"{name}_seconds": spent.clock for name, spent in took.items()},
+            **{f"{name}_core_seconds": spent.own for name, spent in took.items()},
             "others_share": took["all"].others_share,
         }
         return {name: round(value, 3) for name, value in found.items()}
@@ -236,11 +255,13 @@ class Forecast:
     def over(self, cache: Path) -> str:
         """The job is done: remember how far off this was, and say so in one line."""
         estimate, took = self.estimate, self._took()
-        if self._is_local and estimate.is_new and not estimate.at_most:
+        if self._is_local and not estimate.at_most:
             heads = sum(one.head_seconds for one in estimate.backbones)
+            board = estimate.board_seconds if estimate.is_new else 0.0
             for work, expected, spent in (
+                (WorkKind.AUDIT, estimate.audit_seconds, took["audit"]),
                 (WorkKind.HEADS, heads, took["heads"]),
-                (WorkKind.BOARD, estimate.board_seconds, took["board"]),
+                (WorkKind.BOARD, board, took["board"]),
             ):
                 remember_ratio(cache, work, expected / self._costs.factor(work), spent.own)
         most = "at most " if estimate.at_most else ""
@@ -250,11 +271,10 @@ class Forecast:
 
     def _took(self) -> dict[str, _Moment]:
         everything = _Moment.now() - self._start
-        named = {name: self._spent[task] for task, name in _PHASES.items()}
         board = everything
-        for spent in named.values():
+        for spent in self._spent.values():
             board -= spent
-        return {"all": everything, **named, "board": board}
+        return {"all": everything, **self._spent, "board": board}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +381,7 @@ class _PlannedJob:
         """The estimate for so many images that nobody has read."""
         plans = [plan_unseen(self.request, backbone, images) for backbone in self.request.backbones]
         lacking = [0 if plan.stopped else images for plan in plans]
-        reading = self.costs.reading(images) / self.workers
+        reading = self.costs.reading(images) / self.slots
         return self._estimate(plans, lacking, images, _DECODE_SECONDS, reading=reading)
 
     def of_images(self, images: ImageSet, plans: Sequence[Plan], total: int = 0) -> Estimate:
@@ -380,7 +400,7 @@ class _PlannedJob:
             lacking,
             len(images) + unseen,
             decode,
-            reading=self.costs.reading(unseen) / self.workers,
+            reading=self.costs.reading(unseen) / self.slots,
             known=frozenset() if unseen else self._with_heads(images, plans),
             turned=None if unseen else self._turned(images),
             outputs=images.head_targets()[:1].shape[1],
@@ -416,16 +436,18 @@ class _PlannedJob:
             wanted = TurnedRequest.seen_by(plan.backbone, self.request)
             views = self.costs.embedding(wanted, plan, count)
             embed, core = embed + views.seconds(cores()), core + views.seconds()
-        board = 0.0
+        audit = board = 0.0
         if isinstance(self.request, RankRequest):
-            board = self.costs.board(len(plans), images) if any(lacking) or any(heads) else _AGAIN_SECONDS
+            audit = self.costs.audit(images, copies=self._looks_for_copies(images))
+            board = self.costs.board(len(plans)) if any(lacking) or any(heads) else _AGAIN_SECONDS
         return Estimate(
             backbones=tuple(map(self._one, plans, lacking, costs, heads, [images] * len(plans))),
             images=images,
             embed_seconds=embed,
             head_seconds=_makespan(sorted(heads, reverse=True), self.slots),
-            board_seconds=reading + board,
-            core_seconds=core + board,
+            audit_seconds=reading + audit,
+            board_seconds=board,
+            core_seconds=core + audit + board,
             workers=self.workers,
             price_per_hour=self.price_per_hour,
             source=self.costs.source,
@@ -518,10 +540,8 @@ class _PlannedJob:
     def _turned(self, images: ImageSet) -> tuple[Plan, int] | None:
         """The plan of the views through which the audit looks for copies, and how many images lack them."""
         request = self.request
-        if not isinstance(request, RankRequest):
-            return None
-        seeing = cheapest_pretrained(request) if request.options.auto_groups else None
-        if seeing is None or images.groups is not None:
+        seeing = cheapest_pretrained(request)
+        if not self._looks_for_copies(len(images)) or seeing is None or images.groups is not None:
             return None
         wanted = TurnedRequest.seen_by(seeing, request)
         store = EmbeddingStore(request.options.cache)
@@ -531,6 +551,12 @@ class _PlannedJob:
             return None
         plan = plan_unseen(wanted, seeing, len(images))
         return None if plan.stopped else (plan, len(images))
+
+    def _looks_for_copies(self, images: int) -> bool:
+        """Whether the audit looks for turned and cropped copies, where the images have no groups."""
+        request = self.request
+        wanted = isinstance(request, RankRequest) and request.options.auto_groups and images <= MOST_TURNED
+        return wanted and cheapest_pretrained(request) is not None
 
     # Heads ----------------------------------------------------------------------------------------
 

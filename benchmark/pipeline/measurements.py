@@ -69,8 +69,8 @@ class Speeds:
     """How fast backbones are on one core of this machine, as a cache has measured them.
 
     Attributes:
-        of: (architecture, input side, engine, precision) -> seconds an image.
-        keys: digests of the keys whose speed is known and steady.
+        of: (architecture, input side, engine, precision) -> seconds an image; noisy figures are left out.
+        keys: digests of the keys that they are of.
     """
 
     of: Mapping[tuple[str, int, Engine, Precision], float] = field(default_factory=dict)
@@ -96,12 +96,12 @@ def known_speeds(cache: Path) -> Speeds:
     found: dict[tuple[str, int, Engine, Precision], float] = {}
     keys = set()
     for asked, measured in _memo(cache).everything():
-        if asked[1:] == [*here()] and measured.images_per_second > 0:
+        if asked[1:] == [*here()] and measured.images_per_second > 0 and not measured.noisy:
             key = asked[0]
             with suppress(ValueError):  # of another version
                 way = Engine(key["engine"]), Precision(key["precision"])
                 found[key["backbone"], key["input_size"], *way] = 1 / measured.images_per_second
-                keys |= set() if measured.noisy else {key["digest"]}
+                keys.add(key["digest"])
     return Speeds(of=found, keys=frozenset(keys))
 
 

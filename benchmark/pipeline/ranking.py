@@ -17,7 +17,7 @@ from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
 from benchmark.pipeline.curves import stored_curves, train_curves
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
-from benchmark.pipeline.estimating import predict
+from benchmark.pipeline.estimating import AUDIT, predict
 from benchmark.pipeline.heads import HeadJob, on_other_folds, train_all
 from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.machines import describe_machine
@@ -116,7 +116,9 @@ class _Ranking:
         plans = make_plans(self._request, images, observer=self._observer)
         self._observer = prediction = predict(self._request, images, plans, self._observer)
         embedded = self._first_embeddings(images, plans)
+        prediction.started(AUDIT, len(images))
         audited = audit_images(self._request, images, embedded.plans, self._observer)
+        prediction.finished(AUDIT)
         job = head_job(self._request, audited.images, self._run.folder)
         searched = self._search(embedded, job)
         outcomes = (*searched.pruned, *self._score(searched.embedded, job))

@@ -13,6 +13,7 @@ from benchmark.options import EmbedOptions, Options, RankOptions
 from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsKind, WeightsSource
 
 SCRATCH_BYTES = 4 * 2**30
+MOST_TURNED = 100_000  # images whose views are looked at: 10 kB an image in memory
 AnyRequest = TypeVar("AnyRequest", bound="EmbedRequest")
 
 

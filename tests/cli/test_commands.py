@@ -354,9 +354,10 @@ def test_a_plan_of_what_is_ranked_costs_nothing_and_the_run_kept_what_it_predict
     record = json.loads((ranked.board / "run.json").read_text())
     timings = record["timings"]
     assert timings["predicted_seconds"] == pytest.approx(
-        sum(timings[f"predicted_{name}_seconds"] for name in ("embedding", "heads", "board")), abs=0.01
+        sum(timings[f"predicted_{name}_seconds"] for name in ("embedding", "audit", "heads", "board")),
+        abs=0.01,
     )
-    took = [timings[f"{name}_seconds"] for name in ("embedding", "timing", "heads", "board")]
+    took = [timings[f"{name}_seconds"] for name in ("embedding", "timing", "audit", "heads", "board")]
     assert min(took) >= 0
     assert timings["all_seconds"] == pytest.approx(sum(took), abs=0.01)
     (log,) = (ranked.board / "runs" / record["identifier"]).glob("run.log")
