@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
+from benchmark.embeddings.lookup import Numbers
 from benchmark.embeddings.reading import Damage, PartReader
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.engines import model_cache_entries, verify_model
@@ -92,7 +93,7 @@ class Upkeep(PartReader):
             folder=folder,
             key=self._key_of(folder),
             parts=len(files),
-            rows=len(np.unique(np.concatenate(ids))) if ids else (0 if count_rows else None),
+            rows=_distinct(np.concatenate(ids)) if ids else (0 if count_rows else None),
             size_bytes=stored.size_bytes,
             last_used=stored.last_used,
         )
@@ -256,3 +257,9 @@ def _remove(path: Path) -> bool:
     except OSError as error:
         raise storage_error(error, path) from error
     return True
+
+
+def _distinct(numbers: Numbers) -> int:
+    """How many different numbers there are; sorted in place, which takes less memory than ``np.unique``."""
+    numbers.sort()
+    return int(np.count_nonzero(numbers[1:] != numbers[:-1])) + 1
