@@ -429,6 +429,11 @@ class _BoardOptions(Options):
     max_latency_ms: Positive | None = _option(
         "skip backbones slower than this on one image", None, metavar="MS"
     )
+    device: Text | None = _option(
+        "show what was measured on this device ('device add'); `max_latency_ms` is then about it",
+        None,
+        metavar="NAME[:TARGET]",
+    )
     search: Search = _option("halving drops unlikely winners on growing subsets", Search.EXHAUSTIVE)
     audit_search: bool = _option("after an exhaustive run, say what halving would have done", False)
 
@@ -494,6 +499,11 @@ class ReportOptions(FolderOptions):
 
     data: Place | None = _option(
         "the data set that was ranked", None, metavar="DATA", positional=True, nargs="?"
+    )
+    device: Text | None = _option(
+        "show what was measured on this device (default: as the board does)",
+        None,
+        metavar="NAME[:TARGET]|none",
     )
     compare: tuple[Place, Place] | None = _option(
         "two run folders: name what changed between them", None, metavar=("A", "B"), nargs=2
@@ -643,6 +653,29 @@ class CompletionOptions(Options):
     """Print what completes the commands and options of backbones in a shell."""
 
     shell: Literal["bash", "zsh", "tcsh"] = _option("whose", positional=True)
+
+
+class DeviceOptions(FolderOptions):
+    """Measure the board's models on your device: what to copy there, and what came back."""
+
+    action: Literal["kit", "add"] = _option(
+        "kit: make what is copied to the device; add: put what was measured there on the board",
+        positional=True,
+    )
+    source: Place = _option(
+        "of kit: the ranked data; of add: the device.json that the kit's measure.py wrote",
+        metavar="DATA|FILE",
+        positional=True,
+    )
+    top: Count = _option("kit: of the first K of the board", 5, metavar="K")
+    to: Names = _option(
+        "kit: names of targets, comma-separated", "tflite-int8,tflite-float32,onnx", metavar="TARGETS"
+    )
+    output: Place | None = _option(
+        "kit: folder to write (default: device_kit in the results of the data)", None, metavar="DIR"
+    )
+    name: Text | None = _option("add: what the device is called, for example pi5", None, metavar="NAME")
+    data: Place | None = _option("add: the ranked data, where they have moved since", None, metavar="DATA")
 
 
 class DemoOptions(Options):

@@ -18,6 +18,7 @@ COMMANDS = [
     "export",
     "predict",
     "evaluate",
+    "device",
     "cache",
     "weights",
     "demo",

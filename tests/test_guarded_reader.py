@@ -33,6 +33,7 @@ from benchmark.engines.model_cache import read_meta
 from benchmark.errors import BenchmarkError, CacheDamaged
 from benchmark.finetuning import Recipe, load_manifest
 from benchmark.finetuning.progress import Progress
+from benchmark.pipeline.devices import read_measured
 from benchmark.ranking import load_outcome
 from benchmark.reporting import RunRecord, read_board, read_image_list
 from benchmark.storage import load_json, open_regular, parse_json, read_small, sha256_file
@@ -58,6 +59,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "state.npz": lambda folder: Progress.load(folder / "state.npz"),
     "demo.json": _marked_plan,
     "owner.json": _alive,
+    "pi5.json": lambda folder: read_measured(folder / "pi5.json", "pi5"),
     "key.json": _described_key,
     "model.keras": lambda folder: sha256_file(folder / "model.keras"),
 }

@@ -25,7 +25,10 @@ __all__ = ["entry", "main"]
 
 _INTERRUPTED = 130
 _TERMINATED = 143
-_MODULES = dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate"), "model_commands")
+_MODULES = {
+    **dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate"), "model_commands"),
+    "device": "device_commands",
+}
 
 
 def entry() -> int:

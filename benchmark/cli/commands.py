@@ -187,7 +187,13 @@ def report_command(options: ReportOptions, output: OutputOptions) -> int:
     from benchmark.pipeline import rebuild_report
 
     with make_observer(quiet=output.quiet) as observer:
-        ranked = rebuild_report(options.data, results=options.results, cache=options.cache, observer=observer)
+        ranked = rebuild_report(
+            options.data,
+            results=options.results,
+            cache=options.cache,
+            observer=observer,
+            device=options.device,
+        )
     print_board(ranked.board, output.format)
     say(f"Written to {ranked.folder}")
     return 0

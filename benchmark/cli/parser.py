@@ -28,6 +28,7 @@ COMMANDS: dict[str, type[Options]] = {
     "recipes": options.RecipesOptions,
     "cache": options.CacheCommandOptions,
     "weights": options.WeightsOptions,
+    "device": options.DeviceOptions,
     "demo": options.DemoOptions,
     "completion": options.CompletionOptions,
 }

@@ -9,6 +9,7 @@ from benchmark.cells import figure
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, plan_facts
 from benchmark.pipeline.requests import RankRequest
+from benchmark.ranking import MeasuredDevice
 from benchmark.records import Skipped
 
 
@@ -16,7 +17,7 @@ def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Skipped]
     """Tell embedded backbones that take longer than the latency limit from the others.
 
     Args:
-        request: the limit, and the cache that remembers measurements.
+        request: the limit, the device that it is about, and the cache that remembers measurements.
         plans: embedded backbones.
 
     Returns:
@@ -32,10 +33,26 @@ def too_slow(request: RankRequest, plans: Sequence[Plan]) -> tuple[list[Skipped]
     return slow, [plan for plan, reason in zip(plans, reasons, strict=True) if not reason]
 
 
+def _reason_there(device: MeasuredDevice, plan: Plan, limit: float) -> str:
+    """The same on the user's device, where nothing but its own measurements counts."""
+    assert plan.key is not None
+    there = (plan.backbone.name, plan.key.weights_sha256, plan.input_size)
+    fastest = device.fastest(*there)
+    asked = f"`max_latency_ms={figure(limit)}`"
+    if fastest is None:
+        why = "no export of it passed" if device.exports(*there) else "it was not measured"
+        return f"{why} on {device.name}, and {asked} was asked for"
+    if fastest.latency_ms <= limit:
+        return ""
+    return f"{fastest.latency_ms:.1f} ms an image on {device.name} ({fastest.target}) is more than {asked}"
+
+
 def _reason(request: RankRequest, plan: Plan) -> str:
     limit = request.options.max_latency_ms
     if limit is None or plan.key is None:
         return ""
+    if request.device is not None:
+        return _reason_there(request.device, plan, limit)
     measured = load_measurement(request.options.cache, plan.key)
     latency = measured.latency_ms
     if measured.noisy:

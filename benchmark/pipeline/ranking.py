@@ -16,6 +16,7 @@ from benchmark.pipeline.auditing import Audited, audit_images
 from benchmark.pipeline.baselines import shortcut_notes
 from benchmark.pipeline.boards import Ranked, Remarks, assemble_board, board_options
 from benchmark.pipeline.curves import stored_curves, train_curves
+from benchmark.pipeline.devices import measured_device
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.estimating import AUDIT, predict
 from benchmark.pipeline.heads import HeadJob, on_other_folds, train_all
@@ -29,7 +30,7 @@ from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.pipeline.tracking import open_trackers, tracking
-from benchmark.ranking import curve_statements
+from benchmark.ranking import curve_statements, with_device
 from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Targets
 
 
@@ -53,6 +54,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     watch = OneAtATime(observer or Silent())
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     folder = results_folder(options.results, images, options.data)
+    request = replace(request, device=measured_device(options.device, folder.path))
     run = Run(folder.path, options.results)
     logged = LoggingObserver(run, watch)
     try:
@@ -128,6 +130,7 @@ class _Ranking:
         remarks = self._remarks(audited, searched, self._replay(outcomes, job))
         board = assemble_board(self._request, audited.images, outcomes, ungrouped, remarks)
         board = self._with_curves(board, outcomes, searched.embedded, job)
+        board = with_device(board, self._request.device, audited.images.fingerprint())
         banner = (self._banner,) if self._banner else ()
         ranked = Ranked(
             board=board,

@@ -11,6 +11,7 @@ from benchmark.errors import CacheDamaged, DataError
 from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.auditing import with_groups_of
 from benchmark.pipeline.boards import Ranked
+from benchmark.pipeline.devices import measured_device
 from benchmark.pipeline.heads import HeadJob, stored_outcome
 from benchmark.pipeline.outputs import publish_again
 from benchmark.pipeline.places import stored_folders
@@ -18,6 +19,7 @@ from benchmark.pipeline.ranking import head_job
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import stored_request
+from benchmark.ranking import with_device
 from benchmark.records import ImageSet, Observer, Scored, Silent, Status
 from benchmark.reporting import (
     BackboneRecord,
@@ -28,10 +30,18 @@ from benchmark.reporting import (
 )
 from benchmark.storage import place
 
+_NO_DEVICE = "none"
 _AGAIN = "Run 'backbones rank' again: what is cached is not computed twice."
 
 
-def rebuild_report(data: Path, *, results: Path, cache: Path, observer: Observer | None = None) -> Ranked:
+def rebuild_report(
+    data: Path,
+    *,
+    results: Path,
+    cache: Path,
+    observer: Observer | None = None,
+    device: str | None = None,
+) -> Ranked:
     """Tables, pages and plots of the latest run on some data, as the run stored its board and its outcomes.
 
     The board stays what it was published as, its notes, its unscored rows and its measurements included.
@@ -41,23 +51,25 @@ def rebuild_report(data: Path, *, results: Path, cache: Path, observer: Observer
         results: folder of all results.
         cache: embedding cache; what it remembers of the images spares reading them.
         observer: told of the reading.
+        device: whose measurements to show, ``NAME`` or ``NAME:TARGET``; ``none`` for none, None for those
+            that the board shows.
 
     Raises:
         DataError: there is no run, or the images are not those that it saw.
         CacheDamaged: an outcome is gone or damaged.
     """
     started = time.time()
-    stored, images = _stored(data, results, cache, observer or Silent())
+    stored, images = latest_run(data, results, cache, observer or Silent())
     run = Run(stored.folder, results)
     try:
         run.log(f"rebuilt from run {stored.record.identifier}")
-        return _rebuild(stored, images, run, started)
+        return _rebuild(_showing(stored, device), images, run, started)
     finally:
         run.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredRun:
+class LatestRun:
     """The latest run of a data set.
 
     Attributes:
@@ -73,14 +85,14 @@ class _StoredRun:
     request: RankRequest
 
 
-def _stored(data: Path, results: Path, cache: Path, observer: Observer) -> tuple[_StoredRun, ImageSet]:
+def latest_run(data: Path, results: Path, cache: Path, observer: Observer) -> tuple[LatestRun, ImageSet]:
     """The latest run on these images, and the images as it saw them."""
     refused: DataError | None = None
     for folder in stored_folders(results, dataset_name(data), data):
         try:
             record = RunRecord.read(folder)
             path = place(folder, "runs", record.identifier)
-            stored = _StoredRun(
+            stored = LatestRun(
                 folder=folder,
                 path=path if (path / BOARD_FILE).exists() else folder,
                 record=record,
@@ -120,11 +132,21 @@ def images_as_ranked(request: RankRequest, record: RunRecord, path: Path, observ
     return replace(images, rejected=read_rejected(path))
 
 
-def _rebuild(stored: _StoredRun, images: ImageSet, run: Run, started: float) -> Ranked:
+def _showing(stored: LatestRun, device: str | None) -> LatestRun:
+    """The run with another device; its board is then another one than a later run could take over."""
+    if device is None:
+        return stored
+    shown = None if device == _NO_DEVICE else device
+    record = replace(stored.record, options={**stored.record.options, "device": shown}, board_digest="")
+    return replace(stored, record=record, request=stored.request.but(device=shown))
+
+
+def _rebuild(stored: LatestRun, images: ImageSet, run: Run, started: float) -> Ranked:
     job = head_job(stored.request, images, run.folder)
-    board = read_board(stored.path / BOARD_FILE)
+    device = measured_device(stored.request.options.device, run.folder)
+    board = with_device(read_board(stored.path / BOARD_FILE), device, images.fingerprint())
     outcomes = tuple(
-        _outcome(job, name, one)
+        scored_outcome(job, name, one)
         for name, one in stored.record.backbones.items()
         if one.status == Status.SCORED  # pages know the others from the board
     )
@@ -139,7 +161,12 @@ def _rebuild(stored: _StoredRun, images: ImageSet, run: Run, started: float) -> 
     return publish_again(run, stored.record, stored.path, ranked, job, started)
 
 
-def _outcome(job: HeadJob, name: str, stored: BackboneRecord) -> Scored:
+def scored_outcome(job: HeadJob, name: str, stored: BackboneRecord) -> Scored:
+    """What a run stored of a backbone that it scored.
+
+    Raises:
+        CacheDamaged: it is gone.
+    """
     outcome = stored_outcome(job, stored.key_digest)
     if outcome is None:
         raise CacheDamaged("a stored outcome is gone", where=job.folder, got=name, next_step=_AGAIN)

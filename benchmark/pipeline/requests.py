@@ -10,6 +10,7 @@ from benchmark.data import decoder_name
 from benchmark.embeddings import VIEWS
 from benchmark.execution import LocalRunner, Runner
 from benchmark.options import EmbedOptions, Options, RankOptions
+from benchmark.ranking import MeasuredDevice
 from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsKind, WeightsSource
 
 SCRATCH_BYTES = 4 * 2**30
@@ -119,10 +120,12 @@ class RankRequest(EmbedRequest):
     Attributes:
         options: of the command.
         protocol: how heads are trained.
+        device: whose measurements are shown, and what a limit on the latency is about; None: this machine.
     """
 
     options: RankOptions
     protocol: HeadProtocol
+    device: MeasuredDevice | None = None
 
     @classmethod
     def of(cls, options: Options) -> RankRequest:
@@ -137,8 +140,8 @@ class RankRequest(EmbedRequest):
 
     @property
     def measure_latency(self) -> bool:
-        """A limit on the latency needs every backbone's."""
-        return self.options.max_latency_ms is not None
+        """A limit on the latency of this machine needs every backbone's."""
+        return self.options.max_latency_ms is not None and self.options.device is None
 
     def protocol_name(self, *, parts_given: bool) -> ProtocolName:
         """The user's choice, else holdout when the user gave the parts, else cv."""

@@ -14,6 +14,8 @@ from benchmark.ranking.baselines import (
 )
 from benchmark.ranking.board import BoardOptions, build_leaderboard, curve_of
 from benchmark.ranking.columns import COLUMNS, Column, Surface
+from benchmark.ranking.devices import DeviceRecord, MeasuredDevice, read_device, with_device
+from benchmark.ranking.exported import exported_f1
 from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from benchmark.cells import missing
 from benchmark.errors import ArgumentError
 from benchmark.heads import FewerImages
 from benchmark.ranking.columns import COLUMNS, Scores
@@ -127,12 +128,17 @@ def build_leaderboard(
             )
             entries.append((one, own))
     entries += [(outcome, None) for outcome in rest]
-    columns = [column for column in COLUMNS if ungrouped or not column.optional]
+    rows = [{column.name: column.cell(*entry) for column in COLUMNS} for entry in entries]
+    columns = [
+        column.name
+        for column in COLUMNS
+        if not (column.optional and all(missing(row[column.name]) for row in rows))
+    ]
     findings = Findings(truth=truth, found=found, entries=entries)
     picks = None if found is None else found.picks
     return Leaderboard(
-        columns=tuple(column.name for column in columns),
-        rows=tuple({column.name: column.cell(*entry) for column in columns} for entry in entries),
+        columns=tuple(columns),
+        rows=tuple({name: row[name] for name in columns} for row in rows),
         metric=options.metric,
         winner=None if found is None or picks is None else found.names[picks.winner],
         loss_bound=_NAN if found is None or picks is None else float(found.loss_bounds[picks.winner]),

@@ -20,9 +20,9 @@ from benchmark.statistics import METRICS, Assessment, Metric
 # How the values of a column are read and shown. An interval stands beside columns of its name and _low and
 # _high; a speed is marked where the machine was too busy for a steady one.
 Format = Literal[
-    "text", "flag", "whole", "bytes", "count", "score", "interval", "seconds", "speed", "unknown"
+    "text", "flag", "whole", "bytes", "count", "score", "interval", "seconds", "speed", "ms", "unknown"
 ]
-_REAL = ("score", "interval", "seconds", "speed")
+_REAL = ("score", "interval", "seconds", "speed", "ms")
 
 
 class Surface(Flag):
@@ -179,6 +179,19 @@ def _test(name: str, meaning: str, surfaces: Surface = _NONE, title: str = "", p
     return Column(f"test_{name}", "score", meaning, surfaces, title, "", priority, True, value=value)
 
 
+def _device(
+    name: str,
+    format_: Format,
+    meaning: str,
+    surfaces: Surface = _NONE,
+    title: str = "",
+    unit: str = "",
+    priority: int = 0,
+) -> Column:
+    """A column of what was measured on a user's device, which ``with_device`` fills."""
+    return Column(name, format_, meaning, surfaces, title, unit, priority, name == "device_f1", optional=True)
+
+
 COLUMNS = (
     Column(
         "rank",
@@ -287,5 +300,21 @@ COLUMNS = (
         optional=True,
         value=lambda scores: scores.ungrouped_f1,
     ),
+    _device("device", "text", "device that the columns of this name were measured on"),
+    _device("device_target", "text", "fastest export that passed there", _TABLES, "on device", "", 16),
+    _device("device_latency_ms", "ms", "median time of a single image there", _SMALL, "device ms", "ms", 18),
+    _device("device_latency_p95_ms", "ms", "95th percentile of the time of a single image there", unit="ms"),
+    _device(
+        "device_memory_bytes",
+        "bytes",
+        "memory that it took there, beyond Python and its runtime",
+        _TABLES,
+        "device memory",
+        "bytes",
+        17,
+    ),
+    _device("device_f1", "interval", "val_f1 as that export changes it", _SMALL, "device F1 [95 %]", "", 19),
+    _device("device_f1_low", "score", "lower end of the 95 % interval of device_f1"),
+    _device("device_f1_high", "score", "upper end of the 95 % interval of device_f1"),
 )
 _BY_NAME = {each.name: each for each in COLUMNS}

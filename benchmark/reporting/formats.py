@@ -82,6 +82,7 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "score": score,
     "seconds": seconds,
     "speed": figure,
+    "ms": figure,
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.cells import figure as shown
 from benchmark.records import Leaderboard, Outcome, Scored
 from benchmark.reporting.formats import by_rank, megabytes, number
 from benchmark.reporting.label_places import place_labels
@@ -79,6 +80,9 @@ def plot_makers(
         partial(_size_plot, rows, board),
         partial(_interval_plot, rows, board),
     ]
+    measured = [row for row in rows if not math.isnan(number(row, "device_latency_ms"))]
+    if measured:
+        makers.append(partial(_device_plot, measured, board, _first_group(rows)))
     if learning:
         makers.append(partial(_learning_plot, learning))
     if ranked:
@@ -129,34 +133,77 @@ def _png(figure: Figure) -> bytes:
 # --- F1 against size ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """What a score is drawn against: columns of the board, and how the axis reads."""
+
+    column: str
+    score: str
+    label: str
+    tick: Callable[[float], str]
+
+
 def _size_plot(rows: Sequence[Mapping[str, Any]], board: Leaderboard) -> Plot:
-    winner, value, title = board.winner, f"val_{board.metric}", METRICS[board.metric].title
+    cost = _Axis(
+        column="size_bytes",
+        score=f"val_{board.metric}",
+        label="size of backbone and head, float32 (logarithmic)",
+        tick=megabytes,
+    )
+    title, first = f"{METRICS[board.metric].title} against size", _first_group(rows)
+    return _cost_plot(rows, board, first, cost, name="f1_vs_size", title=title, left="smaller")
+
+
+def _device_plot(rows: Sequence[Mapping[str, Any]], board: Leaderboard, first: set[str]) -> Plot:
+    device = next(str(row["device"]) for row in rows if row["device"])
+    by_f1 = board.metric == "f1" and any(not math.isnan(number(row, "device_f1")) for row in rows)
+    cost = _Axis(
+        column="device_latency_ms",
+        score="device_f1" if by_f1 else f"val_{board.metric}",
+        label=f"time of one image on {device} (logarithmic)",
+        tick=lambda value: f"{shown(value)} ms",
+    )
+    title = f"{METRICS[board.metric].title} against time on {device}"
+    near = first & {str(row["backbone"]) for row in rows}
+    return _cost_plot(rows, board, near, cost, name="f1_vs_device_latency", title=title, left="faster")
+
+
+def _cost_plot(
+    rows: Sequence[Mapping[str, Any]],
+    board: Leaderboard,
+    first: set[str],
+    cost: _Axis,
+    *,
+    name: str,
+    title: str,
+    left: str,
+) -> Plot:
+    winner, metric = board.winner, METRICS[board.metric].title
     figure, axes = _figure(9.5, 6.2)
-    first = _first_group(rows)
     axes.set_xscale("log")
     for row in sorted(rows, key=lambda row: row["backbone"] == winner):
-        _size_point(axes, row, first, board)
-    _size_axes(axes, rows)
-    axes.set_ylabel(f"validation {title}", color=_INK)
-    points = [(number(row, "size_bytes"), number(row, value)) for row in rows]
-    wanted = _worth_a_name(rows, first, board)
-    bars = [_interval(row, value) for row in rows]
+        _cost_point(axes, row, first, board, cost)
+    _cost_axes(axes, rows, cost)
+    axes.set_ylabel(f"validation {metric}", color=_INK)
+    points = [(number(row, cost.column), number(row, cost.score)) for row in rows]
+    wanted = _worth_a_name(rows, first, board, cost)
+    bars = [_interval(row, cost.score) for row in rows]
     place_labels(axes, points, bars, {position: str(rows[position]["backbone"]) for position in wanted})
     _size_legend(axes, len(first), len(rows))
     caption = (
-        f"Up is better, left is smaller. Bars are 95 % intervals of the validation {title}. Blue backbones "
+        f"Up is better, left is {left}. Bars are 95 % intervals of the validation {metric}. Blue backbones "
         "cannot be told apart from the best on this data; the green star is the winner."
     )
     if len(wanted) < len(rows):
         caption += " Names stand where they fit, the ranks plot below names every backbone."
-    return Plot(name="f1_vs_size", title=f"{title} against size", caption=caption, png=_png(figure))
+    return Plot(name=name, title=title, caption=caption, png=_png(figure))
 
 
-def _size_point(axes: Axes, row: Mapping[str, Any], first: set[str], board: Leaderboard) -> None:
+def _cost_point(axes: Axes, row: Mapping[str, Any], first: set[str], board: Leaderboard, cost: _Axis) -> None:
     name, winner = str(row["backbone"]), board.winner
     colour = _WINNER if name == winner else _FIRST_GROUP if name in first else _LATER
-    size, value = number(row, "size_bytes"), number(row, f"val_{board.metric}")
-    low, high = _interval(row, f"val_{board.metric}")
+    size, value = number(row, cost.column), number(row, cost.score)
+    low, high = _interval(row, cost.score)
     axes.errorbar(
         size,
         value,
@@ -177,24 +224,25 @@ def _interval(row: Mapping[str, Any], column: str) -> tuple[float, float]:
     return (value if math.isnan(low) else min(low, value)), (value if math.isnan(high) else max(high, value))
 
 
-def _size_axes(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    sizes = np.array([number(row, "size_bytes") for row in rows])
-    axes.set_xlim(sizes.min() / 1.5, sizes.max() * 1.9)
-    steps = [step * 10**power for power in range(4, 11) for step in (1, 2, 5)]
-    ticks = [tick for tick in steps if sizes.min() / 1.5 <= tick <= sizes.max() * 1.9]
-    axes.set_xticks(ticks, [megabytes(tick) for tick in ticks])
+def _cost_axes(axes: Axes, rows: Sequence[Mapping[str, Any]], cost: _Axis) -> None:
+    costs = np.array([number(row, cost.column) for row in rows])
+    axes.set_xlim(costs.min() / 1.5, costs.max() * 1.9)
+    steps = [step * 10.0**power for power in range(-3, 11) for step in (1, 2, 5)]
+    ticks = [tick for tick in steps if costs.min() / 1.5 <= tick <= costs.max() * 1.9]
+    axes.set_xticks(ticks, [cost.tick(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("size of backbone and head, float32 (logarithmic)", color=_INK)
+    axes.set_xlabel(cost.label, color=_INK)
 
 
-def _worth_a_name(rows: Sequence[Mapping[str, Any]], first: set[str], board: Leaderboard) -> list[int]:
-    """Positions to label, the most important first: winner, first group, those that no smaller one beats."""
-    value = f"val_{board.metric}"
+def _worth_a_name(
+    rows: Sequence[Mapping[str, Any]], first: set[str], board: Leaderboard, cost: _Axis
+) -> list[int]:
+    """Positions to label, the most important first: winner, first group, those that no cheaper one beats."""
     best = -math.inf
     front = set()
-    for row in sorted(rows, key=lambda row: (number(row, "size_bytes"), -number(row, value))):
-        if number(row, value) > best:
-            best = number(row, value)
+    for row in sorted(rows, key=lambda row: (number(row, cost.column), -number(row, cost.score))):
+        if number(row, cost.score) > best:
+            best = number(row, cost.score)
             front.add(row["backbone"])
     order = sorted(
         range(len(rows)),

@@ -31,6 +31,7 @@ BOARD_FILES = (
     "learning_curve.csv",
     "rejected.csv",
     "plots/f1_vs_size.png",
+    "plots/f1_vs_device_latency.png",
     "plots/ranks.png",
     "plots/learning_curve.png",
     "plots/val_f1_per_epoch_all.png",

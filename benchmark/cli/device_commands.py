@@ -1,0 +1,34 @@
+"""The commands about the user's device."""
+
+from __future__ import annotations
+
+from benchmark.cli.observer import make_observer
+from benchmark.cli.printing import print_board, print_rows, say
+from benchmark.options import DeviceOptions, OutputOptions
+
+
+def device_command(options: DeviceOptions, output: OutputOptions) -> int:
+    """``backbones device kit|add``."""
+    return {"kit": _kit, "add": _add}[options.action](options, output)
+
+
+def _kit(options: DeviceOptions, output: OutputOptions) -> int:
+    from benchmark.pipeline import make_kit
+
+    with make_observer(quiet=output.quiet) as observer:
+        kit = make_kit(options, observer)
+    print_rows(kit.rows, output.format)
+    say(f"Written to {kit.folder} and {kit.packed}")
+    if not output.quiet:
+        say("On the device: unzip it, pip install numpy ai-edge-litert onnxruntime, python measure.py")
+    return 0
+
+
+def _add(options: DeviceOptions, output: OutputOptions) -> int:
+    from benchmark.pipeline import add_device
+
+    with make_observer(quiet=output.quiet) as observer:
+        added = add_device(options, observer)
+    print_board(added.ranked.board, output.format)
+    say(f"Written to {added.ranked.folder}")
+    return 0

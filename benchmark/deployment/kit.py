@@ -1,0 +1,279 @@
+"""The device kit: models, pixels, expected outputs and ``measure.py``, in one folder and one zip file.
+
+``measure.py`` runs where this package is not: it is the file beside this one, copied as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.deployment.description import EXPORT
+from benchmark.deployment.measure import MODULES, SCHEMA
+from benchmark.deployment.samples import read_split, stratified, write_images
+from benchmark.deployment.subprocess_runner import Work, carry_out
+from benchmark.deployment.targets import find_target, parse_targets
+from benchmark.errors import ArgumentError, ExportError
+from benchmark.finetuning import load_manifest
+from benchmark.records import Float32, Int64, UInt8
+from benchmark.storage import (
+    check_inside,
+    path_part,
+    sha256_file,
+    storage_error,
+    temporary_beside,
+    write_whole,
+)
+
+KIT_FILE, MEASURE = "kit.json", "measure.py"
+_EXPECTED = "expected.npy"
+_MOST_IMAGES, _SAMPLES = 2000, 32
+_TIMEOUT_SECONDS = 900.0
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # equal kits are equal files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model and its exports say of the images that chose it.
+
+    Attributes:
+        image_ids: N, those of train and validation; of more than 2,000 a stratified sample.
+        before: float32 (N, C), probabilities of the Keras model.
+        after: target -> float32 (N, C), probabilities of the export, on this machine.
+        sampled: int64 (n,), positions of the images that travel with the kit.
+        pixels: uint8 (n, S, S, 3), of those.
+    """
+
+    image_ids: tuple[str, ...]
+    before: Float32
+    after: Mapping[str, Float32]
+    sampled: Int64
+    pixels: UInt8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KitEntry:
+    """One export of a kit.
+
+    Attributes:
+        backbone: its name on the board.
+        weights_sha256: of the weights on the board.
+        target: the format.
+        export: folder of the export.
+        size_bytes: of the model.
+        f1: what ``val_f1`` of the board becomes with this export: value, low, high.
+        f1_images: images that it was found on.
+        pixels: uint8 (n, S, S, 3) to run it on.
+        expected: float32 (n, C), what it answers here.
+    """
+
+    backbone: str
+    weights_sha256: str
+    target: str
+    export: Path
+    size_bytes: int
+    f1: tuple[float, float, float]
+    f1_images: int
+    pixels: UInt8
+    expected: Float32
+
+
+def kit_targets(text: str) -> tuple[str, ...]:
+    """The targets of a comma-separated list that a kit can have.
+
+    Raises:
+        ArgumentError: an unknown one, or one that ``measure.py`` cannot run.
+    """
+    names = parse_targets(text)
+    for name in names:
+        if find_target(name).runtime not in MODULES:
+            raise ArgumentError(
+                "measure.py cannot run this format",
+                where=f"`to={name}`",
+                expected=f"targets that run with {' or '.join(MODULES)}",
+                got=find_target(name).runtime,
+            )
+    return names
+
+
+def answers_of(model_dir: Path, targets: Sequence[str], data: Path) -> Answers:
+    """Run a model and its exports on the images that it was trained and chosen on, in a process of its own.
+
+    Args:
+        model_dir: the model, exported to these targets.
+        targets: names of formats.
+        data: the folder or CSV of images.
+
+    Raises:
+        ExportError: an image is not what it was, or a model cannot be run.
+        StorageError: no room for the pixels.
+    """
+    manifest = load_manifest(model_dir, verify=False)
+    used = tuple(row for row in read_split(model_dir) if row.part in {"train", "val"})
+    rows = stratified(used, _MOST_IMAGES, manifest.seed)
+    chosen = set(stratified(tuple(row for row in rows if row.part == "val"), _SAMPLES, manifest.seed))
+    sampled = np.array([position for position, row in enumerate(rows) if row in chosen], np.int64)
+    folders = {"keras": model_dir, **{target: model_dir / EXPORT / target for target in targets}}
+    try:
+        with tempfile.TemporaryDirectory(prefix="backbones-kit-") as name:
+            scratch = Path(name)
+            write_images(rows, data if data.is_dir() else data.parent, manifest, scratch / "images.npy")
+            tasks = [_work(scratch, target, folder) for target, folder in folders.items()]
+            for task, answer in carry_out(
+                tasks, log=scratch / "worker.log", timeout_seconds=_TIMEOUT_SECONDS
+            ):
+                if isinstance(answer, ExportError):
+                    raise answer
+                assert answer, task.name
+            found = {target: np.load(scratch / f"{target}.npy") for target in folders}
+            pixels = np.load(scratch / "images.npy", mmap_mode="r")[sampled]
+    except OSError as error:
+        raise storage_error(error, Path(tempfile.gettempdir())) from error
+    return Answers(
+        image_ids=tuple(row.image_id for row in rows),
+        before=found.pop("keras"),
+        after=found,
+        sampled=sampled,
+        pixels=pixels,
+    )
+
+
+def _work(scratch: Path, target: str, folder: Path) -> Work:
+    arguments = {
+        "folder": str(folder.resolve()),
+        "images": str(scratch / "images.npy"),
+        "probabilities": str(scratch / f"{target}.npy"),
+        "repeats": 1,
+        "threads": 0,
+        "photos": [],
+    }
+    return Work(action="measure", name=target, arguments=arguments, answer=scratch / f"{target}.json")
+
+
+def write_kit(
+    folder: Path,
+    entries: Sequence[KitEntry],
+    *,
+    data: str,
+    fingerprint: str,
+    left_out: Sequence[Mapping[str, str]] = (),
+) -> Path:
+    """Write a kit, and the same as a zip file beside it; an earlier kit in this folder is replaced.
+
+    Args:
+        folder: of the kit.
+        entries: the exports, in the order in which they are measured.
+        data: name of the data set.
+        fingerprint: of its images, labels and parts.
+        left_out: ``backbone``, ``target`` and ``reason`` of what is not in it.
+
+    Returns:
+        The zip file.
+
+    Raises:
+        ArgumentError: the folder holds something else.
+        StorageError: it cannot be written.
+    """
+    if folder.exists() and not (folder / KIT_FILE).is_file() and any(folder.iterdir()):
+        raise ArgumentError(
+            "holds something else than a kit",
+            where=folder,
+            next_step="Name another folder (`output`), or empty this one.",
+        )
+    staged = temporary_beside(folder)
+    check_inside(staged, folder.parent)
+    try:
+        staged.mkdir(parents=True)
+        exports = [_put(staged, number, entry) for number, entry in enumerate(entries)]
+        shutil.copyfile(Path(__file__).with_name(MEASURE), staged / MEASURE)
+        content = {
+            "schema": SCHEMA,
+            "data": data,
+            "fingerprint": fingerprint,
+            "exports": exports,
+            "left_out": list(left_out),
+            "files": {path.relative_to(staged).as_posix(): sha256_file(path) for path in _files(staged)},
+        }
+        write_whole(staged / KIT_FILE, (json.dumps(content, indent=1) + "\n").encode(), root=staged)
+        packed = folder.with_name(f"{folder.name}.zip")
+        _pack(staged, folder.name, packed)
+        if folder.exists():
+            earlier = temporary_beside(folder)
+            folder.rename(earlier)
+            staged.rename(folder)
+            shutil.rmtree(earlier)
+        else:
+            staged.rename(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return packed
+
+
+def _put(staged: Path, number: int, entry: KitEntry) -> dict[str, Any]:
+    """Copy an export with its pixels and expected outputs; its part of ``kit.json``."""
+    where = staged / "exports" / path_part(entry.backbone) / entry.target
+    shutil.copytree(entry.export, where)
+    write_whole(where / _EXPECTED, _npy(entry.expected), root=staged)
+    samples = f"samples-{entry.pixels.shape[1]}.npy"
+    if not (staged / samples).exists():
+        write_whole(staged / samples, _npy(entry.pixels), root=staged)
+    target = find_target(entry.target)
+    tolerance = asdict(target.tolerance)
+    value, low, high = entry.f1
+    return {
+        "number": number,
+        "backbone": entry.backbone,
+        "weights_sha256": entry.weights_sha256,
+        "input_size": entry.pixels.shape[1],
+        "target": entry.target,
+        "runtime": target.runtime,
+        "folder": where.relative_to(staged).as_posix(),
+        "samples": samples,
+        "expected": _EXPECTED,
+        "size_bytes": entry.size_bytes,
+        "f1": value,
+        "f1_low": low,
+        "f1_high": high,
+        "f1_images": entry.f1_images,
+        "tolerance": {
+            name: tolerance[name] for name in ("max_difference", "mean_difference", "label_agreement")
+        },
+    }
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _pack(folder: Path, name: str, packed: Path) -> None:
+    """Write a folder as a zip file whose entries stand below ``name``."""
+    beside = temporary_beside(packed)
+    try:
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in _files(folder):
+                entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}", _ZIP_DATE)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+        beside.replace(packed)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,303 @@
+"""What was measured on a user's device, and the columns that it adds to a board."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from benchmark.cells import figure
+from benchmark.ranking.columns import COLUMNS
+from benchmark.records import Leaderboard, Status
+from benchmark.statistics import listed
+from benchmark.storage import is_sha256, parse_record
+
+SCHEMA = 1
+_SAID = "On device "
+_LONGEST, _MOST_EXPORTS = 500, 2000
+_COLUMNS = tuple(each.name for each in COLUMNS if each.name.split("_")[0] == "device")
+# Smallest and largest value that a figure can have; what is measured by a clock is never 0.
+_SHARE, _MILLISECONDS, _BYTES = (0.0, 1.0), (1e-6, 1e7), (0.0, 2.0**50)
+_RANGES = {
+    **dict.fromkeys(("f1", "f1_low", "f1_high"), _SHARE),
+    **dict.fromkeys(("max_difference", "mean_difference", "label_agreement"), _SHARE),
+    **dict.fromkeys(("load_ms", "first_ms", "latency_p50_ms", "latency_p95_ms"), _MILLISECONDS),
+    **dict.fromkeys(("size_bytes", "memory_bytes", "process_bytes"), _BYTES),
+    **dict.fromkeys(("temperature_before", "temperature_after"), (-100.0, 250.0)),
+    "input_size": (1, 8192),
+    "f1_images": (1, 2**40),
+    "runs": (1, 10**9),
+    "slowdown": (1e-6, 1e6),
+    "megahertz": (1e-3, 1e6),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceMachine:
+    """The device, as its system describes it; texts are empty and numbers None where it does not say."""
+
+    model: str
+    system: str
+    architecture: str
+    processor: str
+    cores: int
+    memory_bytes: int | None
+    governor: str
+    python: str
+    runtimes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceExport:
+    """One export on a device; figures are None where it was not measured, or the system does not say.
+
+    Attributes:
+        backbone: its name on the board.
+        weights_sha256: of the weights on that board.
+        input_size: side in pixels.
+        target: the format.
+        size_bytes: of the model's file.
+        f1: what ``val_f1`` of the board becomes with this export, found where the kit was made.
+        f1_low: lower end of its 95 % interval.
+        f1_high: upper end.
+        f1_images: images that it was found on.
+        status: passed: its outputs are those expected; skipped: it could not be run there.
+        reason: why it has not passed.
+        max_difference: largest difference of a probability from what was expected.
+        mean_difference: mean of the same.
+        label_agreement: share of the images with the label that was expected.
+        load_ms: from the file to a model that can be run.
+        first_ms: of the first image.
+        latency_p50_ms: median of single images after a warm-up.
+        latency_p95_ms: 95th percentile of the same.
+        runs: images that were timed.
+        slowdown: median of the last quarter by that of the first.
+        memory_bytes: what loading and running it added to the process.
+        process_bytes: peak of the process.
+        temperature_before: degrees Celsius.
+        temperature_after: the same when it had been timed.
+        megahertz: of the fastest processor then.
+        throttled: whether heat or a weak power supply slowed the device down.
+    """
+
+    backbone: str
+    weights_sha256: str
+    input_size: int
+    target: str
+    size_bytes: int
+    f1: float
+    f1_low: float
+    f1_high: float
+    f1_images: int
+    status: Literal["passed", "failed", "skipped"]
+    reason: str
+    max_difference: float | None = None
+    mean_difference: float | None = None
+    label_agreement: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    runs: int | None = None
+    slowdown: float | None = None
+    memory_bytes: int | None = None
+    process_bytes: int | None = None
+    temperature_before: float | None = None
+    temperature_after: float | None = None
+    megahertz: float | None = None
+    throttled: bool | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        """The median time of a single image; infinite where it was not measured."""
+        return math.inf if self.latency_p50_ms is None else self.latency_p50_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRecord:
+    """The content of ``device.json``.
+
+    Attributes:
+        schema: version of this format.
+        data: name of the data set.
+        fingerprint: of its images, labels and parts, ``ImageSet.fingerprint()``.
+        kit: SHA-256 of the kit's ``kit.json``.
+        machine: the device.
+        threads: of a model.
+        interrupted: whether somebody stopped it.
+        exports: what became of each.
+    """
+
+    schema: int
+    data: str
+    fingerprint: str
+    kit: str
+    machine: DeviceMachine
+    threads: int
+    interrupted: bool
+    exports: tuple[DeviceExport, ...] = field(default=())
+
+
+def read_device(content: bytes) -> DeviceRecord:
+    """A ``device.json``, which comes from another machine: every value of its type, finite and possible.
+
+    Raises:
+        ValueError: it is something else; the message names the first field that is wrong.
+    """
+    record = parse_record(DeviceRecord, content)
+    wrong = next(_mistakes(record), None)
+    if wrong is not None:
+        raise ValueError(wrong)
+    return record
+
+
+def _mistakes(record: DeviceRecord) -> Iterator[str]:
+    if record.schema != SCHEMA:
+        yield f"schema: {record.schema}, expected {SCHEMA}"
+    if not is_sha256(record.fingerprint) or not is_sha256(record.kit):
+        yield "fingerprint, kit: not a SHA-256"
+    if not 1 <= record.threads < 10_000 or not 1 <= record.machine.cores < 100_000:
+        yield "threads, cores: not possible"
+    if len(record.exports) > _MOST_EXPORTS or len(record.machine.runtimes) > _MOST_EXPORTS:
+        yield "exports: too many"
+    if any(len(text) > _LONGEST for text in _texts(record)):
+        yield f"a text of more than {_LONGEST} letters"
+    names = [(one.backbone, one.target) for one in record.exports]
+    if len(set(names)) != len(names):
+        yield "exports: two of one backbone and target"
+    for position, one in enumerate(record.exports):
+        for complaint in _impossible(one):
+            yield f"exports.{position}.{complaint}"
+
+
+def _texts(record: DeviceRecord) -> Iterator[str]:
+    machine = record.machine
+    yield from (record.data, machine.model, machine.system, machine.architecture, machine.processor)
+    yield from (machine.governor, machine.python, *machine.runtimes, *machine.runtimes.values())
+    for one in record.exports:
+        yield from (one.backbone, one.target, one.reason)
+
+
+def _impossible(one: DeviceExport) -> Iterator[str]:
+    for name, (low, high) in _RANGES.items():
+        value = getattr(one, name)
+        if value is not None and not low <= value <= high:  # nan is not, either
+            yield f"{name}: {value}, expected {low:g} to {high:g}"
+    if not is_sha256(one.weights_sha256):
+        yield "weights_sha256: not a SHA-256"
+    if not one.f1_low <= one.f1 <= one.f1_high:
+        yield "f1: outside of its interval"
+    if one.status == "passed":
+        p50, p95 = one.latency_p50_ms, one.latency_p95_ms
+        if p50 is None or p95 is None or one.load_ms is None or one.runs is None:
+            yield "status: passed without having been timed"
+        elif p50 > p95:
+            yield "latency_p50_ms: above latency_p95_ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredDevice:
+    """A device that was put beside a board.
+
+    Attributes:
+        name: what its owner calls it.
+        record: what was measured.
+        target: the only format to look at; None takes the fastest export of each backbone.
+    """
+
+    name: str
+    record: DeviceRecord
+    target: str | None = None
+
+    def exports(self, backbone: str, weights_sha256: str, input_size: int | None) -> list[DeviceExport]:
+        """What was measured of a backbone with these weights at this size, whatever became of it."""
+        return [
+            one
+            for one in self.record.exports
+            if (one.backbone, one.weights_sha256, one.input_size) == (backbone, weights_sha256, input_size)
+            and self.target in (None, one.target)
+        ]
+
+    def fastest(self, backbone: str, weights_sha256: str, input_size: int | None) -> DeviceExport | None:
+        """The fastest export of a backbone that passed; None where there is none."""
+        found = self.exports(backbone, weights_sha256, input_size)
+        passed = [one for one in found if one.status == "passed"]
+        return min(passed, key=lambda one: (one.latency_ms, one.size_bytes), default=None)
+
+
+def with_device(board: Leaderboard, device: MeasuredDevice | None, fingerprint: str) -> Leaderboard:
+    """A board with the columns and sentences of a device, instead of those of another.
+
+    Args:
+        board: the board.
+        device: what was measured; None shows no device.
+        fingerprint: of the images of the board. F1 of a kit of other images is left out.
+    """
+    columns = tuple(name for name in board.columns if name not in _COLUMNS)
+    rows = [{name: row[name] for name in columns} for row in board.rows]
+    said = tuple(text for text in board.statements if not text.startswith(_SAID))
+    if device is None:
+        return replace(board, columns=columns, rows=tuple(rows), statements=said)
+    same = device.record.fingerprint == fingerprint
+    cells = [_cells(device, row, same_images=same) for row in rows]
+    return replace(
+        board,
+        columns=(*columns, *_COLUMNS),
+        rows=tuple({**row, **own} for row, own in zip(rows, cells, strict=True)),
+        statements=(*said, *_sentences(board, device, same_images=same)),
+    )
+
+
+def _found(device: MeasuredDevice, row: Mapping[str, Any]) -> tuple[str, str, int | None]:
+    return str(row["backbone"]), str(row["weights_sha256"]), row["input_size"]
+
+
+def _cells(device: MeasuredDevice, row: Mapping[str, Any], *, same_images: bool) -> dict[str, object]:
+    one = device.fastest(*_found(device, row))
+    blank = {each.name: each.blank for each in COLUMNS if each.name in _COLUMNS}
+    if one is None:
+        return blank
+    values = {
+        "device": device.name,
+        "device_target": one.target,
+        "device_latency_ms": one.latency_p50_ms,
+        "device_latency_p95_ms": one.latency_p95_ms,
+        "device_memory_bytes": one.memory_bytes,
+    }
+    if same_images:
+        values |= {"device_f1": one.f1, "device_f1_low": one.f1_low, "device_f1_high": one.f1_high}
+    return blank | values
+
+
+def _sentences(board: Leaderboard, device: MeasuredDevice, *, same_images: bool) -> Iterator[str]:
+    """What was measured of the winner (or the first), and of whom nothing was."""
+    machine, record = device.record.machine, device.record
+    what = machine.model or machine.processor or machine.architecture
+    threads = f"{record.threads} thread{'s' * (record.threads > 1)}"
+    start = f"{_SAID}{device.name} ({', '.join(filter(None, [what, threads]))})"
+    scored = [row for row in board.rows if row["status"] == Status.SCORED]
+    ordered = sorted(scored, key=lambda row: row["backbone"] != board.winner)
+    fastest = {str(row["backbone"]): device.fastest(*_found(device, row)) for row in ordered}
+    for name, one in list(fastest.items()):
+        if one is not None:
+            memory = "" if one.memory_bytes is None else f", {figure(one.memory_bytes / 1e6)} MB of memory"
+            f1 = f", F1 {one.f1:.3f} [{one.f1_low:.3f}, {one.f1_high:.3f}]" if same_images else ""
+            yield (
+                f"{start}, {name} takes {figure(one.latency_ms)} ms an image as {one.target}"
+                f" (19 of 20 at most {figure(one.latency_p95_ms or 0.0)} ms){memory}{f1}."
+            )
+            break
+    for row in ordered:
+        for one in device.exports(*_found(device, row)):
+            if one.status == "failed":
+                yield f"{start}, {one.backbone} failed as {one.target}: {one.reason}."
+    missing = [name for name, one in fastest.items() if one is None]
+    if missing:
+        yield f"{start}, nothing was measured of {listed(missing)}."
+    slowed = [one for one in fastest.values() if one is not None and one.throttled]
+    if slowed:
+        names = listed([f"{one.backbone} as {one.target}" for one in slowed])
+        yield f"{start}, heat or a weak power supply slowed the processor down while {names} ran."
+    if not same_images:
+        yield f"{start}, F1 is not shown: the kit was made from other images."

@@ -1,0 +1,69 @@
+"""What F1 becomes when a model is exported: the board's own probabilities, moved as the export moves them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmark.ranking.board import data_seed
+from benchmark.records import Average, Float32, Float64, Int64, Scored, Targets, Task
+from benchmark.statistics import ErrorCounts, Interval, Sample, decide, default_average, estimates
+
+# The output of an int8 export has 256 steps: nearer to 0 or 1 it cannot tell how far it is.
+_STEP = 1 / 256
+
+
+def exported_f1(
+    outcome: Scored,
+    truth: Targets,
+    positions: Int64,
+    before: Float32,
+    after: Float32,
+    *,
+    average: Average | None = None,
+    seed: int = 0,
+) -> Interval:
+    """What ``val_f1`` becomes with an export, with its 95 % interval.
+
+    The head that is exported was trained on the validated images, and its score on them would flatter. So
+    the logits of the heads that had not seen an image, those behind ``val_f1``, are moved by as much as the
+    export moves the logit of the exported head on that image. An export that changes nothing gives
+    ``val_f1`` and its interval.
+
+    Args:
+        outcome: of the backbone on the board.
+        truth: labels, classes and groups of all images.
+        positions: int64 (N,), of images in the data set; those that were not validated are not looked at.
+        before: float32 (N, C), probabilities of the model before the export.
+        after: float32 (N, C), of the export.
+        average: of F1; None takes the task's usual one.
+        seed: of the board.
+    """
+    found = outcome.predictions
+    order = np.argsort(positions)
+    kept = np.isin(found.val_rows, positions)
+    rows = found.val_rows[kept]
+    at = order[np.searchsorted(positions, rows, sorter=order)]
+    moved = _moved(found.val[:, kept], before[at], after[at], truth.task)
+    groups = None if truth.groups is None else truth.groups[rows]
+    sample = Sample.of(truth.targets[rows], default_average(truth.task, average), groups)
+    mistakes = ErrorCounts.of(decide(moved, found.val_thresholds[:, kept], truth.task), sample)
+    value, low, high = estimates(sample, [mistakes], seed=data_seed(truth, rows, seed))[0].tolist()
+    return Interval(value=value, low=low, high=high)
+
+
+def _moved(probabilities: Float32, before: Float32, after: Float32, task: Task) -> Float64:
+    """Probabilities (R, N, C) moved on the scale of logits; of exclusive classes not summing to 1."""
+    with np.errstate(divide="ignore"):  # a probability of 0 or 1 stays what it is
+        logits = _logit(probabilities.astype(np.float64), task)
+        ends = (np.clip(each.astype(np.float64), _STEP, 1 - _STEP) for each in (before, after))
+        start, end = (_logit(each, task) for each in ends)
+        moved = logits + (end - start)
+    if task is Task.MULTICLASS:
+        return np.asarray(moved)
+    # What is not moved keeps its probability to the last bit.
+    return np.where(end == start, probabilities, 1 / (1 + np.exp(-moved)))
+
+
+def _logit(probabilities: Float64, task: Task) -> Float64:
+    logarithm: Float64 = np.log(probabilities)
+    return logarithm if task is Task.MULTICLASS else logarithm - np.log1p(-probabilities)
