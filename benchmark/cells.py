@@ -99,3 +99,9 @@ def _csv_cell(value: object) -> str:
         return ""
     plain = value.tolist() if hasattr(value, "tolist") else value
     return repr(plain) if isinstance(plain, int | float) else safe_cell(str(plain))
+
+
+def abridged(names: Sequence[str], most: int = 6) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -285,6 +285,15 @@ class ImageSet:
         one_hot: Float32 = np.eye(len(self.classes), dtype=np.float32)[self.targets]
         return one_hot
 
+    def class_sizes(self, rows: Int64 | None = None) -> dict[str, int]:
+        """Number of images per class, in class order; of some rows, where they are given."""
+        targets = self.targets if rows is None else self.targets[rows]
+        if self.task is Task.MULTILABEL:
+            counts = targets.sum(0)
+        else:
+            counts = np.bincount(targets, minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
     def label_of(self, row: int) -> str:
         """The class name of a row; several joined by ``;`` for MULTILABEL."""
         if self.task is Task.MULTILABEL:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from benchmark.audit.contact_sheet import draw_pairs
 from benchmark.audit.findings import AuditReport, Severity
 from benchmark.cells import csv_bytes, printable
-from benchmark.data import class_sizes
 from benchmark.records import ImageSet
 from benchmark.storage import storage_error, write_whole
 
@@ -69,7 +68,7 @@ def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Pa
         for finding in report.findings
     ]
     summary += [
-        ("info", "class-size", size, f"Class {name!r}.", "") for name, size in class_sizes(images).items()
+        ("info", "class-size", size, f"Class {name!r}.", "") for name, size in images.class_sizes().items()
     ]
     pairs = [
         (

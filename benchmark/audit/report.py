@@ -12,7 +12,8 @@ from benchmark.audit.findings import AuditPair, AuditReport, Finding, NearImages
 from benchmark.audit.groups import FOLDS, sequence_folders
 from benchmark.audit.pairs import MOST_PAIRS, cosine_pairs, hamming_pairs, pair_cosines
 from benchmark.audit.signatures import Signatures, signatures
-from benchmark.data import abridged, class_sizes, label_notes, left_out, lost_classes
+from benchmark.cells import abridged
+from benchmark.data import label_notes, left_out, lost_classes
 from benchmark.records import Bool, Float32, ImageSet, Int64, Observer
 
 # Centred embeddings this close show the same texture, usually pieces of one photograph.
@@ -305,7 +306,7 @@ def _of_pairs(
 
 
 def _class_findings(images: ImageSet) -> Iterator[Finding]:
-    sizes = class_sizes(images)
+    sizes = images.class_sizes()
     small = sorted((size, name) for name, size in sizes.items() if size < 2 * FOLDS)
     if small:
         yield Finding(

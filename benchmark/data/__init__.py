@@ -12,8 +12,6 @@ from benchmark.data.listing import part_named
 from benchmark.data.loading import dataset_name, load_images, regroup
 from benchmark.data.pixel_buffer import PixelBuffer
 from benchmark.data.reading import (
-    abridged,
-    class_sizes,
     label_notes,
     left_out,
     lost_classes,

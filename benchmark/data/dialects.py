@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmark.cells import printable
+from benchmark.cells import abridged, printable
 from benchmark.errors import DataError
 
 LABEL_SEPARATOR: Final = ";"
@@ -78,7 +78,7 @@ def read_table(path: Path, content: bytes) -> Table:
     one_hot = () if "label" in columns else _one_hot(path, columns, cells)
     notes += [f"Column {old!r} was read as {new}." for new, old in renamed]
     if one_hot:
-        notes.append(f"{len(one_hot)} columns of 0 and 1 were read as labels: {_some(one_hot)}.")
+        notes.append(f"{len(one_hot)} columns of 0 and 1 were read as labels: {abridged(one_hot)}.")
     return Table(columns=columns, rows=cells, one_hot=one_hot, notes=tuple(map(printable, notes)))
 
 
@@ -209,7 +209,3 @@ def _listed(cell: str) -> list[str] | None:
 def is_set(cell: str) -> bool:
     """Whether a cell of 0 and 1 says yes."""
     return _ONE_HOT[cell.strip()]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

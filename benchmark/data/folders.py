@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from benchmark.cells import printable
+from benchmark.cells import abridged, printable
 from benchmark.data.decode import HEADER_BYTES, OPTIONAL_SUFFIXES, foreign_suffix, sniff
 from benchmark.data.files import reason_of
 from benchmark.data.listing import Entry, Listing, SplitPart, near_part, part_named
-from benchmark.data.reading import abridged, ignored_files
+from benchmark.data.reading import ignored_files
 from benchmark.errors import DataError
 from benchmark.records import Layout, Rejected
 

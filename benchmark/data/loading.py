@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmark.cells import printable
+from benchmark.cells import abridged, printable
 from benchmark.data.bit_depth import find_bit_depth
 from benchmark.data.decode import FULL_DEPTH, beyond_depth, decoder_version
 from benchmark.data.folders import list_folder
@@ -186,8 +186,8 @@ def _check_known(listing: Listing, known: KnownLabels) -> None:
         raise DataError(
             "a label that the model does not know",
             where=listing.root,
-            expected=_some(known.classes),
-            got=_some(unknown),
+            expected=abridged(known.classes, 20),
+            got=abridged(unknown, 20),
             next_step=_nested_hint(listing.root, unknown)
             or "Name the class folders (or the labels of the CSV) as the model does, or leave them out.",
         )
@@ -214,12 +214,6 @@ def _parts_of_folders(listing: Listing, known: KnownLabels) -> Listing:
             rejected.append(Rejected(path=entry.path, reason="outside of any class folder"))
     rejected = [dataclasses.replace(file, labels=tuple(file.path.split("/")[1:-1][:1])) for file in rejected]
     return dataclasses.replace(listing, entries=tuple(entries), rejected=tuple(rejected))
-
-
-def _some(names: Sequence[str], most: int = 20) -> str:
-    """Names for an error, which stays readable."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 @dataclass(slots=True)
@@ -382,7 +376,7 @@ def _check_none_lost(
         raise DataError(
             "every file of a class was left out",
             where=listing.root,
-            expected=f"usable images of {'class' if len(gone) == 1 else 'classes'} {_some(gone)}",
+            expected=f"usable images of {'class' if len(gone) == 1 else 'classes'} {abridged(gone, 20)}",
             got=_left_out([file for name in gone for file in lost.get(name, ())]),
             next_step="Convert or mend these files, or remove the class.",
         )

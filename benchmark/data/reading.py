@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from benchmark.cells import abridged
 from benchmark.records import ImageSet, Observer, Rejected, Task
 
 _TASK = "data"
@@ -46,7 +47,7 @@ def reading_summary(images: ImageSet) -> str:
 
 
 def _classes(images: ImageSet) -> str:
-    sizes = class_sizes(images)
+    sizes = images.class_sizes()
     one, several = ("label", "labels") if images.task is Task.MULTILABEL else ("class", "classes")
     if len(sizes) > _MOST_CLASSES:
         by_size = sorted(sizes, key=lambda name: (sizes[name], name))
@@ -55,15 +56,6 @@ def _classes(images: ImageSet) -> str:
     positive = None if images.positive is None else images.classes[images.positive]
     named = (f"{name} {size:,}{' (positive)' if name == positive else ''}" for name, size in sizes.items())
     return f"{_count(len(sizes), one, several)}: {', '.join(named)}"
-
-
-def class_sizes(images: ImageSet) -> dict[str, int]:
-    """Number of images per class, in class order."""
-    if images.task is Task.MULTILABEL:
-        counts = images.targets.sum(0)
-    else:
-        counts = np.bincount(images.targets, minlength=len(images.classes))
-    return dict(zip(images.classes, counts.tolist(), strict=True))
 
 
 def reading_notes(images: ImageSet) -> tuple[str, ...]:
@@ -152,7 +144,7 @@ def lost_by_label(rejected: Iterable[Rejected]) -> dict[str, list[Rejected]]:
 
 def lost_classes(images: ImageSet) -> str:
     """One line on classes of which most files were left out; empty where there are none."""
-    sizes, lost = class_sizes(images), lost_by_label(images.rejected)
+    sizes, lost = images.class_sizes(), lost_by_label(images.rejected)
     gone = {
         name: files
         for name, files in lost.items()
@@ -172,14 +164,8 @@ def _unlearnable(images: ImageSet) -> str:
     if images.task is not Task.MULTILABEL or not len(split.train):
         return ""
     # Between exclusive classes such a class is an error long before.
-    unseen = [
-        name
-        for name, count in zip(images.classes, images.targets[split.train].sum(0), strict=True)
-        if not count
-    ]
-    if not unseen:
-        return ""
-    return f"Only in val or test, so that nothing can be learned of it: {abridged(unseen)}."
+    unseen = [name for name, count in images.class_sizes(split.train).items() if not count]
+    return f"Only in val or test, so that nothing can be learned of it: {abridged(unseen)}." if unseen else ""
 
 
 def _untested(images: ImageSet) -> str:
@@ -187,11 +173,7 @@ def _untested(images: ImageSet) -> str:
     split = images.split
     if not split.given or not len(split.train) or not len(split.test):
         return ""
-    if images.task is Task.MULTILABEL:
-        counts = images.targets[split.test].sum(0)
-    else:
-        counts = np.bincount(images.targets[split.test], minlength=len(images.classes))
-    absent = [name for name, count in zip(images.classes, counts.tolist(), strict=True) if not count]
+    absent = [name for name, count in images.class_sizes(split.test).items() if not count]
     return f"Absent from test, so that test scores say nothing of it: {abridged(absent)}." if absent else ""
 
 
@@ -215,12 +197,6 @@ def _plainly(name: str) -> object:
         return float(plain)
     except ValueError:
         return plain
-
-
-def abridged(names: Sequence[str]) -> str:
-    """The first few of many names."""
-    more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
-    return ", ".join(names[:_MOST_CLASSES]) + more
 
 
 def _count(count: int, one: str, several: str = "") -> str:

@@ -25,9 +25,8 @@ from benchmark.storage import (
     Stored,
     claim_folder,
     dead_temporaries,
-    remove_whole,
+    remove_all,
     shrink,
-    storage_error,
 )
 
 
@@ -164,12 +163,7 @@ class Upkeep(PartReader):
         """
         wanted = [self.root / DAMAGED_FOLDER] if damaged else []
         wanted += [self.folder(key) for key in dict.fromkeys(keys)]
-        present = [Stored.of(path) for path in wanted if check_folder(path)]
-        stale = map(Stored.of, dead_temporaries(self.root))
-        gone = [thing for thing in (*stale, *present) if _remove(thing.path)]
-        return Removed(
-            paths=tuple(thing.path for thing in gone), size_bytes=sum(thing.size_bytes for thing in gone)
-        )
+        return remove_all([*dead_temporaries(self.root), *filter(check_folder, wanted)])
 
     def enforce_limit(self, max_bytes: int, keep: Sequence[EmbeddingKey] = ()) -> Removed:
         """Remove the least recently used keys and converted models until the rest fits.
@@ -185,7 +179,7 @@ class Upkeep(PartReader):
             if path.name in kept:
                 return False
             with claim_folder(self.root, path.name) as free:
-                return free and _remove(path)
+                return free and bool(remove_all([path]).paths)
 
         things = [*map(Stored.of, key_folders(self.root)), *model_cache_entries(self.root)]
         if check_folder(self.root / DAMAGED_FOLDER):  # of no use to anybody
@@ -246,17 +240,6 @@ def _strangers(folder: Path) -> list[Path]:
         for path in sorted(folder.iterdir())
         if path.name not in own and not path.name.startswith(TEMPORARY_PREFIX)
     ]
-
-
-def _remove(path: Path) -> bool:
-    """Remove a thing; False where another process was faster."""
-    try:
-        remove_whole(path)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise storage_error(error, path) from error
-    return True
 
 
 def _distinct(numbers: Numbers) -> int:

@@ -11,11 +11,15 @@ from benchmark.storage.blobs import (
     write_json,
 )
 from benchmark.storage.files import (
+    TEMPORARY_PREFIX,
     check_inside,
+    dead_temporaries,
+    is_temporary,
     path_part,
     place,
     storage_error,
     sync_folder,
+    temporary_beside,
     write_whole,
 )
 from benchmark.storage.locks import claim_folder
@@ -34,13 +38,9 @@ from benchmark.storage.reading import (
 )
 from benchmark.storage.sweep import (
     STAMP_FILE,
-    TEMPORARY_PREFIX,
     Removed,
     Stored,
-    dead_temporaries,
-    is_temporary,
     mark_used,
-    remove_whole,
+    remove_all,
     shrink,
-    temporary_beside,
 )

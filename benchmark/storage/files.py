@@ -9,11 +9,14 @@ import errno
 import hashlib
 import os
 import re
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.errors import StorageError
-from benchmark.storage.sweep import temporary_beside
 
+TEMPORARY_PREFIX = ".tmp-"
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<pid>[0-9]+)-[0-9a-f]+")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
@@ -130,3 +133,37 @@ def storage_error(error: OSError, path: Path) -> StorageError:
         next_step = "Mend the folder or choose another one, then run again; what is finished is kept."
     reason = error.strerror or type(error).__name__
     return StorageError("cannot be written", where=path, got=reason, next_step=next_step)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name for what will be renamed to a path or away from it, which says whose process made it."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that is being written, or was when its process ended; no reader looks at it."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def dead_temporaries(root: Path) -> Iterator[Path]:
+    """Temporary files and folders under a folder whose process is gone; links are not followed.
+
+    On a shared folder a process of another machine may look gone. Its write then fails cleanly: no reader
+    ever looks at a temporary file.
+    """
+    for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
+        for name in (*folders, *files):
+            found = _TEMPORARY.fullmatch(name)
+            if found and not _alive(int(found["pid"]), Path(folder, name)):
+                yield Path(folder, name)
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+
+
+def _alive(pid: int, file: Path) -> bool:
+    """Whether the process that made a file still runs; a younger one of the same number is another."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).create_time() <= file.lstat().st_mtime + 1)
+    except (psutil.Error, OSError, OverflowError):
+        return bool(psutil.pid_exists(pid)) if pid < 2**31 else False

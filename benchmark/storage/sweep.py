@@ -1,20 +1,18 @@
-"""What lies about: files on their way, what is used least, and taking things away whole."""
+"""What is used least, and taking things away whole."""
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-TEMPORARY_PREFIX = ".tmp-"
+from benchmark.storage.files import storage_error, temporary_beside
+
 STAMP_FILE = "last-used"
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<pid>[0-9]+)-[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +49,13 @@ class Removed:
         size_bytes: freed.
     """
 
-    paths: tuple[Path, ...] = ()
-    size_bytes: int = 0
+    paths: tuple[Path, ...]
+    size_bytes: int
+
+    @classmethod
+    def of(cls, gone: Sequence[Stored]) -> Self:
+        """These things."""
+        return cls(paths=tuple(one.path for one in gone), size_bytes=sum(one.size_bytes for one in gone))
 
 
 def mark_used(folder: Path) -> None:
@@ -78,43 +81,31 @@ def shrink(things: Iterable[Stored], max_bytes: int, remove: Callable[[Path], bo
     for thing in ordered:
         if sum(other.size_bytes for other in gone) < excess and remove(thing.path):
             gone.append(thing)
-    return Removed(
-        paths=tuple(thing.path for thing in gone), size_bytes=sum(thing.size_bytes for thing in gone)
-    )
+    return Removed.of(gone)
 
 
-def temporary_beside(path: Path) -> Path:
-    """A name for what will be renamed to a path or away from it, which says whose process made it."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+def remove_all(paths: Iterable[Path]) -> Removed:
+    """Remove files and folders whole; those that another process has just removed do not count.
 
-
-def is_temporary(name: str) -> bool:
-    """Whether a file is one that is being written, or was when its process ended; no reader looks at it."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-def dead_temporaries(root: Path) -> Iterator[Path]:
-    """Temporary files and folders under a folder whose process is gone; links are not followed.
-
-    On a shared folder a process of another machine may look gone. Its write then fails cleanly: no reader
-    ever looks at a temporary file.
+    Raises:
+        StorageError: one cannot be removed.
     """
-    for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
-        for name in (*folders, *files):
-            found = _TEMPORARY.fullmatch(name)
-            if found and not _alive(int(found["pid"]), Path(folder, name)):
-                yield Path(folder, name)
-        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
-
-
-def _alive(pid: int, file: Path) -> bool:
-    """Whether the process that made a file still runs; a younger one of the same number is another."""
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).create_time() <= file.lstat().st_mtime + 1)
-    except (psutil.Error, OSError, OverflowError):
-        return bool(psutil.pid_exists(pid)) if pid < 2**31 else False
+    gone: list[Stored] = []
+    for path in paths:
+        thing = Stored.of(path)
+        try:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            else:  # it disappears under its name at once, before its files go one by one
+                aside = temporary_beside(path)
+                path.rename(aside)
+                shutil.rmtree(aside)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error(error, path) from error
+        gone.append(thing)
+    return Removed.of(gone)
 
 
 def bytes_under(path: Path) -> int:
@@ -124,17 +115,3 @@ def bytes_under(path: Path) -> int:
             return path.lstat().st_size
         return 0
     return sum(bytes_under(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
-
-
-def remove_whole(path: Path) -> None:
-    """Remove a file or folder; a folder disappears under its name at once, before its files go one by one.
-
-    Raises:
-        OSError: it cannot be removed.
-    """
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    aside = temporary_beside(path)
-    path.rename(aside)
-    shutil.rmtree(aside)

@@ -19,7 +19,7 @@ from benchmark.engines import EngineRequest, model_cache_entries, open_engine, v
 from benchmark.engines.model_cache import check_files, identity_of, model_folder, read_meta
 from benchmark.errors import CacheDamaged
 from benchmark.records import Float32, UInt8
-from benchmark.storage import remove_whole
+from benchmark.storage import remove_all
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_models_are_listed_by_last_use_and_removed(request_with_model: EngineReq
     oldest, newest = model_cache_entries(cache)
     assert (oldest.path, newest.path) == (foreign, entry.path)
     assert newest.last_used >= entry.last_used
-    remove_whole(oldest.path)
+    assert remove_all([oldest.path, oldest.path]).paths == (oldest.path,)
     assert [item.path for item in model_cache_entries(cache)] == [newest.path]
     assert not list((cache / "models").glob(".tmp-*"))
 
