@@ -138,16 +138,16 @@ def keeps_together(grouping: GroupCounts | None) -> bool:
     return grouping is not None and not grouping.torn
 
 
-def other_test_f1(runs: Iterable[StoredRun], kinship: str, *, grouped: bool) -> float | None:
+def other_test_f1(runs: Iterable[StoredRun], comparable_digest: str, *, grouped: bool) -> float | None:
     """Test F1 of the first run that differs from one in nothing but the kind of its split.
 
     Args:
         runs: records of finished runs, the newest first.
-        kinship: of the run.
+        comparable_digest: of the run.
         grouped: whether that run's split keeps groups together.
     """
     for run in runs:
-        if run.kinship == kinship and run.grouped is not grouped:
+        if run.comparable_digest == comparable_digest and run.grouped is not grouped:
             test = (run.phases[run.kept] or {}).get("test")
             return None if test is None else test.get("f1")
     return None

@@ -38,7 +38,7 @@ class StoredRun:
     """What ``run.json`` says of a finished run."""
 
     digest: str  # of everything that decides the result
-    kinship: str  # digest of the same without the split, which its relatives share
+    comparable_digest: str  # of the same without the split: runs that share it can be compared
     grouped: bool  # whether its split keeps groups of related images together
     kept: str  # moment of training (before, phase1, phase2) whose model was kept
     # Moment -> part -> metric -> value, or None for a phase left out.
@@ -199,9 +199,13 @@ def read_run(model_dir: Path) -> StoredRun:
         OSError: there is none.
         ValueError: it cannot be understood.
     """
-    run = parse_record(StoredRun, read_small(model_dir / RUN_FILE))
+    # Earlier versions had another name for it.
+    content = read_small(model_dir / RUN_FILE).replace(b'"kinship":', b'"comparable_digest":', 1)
+    run = parse_record(StoredRun, content)
     wrong = {
-        "digest, kinship: not a SHA-256": not (is_sha256(run.digest) and is_sha256(run.kinship)),
+        "digest, comparable_digest: not a SHA-256": not (
+            is_sha256(run.digest) and is_sha256(run.comparable_digest)
+        ),
         "phases: other moments than before, phase1, phase2": not set(run.phases) <= _MOMENTS,
         "kept: a moment without scores": run.phases.get(run.kept) is None,
         "cached_views: below 0": run.cached_views < 0,

@@ -109,7 +109,7 @@ class FinetuneRequest:
         parts |= {"schema": _STATE_SCHEMA, "data": images.fingerprint(), "versions": versions()}
         return _sha256(parts)
 
-    def kinship(self, images: ImageSet, weights_sha256: str) -> str:
+    def comparable_digest(self, images: ImageSet, weights_sha256: str) -> str:
         """SHA-256 of the same without groups and parts: runs that share it differ in their split alone."""
         parts = self._decisive(images.task, weights_sha256)
         content = hashlib.sha256(PackedStrings.of(images.image_ids).letters)

@@ -166,11 +166,11 @@ def _compared(
     board = request.board
     if board is not None and board.weights_sha256 != done.manifest.weights_sha256:
         board = None  # its backbone is another one, of the same name
-    kinship = request.kinship(images, done.manifest.weights_sha256)
+    comparable_digest = request.comparable_digest(images, done.manifest.weights_sha256)
     comparison = BoardComparison(
         grouping=grouping,
         test_f1=None if test is None else test["f1"],
-        other_test_f1=other_test_f1(_runs(directory), kinship, grouped=keeps_together(grouping)),
+        other_test_f1=other_test_f1(_runs(directory), comparable_digest, grouped=keeps_together(grouping)),
         board=board,
     )
     _record_comparison(directory.out / METRICS_FILE, comparison)
@@ -370,7 +370,7 @@ class _Run:
         request, directory = self._request, self._directory
         run = StoredRun(
             digest=digest,
-            kinship=request.kinship(self._images, progress.weights_sha256),
+            comparable_digest=request.comparable_digest(self._images, progress.weights_sha256),
             grouped=keeps_together(GroupCounts.of(self._images)),
             kept=trained.kept,
             phases=progress.metrics,

@@ -13,10 +13,10 @@ import benchmark.cli
 from benchmark.cli.observer import Lines
 from benchmark.cli.printing import put, say
 
-ROOM = Path(benchmark.cli.__file__).parent
+PACKAGE = Path(benchmark.cli.__file__).parent
 
 
-@pytest.mark.parametrize("path", sorted(ROOM.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
 def test_only_the_printing_room_prints(path: Path) -> None:
     calls = {
         node.func.id

@@ -1,4 +1,4 @@
-"""The caches that the tests of this room and the fault drivers share."""
+"""The caches that these tests and the fault drivers share."""
 
 from __future__ import annotations
 

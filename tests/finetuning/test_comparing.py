@@ -57,11 +57,11 @@ def test_groups_are_counted(binary: ImageSet) -> None:
     assert GroupCounts.of(replace(binary, groups=together)) == GroupCounts(groups=3, torn=1)
 
 
-def run(f1: float | None, *, grouped: bool, kinship: str = "k") -> StoredRun:
+def run(f1: float | None, *, grouped: bool, comparable_digest: str = "k") -> StoredRun:
     phase = {"val": {"f1": 0.1}, "test": None if f1 is None else {"f1": f1}}
     return StoredRun(
         digest="0" * 64,
-        kinship=kinship,
+        comparable_digest=comparable_digest,
         grouped=grouped,
         kept="phase1",
         phases={"phase1": phase},
@@ -75,7 +75,7 @@ def run(f1: float | None, *, grouped: bool, kinship: str = "k") -> StoredRun:
 def test_the_newest_run_of_the_other_kind_counts() -> None:
     runs = [
         run(0.5, grouped=True),
-        run(0.6, grouped=False, kinship="other"),
+        run(0.6, grouped=False, comparable_digest="other"),
         run(0.7, grouped=False),
         run(0.8, grouped=False),
     ]
@@ -87,18 +87,18 @@ def test_the_newest_run_of_the_other_kind_counts() -> None:
 
 def test_runs_that_differ_in_their_split_alone_are_kin(binary: ImageSet, request_for: Request) -> None:
     asked = request_for()
-    kin = asked.kinship(binary, "0")
+    comparable = asked.comparable_digest(binary, "0")
     split = replace(binary.split, train=binary.split.val, val=binary.split.train)
     grouped = replace(binary, groups=np.arange(len(binary)) // 2, split=split)
-    assert asked.kinship(grouped, "0") == kin
+    assert asked.comparable_digest(grouped, "0") == comparable
     assert asked.digest(grouped, "0") != asked.digest(binary, "0")
     relabelled = replace(binary, targets=1 - binary.targets)
     others = [
-        asked.kinship(replace(binary, positive=1 - (binary.positive or 0)), "0"),
-        asked.kinship(relabelled, "0"),
-        asked.kinship(binary, "1"),
-        replace(asked, seed=5).kinship(binary, "0"),
-        replace(asked, balanced=True).kinship(binary, "0"),
-        request_for(overrides={"epochs": (3, 2)}).kinship(binary, "0"),
+        asked.comparable_digest(replace(binary, positive=1 - (binary.positive or 0)), "0"),
+        asked.comparable_digest(relabelled, "0"),
+        asked.comparable_digest(binary, "1"),
+        replace(asked, seed=5).comparable_digest(binary, "0"),
+        replace(asked, balanced=True).comparable_digest(binary, "0"),
+        request_for(overrides={"epochs": (3, 2)}).comparable_digest(binary, "0"),
     ]
-    assert len({kin, *others}) == 1 + len(others)
+    assert len({comparable, *others}) == 1 + len(others)

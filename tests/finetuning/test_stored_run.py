@@ -12,7 +12,7 @@ from benchmark.finetuning.model_directory import read_run
 
 GOOD: dict[str, Any] = {
     "digest": "0" * 64,
-    "kinship": "1" * 64,
+    "comparable_digest": "1" * 64,
     "grouped": False,
     "kept": "phase1",
     "phases": {"before": {"val": {"f1": 0.5}, "test": None}, "phase1": {"val": {"f1": 0.6}}, "phase2": None},
@@ -26,6 +26,12 @@ GOOD: dict[str, Any] = {
 def test_a_good_record_is_read(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(GOOD))
     assert read_run(tmp_path).phases["phase1"] == {"val": {"f1": 0.6}}
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    old = {"kinship" if name == "comparable_digest" else name: value for name, value in GOOD.items()}
+    (tmp_path / "run.json").write_text(json.dumps(old, indent=1))
+    assert read_run(tmp_path).comparable_digest == "1" * 64
 
 
 @pytest.mark.faults("foreign and damaged records")
@@ -44,7 +50,7 @@ def test_a_good_record_is_read(tmp_path: Path) -> None:
         {"surprise": 1},
         {"digest": 3},
         {"digest": "abc"},
-        {"kinship": ""},
+        {"comparable_digest": ""},
         {"phases": {**GOOD["phases"], "phase7": None}},
         {"kept": "phase2"},
         {"cached_views": -1},

@@ -1,4 +1,4 @@
-"""The public door: what it says, that it is what the board says, and what it refuses."""
+"""The public interface: what it says, that it is what the board says, and what it refuses."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def a_run() -> dict[str, Any]:
     phases = {"before": {"val": {"f1": 0.5}, "test": None}, "phase1": {"val": {"f1": 0.6}}, "phase2": None}
     run = StoredRun(
         digest=SHA,
-        kinship=SHA,
+        comparable_digest=SHA,
         grouped=False,
         kept="phase1",
         phases=phases,  # type: ignore[arg-type]
