@@ -22,7 +22,7 @@ CHOICE  = --backbones "$(BACKBONES)" $(WEIGHED) --size "$(SIZE)"
 DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,MobileNet_0.25,MobileNet_0.5,EfficientNetB0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo embeddings rank finetune report test test-all check check-addons check-dependencies \
+.PHONY: help setup demo embeddings rank finetune report test test-all test-timm check check-addons check-dependencies \
 	bench figures simulate torture docs clean
 
 help: ## list the targets
@@ -59,6 +59,9 @@ test: $(STAMP) ## the test suite
 
 test-all: $(STAMP) ## with the slow tests: every architecture is built
 	@$(BIN)/python -m pytest -m 'not torture' --numprocesses $(TEST_JOBS) --dist loadfile --timeout 1800 $(ARGS)
+
+test-timm: $(STAMP) ## the tests of timm's networks, with PyTorch in an environment of its own (5 GB)
+	@sh tests/timm.sh $(ARGS)
 
 check: $(STAMP) ## lint, format, types
 	@$(BIN)/ruff check .

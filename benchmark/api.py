@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, get_ty
 import numpy as np
 from pydantic.fields import FieldInfo
 
-from benchmark.backbones import backbone_row, select
+from benchmark.backbones import backbone_row, chosen
 from benchmark.deployment import Evaluation, ExportOptions, Predictor, export_model, open_model, parse_targets
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, EmbeddingError
@@ -564,4 +564,4 @@ def list_backbones(**options: Any) -> pd.DataFrame:  # noqa: ANN401
     import pandas as pd
 
     asked = ListOptions.check(options)
-    return pd.DataFrame([backbone_row(one, asked.weights) for one in select(asked.backbones)])
+    return pd.DataFrame([backbone_row(one, asked.weights) for one in chosen(asked)])

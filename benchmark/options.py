@@ -328,14 +328,27 @@ class BackboneOptions(Options):
     heading = "backbones"
 
     backbones: Names = _option(
-        "names, comma-separated; * wildcards; family:NAME; NAME@random; NAME@FILE; all (default)",
+        "names, with commas; * wildcards; family:NAME; SOURCE:NAME; NAME@random; NAME@FILE; all (default)",
         "all",
         metavar="NAMES",
     )
+    sources: Names | None = _option(
+        "of names without SOURCE: before them: keras (default), timm, others that are installed",
+        None,
+        metavar="NAMES",
+    )
     weights: Text = _option(
-        "where weights come from; DIR holds <backbone>.weights.h5",
+        "where weights come from; DIR holds <backbone>.weights.h5 or .safetensors",
         "imagenet",
         metavar="imagenet|random|DIR|FILE",
+    )
+    max_params: Positive | None = _option("millions of parameters at most", None, metavar="N")
+    max_gflops: Positive | None = _option("operations of an image of 224 pixels at most", None, metavar="N")
+    min_year: Count | None = _option("only designs published since", None, metavar="YEAR")
+    licence: Text | None = _option(
+        "only weights under this licence; permissive: Apache, MIT, BSD, CC0 and CC-BY",
+        None,
+        metavar="permissive|NAME",
     )
 
 
@@ -351,7 +364,11 @@ class _EmbeddingOptions(Options):
     heading = "embedding"
 
     size: SideOrNative = _option("input side in pixels", 224, metavar="224|native|N")
-    resize: Resize = _option("area keeps thin structures when large photographs shrink", Resize.BILINEAR)
+    resize: Resize = _option(
+        "area keeps thin structures when large photographs shrink; native crops and interpolates as the "
+        "source of each backbone does",
+        Resize.BILINEAR,
+    )
     engine: Annotated[Engine | None, _MAY_BE_AUTO] = _option(
         "what executes the backbones (default auto)", None
     )

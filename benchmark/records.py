@@ -53,6 +53,7 @@ class Resize(StrEnum):
 
     BILINEAR = "bilinear"
     AREA = "area"
+    NATIVE = "native"  # as the source of the backbone does it: its interpolation and crop
 
 
 class Engine(StrEnum):
@@ -60,6 +61,7 @@ class Engine(StrEnum):
 
     TENSORFLOW = "tensorflow"
     OPENVINO = "openvino"
+    TORCH = "torch"
 
 
 class Precision(StrEnum):
@@ -69,13 +71,92 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-class PreprocessingMode(StrEnum):
-    """The closed set of ``preprocess_input`` behaviours in tf.keras.applications."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What becomes of an image before a network sees it: ``(x - mean) / scale``, channel by channel.
 
-    IDENTITY = "identity"
-    TF = "tf"  # x / 127.5 - 1
-    CAFFE = "caffe"  # RGB -> BGR, minus the ImageNet mean in 0..255
-    TORCH = "torch"  # (x / 255 - mean) / std
+    Attributes:
+        mean: of red, green and blue, of pixels 0..255.
+        scale: of red, green and blue, of pixels 0..255.
+        bgr: the network takes blue, green, red.
+        interpolation: ``bilinear`` or ``bicubic``, of the source's own way to the input size, which
+            ``resize=native`` takes: antialiased, as Pillow and torchvision resize. Empty where there is none.
+        crop: share of the resized picture's side that is kept there.
+        fit: ``squash`` changes the aspect ratio; ``center`` keeps it and cuts off what hangs over; ``border``
+            keeps it and fills up with the mean.
+    """
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    bgr: bool = False
+    interpolation: str = ""
+    crop: float = 1.0
+    fit: str = "squash"
+
+    @classmethod
+    def parse(cls, text: str) -> Preprocessing:
+        """Read what ``str`` gives: ``identity``, ``tf``, ``caffe``, ``torch``, or the numbers.
+
+        Raises:
+            ValueError: none of these.
+        """
+        if text in _ARITHMETIC:
+            return _ARITHMETIC[text]
+        fields = dict(part.partition("=")[::2] for part in text.split(";"))
+        if not {"mean", "scale"} <= set(fields) <= {"mean", "scale", "bgr"}:
+            raise ValueError(f"{text!r} is no preprocessing")
+        return cls(mean=_triple(fields["mean"]), scale=_triple(fields["scale"]), bgr="bgr" in fields)
+
+    @classmethod
+    def of_unit(cls, mean: Sequence[float], std: Sequence[float], **own: Any) -> Preprocessing:  # noqa: ANN401
+        """From mean and standard deviation of pixels 0..1, as PyTorch's libraries give them."""
+        return cls(
+            mean=_triple([255 * one for one in mean]), scale=_triple([255 * one for one in std]), **own
+        )
+
+    def __str__(self) -> str:
+        """The arithmetic: its name, else its numbers. How images get their size is not in it."""
+        for name, known in _ARITHMETIC.items():
+            if (known.mean, known.scale, known.bgr) == (self.mean, self.scale, self.bgr):
+                return name
+        mean, scale = (",".join(f"{one:.9g}" for one in values) for values in (self.mean, self.scale))
+        return f"mean={mean};scale={scale}" + (";bgr=1" if self.bgr else "")
+
+    @property
+    def native(self) -> str:
+        """How the source itself brings images to the input size, for example ``bicubic-center-0.875``."""
+        if not self.interpolation:
+            return Resize.BILINEAR
+        around = [f"{mean:.0f}" for mean in self.mean] if self.fit == "border" else []
+        return "-".join([self.interpolation, self.fit, f"{self.crop:g}", *around])
+
+    def apply(self, pixels: npt.NDArray[Any]) -> Float32:
+        """The arithmetic on pixels (..., 3), RGB 0..255 -> float32 (..., 3) as the network expects it."""
+        mean, scale = (np.asarray(values, np.float32) for values in (self.mean, self.scale))
+        ready: Float32 = (pixels.astype(np.float32) - mean) / scale
+        return ready[..., ::-1] if self.bgr else ready
+
+    def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Factor and offset of each channel: ``x * factor + offset``."""
+        return (
+            tuple(1 / scale for scale in self.scale),
+            tuple(-mean / scale for mean, scale in zip(self.mean, self.scale, strict=True)),
+        )
+
+
+def _triple(values: str | Sequence[float]) -> tuple[float, float, float]:
+    numbers = [float(one) for one in (values.split(",") if isinstance(values, str) else values)]
+    first, second, third = (round(one, 6) for one in numbers)
+    return first, second, third
+
+
+# What the networks of tf.keras.applications expect. Most of PyTorch's expect ``torch``.
+_ARITHMETIC = {
+    "identity": Preprocessing(),
+    "tf": Preprocessing(mean=(127.5,) * 3, scale=(127.5,) * 3),
+    "caffe": Preprocessing(mean=(123.68, 116.779, 103.939), bgr=True),
+    "torch": Preprocessing.of_unit((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 class Average(StrEnum):
@@ -338,19 +419,26 @@ class Backbone:
         name: as on the board, for example ``MobileNetV3Small_0.75`` or ``ResNet50@random``.
         architecture: the name without an ``@`` weights suffix; names the weights file.
         family: the submodule, for example ``mobilenet_v3``.
-        source: where backbones come from: ``keras``.
+        source: where backbones come from: ``keras``, ``timm``, ``tf_keras``, ``file`` or a plug-in.
         module: the module whose ``preprocess_input`` belongs to the constructor.
         constructor: for example ``MobileNetV3Small``.
         arguments: non-default constructor arguments, for example ``{"alpha": 0.75}``.
-        preprocessing: the mode of its ``preprocess_input``.
+        preprocessing: what it expects of its input.
         default_size: native input side in pixels.
         min_size: smallest input side in pixels that the constructor accepts.
         embedding_dim: length D of the pooled vector.
         params: number of parameters without the top.
         flops: floating-point operations for one image at 224 (multiply and add count as two).
-        build: ``build(input_size) -> keras.Model``, untrained, pooled, (S, S, 3) -> (D,). Picklable.
-        preprocess: float array or tensor of RGB 0..255 -> what the network expects. Never changes its input.
+        build: ``build(input_size)`` -> the network of its library, untrained, pooled, (S, S, 3) -> (D,).
+            Picklable.
+        preprocess: of a Keras network: float array or tensor of RGB 0..255 -> what the network expects.
+            Never changes its input.
         weights: weights given with the name after ``@``, overriding the run's; None where not given.
+        fixed_size: it takes images of ``default_size`` only.
+        variables: arrays of weights, by which the time of a conversion is estimated.
+        year: that its design was published; None where unknown.
+        pretraining: data that its published weights were trained on; empty where unknown.
+        licence: of its published weights; empty where unknown.
     """
 
     name: str
@@ -360,7 +448,7 @@ class Backbone:
     module: str
     constructor: str
     arguments: Mapping[str, Any]
-    preprocessing: PreprocessingMode
+    preprocessing: Preprocessing
     default_size: int
     min_size: int
     embedding_dim: int
@@ -369,6 +457,11 @@ class Backbone:
     build: Callable[[int], Any] = field(repr=False)
     preprocess: Callable[[Any], Any] = field(repr=False)
     weights: WeightsSource | None = None
+    fixed_size: bool = False
+    variables: int = 200
+    year: int | None = None
+    pretraining: str = ""
+    licence: str = ""
 
     @property
     def float32_bytes(self) -> int:
@@ -386,12 +479,12 @@ class EmbeddingKey:
         weights_sha256: SHA-256 over variable paths, shapes and values of the weights really loaded.
         input_size: side in pixels.
         decoder: a digest of what the decoder makes of fixed pictures, ``pixels-62d4aab0c1f3e9d7``.
-        resize: resizing method.
-        preprocessing: preprocessing mode.
+        resize: how images get that size: ``bilinear``, ``area``, or a source's own way.
+        preprocessing: text of the preprocessing.
         pooling: ``avg``.
         engine: what executed the backbone.
         precision: resolved arithmetic.
-        keras_version: for example ``3.15.1``.
+        keras_version: of the source's library: ``3.15.1`` is Keras's, others have a name, ``timm-1.0.31``.
         schema: version of the cache format.
         engine_version: for example ``2026.4.0``; empty in keys of earlier versions of this program.
         instructions: what of the processor's instruction set engines choose their arithmetic by, or the name
@@ -403,8 +496,8 @@ class EmbeddingKey:
     weights_sha256: str
     input_size: int
     decoder: str
-    resize: Resize
-    preprocessing: PreprocessingMode
+    resize: str
+    preprocessing: str
     pooling: str
     engine: Engine
     precision: Precision
@@ -513,7 +606,7 @@ class BackboneFacts:
     Attributes:
         backbone: name on the board.
         family: family name.
-        source: ``keras``.
+        source: where it comes from.
         params: of the backbone without its top.
         head_params: of the head.
         embedding_dim: D.
@@ -531,6 +624,9 @@ class BackboneFacts:
         head_seconds: time spent on heads.
         images_embedded: images that were run through the backbone for this board.
         notes: remarks for the reader (fallbacks, retries).
+        year: that its design was published; None when unknown.
+        pretraining: data that its published weights were trained on; empty when unknown or not those.
+        licence: of its published weights; empty when unknown or not those.
         noisy: whether those timings differed too much to be relied on, also when repeated.
     """
 
@@ -554,6 +650,9 @@ class BackboneFacts:
     head_seconds: float = 0.0
     images_embedded: int = 0
     notes: tuple[str, ...] = ()
+    year: int | None = None
+    pretraining: str = ""
+    licence: str = ""
     noisy: bool = False
 
     @property
@@ -689,7 +788,7 @@ class Manifest:
         threshold: decision threshold of sigmoid outputs.
         input_size: side in pixels; the model takes RGB 0..255 of (size, size, 3), uint8 or float.
         resize: how images get that size.
-        preprocessing: mode of the preprocessing that stands inside the model.
+        preprocessing: text of the preprocessing that stands inside the model.
         weights: text of the weights source that fine-tuning started from.
         weights_sha256: of the backbone weights that fine-tuning started from.
         data: absolute folder or CSV that it was trained on, as given.
@@ -713,7 +812,7 @@ class Manifest:
     threshold: float
     input_size: int
     resize: Resize
-    preprocessing: PreprocessingMode
+    preprocessing: str
     weights: str
     weights_sha256: str
     data: str

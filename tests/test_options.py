@@ -125,7 +125,7 @@ def test_what_cannot_be_names_the_option_and_what_it_takes() -> None:
         ({"folds": 1}, "`folds`: expected a whole number from 2 up; got 1"),
         ({"seed": -1}, "`seed`: expected a whole number from 0"),
         ({"seed": 2**32}, "`seed`: expected a whole number from 0"),
-        ({"resize": "cubic"}, "`resize`: expected one of bilinear, area; got 'cubic'"),
+        ({"resize": "cubic"}, "`resize`: expected one of bilinear, area, native; got 'cubic'"),
         ({"max_loss": float("nan")}, "`max_loss`: expected a number from 0 to 1"),
         ({"threshold": 2}, "`threshold`: expected a number in (0, 1]"),
         ({"positive": 3}, "`positive`: expected text"),

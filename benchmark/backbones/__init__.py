@@ -1,23 +1,24 @@
-"""Backbones: the registry and their weights.
+"""Backbones: sources, what they describe, and their weights.
 
-Importing this package imports no TensorFlow; building and loading do.
+Importing this package imports no TensorFlow, Keras or PyTorch; building and loading do.
 """
 
 from benchmark.backbones.bundles import BundleState, bundle_weights, fetch_weights, verify_bundle
-from benchmark.backbones.keras_models import KerasModel, Tensor, TensorFlowGraph, for_inference
-from benchmark.backbones.registry import (
-    FLOPS_SIZE,
-    backbone_row,
-    description,
-    keras_version,
-    parse_weights,
-    scaled_flops,
-    select,
-)
-from benchmark.backbones.weights import (
-    LoadedWeights,
-    inspect_file,
+from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME
+from benchmark.backbones.keras_files import load_keras_model
+from benchmark.backbones.networks import KerasNetwork, TorchNetwork
+from benchmark.backbones.registry import FLOPS_SIZE, keras_version
+from benchmark.backbones.selection import backbone_row, chosen, parse_weights, scaled_flops, select
+from benchmark.backbones.source import (
+    KERAS,
+    Pretrained,
+    Source,
+    engines_of,
     known_weights_sha256,
-    load_weights,
+    library_version,
+    load_network,
+    matching,
+    versions_of,
     weights_file,
 )
+from benchmark.backbones.weights import load_weights

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from benchmark.backbones.downloads import Downloads
 from benchmark.backbones.registry import WEIGHTS_SUFFIX
-from benchmark.backbones.weights import CHECKSUMS, file_sha256, load_weights, read_checksums, weights_file
+from benchmark.backbones.weights import CHECKSUMS, file_sha256, keras_file, load_weights, read_checksums
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
 from benchmark.storage import TEMPORARY_PREFIX, storage_error, write_whole
@@ -50,7 +50,7 @@ def fetch_weights(backbone: Backbone, *, downloads: Downloads | None = None) -> 
     Raises:
         WeightsError: they cannot be had.
     """
-    return weights_file(backbone, _IMAGENET, downloads=downloads)
+    return keras_file(backbone, _IMAGENET, downloads=downloads)
 
 
 def bundle_weights(

@@ -34,7 +34,7 @@ from benchmark.backbones.registry import (
     shipped_descriptions,
 )
 from benchmark.errors import ArgumentError
-from benchmark.records import Float32, Precision, PreprocessingMode
+from benchmark.records import Float32, Precision, Preprocessing
 from benchmark.storage import write_whole
 
 # Non-default arguments with published ImageNet weights (Keras documentation of the three constructors).
@@ -56,7 +56,7 @@ class Found:
         module: module that defines the constructor and its ``preprocess_input``.
         constructor: name in ``keras.applications``.
         arguments: non-default constructor arguments.
-        preprocessing: mode found by probing ``preprocess_input``.
+        preprocessing: found by probing ``preprocess_input``.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Found:
     module: str
     constructor: str
     arguments: Mapping[str, Any]
-    preprocessing: PreprocessingMode
+    preprocessing: Preprocessing
 
 
 def walk() -> tuple[Found, ...]:
@@ -80,7 +80,7 @@ def walk() -> tuple[Found, ...]:
 
 def _entries(name: str, constructor: Callable[..., KerasModel]) -> Iterator[Found]:
     module = constructor.__module__
-    mode = preprocessing_mode(preprocess_function(constructor))
+    preprocessing = preprocessing_of(preprocess_function(constructor))
     for suffix, arguments in (("", {}), *_VARIANTS.get(name, ())):
         yield Found(
             name=f"{name}_{suffix}" if suffix else name,
@@ -88,40 +88,37 @@ def _entries(name: str, constructor: Callable[..., KerasModel]) -> Iterator[Foun
             module=module,
             constructor=name,
             arguments=arguments,
-            preprocessing=mode,
+            preprocessing=preprocessing,
         )
 
 
-def preprocessing_mode(function: Callable[[Tensor], Tensor]) -> PreprocessingMode:
-    """The mode of a ``preprocess_input``, found by what it does to three colours.
+def preprocessing_of(function: Callable[[Tensor], Tensor]) -> Preprocessing:
+    """What a ``preprocess_input`` does, found by what it does to black, to primary colours and to others.
 
     Raises:
-        ArgumentError: it does something that is not in the closed set of modes.
+        ArgumentError: it is no shift and scale of each channel, in RGB or BGR order.
     """
+    answer = np.asarray(function(255 * np.vstack([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)[None]))[0]
+    black, moved = answer[0], answer[1:] - answer[0]
+    bgr = bool(moved[0, 2])
+    scale = 255 / (moved[:, ::-1] if bgr else moved).diagonal()
+    mean = -(black[::-1] if bgr else black) * scale
+    found = Preprocessing(mean=_rounded(mean), scale=_rounded(scale), bgr=bgr)
     pixels = np.array([[[[0, 64, 255], [10, 128, 200], [255, 1, 30]]]], np.float32)
-    answer = np.asarray(function(pixels.copy()))
-    for mode in PreprocessingMode:
-        if np.allclose(answer, expected_preprocessing(pixels, mode), atol=1e-4):
-            return mode
-    raise ArgumentError(
-        "an unknown preprocessing",
-        where=f"{function.__module__}.preprocess_input",
-        expected=f"one of {', '.join(PreprocessingMode)}",
-        got=answer.tolist(),
-    )
+    expected, answer = found.apply(pixels), np.asarray(function(pixels.copy()))
+    if not np.allclose(answer, expected, atol=1e-3):
+        raise ArgumentError(
+            "an unknown preprocessing",
+            where=f"{function.__module__}.preprocess_input",
+            expected="a shift and a scale of each channel",
+            got=answer.tolist(),
+        )
+    return found
 
 
-def expected_preprocessing(pixels: Float32, mode: PreprocessingMode) -> Float32:
-    """What a mode means, written out. ``pixels``: float32 (..., 3), RGB 0..255; same shape returned."""
-    if mode is PreprocessingMode.TF:
-        return pixels / np.float32(127.5) - np.float32(1)
-    if mode is PreprocessingMode.CAFFE:
-        return pixels[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)
-    if mode is PreprocessingMode.TORCH:
-        mean = np.array([0.485, 0.456, 0.406], np.float32)
-        deviation = np.array([0.229, 0.224, 0.225], np.float32)
-        return (pixels / np.float32(255) - mean) / deviation
-    return pixels
+def _rounded(values: Float32) -> tuple[float, float, float]:
+    first, second, third = (round(float(value), 3) for value in values)
+    return first, second, third
 
 
 @dataclass(slots=True)
@@ -175,7 +172,7 @@ def describe(found: Found) -> dict[str, Any]:
         "module": found.module,
         "constructor": found.constructor,
         "arguments": dict(found.arguments),
-        "preprocessing": found.preprocessing.value,
+        "preprocessing": str(found.preprocessing),
         **observed.sizes,
         "embedding_dim": int(model.output_shape[-1]),
         "variables": len(model.weights),

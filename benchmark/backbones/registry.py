@@ -1,4 +1,4 @@
-"""The backbones that can be asked for, and how a user asks; without TensorFlow.
+"""The backbones of tf.keras.applications; without TensorFlow.
 
 What is known without building stands in one generated description per Keras version
 (``python -m benchmark.backbones.describe`` writes it).
@@ -6,9 +6,6 @@ What is known without building stands in one generated description per Keras ver
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import fnmatch
 import functools
 from importlib import metadata, resources
 from pathlib import Path
@@ -16,13 +13,33 @@ from typing import Any
 
 from benchmark.backbones.keras_models import build_model, preprocess_images
 from benchmark.errors import ArgumentError
-from benchmark.records import Backbone, PreprocessingMode, WeightsKind, WeightsSource
+from benchmark.records import Backbone, Preprocessing
 from benchmark.storage import read_json
 
 DESCRIPTION_SCHEMA = 1
 # Side in pixels at which floating-point operations are counted.
 FLOPS_SIZE = 224
 WEIGHTS_SUFFIX = ".weights.h5"
+
+
+# family -> year of the design, licence of the weights as the documentation of Keras states it, else empty
+_PUBLISHED = {
+    "convnext": (2022, ""),
+    "densenet": (2016, "bsd-3-clause"),
+    "efficientnet": (2019, ""),
+    "efficientnet_v2": (2021, ""),
+    "inception_resnet_v2": (2016, "apache-2.0"),
+    "inception_v3": (2015, "apache-2.0"),
+    "mobilenet": (2017, "apache-2.0"),
+    "mobilenet_v2": (2018, "apache-2.0"),
+    "mobilenet_v3": (2019, ""),
+    "nasnet": (2017, "apache-2.0"),
+    "resnet": (2015, "mit"),
+    "resnet_v2": (2016, ""),
+    "vgg16": (2014, "cc-by-4.0"),
+    "vgg19": (2014, "cc-by-4.0"),
+    "xception": (2016, "mit"),
+}
 
 
 def keras_version() -> str:
@@ -95,10 +112,14 @@ def _backbone(entry: dict[str, Any]) -> Backbone:
         architecture=entry["name"],
         family=entry["family"],
         source="keras",
+        variables=entry["variables"],
+        pretraining="ImageNet-1k",
+        year=_PUBLISHED[entry["family"]][0],
+        licence=_PUBLISHED[entry["family"]][1],
         module=entry["module"],
         constructor=entry["constructor"],
         arguments=entry["arguments"],
-        preprocessing=PreprocessingMode(entry["preprocessing"]),
+        preprocessing=Preprocessing.parse(entry["preprocessing"]),
         default_size=entry["default_size"],
         min_size=entry["min_size"],
         embedding_dim=entry["embedding_dim"],
@@ -107,115 +128,3 @@ def _backbone(entry: dict[str, Any]) -> Backbone:
         build=functools.partial(build_model, constructor=entry["constructor"], arguments=entry["arguments"]),
         preprocess=functools.partial(preprocess_images, constructor=entry["constructor"]),
     )
-
-
-def select(patterns: str, *, seed: int = 0, option: str = "backbones") -> tuple[Backbone, ...]:
-    """The backbones that a user asks for.
-
-    Args:
-        patterns: comma-separated: ``all``, names, ``*`` wildcards, ``family:NAME``, each with an optional
-            ``@imagenet``, ``@random`` or ``@PATH`` that overrides the run's weights.
-        seed: of random weights given with ``@random``.
-        option: that the patterns were given with.
-
-    Returns:
-        in registry order, without duplicates; one architecture may stand there with several weights.
-
-    Raises:
-        ArgumentError: nothing matches a pattern (close matches are named), or weights that do not exist.
-    """
-    parts = [part.strip() for part in patterns.split(",") if part.strip()]
-    if not parts:
-        raise ArgumentError("no backbone is named", where=f"`{option}`", expected="names, wildcards or 'all'")
-    chosen = {item.name: item for part in parts for item in _matches(part, seed, option)}
-    order = {item.name: position for position, item in enumerate(registry())}
-    return tuple(sorted(chosen.values(), key=lambda item: order[item.architecture]))
-
-
-def _matches(part: str, seed: int, option: str) -> list[Backbone]:
-    pattern, at, weights = part.partition("@")
-    found = [item for item in registry() if _is_match(item, pattern)]
-    if not found:
-        raise ArgumentError(
-            f"no backbone matches '{pattern}'",
-            where=f"`{option}`",
-            next_step=_suggestion(pattern),
-        )
-    if not at:
-        return found
-    source = parse_weights(weights, seed)
-    return [
-        dataclasses.replace(item, name=f"{item.architecture}@{weights}", weights=source) for item in found
-    ]
-
-
-def _is_match(backbone: Backbone, pattern: str) -> bool:
-    if pattern.startswith("family:"):
-        return fnmatch.fnmatchcase(backbone.family, pattern.removeprefix("family:"))
-    return pattern == "all" or fnmatch.fnmatchcase(backbone.name.lower(), pattern.lower())
-
-
-def _suggestion(pattern: str) -> str:
-    if pattern.startswith("family:"):
-        names = sorted({item.family for item in registry()})
-        close = difflib.get_close_matches(pattern.removeprefix("family:"), names, n=3, cutoff=0.4) or names
-        return f"Families: {', '.join(close)}."
-    lower = {item.name.lower(): item.name for item in registry()}
-    close = [lower[name] for name in difflib.get_close_matches(pattern.lower(), lower, n=3, cutoff=0.5)]
-    listing = "'backbones list' shows all names."
-    return f"Did you mean {', '.join(close)}? {listing}" if close else listing
-
-
-def parse_weights(text: str, seed: int = 0) -> WeightsSource:
-    """What the option ``weights`` or the part after ``@`` means.
-
-    Args:
-        text: ``imagenet``, ``random``, a folder of ``<backbone>.weights.h5``, or one such file.
-        seed: of random weights.
-
-    Raises:
-        ArgumentError: none of these, or a file of a format that is not loaded.
-    """
-    if text in (WeightsKind.IMAGENET, WeightsKind.RANDOM):
-        return WeightsSource(kind=WeightsKind(text), seed=seed if text == WeightsKind.RANDOM else 0)
-    path = Path(text).expanduser()
-    if text and path.is_dir():
-        return WeightsSource(kind=WeightsKind.DIRECTORY, path=path.absolute())
-    if path.is_file() and path.name.endswith(WEIGHTS_SUFFIX):
-        return WeightsSource(kind=WeightsKind.FILE, path=path.absolute())
-    raise ArgumentError(
-        _why_not_weights(path), where="`weights`", got=text or "nothing", expected=_ACCEPTED, next_step=_NEXT
-    )
-
-
-def backbone_row(backbone: Backbone, weights: str = "imagenet") -> dict[str, Any]:
-    """What is known of a backbone, as a row of a table; ``weights`` are those of one that carries none."""
-    return {
-        "name": backbone.name,
-        "family": backbone.family,
-        "source": backbone.source,
-        "module": backbone.module,
-        "input_size": backbone.default_size,
-        "min_size": backbone.min_size,
-        "preprocessing": backbone.preprocessing.value,
-        "embedding_dim": backbone.embedding_dim,
-        "params": backbone.params,
-        "size_bytes": backbone.float32_bytes,
-        "gflops_224": round(backbone.flops / 1e9, 2),
-        "weights": str(backbone.weights or parse_weights(weights)),
-    }
-
-
-_ACCEPTED = f"imagenet, random, a folder of <backbone>{WEIGHTS_SUFFIX} files, or one such file"
-_NEXT = f"Save weights with model.save_weights('NAME{WEIGHTS_SUFFIX}'); whole models are not loaded."
-
-
-def _why_not_weights(path: Path) -> str:
-    if not path.exists():
-        return "no such weights"
-    return f"a '{path.suffix or path.name}' file is not a weights file"
-
-
-def scaled_flops(backbone: Backbone, input_size: int) -> int:
-    """Floating-point operations per image at an input size: convolutions grow with the area."""
-    return round(backbone.flops * (input_size / FLOPS_SIZE) ** 2)

@@ -15,17 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones.digests import (
-    file_digest,
-    recall,
-    remember,
-    value_digest,
-    variable_digest,
-    weights_digest,
-)
+from benchmark.backbones.digests import value_digest, variable_digest, weights_digest
 from benchmark.backbones.downloads import Downloads, imagenet_file
 from benchmark.backbones.keras_models import KerasLayer, KerasModel, import_keras
-from benchmark.backbones.registry import WEIGHTS_SUFFIX, description, keras_version
+from benchmark.backbones.registry import WEIGHTS_SUFFIX, description
+from benchmark.backbones.source import remember_weights
 from benchmark.drawing import derived_seed
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
@@ -72,44 +66,28 @@ def load_weights(
         WeightsError: they cannot be had, are damaged or foreign, or belong to another network.
     """
     source = backbone.weights or source
+    path: Path | None = None
     if source.kind is WeightsKind.RANDOM:
         _draw(backbone, model, source.seed)
         origin = f"random, seed {source.seed}"
-        known = _random_name(backbone, source.seed)
     else:
         path = _sound_file(backbone, source, downloads)
         _load_file(backbone, model, path, legacy=source.kind is WeightsKind.IMAGENET)
         origin = "imagenet" if source.kind is WeightsKind.IMAGENET else str(path)
-        known = _file_name(backbone, path, cache)
     sha256 = weights_digest(variable_digest(item.path, item.numpy()) for item in model.weights)
-    remember(cache, known, sha256)
+    remember_weights(backbone, source, path, sha256, cache=cache)
     return LoadedWeights(sha256=sha256, origin=origin)
 
 
-def known_weights_sha256(backbone: Backbone, source: WeightsSource, *, cache: Path) -> str | None:
-    """The digest of weights that were loaded before; None when they were not, or are not there.
-
-    Neither TensorFlow nor the network is needed; nothing is downloaded.
-    """
-    source = backbone.weights or source
-    if source.kind is WeightsKind.RANDOM:
-        return recall(cache, _random_name(backbone, source.seed))
-    try:
-        path = _local_file(backbone, source)
-        return recall(cache, _file_name(backbone, path, cache)) if path.is_file() else None
-    except OSError:
-        return None
-
-
-def weights_file(backbone: Backbone, source: WeightsSource, *, downloads: Downloads | None = None) -> Path:
-    """The file that holds a backbone's weights; ImageNet weights are downloaded where missing.
+def keras_file(backbone: Backbone, source: WeightsSource, *, downloads: Downloads | None = None) -> Path:
+    """The file that holds a Keras backbone's weights; ImageNet weights are downloaded where missing.
 
     Raises:
         WeightsError: there is none.
     """
     if source.kind is WeightsKind.IMAGENET:
         return (downloads or Downloads.shared()).fetch(description()[backbone.architecture]["weights"])
-    path = _local_file(backbone, source)
+    path = local_file(backbone, source)
     if not path.is_file():
         raise _missing(backbone, path)
     return path
@@ -120,18 +98,19 @@ def _sound_file(backbone: Backbone, source: WeightsSource, downloads: Downloads 
 
     Keras itself downloads in place: killed midway, it leaves a part under the final name.
     """
-    path = weights_file(backbone, source, downloads=downloads)
+    path = keras_file(backbone, source, downloads=downloads)
     published = description()[backbone.architecture]["weights"]
     if source.kind is WeightsKind.IMAGENET and not published["hash"]:
         try:
             inspect_file(path, backbone.float32_bytes + _SPARE_BYTES)
         except WeightsError:
             path.unlink()
-            return weights_file(backbone, source, downloads=downloads)
+            return keras_file(backbone, source, downloads=downloads)
     return path
 
 
-def _local_file(backbone: Backbone, source: WeightsSource) -> Path:
+def local_file(backbone: Backbone, source: WeightsSource) -> Path:
+    """Where the file of a Keras backbone's weights lies, or would lie."""
     if source.kind is WeightsKind.IMAGENET:
         return imagenet_file(description()[backbone.architecture]["weights"]["file"])
     assert source.path is not None, "directories and files have paths"
@@ -151,14 +130,6 @@ def _missing(backbone: Backbone, path: Path) -> WeightsError:
         next_step="Add the file ('backbones weights bundle DIR' on a connected machine writes it), "
         "or leave the backbone out.",
     )
-
-
-def _random_name(backbone: Backbone, seed: int) -> str:
-    return f"random:{backbone.architecture}:{seed}:keras-{keras_version()}"
-
-
-def _file_name(backbone: Backbone, path: Path, cache: Path) -> str:
-    return f"weights:{backbone.architecture}:{file_digest(path, cache)}:keras-{keras_version()}"
 
 
 # Random weights -----------------------------------------------------------------------------------

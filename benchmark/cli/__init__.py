@@ -101,8 +101,10 @@ def _check_spelling(options: Options) -> None:
         from benchmark.backbones import parse_weights, select
 
         for name in ("backbones", "winner"):
-            if given[name] and (name, given[name]) != ("winner", "auto"):
-                select(given[name], option=name)
+            of_the_board = name == "winner" and (given[name] == "auto" or ":" in given[name])
+            if given[name] and not of_the_board:
+                sources = getattr(options, "sources", None) or ""
+                select(given[name], option=name, sources=sources)
         if given["weights"]:
             parse_weights(given["weights"])
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.backbones import backbone_row, select
+from benchmark.backbones import backbone_row, chosen, select
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_board, print_renderable, print_rows, put, say
 from benchmark.errors import ArgumentError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def list_command(options: ListOptions, output: OutputOptions) -> int:
     """``backbones list``."""
-    rows = [backbone_row(backbone, options.weights) for backbone in select(options.backbones)]
+    rows = [backbone_row(backbone, options.weights) for backbone in chosen(options)]
     print_rows(rows, output.format)
     return 0
 
@@ -235,8 +235,8 @@ def weights_command(options: WeightsOptions, output: OutputOptions) -> int:
         elif options.action == "verify":
             rows = check_bundle(folder)
         else:
-            chosen = select(options.backbones)
-            rows = bundle_backbones(chosen, folder, cache=options.cache, observer=observer)
+            wanted = select(options.backbones)
+            rows = bundle_backbones(wanted, folder, cache=options.cache, observer=observer)
     print_rows(rows, output.format)
     return 1 if any(row["status"] == "failed" for row in rows) else 0
 

@@ -12,7 +12,7 @@ from benchmark.data.decode import FULL_DEPTH
 from benchmark.data.pixel_buffer import decode_verified
 from benchmark.data.resize import resize_pixels
 from benchmark.memory import PackedStrings
-from benchmark.records import MAX_PIXELS, Resize, UInt8
+from benchmark.records import MAX_PIXELS, UInt8
 
 _ROWS_PER_TASK = 8
 
@@ -37,7 +37,7 @@ class DecodedImages:
         image_ids: Sequence[str],
         size: int,
         *,
-        resize: Resize,
+        resize: str,
         root: Path,
         threads: int,
         max_pixels: int = MAX_PIXELS,

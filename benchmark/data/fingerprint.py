@@ -41,5 +41,9 @@ def _pixels(content: bytes) -> bytes:
         image = decode(content)
     except DataError:
         return b"refused"
-    resized = [resize_pixels(image, side, how) for side in (_SIDE, 2 * _SIDE) for how in Resize]
+    resized = [
+        resize_pixels(image, side, how)
+        for side in (_SIDE, 2 * _SIDE)
+        for how in (Resize.BILINEAR, Resize.AREA)
+    ]
     return b"".join(pixels.tobytes() for pixels in (image, *resized))

@@ -139,7 +139,7 @@ class PixelBuffer:
     def fill(
         self,
         paths: Sequence[Path | str],
-        resize: Resize = Resize.BILINEAR,
+        resize: str = Resize.BILINEAR,
         jobs: int = 0,
         *,
         root: Path = _HERE,
@@ -209,7 +209,7 @@ class PixelBuffer:
         """Delete the folder. Views of rows stay valid until they are dropped."""
         _delete(self.folder)
 
-    def _put(self, row: int, image: UInt8, resize: Resize) -> None:
+    def _put(self, row: int, image: UInt8, resize: str) -> None:
         self._pixels[row] = resize_pixels(image, self.size, resize)
         with self._order:
             self._state[row] = _READY

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from PIL import Image
 
 from benchmark.data.decode import FULL_DEPTH, decode
 from benchmark.data.files import read_regular
@@ -50,8 +52,8 @@ def load_pixels(
         raise DataError(error.what, where=path, got=error.got, next_step=error.next_step) from error
 
 
-def resize_pixels(image: UInt8, size: int, resize: Resize = Resize.BILINEAR) -> UInt8:
-    """Resize an image to a square, without keeping its aspect ratio.
+def resize_pixels(image: UInt8, size: int, resize: str = Resize.BILINEAR) -> UInt8:
+    """Resize an image to a square, without keeping its aspect ratio unless ``resize`` says so.
 
     Args:
         image: uint8 (H, W, 3).
@@ -59,11 +61,14 @@ def resize_pixels(image: UInt8, size: int, resize: Resize = Resize.BILINEAR) -> 
         resize: BILINEAR interpolates between the four nearest pixels, with half-pixel centres and without
             antialiasing, as ``tf.image.resize`` does by default; AREA averages what a target pixel covers,
             each source pixel with the part of it that is covered (and interpolates along an axis that grows).
+            What ``Preprocessing.native`` names is done as torchvision does it on Pillow's images.
 
     Returns:
         uint8 (S, S, 3), within half a level of the exact result.
     """
     height, width = image.shape[:2]
+    if resize not in {Resize.BILINEAR, Resize.AREA}:
+        return _native(image, size, resize)
     if (height, width) == (size, size):
         return image
     down = _taps(height, size, resize)
@@ -72,6 +77,33 @@ def resize_pixels(image: UInt8, size: int, resize: Resize = Resize.BILINEAR) -> 
     pixels = _weighted_sum(rows, across, 1)  # float32 (S, 3 S)
     pixels += np.float32(0.5)
     return pixels.astype(np.uint8).reshape(size, size, 3)
+
+
+def _native(image: UInt8, size: int, resize: str) -> UInt8:
+    """As timm's evaluation transform: resize by ``size / crop``, antialiased, then keep the middle."""
+    interpolation, fit, crop, *around = resize.split("-")
+    side = int(np.floor(size / float(crop)))
+    height, width = image.shape[:2]
+    if fit == "squash":
+        shape = (side, side)
+    elif fit == "center":  # the shorter side gets that length
+        scale = min(width, height)
+        shape = (int(side * width / scale), int(side * height / scale))
+    else:  # border: the longer side does
+        ratio = max(width, height) / side
+        shape = (round(width / ratio), round(height / ratio))
+    resized = Image.fromarray(image).resize(shape, Image.Resampling[interpolation.upper()])
+    return _middle(np.asarray(resized), size, [int(one) for one in around] or [0, 0, 0])
+
+
+def _middle(image: UInt8, size: int, colour: Sequence[int]) -> UInt8:
+    """The middle square of a picture, filled up with a colour where the picture is smaller."""
+    height, width = (max(size, length) for length in image.shape[:2])
+    whole = np.full((height, width, 3), colour, np.uint8)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    whole[top : top + image.shape[0], left : left + image.shape[1]] = image
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return np.ascontiguousarray(whole[top : top + size, left : left + size])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.backbones import load_keras_model
 from benchmark.deployment.description import KERAS, Deployment, check_files
 from benchmark.deployment.heatmap import overlay_png
-from benchmark.deployment.keras_files import load_keras_model
 from benchmark.deployment.opening import find_model, model_dir_of
 from benchmark.deployment.prediction import predictions_of
 from benchmark.errors import ArgumentError

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.backbones import load_keras_model
 from benchmark.deployment.examples import check_example
-from benchmark.deployment.keras_files import load_keras_model
 from benchmark.deployment.opening import open_model
 from benchmark.deployment.targets import find_target
 from benchmark.errors import BenchmarkError, ExportError

@@ -1,22 +1,22 @@
-"""Do embeddings say the same as TensorFlow's in float32, whatever engine and arithmetic they come from?"""
+"""Do embeddings say the same as those of the backbone's own library in float32, whatever computes them?"""
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.backbones import keras_version, scaled_flops
+from benchmark.backbones import engines_of, scaled_flops, versions_of
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.hardware import gpu_name, has_gpu
 from benchmark.engines.model_cache import Agreement
 from benchmark.machine import instruction_set
-from benchmark.records import Float32, Float64, Precision, UInt8
+from benchmark.records import Engine, Float32, Float64, Precision, UInt8
 from benchmark.storage import Memo
 
 MIN_COSINE = 0.999
-# The comparison with TensorFlow costs a few of the slowest inferences there are; this bounds it.
+LIBRARIES = {Engine.TENSORFLOW: "TensorFlow", Engine.TORCH: "PyTorch", Engine.OPENVINO: "OpenVINO"}
+# The comparison with the own library costs a few of the slowest inferences there are; this bounds it.
 _COMPARED_FLOPS = 60_000_000_000
 _COMPARED_IMAGES = (4, 16)
 # Below this share of an embedding's length, what is left after centring is rounding noise.
@@ -52,18 +52,19 @@ def embed_few(backbone: FrozenBackbone, images: UInt8) -> Float32:
     return np.concatenate([*backbone.embed(padded)])[: len(images)]
 
 
-def disagreement(engine: str, precision: Precision, agreement: Agreement) -> str:
+def disagreement(request: EngineRequest, engine: Engine, precision: Precision, agreement: Agreement) -> str:
     """Why an arithmetic is not used, for the reader of the board."""
+    name, own = LIBRARIES[engine], LIBRARIES[engines_of(request.backbone)[0]]
     if agreement.cosine < 0:
-        return f"{engine}'s {precision} embeddings are not finite; not used"
+        return f"{name}'s {precision} embeddings are not finite; not used"
     return (
-        f"{engine}'s {precision} agrees with TensorFlow only to cosine {agreement.cosine:.6f} "
+        f"{name}'s {precision} agrees with {own} only to cosine {agreement.cosine:.6f} "
         f"(at least {MIN_COSINE} on {agreement.images} images); not used"
     )
 
 
 def recall_agreement(request: EngineRequest, weights_sha256: str, precision: Precision) -> Agreement | None:
-    """How well TensorFlow in some arithmetic was found to agree on this machine; None where nobody looked."""
+    """How well the own library in some arithmetic agrees with its float32 here; None where nobody looked."""
     identity = _identity(request, weights_sha256, precision)
     return _memo(request.cache).recall(request.backbone.architecture, identity)
 
@@ -77,16 +78,15 @@ def remember_agreement(
 
 
 def _identity(request: EngineRequest, weights_sha256: str, precision: Precision) -> dict[str, object]:
-    """Everything that decides how well TensorFlow agrees with itself in float32."""
+    """Everything that decides how well a library agrees with itself in float32."""
     return {
         "backbone": request.backbone.architecture,
         "arguments": dict(request.backbone.arguments),
-        "preprocessing": request.backbone.preprocessing.value,
+        "preprocessing": str(request.backbone.preprocessing),
         "weights_sha256": weights_sha256,
         "input_size": request.input_size,
         "precision": precision.value,
-        "keras": keras_version(),
-        "tensorflow": metadata.version("tensorflow"),
+        **versions_of(request.backbone),
         "device": gpu_name() if has_gpu() else instruction_set(),
     }
 

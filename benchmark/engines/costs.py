@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.backbones import FLOPS_SIZE, description, scaled_flops
+from benchmark.backbones import FLOPS_SIZE, scaled_flops
 from benchmark.records import Backbone, Engine, Precision
-
-# A backbone that did not come from the registry counts as a middling one.
-_UNKNOWN_VARIABLES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +23,7 @@ class _Preparation:
     per_parameter: float
 
     def seconds(self, backbone: Backbone) -> float:
-        return self.once + self.per_variable * _variables(backbone) + self.per_parameter * backbone.params
+        return self.once + self.per_variable * backbone.variables + self.per_parameter * backbone.params
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +35,17 @@ class _Inference:
     flops_per_second: float
 
     def seconds(self, backbone: Backbone, input_size: int) -> float:
-        between = self.per_image + self.per_operation * _variables(backbone)
+        between = self.per_image + self.per_operation * backbone.variables
         return between + scaled_flops(backbone, input_size) / self.flops_per_second
 
 
 _BUILD = _Preparation(0.5, 0.006, 8e-9)  # and load its weights, whatever the engine
 _TRACE = _Preparation(0.4, 0.006, 0.0)
-_CONVERT = _Preparation(0.6, 0.004, 30e-9)  # and compare with TensorFlow
+_CONVERT = _Preparation(0.6, 0.004, 30e-9)  # and compare with its own library
 _OPEN = _Preparation(0.2, 0.001, 5e-9)
 _INFERENCE = {
     (Engine.TENSORFLOW, Precision.FLOAT32): _Inference(3.0e-3, 10e-6, 80e9),
+    (Engine.TORCH, Precision.FLOAT32): _Inference(3.0e-3, 10e-6, 80e9),
     (Engine.OPENVINO, Precision.FLOAT32): _Inference(0.5e-3, 6e-6, 100e9),
     (Engine.OPENVINO, Precision.BFLOAT16): _Inference(0.4e-3, 4e-6, 210e9),
 }
@@ -68,7 +66,7 @@ def prepare_seconds(backbone: Backbone, engine: Engine, *, converted: bool) -> f
         engine: what will execute it.
         converted: its converted model is in the cache.
     """
-    if engine is Engine.TENSORFLOW:
+    if engine is not Engine.OPENVINO:
         return _BUILD.seconds(backbone) + _TRACE.seconds(backbone)
     opened = _OPEN.seconds(backbone)
     return opened if converted else opened + _BUILD.seconds(backbone) + _CONVERT.seconds(backbone)
@@ -91,7 +89,3 @@ def memory_bytes(backbone: Backbone, input_size: int, engine: Engine | None) -> 
     activations = area * min(_MOST_ACTIVATIONS, _BYTES_PER_FLOP * backbone.flops)
     alone = _PROCESS_BYTES + _COPIES * backbone.float32_bytes + activations
     return alone, 0.0 if engine is Engine.OPENVINO else activations
-
-
-def _variables(backbone: Backbone) -> int:
-    return int(description().get(backbone.architecture, {}).get("variables", _UNKNOWN_VARIABLES))

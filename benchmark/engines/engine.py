@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.backbones import keras_version
+from benchmark.backbones import library_version
 from benchmark.engines.hardware import gpu_name, has_gpu
 from benchmark.machine import instruction_set
 from benchmark.records import (
@@ -25,7 +25,6 @@ from benchmark.records import (
     Float32,
     Float64,
     Precision,
-    Resize,
     UInt8,
     WeightsSource,
 )
@@ -180,7 +179,7 @@ def _seconds(call: Callable[[], object]) -> tuple[Float64, bool]:
 
 @functools.cache
 def engine_version(engine: Engine) -> str:
-    """The installed version of an engine; ``absent`` where it is not installed."""
+    """The installed version of an engine's package; ``absent`` where it is not installed."""
     try:
         return metadata.version(engine.value)
     except metadata.PackageNotFoundError:
@@ -192,7 +191,7 @@ def embedding_key(
     weights_sha256: str,
     *,
     input_size: int,
-    resize: Resize,
+    resize: str,
     decoder: str,
     engine: Engine,
     precision: Precision,
@@ -206,11 +205,11 @@ def embedding_key(
         input_size=input_size,
         decoder=decoder,
         resize=resize,
-        preprocessing=backbone.preprocessing,
+        preprocessing=str(backbone.preprocessing),
         pooling=POOLING,
         engine=engine,
         precision=precision,
-        keras_version=keras_version(),
+        keras_version=library_version(backbone),
         engine_version=engine_version(engine),
-        instructions=gpu_name() if engine is Engine.TENSORFLOW and has_gpu() else instruction_set(),
+        instructions=gpu_name() if engine is not Engine.OPENVINO and has_gpu(engine) else instruction_set(),
     )

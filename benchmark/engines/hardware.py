@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 from benchmark.machine import processor_flags
+from benchmark.records import Engine
 
 _GPU_FACTS = Path("/proc/driver/nvidia/gpus")
 _GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/dxg"), _GPU_FACTS)
-_MULTIPLY_ON_GPU = """
+_MULTIPLY_ON_GPU = {
+    Engine.TENSORFLOW: """
 import tensorflow as tf
 tf.config.set_soft_device_placement(False)
 for gpu in tf.config.list_physical_devices("GPU"):
@@ -21,7 +23,13 @@ for gpu in tf.config.list_physical_devices("GPU"):
 with tf.device("/GPU:0"):
     ones = tf.ones((8, 8))
     raise SystemExit(float(tf.reduce_sum(ones @ ones)) != 512)
-"""
+""",
+    Engine.TORCH: """
+import torch
+ones = torch.ones((8, 8), device="cuda")
+raise SystemExit(float((ones @ ones).sum()) != 512)
+""",
+}
 _PATIENCE_SECONDS = 120
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
@@ -48,20 +56,22 @@ def has_openvino() -> bool:
 
 
 @functools.cache
-def has_gpu() -> bool:
-    """Whether TensorFlow computes on a GPU here.
+def has_gpu(engine: Engine = Engine.TENSORFLOW) -> bool:
+    """Whether TensorFlow, or another engine, computes on a GPU here.
 
-    A device file says nothing of drivers, libraries and what the installed TensorFlow was built for. So where
-    there is one, TensorFlow is asked to multiply on it, in a process of its own.
+    A device file says nothing of drivers, libraries and what the installed package was built for. So where
+    there is one, the engine is asked to multiply on it, in a process of its own.
     """
+    if engine not in _MULTIPLY_ON_GPU:
+        return False
     if not any(path.exists() for path in _GPU_DEVICES):
         return False
-    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+    if engine is Engine.TENSORFLOW and (tensorflow := sys.modules.get("tensorflow")) is not None:
         return bool(tensorflow.config.list_physical_devices("GPU"))
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", _MULTIPLY_ON_GPU],
+            [sys.executable, "-c", _MULTIPLY_ON_GPU[engine]],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """Converted models on the disk: whole, checksummed, the least recently used first to go.
 
 One folder per model, ``<cache>/models/<name>-<digest>/``, with ``model.xml``, ``model.bin``, ``meta.json``
-(checksums of both, what was converted, how well it agrees with TensorFlow) and ``last-used``, whose
+(checksums of both, what was converted, how well it agrees with its own library) and ``last-used``, whose
 modification time is the last use. ``meta.json`` is written last: a folder without it is not a model.
 """
 
@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones import keras_version
+from benchmark.backbones import versions_of
 from benchmark.errors import CacheDamaged
 from benchmark.machine import instruction_set
 from benchmark.records import Backbone
@@ -41,7 +41,7 @@ XML, BIN, META = "model.xml", "model.bin", "meta.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How well an engine's embeddings agree with TensorFlow's in float32.
+    """How well an engine's embeddings agree with those of the backbone's own library in float32.
 
     Attributes:
         cosine: lowest cosine of an image's batch-centred embedding with its counterpart; -1 where not finite.
@@ -61,7 +61,7 @@ class ModelMeta:
     Attributes:
         identity: everything that decides the conversion; its digest names the folder.
         files: file name -> SHA-256.
-        agreement: precision -> how well it agrees with TensorFlow in float32.
+        agreement: precision -> how well it agrees with the own library in float32.
     """
 
     identity: dict[str, Any]
@@ -75,11 +75,10 @@ def identity_of(backbone: Backbone, weights_sha256: str, input_size: int) -> dic
         "schema": SCHEMA,
         "backbone": backbone.architecture,
         "arguments": dict(backbone.arguments),
-        "preprocessing": backbone.preprocessing.value,
+        "preprocessing": str(backbone.preprocessing),
         "weights_sha256": weights_sha256,
         "input_size": input_size,
-        "keras": keras_version(),
-        "tensorflow": metadata.version("tensorflow"),
+        **versions_of(backbone),
         "openvino": metadata.version("openvino"),
         # The conversion is the same everywhere, how well it agrees is not.
         "instructions": instruction_set(),

@@ -1,9 +1,12 @@
 """Open a backbone in the engine that suits the job; without TensorFlow or OpenVINO until then.
 
-An engine is one module with ``open_frozen(request, precision, sample) -> FrozenBackbone``, named below.
+An engine is one module, ``<name>_engine.py``, with
+``open_frozen(request, precision, sample) -> FrozenBackbone``.
 """
 
 from __future__ import annotations
+
+import importlib
 
 from benchmark.engines.engine import (
     EngineRequest,
@@ -11,7 +14,7 @@ from benchmark.engines.engine import (
 )
 from benchmark.engines.planning import plan_engine
 from benchmark.errors import ArgumentError
-from benchmark.records import Engine, UInt8
+from benchmark.records import Engine, Precision, UInt8
 
 
 def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
@@ -28,13 +31,14 @@ def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
     """
     _check_size(request)
     engine, precision = plan_engine(request, len(sample))
-    if engine is Engine.OPENVINO:
-        from benchmark.engines import openvino_engine
+    return open_in(engine, request, precision, sample)
 
-        return openvino_engine.open_frozen(request, precision, sample)
-    from benchmark.engines import tensorflow_engine
 
-    return tensorflow_engine.open_frozen(request, precision, sample)
+def open_in(engine: Engine, request: EngineRequest, precision: Precision, sample: UInt8) -> FrozenBackbone:
+    """Open a backbone in one engine; float32 is used where the wanted arithmetic does not agree with it."""
+    module = importlib.import_module(f"benchmark.engines.{engine}_engine")
+    frozen: FrozenBackbone = module.open_frozen(request, precision, sample)
+    return frozen
 
 
 def _check_size(request: EngineRequest) -> None:

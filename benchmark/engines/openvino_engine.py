@@ -1,7 +1,7 @@
 """The OpenVINO engine: a converted, cached model, one image or a few per request, one thread per stream.
 
 Every request runs on a single thread with a fixed batch, so the bits of an embedding depend neither on the
-number of threads nor on its neighbours. A model that is in the cache is opened without TensorFlow.
+number of threads nor on its neighbours. A model that is in the cache is opened without its own library.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmark.backbones import known_weights_sha256, scaled_flops
-from benchmark.engines.agreement import compare, compared, disagreement, embed_few
+from benchmark.backbones import engines_of, known_weights_sha256, load_network, scaled_flops
+from benchmark.engines.agreement import LIBRARIES, compare, compared, disagreement, embed_few
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.model_cache import (
     XML,
@@ -32,7 +32,7 @@ from benchmark.engines.model_cache import (
     read_meta,
     write_meta,
 )
-from benchmark.errors import CacheDamaged, StorageError
+from benchmark.errors import CacheDamaged, EmbeddingError, StorageError
 from benchmark.records import Engine, Float32, Precision, UInt8
 from benchmark.storage import mark_used, storage_error
 
@@ -169,7 +169,7 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
 
     Args:
         request: what to open.
-        precision: wanted arithmetic; float32 is used instead where it does not agree with TensorFlow.
+        precision: wanted arithmetic; float32 is used instead where it does not agree with the own library.
         sample: uint8 (n, S, S, 3) real images for that comparison.
 
     Raises:
@@ -190,11 +190,12 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Converted:
-    """A converted model in the cache; ``reference``: TensorFlow's float32 (n, D), right after converting."""
+    """A converted model in the cache; right after converting, its library's float32 (n, D) and remarks."""
 
     folder: Path
     meta: ModelMeta
     reference: Float32 | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def weights_sha256(self) -> str:
@@ -213,37 +214,34 @@ class _Converted:
 
 
 def _is_usable(model: _Converted) -> bool:
-    """Whether somebody finished comparing the model with TensorFlow (a killed process may not have)."""
+    """Whether somebody finished comparing the model with its library (a killed process may not have)."""
     return bool(model.meta.agreement)
 
 
 def _convert(request: EngineRequest, sample: UInt8) -> _Converted:
-    """Build, load, freeze, convert and store a backbone; TensorFlow's embeddings of the sample come along."""
+    """Build, load, convert and store a backbone; its own library's embeddings of the sample come along."""
     import openvino
 
-    from benchmark.engines.frozen_graph import build_frozen, run_once
-
-    frozen = build_frozen(request, Precision.FLOAT32, None)
-    reference = run_once(frozen.definition, compared(request, sample))
-    identity = identity_of(request.backbone, frozen.weights.sha256, request.input_size)
+    network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
+    images = compared(request, sample)
+    reference, remarks = network.run(images), network.remarks(images)
+    identity = identity_of(request.backbone, network.weights_sha256, request.input_size)
     folder = model_folder(request.cache, identity)
     temporary = new_folder(request.cache)
     try:
-        graph = temporary / "graph.pb"
-        graph.write_bytes(frozen.definition.SerializeToString())
-        del frozen
-        # Reading the graph yields the same speed as convert_model does, in a third of the time, and does not
-        # report to anybody that a model was converted.
-        model = openvino.Core().read_model(graph)
+        scratch = temporary / "scratch"
+        scratch.mkdir()
+        model = network.convert(scratch)
+        del network
         openvino.save_model(model, temporary / XML, compress_to_fp16=False)
         del model
-        graph.unlink()
+        shutil.rmtree(scratch)
         meta = publish(temporary, folder, identity)
     except OSError as error:
         raise storage_error(error, folder) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return _Converted(folder=folder, meta=meta, reference=reference)
+    return _Converted(folder=folder, meta=meta, reference=reference, remarks=remarks)
 
 
 def _open_model(
@@ -253,7 +251,7 @@ def _open_model(
     sample: UInt8,
     notes: tuple[str, ...] = (),
 ) -> FrozenBackbone:
-    """Open a converted model in the wanted arithmetic, or in the next one that agrees with TensorFlow."""
+    """Open a converted model in the wanted arithmetic, or in the next one that agrees with its library."""
     for candidate in dict.fromkeys((precision, Precision.FLOAT32)):
         agreement = model.meta.agreement.get(candidate)
         if agreement is None or agreement.passed:
@@ -262,21 +260,26 @@ def _open_model(
             )
             agreement = agreement or _agreement(request, model, backbone, sample)
             if agreement.passed:
-                backbone.notes = notes
+                backbone.notes = (*model.remarks, *notes)
                 return backbone
             backbone.close()
-        notes = (*notes, disagreement("OpenVINO", candidate, agreement))
-    from benchmark.engines import tensorflow_engine
+        notes = (*notes, disagreement(request, Engine.OPENVINO, candidate, agreement))
+    from benchmark.engines.opening import open_in
 
-    fallback = tensorflow_engine.open_frozen(request, Precision.FLOAT32, sample)
-    fallback.notes = (*notes, "TensorFlow is used instead of OpenVINO")
+    own = engines_of(request.backbone)[0]
+    if own is Engine.OPENVINO:
+        raise EmbeddingError(
+            "OpenVINO does not yield usable embeddings", where=request.backbone.name, got=notes[-1]
+        )
+    fallback = open_in(own, request, Precision.FLOAT32, sample)
+    fallback.notes = (*notes, f"{LIBRARIES[own]} is used instead of OpenVINO")
     return fallback
 
 
 def _agreement(
     request: EngineRequest, model: _Converted, backbone: OpenVINOBackbone, sample: UInt8
 ) -> Agreement:
-    """Compare a freshly compiled model with TensorFlow, or with an arithmetic that agreed with TensorFlow."""
+    """Compare a freshly compiled model with its library, or with an arithmetic that agreed with it."""
     images = compared(request, sample)
     reference = model.reference
     if reference is None:

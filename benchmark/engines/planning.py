@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.backbones import known_weights_sha256
+from benchmark.backbones import engines_of, known_weights_sha256
 from benchmark.engines.agreement import recall_agreement
 from benchmark.engines.costs import image_seconds, prepare_seconds
 from benchmark.engines.engine import EngineRequest
@@ -20,11 +20,19 @@ def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]
         images: to embed.
 
     Returns:
-        The precision is float32 where the cache knows that bfloat16 does not agree with TensorFlow.
+        The precision is float32 where the cache knows that bfloat16 does not agree with the own library.
 
     Raises:
-        ArgumentError: OpenVINO was asked for and is not installed.
+        ArgumentError: an engine was asked for that is not installed, or does not execute this backbone.
     """
+    able = engines_of(request.backbone)
+    if request.engine is not None and request.engine not in able:
+        raise ArgumentError(
+            "does not run in this engine",
+            where=request.backbone.name,
+            expected=f"`engine` {' or '.join(able)}",
+            got=request.engine,
+        )
     if request.engine is Engine.OPENVINO and not has_openvino():
         raise ArgumentError(
             "OpenVINO is not installed",
@@ -36,18 +44,22 @@ def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]
     engine = request.engine or _soonest(request, images, cached)
     if engine is Engine.OPENVINO:
         return engine, _openvino_precision(request, cached)
-    return engine, _tensorflow_precision(request)
+    return engine, _own_precision(request, engine)
 
 
 def _soonest(request: EngineRequest, images: int, cached: dict[str, Agreement] | None) -> Engine:
-    if has_gpu() or not has_openvino() or _failed(cached, Precision.FLOAT32):
-        return Engine.TENSORFLOW
-    if cached is not None:
+    able = engines_of(request.backbone)
+    library = able[0]
+    if Engine.OPENVINO not in able:
+        return library
+    if has_gpu(library) or not has_openvino() or _failed(cached, Precision.FLOAT32):
+        return library
+    if cached is not None or library is Engine.OPENVINO:
         return Engine.OPENVINO
     in_openvino = _openvino_precision(request, cached)
-    tensorflow = _seconds(request, images, Engine.TENSORFLOW, Precision.FLOAT32)
+    own = _seconds(request, images, library, Precision.FLOAT32)
     openvino = _seconds(request, images, Engine.OPENVINO, in_openvino)
-    return Engine.OPENVINO if openvino < tensorflow else Engine.TENSORFLOW
+    return Engine.OPENVINO if openvino < own else library
 
 
 def _seconds(request: EngineRequest, images: int, engine: Engine, precision: Precision) -> float:
@@ -62,8 +74,8 @@ def _openvino_precision(request: EngineRequest, cached: dict[str, Agreement] | N
     return Precision.FLOAT32 if _failed(cached, wanted) else wanted
 
 
-def _tensorflow_precision(request: EngineRequest) -> Precision:
-    wanted = request.precision or (Precision.BFLOAT16 if has_gpu() else Precision.FLOAT32)
+def _own_precision(request: EngineRequest, library: Engine) -> Precision:
+    wanted = request.precision or (Precision.BFLOAT16 if has_gpu(library) else Precision.FLOAT32)
     if wanted is Precision.FLOAT32:
         return wanted
     weights = known_weights_sha256(request.backbone, request.weights, cache=request.cache)

@@ -12,8 +12,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
+from benchmark.backbones import INPUT_NAME, OUTPUT_NAME, KerasNetwork, load_network
 from benchmark.engines.agreement import (
     compare,
     compared,
@@ -23,7 +24,6 @@ from benchmark.engines.agreement import (
     remember_agreement,
 )
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
-from benchmark.engines.frozen_graph import INPUT_NAME, OUTPUT_NAME, build_frozen, run_once
 from benchmark.records import Engine, Float32, Precision, UInt8
 
 TensorFlowModule: TypeAlias = Any
@@ -49,13 +49,14 @@ class TensorFlowBackbone(FrozenBackbone):
         self.precision = precision
         self.batch_size = request.batch_size or (_GPU_BATCH if on_gpu else _CPU_BATCH)
         self.together = self.batch_size
-        frozen = build_frozen(request, precision, None)
-        self.weights_sha256 = frozen.weights.sha256
+        network = _loaded(request)
+        definition = network.freeze(precision)
+        self.weights_sha256 = network.weights_sha256
         self.embedding_dim = request.backbone.embedding_dim
         self._workers = 2 if on_gpu else request.threads
         graph = tf.Graph()
         with graph.as_default():
-            tf.graph_util.import_graph_def(frozen.definition, name="")
+            tf.graph_util.import_graph_def(definition, name="")
         self._session = tf.compat.v1.Session(graph=graph, config=_session_config(tf, on_gpu))
         self._call = self._session.make_callable(f"{OUTPUT_NAME}:0", feed_list=[f"{INPUT_NAME}:0"])
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="embed")
@@ -86,6 +87,12 @@ class TensorFlowBackbone(FrozenBackbone):
         self._session.close()
 
 
+def _loaded(request: EngineRequest) -> KerasNetwork:
+    """The network of a request; only sources of Keras networks name this engine."""
+    network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
+    return cast("KerasNetwork", network)
+
+
 def _session_config(tf: TensorFlowModule, on_gpu: bool) -> SessionConfig:
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, use_per_session_threads=True
@@ -113,12 +120,12 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
     agreement = recall_agreement(request, backbone.weights_sha256, precision)
     if agreement is None:
         images = compared(request, sample)
-        reference = run_once(build_frozen(request, Precision.FLOAT32, None).definition, images)
+        reference = _loaded(request).run(images)
         agreement = compare(embed_few(backbone, images), reference)
         remember_agreement(request, backbone.weights_sha256, precision, agreement)
     if agreement.passed:
         return backbone
     backbone.close()
     exact = TensorFlowBackbone(request, Precision.FLOAT32)
-    exact.notes = (disagreement("TensorFlow", precision, agreement),)
+    exact.notes = (disagreement(request, Engine.TENSORFLOW, precision, agreement),)
     return exact

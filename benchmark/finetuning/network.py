@@ -13,12 +13,7 @@ from benchmark.drawing import derived_seed
 from benchmark.errors import RecipeError
 from benchmark.finetuning.recipe import Activation, Head, Pooling, UnfreezingPhase
 from benchmark.finetuning.untyped import Layer, Model, SymbolicTensor
-from benchmark.records import PreprocessingMode, Task
-
-# Pixel statistics of ImageNet, as in keras.applications.imagenet_utils.
-_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-_TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
-_TORCH_STD_RGB = (0.229, 0.224, 0.225)
+from benchmark.records import Preprocessing, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +53,14 @@ class Network:
     softmax: bool
 
 
-def assemble(backbone: Model, mode: PreprocessingMode, head: Head, outputs: Outputs, seed: int) -> Network:
+def assemble(
+    backbone: Model, preprocessing: Preprocessing, head: Head, outputs: Outputs, seed: int
+) -> Network:
     """Put preprocessing before a backbone and a new head behind it.
 
     Args:
         backbone: keras.Model, pooled, with its weights; its layers are shared, not copied.
-        mode: what the backbone expects of its input.
+        preprocessing: what the backbone expects of its input.
         head: what stands on the feature map.
         outputs: what is decided.
         seed: of the head's first weights and of its dropout.
@@ -73,7 +70,7 @@ def assemble(backbone: Model, mode: PreprocessingMode, head: Head, outputs: Outp
     """
     base, pooled = _split_pooling(backbone, head.pooling)
     inputs = keras.Input(tuple(base.inputs[0].shape[1:]), name="image")
-    features = base(_preprocessed(inputs, mode))
+    features = base(_preprocessed(inputs, preprocessing))
     for layer in pooled:
         features = layer(features)
     softmax = outputs.softmax(head.activation)
@@ -92,28 +89,25 @@ def assemble(backbone: Model, mode: PreprocessingMode, head: Head, outputs: Outp
     )
 
 
-def _preprocessed(images: SymbolicTensor, mode: PreprocessingMode) -> SymbolicTensor:
+def _preprocessed(images: SymbolicTensor, preprocessing: Preprocessing) -> SymbolicTensor:
     """Preprocessing by layers that every Keras knows, so that the saved model needs nothing else."""
-    if mode is PreprocessingMode.TF:
-        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")(images)
-    if mode is PreprocessingMode.TORCH:
-        scale = [1 / (255 * std) for std in _TORCH_STD_RGB]
-        offset = [-mean / std for mean, std in zip(_TORCH_MEAN_RGB, _TORCH_STD_RGB, strict=True)]
-        return keras.layers.Rescaling(scale, offset=offset, name="preprocessing")(images)
-    if mode is PreprocessingMode.CAFFE:
-        return _caffe_layer()(images)
-    return images
+    if preprocessing.bgr:
+        return _reversing_layer(preprocessing)(images)
+    if str(preprocessing) == "identity":
+        return images
+    factor, offset = preprocessing.affine()
+    return keras.layers.Rescaling(factor, offset=offset, name="preprocessing")(images)
 
 
-def _caffe_layer() -> Layer:
-    """RGB -> BGR minus the mean, as a fixed 1 x 1 convolution, which every export target can run.
+def _reversing_layer(preprocessing: Preprocessing) -> Layer:
+    """RGB -> BGR with shift and scale, as a fixed 1 x 1 convolution, which every export target can run.
 
     Products with 0 and 1 and sums with 0 are exact, so that this equals reversing the channels.
     """
     layer = keras.layers.Conv2D(3, 1, trainable=False, name="preprocessing")
     layer.build((None, None, None, 3))
-    swap = np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)
-    layer.set_weights([swap, -np.asarray(_CAFFE_MEAN_BGR, np.float32)])
+    factor, offset = (np.asarray(values, np.float32) for values in preprocessing.affine())
+    layer.set_weights([np.diag(factor)[:, ::-1].reshape(1, 1, 3, 3), offset[::-1]])
     return layer
 
 

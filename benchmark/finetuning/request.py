@@ -120,7 +120,11 @@ class FinetuneRequest:
     def _decisive(self, task: Task, weights_sha256: str) -> dict[str, object]:
         backbone = self.backbone
         return {
-            "backbone": [backbone.architecture, sorted(backbone.arguments.items()), backbone.preprocessing],
+            "backbone": [
+                backbone.architecture,
+                sorted(backbone.arguments.items()),
+                str(backbone.preprocessing),
+            ],
             "weights": weights_sha256,
             "recipe": self.recipe.model_dump(mode="json"),
             "seed": self.seed,

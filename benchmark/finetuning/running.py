@@ -400,7 +400,7 @@ class _Run:
             threshold=trained.threshold,
             input_size=request.recipe.image_size,
             resize=request.resize,
-            preprocessing=request.backbone.preprocessing,
+            preprocessing=str(request.backbone.preprocessing),
             weights=whole_text(str(request.source)),
             weights_sha256=progress.weights_sha256,
             data=whole_text(str(images.root)),

@@ -176,7 +176,7 @@ class CostModel:
 
 def most_at_once(plans: Sequence[Plan]) -> int:
     """How many backbones may work at once where the user does not say; 0 for as many as there is room for."""
-    on_gpu = any(plan.engine is Engine.TENSORFLOW for plan in plans) and has_gpu()
+    on_gpu = any(has_gpu(engine) for engine in {plan.engine for plan in plans if plan.engine})
     return _ON_ONE_GPU if on_gpu else 0
 
 

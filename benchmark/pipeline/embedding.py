@@ -253,12 +253,14 @@ class _Window:
 
     Attributes:
         size: side in pixels.
+        resize: how images get it.
         rows: int64 (n,), which images.
         positions: of the plans of this size.
         cost: what all that is expected to cost, in seconds of one core.
     """
 
     size: int
+    resize: str
     rows: Int64
     positions: tuple[int, ...]
     cost: float = 0.0
@@ -309,29 +311,32 @@ class _Work:
 
     def _windows(self, unfinished: Sequence[int]) -> list[_Window]:
         """What is missing, cheap backbones first, in portions that find room."""
-        ordered = sorted(unfinished, key=lambda one: (self._size(one), self.plans[one].backbone.flops))
+        ordered = sorted(unfinished, key=lambda one: (self._shape(one), self.plans[one].backbone.flops))
         room = scratch_bytes(self.request)
         windows = []
-        for size, group in groupby(ordered, key=self._size):
+        for (size, resize), group in groupby(ordered, key=self._shape):
             positions = tuple(group)
             rows = np.flatnonzero(np.logical_or.reduce([self.plans[one].lacking for one in positions]))
             step = max(1, room // max(1, PixelBuffer.bytes_needed(1, size)))
             windows += [
-                self._window(size, rows[at : at + step], positions) for at in range(0, len(rows), step)
+                self._window(size, resize, rows[at : at + step], positions)
+                for at in range(0, len(rows), step)
             ]
         return windows
 
-    def _window(self, size: int, rows: Int64, positions: tuple[int, ...]) -> _Window:
+    def _window(self, size: int, resize: str, rows: Int64, positions: tuple[int, ...]) -> _Window:
         cost = sum(self._cost(one, rows).seconds() for one in positions)
-        return _Window(size=size, rows=rows, positions=positions, cost=cost)
+        return _Window(size=size, resize=resize, rows=rows, positions=positions, cost=cost)
 
     def _cost(self, position: int, rows: Int64, costs: CostModel | None = None) -> EmbeddingCost:
         """What the images that a backbone lacks of some are expected to cost."""
         model = costs or self.costs
         return model.embedding(self.request, self.plans[position], self._count(position, rows))
 
-    def _size(self, position: int) -> int:
-        return self.plans[position].input_size
+    def _shape(self, position: int) -> tuple[int, str]:
+        """What pixels a backbone sees: those of equal ones are decoded once."""
+        plan = self.plans[position]
+        return plan.input_size, self.request.resize_of(plan.backbone)
 
     def _count(self, position: int, rows: Int64) -> int:
         """How many of some images a backbone lacks."""
@@ -344,7 +349,7 @@ class _Work:
             if not self.plans[position].stopped and self._count(position, window.rows)
         ]
         if concerned:
-            with decoded(self.request, self.images, window.rows, window.size) as scratch:
+            with decoded(self.request, self.images, window.rows, window.size, window.resize) as scratch:
                 self._embed_from(scratch, window.rows, concerned, job)
         job.window_done(window.cost)
 
@@ -422,7 +427,7 @@ class _Work:
     def _wanted(self, position: int) -> Wanted:
         return Wanted(
             engine=engine_request(self.request, self.plans[position], 1),
-            resize=self.request.options.resize,
+            resize=self.request.resize_of(self.plans[position].backbone),
             decoder=self.request.decoder,
             turned=self.request.turned,
         )
@@ -432,7 +437,7 @@ class _Work:
     def _embed_blocks(self, unfinished: Sequence[int]) -> None:
         """Embed what is missing in blocks, each decoded by the worker that gets it."""
         blocks: list[Block] = []
-        for _, group in groupby(sorted(unfinished, key=self._size), key=self._size):
+        for _, group in groupby(sorted(unfinished, key=self._shape), key=self._shape):
             lacking = {one: self.plans[one].lacking for one in group}
             costs = {one: self.costs.embedding(self.request, self.plans[one], 1) for one in lacking}
             blocks += blocks_of(lacking, costs, self.request.executor.workers, first=len(blocks))
@@ -497,7 +502,7 @@ class _Work:
             argument=BlockTask(
                 wanted=tuple(self._wanted(one) for one in block.positions),
                 images=self._files(block.rows),
-                sample=self._files(self._sample_rows(self._size(block.positions[0]))),
+                sample=self._files(self._sample_rows(self._shape(block.positions[0]))),
                 timed=new,
             ),
             cost=block.cost,
@@ -505,9 +510,9 @@ class _Work:
             after=block.after,
         )
 
-    def _sample_rows(self, size: int) -> Int64:
-        """The first images that are missing at one size, whichever block they are in."""
-        masks = [self.plans[one].lacking for one in self._unfinished() if self._size(one) == size]
+    def _sample_rows(self, shape: tuple[int, str]) -> Int64:
+        """The first images that are missing of one kind of pixels, whichever block they are in."""
+        masks = [self.plans[one].lacking for one in self._unfinished() if self._shape(one) == shape]
         return np.flatnonzero(np.logical_or.reduce(masks))[:SAMPLE_IMAGES].astype(np.int64)
 
     def _files(self, rows: Int64) -> ImageFiles:
@@ -574,9 +579,9 @@ class _Work:
             self.observer.started(TIMING, len(unknown))
         sample = np.arange(min(SAMPLE_IMAGES, len(self.images)), dtype=np.int64)
         try:
-            for size, group in groupby(sorted(unknown, key=self._size), key=self._size):
+            for (size, resize), group in groupby(sorted(unknown, key=self._shape), key=self._shape):
                 if self.request.executor.is_local:
-                    with decoded(self.request, self.images, sample, size) as scratch:
+                    with decoded(self.request, self.images, sample, size, resize) as scratch:
                         self._measure_from(scratch, list(group))
                 else:
                     self._measure_on_cluster(self._files(sample), list(group))

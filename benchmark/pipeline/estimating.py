@@ -41,7 +41,7 @@ from benchmark.pipeline.requests import (
     cheapest_pretrained,
 )
 from benchmark.pipeline.self_test import self_test
-from benchmark.records import Engine, ImageSet, Observer, Search, Silent
+from benchmark.records import Engine, ImageSet, Observer, Resize, Search, Silent
 from benchmark.reporting import RunRecord
 
 ALL, AUDIT = "all", "audit"
@@ -601,7 +601,7 @@ def _decode_seconds(request: EmbedRequest, images: ImageSet) -> float:
             load_pixels(
                 images.root / images.paths[row],
                 size,
-                options.resize,
+                Resize.BILINEAR if options.resize is Resize.NATIVE else options.resize,
                 max_pixels=options.max_pixels,
                 bit_depth=request.bit_depth,
             )

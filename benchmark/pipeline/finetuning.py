@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones import parse_weights, select
+from benchmark.backbones import KERAS, parse_weights, select
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.execution import failure
@@ -438,7 +438,8 @@ class _FinetuneAll:
             cached_views=options.cached_views,
             force=options.force,
             jobs=options.jobs,
-            resize=options.resize or Resize.BILINEAR,
+            # What is fine-tuned comes from Keras, which has no way of its own.
+            resize=Resize.BILINEAR if options.resize in {None, Resize.NATIVE} else options.resize,
             max_pixels=options.max_pixels,
             board=self._board.get(name),
         )
@@ -520,11 +521,25 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) ->
 
 
 def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Backbone, ...]:
+    source = name.partition(":")[0] if ":" in name else KERAS
+    if source != KERAS:
+        raise _of_another_library(name, source, stored)
     known = tuple(backbone for backbone in job.known if backbone.name == name)
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
     seed = stored.request.options.seed if stored and on_board else job.options.seed
     return known or select(name, seed=seed, option="winner")
+
+
+def _of_another_library(name: str, source: str, stored: StoredBoard | None) -> ArgumentError:
+    rows = stored.board.rows if stored is not None else ()
+    keras = [row["backbone"] for row in rows if row["status"] == "scored" and row["source"] == KERAS]
+    return ArgumentError(
+        f"a network of '{source}' is neither fine-tuned nor exported here: both work on networks of Keras",
+        where=f"`winner={name}`",
+        next_step="Fine-tune it in its own library; benchmark.embed gives its embeddings. "
+        + (f"The best of Keras on this board is {keras[0]} (`winner={keras[0]}`)." if keras else ""),
+    )
 
 
 def _first_of_board(folder: ResultsFolder, stored: StoredBoard | None, top: int | None) -> list[str]:

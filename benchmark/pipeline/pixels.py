@@ -35,14 +35,16 @@ def scratch_bytes(request: EmbedRequest) -> int:
 
 
 @contextmanager
-def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> Iterator[PixelBuffer]:
+def decoded(
+    request: EmbedRequest, images: ImageSet, rows: Int64, size: int, resize: str
+) -> Iterator[PixelBuffer]:
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
     folder = request.options.cache / _FOLDER / secrets.token_hex(8)
     PixelBuffer.remove_abandoned(folder.parent)
     scratch = PixelBuffer.create(folder, PackedStrings.of(images.image_ids).take(rows), size)
     paths = PackedStrings.of(images.paths).take(rows)
     filler = threading.Thread(
-        target=_fill, args=(scratch, images.root, paths, request), name="decode", daemon=True
+        target=_fill, args=(scratch, images.root, paths, request, resize), name="decode", daemon=True
     )
     filler.start()
     try:
@@ -55,13 +57,13 @@ def decoded(request: EmbedRequest, images: ImageSet, rows: Int64, size: int) -> 
             scratch.remove()
 
 
-def _fill(scratch: PixelBuffer, root: Path, paths: Sequence[str], request: EmbedRequest) -> None:
+def _fill(scratch: PixelBuffer, root: Path, paths: Sequence[str], request: EmbedRequest, resize: str) -> None:
     """Decode into a scratch; what goes wrong reaches the readers of its rows."""
     with suppress(Exception):
         options = request.options
         scratch.fill(
             paths,
-            options.resize,
+            resize,
             options.jobs,
             root=root,
             max_pixels=options.max_pixels,

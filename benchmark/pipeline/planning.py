@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import known_weights_sha256, scaled_flops, weights_file
+from benchmark.backbones import engines_of, known_weights_sha256, scaled_flops, weights_file
 from benchmark.cells import figure
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, embedding_key, plan_engine
@@ -25,6 +25,7 @@ from benchmark.records import (
     Observer,
     Precision,
     Skipped,
+    WeightsKind,
     WeightsSource,
 )
 
@@ -127,6 +128,9 @@ def plan_unseen(request: EmbedRequest, backbone: Backbone, images: int) -> Plan:
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """What a plan knows of the outcome of its backbone, by field of ``BackboneFacts``."""
     backbone = plan.backbone
+    published = {"pretraining": backbone.pretraining, "licence": backbone.licence}
+    if plan.weights.kind is not WeightsKind.IMAGENET:  # whose they are, only their owner knows
+        published = {}
     return {
         "backbone": backbone.name,
         "family": backbone.family,
@@ -136,6 +140,8 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "input_size": plan.input_size,
         "flops": scaled_flops(backbone, plan.input_size),
         "weights": str(plan.weights),
+        "year": backbone.year,
+        **published,
         "weights_sha256": plan.key.weights_sha256 if plan.key else "",
         "engine": plan.engine,
         "precision": plan.precision,
@@ -163,7 +169,7 @@ def plan_key(request: EmbedRequest, plan: Plan, digest: str) -> EmbeddingKey:
         plan.backbone,
         digest,
         input_size=plan.input_size,
-        resize=request.options.resize,
+        resize=request.resize_of(plan.backbone),
         decoder=request.decoder,
         engine=plan.engine,
         precision=plan.precision,
@@ -173,6 +179,9 @@ def plan_key(request: EmbedRequest, plan: Plan, digest: str) -> EmbeddingKey:
 def _why_unfit(request: EmbedRequest, backbone: Backbone, size: int) -> str:
     if size < backbone.min_size:
         return f"needs images of at least {backbone.min_size} pixels, `size` is {size}"
+    able = engines_of(backbone)
+    if request.options.engine is not None and request.options.engine not in able:
+        return f"runs in {' or '.join(able)}, not in `engine={request.options.engine}`"
     megabytes = backbone.float32_bytes / 1e6
     if request.options.max_size_mb is not None and megabytes > request.options.max_size_mb:
         return f"{megabytes:.1f} MB is more than `max_size_mb={figure(request.options.max_size_mb)}`"
@@ -188,7 +197,7 @@ def _fresh(request: EmbedRequest, bare: Plan, images: int) -> Plan:
 
 def _admissible(request: EmbedRequest, bare: Plan) -> list[Plan]:
     """Every engine and precision that the request allows."""
-    engines = [request.options.engine] if request.options.engine else list(Engine)
+    engines = [request.options.engine] if request.options.engine else engines_of(bare.backbone)
     precisions = [request.options.precision] if request.options.precision else list(Precision)
     return [
         replace(bare, engine=engine, precision=precision)

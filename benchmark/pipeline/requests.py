@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
-from benchmark.backbones import parse_weights, select
+from benchmark.backbones import chosen, parse_weights
 from benchmark.data import decoder_name
 from benchmark.embeddings import VIEWS
 from benchmark.execution import LocalRunner, Runner
 from benchmark.options import EmbedOptions, Options, RankOptions
 from benchmark.ranking import MeasuredDevice
-from benchmark.records import Backbone, HeadProtocol, ImageSet, ProtocolName, WeightsKind, WeightsSource
+from benchmark.records import (
+    Backbone,
+    HeadProtocol,
+    ImageSet,
+    ProtocolName,
+    Resize,
+    WeightsKind,
+    WeightsSource,
+)
 
 SCRATCH_BYTES = 4 * 2**30
 MOST_TURNED = 100_000  # images whose views are looked at: 10 kB an image in memory
@@ -44,7 +52,7 @@ class EmbedRequest:
             ArgumentError: no such backbone or weights.
         """
         parse_weights(options.weights)
-        return cls(options=options, backbones=select(options.backbones, seed=options.seed))
+        return cls(options=options, backbones=chosen(options, options.seed))
 
     def but(self, **changes: Any) -> Self:  # noqa: ANN401 - values of any option
         """The same request with other options."""
@@ -83,9 +91,14 @@ class EmbedRequest:
         """The weights that a backbone gets."""
         return backbone.weights or self.weights
 
+    def resize_of(self, backbone: Backbone) -> str:
+        """How images get the input size of a backbone; a way of its own where ``native`` is asked for."""
+        wanted = self.options.resize
+        return backbone.preprocessing.native if wanted is Resize.NATIVE else wanted
+
     def size_of(self, backbone: Backbone) -> int:
         """The input side that a backbone gets, in pixels."""
-        return self.options.size or backbone.default_size
+        return backbone.default_size if backbone.fixed_size else self.options.size or backbone.default_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

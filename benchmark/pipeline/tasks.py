@@ -23,7 +23,7 @@ from benchmark.execution import failure, quiet_environment
 from benchmark.memory import PackedStrings
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.progress import ProgressTable, Stage
-from benchmark.records import EmbeddingKey, Resize, UInt8
+from benchmark.records import EmbeddingKey, UInt8
 
 SAMPLE_IMAGES = 32
 # How long another run may take over one backbone before this one computes the same rows beside it.
@@ -56,7 +56,7 @@ class Wanted:
     """
 
     engine: EngineRequest
-    resize: Resize
+    resize: str
     decoder: str
     turned: bool = False
 

@@ -287,6 +287,14 @@ COLUMNS = (
     Column("images_embedded", "whole", "images that were run through it for this board"),
     Column("flops", "count", "operations for one image, multiply and add counted as two"),
     Column("notes", "text", "remarks: fallbacks, retries"),
+    Column("year", "whole", "year that the design was published; empty where unknown"),
+    Column(
+        "pretraining",
+        "text",
+        "data that the published weights were trained on; empty where unknown",
+        Surface.PAGE,
+    ),
+    Column("licence", "text", "of the published weights; empty where unknown", Surface.PAGE),
     *(each for name, metric in METRICS.items() if name != "f1" for each in _val(metric)),
     *(
         _test(name, f"{metric.meaning}, on the test part", title=f"test {metric.title}", priority=14)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.backbones import load_weights, parse_weights
+from benchmark.backbones.frozen_graph import freeze
 from benchmark.backbones.keras_models import import_keras
 from benchmark.backbones.registry import registry
-from benchmark.engines.frozen_graph import freeze
 from benchmark.records import Backbone
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def test_nothing_smaller_than_the_minimum_is_accepted(backbone: Backbone) -> Non
 
 @pytest.mark.parametrize("backbone", EVERY, indirect=True)
 def test_it_freezes_to_a_graph_without_variables(backbone: Backbone) -> None:
-    definition = freeze(backbone, backbone.build(backbone.min_size), batch_size=None)
+    definition = freeze(backbone.preprocess, backbone.build(backbone.min_size))
     operations = {node.op for node in definition.node}
     assert not {operation for operation in operations if "Variable" in operation or "Call" in operation}
     import_keras().backend.clear_session()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.backbones import load_weights, select
+from benchmark.backbones import engines_of, load_weights, select
 from benchmark.engines import EngineRequest, hardware, memory_bytes, plan_engine
 from benchmark.engines.hardware import has_bfloat16, has_gpu
 from benchmark.engines.model_cache import Agreement, ModelMeta, identity_of, model_folder, write_meta
@@ -39,7 +39,7 @@ FAILED = Agreement(cosine=0.9, images=16, passed=False)
 
 
 def test_what_is_asked_for_is_kept(openvino_request: EngineRequest) -> None:
-    for engine in Engine:
+    for engine in engines_of(openvino_request.backbone):
         request = replace(openvino_request, engine=engine, precision=Precision.FLOAT32)
         assert plan_engine(request, 10) == (engine, Precision.FLOAT32)
 
@@ -82,11 +82,11 @@ def test_a_gpu_that_tensorflow_cannot_use_is_none(
         assert engine is Engine.OPENVINO
         assert precision is (Precision.BFLOAT16 if has_bfloat16() else Precision.FLOAT32)
         monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # which would know
-        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", "raise SystemExit(0)")
+        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", {Engine.TENSORFLOW: "raise SystemExit(0)"})
         has_gpu.cache_clear()
         usable = plan_engine(automatic(openvino_request), 1_000_000)
         assert usable == (Engine.TENSORFLOW, Precision.BFLOAT16)
-        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", "import time; time.sleep(60)")
+        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", {Engine.TENSORFLOW: "import time; time.sleep(60)"})
         monkeypatch.setattr(hardware, "_PATIENCE_SECONDS", 0.5)
         has_gpu.cache_clear()
         assert not has_gpu()

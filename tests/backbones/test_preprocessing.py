@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from benchmark.backbones import select
-from benchmark.backbones.describe import expected_preprocessing, preprocessing_mode
+from benchmark.backbones.describe import preprocessing_of
 from benchmark.backbones.keras_models import import_keras, preprocess_function
 from benchmark.backbones.registry import registry
 from benchmark.errors import ArgumentError
-from benchmark.records import PreprocessingMode
+from benchmark.records import Preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3)).astype(np.float32)
 ONE_PER_CONSTRUCTOR = {item.constructor: item for item in registry()}
@@ -19,7 +19,7 @@ ONE_PER_CONSTRUCTOR = {item.constructor: item for item in registry()}
 @pytest.mark.parametrize("name", ONE_PER_CONSTRUCTOR)
 def test_preprocessing_does_what_its_mode_says(name: str) -> None:
     backbone = ONE_PER_CONSTRUCTOR[name]
-    expected = expected_preprocessing(PIXELS, backbone.preprocessing)
+    expected = backbone.preprocessing.apply(PIXELS)
     np.testing.assert_allclose(np.asarray(backbone.preprocess(PIXELS)), expected, atol=1e-4)
     np.testing.assert_allclose(np.asarray(backbone.preprocess(PIXELS.astype(np.uint8))), expected, atol=1e-4)
 
@@ -42,7 +42,7 @@ def test_tensors_are_preprocessed_like_arrays(name: str) -> None:
 
 
 def test_the_identity_families_rescale_inside_the_network() -> None:
-    identity = {item.family for item in registry() if item.preprocessing is PreprocessingMode.IDENTITY}
+    identity = {item.family for item in registry() if item.preprocessing == Preprocessing()}
     assert identity == {"convnext", "efficientnet", "efficientnet_v2", "mobilenet_v3"}
     keras = import_keras()
     for name in ("MobileNetV3Small", "EfficientNetV2B0"):
@@ -62,10 +62,24 @@ def test_efficientnet_is_built_as_its_published_weights_expect() -> None:
 
 def test_an_unknown_mode_is_an_error() -> None:
     def strange(pixels: np.ndarray) -> np.ndarray:
-        return pixels / 2
+        return np.sqrt(pixels + 1)
 
     with pytest.raises(ArgumentError, match="unknown preprocessing"):
-        preprocessing_mode(strange)
+        preprocessing_of(strange)
+
+
+@pytest.mark.parametrize("name", ["identity", "tf", "caffe", "torch"])
+def test_a_preprocessing_is_found_by_what_it_does_and_read_back_from_its_text(name: str) -> None:
+    known = Preprocessing.parse(name)
+    assert str(preprocessing_of(known.apply)) == str(known) == name
+    other = Preprocessing(mean=(1.5, 2, 3), scale=(4, 5.25, 6), bgr=True)
+    assert preprocessing_of(other.apply) == Preprocessing.parse(str(other)) == other
+
+
+@pytest.mark.parametrize("text", ["", "unknown", "mean=1,2,3", "mean=1,2;scale=1,2,3", "mean=a;scale=1,1,1"])
+def test_what_is_no_preprocessing_is_not_read(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Preprocessing.parse(text)
 
 
 def test_a_missing_preprocessing_is_an_error_and_never_a_default() -> None:

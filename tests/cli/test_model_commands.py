@@ -22,7 +22,7 @@ from benchmark.cli.model_commands import _explain
 from benchmark.cli.observer import make_observer
 from benchmark.deployment import Prediction, open_explainer
 from benchmark.options import PredictCommandOptions
-from benchmark.records import Manifest, PreprocessingMode, Resize, Task
+from benchmark.records import Manifest, Resize, Task
 from benchmark.storage import sha256_bytes, sha256_file
 
 SIDE = 16
@@ -85,7 +85,7 @@ def _describe(model_dir: Path, data: Path) -> None:
         threshold=0.5,
         input_size=SIDE,
         resize=Resize.BILINEAR,
-        preprocessing=PreprocessingMode.IDENTITY,
+        preprocessing="identity",
         weights="random",
         weights_sha256="0" * 64,
         data=str(data),

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmark.deployment import ExportOptions, export_model, target_names
 from benchmark.deployment.export import ExportResult
 from benchmark.finetuning.manifest import write_manifest
-from benchmark.records import Float32, Manifest, PreprocessingMode, Resize, Task, UInt8
+from benchmark.records import Float32, Manifest, Resize, Task, UInt8
 from benchmark.storage import sha256_bytes, sha256_file
 
 SIDE = 32
@@ -127,7 +127,7 @@ def manifest_of(model_dir: Path, data: Path) -> Manifest:
         threshold=0.5,
         input_size=SIDE,
         resize=Resize.BILINEAR,
-        preprocessing=PreprocessingMode.TF,
+        preprocessing="tf",
         weights="random",
         weights_sha256="0" * 64,
         data=str(data),

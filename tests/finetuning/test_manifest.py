@@ -11,7 +11,7 @@ import pytest
 from benchmark.errors import ManifestError
 from benchmark.finetuning import load_manifest
 from benchmark.finetuning.manifest import write_manifest
-from benchmark.records import Average, Manifest, PreprocessingMode, Resize, Task
+from benchmark.records import Average, Manifest, Resize, Task
 from benchmark.storage import sha256_bytes
 
 GOOD = Manifest(
@@ -25,7 +25,7 @@ GOOD = Manifest(
     threshold=0.5,
     input_size=32,
     resize=Resize.BILINEAR,
-    preprocessing=PreprocessingMode.TF,
+    preprocessing="tf",
     weights="random",
     weights_sha256="0" * 64,
     data="/data/猫",

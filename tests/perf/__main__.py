@@ -29,6 +29,7 @@ from tests.perf import (
     plans,
     scale,
     store,
+    timm_networks,
     views,
 )
 from tests.perf.children import ChildFailed
@@ -52,6 +53,7 @@ class Benchmark:
 
 BENCHMARKS = {
     "embedding": Benchmark(embedding.measure, "images per second against Keras predict"),
+    "timm": Benchmark(timm_networks.measure, "timm's networks against PyTorch eager in bfloat16"),
     "peak": Benchmark(peak.measure, "arithmetic per second against the matrix-product peak"),
     "heads": Benchmark(heads.measure, "training heads against Model.fit"),
     "jobs": Benchmark(jobs.measure, "make embeddings, first and second process, against the loop"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.memory import PackedStrings
-from benchmark.records import EmbeddingKey, Engine, Precision, PreprocessingMode, Resize
+from benchmark.records import EmbeddingKey, Engine, Precision, Resize
 from tests.perf.children import call_child
 from tests.perf.figures import Figure
 from tests.perf.jobs import empty
@@ -29,7 +29,7 @@ _KEY = EmbeddingKey(
     input_size=224,
     decoder="pixels-0",
     resize=Resize.BILINEAR,
-    preprocessing=PreprocessingMode.TF,
+    preprocessing="tf",
     pooling="avg",
     engine=Engine.OPENVINO,
     precision=Precision.FLOAT32,

@@ -291,7 +291,7 @@ def test_an_interrupted_run_stops_its_decoder(
     images = images_of(request)
     monkeypatch.setattr(decoding, "decode", slowly)
     everything = np.arange(len(images), dtype=np.int64)
-    held = pixels.decoded(request, images, everything, 24)
+    held = pixels.decoded(request, images, everything, 24, "bilinear")
     scratch = held.__enter__()
     scratch.rows(0, 1)
     assert not held.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)

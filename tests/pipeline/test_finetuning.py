@@ -231,6 +231,14 @@ def test_a_winner_beside_top_is_refused(job_for: Make, pair: tuple[Backbone, Bac
         finetune_backbones(job_for(*pair, winner="Tiny8", top=2))
 
 
+@pytest.mark.parametrize("name", ["timm:resnet18.a1_in1k", "file:mine.onnx"])
+def test_a_network_of_another_library_is_refused_with_a_way_on(
+    name: str, job_for: Make, pair: tuple[Backbone, Backbone]
+) -> None:
+    with pytest.raises(ArgumentError, match=f"`winner={name}`.*neither fine-tuned nor exported.*own library"):
+        finetune_backbones(job_for(*pair, winner=name))
+
+
 @pytest.mark.parametrize("words", [{"winner": "Tiny8"}, {"winner": "auto"}, {"top": 1}], ids=str)
 def test_whoever_is_named_is_taken_as_the_board_has_it(
     words: dict[str, Any],

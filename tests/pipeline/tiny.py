@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.records import Backbone, PreprocessingMode, UInt8
+from benchmark.records import Backbone, Preprocessing, UInt8
 
 SIZE = 24
 
@@ -55,11 +55,11 @@ def tiny_backbone(
         name=name,
         architecture=name,
         family="tiny",
-        source="tests",
+        source="keras",
         module=__name__,
         constructor=name,
         arguments={"filters": filters},
-        preprocessing=PreprocessingMode.TF,
+        preprocessing=Preprocessing.parse("tf"),
         default_size=SIZE,
         min_size=8,
         embedding_dim=filters,

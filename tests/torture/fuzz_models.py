@@ -26,7 +26,7 @@ import numpy as np
 from fuzz_parts import mutant
 from fuzz_readers import json_mutant
 
-from benchmark.deployment.keras_files import load_keras_model
+from benchmark.backbones import load_keras_model
 from benchmark.errors import ManifestError
 
 GROWTH_BYTES = 2**30

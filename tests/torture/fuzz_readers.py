@@ -49,7 +49,7 @@ from benchmark.pipeline.measurements import Measurement
 from benchmark.pipeline.places import _owner
 from benchmark.pipeline.stored import portable_options, stored_request
 from benchmark.ranking import SanityRow, load_outcome, save_outcome
-from benchmark.records import Leaderboard, Manifest, Predictions, PreprocessingMode, Resize, Scored, Task
+from benchmark.records import Leaderboard, Manifest, Predictions, Resize, Scored, Task
 from benchmark.reporting import (
     BackboneRecord,
     DataRecord,
@@ -184,7 +184,7 @@ def a_manifest(files: dict[str, str]) -> Manifest:
         threshold=0.5,
         input_size=32,
         resize=Resize.BILINEAR,
-        preprocessing=PreprocessingMode.TF,
+        preprocessing="tf",
         weights="random",
         weights_sha256=SHA,
         data="/walls",

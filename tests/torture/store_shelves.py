@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.embeddings.writer import PartSize
-from benchmark.records import EmbeddingKey, Engine, Float32, Precision, PreprocessingMode, Resize
+from benchmark.records import EmbeddingKey, Engine, Float32, Precision, Resize
 
 KEY = EmbeddingKey(
     backbone="MobileNet_0.25",
@@ -19,7 +19,7 @@ KEY = EmbeddingKey(
     input_size=32,
     decoder="pillow-13.0.0",
     resize=Resize.BILINEAR,
-    preprocessing=PreprocessingMode.TF,
+    preprocessing="tf",
     pooling="avg",
     engine=Engine.TENSORFLOW,
     precision=Precision.FLOAT32,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.keras_files import load_keras_model
+from benchmark.backbones import load_keras_model
 from benchmark.deployment.targets import EXACT, Classify, Target
 from benchmark.records import UInt8
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from benchmark.backbones import (
-    KerasModel,
-    LoadedWeights,
-    Tensor,
-    TensorFlowGraph,
-    for_inference,
-    load_weights,
-)
-from benchmark.engines.engine import EngineRequest
-from benchmark.records import Backbone, Float32, Precision, UInt8
+from benchmark.backbones.keras_models import KerasModel, Tensor, TensorFlowGraph, for_inference
+from benchmark.records import Float32, Precision, UInt8
 
 GraphDefinition: TypeAlias = Any
 
@@ -24,44 +16,18 @@ INPUT_NAME = "images"
 OUTPUT_NAME = "embeddings"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrozenGraph:
-    """A graph without variables: uint8 (B, S, S, 3) RGB -> float32 (B, D).
-
-    Attributes:
-        definition: GraphDef with the placeholder ``images`` and the operation ``embeddings``.
-        weights: what was loaded into it.
-    """
-
-    definition: GraphDefinition
-    weights: LoadedWeights
-
-
-def build_frozen(request: EngineRequest, precision: Precision, batch_size: int | None) -> FrozenGraph:
-    """Build a backbone, load its weights and freeze it.
-
-    Raises:
-        WeightsError: the weights cannot be had or do not fit.
-    """
-    model = request.backbone.build(request.input_size)
-    weights = load_weights(request.backbone, model, request.weights, cache=request.cache)
-    definition = freeze(request.backbone, model, batch_size=batch_size, precision=precision)
-    return FrozenGraph(definition=definition, weights=weights)
-
-
 def freeze(
-    backbone: Backbone, model: KerasModel, *, batch_size: int | None, precision: Precision = Precision.FLOAT32
+    preprocess: Callable[[Tensor], Tensor], model: KerasModel, precision: Precision = Precision.FLOAT32
 ) -> GraphDefinition:
     """Trace a network once with its weights as constants, in inference mode.
 
     Args:
-        backbone: its preprocessing goes into the graph.
+        preprocess: goes into the graph, too.
         model: as built and loaded; unchanged.
-        batch_size: B; None for any.
         precision: BFLOAT16 computes layer by layer in bfloat16, from float32 weights to float32 embeddings.
 
     Returns:
-        GraphDef: placeholder ``images`` uint8 (B, S, S, 3) -> ``embeddings`` float32 (B, D).
+        GraphDef: placeholder ``images`` uint8 (?, S, S, 3) -> ``embeddings`` float32 (?, D).
     """
     import tensorflow as tf
 
@@ -72,11 +38,11 @@ def freeze(
 
     def embed(images: Tensor) -> Tensor:
         constants = [tf.constant(value) for value in trainable], [tf.constant(value) for value in other]
-        pixels = backbone.preprocess(tf.cast(images, tf.float32))
+        pixels = preprocess(tf.cast(images, tf.float32))
         features, _ = network.stateless_call(*constants, pixels, training=False)
         return tf.identity(tf.cast(features, tf.float32), name=OUTPUT_NAME)
 
-    signature = tf.TensorSpec((batch_size, size, size, 3), tf.uint8, name=INPUT_NAME)
+    signature = tf.TensorSpec((None, size, size, 3), tf.uint8, name=INPUT_NAME)
     traced = tf.function(embed, autograph=False).get_concrete_function(signature)
     return _without_captures(traced.graph)
 

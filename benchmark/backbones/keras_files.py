@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import inspect_file
+from benchmark.backbones.weights import inspect_file
 from benchmark.errors import ManifestError, WeightsError
 from benchmark.storage import MOST_MODEL_BYTES, MOST_SMALL_BYTES, open_regular, parse_json
 

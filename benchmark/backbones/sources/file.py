@@ -1,0 +1,328 @@
+"""A user's own network: ``file:model.onnx?mean=0.5&std=0.5``, an IR, TFLite, ``.keras``, a model directory.
+
+What stands behind the ``?`` may stand in a TOML file beside the network instead (``model.toml``). Nothing is
+guessed: a network that does not say what it expects of its input is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from benchmark.backbones.keras_files import load_keras_model
+from benchmark.backbones.openvino_graphs import embedding_graph, graph_flops, graph_params, run_graph
+from benchmark.backbones.source import Pretrained
+from benchmark.errors import ArgumentError, WeightsError
+from benchmark.records import (
+    Backbone,
+    Engine,
+    Float32,
+    Preprocessing,
+    UInt8,
+    WeightsKind,
+    WeightsSource,
+)
+from benchmark.storage import read_small, sha256_file
+
+OpenVINOModel: TypeAlias = Any
+
+_PREFIX = "file:"
+_GRAPHS = {".onnx", ".xml", ".tflite"}
+_SIZE = 224
+_KEYS = {"preprocessing", "mean", "std", "bgr", "size", "output", "interpolation", "crop", "fit"}
+_HEAD = ("dropout", "hidden", "logits")  # how layers behind the features are called in models of this program
+_EXPECTED = (
+    "?preprocessing=identity (pixels 0..255), tf (-1..1), torch (ImageNet's mean and deviation) or caffe, or "
+    "?mean=R,G,B&std=R,G,B of pixels 0..1"
+)
+# Unscaled pixels are about a hundred times as large as normalised ones. Where a network hands that on to its
+# features, it was trained on the small ones; where the small ones leave features that hardly differ between
+# photographs, on the large ones.
+_UNSCALED = 10.0
+_FLAT = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """What a user says of a network.
+
+    Attributes:
+        preprocessing: what it expects of its input.
+        size: input side in pixels; None where the file says it.
+        output: name of the output (of a Keras model, the layer) with the features; empty for its only one.
+    """
+
+    preprocessing: Preprocessing
+    size: int | None = None
+    output: str = ""
+
+
+class FileNetwork:
+    """A network from a file, as a graph of OpenVINO.
+
+    Attributes:
+        weights_sha256: of the file of its weights.
+    """
+
+    def __init__(self, path: Path, settings: _Settings, input_size: int) -> None:
+        self._path, self._settings, self._size = path, settings, input_size
+        self.weights_sha256 = sha256_file(_weights(path))
+
+    def _graph(self, preprocessing: Preprocessing, folder: Path) -> OpenVINOModel:
+        raw = _raw(self._path, self._settings, self._size, folder)
+        output = "" if self._is_keras else self._settings.output
+        return embedding_graph(raw, preprocessing, self._size, output=output, where=self._path)
+
+    @property
+    def _is_keras(self) -> bool:
+        return self._path.suffix not in _GRAPHS
+
+    def run(self, images: UInt8) -> Float32:
+        """OpenVINO's forward pass in float32, uint8 (n, S, S, 3) -> float32 (n, D)."""
+        with TemporaryDirectory() as folder:
+            return run_graph(self._graph(self._settings.preprocessing, Path(folder)), images)
+
+    def convert(self, folder: Path) -> OpenVINOModel:
+        """The network with its preprocessing."""
+        return self._graph(self._settings.preprocessing, folder)
+
+    def remarks(self, images: UInt8) -> tuple[str, ...]:
+        """A warning where the features of photographs look like those of pixels on another scale."""
+        given = self._settings.preprocessing
+        scaled = max(given.scale) >= _UNSCALED
+        other = Preprocessing() if scaled else Preprocessing.parse("torch")
+        with TemporaryDirectory() as folder:
+            features, rest = (run_graph(self._graph(one, Path(folder)), images) for one in (given, other))
+        small, large = (features, rest) if scaled else (rest, features)
+        handed_on = _length(large) > _UNSCALED * _length(small)
+        flat = _variation(small) < _FLAT * _variation(large)
+        if not scaled and handed_on and not flat:
+            return (
+                f"its features are {_length(large) / _length(small):.0f} times as large as with pixels of "
+                f"about -2..2: does it really take pixels 0..255 (preprocessing={given})?",
+            )
+        if scaled and flat:
+            return (
+                "its features hardly differ between photographs, and do with pixels 0..255: does it scale "
+                f"them itself (preprocessing={given})?",
+            )
+        return ()
+
+
+def _length(features: Float32) -> float:
+    return float(np.median(np.linalg.norm(features, axis=1))) + 1e-30
+
+
+def _variation(features: Float32) -> float:
+    """How much features differ between images, relative to their length."""
+    return float(np.linalg.norm(features - features.mean(axis=0), axis=1).mean()) / _length(features)
+
+
+class FileSource:
+    """Networks of the user's own, named by their path."""
+
+    engines = (Engine.OPENVINO,)
+
+    def find(self, pattern: str) -> Sequence[Backbone]:
+        """The network of a path; ``all`` and families are none."""
+        if pattern == "all" or pattern.startswith("family:"):
+            return ()
+        text, _, query = pattern.partition("?")
+        path = Path(text).expanduser()
+        if not path.exists():
+            raise ArgumentError("no such file", where=f"{_PREFIX}{text}")
+        return (_backbone(text, path.absolute(), query),)
+
+    def versions(self) -> Mapping[str, str]:
+        """Of OpenVINO, which reads and runs it."""
+        return {"openvino": metadata.version("openvino")}
+
+    def weights_file(self, backbone: Backbone, weights: WeightsSource, *, download: bool) -> Path:
+        """The file that holds its weights."""
+        assert weights.path is not None, "a file has a path"
+        return weights.path
+
+    def load(self, backbone: Backbone, weights: WeightsSource, input_size: int, *, cache: Path) -> Pretrained:
+        """Open the file."""
+        network: FileNetwork = backbone.build(input_size)
+        return network
+
+
+def _backbone(text: str, path: Path, query: str) -> Backbone:
+    settings = _settings(path, query)
+    size, fixed, facts = _facts(path, settings, _stamp(path))
+    name = f"{_PREFIX}{text}"
+    arguments = {"output": settings.output, "graph": sha256_file(path)[:16] if path.is_file() else ""}
+    return Backbone(
+        name=name,
+        architecture=name,
+        family="own",
+        source="file",
+        module=str(path),
+        constructor=path.name,
+        arguments={key: value for key, value in arguments.items() if value},
+        preprocessing=settings.preprocessing,
+        default_size=size,
+        min_size=1,
+        embedding_dim=facts["embedding_dim"],
+        params=facts["params"],
+        flops=round(facts["flops"] * (_SIZE / size) ** 2),
+        build=functools.partial(FileNetwork, path, settings),
+        preprocess=settings.preprocessing.apply,
+        weights=WeightsSource(kind=WeightsKind.FILE, path=_weights(path)),
+        fixed_size=fixed,
+        variables=facts["variables"],
+    )
+
+
+def _weights(path: Path) -> Path:
+    if path.is_dir():
+        return path / "model.keras"
+    return path.with_suffix(".bin") if path.suffix == ".xml" else path
+
+
+def _stamp(path: Path) -> str:
+    """Changes when a file does."""
+    state = _weights(path).stat()
+    return f"{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
+
+
+@functools.lru_cache(maxsize=64)
+def _facts(path: Path, settings: _Settings, stamp: str) -> tuple[int, bool, dict[str, int]]:
+    """Input side, whether it takes no other, and what is counted on its graph."""
+    with TemporaryDirectory() as folder:
+        raw = _raw(path, settings, settings.size, Path(folder))
+        shape = raw.inputs[0].partial_shape
+        sides = {dim.get_length() for dim in shape if dim.is_static} - {1, 3}
+        size = settings.size or (max(sides) if sides else _SIZE)
+        output = settings.output if path.suffix in _GRAPHS else ""
+        params = graph_params(raw)
+        graph = embedding_graph(raw, settings.preprocessing, size, output=output, where=path)
+        graph.reshape([1, size, size, 3])
+        facts = {
+            "embedding_dim": graph.outputs[0].partial_shape[1].get_length(),
+            "params": params,
+            "flops": graph_flops(graph),
+            "variables": sum(op.get_type_name() == "Constant" for op in graph.get_ops()),
+        }
+    return size, bool(sides or settings.size), facts
+
+
+def _raw(path: Path, settings: _Settings, size: int | None, folder: Path) -> OpenVINOModel:
+    """The network as it is, pixels as it expects them -> features."""
+    import openvino
+
+    if path.suffix in _GRAPHS:
+        try:
+            return openvino.Core().read_model(path)
+        except RuntimeError as error:
+            raise _unusable(path, str(error)) from error
+    from benchmark.backbones.frozen_graph import freeze
+
+    model = _features(path, settings, load_keras_model(_weights(path)))
+    graph = folder / "graph.pb"
+    graph.write_bytes(freeze(lambda pixels: pixels, model).SerializeToString())
+    found = openvino.Core().read_model(graph)
+    found.inputs[0].get_node().set_element_type(openvino.Type.f32)
+    found.validate_nodes_and_infer_types()
+    return found
+
+
+def _features(path: Path, settings: _Settings, model: Any) -> Any:  # noqa: ANN401 - a Keras model
+    """A Keras model up to the layer that was asked for, or to the head of a model directory."""
+    import keras
+
+    names = {layer.name for layer in model.layers}
+    if path.is_dir():
+        head = next((name for name in _HEAD if name in names), None)
+        if head is None:
+            raise _unusable(path, "no layer called dropout, hidden or logits")
+        return keras.Model(model.inputs, model.get_layer(head).input)
+    if settings.output:
+        if settings.output not in names:
+            raise _unusable(path, f"no layer called {settings.output}")
+        return keras.Model(model.inputs, model.get_layer(settings.output).output)
+    return model
+
+
+def _unusable(path: Path, got: str) -> WeightsError:
+    return WeightsError(
+        "not a network that can be read",
+        where=path,
+        expected="an ONNX file, an OpenVINO .xml with its .bin, a .tflite, a .keras, or a model directory",
+        got=got.strip().splitlines()[-1][:200],
+    )
+
+
+# What the user says --------------------------------------------------------------------------------
+
+
+def _settings(path: Path, query: str) -> _Settings:
+    if path.is_dir():
+        if not _weights(path).is_file():
+            raise _unusable(path, "no model.keras in it")
+        return _Settings(preprocessing=Preprocessing())  # preprocessing stands inside
+    given = _beside(path)
+    given.update(part.partition("=")[::2] for part in query.split("&") if part)
+    where = f"{_PREFIX}{path.name}"
+    unknown = set(given) - _KEYS
+    if unknown:
+        raise ArgumentError(
+            f"unknown setting {sorted(unknown)[0]!r}", where=where, expected=", ".join(sorted(_KEYS))
+        )
+    try:
+        size = int(given["size"]) if "size" in given else None
+        return _Settings(
+            preprocessing=_preprocessing(given, where), size=size, output=given.get("output", "")
+        )
+    except ValueError as error:
+        raise ArgumentError("cannot be understood", where=where, expected=_EXPECTED, got=error) from error
+
+
+def _preprocessing(given: Mapping[str, str], where: str) -> Preprocessing:
+    own: dict[str, Any] = {name: given[name] for name in ("interpolation", "fit") if name in given}
+    if "crop" in given:
+        own["crop"] = float(given["crop"])
+    if "preprocessing" in given:
+        named = Preprocessing.parse(given["preprocessing"])
+        return Preprocessing(mean=named.mean, scale=named.scale, bgr=named.bgr, **own)
+    if not {"mean", "std"} <= set(given):
+        raise ArgumentError(
+            "does not say what the network expects of its input",
+            where=where,
+            expected=_EXPECTED,
+            next_step=f"Put it behind the name, or into a TOML file beside it: {Path(where).stem}.toml.",
+        )
+    bgr = str(given.get("bgr", "0")).lower() in {"1", "true"}
+    return Preprocessing.of_unit(_channels(given["mean"]), _channels(given["std"]), bgr=bgr, **own)
+
+
+def _channels(text: str) -> list[float]:
+    values = [float(one) for one in text.split(",")]
+    return values * 3 if len(values) == 1 else values
+
+
+def _beside(path: Path) -> dict[str, str]:
+    """The settings of the TOML file beside a network; none where there is no such file."""
+    file = path.with_suffix(".toml")
+    try:
+        content = tomllib.loads(read_small(file).decode())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ArgumentError("cannot be read", where=file, got=error) from error
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in content.items()
+    }
+
+
+SOURCE = FileSource()

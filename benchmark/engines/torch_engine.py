@@ -1,0 +1,121 @@
+"""The PyTorch engine: a network of PyTorch as its own library runs it, the reference of all others.
+
+On the processor every batch has one shape and one thread; on a GPU networks compute in bfloat16 unless
+float32 was asked for, in PyTorch's layout for convolutions there. bfloat16 is used only where its embeddings
+agree with those of float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import cast
+
+import numpy as np
+
+from benchmark.backbones import TorchNetwork, load_network
+from benchmark.engines.agreement import (
+    compare,
+    compared,
+    disagreement,
+    embed_few,
+    recall_agreement,
+    remember_agreement,
+)
+from benchmark.engines.engine import EngineRequest, FrozenBackbone
+from benchmark.records import Engine, Float32, Precision, UInt8
+
+_CPU_BATCH = 16
+_GPU_BATCH = 128
+
+
+class TorchBackbone(FrozenBackbone):
+    """A module of PyTorch that only embeds."""
+
+    engine = Engine.TORCH
+
+    def __init__(self, request: EngineRequest, network: TorchNetwork, precision: Precision) -> None:
+        import torch
+
+        self.on_gpu = torch.cuda.is_available()
+        self.precision = precision
+        self.batch_size = request.batch_size or (_GPU_BATCH if self.on_gpu else _CPU_BATCH)
+        self.together = self.batch_size
+        self.weights_sha256 = network.weights_sha256
+        self.embedding_dim = request.backbone.embedding_dim
+        self._device = torch.device("cuda" if self.on_gpu else "cpu")
+        self._module = network.module.to(self._device, memory_format=torch.channels_last)
+        self._workers = 1 if self.on_gpu else max(1, request.threads)
+        self._pool = ThreadPoolExecutor(
+            self._workers, thread_name_prefix="embed", initializer=torch.set_num_threads, initargs=(1,)
+        )
+
+    def _call(self, images: UInt8) -> Float32:
+        import torch
+
+        pixels = torch.from_numpy(np.array(images)).to(self._device)
+        arithmetic = (
+            torch.autocast(self._device.type, torch.bfloat16)
+            if self.precision is Precision.BFLOAT16
+            else contextlib.nullcontext()
+        )
+        with torch.inference_mode(), arithmetic:
+            features: Float32 = self._module(pixels).float().cpu().numpy()
+        return features
+
+    def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
+        """Embed batches of uint8 (B, S, S, 3), several at a time, in order; float32 (B, D) each."""
+        waiting: deque[Future[Float32]] = deque()
+        for batch in batches:
+            waiting.append(self._pool.submit(self._call, batch))
+            if len(waiting) > self._workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def embed_one(self, image: UInt8) -> Float32:
+        """The embedding of one image alone, on one core (or on the GPU)."""
+        row: Float32 = self._pool.submit(self._call, image[None]).result()[0]
+        return row
+
+    def embed_together(self, images: UInt8) -> Float32:
+        """Embeddings of one batch, on one core (or on the GPU)."""
+        return self._pool.submit(self._call, images).result()
+
+    def close(self) -> None:
+        """End the threads and forget the module."""
+        self._pool.shutdown()
+        self._module = None
+
+
+def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> FrozenBackbone:
+    """Build and load a backbone in this process.
+
+    Args:
+        request: what to open.
+        precision: wanted arithmetic; float32 is used instead where it does not agree with float32.
+        sample: uint8 (n, S, S, 3) real images for that comparison.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    loaded = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
+    network = cast("TorchNetwork", loaded)  # only sources of such networks name this engine
+    notes: tuple[str, ...] = ()
+    if precision is Precision.BFLOAT16:
+        agreement = recall_agreement(request, network.weights_sha256, precision)
+        if agreement is None:
+            images = compared(request, sample)
+            reference = network.run(images)
+            backbone = TorchBackbone(request, network, precision)
+            agreement = compare(embed_few(backbone, images), reference)
+            backbone.close()
+            remember_agreement(request, network.weights_sha256, precision, agreement)
+        if not agreement.passed:
+            notes = (disagreement(request, Engine.TORCH, precision, agreement),)
+            precision = Precision.FLOAT32
+    backbone = TorchBackbone(request, network, precision)
+    backbone.notes = notes
+    return backbone
