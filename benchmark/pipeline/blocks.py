@@ -5,6 +5,7 @@ An expensive backbone is split into blocks; cheap ones share one, so that its im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -63,6 +64,11 @@ def blocks_of(
             bundle = []
         bundle.append(one)
     return made + _split(bundle, lacking, costs, wanted, first + len(made))
+
+
+def count_blocks(seconds: float, rows: int) -> int:
+    """Into how many blocks a backbone is split that embeds so many images in so many seconds of one core."""
+    return max(1, math.ceil(seconds / _MOST_SECONDS), math.ceil(rows / _MOST_ROWS))
 
 
 def _seconds(bundle: list[int], costs: Mapping[int, EmbeddingCost], rows: int) -> float:

@@ -18,6 +18,7 @@ from benchmark.engines import is_converted, memory_bytes
 from benchmark.errors import ArgumentError, BenchmarkError, DataError
 from benchmark.machine import all_processors, cores, processor_seconds
 from benchmark.options import PlanOptions
+from benchmark.pipeline.blocks import count_blocks
 from benchmark.pipeline.costs import (
     LIGHT_START_SECONDS,
     START_SECONDS,
@@ -46,8 +47,6 @@ from benchmark.reporting import RunRecord
 
 ALL, AUDIT = "all", "audit"
 _ESTIMATE, _SELF_TEST = "estimate", "timing this machine"
-# On several machines, an expensive backbone is split into blocks of images of this length.
-_BLOCK_SECONDS = 600.0
 _AGAIN_SECONDS = 1.5  # everything was there already
 _BUSY = 0.15  # share of the processors that others use: less is not worth a word
 # Tasks that observers are told of, and what their time is counted as; all other time is that of the board.
@@ -527,7 +526,7 @@ class _PlannedJob:
         for plan, count in waiting:
             cost = self.costs.embedding(self.request, plan, count)
             again = self.costs.embedding(self.request, plan, count, again=True)
-            blocks = max(1, round((cost.inference + count * decode) / _BLOCK_SECONDS))
+            blocks = count_blocks(cost.inference + count * decode, count)
             work += cost.seconds() + (blocks - 1) * again.prepare + count * decode
             longest = max(longest, cost.prepare + (cost.inference + count * decode) / blocks)
         # Whoever takes blocks as they come is at most one block behind a perfect division.

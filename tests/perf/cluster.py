@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmark.machine import cores
 from benchmark.options import RankOptions
+from benchmark.pipeline.blocks import count_blocks
 from benchmark.pipeline.costs import CostModel
 from benchmark.pipeline.planning import plan_unseen
 from benchmark.pipeline.requests import RankRequest
@@ -27,7 +28,6 @@ from tests.perf.setting import Setting
 _IMAGES = 10_000_000
 _WORKERS = (1, 8, 64, 250, 1000, 4000)
 _WITH_LOSSES = {64, 1000}
-_BLOCK_SECONDS = 600.0
 _ALL = 52
 _IMAGE_BYTES = 20e3  # a 227 x 227 JPEG
 _DECODE_SECONDS = 2e-3
@@ -184,7 +184,7 @@ def simulate(blocks: Sequence[Block], cluster: Cluster) -> Simulated:
     return _Simulation(blocks, cluster).run()
 
 
-def blocks_of(backbones: str, images: int, cache: Path, block_seconds: float) -> list[Block]:
+def blocks_of(backbones: str, images: int, cache: Path) -> list[Block]:
     """The blocks of a job, the most expensive backbones first, by the cost model of this machine."""
     request = RankRequest.of(
         RankOptions.check({"data": Path(), "backbones": backbones, "weights": "random", "cache": cache})
@@ -194,7 +194,7 @@ def blocks_of(backbones: str, images: int, cache: Path, block_seconds: float) ->
         plan = plan_unseen(request, backbone, images)
         first, again = (model.embedding(request, plan, images, again=again) for again in (False, True))
         work = first.inference + images * _DECODE_SECONDS
-        count = max(1, round(work / block_seconds))
+        count = count_blocks(work, images)
         moved = images * (_IMAGE_BYTES + 4.0 * backbone.embedding_dim + 64) / count
         made += [
             Block(
@@ -211,7 +211,7 @@ def blocks_of(backbones: str, images: int, cache: Path, block_seconds: float) ->
 def measure(setting: Setting) -> Iterator[Figure]:
     """Hours of ten million images under all backbones, on ever more workers; then what losses cost."""
     images, cache = setting.pick(_IMAGES, _IMAGES // 10, 1000), setting.folder / "cluster"
-    blocks = blocks_of("all", images, cache, _BLOCK_SECONDS)
+    blocks = blocks_of("all", images, cache)
     whole = sum(block.seconds for block in blocks)
     for workers in setting.pick(_WORKERS, _WORKERS, _WORKERS[:2]):
         for lost in (0.0, 0.01) if workers in _WITH_LOSSES else (0.0,):
