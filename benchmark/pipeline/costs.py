@@ -36,11 +36,11 @@ START_SECONDS, LIGHT_START_SECONDS = 4.0, 1.0
 _UPDATE_SECONDS, _VALUE_SECONDS, _OUTPUT_SECONDS = 65e-6, 63e-9, 57e-9
 _PAIR_SECONDS = 0.23e-9
 _HEAD_BYTES, _HEAD_COPIES = 150e6, 10
-# Of one core: reading a file; looking at an image for duplicates, and for copies among what looks alike; the
-# board once, and for a backbone.
+# Of one core: reading a file; the audit once, for an image, and where it looks for copies among what looks
+# alike; the board once, for a backbone and for an image.
 _READ_SECONDS = 4e-3
-_AUDIT_SECONDS, _COPIES_SECONDS = 1e-3, 18e-3
-_BOARD_SECONDS, _BOARD_BACKBONE_SECONDS = 15.0, 0.3
+_AUDIT_SECONDS, _LOOK_SECONDS, _COPIES_SECONDS = 1.4, 1e-3, 16e-3
+_BOARD_SECONDS, _BOARD_BACKBONE_SECONDS, _BOARD_IMAGE_SECONDS = 1.7, 0.2, 8e-3
 # Processes that prepare networks while one computes; all of them share the memory of the one GPU.
 _ON_ONE_GPU = 4
 
@@ -163,11 +163,13 @@ class CostModel:
             images: how many.
             copies: turned and cropped copies are looked for, through a backbone.
         """
-        return images * (_AUDIT_SECONDS + _COPIES_SECONDS * copies) * self.factor(WorkKind.AUDIT)
+        seconds = _AUDIT_SECONDS + images * (_LOOK_SECONDS + _COPIES_SECONDS * copies)
+        return seconds * self.factor(WorkKind.AUDIT)
 
-    def board(self, backbones: int) -> float:
-        """Seconds of one core for all that is computed and written beside a new board of some backbones."""
-        return (_BOARD_SECONDS + _BOARD_BACKBONE_SECONDS * backbones) * self.factor(WorkKind.BOARD)
+    def board(self, backbones: int, images: int) -> float:
+        """Seconds of one core for all that is computed and written beside a new board."""
+        seconds = _BOARD_SECONDS + _BOARD_BACKBONE_SECONDS * backbones + _BOARD_IMAGE_SECONDS * images
+        return seconds * self.factor(WorkKind.BOARD)
 
     def reading(self, images: int) -> float:
         """Seconds of one core for checking files that were never read before."""

@@ -47,7 +47,7 @@ from benchmark.reporting import RunRecord
 
 ALL, AUDIT = "all", "audit"
 _ESTIMATE, _SELF_TEST = "estimate", "timing this machine"
-_AGAIN_SECONDS = 1.5  # everything was there already
+_AGAIN_SECONDS = 0.5  # everything was there already
 _BUSY = 0.15  # share of the processors that others use: less is not worth a word
 # Tasks that observers are told of, and what their time is counted as; all other time is that of the board.
 _PHASES = {BOARD: "embedding", TIMING: "timing", AUDIT: "audit", HEADS: "heads"}
@@ -438,7 +438,7 @@ class _PlannedJob:
         audit = board = 0.0
         if isinstance(self.request, RankRequest):
             audit = self.costs.audit(images, copies=self._looks_for_copies(images))
-            board = self.costs.board(len(plans)) if any(lacking) or any(heads) else _AGAIN_SECONDS
+            board = self.costs.board(len(plans), images) if any(lacking) or any(heads) else _AGAIN_SECONDS
         return Estimate(
             backbones=tuple(map(self._one, plans, lacking, costs, heads, [images] * len(plans))),
             images=images,
