@@ -187,7 +187,7 @@ def _names(value: object) -> str:
 
 def _cluster(value: object) -> str:
     text = _text(value)
-    if not re.fullmatch(r"local:[1-9][0-9]*|(tcp|tls)://[^/\\s]+:[0-9]+", text):
+    if not re.fullmatch(r"local:[1-9][0-9]*|(tcp|tls)://[^/\s]+:[0-9]+", text):
         raise PydanticCustomError(
             "expected", "the address of a Dask scheduler (tcp://host:8786, tls://host:8786) or local:N"
         )

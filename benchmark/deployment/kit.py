@@ -184,7 +184,15 @@ def write_kit(
         ArgumentError: the folder holds something else.
         StorageError: it cannot be written.
     """
-    if folder.exists() and not (folder / KIT_FILE).is_file() and any(folder.iterdir()):
+    packed = folder.with_name(f"{folder.name}.zip")
+    is_kit = (folder / KIT_FILE).is_file()
+    if packed.exists() and not is_kit:
+        raise ArgumentError(
+            "is there already, and is not the file of a kit",
+            where=packed,
+            next_step="Name another folder (`output`), or move this file.",
+        )
+    if folder.exists() and not is_kit and any(folder.iterdir()):
         raise ArgumentError(
             "holds something else than a kit",
             where=folder,
@@ -205,7 +213,6 @@ def write_kit(
             "files": {path.relative_to(staged).as_posix(): sha256_file(path) for path in _files(staged)},
         }
         write_whole(staged / KIT_FILE, (json.dumps(content, indent=1) + "\n").encode(), root=staged)
-        packed = folder.with_name(f"{folder.name}.zip")
         _pack(staged, folder.name, packed)
         if folder.exists():
             earlier = temporary_beside(folder)

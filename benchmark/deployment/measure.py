@@ -410,7 +410,7 @@ def temperature() -> float | None:
 def megahertz() -> float | None:
     """Of the fastest processor now; None where the system does not say."""
     found = [text(path) for path in (SYSTEM / "devices/system/cpu").glob("cpu*/cpufreq/scaling_cur_freq")]
-    return max((int(value) / 1000 for value in found if value.isdigit()), default=None)
+    return max((int(value) / 1000 for value in found if value.isdigit() and int(value)), default=None)
 
 
 def throttle_count() -> int | None:

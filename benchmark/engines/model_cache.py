@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones import versions_of
-from benchmark.errors import CacheDamaged
+from benchmark.errors import CacheDamaged, StorageError
 from benchmark.machine import instruction_set
 from benchmark.records import Backbone
 from benchmark.storage import (
@@ -104,13 +104,27 @@ def read_meta(folder: Path, identity: dict[str, Any]) -> ModelMeta | None:
     except (OSError, ValueError):
         meta = None
     if meta is None or meta.identity != identity or set(meta.files) != {XML, BIN}:
-        set_aside(folder, folder.parents[1])
+        _out_of_the_way(folder)
         return None
     return meta
 
 
 def _parse_meta(path: Path) -> ModelMeta:
     return parse_record(ModelMeta, json.dumps(load_json(path)))
+
+
+def _out_of_the_way(folder: Path) -> None:
+    """Move a folder that cannot be used aside.
+
+    Raises:
+        StorageError: that is not possible, so that a good one could not take its place.
+    """
+    if set_aside(folder, folder.parents[1]) is None and folder.exists():
+        raise StorageError(
+            "a damaged converted model cannot be moved aside",
+            where=folder,
+            next_step="Remove the folder, or name another cache.",
+        )
 
 
 def check_files(folder: Path, meta: ModelMeta) -> None:
@@ -124,7 +138,7 @@ def check_files(folder: Path, meta: ModelMeta) -> None:
     except OSError:
         wrong = ["a missing or unreadable file"]
     if wrong:
-        set_aside(folder, folder.parents[1])
+        _out_of_the_way(folder)
         raise CacheDamaged(
             "a converted model is damaged",
             where=folder,
@@ -202,6 +216,6 @@ def verify_model(folder: Path) -> bool:
     except CacheDamaged:
         return False
     except (OSError, ValueError):
-        set_aside(folder, folder.parents[1])
+        _out_of_the_way(folder)
         return False
     return meta is not None

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Call, Describe, Function, Machine, Result
 from benchmark.machine import available_memory, cores
 from benchmark.memory import give_back_memory
+from benchmark.storage import temporary_beside
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -98,7 +100,7 @@ def dask_runner(cluster: str, shared: Path, describe: Describe, tell: Tell) -> I
 @contextmanager
 def _handing_over(shared: Path) -> Iterator[Path]:
     """A folder for what tasks need beside their own bytes; it goes with the run."""
-    folder = shared.absolute() / "handed" / secrets.token_hex(8)
+    folder = temporary_beside(shared.absolute() / "handed")
     try:
         yield folder
     finally:
@@ -198,6 +200,7 @@ class DaskRunner:
         self._asked: dict[str, Future] = {}
         self._resting: dict[str, float] = {}
         self._left_out: set[str] = set()
+        self._refused: set[str] = set()
         self._looked = self._served = -_PATIENCE_SECONDS
         self.machine: Machine = ()
         self.machine = self._pick()
@@ -210,6 +213,17 @@ class DaskRunner:
     def is_local(self) -> bool:
         """No: a task reaches shared storage alone."""
         return False
+
+    @property
+    def handed_over(self) -> Path:
+        """On storage that all share."""
+        return self._folder
+
+    @property
+    def threads(self) -> int:
+        """Of those that take part at the moment."""
+        self.look()
+        return max(1, sum(one.threads for one in self.able()))
 
     @property
     def workers(self) -> int:
@@ -252,7 +266,7 @@ class DaskRunner:
         for address in (self._known.keys() | self._asked.keys()) - present:
             self._known.pop(address, None)
             self._asked.pop(address, None)
-        for address in present - self._known.keys() - self._asked.keys():
+        for address in present - self._known.keys() - self._asked.keys() - self._refused:
             self._asked[address] = self.submit(_introduce, self._describe, name="introduce", to=address)
         for address, future in [*self._asked.items()]:
             if future.done():
@@ -263,9 +277,8 @@ class DaskRunner:
     def _meet(self, address: str, future: Future) -> None:
         if future.status != "finished":
             told = future.exception() if future.status == "error" else future.status
-            if address not in self._left_out:
-                self._tell(f"Worker {address} is left out: {told}")
-            self._left_out.add(address)
+            self._refused.add(address)
+            self._tell(f"Worker {address} is left out: {told}")
             return
         worker, memory = future.result()
         machine = worker.machine
@@ -319,7 +332,9 @@ class DaskRunner:
     def _pick(self) -> Machine:
         """The arithmetic of the run: that of GPUs where there are any, else of the most threads."""
         self._served = time.monotonic()
-        while not self._known or self._asked:
+        # Who has not answered by then works for somebody else, and may join later.
+        until = time.monotonic() + _PATIENCE_SECONDS / 2
+        while not self._known or (self._asked and time.monotonic() < until):
             self.look()
             if not self._known:
                 self._check_any()
@@ -460,19 +475,27 @@ class _Dispatch:
             yield from self._died(flight.position)
 
     def _landed(self) -> Iterator[tuple[int, Result | None]]:
+        done: list[tuple[_Worker, int]] = []
         for future in self._completed.next_batch(block=False):
             flight = self._out.pop(future, None)
             if flight is None:  # given up before
                 continue
             if future.status == "finished":
-                result, held = future.result()
-                self._runner.replace(flight.worker, held)
+                try:
+                    result, held = future.result(timeout=_PATIENCE_SECONDS)
+                except (TimeoutError, CancelledError):  # the worker left before it handed the result over
+                    self._runner.cancel([future])
+                    yield from self._died(flight.position)
+                    continue
+                done.append((flight.worker, held))
                 yield from self._finished(flight, result)
             elif future.status == "error":
                 yield from self._broken(flight, future.exception())
             else:
                 self._runner.look()
                 yield from self._died(flight.position)
+        for worker, held in done:
+            self._runner.replace(worker, held)
 
     def _finished(self, flight: _Flight, result: Result) -> Iterator[tuple[int, Result | None]]:
         if not result.get("elsewhere"):

@@ -38,6 +38,16 @@ class LocalRunner:
         return True
 
     @property
+    def handed_over(self) -> None:
+        """None: tasks write where the caller wants it."""
+        return None
+
+    @property
+    def threads(self) -> int:
+        """All cores."""
+        return cores()
+
+    @property
     def workers(self) -> int:
         """Those asked for, else one a core."""
         return self.jobs or cores()

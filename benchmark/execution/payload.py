@@ -20,7 +20,7 @@ from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes, write_w
 
 _LEAST_BYTES = 1 << 18
 _REMEMBERED = 16
-_known: OrderedDict[str, npt.NDArray[Any]] = OrderedDict()  # of this worker, by digest
+_known: OrderedDict[tuple[str, str], npt.NDArray[Any]] = OrderedDict()  # of this worker, by digest and dtype
 _Mark = tuple[str, str, str, tuple[int, ...]]
 
 
@@ -65,13 +65,13 @@ class _Packer(pickle.Pickler):
 class _Unpacker(pickle.Unpickler):
     def persistent_load(self, mark: _Mark) -> npt.NDArray[Any]:
         path, digest, kind, shape = mark
-        if digest in _known:
-            _known.move_to_end(digest)
+        if (digest, kind) in _known:
+            _known.move_to_end((digest, kind))
         else:
             content = read_small(Path(path), most_bytes=MOST_LIST_BYTES)
             if sha256_bytes(content) != digest:
                 raise CacheDamaged("the bytes are not those that were written", where=path)
-            _known[digest] = np.frombuffer(content, np.dtype(kind))
+            _known[digest, kind] = np.frombuffer(content, np.dtype(kind))
             while len(_known) > _REMEMBERED:
                 _known.popitem(last=False)
-        return _known[digest].reshape(shape)
+        return _known[digest, kind].reshape(shape)

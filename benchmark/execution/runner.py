@@ -10,6 +10,7 @@ import os
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from benchmark.errors import BenchmarkError, DataError, StorageError, WeightsError
@@ -47,6 +48,14 @@ class Runner(Protocol):
     @property
     def is_local(self) -> bool:
         """Whether tasks run on this machine, so that files of this process's own reach them."""
+
+    @property
+    def handed_over(self) -> Path | None:
+        """Folder where tasks leave what the caller takes, until the runner ends; None on this machine."""
+
+    @property
+    def threads(self) -> int:
+        """Of all processes together."""
 
     @property
     def workers(self) -> int:

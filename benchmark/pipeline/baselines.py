@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,8 @@ def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
     if stored is not None:
         return stored
     call = Call(name="baselines", argument=(job, best and BackboneFacts(**best.facts())))
-    ((_, result),) = job.runner.run(_sanity_task, [call], alone=True)
+    with closing(job.runner.run(_sanity_task, [call], alone=True)) as results:
+        ((_, result),) = results
     if result is None or "error" in result:
         note = result["error"] if result else _DIED
         unknown = (

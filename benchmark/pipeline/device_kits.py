@@ -186,6 +186,13 @@ def _f1(
     job = head_job(latest.request, images, latest.folder)
     outcome = scored_outcome(job, name, latest.record.backbones[name])
     where = {image_id: position for position, image_id in enumerate(images.image_ids)}
+    gone = [image_id for image_id in ids if image_id not in where]
+    if gone:
+        raise DataError(
+            f"{len(gone):,} of the images that the model is compared on are not in the data any more",
+            where=images.root,
+            next_step="Rank them again.",
+        )
     return exported_f1(
         outcome,
         Targets.of(images),

@@ -147,7 +147,7 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
             describe=describe_machine,
             tell=logging.message,
         ) as runner:
-            request = replace(request, runner=runner)
+            request = request.executed_by(runner)
             plans = make_plans(request, images, observer=logging)
             prediction = predict(request, images, plans, logging)
             done = embed_images(request, images, prediction, plans=plans)
@@ -605,7 +605,9 @@ class _Work:
         return found
 
     def _measured(self, plan: Plan) -> Measurement:
-        return load_measurement(self.store.root, plan.key) if plan.key else Measurement()
+        if not plan.key:
+            return Measurement()
+        return load_measurement(self.store.root, plan.key, anywhere=not self.request.executor.is_local)
 
     def _measure_from(self, scratch: PixelBuffer, positions: list[int]) -> None:
         ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))

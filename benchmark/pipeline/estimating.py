@@ -350,7 +350,7 @@ def predict(request: EmbedRequest, images: ImageSet, plans: Sequence[Plan], obse
     """
     costs, runner = CostModel.load(request.options.cache), request.executor
     # A cluster counts as so many machines like this one; what it takes says nothing of this one.
-    workers = 1 if runner.is_local else max(1, round(runner.workers / cores()))
+    workers = 1 if runner.is_local else max(1, round(runner.threads / cores()))
     job = _PlannedJob(request=request, costs=costs, workers=workers)
     return Forecast(job.of_images(images, plans), costs, observer, is_local=runner.is_local)
 

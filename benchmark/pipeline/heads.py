@@ -35,7 +35,6 @@ from benchmark.records import (
 # Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
 HEAD_VERSION = 5
 HEADS = "heads"
-HANDED_OVER = "outcomes"
 _DIED = "the process that trained its heads died each time; it may need more memory than there is"
 
 
@@ -196,7 +195,7 @@ def _task(job: HeadJob, plan: Plan) -> HeadTask:
         raise ValueError(f"{plan.backbone.name} is not embedded")
     digest = outcome_digest(plan.key.digest(), job.images, job.protocol)
     # Workers elsewhere know the cache, not the results.
-    folder = job.folder if job.runner.is_local else job.cache / HANDED_OVER
+    folder = job.runner.handed_over or job.folder
     target = outcome_path(folder, plan.backbone.architecture, digest)
     return HeadTask(plan=plan, images=job.images, protocol=job.protocol, cache=job.cache, target=target)
 
@@ -210,7 +209,10 @@ def _stored(job: HeadJob, task: HeadTask) -> Scored | None:
 
 def _taken(job: HeadJob, task: HeadTask, result: dict[str, Any]) -> Scored | Failed:
     if "error" not in result:
-        outcome = load_outcome(task.target)
+        try:
+            outcome = load_outcome(task.target)
+        except (FileNotFoundError, CacheDamaged) as error:
+            return Failed(**plan_facts(task.plan), reason=f"its scores did not arrive: {error}")
         if task.target.parent != job.folder:
             save_outcome(job.folder / task.target.name, outcome)
             task.target.unlink(missing_ok=True)
@@ -222,7 +224,7 @@ def _with_costs(job: HeadJob, plan: Plan, outcome: Scored | Failed) -> Scored | 
     """The outcome under this run's name of the backbone, with what its embeddings have cost so far."""
     if plan.key is None:
         return outcome
-    measured = load_measurement(job.cache, plan.key)
+    measured = load_measurement(job.cache, plan.key, anywhere=not job.runner.is_local)
     return replace(
         outcome,
         backbone=plan.backbone.name,

@@ -53,7 +53,7 @@ def _reason(request: RankRequest, plan: Plan) -> str:
         return ""
     if request.device is not None:
         return _reason_there(request.device, plan, limit)
-    measured = load_measurement(request.options.cache, plan.key)
+    measured = load_measurement(request.options.cache, plan.key, anywhere=not request.executor.is_local)
     latency = measured.latency_ms
     if measured.noisy:
         return ""

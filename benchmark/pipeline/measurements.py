@@ -52,9 +52,20 @@ class Measurement:
         return images / self.images_per_second
 
 
-def load_measurement(cache: Path, key: EmbeddingKey) -> Measurement:
-    """The measurement of a key on this machine, or an empty one."""
-    return _memo(cache).recall(key.backbone, _question(key)) or Measurement()
+def load_measurement(cache: Path, key: EmbeddingKey, *, anywhere: bool = False) -> Measurement:
+    """The measurement of a key on this machine, or an empty one.
+
+    Args:
+        cache: where it is remembered.
+        key: of the embeddings.
+        anywhere: without one of this machine, take one of another: workers of a cluster are such.
+    """
+    memo = _memo(cache)
+    known = memo.recall(key.backbone, _question(key))
+    if known is None and anywhere:
+        digest = key.digest()
+        known = next((one for asked, one in memo.everything() if asked[0]["digest"] == digest), None)
+    return known or Measurement()
 
 
 def add_measurement(cache: Path, key: EmbeddingKey, new: Measurement) -> None:

@@ -70,7 +70,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
                 tell=logged.message,
             ) as runner,
         ):
-            asked = replace(request.as_read(images), runner=runner)
+            asked = request.as_read(images).executed_by(runner)
             ranked = _Ranking(asked, run, logged).carry_out(images, started)
             told.ranked(ranked)
             if ranked.best is None:

@@ -62,6 +62,11 @@ class EmbedRequest:
         """The same with what reading the images has decided."""
         return replace(self, bit_depth=images.bit_depth)
 
+    def executed_by(self, runner: Runner) -> Self:
+        """The same, carried out by a runner; one elsewhere works in another folder."""
+        asked = self if runner.is_local else self.but(cache=self.options.cache.absolute())
+        return replace(asked, runner=runner)
+
     @property
     def executor(self) -> Runner:
         """What executes its tasks."""

@@ -20,6 +20,7 @@ from benchmark.errors import ArgumentError, CacheDamaged, JobError
 from benchmark.execution import Call, LocalRunner, Runner, open_runner
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Function
+from benchmark.options import EmbedOptions
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 from cluster_tasks import adds_up, describe, dies, hangs_once, needs_room, sleeps, times
@@ -195,8 +196,17 @@ def test_large_arrays_lie_on_shared_storage_once_and_leave_with_the_run(pair: Cl
         assert run(runner, adds_up, [{"numbers": numbers, "add": one} for one in range(4)]) == {
             one: {"sum": int(numbers.sum()) + one} for one in range(4)
         }
-        assert len(list((pair.folder / "handed").glob("*/*.array"))) == 1
-    assert list((pair.folder / "handed").iterdir()) == []
+        assert len(list(pair.folder.glob(".tmp-*/*.array"))) == 1
+    assert not list(pair.folder.glob(".tmp-*"))
+
+
+def test_arrays_of_equal_bytes_keep_their_types(tmp_path: Path) -> None:
+    sent = [np.zeros(400_000, kind) for kind in (np.int64, np.float64, np.float32)] + [
+        np.zeros(3_200_000, bool)
+    ]
+    taken = [unpack(pack(array, tmp_path / "handed")) for array in sent]
+    for before, after in zip(sent, taken, strict=True):
+        np.testing.assert_array_equal(before, after, strict=True)
 
 
 def test_a_handed_over_array_that_changed_is_refused(tmp_path: Path) -> None:
@@ -229,9 +239,15 @@ def test_a_local_cluster_listens_to_this_machine_alone_and_ends(tmp_path: Path) 
     assert [one for one in left if "spawn_main" in " ".join(one.cmdline())] == []
 
 
-@pytest.mark.parametrize("text", ["local:0", "local", "host:8786", "tcp://host", "http://host:1"])
+@pytest.mark.parametrize("text", ["local:4", "tcp://backbones-scheduler:8786", "tls://gpus.example:1"])
+def test_clusters_have_names(text: str) -> None:
+    assert EmbedOptions.check({"data": "photos", "cluster": text}).cluster == text
+
+
+@pytest.mark.parametrize(
+    "text", ["local:0", "local", "host:8786", "tcp://host", "http://host:1", "tcp://ho t:8786"]
+)
 def test_what_is_no_cluster_is_refused(text: str) -> None:
-    from benchmark.options import EmbedOptions
 
     with pytest.raises(ArgumentError, match=r"tcp://host:8786.*local:N"):
         EmbedOptions.check({"data": ".", "cluster": text})

@@ -71,7 +71,7 @@ def test_headings_sort_and_say_so(page: Path) -> None:
 def test_the_filter_finds_names_and_says_how_many(page: Path) -> None:
     script = """
         const box = document.querySelector("input[type=search]");
-        box.value = "NET_5"; box.dispatchEvent(new Event("input"));
+        box.value = " NET_5"; box.dispatchEvent(new Event("input"));
         const shown = [...document.querySelectorAll(".board tbody tr")].filter(row => row.offsetHeight > 0);
         const told = document.querySelector("[role=status]").textContent;
         return [shown.map(row => row.cells[1].textContent), told];
