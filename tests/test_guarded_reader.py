@@ -232,6 +232,8 @@ UNGUARDED = {
     "deployment/converters.py",
     "deployment/examples.py",
     "deployment/export.py",
+    "deployment/kit.py",
+    "deployment/measure.py",
     "deployment/measuring.py",
     "deployment/worker.py",
     "deployment/subprocess_runner.py",
