@@ -26,7 +26,7 @@ PUBLIC = {
     "benchmark": {"__version__", "rank"},
     "benchmark.backbones": {"Pretrained", "Source", "matching"},
     "benchmark.cli": {"main"},
-    "benchmark.deployment": {"Deployment", "Target", "Tolerance", "frozen_function"},
+    "benchmark.deployment": {"Target", "Tolerance", "frozen_function"},
 }
 FOR_USERS = {"benchmark.statistics"}
 _SILENT_TOKENS = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}

@@ -49,19 +49,12 @@ Records = npt.NDArray[np.void]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signatures:
-    """What the audit knows of N images, in the order of an ImageSet.
+    """What the audit knows of N images, in the order of an ImageSet."""
 
-    Attributes:
-        phash: uint64 (N,) perceptual hash (64-bit DCT hash); 0 where not readable.
-        colours: float32 (N, 16) colour and texture statistics; nan where not readable.
-        captured: float64 (N,) capture time of the camera in seconds; nan where EXIF has none.
-        readable: bool (N,) False where the file could no longer be opened.
-    """
-
-    phash: npt.NDArray[np.uint64]
-    colours: Float32
-    captured: Float64
-    readable: Bool
+    phash: npt.NDArray[np.uint64]  # (N,) perceptual hash (64-bit DCT hash); 0 where not readable
+    colours: Float32  # (N, 16) colour and texture statistics; nan where not readable
+    captured: Float64  # (N,) capture time of the camera in seconds; nan where EXIF has none
+    readable: Bool  # (N,) False where the file could no longer be opened
 
 
 def signatures(

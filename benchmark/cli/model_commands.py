@@ -198,28 +198,15 @@ def _explain(
     observer.started(_HEATMAPS, len(readable))
     for number, path in enumerate(readable):
         try:
-            png = _explained(options, explainer, path)
+            limit = options.max_pixels or MAX_PIXELS
+            pixels = explainer.description.pixels_of(path, max_pixels=limit)
+            png = explainer.picture(pixels, threshold=options.threshold)
             write_whole(folder / picture_name(number, path), png, root=folder)
         except (DataError, StorageError) as error:
             failures.append(f"{path}: {error}")
         observer.advanced(_HEATMAPS, number + 1)
     observer.finished(_HEATMAPS, f"{len(failures)} failed" if failures else "")
     return failures
-
-
-def _explained(options: PredictCommandOptions, explainer: Explainer, path: Path) -> bytes:
-    from benchmark.data import load_pixels
-    from benchmark.deployment import explain_png
-
-    description = explainer.description
-    pixels = load_pixels(
-        path,
-        description.input_size,
-        description.resize,
-        max_pixels=options.max_pixels or MAX_PIXELS,
-        bit_depth=description.bit_depth,
-    )
-    return explain_png(explainer, pixels, threshold=options.threshold)
 
 
 def evaluate_command(options: EvaluateOptions, output: OutputOptions) -> int:

@@ -3,8 +3,7 @@
 No import here loads TensorFlow: conversions and Keras models do when they are used.
 """
 
-from benchmark.deployment.attribution import Explainer, explain_png, open_explainer
-from benchmark.deployment.description import Deployment
+from benchmark.deployment.attribution import Explainer, open_explainer
 from benchmark.deployment.evaluation import Evaluation, evaluate
 from benchmark.deployment.export import ExportOptions, export_model
 from benchmark.deployment.frozen import frozen_function

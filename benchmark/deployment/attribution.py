@@ -68,6 +68,19 @@ class Explainer:
         largest = maps.max(axis=(1, 2), keepdims=True)
         return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0), np.asarray(probabilities)
 
+    def picture(self, image: UInt8, label: str | None = None, *, threshold: float | None = None) -> bytes:
+        """An overlay of the map of one image uint8 (S, S, 3), as a PNG.
+
+        The label is the positive class where None, else the most probable one; the threshold of the decision
+        in the caption is the model's own where None.
+        """
+        maps, probabilities = self.explain(image[None], label)
+        (row,) = predictions_of(probabilities, self.description, threshold)
+        labels = self.description.labels
+        shown = label or self.description.positive or labels[int(np.argmax(row.probabilities))]
+        caption = f"{row.label or 'nothing decided'} ({shown}: {row.probabilities[labels.index(shown)]:.3f})"
+        return overlay_png(image, maps[0], caption=caption, unit=f"relative evidence for {shown}")
+
     def _scores(self, vectors: Any, probabilities: Any, label: str | None) -> Any:
         import tensorflow as tf
 
@@ -184,19 +197,3 @@ def _through(layer: Any, arguments: Sequence[Any], found: _Exposed) -> Any:
         setattr(found, name, tensor)
     found.dense = inner.dense or found.dense
     return results[0]
-
-
-def explain_png(
-    explainer: Explainer, image: UInt8, label: str | None = None, *, threshold: float | None = None
-) -> bytes:
-    """An overlay of the map of one image uint8 (S, S, 3), as a PNG.
-
-    The label is the positive class where None, else the most probable one; the threshold of the decision in
-    the caption is the model's own where None.
-    """
-    maps, probabilities = explainer.explain(image[None], label)
-    (row,) = predictions_of(probabilities, explainer.description, threshold)
-    labels = explainer.description.labels
-    shown = label or explainer.description.positive or labels[int(np.argmax(row.probabilities))]
-    caption = f"{row.label or 'nothing decided'} ({shown}: {row.probabilities[labels.index(shown)]:.3f})"
-    return overlay_png(image, maps[0], caption=caption, unit=f"relative evidence for {shown}")

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from benchmark.data import KnownLabels
+from benchmark.data import KnownLabels, load_pixels
 from benchmark.deployment.targets import TARGETS, target_names
 from benchmark.errors import ManifestError
 from benchmark.finetuning import FOR_PEOPLE, MANIFEST_FILE, RUN_FILE, SEEN_FILES, SPLIT_FILE, load_manifest
-from benchmark.records import Average, Manifest, Resize, Task
+from benchmark.records import Average, Manifest, Resize, Task, UInt8
 from benchmark.storage import is_sha256, is_temporary, parse_record, read_small, sha256_file
 
 DESCRIPTION = "deployment.json"
@@ -101,6 +101,15 @@ class Deployment:
     def outputs(self) -> int:
         """Number C of probabilities per image."""
         return 1 if self.task is Task.BINARY else len(self.labels)
+
+    def pixels_of(self, path: Path, *, max_pixels: int) -> UInt8:
+        """The image in a file as the model takes it, uint8 (S, S, 3).
+
+        Raises:
+            DataError: it cannot be read, or its header declares more pixels.
+        """
+        size, depth = self.input_size, self.bit_depth
+        return load_pixels(path, size, self.resize, max_pixels=max_pixels, bit_depth=depth)
 
     def to_json(self) -> bytes:
         """The content of ``deployment.json``."""

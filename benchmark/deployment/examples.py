@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import load_pixels
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.prediction import predictions_of
 from benchmark.deployment.predictor import Predictor
@@ -137,13 +136,7 @@ def check_example(folder: Path, predictor: Predictor, photos: Sequence[Path]) ->
     largest = 0.0
     for photo, line in zip(photos, printed.getvalue().splitlines(), strict=True):
         seen = np.asarray(names["read"](str(photo)))
-        wanted = load_pixels(
-            photo,
-            description.input_size,
-            description.resize,
-            max_pixels=sys.maxsize,
-            bit_depth=description.bit_depth,
-        )[None]
+        wanted = description.pixels_of(photo, max_pixels=sys.maxsize)[None]
         if seen.dtype != wanted.dtype or not np.array_equal(seen, wanted):
             raise _differs(photo, "the pixels that predict sees", _pixel_difference(seen, wanted))
         answer = np.asarray(names["run"](seen), np.float32)[None]

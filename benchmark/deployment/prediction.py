@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.data import list_below, load_pixels
+from benchmark.data import list_below
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError
@@ -172,13 +172,7 @@ def _load(found: FoundImage, description: Deployment, max_pixels: int) -> UInt8 
     if found.reason:
         return found.reason
     try:
-        return load_pixels(
-            found.path,
-            description.input_size,
-            description.resize,
-            max_pixels=max_pixels,
-            bit_depth=description.bit_depth,
-        )
+        return description.pixels_of(found.path, max_pixels=max_pixels)
     except DataError as error:
         return clause_of(error)
 

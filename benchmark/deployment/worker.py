@@ -42,18 +42,11 @@ def main(plan: Path) -> int:
 
 
 def _convert(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Convert one model.
+    """Convert one model; ``notes`` say how the conversion departs from the plain one.
 
     Args:
         arguments: ``model`` (.keras file), ``target``, ``output`` (file or folder to write), ``calibration``
             (.npy of uint8 (N, S, S, 3)).
-
-    Returns:
-        ``notes``: how the conversion departs from the plain one.
-
-    Raises:
-        ExportError: the converter refuses the model.
-        ManifestError: Keras refuses the model.
     """
     import tensorflow as tf
 
@@ -81,11 +74,6 @@ def _measure(arguments: dict[str, Any]) -> dict[str, Any]:
     Returns:
         ``latency_p50_ms``, ``latency_p95_ms`` of one image in one call; ``example_max_difference`` of a
         probability.
-
-    Raises:
-        ExportError: the runtime refuses the model, it answers with something impossible, or the example does
-            not do what this package does.
-        ManifestError: files that are not what they were when written.
     """
     folder, photos = Path(arguments["folder"]), [Path(photo) for photo in arguments["photos"]]
     predictor = open_model(folder, threads=int(arguments["threads"]))

@@ -35,22 +35,16 @@ class Outputs:
 class Network:
     """One set of layers, seen from several sides.
 
-    Attributes:
-        model: uint8 or float RGB (B, S, S, 3) in 0..255 -> probabilities (B, C); C = 1 for BINARY. What is
-            saved: it holds no optimizer and no loss.
-        base: the backbone without pooling; its layers are what recipes count.
-        body: images -> pooled vectors (B, D); what stays frozen in phase 1.
-        head: pooled vectors (B, D) -> logits (B, U).
-        classify: pooled vectors (B, D) -> probabilities (B, C), as ``model`` gives them.
-        softmax: whether logits are exclusive classes (U = C classes) or separate (U = 1 or C labels).
+    ``model`` is what is saved, without optimizer or loss: RGB (B, S, S, 3) in 0..255, uint8 or float, to
+    probabilities (B, C), C = 1 for BINARY.
     """
 
     model: Model
-    base: Model
-    body: Model
-    head: Model
-    classify: Model
-    softmax: bool
+    base: Model  # the backbone without pooling; its layers are what recipes count
+    body: Model  # images -> pooled vectors (B, D); what stays frozen in phase 1
+    head: Model  # pooled vectors (B, D) -> logits (B, U)
+    classify: Model  # pooled vectors (B, D) -> probabilities (B, C), as ``model`` gives them
+    softmax: bool  # whether logits are exclusive classes (U = C) or separate (U = 1 or C labels)
 
 
 def assemble(

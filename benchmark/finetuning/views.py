@@ -31,13 +31,7 @@ _SAMPLE_IMAGES = 64
 
 
 def embed_views(data: FineTuningData, network: Network, weights_sha256: str, observer: Observer) -> Views:
-    """Compute what is missing of the views of all training images.
-
-    Args:
-        data: backbone, weights, recipe, number of views, cache; images and their pixels.
-        network: with the backbone's starting weights.
-        weights_sha256: of those.
-        observer: told how many views are done.
+    """Compute what is missing of the views of all training images, with the backbone's starting weights.
 
     Raises:
         EmbeddingError: vectors that cannot be right.

@@ -80,16 +80,9 @@ def hashed_order(image_ids: Sequence[str], seed: int, salt: str) -> Int64:
 
 
 def make_folds(data: FoldData, rows: Int64, count: int, salt: str) -> Folds:
-    """Cut rows into stratified parts whose complements hold every class.
+    """Cut rows into ``count`` stratified parts, at least 2, whose complements hold every class.
 
-    Args:
-        data: of the whole image set.
-        rows: int64 (n,) the rows to cut.
-        count: wanted number of parts, at least 2; fewer are made, with a note, where a class is too small.
-        salt: makes the order; a different salt makes different parts.
-
-    Returns:
-        At least two parts.
+    Fewer are made, with a note, where a class is too small; a different salt makes different parts.
 
     Raises:
         DataError: a class has fewer than two images (or groups) among these rows, or the groups leave no
@@ -115,14 +108,7 @@ def inner_split(data: FoldData, rows: Int64, count: int, salt: str) -> tuple[Int
     A class with a single image among these rows trains and does not choose. Where groups leave no way, groups
     are split: then only the choices are optimistic, not the scores.
 
-    Args:
-        data: of the whole image set.
-        rows: int64 (n,) training rows of the fold.
-        count: one part in ``count`` chooses.
-        salt: as in ``make_folds``.
-
-    Returns:
-        Rows that train, rows that choose, and a note (empty when all was as asked).
+    One part in ``count`` chooses. The note is empty when all was as asked.
 
     Raises:
         DataError: fewer than two classes have two images among these rows.

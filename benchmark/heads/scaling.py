@@ -20,14 +20,9 @@ _RESOLUTION = 1e-7
 
 
 def working_copy(features: Float32, used: Int64) -> Float32:
-    """Features standardised over the used rows.
+    """Features (N, D) standardised over the used rows, as a copy; no other row has any influence.
 
-    Args:
-        features: float32 (N, D), left unchanged.
-        used: int64 (n,) rows that may train; no other row has any influence.
-
-    Returns:
-        float32 (N, D); columns that are constant over ``used`` are 0.
+    Columns that are constant over ``used`` are 0.
     """
     mean, inverse = standardisation(features, used)
     working = np.empty(features.shape, np.float32)
@@ -45,15 +40,10 @@ def standardisation(features: Float32, used: Int64) -> tuple[Float64, Float64]:
 
 
 def part_scales(working: Float32, parts: Sequence[Int64]) -> tuple[Float32, Float32]:
-    """Each training part's own standardisation, on top of the working copy.
+    """The standardisation of each of F training parts on top of the working copy.
 
-    Args:
-        working: float32 (N, D) of ``working_copy``.
-        parts: for each of F jobs its training rows.
-
-    Returns:
-        Scale and shift, float32 (F, D) each, both 0 for columns that are constant over the part's rows: the
-        standardised features are ``working * scale + shift``.
+    Scale and shift are float32 (F, D) each, both 0 for columns that are constant over the part's rows: the
+    standardised features are ``working * scale + shift``.
     """
     member = np.zeros((len(parts), len(working)))
     for job, rows in enumerate(parts):

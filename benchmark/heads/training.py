@@ -21,23 +21,15 @@ from benchmark.records import Embeddings, Float32, HeadProtocol, Int64, Predicti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadResult:
-    """What the heads of one backbone gave.
-
-    Attributes:
-        predictions: validation and test probabilities with their thresholds.
-        val_history: float32 (E,) mean F1 after each epoch, over folds, at the chosen grid point, on the
-            images that choose (inside the training part; for the reference protocol the validation part).
-            For the plot.
-        chosen: what was chosen per fold, its medians, and notes; JSON-able.
-        head_params: parameters of one head.
-        seconds: wall time of it all.
-    """
+    """What the heads of one backbone gave."""
 
     predictions: Predictions
+    # (E,) for the plot: mean F1 after each epoch, over folds, at the chosen grid point, on the images that
+    # choose (inside the training part; for the reference protocol the validation part).
     val_history: Float32
-    chosen: Mapping[str, Any]
-    head_params: int
-    seconds: float
+    chosen: Mapping[str, Any]  # per fold, its medians, and notes; JSON-able
+    head_params: int  # of one head
+    seconds: float  # wall time of it all
 
 
 def train_heads(

@@ -60,21 +60,13 @@ class SearchReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchAudit:
-    """What halving would have done, beside what an exhaustive search found.
+    """What halving would have done, beside what an exhaustive search found."""
 
-    Attributes:
-        same_winner: both searches have one winner.
-        same_tie_group: both have one first tie group, backbones that were pruned for size aside.
-        lost: members of the exhaustive first tie group that halving dropped as behind.
-        share: images x FLOPs of halving over exhaustive.
-        report: of the replayed search.
-    """
-
-    same_winner: bool
-    same_tie_group: bool
-    lost: tuple[str, ...]
-    share: float
-    report: SearchReport
+    same_winner: bool  # whether both searches have one winner
+    same_tie_group: bool  # whether both have one first tie group, backbones pruned for size aside
+    lost: tuple[str, ...]  # members of the exhaustive first tie group that halving dropped as behind
+    share: float  # images x FLOPs of halving over exhaustive
+    report: SearchReport  # of the replayed search
 
 
 Score = Callable[[str, Int64], Outcome]  # (backbone, rows)

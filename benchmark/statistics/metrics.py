@@ -26,19 +26,12 @@ _SAME_SCORE = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Weighted numbers of images per class.
+    """Weighted numbers of images per class, (..., C) each."""
 
-    Attributes:
-        tp: float64 (..., C) decided and true.
-        fp: float64 (..., C) decided and not true.
-        fn: float64 (..., C) not decided and true.
-        tn: float64 (..., C) neither.
-    """
-
-    tp: Float64
-    fp: Float64
-    fn: Float64
-    tn: Float64
+    tp: Float64  # decided and true
+    fp: Float64  # decided and not true
+    fn: Float64  # not decided and true
+    tn: Float64  # neither
 
     def both_classes(self) -> Counts:
         """One column spread to two: the negative class first, the positive class second."""

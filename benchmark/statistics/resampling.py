@@ -162,17 +162,11 @@ class ErrorCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resampled:
-    """Bootstrap scores, the mean over repeats, of K backbones in B resamples.
+    """Bootstrap scores, the mean over repeats, of K backbones in B resamples."""
 
-    Attributes:
-        low: float64 (B, K) with the extra images mostly wrong: read lower ends from it.
-        high: float64 (B, K) with the extra images mostly right: read upper ends from it.
-        bias: float64 (K,) mean of the resamples without extra images, less the score of the sample itself.
-    """
-
-    low: Float64
-    high: Float64
-    bias: Float64
+    low: Float64  # (B, K) with the extra images mostly wrong: read lower ends from it
+    high: Float64  # (B, K) with the extra images mostly right: read upper ends from it
+    bias: Float64  # (K,) mean of the resamples without extra images, less the score of the sample itself
 
     def intervals(self, level: float = 0.95) -> Float64:
         """Central intervals, float64 (K, 2), within 0 and 1."""

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmark.data import load_images
-from benchmark.deployment import Deployment, PredictOptions, Predictor, evaluate
+from benchmark.deployment import PredictOptions, Predictor, evaluate
+from benchmark.deployment.description import Deployment
 from benchmark.errors import DataError, ManifestError
 from benchmark.finetuning import SEEN_FILES, TrainedOn
 from benchmark.finetuning.trained_on import seen_contents

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.deployment import explain_png, open_explainer
+from benchmark.deployment import open_explainer
 from benchmark.deployment.export import ExportResult
 from benchmark.deployment.heatmap import overlay_png
 from benchmark.errors import ArgumentError
@@ -76,7 +76,7 @@ def test_a_network_without_a_feature_map_is_refused(trained: Any) -> None:
 
 def test_pictures(trained: Any, tmp_path: Path) -> None:
     explainer = open_explainer(trained.model_dir)
-    with Image.open(BytesIO(explain_png(explainer, trained.pixels[0]))) as picture:
+    with Image.open(BytesIO(explainer.picture(trained.pixels[0]))) as picture:
         assert picture.format == "PNG"
         assert picture.width >= 320
     photo = np.full((300, 500, 3), 200, np.uint8)

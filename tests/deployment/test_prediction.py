@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmark.data import KnownLabels, load_images
-from benchmark.deployment import Deployment, PredictOptions, Predictor, predict
+from benchmark.deployment import PredictOptions, Predictor, predict
+from benchmark.deployment.description import Deployment
 from benchmark.deployment.prediction import list_images
 from benchmark.errors import ArgumentError, ExportError
 from benchmark.records import Float32, Resize, Task, UInt8

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.deployment import Deployment, Evaluation, Prediction
+from benchmark.deployment import Evaluation, Prediction
+from benchmark.deployment.description import Deployment
 from benchmark.records import Average, Rejected, Resize, Task
 from benchmark.reporting import evaluation_folder, write_evaluation
 
