@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from benchmark.data import KnownLabels, load_pixels
 from benchmark.deployment.targets import TARGETS, target_names
 from benchmark.errors import ManifestError
-from benchmark.finetuning import FOR_PEOPLE, MANIFEST_FILE, RUN_FILE, SEEN_FILES, SPLIT_FILE, load_manifest
+from benchmark.finetuning import MANIFEST_FILE, SEEN_FILES, is_unlisted, load_manifest
 from benchmark.records import Average, Manifest, Resize, Task, UInt8
-from benchmark.storage import is_sha256, is_temporary, parse_record, read_small, sha256_file
+from benchmark.storage import is_sha256, parse_record, read_small, sha256_file
 
 DESCRIPTION = "deployment.json"
 SCHEMA = 1
@@ -24,8 +24,6 @@ LABELS = "labels.txt"
 EXPORT = "export"
 # What an export writes beside the files of its model; no runtime opens these.
 _BESIDE = {DESCRIPTION, "example.py", "parity.json"}
-# TensorBoard's, below a model folder.
-_EVENTS = "tensorboard/"
 # File managers leave these in the folders that they show.
 _OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
@@ -271,11 +269,7 @@ def _is_for_people(name: str, *, is_export: bool) -> bool:
     """Whether a file that is not listed may lie there all the same: no runtime opens it."""
     if name in _OF_THE_SYSTEM:
         return True
-    if is_export:
-        return name in _BESIDE
-    # Manifests of earlier versions do not list split.csv and run.json, which are checked as they are read.
-    known = {MANIFEST_FILE, SPLIT_FILE, RUN_FILE, *FOR_PEOPLE}
-    return name in known or name.startswith(_EVENTS) or is_temporary(name)
+    return name in _BESIDE if is_export else is_unlisted(name)
 
 
 def _does_not_belong(path: Path, record: str) -> ManifestError:

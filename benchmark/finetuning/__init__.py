@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from benchmark.finetuning.comparing import BoardScore
-from benchmark.finetuning.manifest import FOR_PEOPLE, MANIFEST_FILE, load_manifest
-from benchmark.finetuning.model_directory import RUN_FILE
+from benchmark.finetuning.manifest import MANIFEST_FILE, is_unlisted, load_manifest
 from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest
 from benchmark.finetuning.tables import SPLIT_FILE
@@ -14,9 +13,7 @@ from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn
 from benchmark.records import ImageSet, Observer
 
 __all__ = [
-    "FOR_PEOPLE",
     "MANIFEST_FILE",
-    "RUN_FILE",
     "SEEN_FILES",
     "SPLIT_FILE",
     "BoardHead",
@@ -26,6 +23,7 @@ __all__ = [
     "Recipe",
     "TrainedOn",
     "finetune",
+    "is_unlisted",
     "load_manifest",
 ]
 

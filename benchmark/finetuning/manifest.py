@@ -6,9 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.errors import ManifestError
+from benchmark.finetuning.model_directory import RUN_FILE
 from benchmark.finetuning.request import as_json
+from benchmark.finetuning.tables import SPLIT_FILE
 from benchmark.records import Manifest, Task
-from benchmark.storage import is_sha256, parse_json, parse_record, read_small, sha256_file, write_whole
+from benchmark.storage import (
+    is_sha256,
+    is_temporary,
+    parse_json,
+    parse_record,
+    read_small,
+    sha256_file,
+    write_whole,
+)
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.keras"
@@ -30,8 +40,16 @@ FOR_PEOPLE = frozenset(
         "rejected.csv",
     }
 )
+_EVENTS = "tensorboard/"
 MANIFEST_SCHEMA = 1
 _AGAIN = "Run 'backbones finetune' again, or copy the whole model directory."
+
+
+def is_unlisted(name: str) -> bool:
+    """Whether a file below a model directory may be there without being listed: no runtime opens it."""
+    # Manifests of earlier versions do not list split.csv and run.json, which are checked as they are read.
+    known = {MANIFEST_FILE, SPLIT_FILE, RUN_FILE, *FOR_PEOPLE}
+    return name in known or name.startswith(_EVENTS) or is_temporary(name)
 
 
 def write_manifest(model_dir: Path, manifest: Manifest) -> None:

@@ -16,7 +16,6 @@ from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, FrozenBackbone
 from benchmark.errors import DataError, RecipeError, StorageError, TrainingError
 from benchmark.finetuning import (
-    FOR_PEOPLE,
     FineTuned,
     FinetuneRequest,
     Recipe,
@@ -25,6 +24,7 @@ from benchmark.finetuning import (
     load_manifest,
     views,
 )
+from benchmark.finetuning.manifest import FOR_PEOPLE
 from benchmark.finetuning.model_directory import ModelDirectory
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.scoring import METRICS
