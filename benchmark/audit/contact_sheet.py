@@ -37,17 +37,20 @@ def draw_pairs(pairs: Sequence[AuditPair], root: Path, bit_depth: int = FULL_DEP
 
     A red frame marks pairs with two labels or in two parts, amber near-duplicates.
     """
-    width = 2 * _SIDE + _MARGIN
-    height = _SIDE + _PAIR_LINES * _LINE + _MARGIN
-    columns = min(_PAIR_COLUMNS, len(pairs))
-    rows = -(-len(pairs) // columns)
-    size = (columns * (width + _MARGIN) + _MARGIN, rows * (height + _MARGIN) + _MARGIN)
-    sheet = Image.new("RGB", size, _PAPER)
-    for position, pair in enumerate(pairs):
-        left = _MARGIN + (position % columns) * (width + _MARGIN)
-        top = _MARGIN + (position // columns) * (height + _MARGIN)
-        _draw_pair(sheet, pair, root, (left, top), bit_depth)
+    cell = (2 * _SIDE + _MARGIN, _SIDE + _PAIR_LINES * _LINE + _MARGIN)
+    sheet, corners = _grid(len(pairs), _PAIR_COLUMNS, cell)
+    for pair, corner in zip(pairs, corners, strict=True):
+        _draw_pair(sheet, pair, root, corner, bit_depth)
     return _png(sheet)
+
+
+def _grid(count: int, most: int, cell: tuple[int, int]) -> tuple[Image.Image, list[tuple[int, int]]]:
+    """An empty sheet for cells of that width and height, at most so many to a row, and their corners."""
+    columns, (width, height) = min(most, count), (side + _MARGIN for side in cell)
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (columns * width + _MARGIN, rows * height + _MARGIN), _PAPER)
+    places = (divmod(position, columns) for position in range(count))
+    return sheet, [(_MARGIN + column * width, _MARGIN + row * height) for row, column in places]
 
 
 def _draw_pair(
@@ -109,15 +112,11 @@ def draw_captioned(images: ImageSet, pictures: Sequence[tuple[int, Sequence[str]
 
     ``pictures`` are positions and lines, at least one, of as many lines each.
     """
-    step = _SIDE + _MARGIN
-    height = step + _LINE * (1 + len(pictures[0][1]))
-    columns = min(_CAPTIONED_COLUMNS, len(pictures))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * step + _MARGIN, rows * height + _MARGIN), _PAPER)
+    cell = (_SIDE, _SIDE + _LINE * (1 + len(pictures[0][1])))
+    sheet, corners = _grid(len(pictures), _CAPTIONED_COLUMNS, cell)
     pen = ImageDraw.Draw(sheet)
-    for position, (row, lines) in enumerate(pictures):
+    for (row, lines), (left, top) in zip(pictures, corners, strict=True):
         path = images.paths[row]
-        left, top = _MARGIN + position % columns * step, _MARGIN + position // columns * height
         sheet.paste(thumbnail(images.root / path, _SIDE, images.bit_depth), (left, top))
         for number, (line, colour) in enumerate([(path, _INK), *((line, _FAINT) for line in lines)]):
             place = (left, top + _SIDE + 3 + number * _LINE)
