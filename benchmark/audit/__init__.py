@@ -1,7 +1,7 @@
 """What is wrong with a set of images, and which of them belong together."""
 
 from benchmark.audit.contact_sheet import draw_captioned, draw_groups
-from benchmark.audit.findings import AuditReport, Finding, Severity
+from benchmark.audit.findings import AuditReport, Severity
 from benchmark.audit.groups import Grouping, group_related
 from benchmark.audit.looks import copy_links, look_links
 from benchmark.audit.output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ from benchmark.options import (
 )
 
 if TYPE_CHECKING:
-    from benchmark.audit import Finding
     from benchmark.embeddings import CacheEntry
     from benchmark.pipeline import Embedded, Plan, Ranked
 
@@ -96,19 +96,9 @@ def audit_command(options: AuditOptions, output: OutputOptions) -> int:
         for note in audited.notes:
             print_renderable(note)
     else:
-        print_rows([_finding_row(finding) for finding in audited.report.findings], output.format)
+        print_rows([asdict(finding) for finding in audited.report.findings], output.format)
     say(f"Written to {folder}")
     return 0
-
-
-def _finding_row(finding: Finding) -> dict[str, Any]:
-    return {
-        "severity": finding.severity.value,
-        "code": finding.code,
-        "count": finding.count,
-        "text": finding.text,
-        "next_step": finding.next_step,
-    }
 
 
 def cache_command(options: CacheCommandOptions, output: OutputOptions) -> int:

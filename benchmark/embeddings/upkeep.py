@@ -29,6 +29,8 @@ from benchmark.storage import (
     shrink,
 )
 
+_BAD_MODEL = "a converted model is not what its checksums say"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
@@ -122,14 +124,17 @@ class Upkeep(PartReader):
         for folder in folders:
             self._mend_key_file(folder)
         models = [model.path for model in model_cache_entries(self.root)]
-        bad_models = [path for path in models if not verify_model(path)]
+        aside, bad_models = self.root / DAMAGED_FOLDER, [path for path in models if not verify_model(path)]
         return VerifyReport(
             keys=len(folders),
             parts=sum(count is not None for count in rows),
             rows=sum(count or 0 for count in rows),
             size_bytes=sum(file.size for file in files),
             models=len(models) - len(bad_models),
-            damages=(*self.damages[before:], *map(_model_damage, bad_models)),
+            damages=(
+                *self.damages[before:],
+                *(Damage(path=path, reason=_BAD_MODEL, moved_to=aside) for path in bad_models),
+            ),
             strangers=tuple(stranger for folder in folders for stranger in _strangers(folder)),
         )
 
@@ -216,10 +221,6 @@ def _described_key(folder: Path) -> EmbeddingKey:
     if folder_name(key) != folder.name:
         raise CacheDamaged("describes another key", where=folder / KEY_FILE, got=folder_name(key))
     return key
-
-
-def _model_damage(path: Path) -> Damage:
-    return Damage(path=path, reason="a converted model is not what its checksums say", moved_to=None)
 
 
 def _watched(files: Sequence[PartFile], observer: Observer | None) -> Iterator[PartFile]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark.pipeline.progress import OneAtATime
 from benchmark.records import Observer
 from benchmark.reporting import RUN_FILE
 from benchmark.storage import MOST_LIST_BYTES, check_inside, read_small, storage_error, write_whole
@@ -94,31 +95,27 @@ def _holds(path: Path, content: bytes) -> bool:
         return False
 
 
-class LoggingObserver:
-    """Writes what it is told to a run's log and hands it on."""
+class LoggingObserver(OneAtATime):
+    """Writes what it is told to a run's log and hands it on; progress is not logged."""
 
     def __init__(self, run: Run, inner: Observer) -> None:
+        super().__init__(inner)
         self._run = run
-        self._inner = inner
 
     def started(self, task: str, total: int) -> None:
         """Log and hand on."""
         self._run.log(f"started {task} ({total})")
-        self._inner.started(task, total)
-
-    def advanced(self, task: str, done: int, note: str = "") -> None:
-        """Hand on; progress is not logged."""
-        self._inner.advanced(task, done, note)
+        super().started(task, total)
 
     def finished(self, task: str, note: str = "") -> None:
         """Log and hand on."""
         self._run.log(f"finished {task} {note}".rstrip())
-        self._inner.finished(task, note)
+        super().finished(task, note)
 
     def message(self, text: str) -> None:
         """Log and hand on."""
         self._run.log(text)
-        self._inner.message(text)
+        super().message(text)
 
 
 def free_bytes(folder: Path) -> int:

@@ -157,6 +157,7 @@ def test_verify_reads_converted_models_and_clean_removes_damaged_ones(tmp_path: 
     report = EmbeddingStore(tmp_path).verify()
     assert (report.models, [damage.path for damage in report.damages]) == (0, [model])
     assert not model.exists()
+    assert report.damages[0].moved_to == tmp_path / "damaged"
     assert EmbeddingStore(tmp_path).clean().paths == (tmp_path / "damaged",)
 
 
