@@ -624,6 +624,7 @@ class BackboneFacts:
         head_seconds: time spent on heads.
         images_embedded: images that were run through the backbone for this board.
         notes: remarks for the reader (fallbacks, retries).
+        agreement: lowest cosine with its own library in float32, over the images compared; nan when unknown.
         year: that its design was published; None when unknown.
         pretraining: data that its published weights were trained on; empty when unknown or not those.
         licence: of its published weights; empty when unknown or not those.
@@ -650,6 +651,7 @@ class BackboneFacts:
     head_seconds: float = 0.0
     images_embedded: int = 0
     notes: tuple[str, ...] = ()
+    agreement: float = float("nan")
     year: int | None = None
     pretraining: str = ""
     licence: str = ""

@@ -94,6 +94,8 @@ class FrozenBackbone(ABC):
         on_gpu: whether a GPU computes, while the processor waits.
         embedding_dim: D.
         notes: remarks for the reader of the board (fallbacks).
+        agreement: lowest cosine of a batch-centred embedding with that of its own library in float32; 1
+            where it is that itself, nan where nobody compared.
     """
 
     engine: Engine
@@ -104,6 +106,7 @@ class FrozenBackbone(ABC):
     on_gpu: bool = False
     embedding_dim: int
     notes: tuple[str, ...] = ()
+    agreement: float = math.nan
 
     @abstractmethod
     def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:

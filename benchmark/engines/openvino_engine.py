@@ -260,7 +260,7 @@ def _open_model(
             )
             agreement = agreement or _agreement(request, model, backbone, sample)
             if agreement.passed:
-                backbone.notes = (*model.remarks, *notes)
+                backbone.notes, backbone.agreement = (*model.remarks, *notes), agreement.cosine
                 return backbone
             backbone.close()
         notes = (*notes, disagreement(request, Engine.OPENVINO, candidate, agreement))

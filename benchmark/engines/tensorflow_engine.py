@@ -116,6 +116,7 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
     """
     backbone = TensorFlowBackbone(request, precision)
     if precision is Precision.FLOAT32:
+        backbone.agreement = 1.0
         return backbone
     agreement = recall_agreement(request, backbone.weights_sha256, precision)
     if agreement is None:
@@ -124,8 +125,10 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
         agreement = compare(embed_few(backbone, images), reference)
         remember_agreement(request, backbone.weights_sha256, precision, agreement)
     if agreement.passed:
+        backbone.agreement = agreement.cosine
         return backbone
     backbone.close()
     exact = TensorFlowBackbone(request, Precision.FLOAT32)
+    exact.agreement = 1.0
     exact.notes = (disagreement(request, Engine.TENSORFLOW, precision, agreement),)
     return exact

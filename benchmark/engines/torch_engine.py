@@ -104,6 +104,7 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
     loaded = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
     network = cast("TorchNetwork", loaded)  # only sources of such networks name this engine
     notes: tuple[str, ...] = ()
+    cosine = 1.0
     if precision is Precision.BFLOAT16:
         agreement = recall_agreement(request, network.weights_sha256, precision)
         if agreement is None:
@@ -113,9 +114,11 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
             agreement = compare(embed_few(backbone, images), reference)
             backbone.close()
             remember_agreement(request, network.weights_sha256, precision, agreement)
+        cosine = agreement.cosine
         if not agreement.passed:
+            cosine = 1.0
             notes = (disagreement(request, Engine.TORCH, precision, agreement),)
             precision = Precision.FLOAT32
     backbone = TorchBackbone(request, network, precision)
-    backbone.notes = notes
+    backbone.notes, backbone.agreement = notes, cosine
     return backbone

@@ -234,6 +234,7 @@ def _with_costs(job: HeadJob, plan: Plan, outcome: Scored | Failed) -> Scored | 
         latency_p95_ms=measured.latency_p95_ms,
         embed_seconds=measured.seconds_for(len(job.images)),
         noisy=measured.noisy,
+        agreement=measured.agreement,
     )
 
 

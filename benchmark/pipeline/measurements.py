@@ -14,7 +14,7 @@ from statistics import median
 
 from benchmark.backbones import select
 from benchmark.engines import image_seconds
-from benchmark.errors import ArgumentError
+from benchmark.errors import BenchmarkError
 from benchmark.machine import cores, processor_name
 from benchmark.records import Backbone, EmbeddingKey, Engine, Precision
 from benchmark.storage import Memo
@@ -37,6 +37,7 @@ class Measurement:
         latency_ms: p50 of a single image on one core.
         latency_p95_ms: p95 of a single image on one core.
         noisy: the timings differed too much to be relied on, also when repeated.
+        agreement: lowest cosine with the own library in float32, over the images compared.
     """
 
     images: int = 0
@@ -46,6 +47,7 @@ class Measurement:
     latency_ms: float = math.nan
     latency_p95_ms: float = math.nan
     noisy: bool = False
+    agreement: float = math.nan
 
     def seconds_for(self, images: int) -> float:
         """What one core takes for some images, start-up apart; nan when unknown."""
@@ -119,7 +121,7 @@ def known_speeds(cache: Path) -> Speeds:
 def _registered(name: str) -> tuple[Backbone, ...]:
     try:
         return select(name)
-    except ArgumentError:  # of another version, or from elsewhere
+    except BenchmarkError:  # of another version, or from elsewhere
         return ()
 
 

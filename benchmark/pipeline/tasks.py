@@ -311,6 +311,7 @@ class _EmbeddingWork:
             images=report.images,
             seconds=seconds if report.images else 0.0,
             inference_seconds=report.seconds,
+            agreement=frozen.agreement,
             **speed._asdict(),
         )
         add_measurement(cache, key, new)

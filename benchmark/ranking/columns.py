@@ -287,6 +287,11 @@ COLUMNS = (
     Column("images_embedded", "whole", "images that were run through it for this board"),
     Column("flops", "count", "operations for one image, multiply and add counted as two"),
     Column("notes", "text", "remarks: fallbacks, retries"),
+    Column(
+        "agreement",
+        "score",
+        "lowest cosine of an embedding with that of its own library in float32, over the images compared",
+    ),
     Column("year", "whole", "year that the design was published; empty where unknown"),
     Column(
         "pretraining",

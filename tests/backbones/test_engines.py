@@ -55,6 +55,7 @@ def test_an_engine_says_what_keras_says(
     expected = by_keras(engine_request, images)
     np.testing.assert_allclose(embed(frozen, images), expected, rtol=2e-4, atol=1e-5 * np.abs(expected).max())
     assert frozen.embedding_dim == engine_request.backbone.embedding_dim == expected.shape[1]
+    assert 0.999 <= frozen.agreement <= 1.0 + 1e-9
 
 
 def test_bits_do_not_depend_on_neighbours_or_threads(

@@ -99,6 +99,7 @@ def check_against_timm(backbone: Backbone, cache: Path) -> None:
     with open_engine(request, sample=images) as frozen:
         assert (frozen.engine, frozen.precision) == (Engine.OPENVINO, Precision.FLOAT32)
         assert frozen.weights_sha256 == network.weights_sha256
+        assert frozen.agreement >= 0.999
         assert relative_error(embed_few(frozen, images), reference) <= 1e-4
     with open_engine(replace(request, precision=Precision.BFLOAT16), sample=images) as frozen:
         if frozen.precision is Precision.BFLOAT16:
