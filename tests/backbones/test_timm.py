@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.backbones import TorchNetwork, known_weights_sha256, load_network, parse_weights, select
+from benchmark.backbones.openvino_graphs import run_graph
 from benchmark.backbones.registry import shipped_descriptions
 from benchmark.data import resize_pixels
 from benchmark.engines import EngineRequest, open_engine
@@ -90,17 +91,21 @@ def relative_error(features: np.ndarray, reference: np.ndarray) -> float:
 
 
 def check_against_timm(backbone: Backbone, cache: Path) -> None:
-    """OpenVINO in float32 says what timm says; in bfloat16 it says so too, or float32 is used."""
+    """OpenVINO in float32 says what timm says; in bfloat16 it says so too, or another is used."""
     request = request_for(backbone, cache)
     images = pictures(request.input_size)
     network = load_network(backbone, RANDOM, request.input_size, cache=cache)
     reference = network.run(images)
     assert reference.shape == (len(images), backbone.embedding_dim)
+    assert relative_error(run_graph(network.convert(cache), images), reference) <= 1e-4
     with open_engine(request, sample=images) as frozen:
-        assert (frozen.engine, frozen.precision) == (Engine.OPENVINO, Precision.FLOAT32)
+        assert frozen.precision is Precision.FLOAT32
         assert frozen.weights_sha256 == network.weights_sha256
         assert frozen.agreement >= 0.999
         assert relative_error(embed_few(frozen, images), reference) <= 1e-4
+        if frozen.engine is Engine.TORCH:
+            # With random weights, what differs between images can be as small as rounding.
+            assert "PyTorch is used instead of OpenVINO" in frozen.notes
     with open_engine(replace(request, precision=Precision.BFLOAT16), sample=images) as frozen:
         if frozen.precision is Precision.BFLOAT16:
             assert compare(embed_few(frozen, images), reference).cosine >= 0.999
