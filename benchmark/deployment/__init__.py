@@ -8,7 +8,7 @@ from benchmark.deployment.evaluation import Evaluation, evaluate
 from benchmark.deployment.export import ExportOptions, export_model
 from benchmark.deployment.frozen import frozen_function
 from benchmark.deployment.heatmap import picture_name
-from benchmark.deployment.kit import KitEntry, answers_of, kit_targets, write_kit
+from benchmark.deployment.kit import KitEntry, answers_of, check_place, kit_targets, write_kit
 from benchmark.deployment.opening import open_model
 from benchmark.deployment.prediction import Prediction, PredictOptions, predict
 from benchmark.deployment.predictor import Predictor

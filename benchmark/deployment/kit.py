@@ -160,6 +160,32 @@ def _work(scratch: Path, target: str, folder: Path) -> Work:
     return Work(action="measure", name=target, arguments=arguments, answer=scratch / f"{target}.json")
 
 
+def check_place(folder: Path) -> None:
+    """See that nothing but an earlier kit would be replaced.
+
+    Raises:
+        ArgumentError: the folder, or the zip file beside it, is something else.
+    """
+    packed = _packed(folder)
+    is_kit = (folder / KIT_FILE).is_file()
+    if packed.exists() and not is_kit:
+        raise ArgumentError(
+            "is there already, and is not the file of a kit",
+            where=packed,
+            next_step="Name another folder (`output`), or move this file.",
+        )
+    if folder.exists() and not is_kit and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArgumentError(
+            "holds something else than a kit",
+            where=folder,
+            next_step="Name another folder (`output`), or empty this one.",
+        )
+
+
+def _packed(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.zip")
+
+
 def write_kit(
     folder: Path,
     entries: Sequence[KitEntry],
@@ -184,20 +210,8 @@ def write_kit(
         ArgumentError: the folder holds something else.
         StorageError: it cannot be written.
     """
-    packed = folder.with_name(f"{folder.name}.zip")
-    is_kit = (folder / KIT_FILE).is_file()
-    if packed.exists() and not is_kit:
-        raise ArgumentError(
-            "is there already, and is not the file of a kit",
-            where=packed,
-            next_step="Name another folder (`output`), or move this file.",
-        )
-    if folder.exists() and not is_kit and any(folder.iterdir()):
-        raise ArgumentError(
-            "holds something else than a kit",
-            where=folder,
-            next_step="Name another folder (`output`), or empty this one.",
-        )
+    check_place(folder)
+    packed = _packed(folder)
     staged = temporary_beside(folder)
     check_inside(staged, folder.parent)
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.data import dataset_name
-from benchmark.deployment import KitEntry, answers_of, export_model, kit_targets, write_kit
+from benchmark.deployment import KitEntry, answers_of, check_place, export_model, kit_targets, write_kit
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.execution import failure
 from benchmark.options import DeviceOptions, FinetuneOptions
@@ -75,6 +75,8 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     told = observer or Silent()
     targets = kit_targets(options.to)
     latest, images = latest_run(options.source, options.results, options.cache, told)
+    folder = options.output or place(latest.folder, "device_kit")
+    check_place(folder)  # before minutes of work
     board = read_board(latest.path / BOARD_FILE)
     first = [row for row in board.rows if row["status"] == Status.SCORED][: options.top]
     if not first:
@@ -94,7 +96,6 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     if not entries:
         reasons = "; ".join(dict.fromkeys(one["reason"] for one in left_out))
         raise NothingScored("no export of the board can be measured on a device", got=reasons)
-    folder = options.output or place(latest.folder, "device_kit")
     packed = write_kit(folder, entries, data=images.name, fingerprint=images.fingerprint(), left_out=left_out)
     return Kit(folder=folder, packed=packed, rows=(*map(_row, entries), *map(_left_out_row, left_out)))
 

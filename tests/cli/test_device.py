@@ -238,7 +238,12 @@ def test_a_kit_has_what_measure_can_run_and_replaces_nothing_else(
     taken = backbones(*words, "--to", "tflite-float32", "--output", tmp_path / "mine")
     assert taken.status == 2
     assert "holds something else than a kit" in taken.said
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"], "refused before any work"
+    file = tmp_path / "file"
+    file.touch()
+    assert "holds something else" in backbones(*words, "--output", file).said
+    (tmp_path / "new.zip").write_text("another archive")
+    assert "is not the file of a kit" in backbones(*words, "--output", tmp_path / "new").said
     unranked = backbones("device", "kit", made.data, "--results", tmp_path / "none")
     assert unranked.status == 2
 
