@@ -225,6 +225,10 @@ class DaskRunner:
         self.look()
         return max(1, sum(one.threads for one in self.able()))
 
+    def computes_as(self, machine: Machine) -> bool:
+        """Whether the workers that take part are of a machine's kind."""
+        return machine == self.machine
+
     @property
     def workers(self) -> int:
         """How many take part at the moment."""

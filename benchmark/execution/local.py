@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmark.execution.runner import Call, Function, Result
+from benchmark.execution.runner import Call, Function, Machine, Result
 from benchmark.execution.scheduling import Shift, shifts
 from benchmark.machine import cores, mute_native_stderr
 
@@ -46,6 +46,10 @@ class LocalRunner:
     def threads(self) -> int:
         """All cores."""
         return cores()
+
+    def computes_as(self, machine: Machine) -> bool:
+        """Yes, of whatever machine the caller speaks: it is this one."""
+        return True
 
     @property
     def workers(self) -> int:

@@ -57,6 +57,9 @@ class Runner(Protocol):
     def threads(self) -> int:
         """Of all processes together."""
 
+    def computes_as(self, machine: Machine) -> bool:
+        """Whether tasks compute in the arithmetic of a machine, so that what suits it suits them."""
+
     @property
     def workers(self) -> int:
         """Processes that work at once, as far as that is known before there is work; at least 1."""

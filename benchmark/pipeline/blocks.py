@@ -84,13 +84,14 @@ def _split(
 ) -> list[Block]:
     """The blocks of one bundle; the first of several is small, and the others wait until it has converted."""
     rows = np.flatnonzero(np.logical_or.reduce([lacking[one] for one in bundle])).astype(np.int64)
-    spare = wanted - _seconds(bundle, costs, 0)
-    afford = spare / max(1e-9, sum(costs[one].inference for one in bundle))
+    # Less than it takes to open the engine again is not worth a task.
+    prepare = _seconds(bundle, costs, 0)
+    afford = max(wanted - prepare, prepare) / max(1e-9, sum(costs[one].inference for one in bundle))
     size = int(min(_MOST_ROWS, max(_FEWEST_ROWS, afford)))
-    count = -(-len(rows) // size)
     parts = [rows]
-    if count > 1:
-        parts = [rows[:_FEWEST_ROWS], *np.array_split(rows[_FEWEST_ROWS:], count)]
+    if len(rows) > size:
+        first, others = np.split(rows, [_FEWEST_ROWS])
+        parts = [first, *np.array_split(others, -(-len(others) // size))]
     return [
         Block(
             positions=tuple(bundle),

@@ -425,10 +425,14 @@ class _Work:
         )
 
     def _wanted(self, position: int) -> Wanted:
+        engine, options = engine_request(self.request, self.plans[position], 1), self.request.options
+        if not self.request.executor.computes_as(describe_machine()):  # workers choose for themselves
+            engine = replace(engine, engine=options.engine, precision=options.precision)
         return Wanted(
-            engine=engine_request(self.request, self.plans[position], 1),
+            engine=engine,
             resize=self.request.resize_of(self.plans[position].backbone),
             decoder=self.request.decoder,
+            images=len(self.images),
             turned=self.request.turned,
         )
 

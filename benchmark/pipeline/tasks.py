@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmark.data import DecodedImages, PixelBuffer
 from benchmark.embeddings import VIEWS, BatchEmbedder, EmbeddingStore, ExtractReport, TurnedEmbedder, extract
-from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine
+from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine, plan_engine
 from benchmark.execution import failure, quiet_environment
 from benchmark.memory import PackedStrings
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
@@ -53,11 +53,13 @@ class Wanted:
         resize: how images get their size.
         decoder: how their files become pixels.
         turned: embed views of each image instead, and time nothing.
+        images: of the whole job, which engine and precision are chosen for where they are open.
     """
 
     engine: EngineRequest
     resize: str
     decoder: str
+    images: int
     turned: bool = False
 
 
@@ -211,7 +213,7 @@ class _EmbeddingWork:
         timed: bool = True,
     ) -> None:
         self._wanted = wanted
-        self._engine = replace(wanted.engine, threads=threads)
+        self._engine = _resolved(replace(wanted.engine, threads=threads), wanted.images)
         self._pixels = pixels
         self._sample = sample
         self._progress = progress
@@ -330,6 +332,14 @@ class _Clock:
         now = time.process_time()
         self.laps[name] = self.laps.get(name, 0.0) + now - self._since
         self._since = now
+
+
+def _resolved(engine: EngineRequest, images: int) -> EngineRequest:
+    """What is left open, as it suits this machine."""
+    if engine.engine is not None and engine.precision is not None:
+        return engine
+    chosen, precision = plan_engine(engine, images)
+    return replace(engine, engine=chosen, precision=precision)
 
 
 def _sample(pixels: PixelRows) -> UInt8:
