@@ -13,7 +13,7 @@ from benchmark.options import PlanOptions
 from benchmark.pipeline import costs, estimate_costs, estimating
 from benchmark.pipeline.costs import CostModel, WorkKind, remember_ratio, remember_self_test
 from benchmark.pipeline.estimating import _makespan
-from benchmark.records import HeadProtocol
+from benchmark.records import HeadProtocol, Silent
 
 CACHE = Path("no cache")
 
@@ -115,3 +115,21 @@ def test_progress_and_plan_ask_one_model() -> None:
     model = CostModel()
     prices = [model.heads(HeadProtocol(), 500, one.embedding_dim, 1) for one in select("MobileNet_0.*")]
     assert prices == sorted(prices)
+
+
+def test_what_happens_inside_another_task_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit embeds views: that is embedding, and the audit's own time is the rest."""
+    moments = iter(range(100))
+    monkeypatch.setattr(estimating._Moment, "now", lambda: estimating._Moment(clock=float(next(moments))))
+    forecast = estimating.Forecast(estimate_costs(options()), CostModel(), Silent())  # 0
+    forecast.started("audit", 1)  # 1
+    forecast.started("backbones", 1)  # 2
+    forecast.started("MobileNet_0.25", 1)
+    forecast.finished("MobileNet_0.25")
+    forecast.finished("backbones")  # 3
+    forecast.finished("audit")  # 4
+    forecast.started("heads", 1)  # 5
+    forecast.finished("heads")  # 6
+    took = forecast.timings()  # 7
+    assert (took["audit_seconds"], took["embedding_seconds"], took["heads_seconds"]) == (2, 1, 1)
+    assert (took["board_seconds"], took["all_seconds"]) == (3, 7)
