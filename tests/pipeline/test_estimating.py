@@ -133,3 +133,9 @@ def test_what_happens_inside_another_task_is_counted_once(monkeypatch: pytest.Mo
     took = forecast.timings()  # 7
     assert (took["audit_seconds"], took["embedding_seconds"], took["heads_seconds"]) == (2, 1, 1)
     assert (took["board_seconds"], took["all_seconds"]) == (3, 7)
+
+
+def test_on_a_cluster_the_estimate_is_said_to_be_of_this_machine(tmp_path: Path) -> None:
+    forecast = estimating.Forecast(estimate_costs(options()), CostModel(), Silent(), is_local=False)
+    assert " on this machine alone, took " in forecast.over(tmp_path)
+    assert CostModel.load(tmp_path) == CostModel(), "what others took says nothing of it"
