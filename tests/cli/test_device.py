@@ -23,6 +23,7 @@ import pytest
 from command_places import QUICK, SMALL, Answer, Place, Run
 
 from benchmark.deployment import measure
+from benchmark.records import Task
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's
@@ -248,6 +249,27 @@ def test_a_kit_has_what_measure_can_run_and_replaces_nothing_else(
     assert unranked.status == 2
 
 
+@pytest.mark.parametrize(
+    ("task", "outputs", "expected", "agreement"),
+    [
+        (Task.BINARY, [[0.49], [0.9]], [[0.51], [0.9]], 0.5),
+        (Task.MULTICLASS, [[0.4, 0.3, 0.3], [0.1, 0.2, 0.7]], [[0.3, 0.4, 0.3], [0.1, 0.3, 0.6]], 0.5),
+        (Task.MULTILABEL, [[0.9, 0.4], [0.2, 0.2]], [[0.9, 0.6], [0.2, 0.2]], 0.5),
+        (Task.MULTICLASS, [[0.4, 0.6]], [[0.4, 0.6]], 1.0),
+        (Task.BINARY, [[float("nan")]], [[0.5]], 0.0),
+        (Task.BINARY, [[0.5, 0.5]], [[0.5]], 0.0),
+    ],
+)
+def test_outputs_are_compared_as_the_task_decides(
+    task: Task, outputs: list[list[float]], expected: list[list[float]], agreement: float
+) -> None:
+    info = {"task": task.value, "threshold": 0.5}
+    found = measure.differences(np.float32(outputs), np.float32(expected), info)
+    assert found["label_agreement"] == agreement
+    exact = {"max_difference": 1e-3, "mean_difference": 1e-4, "label_agreement": 1.0}
+    assert bool(measure.violations(found, exact)) is (agreement < 1)
+
+
 def test_what_the_system_tells_of_heat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SYSTEM", tmp_path)
     assert (measure.temperature(), measure.megahertz(), measure.throttled(None)) == (None, None, None)
@@ -319,7 +341,8 @@ def test_a_device_stands_on_the_board_until_it_is_taken_off(
     assert row["device_f1_low"] <= row["device_f1"] <= row["device_f1_high"]
     said = json.loads((board.board / "leaderboard.json").read_text())["statements"]
     assert any(text.startswith("On device pi5 (") and "MobileNet_0.25 takes" in text for text in said), said
-    assert "device ms" in (board.board / "leaderboard.md").read_text()
+    for page in ("leaderboard.md", "leaderboard.html"):
+        assert "device ms" in (board.board / page).read_text()
     shown = files(board)
     for _ in range(2):
         assert backbones("report", board.data, *board.folders, "--quiet").status == 0
