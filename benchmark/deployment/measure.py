@@ -57,6 +57,7 @@ def main() -> int:
         "threads": options.threads,
         "interrupted": False,
         "exports": [unmeasured(export, "skipped", "not reached") for export in kit["exports"]],
+        "left_out": kit["left_out"],
     }
     try:
         for position, export in enumerate(kit["exports"]):

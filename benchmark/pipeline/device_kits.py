@@ -28,6 +28,8 @@ from benchmark.reporting import RunRecord, read_board
 from benchmark.statistics import Interval
 from benchmark.storage import place
 
+_LONGEST_REASON = 300
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
@@ -96,6 +98,7 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     if not entries:
         reasons = "; ".join(dict.fromkeys(one["reason"] for one in left_out))
         raise NothingScored("no export of the board can be measured on a device", got=reasons)
+    left_out = [one | {"reason": " ".join(one["reason"].split())[:_LONGEST_REASON]} for one in left_out]
     packed = write_kit(folder, entries, data=images.name, fingerprint=images.fingerprint(), left_out=left_out)
     return Kit(folder=folder, packed=packed, rows=(*map(_row, entries), *map(_left_out_row, left_out)))
 

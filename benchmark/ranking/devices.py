@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from benchmark.cells import figure
@@ -115,6 +115,15 @@ class DeviceExport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """An export that its kit does not hold, and why; an empty target stands for all of a backbone."""
+
+    backbone: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
     """The content of ``device.json``.
 
@@ -127,6 +136,7 @@ class DeviceRecord:
         threads: of a model.
         interrupted: whether somebody stopped it.
         exports: what became of each.
+        left_out: those that the kit could not hold.
     """
 
     schema: int
@@ -136,7 +146,8 @@ class DeviceRecord:
     machine: DeviceMachine
     threads: int
     interrupted: bool
-    exports: tuple[DeviceExport, ...] = field(default=())
+    exports: tuple[DeviceExport, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def read_device(content: bytes) -> DeviceRecord:
@@ -159,7 +170,7 @@ def _mistakes(record: DeviceRecord) -> Iterator[str]:
         yield "fingerprint, kit: not a SHA-256"
     if not 1 <= record.threads < 10_000 or not 1 <= record.machine.cores < 100_000:
         yield "threads, cores: not possible"
-    if len(record.exports) > _MOST_EXPORTS or len(record.machine.runtimes) > _MOST_EXPORTS:
+    if max(map(len, (record.exports, record.left_out, record.machine.runtimes))) > _MOST_EXPORTS:
         yield "exports: too many"
     if any(len(text) > _LONGEST for text in _texts(record)):
         yield f"a text of more than {_LONGEST} letters"
@@ -177,6 +188,8 @@ def _texts(record: DeviceRecord) -> Iterator[str]:
     yield from (machine.governor, machine.python, *machine.runtimes, *machine.runtimes.values())
     for one in record.exports:
         yield from (one.backbone, one.target, one.reason)
+    for gone in record.left_out:
+        yield from (gone.backbone, gone.target, gone.reason)
 
 
 def _impossible(one: DeviceExport) -> Iterator[str]:
@@ -292,6 +305,10 @@ def _sentences(board: Leaderboard, device: MeasuredDevice, *, same_images: bool)
         for one in device.exports(*_found(device, row)):
             if one.status == "failed":
                 yield f"{start}, {one.backbone} failed as {one.target}: {one.reason}."
+    for gone in record.left_out:
+        if gone.backbone in fastest and (device.target in (None, gone.target) or not gone.target):
+            how = f" as {gone.target}" if gone.target else ""
+            yield f"{start}, {gone.backbone}{how} was not tried: {gone.reason.rstrip('.')}."
     missing = [name for name, one in fastest.items() if one is None]
     if missing:
         yield f"{start}, nothing was measured of {listed(missing)}."

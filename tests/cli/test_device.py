@@ -330,7 +330,8 @@ def test_a_device_stands_on_the_board_until_it_is_taken_off(
     board: Place, backbones: Run, measured: dict[str, Any]
 ) -> None:
     before = (board.board / "leaderboard.csv").read_bytes()
-    answer = add(board, backbones, measured)
+    gone = {"backbone": "MobileNet_0.25", "target": "tflite-int8", "reason": "it lost F1"}
+    answer = add(board, backbones, measured | {"left_out": [gone]})
     assert answer.status == 0, answer.err
     (row,) = answer.rows
     fastest = min(measured["exports"], key=lambda one: one["latency_p50_ms"])
@@ -341,6 +342,7 @@ def test_a_device_stands_on_the_board_until_it_is_taken_off(
     assert row["device_f1_low"] <= row["device_f1"] <= row["device_f1_high"]
     said = json.loads((board.board / "leaderboard.json").read_text())["statements"]
     assert any(text.startswith("On device pi5 (") and "MobileNet_0.25 takes" in text for text in said), said
+    assert any(text.endswith("MobileNet_0.25 as tflite-int8 was not tried: it lost F1.") for text in said)
     for page in ("leaderboard.md", "leaderboard.html"):
         assert "device ms" in (board.board / page).read_text()
     shown = files(board)
@@ -432,6 +434,8 @@ def _without(name: str) -> Callable[[dict[str, Any]], object]:
         (_changed(machine={"model": 1}), "machine.model"),
         (_changed(data="x" * 501), "a text of more than"),
         (_changed(exports={}), "exports"),
+        (_changed(left_out=[{"backbone": "A", "target": 1, "reason": ""}]), "left_out"),
+        (_changed(left_out=[{"backbone": "A", "target": "", "reason": "x" * 501}]), "a text of more than"),
         (lambda found: found | {"exports": found["exports"] * 2}, "two of one backbone and target"),
         (_export(latency_p50_ms=float("nan")), "latency_p50_ms"),
         (_export(latency_p50_ms=float("inf")), "latency_p50_ms"),
