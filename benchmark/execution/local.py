@@ -61,6 +61,10 @@ class LocalRunner:
     ) -> Generator[tuple[int, Result | None]]:
         """As ``Runner.run``: calls that fit side by side run side by side, larger ones after them."""
         for shift in self._shifts(calls, at_once, alone=alone):
+            if not shift.workers:
+                for position in shift.positions:
+                    yield position, function(calls[position].argument, shift.threads)
+                continue
             arguments = [calls[position].argument for position in shift.positions]
             with closing(_run_shift(function, arguments, shift)) as results:
                 for place, result in results:
@@ -77,9 +81,6 @@ class LocalRunner:
 def _run_shift(
     task: Function, arguments: Sequence[Any], shift: Shift
 ) -> Generator[tuple[int, Result | None]]:
-    if not shift.workers:
-        yield from ((place, task(argument, shift.threads)) for place, argument in enumerate(arguments))
-        return
     waiting = dict(enumerate(arguments))
     for _ in range(_ROUNDS_TOGETHER):
         try:

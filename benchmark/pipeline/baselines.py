@@ -222,14 +222,15 @@ def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None], _: int) -> dict[st
         return failure(error)
     if best is not None:
         try:
-            rows = (*rows, _reference(job, best))
+            setting = setting_of(job.images, job.protocol)
+            rows = (*rows, reference_row(setting, best.backbone, _cached_features(job, best)))
         except Exception as error:  # embeddings that were cleaned away are no reason to lack the rest
             note, complete = failure(error)["error"], False
             rows = (*rows, SanityRow(baseline=REFERENCE, val_f1=math.nan, test_f1=math.nan, note=note))
     return {"rows": [asdict(row) for row in rows], "settled": complete}
 
 
-def _reference(job: HeadJob, best: BackboneFacts) -> SanityRow:
+def _cached_features(job: HeadJob, best: BackboneFacts) -> Callable[[Int64], Float32]:
     store, ids = EmbeddingStore(job.cache), job.images.image_ids
     keys = store.keys_of(best.backbone.split("@")[0], weights_sha256=best.weights_sha256)
     key = next((key for key in keys if key.digest() == best.key_digest), None)
@@ -239,7 +240,7 @@ def _reference(job: HeadJob, best: BackboneFacts) -> SanityRow:
     def features(rows: Int64) -> Float32:
         return store.read(key, [ids[row] for row in rows.tolist()]).features
 
-    return reference_row(setting_of(job.images, job.protocol), best.backbone, features)
+    return features
 
 
 def _memo(job: HeadJob) -> Memo[tuple[SanityRow, ...]]:
