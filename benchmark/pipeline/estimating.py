@@ -204,8 +204,7 @@ class Forecast:
         self._running: list[str] = []
         self._spent = dict.fromkeys(_PHASES.values(), _Moment())
         observer.started(_ESTIMATE, 0)
-        self._where = "" if is_local else " on this machine alone"
-        observer.finished(_ESTIMATE, f"{estimate.sentence()}{self._where and ';'}{self._where}")
+        observer.finished(_ESTIMATE, estimate.sentence())
 
     def started(self, task: str, total: int) -> None:
         """Note when, and hand on."""
@@ -267,7 +266,7 @@ class Forecast:
         most = "at most " if estimate.at_most else ""
         others = took["all"].others_share
         busy = f", while other programs used {others:.0%} of the processors" if others >= _BUSY else ""
-        return f"Predicted {most}{spoken(estimate.seconds)}{self._where}, took {spoken(took['all'].clock)}{busy}."
+        return f"Predicted {most}{spoken(estimate.seconds)}, took {spoken(took['all'].clock)}{busy}."
 
     def _took(self) -> dict[str, _Moment]:
         everything = _Moment.now() - self._start
