@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from benchmark.backbones.downloads import Downloads
 from benchmark.backbones.registry import WEIGHTS_SUFFIX
+from benchmark.backbones.source import KERAS, weights_file
 from benchmark.backbones.weights import CHECKSUMS, file_sha256, keras_file, load_weights, read_checksums
 from benchmark.errors import WeightsError
 from benchmark.records import Backbone, WeightsKind, WeightsSource
@@ -45,11 +46,13 @@ class BundleCheck:
 
 
 def fetch_weights(backbone: Backbone, *, downloads: Downloads | None = None) -> Path:
-    """Download a backbone's ImageNet weights into Keras's own folder, unless they are there.
+    """Download a backbone's published weights into its library's own folder, unless they are there.
 
     Raises:
         WeightsError: they cannot be had.
     """
+    if backbone.source != KERAS:
+        return weights_file(backbone, backbone.weights or _IMAGENET)
     return keras_file(backbone, _IMAGENET, downloads=downloads)
 
 
@@ -68,6 +71,12 @@ def bundle_weights(
         WeightsError: the weights cannot be had or do not fit.
         StorageError: the folder cannot be written.
     """
+    if backbone.source != KERAS:
+        raise WeightsError(
+            "only weights of Keras are bundled",
+            where=backbone.name,
+            next_step="Copy its file into a folder of your own: 'backbones weights fetch' says where it is.",
+        )
     target = folder / f"{backbone.architecture}{WEIGHTS_SUFFIX}"
     listed = read_checksums(folder).get(target.name)
     if listed is not None and target.is_file() and file_sha256(target) == listed:

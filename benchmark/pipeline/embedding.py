@@ -239,7 +239,8 @@ def with_fallback(request: AnyRequest, observer: Observer) -> tuple[AnyRequest, 
     decided = request.but(fallback_random=False)
     try:
         for backbone in request.backbones:
-            weights_file(backbone, request.weights)
+            if backbone.weights is None:
+                weights_file(backbone, request.weights)
     except WeightsError:
         banner = "ImageNet weights could not be downloaded: ALL backbones run with RANDOM weights instead."
         observer.message(banner)

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.backbones import chosen, engines_of, known_weights_sha256, load_network, parse_weights, select
+from benchmark.backbones import (
+    bundle_weights,
+    chosen,
+    engines_of,
+    fetch_weights,
+    known_weights_sha256,
+    load_network,
+    parse_weights,
+    select,
+)
 from benchmark.backbones.source import SOURCES, Source, find_source, library_version, versions_of
 from benchmark.backbones.sources import timm as timm_source
 from benchmark.errors import ArgumentError, WeightsError
@@ -139,3 +148,14 @@ def test_each_source_says_what_executes_it_and_which_version_decides(tmp_path: P
     assert library_version(mobile) == versions_of(mobile)["keras"]
     assert library_version(lite) == f"timm-{versions_of(lite)['timm']}"
     assert known_weights_sha256(lite, parse_weights("random"), cache=tmp_path) is None
+
+
+def test_a_bundle_takes_networks_of_keras_alone(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="only weights of Keras are bundled"):
+        bundle_weights(select(LITE)[0], tmp_path / "bundle", cache=tmp_path)
+
+
+def test_fetching_what_cannot_be_fetched_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm_source.util, "find_spec", lambda _: None)
+    with pytest.raises(WeightsError, match="timm is not installed"):
+        fetch_weights(select(LITE)[0])
