@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,6 +32,7 @@ from simulation import (
 )
 
 from benchmark.records import Task
+from benchmark.statistics import resampling
 
 ERRORS = (0.01, 0.05, 0.2)
 IMAGES = (100, 400, 2000)
@@ -135,6 +138,22 @@ def print_losses(scale: float) -> None:
             print(f"| {images} | {named} | {figures} | {seen.held:.0%} |", flush=True)
 
 
+@contextmanager
+def extra_of_power(power: float) -> Iterator[None]:
+    """The smoothing's extra image weighs the images of an average group to some power, instead of to 1."""
+    usual = resampling._Weights.__init__
+
+    def lighter(self: resampling._Weights, sample: resampling.Sample, resamples: int, seed: int) -> None:
+        usual(self, sample, resamples, seed)
+        self._extra_size = self._extra_size**power
+
+    resampling._Weights.__init__ = lighter  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        resampling._Weights.__init__ = usual  # type: ignore[method-assign]
+
+
 def print_groups(scale: float) -> None:
     """Images of a group are hard together: intervals of few groups, and tie groups."""
     print("\n| groups | of | images in each | error 1 % | error 5 % | error 20 % |")
@@ -154,6 +173,19 @@ def print_groups(scale: float) -> None:
                 cells.append(f"{seen.coverage:.1%}, {seen.width / max(seen.spread, 1e-9):.2f} x")
             kind = "all classes" if mixed else "one class"
             print(f"| {count} | {kind} | {size} | {' | '.join(cells)} |", flush=True)
+    print("\n| the extra image weighs | common to a group | error 1 % | error 5 % | error 20 % |")
+    print("| --- | --- | --- | --- | --- |")
+    for named, power in (("one image", 0.0), ("a group to the power 2/3", 2 / 3), ("a group", 1.0)):
+        for common in (0.5, 0.95):
+            with extra_of_power(power):
+                cells = []
+                for error in ERRORS:
+                    world = World(
+                        images=400, errors=(error,) * 20, group_size=20, mixed=True, group_correlation=common
+                    )
+                    seen = watch_intervals(world, trials=max(2, round(30 * scale)), seed=FRESH)
+                    cells.append(f"{seen.coverage:.1%}, {seen.width / max(seen.spread, 1e-9):.2f} x")
+            print(f"| {named} | {common:.0%} | {' | '.join(cells)} |", flush=True)
     print("\n| images in a group | interval coverage | 8 equal backbones: somebody thrown out |")
     print("| --- | --- | --- |")
     for size in (5, 20):
