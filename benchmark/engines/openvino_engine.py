@@ -283,10 +283,14 @@ def _agreement(
     images = compared(request, sample)
     reference = model.reference
     if reference is None:
-        trusted = next(Precision(name) for name, item in model.meta.agreement.items() if item.passed)
-        other = OpenVINOBackbone(request, model.folder, trusted, backbone.weights_sha256)
-        reference = embed_few(other, images)
-        other.close()
+        trusted = next((Precision(name) for name, item in model.meta.agreement.items() if item.passed), None)
+        if trusted is None:
+            network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
+            reference = network.run(images)
+        else:
+            other = OpenVINOBackbone(request, model.folder, trusted, backbone.weights_sha256)
+            reference = embed_few(other, images)
+            other.close()
     agreement = compare(embed_few(backbone, images), reference)
     model.meta.agreement[backbone.precision] = agreement
     with contextlib.suppress(StorageError):  # a read-only cache only means to compare again next time

@@ -16,9 +16,16 @@ import pytest
 
 from benchmark.backbones import known_weights_sha256, parse_weights
 from benchmark.engines import EngineRequest, model_cache_entries, open_engine, verify_model
-from benchmark.engines.model_cache import check_files, identity_of, model_folder, read_meta
+from benchmark.engines.model_cache import (
+    Agreement,
+    check_files,
+    identity_of,
+    model_folder,
+    read_meta,
+    write_meta,
+)
 from benchmark.errors import CacheDamaged
-from benchmark.records import Float32, UInt8
+from benchmark.records import Float32, Precision, UInt8
 from benchmark.storage import remove_all
 
 
@@ -157,3 +164,20 @@ def test_models_are_listed_by_last_use_and_removed(request_with_model: EngineReq
 
 def test_an_empty_cache_has_no_models(tmp_path: Path) -> None:
     assert model_cache_entries(tmp_path) == ()
+
+
+def test_an_arithmetic_is_compared_with_the_library_where_no_other_has_passed(
+    request_with_model: EngineRequest, images: UInt8
+) -> None:
+    weights = known_weights_sha256(
+        request_with_model.backbone, request_with_model.weights, cache=request_with_model.cache
+    )
+    assert weights is not None
+    identity = identity_of(request_with_model.backbone, weights, request_with_model.input_size)
+    folder = model_folder(request_with_model.cache, identity)
+    meta = read_meta(folder, identity)
+    assert meta is not None
+    failed = {Precision.FLOAT32.value: Agreement(cosine=0.5, images=4, passed=False)}
+    write_meta(folder, replace(meta, agreement=failed))
+    with open_engine(replace(request_with_model, precision=Precision.BFLOAT16), sample=images[:16]) as frozen:
+        assert frozen.agreement >= 0.999
