@@ -93,13 +93,19 @@ class Preprocessing:
     crop: float = 1.0
     fit: str = "squash"
 
+    def __post_init__(self) -> None:
+        if not np.isfinite((*self.mean, *self.scale, self.crop)).all() or 0 in self.scale or self.crop <= 0:
+            raise ValueError(f"no preprocessing: mean {self.mean}, scale {self.scale}, crop {self.crop}")
+
     @classmethod
-    def parse(cls, text: str) -> Preprocessing:
+    def parse(cls, text: object) -> Preprocessing:
         """Read what ``str`` gives: ``identity``, ``tf``, ``caffe``, ``torch``, or the numbers.
 
         Raises:
             ValueError: none of these.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is no preprocessing")
         if text in _ARITHMETIC:
             return _ARITHMETIC[text]
         fields = dict(part.partition("=")[::2] for part in text.split(";"))
