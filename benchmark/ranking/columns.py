@@ -100,8 +100,8 @@ class Column:
 
     @property
     def is_timing(self) -> bool:
-        """Whether it changes from run to run without changing what the board says."""
-        return self.format in {"seconds", "speed"} or self.name == "noisy"
+        """Whether it is measured anew, and changes from run to run without changing what the board says."""
+        return self.format in {"seconds", "speed"} or self.name in {"noisy", "agreement"}
 
     def cell(self, outcome: Outcome, scores: Scores | None) -> object:
         """The value for one backbone; ``scores`` are None where it was not scored."""

@@ -20,6 +20,7 @@ from clusters import cluster
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 BACKBONES = "MobileNet_0.25,MobileNet_0.5"
 CLOCKED = [
+    "agreement",
     *("images_per_second", "latency_ms", "latency_p95_ms", "noisy", "embed_seconds", "head_seconds"),
     "images_embedded",
 ]

@@ -24,7 +24,15 @@ KILLS = int(os.environ.get("TORTURE_KILLS", "0")) or 50  # fewer for a quick loo
 # A call that lost three workers is given up: two kills are what any call must survive.
 KILLS_A_RUN = 2
 LONGEST_HANG_SECONDS = 60
-CLOCKED = ["images_per_second", "latency_ms", "latency_p95_ms", "noisy", "embed_seconds", "head_seconds"]
+CLOCKED = [
+    "agreement",
+    "images_per_second",
+    "latency_ms",
+    "latency_p95_ms",
+    "noisy",
+    "embed_seconds",
+    "head_seconds",
+]
 
 
 def _clusters() -> ModuleType:

@@ -38,6 +38,7 @@ IMAGES = 60
 # Fewer kills, for a quick look.
 KILLS = int(os.environ.get("TORTURE_KILLS", "0"))
 CLOCKED = [
+    "agreement",
     "images_per_second",
     "latency_ms",
     "latency_p95_ms",
@@ -223,8 +224,10 @@ def test_killed_rankings(tmp_path: Path, undisturbed: Undisturbed, torture_row: 
             toll.problems += broken_results(place / "results" / "walls")
             held = now
         done = run(*ranking(undisturbed, place), folder=tmp_path)
-        if done.wait() != 0 or not board(place / "results").equals(wanted):
-            toll.problems.append(f"another board: {done.errors[-300:]}")
+        if done.wait() != 0:
+            toll.problems.append(f"no board: {done.errors[-300:]}")
+        elif not (found := board(place / "results")).equals(wanted):
+            toll.problems.append(f"another board: {found.compare(wanted).to_dict()}")
         toll.wrong += wrong(vectors(place / "cache", undisturbed.ids), undisturbed.vectors)
         tidy(toll, place / "cache", tmp_path)
         if left := stale(place / "results"):
