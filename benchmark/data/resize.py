@@ -61,12 +61,14 @@ def resize_pixels(image: UInt8, size: int, resize: str = Resize.BILINEAR) -> UIn
         resize: BILINEAR interpolates between the four nearest pixels, with half-pixel centres and without
             antialiasing, as ``tf.image.resize`` does by default; AREA averages what a target pixel covers,
             each source pixel with the part of it that is covered (and interpolates along an axis that grows).
-            What ``Preprocessing.native`` names is done as torchvision does it on Pillow's images.
+            What ``Preprocessing.native`` names is done as torchvision does it on Pillow's images; NATIVE
+            itself, of a network without a way of its own, is BILINEAR.
 
     Returns:
         uint8 (S, S, 3), within half a level of the exact result.
     """
     height, width = image.shape[:2]
+    resize = Resize.BILINEAR if resize == Resize.NATIVE else resize
     if resize not in {Resize.BILINEAR, Resize.AREA}:
         return _native(image, size, resize)
     if (height, width) == (size, size):

@@ -60,7 +60,7 @@ def test_an_audit_draws_the_subsets_that_halving_draws(
 def test_a_backbone_that_is_too_slow_leaves_before_it_can_prune_others(
     many: Path, request_for: Make, field: tuple[Backbone, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow_at_two(cache: Path, key: Any) -> Measurement:  # noqa: ANN401
+    def slow_at_two(cache: Path, key: Any, *, anywhere: bool) -> Measurement:  # noqa: ANN401
         return replace(Measurement(), latency_ms=50.0 if "2" in key.backbone else 1.0)
 
     monkeypatch.setattr("benchmark.pipeline.limits.load_measurement", slow_at_two)
