@@ -1,6 +1,6 @@
 # Everything for CPUs, without compilers and without root:
 #   docker build --tag backbones .
-#   docker run --rm --volume "$PWD/photos:/photos:ro" --volume "$PWD/work:/work" backbones rank /photos
+#   docker run --rm --volume "$PWD/photos:/photos:ro" --volume "$PWD/output:/output" backbones rank /photos
 FROM python:3.11-slim AS build
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -10,11 +10,11 @@ RUN python -m venv /opt/backbones && \
 
 FROM python:3.11-slim
 COPY --from=build /opt/backbones /opt/backbones
-RUN useradd --create-home --uid 1000 backbones && install --directory --owner backbones /work
+RUN useradd --create-home --uid 1000 backbones && install --directory --owner backbones /output
 USER backbones
-WORKDIR /work
-# Embeddings, results and downloaded weights lie in /work: mount a folder there to keep them.
-ENV PATH=/opt/backbones/bin:$PATH KERAS_HOME=/work/keras
-VOLUME /work
+WORKDIR /output
+# Embeddings, results and downloaded weights lie in /output: mount a folder there to keep them.
+ENV PATH=/opt/backbones/bin:$PATH KERAS_HOME=/output/keras
+VOLUME /output
 ENTRYPOINT ["backbones"]
 CMD ["--help"]
