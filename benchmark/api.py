@@ -365,29 +365,45 @@ def _located(data: Images, options: Mapping[str, Any]) -> Source:
 def _keep_pixels(images: npt.ArrayLike, labels: npt.ArrayLike, cache: Path) -> Path:
     """A CSV of PNG files in the cache: N images uint8 (N, height, width, 3), or a list, and N labels."""
     import pandas as pd
-    from PIL import Image
 
     pixels, names = list(images), list(labels)  # type: ignore[arg-type]
     if len(pixels) != len(names):
         raise ArgumentError(
             "not a label for each image", where="`data`", expected=f"{len(pixels)} labels", got=len(names)
         )
-    folder, paths = cache / "tables" / "pixels", []
-    for place, one in enumerate(map(np.asarray, pixels)):
-        if one.dtype != np.uint8 or one.ndim not in {2, 3} or (one.ndim == 3 and one.shape[2] != 3):
-            raise ArgumentError(
-                "not the pixels of an image",
-                where=f"row {place} of `data`",
-                expected="uint8 (height, width, 3), whole numbers from 0 to 255, channels last",
-                got=f"{one.dtype} {one.shape}",
-            )
-        file = folder / f"{sha256_bytes(str(one.shape).encode() + one.tobytes())[:32]}.png"
-        if not file.exists():
-            written = io.BytesIO()
-            Image.fromarray(one).save(written, "PNG")
-            write_whole(file, written.getvalue(), root=cache)
-        paths.append(str(file.absolute()))
+    folder = cache / "tables" / "pixels"
+    paths = [str(keep_pixels(one, row, folder, root=cache).absolute()) for row, one in enumerate(pixels)]
     return keep_table(pd.DataFrame({"path": paths, "label": names}).to_csv(index=False).encode(), cache)
+
+
+def keep_pixels(image: npt.ArrayLike, row: int, folder: Path, *, root: Path) -> Path:
+    """A PNG file of an image's pixels, under a name made of them.
+
+    Args:
+        image: uint8 (height, width, 3) or (height, width).
+        row: which of the images it is, for the error.
+        folder: of the file.
+        root: folder that it may not leave.
+
+    Raises:
+        ArgumentError: those are no pixels.
+    """
+    from PIL import Image
+
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim not in {2, 3} or (pixels.ndim == 3 and pixels.shape[2] != 3):
+        raise ArgumentError(
+            "not the pixels of an image",
+            where=f"row {row}",
+            expected="uint8 (height, width, 3), whole numbers from 0 to 255, channels last",
+            got=f"{pixels.dtype} {pixels.shape}",
+        )
+    file = folder / f"{sha256_bytes(str(pixels.shape).encode() + pixels.tobytes())[:32]}.png"
+    if not file.exists():
+        written = io.BytesIO()
+        Image.fromarray(pixels).save(written, "PNG")
+        write_whole(file, written.getvalue(), root=root)
+    return file
 
 
 def keep_table(content: bytes, cache: Path) -> Path:

@@ -16,13 +16,12 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from benchmark.api import keep_table
+from benchmark.api import keep_pixels, keep_table
 from benchmark.data import KnownLabels, load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, DataError, EmbeddingError
@@ -135,19 +134,10 @@ def _files(X: Any, folder: Path) -> list[str]:  # noqa: ANN401 - whatever scikit
         raise ValueError(f"Found array with 0 sample(s), while a minimum of 1 is required: {_ACCEPTED}.")
     if all(isinstance(one, str | os.PathLike) for one in items):
         return [_absolute(one) for one in items]
-    return [_written(one, place, folder) for place, one in enumerate(items)]
-
-
-def _written(pixels: Any, place: int, folder: Path) -> str:  # noqa: ANN401 - checked here
-    array = np.asarray(pixels)
-    if array.dtype != np.uint8 or array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(
-            f"Expected {_ACCEPTED}; row {place} is {array.dtype} {array.shape}. "
-            "Pixels are whole numbers from 0 to 255, unscaled, channels last."
-        )
-    file = folder / f"{place}.bmp"
-    Image.fromarray(array).save(file)
-    return str(file)
+    try:
+        return [str(keep_pixels(one, row, folder, root=folder)) for row, one in enumerate(items)]
+    except ArgumentError as error:  # scikit-learn's users look for a ValueError
+        raise ValueError(f"Expected {_ACCEPTED}. {error}") from error
 
 
 class BackboneEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Embedding):  # type: ignore[misc]

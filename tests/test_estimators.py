@@ -191,7 +191,7 @@ def test_searches_pipelines_and_grouped_folds_work(files: list[str], cache: Path
     [
         ([], "0 sample"),
         ("photo.jpg", "Put it into a list"),
-        (np.zeros((2, 8, 8, 3)), "row 0 is float64 (8, 8, 3)"),
+        (np.zeros((2, 8, 8, 3)), "got float64 (8, 8, 3)"),
         (np.zeros((2, 8, 8, 4), np.uint8), "channels last"),
         ([3, 4], "Expected paths of image files"),
     ],

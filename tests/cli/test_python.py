@@ -135,7 +135,7 @@ def test_pixels_are_as_good_as_files(walls: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         np.sort(of_pixels.features, axis=0), np.sort(of_files.features, axis=0), strict=True
     )
-    with pytest.raises(ArgumentError, match=r"row 0 of `data`: not the pixels.*got float64"):
+    with pytest.raises(ArgumentError, match=r"row 0: not the pixels.*got float64"):
         bb.embed(([np.zeros((8, 8, 3))], ["a"]), "MobileNet_0.25", cache=tmp_path, **SMALLEST)
     with pytest.raises(ArgumentError, match="expected 40 labels; got 1"):
         bb.embed((images, ["a"]), "MobileNet_0.25", cache=tmp_path, **SMALLEST)
