@@ -7,7 +7,9 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -80,6 +82,19 @@ class Speed(NamedTuple):
     latency_p95_ms: float = math.nan
     images_per_second: float = math.nan
     noisy: bool = False
+
+
+def in_order(
+    pool: Executor, call: Callable[[UInt8], Float32], batches: Iterable[UInt8], workers: int
+) -> Iterator[Float32]:
+    """What a call makes of batches, as many at a time as there are workers, and one that waits."""
+    waiting: deque[Future[Float32]] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(call, batch))
+        if len(waiting) > workers:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 class FrozenBackbone(ABC):

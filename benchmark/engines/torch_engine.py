@@ -8,9 +8,8 @@ agree with those of float32.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
@@ -24,7 +23,7 @@ from benchmark.engines.agreement import (
     recall_agreement,
     remember_agreement,
 )
-from benchmark.engines.engine import EngineRequest, FrozenBackbone
+from benchmark.engines.engine import EngineRequest, FrozenBackbone, in_order
 from benchmark.records import Engine, Float32, Precision, UInt8
 
 _CPU_BATCH = 16
@@ -67,13 +66,7 @@ class TorchBackbone(FrozenBackbone):
 
     def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
         """Embed batches of uint8 (B, S, S, 3), several at a time, in order; float32 (B, D) each."""
-        waiting: deque[Future[Float32]] = deque()
-        for batch in batches:
-            waiting.append(self._pool.submit(self._call, batch))
-            if len(waiting) > self._workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        return in_order(self._pool, self._call, batches, self._workers)
 
     def embed_one(self, image: UInt8) -> Float32:
         """The embedding of one image alone, on one core (or on the GPU)."""
