@@ -138,8 +138,13 @@ class Preprocessing:
 
     def apply(self, pixels: npt.NDArray[Any]) -> Float32:
         """The arithmetic on pixels (..., 3), RGB 0..255 -> float32 (..., 3) as the network expects it."""
+        ready: Float32 = self.on_tensor(pixels.astype(np.float32))
+        return ready
+
+    def on_tensor(self, pixels: Any) -> Any:  # noqa: ANN401 - a tensor of any library
+        """The same arithmetic on a float tensor (..., 3)."""
         mean, scale = (np.asarray(values, np.float32) for values in (self.mean, self.scale))
-        ready: Float32 = (pixels.astype(np.float32) - mean) / scale
+        ready = (pixels - mean) / scale
         return ready[..., ::-1] if self.bgr else ready
 
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

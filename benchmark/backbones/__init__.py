@@ -7,12 +7,15 @@ from benchmark.backbones.bundles import BundleState, bundle_weights, fetch_weigh
 from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME
 from benchmark.backbones.keras_files import load_keras_model
 from benchmark.backbones.networks import KerasNetwork, TorchNetwork
+from benchmark.backbones.onnx_graphs import classifier_onnx
+from benchmark.backbones.openvino_graphs import classifier_graph, open_graph
 from benchmark.backbones.registry import FLOPS_SIZE, keras_version
 from benchmark.backbones.selection import backbone_row, chosen, parse_weights, scaled_flops, select
 from benchmark.backbones.source import (
     KERAS,
     Pretrained,
     Source,
+    WritesOnnx,
     engines_of,
     known_weights_sha256,
     library_version,

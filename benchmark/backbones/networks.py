@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmark.backbones.digests import variable_digest, weights_digest
+from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME
 from benchmark.backbones.keras_models import KerasModel, Tensor
+from benchmark.backbones.onnx_graphs import FEATURES, INPUT, OPSET
 from benchmark.backbones.source import OpenVINOModel
 from benchmark.records import Float32, Precision, Preprocessing, UInt8
 
@@ -66,6 +68,20 @@ class KerasNetwork:
         # Reading the graph yields the same speed as convert_model does, in a third of the time, and does not
         # report to anybody that a model was converted.
         return openvino.Core().read_model(graph)
+
+    def write_onnx(self, path: Path) -> None:
+        """The network as ONNX, by way of its frozen graph."""
+        write_graph_as_onnx(self.freeze(), path)
+
+
+def write_graph_as_onnx(graph: GraphDefinition, path: Path) -> None:
+    """Write a TensorFlow graph of constants (``frozen_graph.freeze``) as ONNX."""
+    import tf2onnx
+
+    proto, _ = tf2onnx.convert.from_graph_def(
+        graph, name=FEATURES, input_names=[f"{INPUT_NAME}:0"], output_names=[f"{OUTPUT_NAME}:0"], opset=OPSET
+    )
+    path.write_bytes(proto.SerializeToString())
 
 
 class TorchNetwork:
@@ -127,6 +143,25 @@ class TorchNetwork:
         model.inputs[0].get_node().set_element_type(Type.u8)
         model.reshape(PartialShape([-1, side, side, 3]))
         return model
+
+    def write_onnx(self, path: Path) -> None:
+        """The network as ONNX, from the traced module."""
+        import torch
+
+        side = self._input_size
+        with torch.no_grad(), warnings.catch_warnings():
+            # The exporter that traces is called old: the new one needs packages of its own.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                self.module,
+                (torch.zeros((2, side, side, 3), dtype=torch.uint8),),
+                str(path),
+                input_names=[INPUT],
+                output_names=[FEATURES],
+                dynamic_axes={INPUT: {0: "n"}, FEATURES: {0: "n"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
 
 
 def pooled(features: Tensor) -> Tensor:

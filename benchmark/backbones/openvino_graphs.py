@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,7 +39,7 @@ def embedding_graph(
     from openvino import Layout, Type
     from openvino.preprocess import ColorFormat, PrePostProcessor
 
-    channels_last = _is_channels_last(model, where)
+    channels_last = is_channels_last(model, where)
     side = [size, size, 3] if channels_last else [3, size, size]
     chosen = _output(model, output, where)
     try:
@@ -60,7 +61,12 @@ def embedding_graph(
     return ready.build()
 
 
-def _is_channels_last(model: OpenVINOModel, where: Path) -> bool:
+def is_channels_last(model: OpenVINOModel, where: Path) -> bool:
+    """Whether a network takes (n, S, S, 3) instead of (n, 3, S, S).
+
+    Raises:
+        WeightsError: another number of inputs, or another shape.
+    """
     if len(model.inputs) != 1:
         raise _unfit(where, "one input", f"{len(model.inputs)} inputs")
     shape = model.inputs[0].partial_shape
@@ -68,6 +74,15 @@ def _is_channels_last(model: OpenVINOModel, where: Path) -> bool:
     if len(shape) != 4 or threes not in ([1], [3]):
         raise _unfit(where, "an input (n, 3, S, S) or (n, S, S, 3)", str(shape))
     return threes == [3]
+
+
+def yields_maps(model: OpenVINOModel, output: str, where: Path) -> bool:
+    """Whether an output (the only one, where it has no name) is maps instead of vectors.
+
+    Raises:
+        WeightsError: there is no such output, or more than one.
+    """
+    return len(_output(model, output, where).partial_shape) == 4
 
 
 def _output(model: OpenVINOModel, name: str, where: Path) -> Output:
@@ -104,13 +119,41 @@ def _unfit(where: Path, expected: str, got: str) -> WeightsError:
     )
 
 
+def classifier_graph(
+    model: OpenVINOModel, kernel: Float32, bias: Float32, *, exclusive: bool
+) -> OpenVINOModel:
+    """Put a head behind a network that yields embeddings.
+
+    Args:
+        model: openvino.Model, uint8 (?, S, S, 3) -> float32 (?, D).
+        kernel: float32 (D, C).
+        bias: float32 (C,).
+        exclusive: softmax over the classes, else a sigmoid each.
+
+    Returns:
+        openvino.Model, uint8 (?, S, S, 3) -> probabilities float32 (?, C).
+    """
+    import openvino
+    from openvino import opset13 as ops
+
+    features = model.outputs[0].get_node().input_value(0)
+    products = ops.matmul(features, ops.constant(kernel), False, False)
+    logits = ops.add(products, ops.constant(bias))
+    answer = ops.softmax(logits, 1) if exclusive else ops.sigmoid(logits)
+    return openvino.Model([answer.output(0)], model.get_parameters(), "classifier")
+
+
 def run_graph(model: OpenVINOModel, images: UInt8) -> Float32:
     """A graph in float32 on some images, uint8 (n, S, S, 3) -> float32 (n, D)."""
+    return open_graph(model)(images)
+
+
+def open_graph(model: OpenVINOModel | Path) -> Callable[[UInt8], Float32]:
+    """A graph, or a file of one, in float32: uint8 (n, S, S, 3) -> float32 (n, D)."""
     import openvino
 
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    features: Float32 = compiled(images)[0].copy()
-    return features
+    return lambda images: np.array(compiled(images)[0])
 
 
 def graph_params(model: OpenVINOModel) -> int:

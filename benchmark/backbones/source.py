@@ -47,6 +47,18 @@ class Pretrained(Protocol):
 
 
 @runtime_checkable
+class WritesOnnx(Protocol):
+    """A loaded network that can be written as ONNX, too."""
+
+    def write_onnx(self, path: Path) -> None:
+        """Write it with its preprocessing, uint8 (n, S, S, 3) -> float32 (n, D), as one file.
+
+        Raises:
+            ImportError, OSError, RuntimeError, TypeError, ValueError: it cannot be written so.
+        """
+
+
+@runtime_checkable
 class Source(Protocol):
     """Where backbones come from.
 

@@ -114,23 +114,18 @@ def open_explainer(path: Path) -> Explainer:
             dense layer.
     """
     folder, description = find_model(path)
+    if description.target != KERAS and (model_dir := model_dir_of(folder)):
+        folder, description = find_model(model_dir)
     if description.target != KERAS:
-        folder, description = _keras_model_of(folder, description)
-    check_files(folder, description.files)
-    return make_explainer(load_keras_model(folder / description.model), description)
-
-
-def _keras_model_of(export: Path, description: Deployment) -> tuple[Path, Deployment]:
-    model_dir = model_dir_of(export)
-    if model_dir is None:
         raise ArgumentError(
             "only the Keras model can be explained",
-            where=export,
-            expected="an export inside its model folder, or that folder itself",
+            where=folder,
+            expected="a model folder with model.keras, or an export inside one",
             got=f"{description.target} alone",
             next_step="Give the folder with model.keras, or ask for no heatmaps.",
         )
-    return find_model(model_dir)
+    check_files(folder, description.files)
+    return make_explainer(load_keras_model(folder / description.model), description)
 
 
 def make_explainer(model: Any, description: Deployment) -> Explainer:

@@ -7,19 +7,27 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from benchmark.data import KnownLabels, load_pixels
 from benchmark.deployment.targets import TARGETS, target_names
 from benchmark.errors import ManifestError
-from benchmark.finetuning import MANIFEST_FILE, SEEN_FILES, is_unlisted, load_manifest
+from benchmark.finetuning import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SEEN_FILES,
+    is_unlisted,
+    load_manifest,
+    model_files,
+)
 from benchmark.records import Average, Manifest, Resize, Task, UInt8
 from benchmark.storage import is_sha256, parse_record, read_small, sha256_file
 
 DESCRIPTION = "deployment.json"
 SCHEMA = 1
-MODEL, KERAS = "model.keras", "keras"
+KERAS = "keras"
+_OPENVINO = "openvino"  # runs the models of other libraries, ONNX included
 LABELS = "labels.txt"
 EXPORT = "export"
 # What an export writes beside the files of its model; no runtime opens these.
@@ -55,7 +63,7 @@ class Deployment:
         recipe: name of the fine-tuning recipe; empty in descriptions that do not say.
         average: of F1 over classes, as fine-tuning used it; None takes the task's usual one.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
-        source_sha256: of the ``model.keras`` that was exported; empty in descriptions that do not say.
+        source_sha256: of the model file that was exported; empty in descriptions that do not say.
     """
 
     schema: int
@@ -147,9 +155,17 @@ def describe(
         files={},
         recipe=manifest.recipe,
         average=manifest.average,
-        source_sha256=manifest.files[MODEL],
+        source_sha256=manifest.files[model_files(manifest)[0]],
         bit_depth=manifest.bit_depth,
     )
+
+
+def describe_source(manifest: Manifest) -> Deployment:
+    """The description of a model folder's own model, with the files that are opened."""
+    model = model_files(manifest)
+    plain = describe(manifest, KERAS if model[0] == MODEL_FILE else _OPENVINO, model=model[0], batch=0)
+    opened = (*model, *SEEN_FILES)
+    return replace(plain, files={name: manifest.files[name] for name in opened if name in manifest.files})
 
 
 def read_description(folder: Path) -> Deployment:

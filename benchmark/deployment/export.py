@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.deployment.description import DESCRIPTION, EXPORT, LABELS, MODEL, check_files, describe
+from benchmark.deployment.description import (
+    DESCRIPTION,
+    EXPORT,
+    LABELS,
+    check_files,
+    describe,
+    describe_source,
+)
 from benchmark.deployment.examples import EXAMPLE, example_script
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import (
@@ -84,7 +91,7 @@ class ExportResult:
     passed: bool  # whether it exists and is inside its tolerance
     reason: str = ""  # why not
     size_bytes: int = 0  # of the model file or files
-    parity: Parity | None = None  # against the Keras model
+    parity: Parity | None = None  # against the model that it was made from
     latency_p50_ms: float = math.nan  # of one image in one call, on this machine
     latency_p95_ms: float = math.nan
     example_max_difference: float = math.nan  # of a probability that ``example.py`` finds
@@ -276,7 +283,7 @@ def _staging(model_dir: Path, target: str) -> Path:
 
 def _conversion(bench: _Bench, target: str, folder: Path) -> Work:
     arguments = {
-        "model": str((bench.model_dir / MODEL).resolve()),
+        "model": str((bench.model_dir / describe_source(bench.manifest).model).resolve()),
         "target": target,
         "output": str((folder / find_target(target).file).resolve()),
         "calibration": str(bench.scratch / "calibration.npy"),

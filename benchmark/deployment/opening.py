@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from benchmark.deployment.description import (
     DESCRIPTION,
     EXPORT,
-    KERAS,
     LABELS,
-    MODEL,
     Deployment,
     check_files,
-    describe,
+    describe_source,
     read_description,
 )
 from benchmark.deployment.predictor import Predictor, load
 from benchmark.errors import ManifestError
-from benchmark.finetuning import MANIFEST_FILE, SEEN_FILES, TrainedOn, load_manifest
+from benchmark.finetuning import MANIFEST_FILE, MODEL_NAMES, TrainedOn, load_manifest
 from benchmark.storage import sha256_file
 
 _LEGACY = (".h5", ".hdf5", ".pb", ".pkl", ".joblib", ".pt", ".pth")
@@ -32,10 +29,10 @@ def open_model(path: Path, *, threads: int = 0) -> Predictor:
     Every file is compared with its recorded SHA-256 first, and nothing that is not listed may lie beside it
     (``check_files``). A SavedModel without its ``deployment.json`` is refused: calling a foreign one can
     write files. ``.keras`` files load in safe mode, legacy ``.h5`` never. An export that stands beside
-    another ``model.keras`` than it was made from is refused, too.
+    another model than it was made from is refused, too.
 
     Args:
-        path: a model folder (``manifest.json``, ``model.keras``), an export folder (``deployment.json``), or
+        path: a model folder (``manifest.json`` and its model), an export folder (``deployment.json``), or
             a file of the model inside either.
         threads: of the runtime; 0 uses all cores.
 
@@ -71,29 +68,35 @@ def find_model(path: Path) -> tuple[Path, Deployment]:
 def model_dir_of(export: Path) -> Path | None:
     """The model folder that an export folder lies in, or None where it was moved away."""
     folder = export.resolve()
-    if folder.parent.name == EXPORT and (folder.parents[1] / MODEL).is_file():
+    if folder.parent.name == EXPORT and _model_in(folder.parents[1]):
         return folder.parents[1]
     return None
+
+
+def _model_in(folder: Path) -> Path | None:
+    """The model file of a model folder."""
+    return next((folder / name for name in MODEL_NAMES if (folder / name).is_file()), None)
 
 
 def _check_source(folder: Path, description: Deployment) -> None:
     """See that an export was made from the model that it lies beside."""
     model_dir = model_dir_of(folder)
-    if model_dir is None or not description.source_sha256:
+    model = model_dir and _model_in(model_dir)
+    if not model or not description.source_sha256:
         return
-    got = sha256_file(model_dir / MODEL)
+    got = sha256_file(model)
     if got != description.source_sha256:
         raise ManifestError(
             "this export was made from another model than the one beside it",
             where=folder,
-            expected=f"{model_dir / MODEL} with SHA-256 {description.source_sha256[:16]}",
+            expected=f"{model} with SHA-256 {description.source_sha256[:16]}",
             got=got[:16],
             next_step=f"Export again: backbones export {model_dir} --to {description.target}.",
         )
 
 
 def description_of(folder: Path) -> Deployment:
-    """The description of an export folder, or of a model folder's ``model.keras``.
+    """The description of an export folder, or of a model folder's own model.
 
     Raises:
         ManifestError: the folder is neither.
@@ -101,12 +104,7 @@ def description_of(folder: Path) -> Deployment:
     if (folder / DESCRIPTION).is_file():
         return read_description(folder)
     # The manifest vouches for every file it names, but these are the ones that are opened.
-    manifest = load_manifest(folder, verify=False)
-    if MODEL not in manifest.files:
-        raise ManifestError("does not name the model file", where=folder / MANIFEST_FILE, expected=MODEL)
-    plain = describe(manifest, KERAS, model=MODEL, batch=0)
-    opened = (MODEL, *SEEN_FILES)
-    return replace(plain, files={name: manifest.files[name] for name in opened if name in manifest.files})
+    return describe_source(load_manifest(folder, verify=False))
 
 
 def _folder_of(path: Path) -> Path:
@@ -152,7 +150,7 @@ def _alternatives(path: Path) -> str:
 def _models_in(folder: Path) -> Iterator[Path]:
     """The model of a model folder, and the exports in it or in its folder of exports."""
     if (folder / MANIFEST_FILE).is_file():
-        yield folder / MODEL
+        yield _model_in(folder) or folder
     for exports in (folder, folder / EXPORT):
         yield from sorted(path.parent for path in exports.glob(f"[!.]*/{DESCRIPTION}"))
 

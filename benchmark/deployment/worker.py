@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from benchmark.backbones import load_keras_model
 from benchmark.deployment.examples import check_example
 from benchmark.deployment.opening import open_model
-from benchmark.deployment.targets import find_target
+from benchmark.deployment.targets import GraphTarget, find_target, target_names
 from benchmark.errors import BenchmarkError, ExportError
 from benchmark.storage import write_whole
 
@@ -45,22 +45,41 @@ def _convert(arguments: dict[str, Any]) -> dict[str, Any]:
     """Convert one model; ``notes`` say how the conversion departs from the plain one.
 
     Args:
-        arguments: ``model`` (.keras file), ``target``, ``output`` (file or folder to write), ``calibration``
-            (.npy of uint8 (N, S, S, 3)).
+        arguments: ``model`` (.keras, or of another library .onnx or .xml), ``target``, ``output`` (file or
+            folder to write), ``calibration`` (.npy of uint8 (N, S, S, 3)).
     """
+    path, target, output = Path(arguments["model"]), arguments["target"], Path(arguments["output"])
+    if path.suffix != ".keras":
+        return {"notes": list(_convert_graph(path, target, output))}
     import tensorflow as tf
 
-    model = load_keras_model(Path(arguments["model"]))
+    model = load_keras_model(path)
     images = np.load(arguments["calibration"], mmap_mode="r")
     try:
-        notes = find_target(arguments["target"]).convert(model, images, Path(arguments["output"]))
+        notes = find_target(target).convert(model, images, output)
     except (RuntimeError, ValueError, TypeError, tf.errors.OpError, ImportError) as error:
         # ConverterError derives from Exception alone; it reaches us as RuntimeError or ValueError from MLIR.
         reason = " ".join(str(error).split())[:400]
-        raise ExportError(
-            "the converter refuses this model", where=arguments["target"], got=reason
-        ) from error
+        raise ExportError("the converter refuses this model", where=target, got=reason) from error
     return {"notes": list(notes)}
+
+
+def _convert_graph(path: Path, target: str, output: Path) -> Iterable[str]:
+    """The same of a network that is not Keras's."""
+    made = find_target(target)
+    if not isinstance(made, GraphTarget):
+        names = [name for name in target_names() if isinstance(find_target(name), GraphTarget)]
+        raise ExportError(
+            "is made of networks of Keras alone",
+            where=target,
+            expected=f"{' or '.join(names)} for this one",
+            got=path.name,
+        )
+    try:
+        return made.convert_graph(path, output)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ExportError("the converter refuses this model", where=target, got=reason) from error
 
 
 def _measure(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from benchmark.finetuning.comparing import BoardScore
-from benchmark.finetuning.manifest import MANIFEST_FILE, is_unlisted, load_manifest
+from benchmark.finetuning.manifest import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    MODEL_NAMES,
+    is_unlisted,
+    load_manifest,
+    model_files,
+)
 from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest
 from benchmark.finetuning.tables import SPLIT_FILE
@@ -14,6 +21,8 @@ from benchmark.records import ImageSet, Observer
 
 __all__ = [
     "MANIFEST_FILE",
+    "MODEL_FILE",
+    "MODEL_NAMES",
     "SEEN_FILES",
     "SPLIT_FILE",
     "BoardHead",
@@ -25,6 +34,7 @@ __all__ = [
     "finetune",
     "is_unlisted",
     "load_manifest",
+    "model_files",
 ]
 
 

@@ -98,8 +98,13 @@ def save_model(model: Model, model_dir: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_artefacts(results: RunResults, network: Network, model_dir: Path) -> None:
+def write_artefacts(results: RunResults, network: bytes, model_dir: Path) -> None:
     """Write every artefact but the model, the manifest and the TensorBoard files.
+
+    Args:
+        results: what to tell.
+        network: its layers as text.
+        model_dir: the folder.
 
     Raises:
         StorageError: one cannot be written.
@@ -108,7 +113,7 @@ def write_artefacts(results: RunResults, network: Network, model_dir: Path) -> N
         write_whole(model_dir / name, content, root=model_dir)
 
 
-def _artefacts(results: RunResults, network: Network) -> Iterator[tuple[str, bytes]]:
+def _artefacts(results: RunResults, network: bytes) -> Iterator[tuple[str, bytes]]:
     images, progress = results.images, results.progress
     yield LABELS_FILE, labels_txt(images)
     yield SPLIT_FILE, split_csv(images)
@@ -116,7 +121,7 @@ def _artefacts(results: RunResults, network: Network) -> Iterator[tuple[str, byt
     scoring, threshold = results.data.scoring, results.trained.threshold
     yield PREDICTIONS_FILE, predictions_csv(images, scoring, threshold, results.found)
     yield METRICS_FILE, as_json({**progress.metrics, "kept": results.trained.kept, "best": progress.best})
-    yield "architecture.txt", architecture(network)
+    yield "architecture.txt", network
     yield "classification_report.txt", classification_report(images, results.rows, results.decided)
     yield "confusion_matrix.png", _confusion(results)
     yield "data.png", _data_sheet(results)

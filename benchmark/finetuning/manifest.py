@@ -22,6 +22,10 @@ from benchmark.storage import (
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.keras"
+# A network of another library: as ONNX, or as OpenVINO's own format with its weights.
+FOREIGN_FILES = (("model.onnx",), ("model.xml", "model.bin"))
+_MODEL_FILES = ((MODEL_FILE,), *FOREIGN_FILES)
+MODEL_NAMES = tuple(files[0] for files in _MODEL_FILES)
 LABELS_FILE = "labels.txt"
 # What fine-tuning writes for people, and what changes beside a finished model. No runtime opens these as a
 # part of a model, so the manifest does not list them: they may be edited and removed.
@@ -123,7 +127,7 @@ def _check_meaning(path: Path, manifest: Manifest) -> None:
         "bit_depth: must be 12 or 16": manifest.bit_depth not in (12, 16),
         "input_size: must be from 1 to 8192": not 1 <= manifest.input_size <= 8192,
         "threshold: must be a number from 0 to 1": not 0.0 <= manifest.threshold <= 1.0 + 1e-9,
-        "files: must list model.keras by plain names": MODEL_FILE not in manifest.files
+        "files: must list one model by plain names": model_files(manifest) not in _MODEL_FILES
         or any(Path(name).name != name or "\\" in name for name in manifest.files)
         or not all(map(is_sha256, manifest.files.values())),
         "weights_sha256: must be a SHA-256": not is_sha256(manifest.weights_sha256),
@@ -133,6 +137,11 @@ def _check_meaning(path: Path, manifest: Manifest) -> None:
     for complaint, wrong in complaints.items():
         if wrong:
             raise ManifestError("not a usable manifest", where=path, got=complaint, next_step=_AGAIN)
+
+
+def model_files(manifest: Manifest) -> tuple[str, ...]:
+    """The files of the model that a manifest lists; the first is what is opened."""
+    return tuple(name for files in _MODEL_FILES for name in files if name in manifest.files)
 
 
 def _check_files(model_dir: Path, manifest: Manifest) -> None:

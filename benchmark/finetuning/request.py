@@ -8,11 +8,12 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.backbones import KERAS, versions_of
 from benchmark.finetuning.comparing import BoardComparison, BoardScore
 from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.tables import PREDICTIONS_FILE, SPLIT_FILE
@@ -106,7 +107,7 @@ class FinetuneRequest:
     def digest(self, images: ImageSet, weights_sha256: str) -> str:
         """SHA-256 of everything that changes the result; where it is and how fast it is do not enter."""
         parts = self._decisive(images.task, weights_sha256)
-        parts |= {"schema": _STATE_SCHEMA, "data": images.fingerprint(), "versions": versions()}
+        parts |= {"schema": _STATE_SCHEMA, "data": images.fingerprint(), "versions": versions(self.backbone)}
         return _sha256(parts)
 
     def comparable_digest(self, images: ImageSet, weights_sha256: str) -> str:
@@ -197,9 +198,20 @@ def _sha256(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def versions() -> dict[str, str]:
+def versions(backbone: Backbone) -> dict[str, str]:
     """Installed versions of what decides the result."""
-    return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    found = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    if backbone.source == KERAS:
+        return found
+    # Without the packages of ONNX, the model is written in another format.
+    return found | dict(versions_of(backbone)) | {"onnx": _version_or_absent("onnx")}
+
+
+def _version_or_absent(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def as_json(content: object) -> bytes:

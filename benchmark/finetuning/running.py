@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -15,12 +17,21 @@ import numpy as np
 import tensorflow as tf
 
 from benchmark import __version__
-from benchmark.backbones import known_weights_sha256, load_weights
+from benchmark.backbones import (
+    KERAS,
+    Pretrained,
+    engines_of,
+    known_weights_sha256,
+    library_version,
+    load_network,
+    load_weights,
+)
 from benchmark.errors import DataError, ManifestError, RecipeError, TrainingError
-from benchmark.finetuning.artefacts import METRICS_FILE, RunResults, save_model, write_artefacts
+from benchmark.finetuning.artefacts import METRICS_FILE, RunResults, architecture, save_model, write_artefacts
 from benchmark.finetuning.comparing import BoardComparison, GroupCounts, keeps_together, other_test_f1
 from benchmark.finetuning.events import EventLog
 from benchmark.finetuning.feed import Inference
+from benchmark.finetuning.foreign import write_foreign
 from benchmark.finetuning.manifest import (
     LABELS_FILE,
     MANIFEST_SCHEMA,
@@ -38,9 +49,10 @@ from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trained, Trainer
 from benchmark.finetuning.views import embed_views
-from benchmark.records import Float32, ImageSet, Manifest, Observer, Silent
+from benchmark.heads import FinalHead
+from benchmark.records import Float32, ImageSet, Int64, Manifest, Observer, Silent, Task
 from benchmark.statistics import default_average
-from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, write_whole
+from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, storage_error, write_whole
 
 _CHECKED_IMAGES = 8
 _CHECKED_DIFFERENCE = 1e-4
@@ -81,7 +93,8 @@ def finetune(
         known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
         done = _found(request, directory, request.digest(images, known)) if known else None
         if done is None:
-            done = _Run(request, images, watch, directory, on_epoch).run()
+            kind = _KerasRun if request.backbone.source == KERAS else _ForeignRun
+            done = kind(request, images, watch, directory, on_epoch).run()
         return _compared(done, request, images, directory)
 
 
@@ -208,8 +221,10 @@ def _make_deterministic(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-class _Run:
+class _Run(ABC):
     """The state of one run."""
+
+    _files: tuple[str, ...] = (MODEL_FILE,)  # of the model
 
     def __init__(
         self,
@@ -232,7 +247,8 @@ class _Run:
     def run(self) -> FineTuned:
         """Build, train, write."""
         request, images = self._request, self._images
-        network, weights_sha256 = self._network()
+        self._observer.message(f"Building {request.backbone.name} at {request.recipe.image_size} pixels.")
+        weights_sha256 = self._load()
         digest = request.digest(images, weights_sha256)
         done = _found(request, self._directory, digest)
         if done is not None:
@@ -244,31 +260,31 @@ class _Run:
             data = FineTuningData(request=request, images=images, pixels=pixels, scoring=self._scoring)
             progress = self._progress(digest, weights_sha256)
             if request.head is None:
-                trained, found = self._train(network, data, progress, self._directory.state(digest))
+                trained, found = self._train(data, progress, self._directory.state(digest))
             else:
-                trained, found = self._ship(network, data, progress, request.head)
-            self._check_saved(network, pixels)
+                trained, found = self._ship(data, progress, request.head)
             fitted = images.split.train if request.head is None else request.head.head.fitted
             results = RunResults(data=data, trained=trained, progress=progress, found=found, fitted=fitted)
-            write_artefacts(results, network, self._directory.new)
+            write_artefacts(results, self._architecture(), self._directory.new)
         return self._finish(trained, progress, digest)
 
-    def _network(self) -> tuple[Network, str]:
-        """The network that training begins with, and the SHA-256 of its backbone's weights."""
-        request, images, recipe = self._request, self._images, self._request.recipe
-        _make_deterministic(request.seed)
-        self._observer.message(f"Building {request.backbone.name} at {recipe.image_size} pixels.")
-        # Layers that Keras names by counting (re_lu_3) get the names of a fresh process, whatever ran in this
-        # one before: recipes and --unfreeze-from name them.
-        keras.utils.clear_session()
-        model = request.backbone.build(recipe.image_size)
-        loaded = load_weights(request.backbone, model, request.source, cache=request.cache)
-        outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
-        network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.seed)
-        if recipe.phase2.epochs:
-            first_trained(network.base, recipe.phase2)  # a layer that is not there is an error now, not later
-        freeze(network)
-        return network, loaded.sha256
+    @abstractmethod
+    def _load(self) -> str:
+        """Build the network that the run begins with; the SHA-256 of its backbone's weights."""
+
+    @abstractmethod
+    def _train(
+        self, data: FineTuningData, progress: Progress, state: Path
+    ) -> tuple[Trained, dict[str, Float32]]:
+        """Train and save the network; what was kept, and its probabilities by part."""
+
+    @abstractmethod
+    def _put_head(self, head: FinalHead, pixels: Pixels) -> Callable[[Int64], Float32]:
+        """Save the network with a head behind it; what answers the images at some positions."""
+
+    @abstractmethod
+    def _architecture(self) -> bytes:
+        """The network as text."""
 
     def _progress(self, digest: str, weights_sha256: str) -> Progress:
         """What an interrupted run of the same request left, else a beginning."""
@@ -287,18 +303,16 @@ class _Run:
         return open_pixels(self._request, self._images, scratch, self._observer)
 
     def _ship(
-        self, network: Network, data: FineTuningData, progress: Progress, board: BoardHead
+        self, data: FineTuningData, progress: Progress, board: BoardHead
     ) -> tuple[Trained, dict[str, Float32]]:
         """Put the board's head on the network.
 
         Validation scores are the board's, of heads that had not seen the image: this one has.
         """
         head, said, scoring, images = board.head, board.predictions, self._scoring, self._images
-        network.head.layers[-1].set_weights([head.kernel, head.bias])
-        save_model(network.model, self._directory.new)
         part = "test" if len(images.split.test) else "val"
         rows, truth = data.rows(part), images.head_targets()
-        answers = Inference(network.model, data.pixels, PREDICTION_BATCH)(rows)
+        answers = self._put_head(head, data.pixels)(rows)
         self._check_answers(answers, board.expected)
         interval = self._request.board.interval if self._request.board else {}
         val = scoring.out_of_fold(said, truth[said.val_rows])
@@ -325,44 +339,7 @@ class _Run:
                 where=self._request.backbone.name,
                 expected=f"a mean difference of at most {_BOARD_DIFFERENCE}",
                 got=difference,
-                next_step="Rank this backbone again with `engine=tensorflow`.",
-            )
-
-    def _train(
-        self, network: Network, data: FineTuningData, progress: Progress, state: Path
-    ) -> tuple[Trained, dict[str, Float32]]:
-        views = None
-        if self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
-            views = embed_views(data, network, progress.weights_sha256, self._observer)
-        trainer = Trainer(network, data, state, self._observer, views)
-        with closing(EventLog(self._directory.new / "tensorboard", progress.history, time.time())) as events:
-
-            def record(row: Mapping[str, float]) -> None:
-                events.add(row)
-                if self._on_epoch:
-                    self._on_epoch(row)
-
-            trained = trainer.run(progress, record)
-        self._notes.append(trained.note)
-        save_model(network.model, self._directory.new)
-        parts = [part for part in ("val", "test") if len(data.rows(part))]
-        return trained, {part: trainer.probabilities(part) for part in parts}
-
-    def _check_saved(self, network: Network, pixels: Pixels) -> None:
-        """Open ``model.keras`` as a user would, and compare it with the network in memory."""
-        rows = self._images.split.val[:_CHECKED_IMAGES]
-        path = self._directory.new / MODEL_FILE
-        batch = min(PREDICTION_BATCH, len(rows))
-        found = Inference(keras.saving.load_model(path), pixels, batch)(rows)
-        expected = Inference(network.model, pixels, batch)(rows)
-        difference = float(np.abs(found - expected).max())
-        if not difference <= _CHECKED_DIFFERENCE:
-            raise TrainingError(
-                "the saved model does not give the trained model's probabilities",
-                where=path,
-                expected=f"a difference of at most {_CHECKED_DIFFERENCE}",
-                got=difference,
-                next_step="Run again; if it happens again, report this backbone.",
+                next_step=f"Rank this backbone again with `engine={engines_of(self._request.backbone)[0]}`.",
             )
 
     def _finish(self, trained: Trained, progress: Progress, digest: str) -> FineTuned:
@@ -407,11 +384,123 @@ class _Run:
             data_fingerprint=images.fingerprint(),
             seed=request.seed,
             metrics={part: values for part, values in measured.items() if values is not None},
-            versions={"backbone-benchmark": __version__, **versions()},
+            versions={"backbone-benchmark": __version__, **versions(request.backbone)},
             files={
                 name: sha256_file(self._directory.new / name)
-                for name in (MODEL_FILE, LABELS_FILE, SPLIT_FILE, RUN_FILE, *SEEN_FILES)
+                for name in (*self._files, LABELS_FILE, SPLIT_FILE, RUN_FILE, *SEEN_FILES)
             },
             average=self._scoring.average,
             bit_depth=images.bit_depth,
         )
+
+
+class _KerasRun(_Run):
+    """A run of a network of Keras."""
+
+    _network: Network
+
+    def _load(self) -> str:
+        request, images, recipe = self._request, self._images, self._request.recipe
+        _make_deterministic(request.seed)
+        # Layers that Keras names by counting (re_lu_3) get the names of a fresh process, whatever ran in this
+        # one before: recipes and --unfreeze-from name them.
+        keras.utils.clear_session()
+        model = request.backbone.build(recipe.image_size)
+        loaded = load_weights(request.backbone, model, request.source, cache=request.cache)
+        outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
+        network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.seed)
+        if recipe.phase2.epochs:
+            first_trained(network.base, recipe.phase2)  # a layer that is not there is an error now, not later
+        freeze(network)
+        self._network = network
+        return loaded.sha256
+
+    def _train(
+        self, data: FineTuningData, progress: Progress, state: Path
+    ) -> tuple[Trained, dict[str, Float32]]:
+        network, views = self._network, None
+        if self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
+            views = embed_views(data, network, progress.weights_sha256, self._observer)
+        trainer = Trainer(network, data, state, self._observer, views)
+        with closing(EventLog(self._directory.new / "tensorboard", progress.history, time.time())) as events:
+
+            def record(row: Mapping[str, float]) -> None:
+                events.add(row)
+                if self._on_epoch:
+                    self._on_epoch(row)
+
+            trained = trainer.run(progress, record)
+        self._notes.append(trained.note)
+        self._save(data.pixels)
+        parts = [part for part in ("val", "test") if len(data.rows(part))]
+        return trained, {part: trainer.probabilities(part) for part in parts}
+
+    def _put_head(self, head: FinalHead, pixels: Pixels) -> Callable[[Int64], Float32]:
+        self._network.head.layers[-1].set_weights([head.kernel, head.bias])
+        self._save(pixels)
+        return Inference(self._network.model, pixels, PREDICTION_BATCH)
+
+    def _save(self, pixels: Pixels) -> None:
+        """Write ``model.keras``, open it as a user would, and compare it with the network in memory."""
+        save_model(self._network.model, self._directory.new)
+        rows = self._images.split.val[:_CHECKED_IMAGES]
+        path = self._directory.new / MODEL_FILE
+        batch = min(PREDICTION_BATCH, len(rows))
+        found = Inference(keras.saving.load_model(path), pixels, batch)(rows)
+        expected = Inference(self._network.model, pixels, batch)(rows)
+        difference = float(np.abs(found - expected).max())
+        if not difference <= _CHECKED_DIFFERENCE:
+            raise TrainingError(
+                "the saved model does not give the trained model's probabilities",
+                where=path,
+                expected=f"a difference of at most {_CHECKED_DIFFERENCE}",
+                got=difference,
+                next_step="Run again; if it happens again, report this backbone.",
+            )
+
+    def _architecture(self) -> bytes:
+        return architecture(self._network)
+
+
+class _ForeignRun(_Run):
+    """A run of another library's network: it stays as it is, and gets the board's head."""
+
+    _loaded: Pretrained
+
+    def _load(self) -> str:
+        request, size = self._request, self._request.recipe.image_size
+        self._loaded = load_network(request.backbone, request.source, size, cache=request.cache)
+        return self._loaded.weights_sha256
+
+    def _train(
+        self, data: FineTuningData, progress: Progress, state: Path
+    ) -> tuple[Trained, dict[str, Float32]]:
+        raise RecipeError(
+            "fine-tuning trains networks of Keras",
+            where=self._request.backbone.name,
+            next_step="Take the recipe that ships the board's head as it is.",
+        )
+
+    def _put_head(self, head: FinalHead, pixels: Pixels) -> Callable[[Int64], Float32]:
+        sample = list(pixels(self._images.split.val[:_CHECKED_IMAGES]))
+        exclusive = self._images.task is Task.MULTICLASS
+        try:
+            model = write_foreign(self._loaded, head, self._directory.new, sample, exclusive=exclusive)
+        except OSError as error:
+            raise storage_error(error, self._directory.new) from error
+        self._files = model.files
+        if model.note:
+            self._notes.append(f"{model.files[0]} and no ONNX: {model.note}.")
+        return partial(model.answers, pixels)
+
+    def _architecture(self) -> bytes:
+        backbone, size = self._request.backbone, self._request.recipe.image_size
+        facts = {
+            "backbone": backbone.name,
+            "library": library_version(backbone),
+            "preprocessing": backbone.preprocessing,
+            "input": f"RGB, uint8 (n, {size}, {size}, 3)",
+            "embedding": backbone.embedding_dim,
+            "parameters": f"{backbone.params:,} in the backbone, none of them trained",
+        }
+        return "".join(f"{name}: {value}\n" for name, value in facts.items()).encode()

@@ -46,6 +46,7 @@ from benchmark.statistics import (
 from benchmark.storage import place
 
 AUTO = "auto"
+_FILE = "file:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,6 +425,7 @@ class _FinetuneAll:
 
     def _request(self, choice: _Choice) -> FinetuneRequest:
         options, name = self._job.options, choice.backbone.name
+        _check_trainable(self._job, choice.backbone, self._stored)
         return FinetuneRequest(
             backbone=choice.backbone,
             recipe=choice.recipe,
@@ -438,11 +440,28 @@ class _FinetuneAll:
             cached_views=options.cached_views,
             force=options.force,
             jobs=options.jobs,
-            # What is fine-tuned comes from Keras, which has no way of its own.
-            resize=Resize.BILINEAR if options.resize in {None, Resize.NATIVE} else options.resize,
+            resize=_resize(choice.backbone, options.resize),
             max_pixels=options.max_pixels,
             board=self._board.get(name),
         )
+
+
+def _resize(backbone: Backbone, asked: Resize | None) -> Resize:
+    """How a model folder says that images get their size.
+
+    Raises:
+        ArgumentError: the network was ranked with a way of its own, which a model folder cannot say.
+    """
+    if asked not in {None, Resize.NATIVE}:
+        return asked
+    if asked is Resize.NATIVE and backbone.preprocessing.native != Resize.BILINEAR:
+        raise ArgumentError(
+            "was ranked with a crop and an interpolation of its own, which a model folder does not carry",
+            where=f"`resize={Resize.NATIVE}`",
+            got=f"{backbone.name}: {backbone.preprocessing.native}",
+            next_step=f"Rank it with `resize={Resize.BILINEAR}`.",
+        )
+    return Resize.BILINEAR
 
 
 def _list_rejected(images: ImageSet, model_dir: Path) -> None:
@@ -491,17 +510,20 @@ def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None
     """The backbones to fine-tune, each with its weights and its input size, in the board's order."""
     winner = _winner(job)
     if job.options.top is not None or winner == AUTO:
-        names = _first_of_board(folder, stored, job.options.top)
-        return tuple(_choice(job, _named(job, name, stored)[0], stored) for name in names)
-    chosen = _named(job, winner, stored)
-    if len(chosen) != 1:
+        chosen = [_named(job, name, stored)[0] for name in _first_of_board(folder, stored, job.options.top)]
+        if len(chosen) == 1:
+            _check_trainable(job, chosen[0], stored)
+        return tuple(_choice(job, backbone, stored) for backbone in chosen)
+    found = _named(job, winner, stored)
+    if len(found) != 1:
         raise ArgumentError(
             "names several backbones",
             where=f"`winner={winner}`",
             expected="one name, or auto",
-            got=", ".join(backbone.name for backbone in chosen[:5]),
+            got=", ".join(backbone.name for backbone in found[:5]),
         )
-    return (_choice(job, chosen[0], stored),)
+    _check_trainable(job, found[0], stored)
+    return (_choice(job, found[0], stored),)
 
 
 def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) -> _Choice:
@@ -510,6 +532,7 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) ->
     if stored is not None:
         ranked = stored.request
         row = stored.row(backbone.name)
+        weights = weights or backbone.weights
         if weights is None:
             shown = str(row["weights"]) if row else ""
             weights = parse_weights(shown, seed=ranked.options.seed) if shown else ranked.weights
@@ -521,23 +544,39 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) ->
 
 
 def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Backbone, ...]:
-    source = name.partition(":")[0] if ":" in name else KERAS
-    if source != KERAS:
-        raise _of_another_library(name, source, stored)
     known = tuple(backbone for backbone in job.known if backbone.name == name)
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
     seed = stored.request.options.seed if stored and on_board else job.options.seed
+    if stored and on_board and name.startswith(_FILE):
+        return _as_asked(name, stored)
     return known or select(name, seed=seed, option="winner")
 
 
-def _of_another_library(name: str, source: str, stored: StoredBoard | None) -> ArgumentError:
+def _as_asked(name: str, stored: StoredBoard) -> tuple[Backbone, ...]:
+    """A network of the user's own with what was said of it when it was ranked, which its name lacks."""
+    asked = stored.request.options
+    found = select(asked.backbones, seed=asked.seed, sources=asked.sources or "")
+    return tuple(backbone for backbone in found if backbone.name == name)
+
+
+def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) -> None:
+    """See that a recipe that trains has a network of Keras.
+
+    Raises:
+        ArgumentError: it has not; the message says what can be done with it.
+    """
+    if backbone.source == KERAS or job.recipe.ships_the_board:
+        return
     rows = stored.board.rows if stored is not None else ()
     keras = [row["backbone"] for row in rows if row["status"] == "scored" and row["source"] == KERAS]
-    return ArgumentError(
-        f"a network of '{source}' is neither fine-tuned nor exported here: both work on networks of Keras",
-        where=f"`winner={name}`",
-        next_step="Fine-tune it in its own library; benchmark.embed gives its embeddings. "
+    ranked = any(row["backbone"] == backbone.name and row["status"] == "scored" for row in rows)
+    whole = f"export --from-board {job.options.data} --backbone '{backbone.name}' --to onnx,openvino"
+    raise ArgumentError(
+        f"a network of '{backbone.source}' is not fine-tuned here: that trains networks of Keras",
+        where=f"`winner={backbone.name}`",
+        next_step=("" if ranked else "Rank it first; then ")
+        + f"'backbones {whole}' ships it frozen, with the board's head. "
         + (f"The best of Keras on this board is {keras[0]} (`winner={keras[0]}`)." if keras else ""),
     )
 

@@ -58,6 +58,14 @@ def board_head(
     (plan,) = embed_images(request, images, observer).plans
     if plan.stopped is not None or plan.key is None:
         raise _gone(backbone, plan.stopped.reason if plan.stopped else "")
+    if plan.key.weights_sha256 != row["weights_sha256"]:
+        raise TrainingError(
+            "has other weights than were ranked",
+            where=backbone.name,
+            expected=f"SHA-256 {row['weights_sha256'][:16]}",
+            got=plan.key.weights_sha256[:16],
+            next_step="Rank it again, or put the file back.",
+        )
     job = head_job(request, images, stored.folder)
     (outcome,) = train_all(job, (plan,), observer)
     if not isinstance(outcome, Scored):

@@ -8,54 +8,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from benchmark.backbones import known_weights_sha256, load_network, parse_weights, select
 from benchmark.engines import EngineRequest, open_engine
 from benchmark.engines.agreement import embed_few
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.records import Backbone, Engine, Precision, UInt8
+from tests.backbones.own_networks import SIDE, keras_model, kernel, write_onnx
 
-SIDE = 32
 WEIGHTS = parse_weights("imagenet")  # of the run; a file has its own
-
-
-def kernel(scale: float = 1.0) -> np.ndarray:
-    """float32 (4, 3, 3, 3)."""
-    return (scale * np.random.default_rng(3).normal(size=(4, 3, 3, 3))).astype(np.float32)
-
-
-def write_onnx(path: Path, *, scale: float = 1.0, pooled: bool = True, batch: int | str = "n") -> Path:
-    """A convolution with ReLU; its maps, or their means as the only output."""
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
-        helper.make_node("Relu", ["c"], ["r"]),
-    ]
-    shape: list[int | str] = [batch, 4, SIDE // 2, SIDE // 2]
-    if pooled:
-        nodes.append(helper.make_node("ReduceMean", ["r", "axes"], ["y"], keepdims=0))
-        shape = [batch, 4]
-    graph = helper.make_graph(
-        nodes,
-        "own",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("y" if pooled else "r", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(kernel(scale), "w"), numpy_helper.from_array(np.array([2, 3]), "axes")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, path)
-    return path
-
-
-def keras_model(scale: float = 1.0) -> keras.Model:
-    inputs = keras.Input((SIDE, SIDE, 3))
-    layer = keras.layers.Conv2D(4, 3, strides=2, activation="relu", use_bias=False, name="conv")
-    maps = layer(keras.layers.ZeroPadding2D(1)(inputs))
-    layer.set_weights([kernel(scale).transpose(2, 3, 1, 0)])
-    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(maps)
-    return keras.Model(inputs, keras.layers.Dense(2, name="classes")(pooled))
 
 
 def pictures() -> UInt8:

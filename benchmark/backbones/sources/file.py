@@ -18,7 +18,16 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmark.backbones.keras_files import load_keras_model
-from benchmark.backbones.openvino_graphs import embedding_graph, graph_flops, graph_params, run_graph
+from benchmark.backbones.networks import write_graph_as_onnx
+from benchmark.backbones.onnx_graphs import embedding_onnx
+from benchmark.backbones.openvino_graphs import (
+    embedding_graph,
+    graph_flops,
+    graph_params,
+    is_channels_last,
+    run_graph,
+    yields_maps,
+)
 from benchmark.backbones.source import Pretrained
 from benchmark.errors import ArgumentError, WeightsError
 from benchmark.records import (
@@ -93,6 +102,35 @@ class FileNetwork:
     def convert(self, folder: Path) -> OpenVINOModel:
         """The network with its preprocessing."""
         return self._graph(self._settings.preprocessing, folder)
+
+    def write_onnx(self, path: Path) -> None:
+        """The network with its preprocessing as ONNX: a file of ONNX with more nodes, Keras's converted.
+
+        Raises:
+            TypeError: a format that nothing makes ONNX of.
+            ValueError: a network that cannot be taken so.
+        """
+        settings = self._settings
+        if self._is_keras:
+            from benchmark.backbones.frozen_graph import freeze
+
+            model = _features(self._path, settings, load_keras_model(_weights(self._path)))
+            write_graph_as_onnx(freeze(settings.preprocessing.on_tensor, model), path)
+            return
+        if self._path.suffix != ".onnx":
+            raise TypeError(f"nothing makes ONNX of a {self._path.suffix} file")
+        import onnx
+
+        raw = _read(self._path)
+        model = embedding_onnx(
+            onnx.load(self._path),
+            settings.preprocessing,
+            self._size,
+            output=settings.output,
+            channels_last=is_channels_last(raw, self._path),
+            maps=yields_maps(raw, settings.output, self._path),
+        )
+        path.write_bytes(model.SerializeToString())
 
     def remarks(self, images: UInt8) -> tuple[str, ...]:
         """A warning where the features of photographs look like those of pixels on another scale."""
@@ -218,13 +256,10 @@ def _facts(path: Path, settings: _Settings, stamp: str) -> tuple[int, bool, dict
 
 def _raw(path: Path, settings: _Settings, size: int | None, folder: Path) -> OpenVINOModel:
     """The network as it is, pixels as it expects them -> features."""
+    if path.suffix in _GRAPHS:
+        return _read(path)
     import openvino
 
-    if path.suffix in _GRAPHS:
-        try:
-            return openvino.Core().read_model(path)
-        except RuntimeError as error:
-            raise _unusable(path, str(error)) from error
     from benchmark.backbones.frozen_graph import freeze
 
     model = _features(path, settings, load_keras_model(_weights(path)))
@@ -234,6 +269,15 @@ def _raw(path: Path, settings: _Settings, size: int | None, folder: Path) -> Ope
     found.inputs[0].get_node().set_element_type(openvino.Type.f32)
     found.validate_nodes_and_infer_types()
     return found
+
+
+def _read(path: Path) -> OpenVINOModel:
+    import openvino
+
+    try:
+        return openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise _unusable(path, str(error)) from error
 
 
 def _features(path: Path, settings: _Settings, model: Any) -> Any:  # noqa: ANN401 - a Keras model

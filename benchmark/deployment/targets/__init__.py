@@ -99,6 +99,26 @@ class Target(Protocol):
         """
 
 
+@runtime_checkable
+class GraphTarget(Protocol):
+    """A target that is made of networks of other libraries than Keras, too."""
+
+    def convert_graph(self, model: Path, path: Path) -> Iterable[str]:
+        """Write the export of a network of another library, as ``convert`` does for Keras.
+
+        Args:
+            model: an ONNX file, or an OpenVINO .xml with its .bin: images uint8 (?, S, S, 3) in 0..255 ->
+                probabilities float32 (?, C).
+            path: as for ``convert``.
+
+        Returns:
+            As ``convert``.
+
+        Raises:
+            RuntimeError, ValueError, ExportError: the model cannot be converted.
+        """
+
+
 TARGETS = Registry(
     kind="export target",
     package="benchmark.deployment.targets",

@@ -44,6 +44,12 @@ def run(pixels):
             frozen.unlink()
         return ()
 
+    def convert_graph(self, model: Path, path: Path) -> Iterable[str]:
+        import openvino
+
+        openvino.save_model(openvino.Core().read_model(model), path, compress_to_fp16=False)
+        return ()
+
     def load(self, path: Path, threads: int) -> Classify:
         import openvino
 
