@@ -30,6 +30,7 @@ from benchmark.errors import ArgumentError
 from benchmark.records import (
     DEFAULT_MARGIN,
     MAX_PIXELS,
+    AbstentionRule,
     Average,
     Engine,
     HeadProtocol,
@@ -199,7 +200,16 @@ def _rule(value: object) -> ThresholdRule:
         return value if isinstance(value, ThresholdRule) else ThresholdRule.parse(str(value))
     except ValueError as error:
         raise PydanticCustomError(
-            "expected", "a number in (0, 1], 'tuned' or 'recall=R' with such a number"
+            "expected", "a number in (0, 1], 'tuned', 'recall=R' or 'precision=P' with such a number"
+        ) from error
+
+
+def _abstention(value: object) -> AbstentionRule:
+    try:
+        return value if isinstance(value, AbstentionRule) else AbstentionRule.parse(str(value))
+    except ValueError as error:
+        raise PydanticCustomError(
+            "expected", "'none', 'error=E' or 'coverage=C' with a number between 0 and 1"
         ) from error
 
 
@@ -228,6 +238,7 @@ SideOrNative = Annotated[
     Side | None, _or_none("native"), _expecting("'native' or a whole number of pixels from 16 up")
 ]
 Threshold = Annotated[ThresholdRule, PlainValidator(_rule), _AsText]
+Abstaining = Annotated[AbstentionRule, PlainValidator(_abstention), _AsText]
 TwoCounts = Annotated[
     tuple[CountOrNone, CountOrNone],
     BeforeValidator(_pair),
@@ -399,7 +410,7 @@ class _DecisionOptions(Options):
     )
     class_weight: Literal["balanced"] | None = _option("weight classes by inverse frequency", None)
     threshold: Threshold = _option(
-        "decision threshold of sigmoid heads", ThresholdRule(), metavar="0.5|tuned|recall=R"
+        "decision threshold of sigmoid heads", ThresholdRule(), metavar="0.5|tuned|recall=R|precision=P"
     )
 
     @property
@@ -570,6 +581,11 @@ class _TuningOptions(_DecisionOptions):
     cached_views: CountOrNone = _option(
         "train phase 1 on the embeddings of K augmented views of each image", 0, metavar="K"
     )
+    abstain: Abstaining = _option(
+        "say 'unsure' so that at most this share of the other answers is wrong, or this share is answered",
+        AbstentionRule(),
+        metavar="none|error=E|coverage=C",
+    )
     force: bool = _option("train again although the same run is finished", False)
     average: BinaryAverage | None = _option("F1 average (default: as on the board)", None)
     resize: Resize | None = _option(
@@ -606,6 +622,9 @@ class ExportCommandOptions(FolderOptions):
 class _ModelThreshold(Options):
     threshold: Share | None = _option(
         "decision threshold of sigmoid outputs (default: the model's own)", None, metavar="P"
+    )
+    sure_from: Share | None = _option(
+        "call a label of a lower probability unsure (default: the model's own; 0: none)", None, metavar="P"
     )
 
 

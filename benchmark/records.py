@@ -216,6 +216,18 @@ class ThresholdKind(StrEnum):
     FIXED = "fixed"
     TUNED = "tuned"
     RECALL = "recall"
+    PRECISION = "precision"
+
+
+class AbstentionKind(StrEnum):
+    """What an abstention is to reach."""
+
+    NONE = "none"
+    ERROR = "error"
+    COVERAGE = "coverage"
+
+
+_REACHING = {ThresholdKind.RECALL, ThresholdKind.PRECISION}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,8 +235,9 @@ class ThresholdRule:
     """A decision threshold rule.
 
     Attributes:
-        kind: fixed value, tuned for F1, or the largest threshold that reaches a wanted recall.
-        value: the threshold (FIXED), the wanted recall (RECALL); unused when TUNED.
+        kind: fixed value, tuned for F1, the largest threshold that reaches a wanted recall, or the smallest
+            that reaches a wanted precision.
+        value: the threshold (FIXED), the wanted recall or precision; unused when TUNED.
     """
 
     kind: ThresholdKind = ThresholdKind.FIXED
@@ -232,24 +245,60 @@ class ThresholdRule:
 
     @classmethod
     def parse(cls, text: str) -> ThresholdRule:
-        """Read ``0.5``, ``tuned`` or ``recall=0.99``.
+        """Read ``0.5``, ``tuned``, ``recall=0.99`` or ``precision=0.95``.
 
         Raises:
             ValueError: none of these, or a number that is not in (0, 1].
         """
         if text == ThresholdKind.TUNED:
             return cls(kind=ThresholdKind.TUNED)
-        is_recall = text.startswith(f"{ThresholdKind.RECALL}=")
-        value = float(text.partition("=")[2] if is_recall else text)
-        if not 0 < value <= 1:
+        name, found, number = text.partition("=")
+        kind = ThresholdKind(name) if found else ThresholdKind.FIXED
+        value = float(number if found else text)
+        if not 0 < value <= 1 or (found and kind not in _REACHING):
             raise ValueError(f"{value} is not in (0, 1]")
-        return cls(kind=ThresholdKind.RECALL if is_recall else ThresholdKind.FIXED, value=value)
+        return cls(kind=kind, value=value)
 
     def __str__(self) -> str:
         """As ``parse`` reads it."""
         if self.kind is ThresholdKind.TUNED:
             return self.kind.value
-        return f"{self.kind}={self.value}" if self.kind is ThresholdKind.RECALL else str(self.value)
+        return f"{self.kind}={self.value}" if self.kind in _REACHING else str(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbstentionRule:
+    """When a model says "unsure" instead of giving an answer.
+
+    Attributes:
+        kind: never, for a wanted share of wrong answers, or for a wanted share of answers.
+        value: that share; unused for NONE.
+    """
+
+    kind: AbstentionKind = AbstentionKind.ERROR
+    value: float = 0.05
+
+    @classmethod
+    def parse(cls, text: str) -> AbstentionRule:
+        """Read ``none``, ``error=0.05`` or ``coverage=0.9``.
+
+        Raises:
+            ValueError: none of these, or a number that is not between 0 and 1.
+        """
+        name, _, number = text.partition("=")
+        kind = AbstentionKind(name)
+        if kind is AbstentionKind.NONE:
+            if number:
+                raise ValueError("none takes no number")
+            return cls(kind=kind, value=0.0)
+        value = float(number)
+        if not 0 < value < 1:
+            raise ValueError(f"{value} is not between 0 and 1")
+        return cls(kind=kind, value=value)
+
+    def __str__(self) -> str:
+        """As ``parse`` reads it."""
+        return self.kind.value if self.kind is AbstentionKind.NONE else f"{self.kind}={self.value}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -813,6 +862,8 @@ class Manifest:
         average: of F1, precision and recall in ``metrics``; None in a manifest that does not say it, where it
             was the task's default.
         bit_depth: 12 or 16: bits that the greys of 16-bit files were read with.
+        temperature: that the logits were divided by; it stands inside the model already.
+        sure_from: an answer of a lower probability is unsure; 0 where every answer is given.
     """
 
     schema: int
@@ -836,6 +887,8 @@ class Manifest:
     files: Mapping[str, str]
     average: Average | None = None
     bit_depth: int = 16
+    temperature: float = 1.0
+    sure_from: float = 0.0
 
 
 class Observer(Protocol):

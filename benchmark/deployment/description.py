@@ -64,6 +64,8 @@ class Deployment:
         average: of F1 over classes, as fine-tuning used it; None takes the task's usual one.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
         source_sha256: of the model file that was exported; empty in descriptions that do not say.
+        temperature: that the logits were divided by; it stands inside the model already.
+        sure_from: an answer of a lower probability is unsure; 0 where every answer is given.
     """
 
     schema: int
@@ -87,6 +89,8 @@ class Deployment:
     average: Average | None = None
     source_sha256: str = ""
     bit_depth: int = 16
+    temperature: float = 1.0
+    sure_from: float = 0.0
 
     @property
     def known_labels(self) -> KnownLabels:
@@ -157,6 +161,8 @@ def describe(
         average=manifest.average,
         source_sha256=manifest.files[model_files(manifest)[0]],
         bit_depth=manifest.bit_depth,
+        temperature=manifest.temperature,
+        sure_from=manifest.sure_from,
     )
 
 
@@ -213,6 +219,8 @@ def _check_fields(description: Deployment, path: Path) -> None:
         "input_dtype": description.input_dtype != "uint8",
         "average": (description.average is Average.BINARY) and description.task is not Task.BINARY,
         "bit_depth": description.bit_depth not in (12, 16),
+        "temperature": not 0.0 < description.temperature < math.inf,
+        "sure_from": not 0.0 <= description.sure_from <= 1.0,
         "source_sha256": bool(description.source_sha256) and not is_sha256(description.source_sha256),
         "files": not all(map(_stays_inside, description.files))
         or not all(map(is_sha256, description.files.values())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from benchmark.deployment.predictor import Predictor
 from benchmark.errors import DataError
 from benchmark.finetuning import TrainedOn
 from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
-from benchmark.statistics import count, default_average, per_class_scores, scores
+from benchmark.statistics import Abstention, count, default_average, per_class_scores, scores, selective
 
 _UNSEEN, _TRAINING, _VALIDATION = "", "training", "validation"
 
@@ -38,6 +38,7 @@ class Evaluation:
         rejected: files that were left out before.
         absent: classes of the model that no scored image has.
         threshold: of sigmoid outputs, as used.
+        abstention: what it is worth that labels of too low a probability are unsure.
         average: of f1, precision and recall over classes (BINARY: the positive class alone).
         per_class: one row per class: class, precision, recall, f1, support.
         confusion: int64 (C, C), rows the truth, columns the decision; None for MULTILABEL.
@@ -55,6 +56,7 @@ class Evaluation:
     rejected: tuple[Rejected, ...]
     absent: tuple[str, ...]
     threshold: float
+    abstention: Abstention
     average: Average
     per_class: tuple[Mapping[str, float | int | str], ...]
     confusion: Int64 | None
@@ -124,6 +126,7 @@ def evaluate(
         rejected=images.rejected,
         absent=tuple(label for label, found in zip(labels, truth.any(0), strict=True) if not found),
         threshold=_threshold(options, description),
+        abstention=_abstention(rows, decisions, everything, scored, images.groups, options, description),
         average=default_average(description.task, description.average),
         per_class=_per_class(decided, truth, labels),
         confusion=_confusion(decided, truth) if description.task is not Task.MULTILABEL else None,
@@ -158,6 +161,22 @@ def _all_seen(seen_as: npt.NDArray[np.str_], images: ImageSet) -> DataError:
 def _threshold(options: PredictOptions | None, description: Deployment) -> float:
     given = options.threshold if options else None
     return description.threshold if given is None else given
+
+
+def _abstention(
+    rows: tuple[Prediction, ...],
+    decisions: Bool,
+    truth: Float32,
+    scored: Bool,
+    groups: Int64 | None,
+    options: PredictOptions | None,
+    description: Deployment,
+) -> Abstention:
+    given = options.sure_from if options else None
+    sure = np.array([not row.doubt for row in rows], np.float64)[scored]
+    right = (decisions == (truth > 0.5)).all(-1)[scored]
+    found = selective(sure, right, 1.0, None if groups is None else groups[scored])
+    return replace(found, sure_from=description.sure_from if given is None else given)
 
 
 def _check_classes(description: Deployment, images: ImageSet) -> None:

@@ -89,20 +89,23 @@ _DECISIONS = {
     Task.BINARY: """\
     other = next(label for label in info["labels"] if label != info["positive"])
     label = info["positive"] if probabilities[0] >= info["threshold"] else other
+    sure = probabilities[0] if label == info["positive"] else 1 - probabilities[0]
 """,
     Task.MULTICLASS: """\
-    label = info["labels"][int(probabilities.argmax())]
+    label, sure = info["labels"][int(probabilities.argmax())], probabilities.max()
 """,
     Task.MULTILABEL: """\
     label = ";".join(name for name, p in zip(info["labels"], probabilities) if p >= info["threshold"])
+    sure = min(p if p >= info["threshold"] else 1 - p for p in probabilities)
 """,
 }
 
 _TAIL = """\
 
 for path in sys.argv[1:]:
-    probabilities = run(read(path))
-{decision}    print(path, label, *(float(p) for p in probabilities))
+    probabilities = np.asarray(run(read(path)), "f8")
+{decision}    label += "" if sure >= info["sure_from"] else " (unsure)"
+    print(path, label, *(float(p) for p in probabilities))
 """
 
 
@@ -144,8 +147,9 @@ def check_example(folder: Path, predictor: Predictor, photos: Sequence[Path]) ->
         if not difference <= MOST_DIFFERENCE:
             raise _differs(photo, f"probabilities within {MOST_DIFFERENCE:g} of predict's", f"{difference:g}")
         (decided,) = predictions_of(answer, description)
-        if not line.startswith(f"{photo} {decided.label} "):
-            raise _differs(photo, f"the decision {decided.label!r}", line)
+        said = f"{decided.label} ({decided.doubt})" if decided.doubt else decided.label
+        if not line.startswith(f"{photo} {said} "):
+            raise _differs(photo, f"the decision {said!r}", line)
         largest = max(largest, difference)
     return largest
 

@@ -17,8 +17,9 @@ from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError
 from benchmark.machine import cores
 from benchmark.records import MAX_PIXELS, Float32, Observer, Silent, Task, UInt8
-from benchmark.statistics import decide
+from benchmark.statistics import decide, sureness
 
+UNSURE = "unsure"
 _TASK = "predict"
 _EMPTY = "a folder without images"
 
@@ -32,6 +33,7 @@ class Prediction:
         label: the decided class, or several joined by ``;`` for MULTILABEL; empty when there is an error.
         probabilities: one per class, in the order of the model's labels; empty when there is an error.
         decided: per class, whether it is decided; empty when there is an error.
+        doubt: ``unsure`` where the label has too low a probability; else empty.
         error: why the image could not be read, else empty.
     """
 
@@ -39,6 +41,7 @@ class Prediction:
     label: str = ""
     probabilities: tuple[float, ...] = ()
     decided: tuple[bool, ...] = ()
+    doubt: str = ""
     error: str = ""
 
 
@@ -50,6 +53,7 @@ class PredictOptions:
         batch_size: images held at once.
         threads: that decode; 0 uses all cores.
         threshold: of sigmoid outputs; None takes the model's own.
+        sure_from: a label of a lower probability is unsure; None takes the model's own.
         max_pixels: images whose header declares more are refused before decoding.
         follow_links: links may lead outside of the folders given.
     """
@@ -57,6 +61,7 @@ class PredictOptions:
     batch_size: int = 64
     threads: int = 0
     threshold: float | None = None
+    sure_from: float | None = None
     max_pixels: int = MAX_PIXELS
     follow_links: bool = False
 
@@ -157,7 +162,9 @@ def _predict_batch(
     loaded = list(pool.map(lambda one: _load(one, description, options.max_pixels), listed))
     images = [image for image in loaded if not isinstance(image, str)]
     rows = iter(
-        predictions_of(predictor.predict(np.stack(images)), description, options.threshold) if images else ()
+        predictions_of(predictor.predict(np.stack(images)), description, options.threshold, options.sure_from)
+        if images
+        else ()
     )
     return [
         Prediction(path=str(one.path), error=image)
@@ -183,20 +190,26 @@ def clause_of(error: DataError) -> str:
 
 
 def predictions_of(
-    probabilities: Float32, description: Deployment, threshold: float | None = None
+    probabilities: Float32,
+    description: Deployment,
+    threshold: float | None = None,
+    sure_from: float | None = None,
 ) -> list[Prediction]:
-    """Predictions without a path from probabilities (N, C); the threshold is the model's own where None."""
+    """Predictions without a path from probabilities (N, C); what is None is the model's own."""
+    least = description.sure_from if sure_from is None else sure_from
     limit = description.threshold if threshold is None else threshold
     values = per_class(probabilities, description)
     decided = per_class(decide(probabilities, limit, description.task).astype(np.float32), description) > 0.5
+    sure = sureness(probabilities, limit, description.task) >= least
     return [
         Prediction(
             path="",
             label=";".join(label for label, yes in zip(description.labels, row, strict=True) if yes),
             probabilities=tuple(float(value) for value in numbers),
             decided=tuple(bool(yes) for yes in row),
+            doubt="" if certain else UNSURE,
         )
-        for row, numbers in zip(decided, values, strict=True)
+        for row, numbers, certain in zip(decided, values, sure, strict=True)
     ]
 
 

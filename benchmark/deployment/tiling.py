@@ -52,6 +52,7 @@ class TileOptions:
             lies on the border of one window lies well inside another.
         merge: None takes MAX for two classes and several labels, MEAN for exclusive classes.
         threshold: of sigmoid outputs; None takes the model's own.
+        sure_from: a label of a lower probability is unsure; None: none is.
         max_pixels: larger photographs are refused before decoding; four times what is usual for images that
             are scaled down.
         batch_size: windows held at once.
@@ -62,6 +63,7 @@ class TileOptions:
     overlap: float = 0.5
     merge: Merge | None = None
     threshold: float | None = None
+    sure_from: float | None = None
     max_pixels: int = 4 * MAX_PIXELS
     batch_size: int = 32
     follow_links: bool = False
@@ -239,7 +241,8 @@ def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> T
         [predictor.predict(batch) for batch in _crops(photo, windows, options, description)]
     )
     verdict = merged(answers, _merge_for(options, description.task))
-    (prediction,) = predictions_of(verdict[None], description, options.threshold)
+    # The model's own least sureness was found on whole images, one answer each, and not on merged ones.
+    (prediction,) = predictions_of(verdict[None], description, options.threshold, options.sure_from or 0.0)
     return TiledPrediction(
         prediction=prediction, windows=windows, probabilities=per_class(answers, description)
     )

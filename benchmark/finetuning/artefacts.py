@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from benchmark.finetuning.manifest import LABELS_FILE, MODEL_FILE
 from benchmark.finetuning.network import Network
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.request import as_json
+from benchmark.finetuning.settling import Settled
 from benchmark.finetuning.tables import (
     PREDICTIONS_FILE,
     SPLIT_FILE,
@@ -48,8 +49,9 @@ class RunResults:
     data: FineTuningData
     trained: Trained
     progress: Progress
-    found: dict[str, Float32]  # val, and test where there is one -> probabilities (n, C) of the kept model
+    found: Mapping[str, Float32]  # val, and test where there is one -> probabilities (n, C) of the kept model
     fitted: Int64  # (n,) rows that the model was fitted to
+    settled: Settled
 
     @property
     def images(self) -> ImageSet:
@@ -120,7 +122,8 @@ def _artefacts(results: RunResults, network: bytes) -> Iterator[tuple[str, bytes
     yield from seen_contents(images, results.fitted).items()
     scoring, threshold = results.data.scoring, results.trained.threshold
     yield PREDICTIONS_FILE, predictions_csv(images, scoring, threshold, results.found)
-    yield METRICS_FILE, as_json({**progress.metrics, "kept": results.trained.kept, "best": progress.best})
+    told = {"kept": results.trained.kept, "best": progress.best, **results.settled.record()}
+    yield METRICS_FILE, as_json({**progress.metrics, **told})
     yield "architecture.txt", network
     yield "classification_report.txt", classification_report(images, results.rows, results.decided)
     yield "confusion_matrix.png", _confusion(results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def _check_meaning(path: Path, manifest: Manifest) -> None:
         "bit_depth: must be 12 or 16": manifest.bit_depth not in (12, 16),
         "input_size: must be from 1 to 8192": not 1 <= manifest.input_size <= 8192,
         "threshold: must be a number from 0 to 1": not 0.0 <= manifest.threshold <= 1.0 + 1e-9,
+        "temperature: must be a number above 0": not 0.0 < manifest.temperature < math.inf,
+        "sure_from: must be a number from 0 to 1": not 0.0 <= manifest.sure_from <= 1.0,
         "files: must list one model by plain names": model_files(manifest) not in _MODEL_FILES
         or any(Path(name).name != name or "\\" in name for name in manifest.files)
         or not all(map(is_sha256, manifest.files.values())),

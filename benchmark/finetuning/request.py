@@ -21,6 +21,7 @@ from benchmark.heads import FinalHead
 from benchmark.memory import PackedStrings
 from benchmark.records import (
     MAX_PIXELS,
+    AbstentionRule,
     Average,
     Backbone,
     Float32,
@@ -37,7 +38,7 @@ from benchmark.statistics import default_average
 from benchmark.storage import MOST_LIST_BYTES, read_small
 
 SCRATCH_BYTES = 4 * 2**30
-_STATE_SCHEMA = 1
+_STATE_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class FinetuneRequest:
         seed: of the head's first weights, order, augmentation and dropout.
         threshold: decision rule of sigmoid outputs, found on validation images.
         balanced: weight classes by inverse frequency.
+        abstain: when predictions are called unsure, found on validation images.
         average: of F1; None means BINARY for two classes, MACRO for more and for multi-label.
         cached_views: train phase 1 on embeddings of this many augmented views per image, computed once;
             0 runs the frozen network in every epoch.
@@ -89,6 +91,7 @@ class FinetuneRequest:
     seed: int = 0
     threshold: ThresholdRule = field(default_factory=ThresholdRule)
     balanced: bool = False
+    abstain: AbstentionRule = field(default_factory=AbstentionRule)
     average: Average | None = None
     cached_views: int = 0
     force: bool = False
@@ -131,6 +134,7 @@ class FinetuneRequest:
             "seed": self.seed,
             "threshold": [self.threshold.kind, self.threshold.value],
             "balanced": self.balanced,
+            "abstain": str(self.abstain),
             "average": default_average(task, self.average),
             "cached_views": self.cached_views,
             "resize": self.resize,

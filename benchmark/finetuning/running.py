@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from benchmark.finetuning.pixels import Pixels, decoded_pixels, open_pixels
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, as_json, versions
 from benchmark.finetuning.scoring import Scoring
+from benchmark.finetuning.settling import Settled, Tempering, fold_temperature, settle
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trained, Trainer
@@ -221,6 +222,15 @@ def _make_deterministic(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finished:
+    """A model whose weights will not change any more."""
+
+    trained: Trained
+    found: Mapping[str, Float32]  # val, and test where there is one -> its probabilities (n, C)
+    settled: Settled
+
+
 class _Run(ABC):
     """The state of one run."""
 
@@ -260,23 +270,28 @@ class _Run(ABC):
             data = FineTuningData(request=request, images=images, pixels=pixels, scoring=self._scoring)
             progress = self._progress(digest, weights_sha256)
             if request.head is None:
-                trained, found = self._train(data, progress, self._directory.state(digest))
+                finished = self._train(data, progress, self._directory.state(digest))
             else:
-                trained, found = self._ship(data, progress, request.head)
+                finished = self._ship(data, progress, request.head)
             fitted = images.split.train if request.head is None else request.head.head.fitted
-            results = RunResults(data=data, trained=trained, progress=progress, found=found, fitted=fitted)
+            results = RunResults(
+                data=data,
+                trained=finished.trained,
+                progress=progress,
+                found=finished.found,
+                fitted=fitted,
+                settled=finished.settled,
+            )
             write_artefacts(results, self._architecture(), self._directory.new)
-        return self._finish(trained, progress, digest)
+        return self._finish(finished, progress, digest)
 
     @abstractmethod
     def _load(self) -> str:
         """Build the network that the run begins with; the SHA-256 of its backbone's weights."""
 
     @abstractmethod
-    def _train(
-        self, data: FineTuningData, progress: Progress, state: Path
-    ) -> tuple[Trained, dict[str, Float32]]:
-        """Train and save the network; what was kept, and its probabilities by part."""
+    def _train(self, data: FineTuningData, progress: Progress, state: Path) -> _Finished:
+        """Train, settle and save the network."""
 
     @abstractmethod
     def _put_head(self, head: FinalHead, pixels: Pixels) -> Callable[[Int64], Float32]:
@@ -302,33 +317,62 @@ class _Run(ABC):
             return nullcontext(decoded_pixels(self._images, self._request))
         return open_pixels(self._request, self._images, scratch, self._observer)
 
-    def _ship(
-        self, data: FineTuningData, progress: Progress, board: BoardHead
-    ) -> tuple[Trained, dict[str, Float32]]:
+    def _ship(self, data: FineTuningData, progress: Progress, board: BoardHead) -> _Finished:
         """Put the board's head on the network.
 
         Validation scores are the board's, of heads that had not seen the image: this one has.
         """
-        head, said, scoring, images = board.head, board.predictions, self._scoring, self._images
+        said, scoring, images = board.predictions, self._scoring, self._images
         part = "test" if len(images.split.test) else "val"
         rows, truth = data.rows(part), images.head_targets()
+        groups = None if images.groups is None else images.groups[said.val_rows]
+        tempering = Tempering.found(said.val, truth[said.val_rows], images.task, groups)
+        head = tempering.head(board.head)
         answers = self._put_head(head, data.pixels)(rows)
-        self._check_answers(answers, board.expected)
+        self._check_answers(answers, tempering.probabilities(board.expected))
+        order = np.searchsorted(said.val_rows, images.split.val)
+        raw = {"val": said.val.mean(0)[order]}
+        final = {"val": tempering.probabilities(said.val).mean(0)[order]}
         interval = self._request.board.interval if self._request.board else {}
-        val = scoring.out_of_fold(said, truth[said.val_rows])
+        val = scoring.out_of_fold(said, truth[said.val_rows], tempering.temperature)
         metrics: dict[str, dict[str, float] | None] = {
             "val": val | interval | {"threshold": head.threshold},
             "test": None,
         }
-        found = {"val": said.val.mean(0)[np.searchsorted(said.val_rows, images.split.val)]}
         if part == "test":
-            found["test"] = answers
-            groups = None if images.groups is None else images.groups[rows]
-            metrics["test"] = scoring.score(answers, truth[rows], groups, head.threshold, self._request.seed)
+            raw["test"], final["test"] = board.expected, answers
+            metrics["test"] = self._scores("test", answers, head.threshold)
         progress.metrics = {"before": metrics, "phase1": None, "phase2": None}
         note = "The board's head on the frozen backbone; validation scores are the board's."
         self._notes.append(note)
-        return Trained(kept="before", threshold=head.threshold, note=note), found
+        trained = Trained(kept="before", threshold=head.threshold, note=note)
+        return self._settled(trained, tempering, raw, final)
+
+    def _scores(self, part: str, probabilities: Float32, threshold: float) -> dict[str, float]:
+        rows, images = getattr(self._images.split, part), self._images
+        groups = None if images.groups is None else images.groups[rows]
+        truth = images.head_targets()[rows]
+        return self._scoring.score(probabilities, truth, groups, threshold, self._request.seed)
+
+    def _settled(
+        self,
+        trained: Trained,
+        tempering: Tempering,
+        raw: Mapping[str, Float32],
+        final: Mapping[str, Float32],
+    ) -> _Finished:
+        settled = settle(
+            self._scoring,
+            self._images,
+            self._request.abstain,
+            tempering,
+            trained.threshold,
+            raw,
+            final,
+            self._request.seed,
+        )
+        self._notes += settled.notes()
+        return _Finished(trained=trained, found=final, settled=settled)
 
     def _check_answers(self, found: Float32, expected: Float32) -> None:
         """See that the network makes of pixels what the board's head made of its embeddings."""
@@ -342,9 +386,9 @@ class _Run(ABC):
                 next_step=f"Rank this backbone again with `engine={engines_of(self._request.backbone)[0]}`.",
             )
 
-    def _finish(self, trained: Trained, progress: Progress, digest: str) -> FineTuned:
+    def _finish(self, finished: _Finished, progress: Progress, digest: str) -> FineTuned:
         """Write what says that the run is whole, make it the latest, forget how it got there."""
-        request, directory = self._request, self._directory
+        request, directory, trained = self._request, self._directory, finished.trained
         run = StoredRun(
             digest=digest,
             comparable_digest=request.comparable_digest(self._images, progress.weights_sha256),
@@ -357,14 +401,14 @@ class _Run(ABC):
             train_seconds=sum(row["seconds"] for row in progress.history),
         )
         write_whole(directory.new / RUN_FILE, as_json(asdict(run)), root=directory.new)
-        manifest = self._manifest(trained, progress)
+        manifest = self._manifest(finished, progress)
         write_manifest(directory.new, manifest)
         moved = directory.publish(directory.new, digest)
         directory.finish(digest)
         return _result(request, directory.out, run, manifest, _moved_note(moved))
 
-    def _manifest(self, trained: Trained, progress: Progress) -> Manifest:
-        request, images = self._request, self._images
+    def _manifest(self, finished: _Finished, progress: Progress) -> Manifest:
+        request, images, trained = self._request, self._images, finished.trained
         measured = progress.metrics[trained.kept]
         return Manifest(
             schema=MANIFEST_SCHEMA,
@@ -391,6 +435,8 @@ class _Run(ABC):
             },
             average=self._scoring.average,
             bit_depth=images.bit_depth,
+            temperature=finished.settled.temperature,
+            sure_from=finished.settled.chosen.sure_from,
         )
 
 
@@ -415,9 +461,7 @@ class _KerasRun(_Run):
         self._network = network
         return loaded.sha256
 
-    def _train(
-        self, data: FineTuningData, progress: Progress, state: Path
-    ) -> tuple[Trained, dict[str, Float32]]:
+    def _train(self, data: FineTuningData, progress: Progress, state: Path) -> _Finished:
         network, views = self._network, None
         if self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
             views = embed_views(data, network, progress.weights_sha256, self._observer)
@@ -431,9 +475,20 @@ class _KerasRun(_Run):
 
             trained = trainer.run(progress, record)
         self._notes.append(trained.note)
-        self._save(data.pixels)
+        images = self._images
         parts = [part for part in ("val", "test") if len(data.rows(part))]
-        return trained, {part: trainer.probabilities(part) for part in parts}
+        raw = {part: trainer.probabilities(part) for part in parts}
+        val = images.split.val
+        groups = None if images.groups is None else images.groups[val]
+        tempering = Tempering.found(raw["val"], images.head_targets()[val], images.task, groups)
+        fold_temperature(network.head.layers[-1], tempering.temperature)
+        self._save(data.pixels)
+        final = {part: trainer.probabilities(part) for part in parts}
+        threshold = tempering.exact_threshold(trained.threshold, raw["val"], final["val"])
+        trained = replace(trained, threshold=threshold)
+        kept = {part: self._scores(part, final[part], threshold) for part in parts}
+        progress.metrics[trained.kept] = {"test": None, **kept}
+        return self._settled(trained, tempering, raw, final)
 
     def _put_head(self, head: FinalHead, pixels: Pixels) -> Callable[[Int64], Float32]:
         self._network.head.layers[-1].set_weights([head.kernel, head.bias])
@@ -472,9 +527,7 @@ class _ForeignRun(_Run):
         self._loaded = load_network(request.backbone, request.source, size, cache=request.cache)
         return self._loaded.weights_sha256
 
-    def _train(
-        self, data: FineTuningData, progress: Progress, state: Path
-    ) -> tuple[Trained, dict[str, Float32]]:
+    def _train(self, data: FineTuningData, progress: Progress, state: Path) -> _Finished:
         raise RecipeError(
             "fine-tuning trains networks of Keras",
             where=self._request.backbone.name,

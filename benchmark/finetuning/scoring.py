@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.records import Average, Bool, Float32, Float64, Int64, Predictions, Split, Task, ThresholdRule
-from benchmark.statistics import ErrorCounts, Sample, best_threshold, decide, estimates, scores
+from benchmark.statistics import ErrorCounts, Sample, best_threshold, decide, estimates, scores, tempered
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 _SMALLEST = 1e-7
@@ -43,12 +43,16 @@ class Scoring:
         found["loss"] = cross_entropy(probabilities, targets, self.task)
         return {name: float(found[name]) for name in METRICS}
 
-    def out_of_fold(self, said: Predictions, targets: Float32) -> dict[str, float]:
-        """The five METRICS of a board's validation, the mean over its repeats; targets (V, C)."""
+    def out_of_fold(self, said: Predictions, targets: Float32, temperature: float) -> dict[str, float]:
+        """The five METRICS of a board's validation, the mean over its repeats; targets (V, C).
+
+        The loss is that of probabilities with a temperature, which changes no decision.
+        """
         decided = decide(said.val, said.val_thresholds, self.task)
+        after = tempered(said.val, self.task, temperature)
         each = [
             scores(some, targets, self.average) | {"loss": cross_entropy(likely, targets, self.task)}
-            for some, likely in zip(decided, said.val, strict=True)
+            for some, likely in zip(decided, after, strict=True)
         ]
         return {name: float(np.mean([one[name] for one in each])) for name in METRICS}
 

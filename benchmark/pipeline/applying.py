@@ -43,10 +43,10 @@ class Predicted:
     failures: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row an image: path, label, a probability a class (nan where unreadable), error."""
+        """One row an image: path, label, doubt, a probability a class (nan where unreadable), error."""
         unknown = (math.nan,) * len(self.labels)
         return [
-            {"path": one.path, "label": one.label}
+            {"path": one.path, "label": one.label, "doubt": one.doubt}
             | {
                 f"p_{label}": round(value, 6)
                 for label, value in zip(self.labels, one.probabilities or unknown, strict=True)
@@ -86,7 +86,10 @@ def predict_images(
     labels = predictor.description.labels
     if options.tiles is None:
         plain = PredictOptions(
-            batch_size=options.batch_size, threshold=options.threshold, follow_links=options.follow_links
+            batch_size=options.batch_size,
+            threshold=options.threshold,
+            sure_from=options.sure_from,
+            follow_links=options.follow_links,
         )
         how = replace(plain, max_pixels=options.max_pixels or plain.max_pixels)
         return Predicted(labels=labels, found=predict(predictor, options.images, how, observer=observer))
@@ -105,6 +108,7 @@ def _tile_options(options: PredictCommandOptions) -> TileOptions:
         size=options.tiles or 0,
         merge=None if options.merge is None else Merge(options.merge),
         threshold=options.threshold,
+        sure_from=options.sure_from,
         batch_size=options.batch_size,
         follow_links=options.follow_links,
     )
@@ -154,7 +158,9 @@ def evaluate_model(
         observer=watch,
     )
     tell_reading(images, watch)
-    how = PredictOptions(threshold=options.threshold, max_pixels=options.max_pixels)
+    how = PredictOptions(
+        threshold=options.threshold, sure_from=options.sure_from, max_pixels=options.max_pixels
+    )
     evaluation = evaluate(predictor, images, how, include_seen=options.include_seen, observer=watch)
     results = results_folder(options.results, images, options.data)
     results.claim(watch)

@@ -14,6 +14,7 @@ from benchmark.data import dataset_name
 from benchmark.deployment import KitEntry, answers_of, check_place, export_model, kit_targets, write_kit
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.execution import failure
+from benchmark.finetuning import FineTuned
 from benchmark.options import DeviceOptions, FinetuneOptions
 from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.boards import Ranked
@@ -169,7 +170,7 @@ def _exports(
             yield {"backbone": name, "target": result.target, "reason": result.reason}
             continue
         after = answers.after[result.target]
-        f1 = _f1(latest, images, name, answers.image_ids, answers.before, after)
+        f1 = _f1(latest, images, model, answers.image_ids, answers.before, after)
         yield KitEntry(
             backbone=name,
             weights_sha256=str(row["weights_sha256"]),
@@ -184,11 +185,16 @@ def _exports(
 
 
 def _f1(
-    latest: LatestRun, images: ImageSet, name: str, ids: tuple[str, ...], before: Float32, after: Float32
+    latest: LatestRun,
+    images: ImageSet,
+    model: FineTuned,
+    ids: tuple[str, ...],
+    before: Float32,
+    after: Float32,
 ) -> Interval:
     """F1 of an export as the board counts it."""
     job = head_job(latest.request, images, latest.folder)
-    outcome = scored_outcome(job, name, latest.record.backbones[name])
+    outcome = scored_outcome(job, model.backbone, latest.record.backbones[model.backbone])
     where = {image_id: position for position, image_id in enumerate(images.image_ids)}
     gone = [image_id for image_id in ids if image_id not in where]
     if gone:
@@ -203,6 +209,7 @@ def _f1(
         np.array([where[image_id] for image_id in ids]),
         before,
         after,
+        temperature=model.manifest.temperature,
         average=job.protocol.average,
         seed=job.protocol.seed,
     )

@@ -436,6 +436,7 @@ class _FinetuneAll:
             seed=options.seed,
             threshold=options.threshold,
             balanced=options.balanced,
+            abstain=options.abstain,
             average=options.average,
             cached_views=options.cached_views,
             force=options.force,

@@ -19,6 +19,7 @@ def exported_f1(
     before: Float32,
     after: Float32,
     *,
+    temperature: float = 1.0,
     average: Average | None = None,
     seed: int = 0,
 ) -> Interval:
@@ -35,6 +36,7 @@ def exported_f1(
         positions: int64 (N,), of images in the data set; those that were not validated are not looked at.
         before: float32 (N, C), probabilities of the model before the export.
         after: float32 (N, C), of the export.
+        temperature: that the logits of both were divided by, and those of the board were not.
         average: of F1; None takes the task's usual one.
         seed: of the board.
     """
@@ -43,7 +45,7 @@ def exported_f1(
     kept = np.isin(found.val_rows, positions)
     rows = found.val_rows[kept]
     at = order[np.searchsorted(positions, rows, sorter=order)]
-    moved = _moved(found.val[:, kept], before[at], after[at], truth.task)
+    moved = _moved(found.val[:, kept], before[at], after[at], truth.task, temperature)
     groups = None if truth.groups is None else truth.groups[rows]
     sample = Sample.of(truth.targets[rows], default_average(truth.task, average), groups)
     mistakes = ErrorCounts.of(decide(moved, found.val_thresholds[:, kept], truth.task), sample)
@@ -51,13 +53,15 @@ def exported_f1(
     return Interval(value=value, low=low, high=high)
 
 
-def _moved(probabilities: Float32, before: Float32, after: Float32, task: Task) -> Float64:
+def _moved(
+    probabilities: Float32, before: Float32, after: Float32, task: Task, temperature: float
+) -> Float64:
     """Probabilities (R, N, C) moved on the scale of logits; of exclusive classes not summing to 1."""
     with np.errstate(divide="ignore"):  # a probability of 0 or 1 stays what it is
         logits = _logit(probabilities.astype(np.float64), task)
         ends = (np.clip(each.astype(np.float64), _STEP, 1 - _STEP) for each in (before, after))
         start, end = (_logit(each, task) for each in ends)
-        moved = logits + (end - start)
+        moved = logits + temperature * (end - start)
     if task is Task.MULTICLASS:
         return np.asarray(moved)
     # What is not moved keeps its probability to the last bit.

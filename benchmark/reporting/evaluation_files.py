@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmark.cells import columns_of, csv_bytes
 from benchmark.deployment import Evaluation
+from benchmark.reporting.board_files import json_value
 from benchmark.reporting.write import rejected_bytes
 from benchmark.storage import place, write_whole
 
@@ -23,12 +25,14 @@ def evaluation_folder(evaluation: Evaluation, results: Path) -> Path:
         results: of the data set, ``results/<dataset>``.
 
     Returns:
-        ``results/<dataset>/evaluate/<backbone>-<recipe>-<target>-<digest>[-threshold-T][-with-seen]``.
+        ``results/<dataset>/evaluate/<backbone>-<recipe>-<target>-<digest>[-threshold-T][-sure-from-P][-with-seen]``.
     """
     model = evaluation.model
     names = [model.backbone, model.recipe, model.target, model.model_sha256[:_DIGEST_DIGITS]]
     if evaluation.threshold != model.threshold:
         names += ["threshold", repr(evaluation.threshold)]
+    if evaluation.abstention.sure_from != model.sure_from:
+        names += ["sure-from", repr(evaluation.abstention.sure_from)]
     if evaluation.includes_seen:
         names += ["with-seen"]
     return place(results, "evaluate", "-".join(filter(None, names)))
@@ -82,6 +86,11 @@ def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:
         "data": str(data),
         "data_fingerprint": evaluation.data_fingerprint,
         "threshold": evaluation.threshold,
+        "abstention": {
+            "sure_from": evaluation.abstention.sure_from,
+            "answered": json_value(asdict(evaluation.abstention.answered)),
+            "error": json_value(asdict(evaluation.abstention.error)),
+        },
         "average": evaluation.average.value,
         "images": evaluation.images,
         "unreadable": evaluation.unreadable,
@@ -94,13 +103,14 @@ def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:
 
 
 def _predictions(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row per image: path, truth, label, ``p_<class>``, what the model has used it for, and error."""
+    """One row per image: path, truth, label, doubt, ``p_<class>``, its use in training, and error."""
     columns = [f"p_{label}" for label in evaluation.labels]
     return [
         {
             "path": row.path,
             "truth": truth,
             "label": row.label,
+            "doubt": row.doubt,
             **dict(zip(columns, row.probabilities or [None] * len(columns), strict=True)),
             "seen": seen,
             "error": row.error,

@@ -5,6 +5,19 @@ leaderboard is built from.
 """
 
 from benchmark.statistics.assessment import Assessment, assess
+from benchmark.statistics.calibration import (
+    Abstention,
+    Calibration,
+    abstention,
+    calibration,
+    cross_tempered,
+    fit_temperature,
+    selective,
+    share,
+    sureness,
+    tempered,
+    tempered_threshold,
+)
 from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval
 from benchmark.statistics.curves import LearningCurve, fit_curve, learning_curve
 from benchmark.statistics.final_head import final_head_estimates

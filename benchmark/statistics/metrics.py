@@ -255,7 +255,8 @@ def best_threshold(
     best cuts it takes the one in the widest gap, and in it the midpoint, so that a new image has to move far
     to cross it. Beyond 10,001 distinct probabilities of several labels, that many evenly ranked ones are
     tried as thresholds. RECALL returns the largest threshold whose recall on these images is at least the
-    wanted one. Without a single true image nothing can be tuned: both return 0.5.
+    wanted one, PRECISION the smallest whose precision is, the one with the highest precision where none
+    reaches it. Without a single true image nothing can be tuned: all three return 0.5.
 
     Args:
         probabilities: (n,) of the positive class, or (n, C) of C labels that share the threshold.
@@ -267,7 +268,7 @@ def best_threshold(
         The threshold: a probability at or above it is decided.
 
     Raises:
-        ArgumentError: a wanted recall outside 0..1, or shapes that differ.
+        ArgumentError: a wanted recall or precision outside 0..1, or shapes that differ.
     """
     if rule.kind is ThresholdKind.FIXED:
         return rule.value
@@ -280,6 +281,10 @@ def best_threshold(
         return 0.5
     if rule.kind is ThresholdKind.TUNED:
         return _tuned(values, true, average)
+    if not 0.0 <= rule.value <= 1.0:
+        raise ArgumentError(f"the wanted {rule.kind} is out of range", expected="0 to 1", got=rule.value)
+    if rule.kind is ThresholdKind.PRECISION:
+        return _reaching_precision(values, true, rule.value, average)
     return _reaching_recall(values, true, rule.value, average)
 
 
@@ -318,9 +323,16 @@ def _tuned(values: Float64, true: Bool, average: Average) -> float:
     return middle if every and (chosen == 0 or middle > low) else high
 
 
+def _reaching_precision(values: Float64, true: Bool, wanted: float, average: Average) -> float:
+    levels = np.unique(values)
+    if len(levels) > _MOST_CUTS:
+        levels = levels[np.linspace(0, len(levels) - 1, _MOST_CUTS).astype(int)]
+    reached = averaged(class_precision, _counts_at(levels, values, true), average)
+    enough = np.flatnonzero(reached >= wanted - _SAME_SCORE)
+    return float(levels[enough[0] if len(enough) else int(reached.argmax())])
+
+
 def _reaching_recall(values: Float64, true: Bool, wanted: float, average: Average) -> float:
-    if not 0.0 <= wanted <= 1.0:
-        raise ArgumentError("the wanted recall is out of range", expected="0 to 1", got=wanted)
     levels = np.unique(values)
     low, high = 0, len(levels) - 1  # at the lowest level all is decided: it reaches any recall it can
     while low < high:

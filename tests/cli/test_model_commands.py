@@ -191,7 +191,7 @@ def test_what_was_left_out_is_counted_and_listed(
     folder = the_folder(answer)
     assert "bright/page.jpg" in (folder / "rejected.csv").read_text()
     rows = list(csv.DictReader(io.StringIO((folder / "predictions.csv").read_text())))
-    assert list(rows[0]) == ["path", "truth", "label", "p_bright", "p_dark", "seen", "error"]
+    assert list(rows[0]) == ["path", "truth", "label", "doubt", "p_bright", "p_dark", "seen", "error"]
     assert float(rows[0]["p_bright"]) + float(rows[0]["p_dark"]) == pytest.approx(1)
     assert read_metrics(answer)["absent_classes"] == ["dark"]
     (data / "bright" / "page.jpg").unlink()
@@ -270,6 +270,24 @@ def test_evaluate_takes_nothing_that_it_would_ignore(evaluate: Callable[..., Ans
 # predict --------------------------------------------------------------------------------------------
 
 
+def test_labels_of_too_low_a_probability_are_unsure(
+    backbones: Run, evaluate: Callable[..., Answer], shelf: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    sure, grey = save(photos / "bright" / "a.png", 250), save(photos / "bright" / "b.png", 140)
+    for model in (shelf / "model", shelf / "model" / "export" / "onnx"):
+        answer = backbones("predict", model, sure, grey, "--sure-from", 0.9, "--format", "json", "--quiet")
+        assert [(row["label"], row["doubt"]) for row in answer.rows] == [("bright", ""), ("bright", "unsure")]
+        tiled = backbones("predict", model, grey, "--tiles", SIDE, "--format", "json", "--quiet")
+        assert tiled.rows[0]["doubt"] == ""
+    scored = evaluate(shelf / "model", photos, "--sure-from", 0.9)
+    folder = the_folder(scored)
+    assert folder.name.endswith("-sure-from-0.9")
+    told = json.loads((folder / "metrics.json").read_text())["abstention"]
+    assert (told["sure_from"], told["answered"]["value"], told["error"]["value"]) == (0.9, 0.5, 0.0)
+    assert "--sure-from" in backbones("predict", shelf / "model", sure, "--sure-from", 2).err
+
+
 def test_csv_on_the_screen_is_safe_for_spreadsheets(
     backbones: Run, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +298,7 @@ def test_csv_on_the_screen_is_safe_for_spreadsheets(
     )
     assert answer.status == 0, answer.err
     rows = list(csv.reader(io.StringIO(answer.out)))
-    assert rows[0] == ["path", "label", "p_bright", "p_dark", "error"]
+    assert rows[0] == ["path", "label", "doubt", "p_bright", "p_dark", "error"]
     assert rows[1][:2] == ["'=1+1.png", "bright"]
     assert rows[2][0] == "gone\\x1b[2J.png"
     assert rows[2][2:4] == ["", ""]

@@ -136,6 +136,7 @@ def manifest_of(model_dir: Path, data: Path) -> Manifest:
         metrics={},
         versions={},
         files={"model.keras": sha256_file(model_dir / "model.keras")},
+        sure_from=0.97,
     )
 
 

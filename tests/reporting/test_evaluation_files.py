@@ -15,6 +15,7 @@ from benchmark.deployment import Evaluation, Prediction
 from benchmark.deployment.description import Deployment
 from benchmark.records import Average, Rejected, Resize, Task
 from benchmark.reporting import evaluation_folder, write_evaluation
+from benchmark.statistics import Abstention, Interval
 
 MODEL = Deployment(
     schema=1,
@@ -45,6 +46,12 @@ EVALUATION = Evaluation(
     rejected=(Rejected(path="bad\udcff.png", reason="an empty file"),),
     absent=("dark",),
     threshold=0.5,
+    abstention=Abstention(
+        sure_from=0.0,
+        promised=False,
+        answered=Interval(value=1.0, low=0.2, high=1.0),
+        error=Interval(value=0.0, low=0.0, high=0.8),
+    ),
     average=Average.BINARY,
     per_class=({"class": "=bright", "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1},),
     confusion=np.array([[1, 0], [0, 0]]),
@@ -75,8 +82,11 @@ def test_every_model_and_threshold_has_its_folder() -> None:
         name(files={"model.onnx": "cd" * 32}),
         evaluation_folder(replace(EVALUATION, threshold=0.3), Path("r")).name,
         evaluation_folder(replace(EVALUATION, includes_seen=True), Path("r")).name,
+        evaluation_folder(
+            replace(EVALUATION, abstention=replace(EVALUATION.abstention, sure_from=0.9)), Path("r")
+        ).name,
     }
-    assert len(folders) == 6
+    assert len(folders) == 7
     assert "Tiny-two-phase-f1-onnx-abababab-threshold-0.3" in folders
 
 
@@ -111,12 +121,13 @@ def test_the_files_say_what_was_evaluated(tmp_path: Path) -> None:
     }
     assert (metrics["threshold"], metrics["average"], metrics["f1"]) == (0.5, "binary", 0.5)
     assert (metrics["seen"], metrics["includes_seen"]) == (EVALUATION.seen, False)
+    assert metrics["abstention"]["answered"] == {"value": 1.0, "low": 0.2, "high": 1.0}
     assert (metrics["images"], metrics["unreadable"], metrics["rejected"]) == (1, 1, 1)
     rows = list(csv.reader(io.StringIO((tmp_path / "predictions.csv").read_text())))
     assert rows == [
-        ["path", "truth", "label", "p_=bright", "p_dark", "seen", "error"],
-        ["a.png", "'=bright", "'=bright", "0.75", "0.25", "training", ""],
-        ["b.png", "'=bright", "", "", "", "", "no such file"],
+        ["path", "truth", "label", "doubt", "p_=bright", "p_dark", "seen", "error"],
+        ["a.png", "'=bright", "'=bright", "", "0.75", "0.25", "training", ""],
+        ["b.png", "'=bright", "", "", "", "", "", "no such file"],
     ]
     assert (tmp_path / "rejected.csv").read_text() == "path,reason\nbad\\udcff.png,an empty file\n"
     write_evaluation(replace(EVALUATION, rejected=()), tmp_path, model=Path("m"), data=Path("d"))

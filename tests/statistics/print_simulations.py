@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import relations
+from calibration_simulation import watch_abstention, watch_temperature
 from final_head_simulation import HeadWorld, watch_final_heads
 from labels import watch_labels
 from photographs import (
@@ -411,6 +412,36 @@ def print_related(scale: float) -> None:
     print(f"| in a group with an image of another place | {shares} |", flush=True)
 
 
+def print_temperatures(scale: float) -> None:
+    print("\n| task | images | planted | found: median, 5 % to 95 % | ECE before | after | by chance |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for task in Task:
+        for images in (60, 200, 1000):
+            for planted in (0.5, 1.0, 4.0):
+                seen = watch_temperature(task, images, planted, trials=max(2, round(100 * scale)), seed=7)
+                low, middle, high = np.quantile(seen.found, [0.05, 0.5, 0.95])
+                print(
+                    f"| {task} | {images} | {planted} | {middle:.2f}, {low:.2f} to {high:.2f} | "
+                    f"{seen.before:.3f} | {seen.after:.3f} | {seen.by_chance:.3f} |",
+                    flush=True,
+                )
+
+
+def print_abstentions(scale: float) -> None:
+    print("\n| images | of a group | wish | error of all | promised | broken | in the interval | answered |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    worlds = [(100, 1), (300, 1), (1000, 1), (3000, 1), (1500, 5)]
+    for images, of_a_group in worlds:
+        for wish, width, of_all in ((0.02, 5.0, 0.044), (0.05, 4.0, 0.061), (0.05, 3.0, 0.091)):
+            trials = max(2, round((400 if of_a_group == 1 else 60) * scale))
+            seen = watch_abstention(images, of_a_group, wish, width, trials=trials, seed=7)
+            print(
+                f"| {images} | {of_a_group} | {wish:.0%} | {of_all:.1%} | {seen.promised:.0%} | "
+                f"{seen.broken:.1%} | {seen.inside:.1%} | {seen.answered:.0%} |",
+                flush=True,
+            )
+
+
 PRINTERS = {
     "intervals": print_intervals,
     "equal": print_equal,
@@ -425,6 +456,8 @@ PRINTERS = {
     "photographs": print_photographs,
     "halves": print_halves,
     "labels": print_labels,
+    "temperatures": print_temperatures,
+    "abstentions": print_abstentions,
     "related": print_related,
 }
 

@@ -231,6 +231,26 @@ def test_the_recall_threshold_is_the_largest_that_reaches_it(
         assert (probabilities >= higher.min())[targets].mean() < wanted
 
 
+@SETS
+@given(PROBABILITIES, st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]))
+def test_the_precision_threshold_is_the_smallest_that_reaches_it(
+    sets: tuple[np.ndarray, np.ndarray], wanted: float
+) -> None:
+    probabilities, targets = sets
+    if not targets.any():
+        return
+    rule = ThresholdRule(kind=ThresholdKind.PRECISION, value=wanted)
+    threshold = metrics.best_threshold(probabilities, targets, rule)
+    precisions = [targets[probabilities >= cut].mean() for cut in np.unique(probabilities)]
+    reached = targets[probabilities >= threshold].mean()
+    if max(precisions) < wanted:
+        assert reached == max(precisions)
+        return
+    assert reached >= wanted
+    lower = probabilities[probabilities < threshold]
+    assert all(targets[probabilities >= cut].mean() < wanted for cut in lower)
+
+
 def test_labels_share_one_threshold() -> None:
     generator = np.random.default_rng(0)
     targets = generator.random((300, 3)) < 0.3

@@ -1,0 +1,93 @@
+"""Temperature and abstention of a finished model: what is folded in, what is judged on what."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmark.finetuning.scoring import Scoring
+from benchmark.finetuning.settling import Tempering, fold_temperature, settle
+from benchmark.records import AbstentionRule, Average, ImageSet, Int64, Split, Task, ThresholdRule
+from benchmark.statistics import decide
+
+SCORING = Scoring(task=Task.BINARY, average=Average.BINARY, rule=ThresholdRule())
+
+
+def test_a_folded_temperature_divides_the_logits() -> None:
+    import keras
+
+    dense = keras.layers.Dense(3)
+    vectors = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    before = np.asarray(dense(vectors))
+    dense.bias.assign([1.0, -2.0, 0.5])
+    before = np.asarray(dense(vectors))
+    fold_temperature(dense, 2.5)
+    assert np.asarray(dense(vectors)) == pytest.approx(before / 2.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTILABEL])
+def test_an_image_that_stands_on_the_threshold_stays_decided(task: Task) -> None:
+    generator = np.random.default_rng(1)
+    for temperature in (0.37, 1.0, 4.2):
+        tempering = Tempering(task=task, temperature=temperature)
+        raw = generator.random((200, 1 if task is Task.BINARY else 3)).astype(np.float32)
+        final = tempering.probabilities(raw)
+        for at in raw[::20, 0].astype(np.float64):
+            threshold = tempering.exact_threshold(float(at), raw, final)
+            assert np.array_equal(decide(raw, float(at), task), decide(final, threshold, task))
+
+
+def overconfident(images: ImageSet, count: int) -> tuple[ImageSet, dict[str, np.ndarray]]:
+    """Twice as many validation as test images, and probabilities with logits four times too large."""
+    generator = np.random.default_rng(2)
+    odds = generator.choice([-1, 1], 3 * count) * np.abs(generator.normal(3, 1.5, 3 * count))
+    targets = (generator.random(3 * count) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+    rows: Int64 = np.arange(3 * count)
+    split = Split(train=rows[:0], val=rows[: 2 * count], test=rows[2 * count :], given=True)
+    said = (1 / (1 + np.exp(-4 * odds))).astype(np.float32)[:, None]
+    changed = replace(
+        images,
+        image_ids=[f"{row:064x}" for row in rows],
+        paths=[f"{row}.png" for row in rows],
+        targets=targets if images.positive == 1 else 1 - targets,
+        groups=None,
+        split=split,
+    )
+    return changed, {"val": said[split.val], "test": said[split.test]}
+
+
+def test_what_was_overconfident_is_mended_and_judged_on_the_test_part(binary: ImageSet) -> None:
+    images, raw = overconfident(binary, 400)
+    truth = images.head_targets()[images.split.val]
+    tempering = Tempering.found(raw["val"], truth, Task.BINARY, None)
+    assert tempering.temperature == pytest.approx(4.0, rel=0.2)
+    final = {part: tempering.probabilities(values) for part, values in raw.items()}
+    rule = AbstentionRule.parse("error=0.1")
+    settled = settle(SCORING, images, rule, tempering, 0.5, raw, final, 0)
+    record = json.loads(json.dumps(settled.record(), allow_nan=False))
+    calibration, abstention = record["calibration"], record["abstention"]
+    assert calibration["part"] == "test"
+    assert calibration["before"]["error"] > 2 * calibration["after"]["error"]
+    assert calibration["after"]["error"] < 1.5 * calibration["after"]["by_chance"]
+    assert sum(each["images"] for each in calibration["after"]["bins"]) == 400
+    assert abstention["promised"]
+    assert 0.5 < abstention["sure_from"] < 1
+    assert abstention["error"]["low"] < 0.1
+    assert any("are unsure" in note for note in settled.notes())
+
+
+def test_without_a_test_part_the_temperature_is_judged_by_cross_fitting(binary: ImageSet) -> None:
+    images, raw = overconfident(binary, 100)
+    only = {"val": raw["val"]}
+    images = replace(images, split=replace(images.split, test=images.split.test[:0]))
+    truth = images.head_targets()[images.split.val]
+    tempering = Tempering.found(only["val"], truth, Task.BINARY, None)
+    final = {"val": tempering.probabilities(only["val"])}
+    settled = settle(SCORING, images, AbstentionRule.parse("none"), tempering, 0.5, only, final, 0)
+    assert settled.part == "val"
+    assert settled.after.error < settled.before.error
+    assert settled.chosen.sure_from == 0.0
+    assert len(settled.notes()) == 1
