@@ -38,6 +38,9 @@ def arriving_signals() -> Iterator[None]:
     arrival = _Arrival()
     wanted = [number for number in _ERRORS if signal.getsignal(number) is not signal.SIG_IGN]
     former = {number: signal.signal(number, arrival.receive) for number in wanted}
+    report = sys.unraisablehook
+    # What a destructor swallows comes again: nothing that anybody should read of.
+    sys.unraisablehook = lambda lost: None if _is_closing(lost.exc_value) else report(lost)
     try:
         try:
             yield
@@ -45,6 +48,7 @@ def arriving_signals() -> Iterator[None]:
             arrival.over()
     finally:
         arrival.over()  # once more, should a signal have come just there
+        sys.unraisablehook = report
         for number, handler in former.items():
             signal.signal(number, handler or signal.SIG_DFL)
 

@@ -245,6 +245,29 @@ def test_a_signal_that_a_library_swallows_comes_again(name: str, status: int, wo
     assert word in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "word"), [("SIGTERM", 143, "Terminated"), ("SIGINT", 130, "Interrupted")]
+)
+def test_a_signal_that_a_destructor_swallows_comes_again_and_nobody_reads_of_it(
+    name: str, status: int, word: str
+) -> None:
+    code = (
+        "import os, signal, sys, time; from unittest import mock; from benchmark.cli import main\n"
+        "class Swallows:\n"
+        f"    def __del__(self): os.kill(os.getpid(), signal.{name}); time.sleep(0.2)\n"
+        "class Odd:\n"
+        "    def __del__(self): raise ValueError('of its own')\n"
+        "def swallow(*_): Odd(); Swallows(); time.sleep(60)\n"
+        "with mock.patch('benchmark.cli.commands.list_command', swallow): status = main(['list'])\n"
+        "Odd(); sys.exit(status)"
+    )
+    done = run_code(code)
+    assert done.returncode == status, done.stderr
+    assert word in done.stderr
+    assert done.stderr.count("of its own") == 2  # errors of other objects are told as ever
+    assert "Error" not in done.stderr.replace("ValueError: of its own", "")
+
+
 def test_a_second_ctrl_c_does_not_wait_for_the_closing() -> None:
     code = (
         "import os, signal, sys, time; from unittest import mock; from benchmark.cli import main\n"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import numpy as np
 import relations
@@ -14,6 +15,8 @@ from calibration_simulation import watch_abstention, watch_temperature
 from final_head_simulation import HeadWorld, watch_final_heads
 from labels import watch_labels
 from photographs import (
+    BRICKS,
+    WEIGHTS,
     read_photographs,
     watch_changed_labels,
     watch_halves,
@@ -393,15 +396,15 @@ def print_curves(scale: float) -> None:
 
 def print_related(scale: float) -> None:
     """Copies of known origin under meaningless names, among the brick photographs and those of --folder."""
-    folders = [relations.BRICKS, *([FOLDER] if FOLDER else [])]
-    if not (relations.BRICKS.is_dir() and relations.WEIGHTS.is_dir()):
+    folders = [BRICKS, *([FOLDER] if FOLDER else [])]
+    if not (BRICKS.is_dir() and WEIGHTS.is_dir()):
         print("\nNo photographs in ../shared: their table is left out.")
         return
     print(f"\n## Related images: copies of {relations.ORIGINS} photographs\n")
     found = []
     for folder in folders:
         paths = sorted(path for path in folder.rglob("*.jpg"))
-        places = [relations.wall(path) if folder == relations.BRICKS else path.stem for path in paths]
+        places = [relations.wall(path) if folder == BRICKS else path.stem for path in paths]
         with TemporaryDirectory() as work:
             found.append(relations.relate(Path(work), paths, places, origins=relations.ORIGINS, seed=FRESH))
     print(f"| in the group of the original | {' | '.join(folder.name for folder in folders)} |")
@@ -442,6 +445,25 @@ def print_abstentions(scale: float) -> None:
             )
 
 
+def print_links(scale: float) -> None:
+    """What a stricter rule of looks costs the brick walls and spares photographs of different things."""
+    if not (BRICKS.is_dir() and WEIGHTS.is_dir()):
+        print("\nNo photographs in ../shared: their table is left out.")
+        return
+    print("\n| spreads above the median | of the way without names | linked by looks in --folder |")
+    print("| --- | --- | --- |")
+    flattered, named = (relations.scores(BRICKS, CACHE, groups) for groups in ("none", "auto"))
+    unrelated = relations.embedded(FOLDER, CACHE) if FOLDER else None
+    with TemporaryDirectory() as work:
+        relations.scramble(BRICKS, Path(work), seed=1)
+        for spreads in (4.5, 5.0, 5.5):
+            with mock.patch("benchmark.audit.looks._SPREADS", spreads):
+                seen = relations.scores(Path(work), CACHE, "auto")
+                way = np.mean((flattered - seen) / (flattered - named))
+                linked = "" if unrelated is None else f"{relations.linked(unrelated):.1%} of {len(unrelated)}"
+            print(f"| {spreads} | {way:.0%} | {linked} |", flush=True)
+
+
 PRINTERS = {
     "intervals": print_intervals,
     "equal": print_equal,
@@ -459,6 +481,7 @@ PRINTERS = {
     "temperatures": print_temperatures,
     "abstentions": print_abstentions,
     "related": print_related,
+    "links": print_links,
 }
 
 
@@ -466,7 +489,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the draws")
     parser.add_argument("--only", default=",".join(PRINTERS), help="tables, comma-separated")
-    parser.add_argument("--folder", type=Path, help="unrelated JPEG photographs for the table 'related'")
+    parser.add_argument(
+        "--folder", type=Path, help="unrelated JPEG photographs for the tables 'related' and 'links'"
+    )
     given = parser.parse_args()
     FOLDER = given.folder
     wanted = given.only.split(",")

@@ -7,17 +7,19 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from photographs import BACKBONES, WEIGHTS
 from PIL import Image, ImageEnhance
 
+import benchmark
+from benchmark.audit import look_links
 from benchmark.options import RankOptions
 from benchmark.pipeline import RankRequest, audit_data, embed
 from benchmark.pipeline.auditing import Audited
-from benchmark.records import Int64
+from benchmark.records import Float32, Float64, Int64
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
-BRICKS, WEIGHTS = SHARED / "data" / "brick_cracks", SHARED / "weights"
 EYES = "MobileNet_0.25"
 ORIGINS = 35
 # Walls of the brick photographs as the eye sees them: last file number of each, per folder.
@@ -149,6 +151,30 @@ def audit(data: Path, cache: Path, results: Path) -> Audited:
     request = RankRequest.of(RankOptions.check(asked))
     embed(request)
     return audit_data(request)[0]
+
+
+def scores(data: Path, cache: Path, groups: str) -> Float64:
+    """F1 on the board of the four real backbones, float64 (4,), by their names in order."""
+    with TemporaryDirectory() as results:
+        board = benchmark.rank(
+            data, backbones=BACKBONES, weights=WEIGHTS, cache=cache, groups=groups, results=results
+        )
+    return board.frame.set_index("backbone")["val_f1"].sort_index().to_numpy(np.float64)
+
+
+def embedded(folder: Path, cache: Path) -> Float32:
+    """What the cheapest of the real backbones makes of all JPEG photographs of a folder."""
+    with TemporaryDirectory() as work:
+        for number, path in enumerate(sorted(folder.rglob("*.jpg"))):
+            place = Path(work) / "ab"[number % 2] / f"{number}.jpg"
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, place)
+        return benchmark.embed(work, EYES, weights=WEIGHTS, cache=cache).features
+
+
+def linked(features: Float32) -> float:
+    """The share of some photographs that look like a picture of what another one shows."""
+    return len(np.unique(look_links(features))) / len(features)
 
 
 def scramble(source: Path, folder: Path, seed: int) -> None:
