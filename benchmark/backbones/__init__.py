@@ -12,11 +12,13 @@ from benchmark.backbones.openvino_graphs import classifier_graph, open_graph
 from benchmark.backbones.registry import FLOPS_SIZE, keras_version
 from benchmark.backbones.selection import backbone_row, chosen, parse_weights, scaled_flops, select
 from benchmark.backbones.source import (
+    FILE,
     KERAS,
     Pretrained,
     Source,
     WritesOnnx,
     engines_of,
+    is_pretrained,
     known_weights_sha256,
     library_version,
     load_network,

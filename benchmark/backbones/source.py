@@ -20,6 +20,7 @@ from benchmark.records import Backbone, Engine, Float32, UInt8, WeightsKind, Wei
 OpenVINOModel: TypeAlias = Any
 
 KERAS = "keras"
+FILE = "file"
 
 
 @runtime_checkable
@@ -173,6 +174,16 @@ def remember_weights(
 ) -> None:
     """Note the digest of weights that were loaded from a file; from None where they were drawn at random."""
     remember(cache, _remembered_as(backbone, weights, path, cache), sha256)
+
+
+def is_pretrained(backbone: Backbone, weights: WeightsSource) -> bool:
+    """Whether a backbone with these weights sees pictures as one does that learnt from very many.
+
+    Random weights do not, and what a user's own file has learnt is known only where its description says it.
+    """
+    if weights.kind is WeightsKind.RANDOM:
+        return False
+    return backbone.source != FILE or bool(backbone.pretraining)
 
 
 def known_weights_sha256(backbone: Backbone, weights: WeightsSource, *, cache: Path) -> str | None:

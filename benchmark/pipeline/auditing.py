@@ -21,6 +21,7 @@ from benchmark.audit import (
     write_audit,
     write_pair_sheet,
 )
+from benchmark.backbones import is_pretrained
 from benchmark.data import load_images, regroup, tell_reading
 from benchmark.embeddings import VIEWS, EmbeddingStore
 from benchmark.errors import CacheError
@@ -30,7 +31,7 @@ from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import MOST_TURNED, RankRequest, TurnedRequest
-from benchmark.records import Float32, ImageSet, Int64, Observer, Silent, WeightsKind
+from benchmark.records import Float32, ImageSet, Int64, Observer, Silent
 from benchmark.reporting import remove_files, write_rejected
 from benchmark.storage import place, write_whole
 
@@ -161,9 +162,7 @@ def _grouped(images: ImageSet, grouping: Grouping, seed: int) -> tuple[ImageSet,
 def _seeing(plans: Sequence[Plan]) -> Plan | None:
     """The cheapest pretrained backbone that is embedded; None without one."""
     seeing = [
-        plan
-        for plan in plans
-        if plan.key and not plan.stopped and plan.weights.kind is not WeightsKind.RANDOM
+        plan for plan in plans if plan.key and not plan.stopped and is_pretrained(plan.backbone, plan.weights)
     ]
     return min(seeing, key=lambda one: (one.backbone.flops, one.backbone.name), default=None)
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones import KERAS, parse_weights, select
+from benchmark.backbones import FILE, KERAS, parse_weights, select
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.execution import failure
@@ -46,7 +46,6 @@ from benchmark.statistics import (
 from benchmark.storage import place
 
 AUTO = "auto"
-_FILE = "file:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -549,7 +548,7 @@ def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Bac
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
     seed = stored.request.options.seed if stored and on_board else job.options.seed
-    if stored and on_board and name.startswith(_FILE):
+    if stored and on_board and name.startswith(f"{FILE}:"):
         return _as_asked(name, stored)
     return known or select(name, seed=seed, option="winner")
 

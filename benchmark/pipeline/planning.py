@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import engines_of, known_weights_sha256, scaled_flops, weights_file
+from benchmark.backbones import FILE, engines_of, known_weights_sha256, scaled_flops, weights_file
 from benchmark.cells import figure
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, embedding_key, plan_engine
@@ -129,7 +129,8 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
     """What a plan knows of the outcome of its backbone, by field of ``BackboneFacts``."""
     backbone = plan.backbone
     published = {"pretraining": backbone.pretraining, "licence": backbone.licence}
-    if plan.weights.kind is not WeightsKind.IMAGENET:  # whose they are, only their owner knows
+    # Whose other weights are, only their owner knows; of a file of one's own it is the owner who says it.
+    if plan.weights.kind is not WeightsKind.IMAGENET and backbone.source != FILE:
         published = {}
     return {
         "backbone": backbone.name,

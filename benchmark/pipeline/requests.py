@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
-from benchmark.backbones import chosen, parse_weights
+from benchmark.backbones import chosen, is_pretrained, parse_weights
 from benchmark.data import decoder_name
 from benchmark.embeddings import VIEWS
 from benchmark.execution import LocalRunner, Runner
@@ -17,7 +17,6 @@ from benchmark.records import (
     ImageSet,
     ProtocolName,
     Resize,
-    WeightsKind,
     WeightsSource,
 )
 
@@ -168,6 +167,6 @@ class RankRequest(EmbedRequest):
 
 
 def cheapest_pretrained(request: EmbedRequest) -> Backbone | None:
-    """The backbone with the least arithmetic among those with trained weights; None when all are random."""
-    trained = [one for one in request.backbones if request.source_of(one).kind is not WeightsKind.RANDOM]
+    """The pretrained backbone with the least arithmetic; None when there is none."""
+    trained = [one for one in request.backbones if is_pretrained(one, request.source_of(one))]
     return min(trained, key=lambda one: (one.flops, one.name), default=None)

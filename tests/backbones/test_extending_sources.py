@@ -10,6 +10,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from tests.backbones.own_networks import write_onnx
 from tests.pipeline.tiny import draw_photos
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -64,3 +67,45 @@ def test_its_networks_are_listed_and_ranked_beside_others(tmp_path: Path) -> Non
     assert rows["toy:conv8"]["engine"] == "openvino"
     assert rows["toy:conv8"]["embedding_dim"] == 8
     assert rows["toy:conv8"]["weights_sha256"] != rows["toy:conv16"]["weights_sha256"]
+
+
+def test_one_board_of_keras_a_plug_in_and_files_resumes_and_renders(tmp_path: Path) -> None:
+    """With a model directory of this program among them: its network before its head, beside its original."""
+    site, photos = installed(tmp_path / "site"), draw_photos(tmp_path / "photos", 20)
+    places = ("--cache", tmp_path / "cache", "--results", tmp_path / "results")
+    how = ("--size", 32, "--jobs", 1, "--groups", "none", "--repeats", 1, "--epochs", 3, *places)
+
+    def done(*words: object) -> subprocess.CompletedProcess[str]:
+        answer = backbones(*words, site=site)
+        assert answer.returncode == 0, answer.stderr
+        return answer
+
+    name, shipped = "MobileNet_0.25@random", tmp_path / "mobilenet"
+    done("rank", photos, "--backbones", name, *how)
+    done("finetune", photos, "--recipe", "frozen", "--winner", name, *places)
+    (folder,) = (tmp_path / "results" / "photos" / "finetune").glob("*/frozen")
+    folder.rename(shipped)
+    own = f"file:{write_onnx(tmp_path / 'own.onnx')}?mean=0.5,0.5,0.5&std=0.25,0.25,0.25&pretraining=walls"
+    names = f"{name},toy:conv8,{own},file:{shipped}"
+    rank = ("rank", photos, "--backbones", names, *how, "--format", "json")
+    rows = {row["backbone"]: row for row in json.loads(done(*rank).stdout)}
+    assert {row["source"]: row["status"] for row in rows.values()} == {
+        "keras": "scored",
+        "toy": "scored",
+        "file": "scored",
+    }
+    assert rows[f"file:{tmp_path / 'own.onnx'}"]["pretraining"] == "walls"
+    original, copy = rows[name], rows[f"file:{shipped}"]
+    assert copy["embedding_dim"] == original["embedding_dim"]
+    assert copy["val_f1"] == pytest.approx(original["val_f1"], abs=0.05), "the same features, in another way"
+    board = tmp_path / "results" / "photos" / "leaderboard.html"
+    before = board.read_text()
+    again = done(*rank)
+    assert {row["backbone"]: row["val_f1"] for row in json.loads(again.stdout)} == {
+        name: row["val_f1"] for name, row in rows.items()
+    }
+    board.unlink()
+    done("report", photos, *places)
+    for row in rows.values():
+        assert row["backbone"] in before
+        assert row["backbone"] in board.read_text()

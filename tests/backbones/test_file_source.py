@@ -14,6 +14,8 @@ from benchmark.backbones import known_weights_sha256, load_network, parse_weight
 from benchmark.engines import EngineRequest, open_engine
 from benchmark.engines.agreement import embed_few
 from benchmark.errors import ArgumentError, BenchmarkError
+from benchmark.options import RankOptions
+from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
 from benchmark.records import Backbone, Engine, Precision, UInt8
 from tests.backbones.own_networks import SIDE, keras_model, kernel, write_onnx
 
@@ -146,3 +148,24 @@ def test_files_stand_beside_other_sources(tmp_path: Path) -> None:
     found = select(f"file:{path}?mean=0.5,0.5,0.5&std=0.25,0.25,0.25,MobileNet_0.5,MobileNet_0.25")
     assert [item.name for item in found] == ["MobileNet_0.25", "MobileNet_0.5", f"file:{path}"]
     assert replace(found[-1], name="x").weights == found[-1].weights
+
+
+def test_a_file_lends_its_eyes_only_where_its_description_says_what_it_has_learnt(tmp_path: Path) -> None:
+    """The audit sees through the cheapest pretrained backbone; what a file has learnt, nobody knows."""
+    path = write_onnx(tmp_path / "own.onnx")
+    plain = f"file:{path}?mean=0.5,0.5,0.5&std=0.25"
+    said = f"{plain}&pretraining=ImageNet-1k&licence=mit&year=2024"
+
+    def seeing(backbones: str) -> str | None:
+        found = cheapest_pretrained(
+            RankRequest.of(RankOptions.check({"data": tmp_path, "backbones": backbones}))
+        )
+        return found and found.name
+
+    assert seeing(f"{plain},MobileNet_0.25") == "MobileNet_0.25"
+    assert seeing(f"{plain},MobileNet_0.25@random") is None
+    assert seeing(f"{said},MobileNet_0.25") == f"file:{path}"
+    described = named(said)
+    assert (described.pretraining, described.licence, described.year) == ("ImageNet-1k", "mit", 2024)
+    with pytest.raises(ArgumentError, match="cannot be understood"):
+        named(f"{plain}&year=new")

@@ -46,7 +46,8 @@ OpenVINOModel: TypeAlias = Any
 _PREFIX = "file:"
 _GRAPHS = {".onnx", ".xml", ".tflite"}
 _SIZE = 224
-_KEYS = {"preprocessing", "mean", "std", "bgr", "size", "output", "interpolation", "crop", "fit"}
+_FACTS = ("pretraining", "licence", "year")
+_KEYS = {"preprocessing", "mean", "std", "bgr", "size", "output", "interpolation", "crop", "fit", *_FACTS}
 _HEAD = ("dropout", "hidden", "logits")  # how layers behind the features are called in models of this program
 _EXPECTED = (
     "?preprocessing=identity (pixels 0..255), tf (-1..1), torch (ImageNet's mean and deviation) or caffe, or "
@@ -67,11 +68,17 @@ class _Settings:
         preprocessing: what it expects of its input.
         size: input side in pixels; None where the file says it.
         output: name of the output (of a Keras model, the layer) with the features; empty for its only one.
+        pretraining: data that its weights were trained on; empty where it is not said.
+        licence: of its weights; empty where it is not said.
+        year: that its design was published; None where it is not said.
     """
 
     preprocessing: Preprocessing
     size: int | None = None
     output: str = ""
+    pretraining: str = ""
+    licence: str = ""
+    year: int | None = None
 
 
 class FileNetwork:
@@ -218,6 +225,9 @@ def _backbone(text: str, path: Path, query: str) -> Backbone:
         weights=WeightsSource(kind=WeightsKind.FILE, path=_weights(path)),
         fixed_size=fixed,
         variables=facts["variables"],
+        pretraining=settings.pretraining,
+        licence=settings.licence,
+        year=settings.year,
     )
 
 
@@ -325,7 +335,12 @@ def _settings(path: Path, query: str) -> _Settings:
     try:
         size = int(given["size"]) if "size" in given else None
         return _Settings(
-            preprocessing=_preprocessing(given, where), size=size, output=given.get("output", "")
+            preprocessing=_preprocessing(given, where),
+            size=size,
+            output=given.get("output", ""),
+            pretraining=given.get("pretraining", ""),
+            licence=given.get("licence", ""),
+            year=int(given["year"]) if "year" in given else None,
         )
     except ValueError as error:
         raise ArgumentError("cannot be understood", where=where, expected=_EXPECTED, got=error) from error
