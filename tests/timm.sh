@@ -17,4 +17,4 @@ if ! $folder/bin/python -m pip install --quiet --disable-pip-version-check --ret
 	exit 0
 fi
 exec $folder/bin/python -m pytest --numprocesses 2 --timeout 600 "$@" \
-	tests/backbones/test_timm.py tests/backbones/test_real_weights.py
+	tests/backbones/test_timm.py tests/backbones/test_timm_boards.py tests/backbones/test_real_weights.py

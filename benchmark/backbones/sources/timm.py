@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -83,6 +84,10 @@ def _version(name: str) -> str:
 def _require() -> None:
     if util.find_spec("timm") is None:
         raise WeightsError("timm is not installed", where="source timm", next_step=f"Install it: {_INSTALL}.")
+    if "tensorflow" in sys.modules:
+        # Triton, PyTorch's compiler for GPUs, ends a process that has loaded TensorFlow before it: both bring
+        # their own LLVM. PyTorch does without where it is not found; nothing here compiles with it.
+        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]  # what Python does for "absent"
 
 
 # Descriptions -------------------------------------------------------------------------------------
