@@ -355,7 +355,7 @@ def _located(data: Images, options: Mapping[str, Any]) -> Source:
     """Where images are; a table or pixels are kept in the cache under a name made of their content."""
     if isinstance(data, str | Path):
         return data
-    cache = Path(options.get("cache", CacheOptions().cache))
+    cache = CacheOptions.check({"cache": options.get("cache", CacheOptions().cache)}).cache
     if isinstance(data, tuple):
         return _keep_pixels(*data, cache=cache)
     table = data.assign(path=[str(Path(path).absolute()) for path in data["path"]])

@@ -22,11 +22,13 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from benchmark.errors import ArgumentError
+from benchmark.locations import Kind, folder_of, is_url, url_of, without_secrets
 from benchmark.records import (
     DEFAULT_MARGIN,
     MAX_PIXELS,
@@ -104,7 +106,7 @@ def _first_mistake(kind: type[Options], error: ValidationError) -> ArgumentError
         return ArgumentError("no such option", where=f"`{name}`", expected=", ".join(kind.model_fields))
     one_of = choices(kind.model_fields[name])
     wanted = f"one of {', '.join(one_of)}" if one_of else mistake["msg"].removeprefix("Input should be ")
-    return ArgumentError(f"expected {wanted}", where=f"`{name}`", got=repr(mistake["input"]))
+    return ArgumentError(f"expected {wanted}", where=f"`{name}`", got=without_secrets(repr(mistake["input"])))
 
 
 def choices(field: FieldInfo) -> list[str]:
@@ -172,7 +174,24 @@ def _path(value: object) -> Path:
     # Not by pydantic's own type, which refuses names that are not UTF-8.
     if not isinstance(value, str | os.PathLike):
         raise PydanticCustomError("expected", "a path")
+    if is_url(os.fspath(value)):
+        raise PydanticCustomError("expected", "a path of this machine (`cache` and `data` may be URLs)")
     return Path(value)
+
+
+def _place_of(kind: Kind) -> PlainValidator:
+    """A path, or a URL: then the folder of this machine that stands for it."""
+
+    def read(value: object) -> Path:
+        if isinstance(value, str | os.PathLike) and is_url(os.fspath(value)):
+            return folder_of(os.fspath(value), kind)
+        return _path(value)
+
+    return PlainValidator(read)
+
+
+def _written(path: Path) -> str:
+    return url_of(path) or str(path)
 
 
 def _text(value: object) -> str:
@@ -223,6 +242,8 @@ Text = Annotated[str, PlainValidator(_text)]
 Cluster = Annotated[str, PlainValidator(_cluster)]
 Names = Annotated[str, PlainValidator(_names)]
 Place = Annotated[Path, PlainValidator(_path), _AsText]
+CachePlace = Annotated[Path, _place_of(Kind.CACHE), PlainSerializer(_written)]
+DataPlace = Annotated[Path, _place_of(Kind.DATA), PlainSerializer(_written)]
 Count = Annotated[int, Field(ge=1), _expecting("a whole number from 1 up")]
 # As large as NumPy's and Keras's generators take.
 Seed = Annotated[
@@ -268,7 +289,7 @@ class CacheOptions(Options):
 
     heading = "folders"
 
-    cache: Place = _option("embedding cache", Path("embeddings_cache"), metavar="DIR")
+    cache: CachePlace = _option("embedding cache", Path("embeddings_cache"), metavar="DIR|URL")
 
 
 class FolderOptions(CacheOptions):
@@ -328,7 +349,7 @@ class DataOptions(ReadingOptions):
 
 
 class _Labelled(Options):
-    data: Place = _option(
+    data: DataPlace = _option(
         "folder of labelled images, or a CSV with path,label[,split][,group]", metavar="DATA", positional=True
     )
 
@@ -363,12 +384,24 @@ class BackboneOptions(Options):
     )
 
 
-class _LimitOptions(Options):
+class _LimitOptions(CacheOptions):
     heading = "folders"
 
     cache_limit_gb: Positive | None = _option(
         "the least recently used embeddings go beyond this size", None, metavar="GB"
     )
+
+    @model_validator(mode="after")
+    def _limit_what_is_here(self) -> Self:
+        if self.cache_limit_gb is not None and (url := url_of(self.cache)):
+            raise ArgumentError(
+                "only a cache of this machine can be given a limit",
+                where="`cache_limit_gb`",
+                got=f"`cache={url}`",
+                next_step="Copies on this machine keep within BACKBONES_LOCAL_GB; "
+                "'backbones cache clean --backbones NAMES' removes embeddings there.",
+            )
+        return self
 
 
 class _EmbeddingOptions(Options):
@@ -496,6 +529,18 @@ class EmbedOptions(
 ):
     """Fill the embedding cache."""
 
+    @model_validator(mode="after")
+    def _memory_is_of_one_process(self) -> Self:
+        url = next(filter(None, map(url_of, (self.cache, self.data))), "")
+        if url.startswith("memory://") and (self.jobs != 1 or self.cluster):
+            raise ArgumentError(
+                "only this process has this memory",
+                where=url,
+                expected="`jobs=1`, without `cluster`",
+                got=f"`cluster={self.cluster}`" if self.cluster else f"`jobs={self.jobs}`",
+            )
+        return self
+
 
 class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, _TrackingOptions, FolderOptions):
     """Embed what is missing, train heads, write the leaderboard."""
@@ -504,7 +549,7 @@ class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, _TrackingOptions, F
 class PlanOptions(DataOptions, BackboneOptions, _EmbeddingOptions, _HeadOptions, FolderOptions):
     """Time, memory, storage and money of a ranking, before anything is computed."""
 
-    data: Place | None = _option(
+    data: DataPlace | None = _option(
         "folder of labelled images, or a CSV; with `images`, a part of what is planned for",
         None,
         metavar="DATA",
@@ -525,7 +570,7 @@ class PlanOptions(DataOptions, BackboneOptions, _EmbeddingOptions, _HeadOptions,
 class ReportOptions(FolderOptions):
     """Rebuild tables and plots from stored outcomes, or compare two runs."""
 
-    data: Place | None = _option(
+    data: DataPlace | None = _option(
         "the data set that was ranked", None, metavar="DATA", positional=True, nargs="?"
     )
     device: Text | None = _option(
@@ -605,14 +650,16 @@ class ExportCommandOptions(FolderOptions):
     """Convert a model, then compare it with the original."""
 
     model: Place | None = _option(_MODEL, None, metavar="MODEL_DIR", positional=True, nargs="?")
-    from_board: Place | None = _option(
+    from_board: DataPlace | None = _option(
         "instead of a model: what the latest ranking of DATA found, its head on the frozen backbone",
         None,
         metavar="DATA",
     )
     backbone: Text | None = _option("of that board (default: its winner)", None, metavar="NAME|winner")
     to: Names = _option("names, comma-separated, or all", metavar="TARGETS")
-    data: Place | None = _option("the images it was trained on, where they have moved", None, metavar="DATA")
+    data: DataPlace | None = _option(
+        "the images it was trained on, where they have moved", None, metavar="DATA"
+    )
     parity_images: CountOrNone = _option(
         "compare on at most N validation images, stratified; 0 takes all", 2000, metavar="N"
     )
@@ -698,7 +745,7 @@ class DeviceOptions(FolderOptions):
         "kit: make what is copied to the device; add: put what was measured there on the board",
         positional=True,
     )
-    source: Place = _option(
+    source: DataPlace = _option(
         "of kit: the ranked data; of add: the device.json that the kit's measure.py wrote",
         metavar="DATA|FILE",
         positional=True,
@@ -711,7 +758,9 @@ class DeviceOptions(FolderOptions):
         "kit: folder to write (default: device_kit in the results of the data)", None, metavar="DIR"
     )
     name: Text | None = _option("add: what the device is called, for example pi5", None, metavar="NAME")
-    data: Place | None = _option("add: the ranked data, where they have moved since", None, metavar="DATA")
+    data: DataPlace | None = _option(
+        "add: the ranked data, where they have moved since", None, metavar="DATA"
+    )
 
 
 class DemoOptions(Options):

@@ -25,6 +25,7 @@ PACKAGES = [
     "machine",
     "memory",
     "records",
+    "locations",
     "options",
     "drawing",
     "storage",

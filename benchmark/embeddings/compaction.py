@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from benchmark.embeddings.lookup import Numbers, fold
 from benchmark.embeddings.parts import Ids, build_part, most_rows, part_name
 from benchmark.embeddings.reading import PartReader
 from benchmark.records import Bool, EmbeddingKey, Float32
-from benchmark.storage import storage_error, write_whole
 
 
 def compact(store: PartReader, key: EmbeddingKey) -> int:
@@ -32,15 +30,8 @@ def compact(store: PartReader, key: EmbeddingKey) -> int:
     # Larger hashes first: while some are gone, the part that won a row is the last of its holders to go, so
     # no reader ever sees another part's bits for it.
     for file in sorted(held, key=lambda file: file.path.name, reverse=True):
-        _unlink(file.path)
+        store.place.remove(file.path)
     return len(held) - len(joined.written)
-
-
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
 
 
 class _Joined:
@@ -92,7 +83,7 @@ class _Joined:
         self._ids, self._features = [], []
         content = build_part(self._key, ids, features, generation=self._generation)
         name = part_name(content)
-        write_whole(self._store.folder(self._key) / name, content, root=self._store.root)
+        self._store.place.write(self._store.folder(self._key) / name, content)
         self.written.add(name)
 
 

@@ -10,13 +10,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file
+from benchmark.embeddings.files import PartFile
 from benchmark.embeddings.keys import folder_name
 from benchmark.embeddings.lookup import Numbers, fold
 from benchmark.embeddings.parts import Part, open_part
+from benchmark.embeddings.places import place_at
 from benchmark.errors import CacheDamaged
+from benchmark.locations import url_of
 from benchmark.records import EmbeddingKey, Observer
-from benchmark.storage import mark_used, set_aside
+from benchmark.storage import mark_used
 
 _LOG = logging.getLogger("benchmark.embeddings")
 _FOLDERS_REMEMBERED = 4  # ten million images are 80 MB a folder
@@ -38,8 +40,9 @@ class Damage:
 
     def __str__(self) -> str:
         """One line for the reader of a report."""
-        where = f"moved to {self.moved_to}" if self.moved_to else "left where it is, and is not used"
-        return f"{self.path}: {self.reason}; {where}"
+        moved = self.moved_to
+        where = f"moved to {url_of(moved) or moved}" if moved else "left where it is, and is not used"
+        return f"{url_of(self.path) or self.path}: {self.reason}; {where}"
 
 
 class PartReader:
@@ -52,6 +55,7 @@ class PartReader:
 
     def __init__(self, root: Path, *, observer: Observer | None = None) -> None:
         self.root = root
+        self.place = place_at(root)
         self._observer = observer
         self._damages: list[Damage] = []
         self._known: OrderedDict[Path, dict[PartFile, Numbers]] = OrderedDict()
@@ -69,7 +73,7 @@ class PartReader:
     def parts(self, key: EmbeddingKey) -> tuple[PartFile, ...]:
         """A key's part files, ascending by hash."""
         folder = self.folder(key)
-        files = list_parts(folder) if check_folder(folder) else ()
+        files = self.place.parts(folder)
         known = self._known.get(folder, {})
         for gone in known.keys() - set(files):
             del known[gone]
@@ -101,7 +105,7 @@ class PartReader:
             CacheError: the file cannot be read by this process.
         """
         try:
-            content = read_file(file.path)
+            content = self.place.read(file.path)
             if content is None:
                 return None
             part = open_part(content, name=file.path.name, where=file.path)
@@ -121,7 +125,7 @@ class PartReader:
             inode: of the file that was read.
         """
         reason = f"{error.what} ({error.got})" if error.got else error.what
-        damage = Damage(path=path, reason=reason, moved_to=set_aside(path, self.root, inode=inode))
+        damage = Damage(path=path, reason=reason, moved_to=self.place.set_aside(path, inode))
         if damage not in self._damages:  # told once, where it had to stay
             text = f"{damage}. What it held is computed again."
             if self._observer is not None:

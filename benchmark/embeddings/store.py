@@ -59,6 +59,7 @@ class EmbeddingStore(Upkeep):
         """Which of N images have no vector yet, bool (N,); otherwise as ``missing``."""
         index = self._index_of(image_ids)
         absent = np.ones(len(index.wanted), dtype=bool)
+        self.place.look_again(self.folder(key))
         for _ in range(_ATTEMPTS):
             gone, files = False, self.parts(key)
             for file in files:
@@ -91,6 +92,7 @@ class EmbeddingStore(Upkeep):
             if features is not None and not absent:
                 kept = image_ids if isinstance(image_ids, PackedStrings) else tuple(image_ids)
                 return Embeddings(image_ids=kept, features=features)
+            self.place.look_again(self.folder(key))
         raise CacheError(
             "rows are missing",
             where=self.folder(key),
@@ -120,7 +122,7 @@ class EmbeddingStore(Upkeep):
                 got=str(dim),
                 next_step="Remove this key (backbones cache clean) if the old vectors are wrong.",
             )
-        return PartWriter(self.root, key, dim, size=size)
+        return PartWriter(self.place, self.root, key, dim, size=size)
 
     def claim(self, key: EmbeddingKey, *, timeout: float = 0.0) -> AbstractContextManager[bool]:
         """Try to be the one process that computes a key; see ``claim_folder``."""

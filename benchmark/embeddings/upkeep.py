@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
-from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, is_folder_name, parse_key
+from benchmark.embeddings.files import PartFile, check_folder
+from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name, parse_key
 from benchmark.embeddings.lookup import Numbers
+from benchmark.embeddings.places import Place
 from benchmark.embeddings.reading import Damage, PartReader
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.engines import model_cache_entries, verify_model
@@ -19,12 +19,9 @@ from benchmark.errors import CacheDamaged, CacheError
 from benchmark.records import EmbeddingKey, Observer
 from benchmark.storage import (
     DAMAGED_FOLDER,
-    STAMP_FILE,
-    TEMPORARY_PREFIX,
     Removed,
     Stored,
     claim_folder,
-    dead_temporaries,
     remove_all,
     shrink,
 )
@@ -85,10 +82,10 @@ class Upkeep(PartReader):
         Args:
             count_rows: also count the images of each key, which reads and verifies its parts.
         """
-        return tuple(self._entry(folder, count_rows) for folder in key_folders(self.root))
+        return tuple(self._entry(folder, count_rows) for folder in self.place.folders())
 
     def _entry(self, folder: Path, count_rows: bool) -> CacheEntry:
-        files, stored = list_parts(folder), Stored.of(folder)
+        files, stored = self.place.parts(folder), self.place.usage(folder)
         ids = [ids for file in files if (ids := self.numbers_of(file)) is not None] if count_rows else []
         return CacheEntry(
             folder=folder,
@@ -104,9 +101,9 @@ class Upkeep(PartReader):
     ) -> tuple[EmbeddingKey, ...]:
         """Keys that the cache has a folder for, as their ``key.json`` files say; None fits everything."""
         found: list[EmbeddingKey] = []
-        for folder in key_folders(self.root):
+        for folder in self.place.folders():
             try:
-                key = _described_key(folder)
+                key = _described_key(self.place, folder)
             except CacheError:
                 continue
             fits = input_size in {None, key.input_size} and weights_sha256 in {None, key.weights_sha256}
@@ -116,8 +113,9 @@ class Upkeep(PartReader):
 
     def verify(self, observer: Observer | None = None) -> VerifyReport:
         """Read every part afresh; damaged ones are moved aside, a lost ``key.json`` is written again."""
-        folders = key_folders(self.root)
-        files = [file for folder in folders for file in list_parts(folder)]
+        self.place.distrust_copies()
+        folders = self.place.folders()
+        files = [file for folder in folders for file in self.place.parts(folder)]
         before = len(self.damages)
         parts = (self.open(file) for file in _watched(files, observer))
         rows = [None if part is None else len(part.image_ids) for part in parts]
@@ -135,27 +133,27 @@ class Upkeep(PartReader):
                 *self.damages[before:],
                 *(Damage(path=path, reason=_BAD_MODEL, moved_to=aside) for path in bad_models),
             ),
-            strangers=tuple(stranger for folder in folders for stranger in _strangers(folder)),
+            strangers=tuple(stranger for folder in folders for stranger in self.place.strangers(folder)),
         )
 
     def _mend_key_file(self, folder: Path) -> None:
         """A ``key.json`` that cannot be right is set aside and written again from what a part says."""
         try:
-            _described_key(folder)
+            _described_key(self.place, folder)
             return
         except CacheDamaged as error:
-            if os.path.lexists(folder / KEY_FILE):
+            if self.place.holds(folder / KEY_FILE):
                 self.set_aside(folder / KEY_FILE, error)
         key = self._key_of(folder)
         if key is not None:
-            ensure_key_file(folder, key)
+            ensure_key_file(self.place, folder, key)
 
     def _key_of(self, folder: Path) -> EmbeddingKey | None:
         """The key of a folder, from ``key.json`` or, where that is lost, from a verified part."""
         try:
-            return _described_key(folder)
+            return _described_key(self.place, folder)
         except CacheDamaged:
-            parts = (self.open(file) for file in list_parts(folder))
+            parts = (self.open(file) for file in self.place.parts(folder))
             return next((part.key for part in parts if part is not None), None)
 
     def clean(self, keys: Sequence[EmbeddingKey] = (), *, damaged: bool = True) -> Removed:
@@ -168,7 +166,7 @@ class Upkeep(PartReader):
         """
         wanted = [self.root / DAMAGED_FOLDER] if damaged else []
         wanted += [self.folder(key) for key in dict.fromkeys(keys)]
-        return remove_all([*dead_temporaries(self.root), *filter(check_folder, wanted)])
+        return self.place.clean(wanted)
 
     def enforce_limit(self, max_bytes: int, keep: Sequence[EmbeddingKey] = ()) -> Removed:
         """Remove the least recently used keys and converted models until the rest fits.
@@ -186,35 +184,19 @@ class Upkeep(PartReader):
             with claim_folder(self.root, path.name) as free:
                 return free and bool(remove_all([path]).paths)
 
-        things = [*map(Stored.of, key_folders(self.root)), *model_cache_entries(self.root)]
+        things = [*map(Stored.of, self.place.folders()), *model_cache_entries(self.root)]
         if check_folder(self.root / DAMAGED_FOLDER):  # of no use to anybody
             things.append(replace(Stored.of(self.root / DAMAGED_FOLDER), last_used=0.0))
         return shrink(things, max_bytes, remove)
 
 
-def key_folders(root: Path) -> tuple[Path, ...]:
-    """Folders that look like a key's, ascending by name; links and other things are left alone.
-
-    Raises:
-        CacheError: the cache cannot be listed.
-    """
-    try:
-        with os.scandir(root) as entries:
-            names = [e.name for e in entries if is_folder_name(e.name) and e.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise unreadable(error, root) from error
-    return tuple(root / name for name in sorted(names))
-
-
-def _described_key(folder: Path) -> EmbeddingKey:
+def _described_key(place: Place, folder: Path) -> EmbeddingKey:
     """What ``key.json`` says.
 
     Raises:
         CacheDamaged: nothing, nothing readable, or another folder's key.
     """
-    content = read_file(folder / KEY_FILE, limit=MAX_KEY_BYTES)
+    content = place.read(folder / KEY_FILE, limit=MAX_KEY_BYTES)
     if content is None:
         raise CacheDamaged("is missing", where=folder / KEY_FILE)
     key = parse_key(content, where=folder / KEY_FILE)
@@ -232,15 +214,6 @@ def _watched(files: Sequence[PartFile], observer: Observer | None) -> Iterator[P
             observer.advanced("verify", done, file.path.parent.name)
     if observer is not None:
         observer.finished("verify")
-
-
-def _strangers(folder: Path) -> list[Path]:
-    own = {KEY_FILE, STAMP_FILE, *(file.path.name for file in list_parts(folder))}
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.name not in own and not path.name.startswith(TEMPORARY_PREFIX)
-    ]
 
 
 def _distinct(numbers: Numbers) -> int:

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.embeddings.files import check_folder, read_file
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name
 from benchmark.embeddings.parts import (
     ID_BYTES,
@@ -24,10 +23,11 @@ from benchmark.embeddings.parts import (
     most_rows,
     part_name,
 )
+from benchmark.embeddings.places import Place
 from benchmark.errors import CacheDamaged, CacheError, EmbeddingError, StorageError
 from benchmark.memory import give_back_memory
 from benchmark.records import Bool, EmbeddingKey, Float32
-from benchmark.storage import storage_error, sync_folder, write_whole
+from benchmark.storage import storage_error, sync_folder
 
 _ATTEMPTS = 3  # another process that keeps the cache within its limit may take the folder away meanwhile
 
@@ -54,6 +54,7 @@ class PartWriter:
 
     def __init__(
         self,
+        place: Place,
         root: Path,
         key: EmbeddingKey,
         dim: int,
@@ -61,6 +62,7 @@ class PartWriter:
         size: PartSize | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._place = place
         self._folder = root / folder_name(key)
         self._key = key
         self._dim = dim
@@ -73,7 +75,7 @@ class PartWriter:
         self.parts_written = 0
 
     def __enter__(self) -> Self:
-        check_folder(self._folder)
+        self._place.parts(self._folder)
         return self
 
     def __exit__(
@@ -157,8 +159,8 @@ class PartWriter:
     def _write(self, content: bytes) -> None:
         for attempt in range(_ATTEMPTS):
             try:
-                ensure_key_file(self._folder, self._key)
-                write_whole(self._folder / part_name(content), content, root=self._folder.parent)
+                ensure_key_file(self._place, self._folder, self._key)
+                self._place.write(self._folder / part_name(content), content)
             except StorageError as error:
                 if attempt + 1 < _ATTEMPTS and isinstance(error.__cause__, FileNotFoundError):
                     continue
@@ -221,13 +223,13 @@ def make_folder(folder: Path) -> None:
         raise storage_error(error, folder) from error
 
 
-def ensure_key_file(folder: Path, key: EmbeddingKey) -> None:
+def ensure_key_file(place: Place, folder: Path, key: EmbeddingKey) -> None:
     """Write ``key.json`` where it is missing or not this key's."""
     make_folder(folder)
     wanted = (key.to_json() + "\n").encode()
     try:
-        present = read_file(folder / KEY_FILE, limit=MAX_KEY_BYTES)
+        present = place.read(folder / KEY_FILE, limit=MAX_KEY_BYTES)
     except CacheDamaged:
         present = None
     if present != wanted:
-        write_whole(folder / KEY_FILE, wanted, root=folder.parent)
+        place.write(folder / KEY_FILE, wanted)

@@ -10,6 +10,7 @@ from benchmark.storage.blobs import (
     write_arrays,
     write_json,
 )
+from benchmark.storage.copies import keep_copy
 from benchmark.storage.files import (
     TEMPORARY_PREFIX,
     check_inside,
@@ -36,6 +37,7 @@ from benchmark.storage.reading import (
     sha256_bytes,
     sha256_file,
 )
+from benchmark.storage.remote import RemoteFile, RemoteStorage
 from benchmark.storage.sweep import (
     STAMP_FILE,
     Removed,

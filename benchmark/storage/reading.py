@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.errors import CacheError
+from benchmark.storage.copies import fetch_copy
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -67,13 +70,15 @@ def open_regular(
 ) -> Iterator[io.BufferedReader]:
     """Open a file to read it, without waiting for a pipe, touching a device or beginning on an endless file.
 
+    The copy of an image at a URL is fetched where it is missing.
+
     Raises:
         OSError: it cannot be opened; ``EISDIR`` a folder; ``EINVAL`` no regular file; ``EFBIG`` too large.
     """
     flags = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
     if not follow_links:
         flags |= getattr(os, "O_NOFOLLOW", 0)
-    with os.fdopen(os.open(path, os.O_RDONLY | flags), "rb") as file:
+    with os.fdopen(_descriptor(path, os.O_RDONLY | flags), "rb") as file:
         status = os.fstat(file.fileno())
         if stat.S_ISDIR(status.st_mode):
             raise OSError(errno.EISDIR, "a folder, not a file")
@@ -82,6 +87,18 @@ def open_regular(
         if status.st_size > most_bytes:
             raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than {most_bytes:,}")
         yield file
+
+
+def _descriptor(path: str | Path, flags: int) -> int:
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        try:
+            if not fetch_copy(Path(path)):
+                raise
+        except CacheError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        return os.open(path, flags)
 
 
 def read_small(path: Path, *, most_bytes: int = MOST_SMALL_BYTES) -> bytes:

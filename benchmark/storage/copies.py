@@ -1,0 +1,109 @@
+"""Copies on this machine of what lies at URLs: bounded, and whatever is gone is fetched again.
+
+``BACKBONES_LOCAL_GB`` says how much they may take together (50); the least recently used go first.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from benchmark.errors import ArgumentError
+from benchmark.locations import Kind, home, is_copy, place_of
+from benchmark.storage.files import is_temporary, write_whole
+from benchmark.storage.remote import RemoteStorage
+from benchmark.storage.sweep import Stored, remove_all, shrink
+
+LIMIT_VARIABLE: Final = "BACKBONES_LOCAL_GB"
+_LIMIT_GB = 50.0
+MOST_FETCHED_BYTES: Final = 2**30
+# Which files of a place are copies; what else lies there, this machine found out by itself.
+_COPIES = {Kind.CACHE: "part-*.h5", Kind.DATA: "[!.]*"}
+# Looking at all copies for every new one would take longer than fetching it.
+_LOOK_BYTES = 256 * 2**20
+# Somebody may be about to read it.
+_GRACE_SECONDS = 600.0
+_lock = threading.Lock()
+_unseen_bytes = 0
+
+
+def limit_bytes() -> int:
+    """Bytes that all copies on this machine may take.
+
+    Raises:
+        ArgumentError: the variable is no such number.
+    """
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    try:
+        limit = float(text or _LIMIT_GB)
+        if limit > 0:
+            return round(limit * 1e9)
+    except (ValueError, OverflowError):
+        pass
+    raise ArgumentError("not a size", where=LIMIT_VARIABLE, expected="gigabytes, a number above 0", got=text)
+
+
+def keep_copy(path: Path, content: bytes) -> None:
+    """Keep the copy of a file, and take others away where copies have become too many.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    global _unseen_bytes
+    write_whole(path, content, root=home())
+    with _lock:
+        _unseen_bytes += len(content)
+        due = _unseen_bytes >= min(_LOOK_BYTES, limit_bytes() // 8)
+        if due:
+            _unseen_bytes = 0
+    if due:
+        make_room()
+
+
+def make_room() -> None:
+    """Remove the least recently used copies until the rest fits; those of the last minutes stay.
+
+    Raises:
+        StorageError: one cannot be removed.
+    """
+    settled = time.time() - _GRACE_SECONDS
+    things = [_used(path) for path in _copies()]
+    old = {thing.path for thing in things if thing.last_used < settled}
+    shrink(things, limit_bytes(), lambda path: path in old and bool(remove_all([path]).paths))
+
+
+def fetch_copy(path: Path) -> bool:
+    """Fetch an image or table that lies at a URL to where its copy belongs; False where there is none.
+
+    Raises:
+        CacheError: it cannot be fetched, or not written here.
+        OSError: it is too large.
+    """
+    if not is_copy(path):
+        return False
+    content = RemoteStorage(place_of(path)).read(path, most_bytes=MOST_FETCHED_BYTES)
+    if content is None:
+        return False
+    keep_copy(path, content)
+    return True
+
+
+def _used(path: Path) -> Stored:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return Stored(path=path, size_bytes=0, last_used=0.0)
+    return Stored(path=path, size_bytes=status.st_size, last_used=max(status.st_atime, status.st_mtime))
+
+
+def _copies() -> Iterator[Path]:
+    for kind, names in _COPIES.items():
+        for folder, _, files in os.walk(home() / kind):
+            for name in files:
+                if fnmatch.fnmatchcase(name, names) and not is_temporary(name):
+                    yield Path(folder, name)
