@@ -602,7 +602,7 @@ class RecipeChanges(Options):
     early_stopping: Count | None = _option("epochs without a better validation F1", None, metavar="PATIENCE")
     batch_size: Count | None = _option("images per update", None, metavar="N")
     image_size: Side | None = _option(
-        "input side in pixels (default: as on the board; of other recipes than two-phase-f1, their own)",
+        "input side in pixels (default: as on the board; of the older reference recipes, their own)",
         None,
         metavar="N",
     )
@@ -617,7 +617,12 @@ class _TuningOptions(_DecisionOptions):
         metavar="NAME|auto",
     )
     top: Count | None = _option("fine-tune the first K of the board and re-rank them", None, metavar="K")
-    recipe: Text = _option("see 'backbones recipes'", "two-phase-f1", metavar="NAME|FILE")
+    recipe: Text | None = _option(
+        "see 'backbones recipes' (default: probe-then-tune where the board has a head of the backbone, else "
+        "two-phase-f1)",
+        None,
+        metavar="NAME|FILE",
+    )
     weights: Text | None = _option(
         "where the weights come from (default: what the board used, else imagenet)",
         None,

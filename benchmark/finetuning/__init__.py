@@ -13,13 +13,15 @@ from benchmark.finetuning.manifest import (
     load_manifest,
     model_files,
 )
-from benchmark.finetuning.recipe import Recipe
+from benchmark.finetuning.recipe import BOARD_RECIPE, DEFAULT_RECIPE, Recipe
 from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest
 from benchmark.finetuning.tables import SPLIT_FILE
 from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn
 from benchmark.records import ImageSet, Observer
 
 __all__ = [
+    "BOARD_RECIPE",
+    "DEFAULT_RECIPE",
     "MANIFEST_FILE",
     "MODEL_FILE",
     "MODEL_NAMES",

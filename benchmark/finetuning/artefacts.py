@@ -14,6 +14,7 @@ from benchmark.cells import printable
 from benchmark.drawing import derived_seed
 from benchmark.finetuning import pictures
 from benchmark.finetuning.augment import augment_images, view_keys
+from benchmark.finetuning.keeping import Trained
 from benchmark.finetuning.manifest import LABELS_FILE, MODEL_FILE
 from benchmark.finetuning.network import Network
 from benchmark.finetuning.progress import Progress
@@ -31,7 +32,7 @@ from benchmark.finetuning.tables import (
     split_csv,
 )
 from benchmark.finetuning.trained_on import seen_contents
-from benchmark.finetuning.training import FineTuningData, Trained
+from benchmark.finetuning.training import FineTuningData
 from benchmark.finetuning.untyped import Layer, Model, Variable
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Task
 from benchmark.storage import TEMPORARY_PREFIX, storage_error, sync_folder, write_whole
@@ -122,7 +123,8 @@ def _artefacts(results: RunResults, network: bytes) -> Iterator[tuple[str, bytes
     yield from seen_contents(images, results.fitted).items()
     scoring, threshold = results.data.scoring, results.trained.threshold
     yield PREDICTIONS_FILE, predictions_csv(images, scoring, threshold, results.found)
-    told = {"kept": results.trained.kept, "best": progress.best, **results.settled.record()}
+    trained = results.trained
+    told = {"kept": trained.kept, "best": progress.best, "gains": trained.gains, **results.settled.record()}
     yield METRICS_FILE, as_json({**progress.metrics, **told})
     yield "architecture.txt", network
     yield "classification_report.txt", classification_report(images, results.rows, results.decided)

@@ -92,11 +92,11 @@ class Inference:
         function = tf.function(lambda images: model(images, training=False))
         self._call = function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
 
-    def __call__(self, rows: Int64) -> Float32:
-        """Outputs float32 (n, D) for int64 (n,) positions."""
+    def __call__(self, rows: Int64, pixels: Pixels | None = None) -> Float32:
+        """Outputs float32 (n, D) for int64 (n,) positions; of other ``pixels`` where they are given."""
         outputs: list[Float32] = []
         waiting: list[UInt8] = []
-        for image in self._pixels(rows):
+        for image in (pixels or self._pixels)(rows):
             waiting.append(image)
             if len(waiting) == self._batch:
                 outputs.append(self._run(waiting))

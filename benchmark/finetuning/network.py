@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.drawing import derived_seed
 from benchmark.errors import RecipeError
 from benchmark.finetuning.recipe import Activation, Head, Pooling, UnfreezingPhase
-from benchmark.finetuning.untyped import Layer, Model, SymbolicTensor
+from benchmark.finetuning.untyped import Layer, Model, SymbolicTensor, Variable
 from benchmark.records import Preprocessing, Task
 
 
@@ -198,6 +198,23 @@ def unfreeze(network: Network, phase: UnfreezingPhase) -> int:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
     return sum(bool(layer.trainable_variables) for layer in network.base.layers)
+
+
+def layer_scales(network: Network, variables: list[Variable], phase: UnfreezingPhase) -> list[float]:
+    """Each trained variable's share of the learning rate: ``layer_decay`` to 1 over the backbone's layers.
+
+    Earlier layers hold what most images share, so they move less (discriminative fine-tuning: Howard and
+    Ruder, Universal language model fine-tuning, 2018). Everything behind the backbone has all of the rate.
+    """
+    start, layers = first_trained(network.base, phase), network.base.layers
+    span = max(len(layers) - 1 - start, 1)
+    shares = {
+        id(variable): phase.layer_decay ** (1 - (place - start) / span)
+        for place, layer in enumerate(layers)
+        if place >= start
+        for variable in layer.trainable_variables
+    }
+    return [shares.get(id(variable), 1.0) for variable in variables]
 
 
 def first_trained(base: Model, phase: UnfreezingPhase) -> int:

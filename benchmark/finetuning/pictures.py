@@ -130,7 +130,8 @@ def _marks(axes: Axes, history: Sequence[Mapping[str, float]], kept_epoch: int) 
         axes.axvline(
             second[0] - 0.5, color="black", linestyle="--", linewidth=1, label="start of fine-tuning"
         )
-    axes.axvline(kept_epoch, color="grey", linestyle=":", linewidth=1.5, label=f"kept: epoch {kept_epoch}")
+    kept = f"kept: epoch {kept_epoch}" if kept_epoch else "kept: as it started"
+    axes.axvline(max(kept_epoch, 0.5), color="grey", linestyle=":", linewidth=1.5, label=kept)
 
 
 def confusion(matrix: Int64, names: Sequence[str], title: str) -> bytes:

@@ -15,7 +15,7 @@ from benchmark.finetuning.untyped import Variable
 from benchmark.storage import MOST_MODEL_BYTES, load_arrays, parse_record, write_arrays
 
 Arrays = list[npt.NDArray[Any]]
-_LISTS = ("current", "optimizer", "best1", "best2")
+_LISTS = ("current", "optimizer", "best1", "best2", "decided")
 _MOST_BYTES = 4 * MOST_MODEL_BYTES  # two checkpoints, the latest weights and the optimizer
 
 
@@ -28,6 +28,7 @@ class _Meta:
     stale: int = 0  # epochs since its best one
     weights_sha256: str = ""  # of the backbone weights that the run started from
     history: list[dict[str, float]] = field(default_factory=list)  # a row for every finished epoch
+    found_rate: float = 0.0  # of phase 2, by a range test
     # Moment (before, phase1, phase2) -> part -> metric -> value, or None for a phase left out.
     metrics: dict[str, Any] = field(default_factory=dict)
     # Phase name -> epoch, f1, loss and threshold of its best checkpoint.
@@ -42,6 +43,8 @@ class Progress(_Meta):
     optimizer: Arrays = field(default_factory=list)  # its variables then
     best1: Arrays = field(default_factory=list)  # the head's variables of phase 1's best checkpoint
     best2: Arrays = field(default_factory=list)  # the trained variables of phase 2's
+    # Decisions on validation images, packed bits: of the model before training, then of every epoch.
+    decided: Arrays = field(default_factory=list)
 
     def next_phase(self) -> None:
         """Begin the next phase: what belonged to this one's epochs goes."""

@@ -19,6 +19,7 @@ from benchmark.options import RecipeChanges
 from benchmark.storage import read_small
 
 DEFAULT_RECIPE = "two-phase-f1"
+BOARD_RECIPE = "probe-then-tune"  # what is taken where a board has a head to start from
 _FOLDER = Path(__file__).parent / "recipes"
 _MOST_BYTES = 2**20
 _LAST_SHARE = 0.01
@@ -38,7 +39,7 @@ class Start(StrEnum):
     """The weights that a head starts from."""
 
     RANDOM = "random"
-    BOARD = "board"  # those of the board's last head, trained on train + validation
+    BOARD = "board"  # those of a head that was trained on the embeddings as the board's were
 
 
 class Activation(StrEnum):
@@ -72,6 +73,7 @@ class Flip(StrEnum):
     HORIZONTAL = "horizontal"
     VERTICAL = "vertical"
     BOTH = "both"
+    AUTO = "auto"  # those that the board's head does not mind
 
 
 class Fill(StrEnum):
@@ -94,7 +96,7 @@ class Augmentation(_Table):
         contrast: range of the factor on the distance to the channel's mean.
         hue: largest shift on the hue circle (1 is once around), both ways.
         saturation: range of the factor on the saturation.
-        flip: mirror images.
+        flip: mirror images; ``auto``: those that the head that training starts from does not mind.
         rotation_degrees: largest angle, both ways.
         shift: largest move along each axis, in parts of the side, both ways.
         shear: largest horizontal shear, in parts of the side.
@@ -162,6 +164,7 @@ class Phase(_Table):
         schedule: how the learning rate moves.
         patience: epochs without a better validation F1 (at equal F1: a lower loss) after which the phase
             ends; 0 never ends it early.
+        warm_up: epochs in which the learning rate rises, update by update, to what it is without.
     """
 
     optimizer: OptimizerName = OptimizerName.ADAM
@@ -169,6 +172,7 @@ class Phase(_Table):
     epochs: Annotated[int, Field(ge=0, le=100_000)]
     schedule: Schedule = Schedule.CONSTANT
     patience: Annotated[int, Field(ge=0)] = 0
+    warm_up: Annotated[int, Field(ge=0, le=100_000)] = 0
 
     def rate_of(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0: an interrupted run meets the same ones again."""
@@ -178,6 +182,11 @@ class Phase(_Table):
             return self.learning_rate * float(_LAST_SHARE ** (epoch / self.epochs))
         return self.learning_rate
 
+    def warmth(self, epoch: int, update: int, updates: int) -> float:
+        """The share of an epoch's rate that an update gets, both counted from 0: 1 but in warm-up."""
+        done = epoch + (update + 1) / updates
+        return min(1.0, done / self.warm_up) if self.warm_up else 1.0
+
 
 class UnfreezingPhase(Phase):
     """Phase 2. With neither attribute all layers are trained, BatchNormalization apart.
@@ -186,10 +195,16 @@ class UnfreezingPhase(Phase):
         from_layer: name or index of the first trained layer of the backbone. Indices count as Keras's
             guides do, ``base_model.layers[:100]`` frozen for 100; negative ones count from the end.
         last_layers: number of trained layers at the end of the backbone.
+        range_test: updates of a learning rate range test; it finds the learning rate, at most
+            ``learning_rate``. 0 takes ``learning_rate`` itself.
+        layer_decay: share of the learning rate that the first trained layer of the backbone gets; it grows
+            geometrically to all of it at the last one.
     """
 
     from_layer: int | str | None = None
     last_layers: Annotated[int, Field(ge=1)] | None = None
+    range_test: Annotated[int, Field(ge=0, le=10_000)] = 0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
@@ -224,29 +239,37 @@ class Recipe(_Table):
     phase2: UnfreezingPhase
 
     @property
+    def starts_from_board(self) -> bool:
+        """Whether the head is the board's to begin with."""
+        return self.head.start is Start.BOARD
+
+    @property
     def ships_the_board(self) -> bool:
         """Whether the model is the board's head on the frozen backbone: nothing is trained."""
-        return self.head.start is Start.BOARD
+        return self.starts_from_board and not self._epochs
+
+    @property
+    def _epochs(self) -> int:
+        return self.phase1.epochs + self.phase2.epochs
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
-        trains = self.phase1.epochs + self.phase2.epochs > 0
-        if not trains and not self.ships_the_board:
+        if not self._epochs and not self.starts_from_board:
             raise ValueError("phase1.epochs and phase2.epochs are both 0, so that nothing would be trained")
-        if trains and self.ships_the_board:
-            raise ValueError("a recipe whose head starts from the board trains nothing: epochs must be 0")
+        if self.augmentation.flip is Flip.AUTO and not self.starts_from_board:
+            raise ValueError('augmentation.flip = "auto" needs head.start = "board", which decides it')
         return self
 
     @property
-    def is_default(self) -> bool:
-        """Whether it is the recipe that is taken where none is named."""
-        return self.name == DEFAULT_RECIPE
+    def follows_the_board(self) -> bool:
+        """Whether winner and input size are the board's where nobody says otherwise."""
+        return self.name == DEFAULT_RECIPE or self.starts_from_board
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        """The recipes that come with the package: the default first, then by name."""
+        """The recipes that come with the package: the two defaults first, then by name."""
         names = sorted(path.stem for path in _FOLDER.glob("*.toml"))
-        return tuple(sorted(names, key=lambda name: name != DEFAULT_RECIPE))
+        return tuple(sorted(names, key=lambda name: (name != BOARD_RECIPE, name != DEFAULT_RECIPE)))
 
     @staticmethod
     def text(name_or_path: str | Path) -> str:
@@ -284,6 +307,12 @@ class Recipe(_Table):
         Raises:
             RecipeError: a value that a recipe could not have either.
         """
+        if self.ships_the_board and changes.epochs is not None:
+            raise RecipeError(
+                f"recipe {self.name} trains nothing: its head is the board's as it is",
+                where="`epochs`",
+                next_step=f"Use the recipe {BOARD_RECIPE}, which goes on from that head.",
+            )
         content = json.loads(self.model_dump_json())
         _set(content["head"], pooling=changes.head, hidden=changes.hidden, dropout=changes.dropout)
         _set(content, image_size=changes.image_size, batch_size=changes.batch_size)
@@ -291,6 +320,8 @@ class Recipe(_Table):
             _set(phase, optimizer=changes.optimizer, schedule=changes.schedule)
             _set(phase, patience=changes.early_stopping, epochs=_nth(changes.epochs, position))
             _set(phase, learning_rate=_nth(changes.learning_rates, position))
+        if changes.learning_rates is not None:
+            content["phase2"]["range_test"] = 0  # who names a rate gets it
         _override_unfreezing(content["phase2"], changes)
         return _checked(content, f"recipe {self.name} with the given options")
 

@@ -46,15 +46,18 @@ class BoardHead:
     """What a board found on a frozen backbone.
 
     Attributes:
-        head: its last head, one dense layer on the pooled vectors.
-        predictions: of heads that had not seen the image (validation), and of this one (test).
-        expected: float32 (n, C), what this head says of the test images, of the validation images where there
-            are none, from the vectors that it was trained on.
+        head: one dense layer on the pooled vectors: the board's last head, or one like it that was trained on
+            the training part alone.
+        part: whose images ``expected`` is about: ``test`` or ``val``.
+        expected: float32 (n, C), what this head says of them from vectors of the engine that ranked.
+        predictions: of heads that had not seen the image (validation), and of this one (test); None where
+            training goes on from the head.
     """
 
     head: FinalHead
-    predictions: Predictions
+    part: str
     expected: Float32
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class FinetuneRequest:
         max_pixels: images whose header declares more are refused.
         scratch_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
         board: what the board says of this backbone, to compare with; changes nothing else.
-        head: what a recipe that ships the board puts on the backbone; None for the others.
+        head: what a recipe that starts from the board puts on the backbone; None for the others.
     """
 
     backbone: Backbone
@@ -157,7 +160,7 @@ class FineTuned:
         phases: moment (before, phase1, phase2) -> part (val, test) -> metric -> value. A phase that the
             recipe leaves out, and the test part of a data set without one, are None.
         kept_phase: ``phase1`` or ``phase2``: whose best checkpoint the model is; ``before`` where nothing was
-            trained.
+            trained, or nothing was shown to be better than what training started from.
         repeated: False when a finished run of the same request was found and nothing was trained.
         notes: remarks for the reader.
         comparison: the test F1 beside that of another split, and beside the board.

@@ -31,7 +31,9 @@ from benchmark.finetuning.artefacts import METRICS_FILE, RunResults, architectur
 from benchmark.finetuning.comparing import BoardComparison, GroupCounts, keeps_together, other_test_f1
 from benchmark.finetuning.events import EventLog
 from benchmark.finetuning.feed import Inference
+from benchmark.finetuning.flips import allowed_flips
 from benchmark.finetuning.foreign import write_foreign
+from benchmark.finetuning.keeping import Trained
 from benchmark.finetuning.manifest import (
     LABELS_FILE,
     MANIFEST_SCHEMA,
@@ -43,12 +45,13 @@ from benchmark.finetuning.model_directory import RUN_FILE, ModelDirectory, Store
 from benchmark.finetuning.network import Network, Outputs, assemble, first_trained, freeze
 from benchmark.finetuning.pixels import Pixels, decoded_pixels, open_pixels
 from benchmark.finetuning.progress import Progress
+from benchmark.finetuning.recipe import Flip, Recipe
 from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, as_json, versions
 from benchmark.finetuning.scoring import Scoring
 from benchmark.finetuning.settling import Settled, Tempering, fold_temperature, settle
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
 from benchmark.finetuning.trained_on import SEEN_FILES
-from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trained, Trainer
+from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trainer
 from benchmark.finetuning.views import embed_views
 from benchmark.heads import FinalHead
 from benchmark.records import Float32, ImageSet, Int64, Manifest, Observer, Silent, Task
@@ -108,8 +111,8 @@ def _check_request(request: FinetuneRequest, images: ImageSet) -> None:
                 expected="training and validation images",
                 next_step="Add images, or leave the split to this program.",
             )
-    if request.recipe.ships_the_board is not (request.head is not None):
-        raise RecipeError("the board's head and the recipe that ships it belong together", where="head")
+    if request.recipe.starts_from_board is not (request.head is not None):
+        raise RecipeError("the board's head and a recipe that starts from it belong together", where="head")
     if request.recipe.image_size < request.backbone.min_size:
         raise RecipeError(
             "the input is too small for this backbone",
@@ -161,6 +164,14 @@ def _result(
         kept_phase=run.kept,
         notes=(*run.notes, *notes),
     )
+
+
+def _carried_out(recipe: Recipe, progress: Progress) -> Recipe:
+    """The recipe with the learning rate that was found."""
+    if not progress.found_rate:
+        return recipe
+    found = {"learning_rate": progress.found_rate, "range_test": 0}
+    return recipe.model_copy(update={"phase2": recipe.phase2.model_copy(update=found)})
 
 
 def _moved_note(moved: Path | None) -> tuple[str, ...]:
@@ -269,11 +280,12 @@ class _Run(ABC):
         with self._pixels(scratch) as pixels:
             data = FineTuningData(request=request, images=images, pixels=pixels, scoring=self._scoring)
             progress = self._progress(digest, weights_sha256)
-            if request.head is None:
-                finished = self._train(data, progress, self._directory.state(digest))
+            if request.recipe.ships_the_board and request.head is not None:
+                finished, fitted = self._ship(data, progress, request.head), request.head.head.fitted
             else:
-                finished = self._ship(data, progress, request.head)
-            fitted = images.split.train if request.head is None else request.head.head.fitted
+                data = self._as_the_data_allow(data)
+                finished = self._train(data, progress, self._directory.state(digest))
+                fitted = images.split.train
             results = RunResults(
                 data=data,
                 trained=finished.trained,
@@ -283,11 +295,15 @@ class _Run(ABC):
                 settled=finished.settled,
             )
             write_artefacts(results, self._architecture(), self._directory.new)
-        return self._finish(finished, progress, digest)
+        return self._finish(finished, progress, digest, _carried_out(data.recipe, progress))
 
     @abstractmethod
     def _load(self) -> str:
         """Build the network that the run begins with; the SHA-256 of its backbone's weights."""
+
+    @abstractmethod
+    def _as_the_data_allow(self, data: FineTuningData) -> FineTuningData:
+        """The same with what the recipe leaves to the data decided."""
 
     @abstractmethod
     def _train(self, data: FineTuningData, progress: Progress, state: Path) -> _Finished:
@@ -313,7 +329,7 @@ class _Run(ABC):
         return kept
 
     def _pixels(self, scratch: Path) -> AbstractContextManager[Pixels]:
-        if self._request.head is not None:  # most images are not looked at
+        if self._request.recipe.ships_the_board:  # most images are not looked at
             return nullcontext(decoded_pixels(self._images, self._request))
         return open_pixels(self._request, self._images, scratch, self._observer)
 
@@ -322,8 +338,8 @@ class _Run(ABC):
 
         Validation scores are the board's, of heads that had not seen the image: this one has.
         """
-        said, scoring, images = board.predictions, self._scoring, self._images
-        part = "test" if len(images.split.test) else "val"
+        said, scoring, images, part = board.predictions, self._scoring, self._images, board.part
+        assert said is not None, "a board that is shipped has scores"
         rows, truth = data.rows(part), images.head_targets()
         groups = None if images.groups is None else images.groups[said.val_rows]
         tempering = Tempering.found(said.val, truth[said.val_rows], images.task, groups)
@@ -386,7 +402,7 @@ class _Run(ABC):
                 next_step=f"Rank this backbone again with `engine={engines_of(self._request.backbone)[0]}`.",
             )
 
-    def _finish(self, finished: _Finished, progress: Progress, digest: str) -> FineTuned:
+    def _finish(self, finished: _Finished, progress: Progress, digest: str, recipe: Recipe) -> FineTuned:
         """Write what says that the run is whole, make it the latest, forget how it got there."""
         request, directory, trained = self._request, self._directory, finished.trained
         run = StoredRun(
@@ -396,7 +412,7 @@ class _Run(ABC):
             kept=trained.kept,
             phases=progress.metrics,
             notes=self._notes,
-            recipe=request.recipe.model_dump(mode="json"),
+            recipe=recipe.model_dump(mode="json"),
             cached_views=request.cached_views,
             train_seconds=sum(row["seconds"] for row in progress.history),
         )
@@ -455,17 +471,33 @@ class _KerasRun(_Run):
         loaded = load_weights(request.backbone, model, request.source, cache=request.cache)
         outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
         network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.seed)
+        if request.head is not None:
+            network.head.layers[-1].set_weights([request.head.head.kernel, request.head.head.bias])
         if recipe.phase2.epochs:
             first_trained(network.base, recipe.phase2)  # a layer that is not there is an error now, not later
         freeze(network)
         self._network = network
         return loaded.sha256
 
+    def _as_the_data_allow(self, data: FineTuningData) -> FineTuningData:
+        recipe = data.recipe
+        if recipe.augmentation.flip is not Flip.AUTO:
+            return data
+        rows = data.rows("val")
+        targets = self._images.head_targets()[rows]
+        flip, note = allowed_flips(self._network, data.pixels, rows, targets, self._scoring)
+        self._notes.append(note)
+        augmentation = recipe.augmentation.model_copy(update={"flip": flip})
+        recipe = recipe.model_copy(update={"augmentation": augmentation})
+        return replace(data, request=replace(data.request, recipe=recipe))
+
     def _train(self, data: FineTuningData, progress: Progress, state: Path) -> _Finished:
         network, views = self._network, None
         if self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
             views = embed_views(data, network, progress.weights_sha256, self._observer)
         trainer = Trainer(network, data, state, self._observer, views)
+        if self._request.head is not None:
+            self._check_answers(trainer.frozen("val"), self._request.head.expected)
         with closing(EventLog(self._directory.new / "tensorboard", progress.history, time.time())) as events:
 
             def record(row: Mapping[str, float]) -> None:
@@ -474,6 +506,8 @@ class _KerasRun(_Run):
                     self._on_epoch(row)
 
             trained = trainer.run(progress, record)
+        if progress.found_rate:
+            self._notes.append(f"Phase 2 learnt at {progress.found_rate:.1e}, found by a range test.")
         self._notes.append(trained.note)
         images = self._images
         parts = [part for part in ("val", "test") if len(data.rows(part))]
@@ -526,6 +560,9 @@ class _ForeignRun(_Run):
         request, size = self._request, self._request.recipe.image_size
         self._loaded = load_network(request.backbone, request.source, size, cache=request.cache)
         return self._loaded.weights_sha256
+
+    def _as_the_data_allow(self, data: FineTuningData) -> FineTuningData:
+        return data
 
     def _train(self, data: FineTuningData, progress: Progress, state: Path) -> _Finished:
         raise RecipeError(

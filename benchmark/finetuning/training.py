@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -16,14 +16,17 @@ from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
 from benchmark.finetuning.augment import view_keys
 from benchmark.finetuning.feed import Batch, Inference, PixelFeed, vector_batches
-from benchmark.finetuning.network import Network, freeze, reseed, unfreeze
+from benchmark.finetuning.keeping import Trained, best_text, choose, choose_against_board
+from benchmark.finetuning.network import Network, freeze, layer_scales, reseed, unfreeze
 from benchmark.finetuning.pixels import Pixels
 from benchmark.finetuning.progress import Progress, assign, values_of
-from benchmark.finetuning.recipe import OptimizerName, Phase, Recipe
+from benchmark.finetuning.rates import rate_before_harm, tried_rates
+from benchmark.finetuning.recipe import OptimizerName, Phase, Recipe, UnfreezingPhase
 from benchmark.finetuning.request import FinetuneRequest
 from benchmark.finetuning.scoring import Scoring, beats, loss_weights
 from benchmark.finetuning.untyped import Optimizer, Tensor, Variable
 from benchmark.records import Float32, ImageSet, Int64, Observer, Task
+from benchmark.statistics import Sample
 
 PREDICTION_BATCH = 32
 _MOST_KEPT_BYTES = 2**30
@@ -70,15 +73,6 @@ class FineTuningData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What training left in the network."""
-
-    kept: str  # ``phase1`` or ``phase2``: whose best checkpoint the network holds
-    threshold: float  # of its decisions
-    note: str  # why that one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
     """One phase, ready to run."""
 
@@ -88,6 +82,7 @@ class _Round:
     batches: Callable[[int], Iterator[Batch]]  # of an epoch of the phase
     embed: Callable[[Tensor], Tensor]  # inputs of a batch -> pooled vectors
     validate: Callable[[], Float32]  # -> probabilities (n_val, C)
+    scales: Sequence[float] = ()  # of the learning rate, one a variable; empty for 1 each
 
 
 EpochRecorder = Callable[[Mapping[str, float]], None]
@@ -117,6 +112,7 @@ class Trainer:
         self._answers = (targets, weights)
         self._views = views
         self._state = state
+        self._first_head = values_of(network.head.trainable_variables)
         self._observer = observer
         self._model = Inference(network.model, data.pixels, PREDICTION_BATCH)
         self._body = Inference(network.body, data.pixels, PREDICTION_BATCH)
@@ -131,14 +127,27 @@ class Trainer:
             StorageError: progress cannot be written.
         """
         if not progress.metrics:
-            before = self._metrics(None, self._frozen)
+            before = self._metrics(None, self.frozen)
             progress.metrics = {"before": before, "phase1": None, "phase2": None}
+            if self._data.recipe.starts_from_board:
+                self._begin_with_the_board(progress)
         if progress.phase == 1:
             self._first(progress, record)
-        if progress.best1:
+        if progress.best1 and beats(progress.best["phase1"], progress.best.get("before")):
             assign(self._network.head.trainable_variables, progress.best1)
+        else:
+            assign(self._network.head.trainable_variables, self._first_head)
         self._vectors.clear()
         return self._second(progress, record)
+
+    def _begin_with_the_board(self, progress: Progress) -> None:
+        """The model before training is one to choose."""
+        found = progress.metrics["before"]["val"]
+        progress.best["before"] = {"epoch": 0} | {name: found[name] for name in ("f1", "loss", "threshold")}
+        self._keep_decisions(self.frozen("val"), found["threshold"], progress)
+
+    def _keep_decisions(self, probabilities: Float32, threshold: float, progress: Progress) -> None:
+        progress.decided.append(np.packbits(self._data.scoring.decided(probabilities, threshold)))
 
     def _first(self, progress: Progress, record: EpochRecorder) -> None:
         freeze(self._network)
@@ -152,11 +161,11 @@ class Trainer:
                 variables=variables,
                 batches=batches,
                 embed=embed,
-                validate=lambda: self._frozen("val"),
+                validate=lambda: self.frozen("val"),
             )
             self._train(plan, progress, record)
             assign(variables, progress.best1)
-            progress.metrics["phase1"] = self._metrics(progress.best["phase1"]["threshold"], self._frozen)
+            progress.metrics["phase1"] = self._metrics(progress.best["phase1"]["threshold"], self.frozen)
         progress.next_phase()
         progress.save(self._state)
 
@@ -173,18 +182,32 @@ class Trainer:
                 progress.metrics["phase2"] = self._metrics(threshold, self.probabilities)
             progress.next_phase()
             progress.save(self._state)
-        trained = choose(progress)
+        trained = self._choose(progress)
         assign(variables, progress.best2 if trained.kept == "phase2" else first_model)
+        if trained.kept != "phase2":
+            head = progress.best1 if trained.kept == "phase1" else self._first_head
+            assign(self._network.head.trainable_variables, head)
         return trained
 
+    def _choose(self, progress: Progress) -> Trained:
+        if not self._data.recipe.starts_from_board:
+            return choose(progress)
+        groups = self._data.images.groups
+        rows = self._data.rows("val")
+        sample = Sample.of(
+            self._truth("val"), self._data.scoring.average, None if groups is None else groups[rows]
+        )
+        return choose_against_board(progress, sample)
+
     def _second_round(self, variables: list[Variable]) -> _Round:
-        recipe = self._data.recipe
+        recipe, phase = self._data.recipe, self._data.recipe.phase2
         feed = self._pixel_feed()
         body = self._network.body
         return _Round(
             number=2,
-            phase=recipe.phase2,
+            phase=phase,
             variables=variables,
+            scales=() if phase.layer_decay == 1 else layer_scales(self._network, variables, phase),
             # Views go on where phase 1 stopped, so that phase 2 sees new ones.
             batches=lambda epoch: self._pixel_epoch(feed, 2, epoch, recipe.phase1.epochs + epoch),
             embed=lambda images: body(tf.cast(images, tf.float32), training=True),
@@ -229,34 +252,68 @@ class Trainer:
         return vector_batches(features, data.rows("train")[order], self._answers, data.recipe.batch_size)
 
     def _train(self, plan: _Round, progress: Progress, record: EpochRecorder) -> None:
-        name, phase = f"phase {plan.number}", plan.phase
+        name, phase, images = f"phase {plan.number}", plan.phase, len(self._data.rows("train"))
         optimizer = _OPTIMIZERS[phase.optimizer](learning_rate=phase.learning_rate)
         optimizer.build(plan.variables)
+        step = _Step(self._network, plan, optimizer)
+        if isinstance(phase, UnfreezingPhase) and phase.range_test:
+            if not progress.found_rate:
+                progress.found_rate = self._range_test(plan, phase.range_test, step, optimizer)
+            phase = phase.model_copy(update={"learning_rate": progress.found_rate})
+            plan = replace(plan, phase=phase)
         if progress.epoch:
             assign(plan.variables, progress.current)
             assign(optimizer.variables, progress.optimizer)
-        step = _Step(self._network, plan, optimizer)
-        images = len(self._data.rows("train"))
         self._observer.started(name, phase.epochs * images)
         while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
             started = time.perf_counter()
             rate = optimizer.learning_rate = phase.rate_of(progress.epoch)
             reseed(self._network, self._data.request.seed, plan.number, progress.epoch)
-            row = self._epoch(plan, step, progress.epoch)
+            row = self._epoch(plan, step, optimizer, progress.epoch)
             row |= self._validated(plan, progress)
             row |= {"learning_rate": rate, "finished_at": time.time()}
             row["seconds"] = time.perf_counter() - started
             self._record(plan, row, optimizer, progress)
             record(progress.history[-1])
             self._observer.advanced(name, progress.epoch * images, f"validation F1 {row['val_f1']:.4f}")
-        self._observer.finished(name, _best_text(progress, f"phase{plan.number}"))
+        self._observer.finished(name, best_text(progress, f"phase{plan.number}"))
 
-    def _epoch(self, plan: _Round, step: _Step, epoch: int) -> dict[str, float]:
+    def _range_test(self, plan: _Round, updates: int, step: _Step, optimizer: Optimizer) -> float:
+        """A learning rate, at most the phase's; network and optimizer are afterwards as they were.
+
+        The test takes batches of the phase, each of them twice: first at a rate of 0, for what a batch costs
+        before anything is learnt.
+        """
+        name, images = "range test", len(self._data.rows("train"))
+        rates = tried_rates(plan.phase.learning_rate, updates)
+        passes = math.ceil(updates * self._data.recipe.batch_size / images)
+        start, fresh = values_of(plan.variables), values_of(optimizer.variables)
+        losses: list[list[float]] = []
+        self._observer.started(name, 2 * updates)
+        for tried in ([0.0] * updates, rates):
+            reseed(self._network, self._data.request.seed, name)
+            each = (batch for epoch in range(passes) for batch in plan.batches(epoch))
+            losses.append([])
+            for rate, batch in zip(tried, each, strict=False):
+                optimizer.learning_rate = rate
+                losses[-1].append(float(step(*batch)[0]))
+                self._observer.advanced(name, sum(map(len, losses)))
+            assign(plan.variables, start)
+            assign(optimizer.variables, fresh)
+        found = rate_before_harm(rates, np.subtract(losses[1], losses[0]))
+        self._observer.finished(name, f"learning rate {found:.1e}")
+        return found
+
+    def _epoch(self, plan: _Round, step: _Step, optimizer: Optimizer, epoch: int) -> dict[str, float]:
         """One pass over the training part; mean loss and accuracy of its batches."""
-        done = epoch * len(self._data.rows("train"))
+        images = len(self._data.rows("train"))
+        done, updates = epoch * images, math.ceil(images / self._data.recipe.batch_size)
         loss = right = 0.0
         count = 0
-        for inputs, targets, weights in plan.batches(epoch):
+        for update, (inputs, targets, weights) in enumerate(plan.batches(epoch)):
+            if epoch < plan.phase.warm_up:
+                warmth = plan.phase.warmth(epoch, update, updates)
+                optimizer.learning_rate = plan.phase.rate_of(epoch) * warmth
             batch_loss, batch_right = step(inputs, targets, weights)
             loss += float(batch_loss) * len(targets)
             right += float(batch_right)
@@ -283,6 +340,8 @@ class Trainer:
             progress.stale = 0
         else:
             progress.stale += 1
+        if progress.decided:
+            self._keep_decisions(probabilities, threshold, progress)
         return {"threshold": threshold} | {f"val_{name}": value for name, value in measured.items()}
 
     def _record(self, plan: _Round, row: dict[str, float], optimizer: Optimizer, progress: Progress) -> None:
@@ -313,7 +372,7 @@ class Trainer:
         """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""
         return self._model(self._data.rows(part))
 
-    def _frozen(self, part: str) -> Float32:
+    def frozen(self, part: str) -> Float32:
         """The same while the backbone has its starting weights: it runs once for each part."""
         if not self._fits(part):
             return self.probabilities(part)
@@ -354,7 +413,12 @@ class _Step:
         with tf.GradientTape() as tape:
             logits = network.head(self._plan.embed(inputs), training=True)
             loss = _loss(logits, targets, weights, softmax=network.softmax)
+        starts = [tf.identity(variable.value) for variable in variables] if self._plan.scales else []
         self._optimizer.apply(tape.gradient(loss, variables), variables)
+        # An update is proportional to its rate: a share of it is the update of a smaller rate.
+        for variable, start, scale in zip(variables, starts, self._plan.scales, strict=bool(starts)):
+            if scale != 1:
+                variable.assign(start + scale * (variable - start))
         return loss, _right(logits, targets, softmax=network.softmax)
 
 
@@ -373,29 +437,3 @@ def _right(logits: Tensor, targets: Tensor, *, softmax: bool) -> Tensor:
     else:
         right = tf.reduce_all((logits >= 0) == (targets > 0.5), -1)
     return tf.reduce_sum(tf.cast(right, tf.float32))
-
-
-def _best_text(progress: Progress, key: str) -> str:
-    best = progress.best[key]
-    return f"best validation F1 {best['f1']:.4f} in epoch {int(best['epoch'])}"
-
-
-def choose(progress: Progress) -> Trained:
-    """Which phase's best checkpoint is the model: phase 2's when it beats phase 1's on validation."""
-    first, second = progress.best.get("phase1"), progress.best.get("phase2")
-    if second is None or (first is not None and not beats(second, first)):
-        assert first is not None, "a recipe trains in one phase at least"
-        note = "Phase 2 was left out: phase 1's model is kept."
-        if second is not None:
-            note = (
-                f"Phase 2 did not beat phase 1 on validation (F1 {second['f1']:.4f}, loss "
-                f"{second['loss']:.4f} against F1 {first['f1']:.4f}, loss {first['loss']:.4f}): "
-                "phase 1's model is kept."
-            )
-        return Trained(kept="phase1", threshold=first["threshold"], note=note)
-    note = f"Phase 2's model is kept ({_best_text(progress, 'phase2')}"
-    if first:
-        note += f"; phase 1: {_best_text(progress, 'phase1')}"
-        note += "; the lower loss decided" if first["f1"] == second["f1"] else ""
-    note += ")."
-    return Trained(kept="phase2", threshold=second["threshold"], note=note)

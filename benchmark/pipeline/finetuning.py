@@ -11,9 +11,16 @@ from typing import Any
 
 from benchmark.backbones import FILE, KERAS, parse_weights, select
 from benchmark.data import load_images, tell_reading
-from benchmark.errors import ArgumentError, DataError, NothingScored
+from benchmark.errors import ArgumentError, DataError, NothingScored, RecipeError
 from benchmark.execution import failure
-from benchmark.finetuning import BoardScore, FineTuned, FinetuneRequest, Recipe
+from benchmark.finetuning import (
+    BOARD_RECIPE,
+    DEFAULT_RECIPE,
+    BoardScore,
+    FineTuned,
+    FinetuneRequest,
+    Recipe,
+)
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
@@ -21,7 +28,7 @@ from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.rebuilding import images_as_ranked
 from benchmark.pipeline.runs import LoggingObserver, Run
-from benchmark.pipeline.shipping import board_head
+from benchmark.pipeline.shipping import board_head, start_head
 from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
 from benchmark.records import (
     Backbone,
@@ -30,6 +37,7 @@ from benchmark.records import (
     ProtocolName,
     Resize,
     Silent,
+    Status,
     WeightsKind,
     WeightsSource,
 )
@@ -54,12 +62,12 @@ class FinetuneJob:
 
     Attributes:
         options: of the command; what they leave open is as on the board.
-        recipe: the protocol, overrides applied.
+        recipe: the protocol, overrides applied; None where the board decides which.
         known: backbones that a name may mean before the registry is asked.
     """
 
     options: FinetuneOptions
-    recipe: Recipe
+    recipe: Recipe | None
     known: tuple[Backbone, ...] = ()
 
     @classmethod
@@ -72,7 +80,13 @@ class FinetuneJob:
         """
         if options.weights is not None:
             parse_weights(options.weights)
-        return cls(options=options, recipe=Recipe.load(options.recipe).changed(options))
+        recipe = Recipe.load(options.recipe or DEFAULT_RECIPE).changed(options)
+        return cls(options=options, recipe=None if options.recipe is None else recipe)
+
+    @property
+    def ships_the_board(self) -> bool:
+        """Whether nothing is trained: the head is the board's as it is."""
+        return self.recipe is not None and self.recipe.ships_the_board
 
     @property
     def weights(self) -> WeightsSource | None:
@@ -122,7 +136,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     folder = results_folder(options.results, images, options.data)
     stored = _board_to_go_on_from(job, folder.path, images)
-    if job.recipe.ships_the_board:
+    if job.ships_the_board:
         job, images = _as_the_board(job, stored, folder, watch)
     elif stored is not None:
         job, images = _as_ranked(job, stored, images, watch)
@@ -132,7 +146,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     try:
         folder.claim(logged)
         tell_reading(images, logged)
-        if job.options.auto_groups and not job.recipe.ships_the_board:
+        if job.options.auto_groups and not job.ships_the_board:
             images = _grouped(job, stored, images, logged)
         with tracking(trackers, logged, "finetune", options, images) as told:
             return _FinetuneAll(job, choices, images, run, logged, stored, told).run()
@@ -154,7 +168,8 @@ def _grouped(job: FinetuneJob, stored: StoredBoard | None, images: ImageSet, obs
 
 
 def _winner(job: FinetuneJob) -> str:
-    return job.options.winner or (AUTO if job.recipe.is_default else job.recipe.backbone)
+    own = AUTO if job.recipe is None or job.recipe.follows_the_board else job.recipe.backbone
+    return job.options.winner or own
 
 
 def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredBoard | None:
@@ -167,7 +182,7 @@ def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> St
     if options.winner is None and options.top is None and _winner(job) != AUTO:
         return None
     stored = stored_board(folder, data=options.data, results=options.results, cache=options.cache)
-    if stored is not None and not job.recipe.ships_the_board:
+    if stored is not None and not job.ships_the_board:
         check_same_images(stored, images, limited=options.limit is not None)
     return stored
 
@@ -229,12 +244,14 @@ class _Choice:
         weights: for a backbone that carries none of its own.
         recipe: its input size decided.
         row: of the board; None where the board does not have it.
+        why: this recipe was taken, where nobody named one.
     """
 
     backbone: Backbone
     weights: WeightsSource
     recipe: Recipe
     row: Mapping[str, Any] | None = None
+    why: str = ""
 
     @property
     def source(self) -> str:
@@ -300,8 +317,9 @@ class _FinetuneAll:
             "groups": f"groups {job.options.groups or AUTO}",
             "average": f"{average} F1",
         }
+        why = f" Recipe {choice.recipe.name}: {choice.why}." if choice.why else ""
         if stored is None:
-            return f"{name}, without a board in {self._run.folder}: {', '.join(own.values())}."
+            return f"{name}, without a board in {self._run.folder}: {', '.join(own.values())}.{why}"
         ranked = stored.request
         row = choice.row or {"weights": choice.source, "input_size": choice.recipe.image_size}
         theirs = {
@@ -314,7 +332,7 @@ class _FinetuneAll:
         other = [f"{text} instead of {theirs[key]}" for key, text in own.items() if text != theirs[key]]
         whose = "as it was ranked" if choice.row else "not on the board itself, as the others were ranked"
         parts = [*([", ".join(same)] if same else []), *other]
-        return f"{name}, {whose} in {stored.folder}: {'; '.join(parts)}."
+        return f"{name}, {whose} in {stored.folder}: {'; '.join(parts)}.{why}"
 
     def _try(self, choice: _Choice) -> None:
         from benchmark.finetuning import finetune  # loads TensorFlow
@@ -322,8 +340,9 @@ class _FinetuneAll:
         name = choice.backbone.name
         try:
             request = self._request(choice)
-            if self._stored is not None and request.recipe.ships_the_board:
-                head = board_head(self._stored, choice.backbone, choice.weights, self._images, self._observer)
+            if self._stored is not None and request.recipe.starts_from_board:
+                find = board_head if request.recipe.ships_the_board else start_head
+                head = find(self._stored, choice.backbone, choice.weights, self._images, self._observer)
                 request = replace(request, head=head)
             model = finetune(request, self._images, self._observer, partial(self._told.epoch, name))
             _list_rejected(self._images, model.model_dir)
@@ -429,7 +448,7 @@ class _FinetuneAll:
             backbone=choice.backbone,
             recipe=choice.recipe,
             # A backbone named with its own weights file (NAME@path) keeps a readable, path-free name.
-            out=place(self._run.folder, "finetune", name, self._job.recipe.name),
+            out=place(self._run.folder, "finetune", name, choice.recipe.name),
             cache=options.cache,
             weights=choice.weights,
             seed=options.seed,
@@ -528,7 +547,7 @@ def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None
 
 def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) -> _Choice:
     """A backbone as the board ranked it, or would have ranked it, where the job does not say otherwise."""
-    weights, size, row = job.weights, job.options.image_size, None
+    weights, size, row = job.weights, None, None
     if stored is not None:
         ranked = stored.request
         row = stored.row(backbone.name)
@@ -536,11 +555,53 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) ->
         if weights is None:
             shown = str(row["weights"]) if row else ""
             weights = parse_weights(shown, seed=ranked.options.seed) if shown else ranked.weights
-        if size is None and (job.recipe.ships_the_board or job.recipe.is_default):
-            size = int(row["input_size"] or 0) if row else ranked.size_of(backbone)
-    recipe = job.recipe.changed(RecipeChanges(image_size=size or None))
-    imagenet = WeightsSource(kind=WeightsKind.IMAGENET)
-    return _Choice(backbone=backbone, weights=weights or imagenet, recipe=recipe, row=row)
+        size = int(row["input_size"] or 0) if row else ranked.size_of(backbone)
+    weights = weights or WeightsSource(kind=WeightsKind.IMAGENET)
+    missing = _missing_of_the_board(job, stored, row, str(backbone.weights or weights))
+    recipe, why = job.recipe, ""
+    if recipe is None:
+        recipe, why = _default_recipe(job, missing)
+    elif recipe.starts_from_board and not recipe.ships_the_board and missing:
+        raise ArgumentError(
+            "has no head to start from",
+            where=f"recipe {recipe.name}",
+            got=missing,
+            next_step="Run 'backbones rank' so first, or take another recipe.",
+        )
+    if not recipe.follows_the_board:
+        size = None
+    recipe = recipe.changed(RecipeChanges(image_size=job.options.image_size or size or None))
+    return _Choice(backbone=backbone, weights=weights, recipe=recipe, row=row, why=why)
+
+
+def _missing_of_the_board(
+    job: FinetuneJob, stored: StoredBoard | None, row: Mapping[str, Any] | None, source: str
+) -> str:
+    """Why a board has no head to go on from; empty where it has one."""
+    if stored is None:
+        return "there is no board of these images"
+    if row is None or row["status"] != Status.SCORED:
+        return "the board has no head of this backbone"
+    size, resize = job.options.image_size, job.options.resize
+    pairs = (
+        (source, row["weights"], "weights"),
+        (size or row["input_size"], row["input_size"], "pixels"),
+        (resize or stored.request.options.resize, stored.request.options.resize, "resizing"),
+    )
+    other = [f"{theirs} {what}, not {own}" for own, theirs, what in pairs if own != theirs]
+    return f"the board's head is for {', '.join(other)}" if other else ""
+
+
+def _default_recipe(job: FinetuneJob, missing: str) -> tuple[Recipe, str]:
+    """The recipe where nobody named one, and why it is this one."""
+    if not missing:
+        try:
+            tuned = Recipe.load(BOARD_RECIPE).changed(job.options)
+        except RecipeError as error:
+            missing = error.expected or error.what
+        else:
+            return tuned, "the board has a head to start from"
+    return Recipe.load(DEFAULT_RECIPE).changed(job.options), missing
 
 
 def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Backbone, ...]:

@@ -7,17 +7,21 @@ from dataclasses import replace
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, TrainingError
 from benchmark.finetuning import BoardHead
-from benchmark.heads import final_head
+from benchmark.heads import FinalHead, final_head
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard
 from benchmark.pipeline.embedding import embed_images
-from benchmark.pipeline.heads import train_all
+from benchmark.pipeline.heads import HeadJob, train_all
+from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.ranking import head_job
 from benchmark.records import (
     Backbone,
+    Embeddings,
     Engine,
     ImageSet,
     Observer,
     Precision,
+    Predictions,
+    ProtocolName,
     Scored,
     Status,
     Targets,
@@ -42,6 +46,34 @@ def board_head(
         ArgumentError: the board has no score of this backbone.
         TrainingError: it cannot be embedded or scored any more.
     """
+    plan, job, embeddings = _embedded(stored, backbone, weights, images, observer)
+    (outcome,) = train_all(job, (plan,), observer)
+    if not isinstance(outcome, Scored):
+        raise _gone(backbone, outcome.reason)
+    head = final_head(embeddings, Targets.of(images), images.split, job.protocol)
+    part = "test" if len(images.split.test) else "val"
+    return _told(head, embeddings, images, part, outcome.predictions)
+
+
+def start_head(
+    stored: StoredBoard, backbone: Backbone, weights: WeightsSource, images: ImageSet, observer: Observer
+) -> BoardHead:
+    """A head like the board's last one that has seen the training part alone, to go on from.
+
+    Validation images then say honestly what training adds to it. Arguments and errors are those of
+    ``board_head``; the images may be grouped and split otherwise than they were ranked.
+    """
+    _, job, embeddings = _embedded(stored, backbone, weights, images, observer)
+    split, protocol = images.split, job.protocol
+    if protocol.name is not ProtocolName.REFERENCE:  # which trains on the training part anyway
+        split = replace(split, val=split.val[:0])
+    return _told(final_head(embeddings, Targets.of(images), split, protocol), embeddings, images, "val")
+
+
+def _embedded(
+    stored: StoredBoard, backbone: Backbone, weights: WeightsSource, images: ImageSet, observer: Observer
+) -> tuple[Plan, HeadJob, Embeddings]:
+    """How a backbone was embedded, how its heads were trained, its embeddings of these images."""
     row = stored.row(backbone.name)
     if row is None or row["status"] != Status.SCORED:
         scored = [str(each["backbone"]) for each in stored.board.rows if each["status"] == Status.SCORED]
@@ -67,14 +99,19 @@ def board_head(
             next_step="Rank it again, or put the file back.",
         )
     job = head_job(request, images, stored.folder)
-    (outcome,) = train_all(job, (plan,), observer)
-    if not isinstance(outcome, Scored):
-        raise _gone(backbone, outcome.reason)
-    embeddings = EmbeddingStore(request.options.cache).read(plan.key, images.image_ids)
-    head = final_head(embeddings, Targets.of(images), images.split, job.protocol)
-    rows = images.split.test if len(images.split.test) else images.split.val
-    expected = head.probabilities(embeddings.features[rows], exclusive=images.task is Task.MULTICLASS)
-    return BoardHead(head=head, predictions=outcome.predictions, expected=expected)
+    return plan, job, EmbeddingStore(request.options.cache).read(plan.key, images.image_ids)
+
+
+def _told(
+    head: FinalHead,
+    embeddings: Embeddings,
+    images: ImageSet,
+    part: str,
+    predictions: Predictions | None = None,
+) -> BoardHead:
+    rows = getattr(images.split, part)
+    said = head.probabilities(embeddings.features[rows], exclusive=images.task is Task.MULTICLASS)
+    return BoardHead(head=head, part=part, expected=said, predictions=predictions)
 
 
 def _gone(backbone: Backbone, reason: str) -> TrainingError:

@@ -36,4 +36,4 @@ from benchmark.statistics.metrics import (
 )
 from benchmark.statistics.resampling import ErrorCounts, Sample, estimates
 from benchmark.statistics.sentences import listed, sentences
-from benchmark.statistics.ties import FAMILY_LEVEL, Pairs, hidden_loss, losses, range_quantile
+from benchmark.statistics.ties import FAMILY_LEVEL, Pairs, gains, hidden_loss, losses, range_quantile

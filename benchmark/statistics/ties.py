@@ -232,6 +232,12 @@ class _Maxima:
                 np.maximum(largest, differences.max(1), out=largest)
         return max(float(np.quantile(largest, level)), PAIR_QUANTILE)
 
+    def against(self, one: int, level: float) -> float:
+        """The quantile of the largest absolute statistic of anybody's against ``one``."""
+        spread = self._deviations[one] > 0
+        differences = np.abs(self._drawn[:, spread] - self._drawn[:, [one]]) / self._deviations[one, spread]
+        return max(float(np.quantile(differences.max(1, initial=0.0), level)), PAIR_QUANTILE)
+
     def one_sided(self, level: float) -> float:
         """The quantile of the largest F1 over its deviation, at least that of a single standard normal."""
         own = self._own_deviations
@@ -277,6 +283,28 @@ def above(comparison: Pairs, levels: Float64, *, draws: int = DRAWS, seed: int =
     null = np.maximum(variances + gaps**2 / max(comparison.side_units.min(), 1.0), _NOTHING)
     critical = _Maxima(comparison, draws, seed).one_sided(FAMILY_LEVEL)
     return np.asarray(gaps / np.sqrt(null) > critical)
+
+
+def gains(
+    comparison: Pairs, one: int = 0, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0
+) -> Float64:
+    """The F1 that each classifier gains over ``one`` of them: observed, low and high end, float64 (K, 3).
+
+    The intervals hold together (comparisons of many with one: Dunnett, Journal of the American Statistical
+    Association 1955, with the drawn quantile of this module), so that the interval of the best of several
+    checkpoints holds although these images picked it. The low end is above 0 exactly where the statistic of
+    ``Pairs`` exceeds that quantile; the ends on either side of 0 are widened as those of ``losses`` are, so
+    that equal decisions on few images do not look like a sure 0.
+    """
+    critical = _Maxima(comparison, draws, seed).against(one, level)
+    gaps, null = comparison.gaps[:, one], comparison.null_variances[:, one]
+    cost = np.maximum(comparison.mistake_cost, comparison.mistake_cost[one])
+    reach = _reach(critical, cost, comparison.variances[:, one])
+    shown = comparison.statistics[:, one] > critical
+    low = np.where(shown, gaps - critical * np.sqrt(null), np.minimum(gaps - reach, 0.0))
+    found = np.stack([gaps, np.clip(low, -1.0, 1.0), np.clip(gaps + reach, -1.0, 1.0)], -1)
+    found[one] = 0.0
+    return found
 
 
 def _tied_with_best(comparison: Pairs, left: Int64, maxima: _Maxima, level: float) -> TieGroup:

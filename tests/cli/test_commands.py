@@ -70,7 +70,7 @@ def test_list_filters(backbones: Run, pattern: str, names: set[str]) -> None:
 
 def test_recipes_are_listed_and_shown(backbones: Run, tmp_path: Path) -> None:
     rows = backbones("recipes", "--format", "json").rows
-    assert rows[0]["name"] == "two-phase-f1"
+    assert [row["name"] for row in rows[:2]] == ["probe-then-tune", "two-phase-f1"]
     assert len(rows) >= 5
     text = backbones("recipes", "vgg16-flatten").out
     file = tmp_path / "mine.toml"

@@ -10,6 +10,7 @@ import pytest
 from command_places import Place, Run
 
 from benchmark.cli.parser import parse
+from benchmark.finetuning import Recipe
 from benchmark.pipeline import FinetuneJob
 from benchmark.records import Average, Resize
 
@@ -82,14 +83,20 @@ def test_every_option_reaches_the_job() -> None:
     assert (asked.cache, asked.results) == (Path("c"), Path("r"))
 
 
+def recipe_of(*words: str) -> Recipe:
+    recipe = job_of("--recipe", "two-phase-f1", *words).recipe
+    assert recipe is not None
+    return recipe
+
+
 def test_every_change_reaches_the_recipe() -> None:
-    recipe = job_of("--optimizer", "adamw", "--image-size", "96", "--epochs", "3,4").recipe
+    recipe = recipe_of("--optimizer", "adamw", "--image-size", "96", "--epochs", "3,4")
     assert {recipe.phase1.optimizer, recipe.phase2.optimizer} == {"adamw"}
     assert (recipe.image_size, recipe.phase1.epochs, recipe.phase2.epochs) == (96, 3, 4)
-    recipe = job_of("--learning-rates", "0.1,0.01", "--schedule", "cosine", "--early-stopping", "7").recipe
+    recipe = recipe_of("--learning-rates", "0.1,0.01", "--schedule", "cosine", "--early-stopping", "7")
     assert (recipe.phase1.learning_rate, recipe.phase2.learning_rate) == (0.1, 0.01)
     assert (recipe.phase1.schedule, recipe.phase2.patience) == ("cosine", 7)
-    recipe = job_of("--head", "max", "--hidden", "9", "--dropout", "0.4", "--unfreeze-last", "6").recipe
+    recipe = recipe_of("--head", "max", "--hidden", "9", "--dropout", "0.4", "--unfreeze-last", "6")
     assert (recipe.head.pooling, recipe.head.hidden, recipe.head.dropout) == ("max", 9, 0.4)
     assert recipe.phase2.last_layers == 6
-    assert job_of("--unfreeze-from", "conv1").recipe.phase2.from_layer == "conv1"
+    assert recipe_of("--unfreeze-from", "conv1").phase2.from_layer == "conv1"

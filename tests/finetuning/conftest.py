@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from benchmark.data import load_images
-from benchmark.finetuning import FinetuneRequest, Recipe
+from benchmark.finetuning import BoardHead, FinetuneRequest, Recipe
+from benchmark.heads import FinalHead
 from benchmark.options import DataOptions, RecipeChanges
 from benchmark.records import (
     Backbone,
@@ -135,6 +136,27 @@ def without_test(binary: ImageSet) -> ImageSet:
     split = binary.split
     rest = np.sort(np.concatenate([split.val, split.test]))
     return replace(binary, split=Split(train=split.train, val=rest, test=np.zeros(0, np.int64), given=True))
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """Enough validation images of both classes to show a difference."""
+    folder = write_pictures(tmp_path_factory.mktemp("many") / "stripes", ["crack", "sound"], 60)
+    return load_images(folder, cache=tmp_path_factory.mktemp("cache"), options=DataOptions(positive="crack"))
+
+
+@pytest.fixture
+def board_head() -> Callable[..., BoardHead]:
+    """``board_head(images, probability=0.5)``: a head that says the same of every image of two classes."""
+
+    def head(images: ImageSet, probability: float = 0.5) -> BoardHead:
+        bias = np.full(1, np.log(probability / (1 - probability)), np.float32)
+        kernel = np.zeros((16, 1), np.float32)
+        found = FinalHead(kernel=kernel, bias=bias, threshold=0.5, fitted=images.split.train)
+        expected = np.full((len(images.split.val), 1), probability, np.float32)
+        return BoardHead(head=found, part="val", expected=expected)
+
+    return head
 
 
 Request = Callable[..., FinetuneRequest]

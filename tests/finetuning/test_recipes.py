@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.errors import ArgumentError, InputError, RecipeError
 from benchmark.finetuning import Recipe
-from benchmark.finetuning.recipe import DEFAULT_RECIPE
+from benchmark.finetuning.recipe import BOARD_RECIPE, DEFAULT_RECIPE
 from benchmark.options import RecipeChanges
 
 # (recipe, backbone, input, pooling, hidden, dropout, activation,
@@ -45,9 +45,9 @@ AUGMENTATIONS = {
 }
 
 
-def test_the_default_comes_first_and_all_are_there() -> None:
-    assert Recipe.names()[0] == DEFAULT_RECIPE
-    assert set(Recipe.names()) == {"frozen", *(row[0] for row in TABLE)}
+def test_the_defaults_come_first_and_all_are_there() -> None:
+    assert Recipe.names()[:2] == (BOARD_RECIPE, DEFAULT_RECIPE)
+    assert set(Recipe.names()) == {"frozen", BOARD_RECIPE, *(row[0] for row in TABLE)}
 
 
 @pytest.mark.parametrize(

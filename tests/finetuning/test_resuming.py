@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import StorageError
-from benchmark.finetuning import FineTuned, FinetuneRequest, finetune
+from benchmark.finetuning import BoardHead, FineTuned, FinetuneRequest, finetune
 from benchmark.finetuning.progress import Progress
 from benchmark.records import ImageSet
 
@@ -223,3 +223,16 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(
     models = [keras.saving.load_model(tmp_path / name / "model.keras") for name in ("undisturbed", "killed")]
     first, second = (model.get_weights() for model in models)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_an_interruption_changes_nothing_that_began_with_the_head_of_a_board(
+    many: ImageSet, request_for: Request, board_head: Callable[..., BoardHead], tmp_path: Path
+) -> None:
+    epochs = {"epochs": (2, 4)}
+    whole = request_for("probe-then-tune", epochs, head=board_head(many), out=tmp_path / "undisturbed")
+    undisturbed = finetune(whole, many)
+    request = request_for("probe-then-tune", epochs, head=board_head(many))
+    for stop in (1, 3):
+        with pytest.raises(Stop):
+            finetune(request, many, StopAfter(stop))
+    same(finetune(request, many), undisturbed)

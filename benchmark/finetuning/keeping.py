@@ -1,0 +1,114 @@
+"""Which checkpoint of a run is the model: NumPy only.
+
+Recipes that start from a random head keep the best validation F1. Those that start from the board's head
+already have a good model, and the best of many epochs looks better than it is: such a checkpoint is kept only
+where its gain in F1 over the model before it has a paired 95 % interval above 0 on the validation images.
+The interval is that of all epochs of the phase together (``statistics.gains``), and the 5 % are shared
+between the two phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmark.finetuning.progress import Progress
+from benchmark.finetuning.scoring import beats
+from benchmark.records import Bool
+from benchmark.statistics import FAMILY_LEVEL, Assessment, ErrorCounts, Interval, Pairs, Sample, gains
+
+_PHASES = (1, 2)
+_LEVEL = 1 - (1 - FAMILY_LEVEL) / len(_PHASES)
+_NAMES = {"before": "the board's head", "phase1": "phase 1", "phase2": "phase 2"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What training left in the network."""
+
+    kept: str  # ``phase1`` or ``phase2``, whose best checkpoint the network holds; ``before``: as it started
+    threshold: float  # of its decisions
+    note: str  # why that one
+    gains: dict[str, dict[str, object]] = field(default_factory=dict)  # phase -> what ``metrics.json`` says
+
+
+def choose(progress: Progress) -> Trained:
+    """Which phase's best checkpoint is the model: phase 2's when it beats phase 1's on validation."""
+    first, second = progress.best.get("phase1"), progress.best.get("phase2")
+    if second is None or (first is not None and not beats(second, first)):
+        assert first is not None, "a recipe trains in one phase at least"
+        note = "Phase 2 was left out: phase 1's model is kept."
+        if second is not None:
+            note = (
+                f"Phase 2 did not beat phase 1 on validation (F1 {second['f1']:.4f}, loss "
+                f"{second['loss']:.4f} against F1 {first['f1']:.4f}, loss {first['loss']:.4f}): "
+                "phase 1's model is kept."
+            )
+        return Trained(kept="phase1", threshold=first["threshold"], note=note)
+    note = f"Phase 2's model is kept ({best_text(progress, 'phase2')}"
+    if first:
+        note += f"; phase 1: {best_text(progress, 'phase1')}"
+        note += "; the lower loss decided" if first["f1"] == second["f1"] else ""
+    note += ")."
+    return Trained(kept="phase2", threshold=second["threshold"], note=note)
+
+
+def best_text(progress: Progress, key: str) -> str:
+    """The best checkpoint of a phase in words."""
+    best = progress.best[key]
+    return f"best validation F1 {best['f1']:.4f} in epoch {int(best['epoch'])}"
+
+
+def choose_against_board(progress: Progress, sample: Sample) -> Trained:
+    """The model before training, unless a phase is shown to be better than what was kept before it.
+
+    Args:
+        progress: a finished run, ``decided`` of every epoch.
+        sample: the validation images.
+    """
+    decided = [_unpacked(packed, sample) for packed in progress.decided]
+    kept, found, told = "before", {}, []
+    if sample.fewest_units < Assessment.FEWEST_PER_CLASS:
+        fewest = f"{sample.fewest_units} validation images (or groups) of a class"
+        note = f"The board's head is kept: {fewest} are too few to show that anything is better."
+        return Trained(kept=kept, threshold=progress.best[kept]["threshold"], note=note)
+    for number in _PHASES:
+        key = f"phase{number}"
+        epochs = [row["epoch"] for row in progress.history if row["phase"] == number]
+        if not epochs:
+            continue
+        base = int(progress.best[kept]["epoch"])
+        best = epochs.index(progress.best[key]["epoch"])
+        gain = _gain(sample, [decided[base], *(decided[int(epoch)] for epoch in epochs)], 1 + best)
+        better = gain.low > 0
+        found[key] = {
+            "over": kept,
+            "f1": gain.value,
+            "f1_low": gain.low,
+            "f1_high": gain.high,
+            "kept": better,
+        }
+        told.append(
+            f"{_NAMES[key]} gains {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {_NAMES[kept]}"
+        )
+        kept = key if better else kept
+    why = "above 0" if kept != "before" else "nothing is above 0"
+    note = (
+        f"{_NAMES[kept][0].upper()}{_NAMES[kept][1:]} is kept: in validation F1 {', '.join(told)} "
+        f"(95 %, paired, all epochs together; {why})."
+    )
+    return Trained(kept=kept, threshold=progress.best[kept]["threshold"], note=note, gains=found)
+
+
+def _gain(sample: Sample, decided: Sequence[Bool], which: int) -> Interval:
+    """What one of several gains over the first."""
+    pairs = Pairs.of(sample, [ErrorCounts.of(each[None], sample) for each in decided])
+    value, low, high = gains(pairs, level=_LEVEL)[which].tolist()
+    return Interval(value=value, low=low, high=high)
+
+
+def _unpacked(packed: np.ndarray, sample: Sample) -> Bool:
+    shape = sample.targets.shape
+    return np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(bool)
