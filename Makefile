@@ -5,7 +5,7 @@ BACKBONES ?= all
 WEIGHTS   ?=
 SIZE      ?= 224
 WINNER    ?=
-RECIPE    ?= two-phase-f1
+RECIPE    ?=
 RESULTS   ?= results
 CACHE     ?= embeddings_cache
 ARGS      ?=
@@ -49,7 +49,7 @@ rank: $(STAMP) ## rank the backbones on DATA
 	@$(BIN)/backbones rank "$(DATA)" $(CHOICE) $(COMMON)
 
 finetune: $(STAMP) ## fine-tune WINNER (a name, or auto for the board's winner) on DATA with RECIPE
-	@$(BIN)/backbones finetune "$(DATA)" $(if $(WINNER),--winner "$(WINNER)") --recipe "$(RECIPE)" $(WEIGHED) $(COMMON)
+	@$(BIN)/backbones finetune "$(DATA)" $(if $(WINNER),--winner "$(WINNER)") $(if $(RECIPE),--recipe "$(RECIPE)") $(WEIGHED) $(COMMON)
 
 report: $(STAMP) ## rebuild tables and plots of DATA from stored outcomes
 	@$(BIN)/backbones report "$(DATA)" $(COMMON)

@@ -627,7 +627,7 @@ def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredBoard |
     Raises:
         ArgumentError: it has not; the message says what can be done with it.
     """
-    if backbone.source == KERAS or job.recipe.ships_the_board:
+    if backbone.source == KERAS or job.ships_the_board:
         return
     rows = stored.board.rows if stored is not None else ()
     keras = [row["backbone"] for row in rows if row["status"] == "scored" and row["source"] == KERAS]
