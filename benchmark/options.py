@@ -250,6 +250,7 @@ Seed = Annotated[
     int, Field(ge=0, lt=2**32), _expecting("a whole number from 0 up to, not including, 4,294,967,296")
 ]
 CountOrNone = Annotated[int, Field(ge=0), _expecting("a whole number from 0 up")]
+Port = Annotated[int, Field(ge=0, lt=2**16), _expecting("a whole number from 0 up to 65,535")]
 TwoOrMore = Annotated[int, Field(ge=2), _expecting("a whole number from 2 up")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _expecting("a number above 0")]
 Share = Annotated[float, Field(ge=0, le=1), _expecting("a number from 0 to 1")]
@@ -700,6 +701,15 @@ class PredictCommandOptions(_Model, _ModelThreshold):
         "refuse larger images (default 50,000,000; with tiles 200,000,000)", None, metavar="N"
     )
     output: Place | None = _option("write to FILE.csv or FILE.json instead of printing", None, metavar="FILE")
+
+
+class ServeOptions(_Model, _ModelThreshold):
+    """A page on this machine: drop a photograph, see what a model says of it."""
+
+    host: Text = _option("address to listen at; others than this machine's own are open to all", "127.0.0.1")
+    port: Port = _option("0 takes any that is free", 8765, metavar="N")
+    max_megabytes: Positive = _option("refuse larger files", 30.0, metavar="MB")
+    per_minute: Count = _option("photographs a minute and sender", 120, metavar="N")
 
 
 class EvaluateOptions(_Labelled, _Model, ReadingOptions, _ModelThreshold, FolderOptions):

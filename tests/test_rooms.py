@@ -44,6 +44,7 @@ PACKAGES = [
     "deployment",
     "reporting",
     "pipeline",
+    "serving",
     "api",
     "estimators",
     "cli",
@@ -65,6 +66,8 @@ HEAVY = {
     "matplotlib",
     "jinja2",
     "rich",
+    "starlette",
+    "uvicorn",
 }
 
 

@@ -26,7 +26,7 @@ __all__ = ["entry", "main"]
 _INTERRUPTED = 130
 _TERMINATED = 143
 _MODULES = {
-    **dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate"), "model_commands"),
+    **dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate", "serve"), "model_commands"),
     "device": "device_commands",
 }
 

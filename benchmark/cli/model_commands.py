@@ -17,6 +17,7 @@ from benchmark.options import (
     OutputOptions,
     PredictCommandOptions,
     RecipesOptions,
+    ServeOptions,
 )
 from benchmark.records import MAX_PIXELS
 from benchmark.storage import write_whole
@@ -207,6 +208,18 @@ def _explain(
         observer.advanced(_HEATMAPS, number + 1)
     observer.finished(_HEATMAPS, f"{len(failures)} failed" if failures else "")
     return failures
+
+
+def serve_command(options: ServeOptions, output: OutputOptions) -> int:
+    """``backbones serve``."""
+    from benchmark.serving import serve
+
+    try:
+        with make_observer(quiet=output.quiet) as observer:
+            serve(options, observer)
+    except KeyboardInterrupt:
+        say("Stopped.")
+    return 0
 
 
 def evaluate_command(options: EvaluateOptions, output: OutputOptions) -> int:

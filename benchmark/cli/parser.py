@@ -25,6 +25,7 @@ COMMANDS: dict[str, type[Options]] = {
     "export": options.ExportCommandOptions,
     "predict": options.PredictCommandOptions,
     "evaluate": options.EvaluateOptions,
+    "serve": options.ServeOptions,
     "recipes": options.RecipesOptions,
     "cache": options.CacheCommandOptions,
     "weights": options.WeightsOptions,

@@ -23,6 +23,8 @@ from benchmark.finetuning.manifest import write_manifest
 from benchmark.records import Float32, Manifest, Resize, Task, UInt8
 from benchmark.storage import sha256_bytes, sha256_file
 
+sys.path.append(str(Path(__file__).resolve().parent))
+
 SIDE = 32
 PATCHES = 560
 CLASSES = ("crack", "plain")
