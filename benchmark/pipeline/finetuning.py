@@ -632,12 +632,14 @@ def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredBoard |
     rows = stored.board.rows if stored is not None else ()
     keras = [row["backbone"] for row in rows if row["status"] == "scored" and row["source"] == KERAS]
     ranked = any(row["backbone"] == backbone.name and row["status"] == "scored" for row in rows)
-    whole = f"export --from-board {job.options.data} --backbone '{backbone.name}' --to onnx,openvino"
+    whole = (
+        f"backbones export --from-board {job.options.data} --backbone '{backbone.name}' --to onnx,openvino"
+    )
     raise ArgumentError(
         f"a network of '{backbone.source}' is not fine-tuned here: that trains networks of Keras",
         where=f"`winner={backbone.name}`",
         next_step=("" if ranked else "Rank it first; then ")
-        + f"'backbones {whole}' ships it frozen, with the board's head. "
+        + f"'{whole}' ships it frozen, with the board's head. "
         + (f"The best of Keras on this board is {keras[0]} (`winner={keras[0]}`)." if keras else ""),
     )
 
