@@ -80,6 +80,17 @@ def list_folder(root: Path, *, follow_links: bool, layout: Layout, ask: bool) ->
     )
 
 
+def is_never_read(path: str) -> bool:
+    """Whether a file's name says that nobody looks into it."""
+    suffix = _suffix(path)
+    return suffix not in IMAGE_SUFFIXES and suffix in _OTHER_IMAGE_SUFFIXES | _OTHER_SUFFIXES
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file, or a folder above it, is none of anybody's pictures."""
+    return not all(map(_visible, path.split("/")))
+
+
 def list_below(folder: Path, *, follow_links: bool) -> tuple[list[Rejected], str]:
     """The images below a folder without classes, by the rule for class folders.
 

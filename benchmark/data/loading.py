@@ -14,6 +14,7 @@ import numpy as np
 from benchmark.cells import abridged, printable
 from benchmark.data.bit_depth import find_bit_depth
 from benchmark.data.decode import FULL_DEPTH, beyond_depth, decoder_version
+from benchmark.data.fetching import fetch_images
 from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
@@ -25,6 +26,7 @@ from benchmark.data.split import check_enough, order_key, split_images
 from benchmark.data.tables import list_table
 from benchmark.drawing import fair_order
 from benchmark.errors import ArgumentError, DataError
+from benchmark.locations import url_of
 from benchmark.memory import give_back_memory
 from benchmark.options import DataOptions
 from benchmark.records import ImageSet, Int64, Observer, Rejected, Split, Task
@@ -63,6 +65,8 @@ def load_images(
             that is not ``known``, or (``strict``) any rejected file.
         ArgumentError: ``options.positive`` or ``options.groups`` names nothing.
     """
+    if url_of(source):
+        fetch_images(source, is_table=_is_table(source), observer=observer)
     resolved = _existing(source)
     listing = _listing(resolved, options, ask=known is None)
     if known is not None:
@@ -134,6 +138,8 @@ def dataset_name(source: Path) -> str:
     Raises:
         DataError: there is nothing of that name.
     """
+    if url_of(source):
+        return source.stem if _is_table(source) else source.name
     found = _existing(source)
     return (found.name if found.is_dir() else found.stem) or "data"
 
@@ -167,11 +173,15 @@ def _nearby(source: Path) -> str:
 def _listing(source: Path, options: DataOptions, *, ask: bool) -> Listing:
     if source.is_dir():
         return list_folder(source, follow_links=options.follow_links, layout=options.layout, ask=ask)
-    if source.suffix.lower() in _TABLE_SUFFIXES:
+    if _is_table(source):
         return list_table(source, group_column=options.group_rule, follow_links=options.follow_links)
     raise DataError(
         "neither a folder nor a CSV", where=source, expected="a folder of labelled images, a .csv or a .tsv"
     )
+
+
+def _is_table(source: Path) -> bool:
+    return source.suffix.lower() in _TABLE_SUFFIXES
 
 
 def _check_known(listing: Listing, known: KnownLabels) -> None:

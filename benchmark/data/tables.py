@@ -18,6 +18,18 @@ from benchmark.records import Rejected
 GROUP_COLUMN: Final = "group"
 
 
+def files_named(path: Path) -> list[str]:
+    """The files that a table names, relative to its folder; those elsewhere are left out.
+
+    Raises:
+        DataError: see ``list_table``.
+    """
+    read = read_table(path, read_regular(path))
+    column = read.columns.index("path")
+    names = (_normal(row[column].strip().replace("\\", "/")) for _, row in read.rows if column < len(row))
+    return [name for name in names if name and not name.startswith("/") and ".." not in name.split("/")]
+
+
 def list_table(path: Path, *, group_column: str | None, follow_links: bool) -> Listing:
     """List a CSV of images; separator, encoding and names of columns are found (``dialects``).
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmark.errors import BenchmarkError, DataError, StorageError, WeightsError
+from benchmark.errors import BenchmarkError, CacheError, DataError, WeightsError
 
 Result = dict[str, Any]
 Function = Callable[[Any, int], Result]
@@ -88,8 +88,8 @@ def quiet_environment(threads: int) -> None:
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
 
 
-# What another machine may have: room, memory, the images, the weights.
-_OF_THE_MACHINE = (StorageError, WeightsError, DataError, MemoryError, OSError)
+# What another machine may have: room, memory, the images, the weights, a network.
+_OF_THE_MACHINE = (CacheError, WeightsError, DataError, MemoryError, OSError)
 
 
 def failure(error: Exception) -> dict[str, Any]:

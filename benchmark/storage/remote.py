@@ -136,14 +136,13 @@ class RemoteStorage:
             CacheError: it cannot be listed, or its bucket is not there.
         """
         base = self._key(folder)
-        found = self._tried("be listed", lambda: self._files.find(base, detail=True)) or {}
+        found = self._tried("be listed", folder, lambda: self._files.find(base, detail=True)) or {}
         if not found:
             self._check_bucket()
         start = len(base) + 1
         paths = {name.lstrip("/")[start:]: each for name, each in found.items()}
-        return {
-            path: _remote_file(each) for path, each in paths.items() if all(map(is_step, path.split("/")))
-        }
+        # Some programs mark a folder by an empty object.
+        return {path: _remote_file(each) for path, each in paths.items() if path and not path.endswith("/")}
 
     def read(self, path: Path, *, size: int | None = None, most_bytes: int) -> bytes | None:
         """All bytes of a file; None where there is none.
@@ -169,7 +168,7 @@ class RemoteStorage:
             return content
 
         try:
-            return self._tried("be read", whole)
+            return self._tried("be read", path, whole)
         except _TooLargeError as error:
             raise OSError(errno.EFBIG, f"{error.size:,} bytes, more than {most_bytes:,}") from None
 
@@ -188,7 +187,7 @@ class RemoteStorage:
                 raise TimeoutError(f"{there:,} of {len(content):,} bytes lie there")
             return True
 
-        if not self._tried("be written", put, kind=StorageError):
+        if not self._tried("be written", path, put, kind=StorageError):
             self._check_bucket()
             raise StorageError("cannot be written", where=self._shown(path), got="no such place")
 
@@ -199,7 +198,7 @@ class RemoteStorage:
             StorageError: it cannot be removed.
         """
         key = self._key(path)
-        self._tried("be removed", lambda: self._files.rm_file(key), kind=StorageError)
+        self._tried("be removed", path, lambda: self._files.rm_file(key), kind=StorageError)
 
     def remove_below(self, folder: Path) -> int:
         """Remove all files below a folder; how many bytes that were.
@@ -214,7 +213,7 @@ class RemoteStorage:
 
     def _list(self, folder: Path) -> list[dict[str, Any]]:
         key = self._key(folder)
-        found = self._tried("be listed", lambda: self._files.ls(key, detail=True)) or []
+        found = self._tried("be listed", folder, lambda: self._files.ls(key, detail=True)) or []
         return [each for each in found if each["name"].strip("/") != key]
 
     def _check_bucket(self) -> None:
@@ -224,7 +223,10 @@ class RemoteStorage:
             CacheError: it is not.
         """
         bucket = self._base.partition("/")[0]
-        if self._scheme != "memory" and self._tried("be listed", lambda: self._files.ls(bucket)) is None:
+        if (
+            self._scheme != "memory"
+            and self._tried("be listed", self._folder, lambda: self._files.ls(bucket)) is None
+        ):
             raise CacheError(
                 "no such bucket",
                 where=f"{self._scheme}://{bucket}",
@@ -240,7 +242,9 @@ class RemoteStorage:
     def _shown(self, path: Path) -> str:
         return url_of(path) or self.url
 
-    def _tried(self, what: str, act: Callable[[], T], kind: type[CacheError] = CacheError) -> T | None:
+    def _tried(
+        self, what: str, path: Path, act: Callable[[], T], kind: type[CacheError] = CacheError
+    ) -> T | None:
         """The result of an act that is tried again; None where what it needs is not there.
 
         Raises:
@@ -257,17 +261,20 @@ class RemoteStorage:
                 reason = _reason(error)
             if final:
                 # Not `from`: what libraries say may hold an address with its query, or a key.
-                raise self._failed(what, reason, kind) from None
-            _LOG.info("%s could not %s (%s), trying again", self.url, what, reason)
+                raise self._failed(what, path, reason, kind) from None
+            _LOG.info("%s could not %s (%s), trying again", self._shown(path), what, reason)
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause *= 2
         raise AssertionError("unreachable")
 
-    def _failed(self, what: str, reason: str, kind: type[CacheError]) -> CacheError:
+    def _failed(self, what: str, path: Path, reason: str, kind: type[CacheError]) -> CacheError:
         refused = reason.startswith(("access", "no credentials"))
         later = "Run the same command again when it answers: what is finished is kept."
         return kind(
-            f"cannot {what}", where=self.url, got=reason, next_step=_CREDENTIALS if refused else later
+            f"cannot {what}",
+            where=self._shown(path),
+            got=reason,
+            next_step=_CREDENTIALS if refused else later,
         )
 
 
