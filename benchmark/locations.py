@@ -123,6 +123,11 @@ def is_copy(path: Path) -> bool:
     return _steps(path)[:1] == [Kind.DATA.value] and url_of(path) is not None
 
 
+def as_given(path: Path) -> str:
+    """A place as a command takes it: its URL where it has one, else its path."""
+    return url_of(path) or str(path)
+
+
 def spelled(path: Path) -> str:
     """What a place is called: its URL where it has one, else its absolute path."""
     return url_of(path) or str(path.expanduser().resolve())

@@ -28,7 +28,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from benchmark.errors import ArgumentError
-from benchmark.locations import Kind, folder_of, is_url, url_of, without_secrets
+from benchmark.locations import Kind, as_given, folder_of, is_url, url_of, without_secrets
 from benchmark.records import (
     DEFAULT_MARGIN,
     MAX_PIXELS,
@@ -190,10 +190,6 @@ def _place_of(kind: Kind) -> PlainValidator:
     return PlainValidator(read)
 
 
-def _written(path: Path) -> str:
-    return url_of(path) or str(path)
-
-
 def _text(value: object) -> str:
     if not isinstance(value, str | os.PathLike):
         raise PydanticCustomError("expected", "text")
@@ -242,8 +238,8 @@ Text = Annotated[str, PlainValidator(_text)]
 Cluster = Annotated[str, PlainValidator(_cluster)]
 Names = Annotated[str, PlainValidator(_names)]
 Place = Annotated[Path, PlainValidator(_path), _AsText]
-CachePlace = Annotated[Path, _place_of(Kind.CACHE), PlainSerializer(_written)]
-DataPlace = Annotated[Path, _place_of(Kind.DATA), PlainSerializer(_written)]
+CachePlace = Annotated[Path, _place_of(Kind.CACHE), PlainSerializer(as_given)]
+DataPlace = Annotated[Path, _place_of(Kind.DATA), PlainSerializer(as_given)]
 Count = Annotated[int, Field(ge=1), _expecting("a whole number from 1 up")]
 # As large as NumPy's and Keras's generators take.
 Seed = Annotated[

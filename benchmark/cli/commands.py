@@ -13,6 +13,7 @@ from benchmark.backbones import backbone_row, chosen, select
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_board, print_renderable, print_rows, put, say
 from benchmark.errors import ArgumentError
+from benchmark.locations import as_given
 from benchmark.options import (
     AuditOptions,
     CacheCommandOptions,
@@ -274,7 +275,7 @@ def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
     page = f"Open {ranked.folder / 'leaderboard.html'}"
     if board.winner is None:
         yield f"No pick: the scores are at chance level, or the images too few. {page}"
-        yield f"Next: {shlex.join(['backbones', 'audit', str(options.data), *_places(options)])}"
+        yield f"Next: {shlex.join(['backbones', 'audit', as_given(options.data), *_places(options)])}"
         return
     first = next(row for row in board.rows if row["backbone"] == board.winner)
     size, score, title = first["size_bytes"], first[f"val_{board.metric}"], METRICS[board.metric].title
@@ -282,11 +283,11 @@ def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
         f"Pick: {board.winner} ({size / 1e6:.1f} MB, val {title} {score:.3f}), which may give away up to "
         f"{board.loss_bound:.3f} {title} to the best. {page}"
     )
-    words = ["backbones", "finetune", str(options.data), "--winner", board.winner, *_places(options)]
+    words = ["backbones", "finetune", as_given(options.data), "--winner", board.winner, *_places(options)]
     yield f"Next: {shlex.join(words)}"
 
 
 def _places(options: RankOptions) -> list[str]:
     """The folders of a command, where they are not the usual ones."""
     usual = (("--cache", options.cache, "embeddings_cache"), ("--results", options.results, "results"))
-    return [word for name, path, default in usual if str(path) != default for word in (name, str(path))]
+    return [word for name, path, default in usual if str(path) != default for word in (name, as_given(path))]

@@ -15,7 +15,7 @@ from benchmark.deployment import KitEntry, answers_of, check_place, export_model
 from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.execution import failure
 from benchmark.finetuning import FineTuned
-from benchmark.options import DeviceOptions, FinetuneOptions
+from benchmark.options import DeviceOptions, FinetuneOptions, RankOptions
 from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.devices import keep_device, read_measured
@@ -138,7 +138,7 @@ def _board_of(record: DeviceRecord, options: DeviceOptions) -> tuple[Path, Path]
         with suppress(DataError):
             run = RunRecord.read(folder)
             if run.data.fingerprint == record.fingerprint:
-                return folder, options.data or Path(str(run.options["data"]))
+                return folder, options.data or RankOptions.check({"data": run.options["data"]}).data
             others.append(f"{run.data.fingerprint[:16]} in {folder}")
     raise DataError(
         "its kit was made from other images, labels or parts than were ranked",

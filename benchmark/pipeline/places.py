@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
+from benchmark.locations import spelled
 from benchmark.records import ImageSet, Observer
 from benchmark.storage import place, read_json, write_whole
 
@@ -44,7 +45,7 @@ class Owner:
     def of(cls, images: ImageSet, source: Path) -> Owner:
         """The owner that a data set is."""
         return cls(
-            source=_absolute(source),
+            source=spelled(source),
             fingerprint=images.fingerprint(),
             images=len(images),
             sample=tuple(name[:_ID_DIGITS] for name in islice(images.image_ids, _SAMPLE)),
@@ -110,7 +111,7 @@ def results_folder(results: Path, images: ImageSet, source: Path) -> ResultsFold
 
 def stored_folders(results: Path, name: str, source: Path) -> tuple[Path, ...]:
     """Folders that may hold the results of a data set whose images have not been read: likeliest first."""
-    wanted = _absolute(source)
+    wanted = spelled(source)
     folders = tuple(_folders(place(results, name)))
     owned = tuple(path for path in folders if (there := _owner(path)) and there.source == wanted)
     return owned or folders
@@ -131,10 +132,6 @@ def _new_name(plain: Path, owner: Owner) -> Path:
 
 def _note(own: Path, plain: Path, taken: Owner) -> str:
     return f"{plain} holds the results of other images ({taken.source}): those of these images go to {own}."
-
-
-def _absolute(source: Path) -> str:
-    return str(source.expanduser().resolve())
 
 
 def _owner(folder: Path) -> Owner | None:

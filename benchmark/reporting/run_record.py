@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmark.cells import cell_text, csv_bytes
 from benchmark.errors import DataError
+from benchmark.locations import as_given
 from benchmark.records import HeadProtocol, ImageSet, Status
 from benchmark.reporting.board_files import json_value
 from benchmark.storage import (
@@ -62,7 +63,7 @@ class DataRecord:
     def of(cls, images: ImageSet, source: Path) -> DataRecord:
         """The record of a data set."""
         return cls(
-            source=str(source),
+            source=as_given(source),
             name=images.name,
             fingerprint=images.fingerprint(),
             images=len(images),
