@@ -28,6 +28,7 @@ from benchmark.data.index import Index
 from benchmark.data.pixel_buffer import _alive
 from benchmark.deployment.description import read_description
 from benchmark.deployment.samples import read_split
+from benchmark.embeddings.places import place_at
 from benchmark.embeddings.upkeep import _described_key
 from benchmark.engines.model_cache import read_meta
 from benchmark.errors import BenchmarkError, CacheDamaged
@@ -60,7 +61,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "demo.json": _marked_plan,
     "owner.json": _alive,
     "pi5.json": lambda folder: read_measured(folder / "pi5.json", "pi5"),
-    "key.json": _described_key,
+    "key.json": lambda folder: _described_key(place_at(folder.parent), folder),
     "model.keras": lambda folder: sha256_file(folder / "model.keras"),
 }
 
