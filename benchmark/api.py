@@ -18,7 +18,7 @@ import numpy as np
 from pydantic.fields import FieldInfo
 
 from benchmark.backbones import backbone_row, chosen
-from benchmark.deployment import Evaluation, ExportOptions, Predictor, export_model, open_model, parse_targets
+from benchmark.deployment import Evaluation, Predictor, open_model
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, EmbeddingError
 from benchmark.options import (
@@ -41,6 +41,7 @@ from benchmark.pipeline import (
     RankRequest,
     estimate_costs,
     evaluate_model,
+    export_to,
     finetune_backbones,
     predict_images,
     rank_backbones,
@@ -346,8 +347,7 @@ class Model:
         import pandas as pd
 
         asked = ExportCommandOptions.check({"to": to, **options})
-        how = ExportOptions(parity_images=asked.parity_images, timeout_seconds=asked.timeout)
-        done = export_model(self.folder, parse_targets(asked.to), how, data=asked.data, observer=observer)
+        done = export_to(self.folder, asked, observer)
         return pd.DataFrame([result.row() for result in done])
 
 

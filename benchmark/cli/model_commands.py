@@ -92,17 +92,17 @@ def _model_row(model: FineTuned) -> dict[str, Any]:
 
 def export_command(options: ExportCommandOptions, output: OutputOptions) -> int:
     """``backbones export``."""
-    from benchmark.deployment import ExportOptions, export_model, parse_targets
+    from benchmark.deployment import parse_targets
+    from benchmark.pipeline import export_to
 
     if (options.model is None) is (options.from_board is None):
         raise ArgumentError("exports one model", expected="`model`, or `from_board` with DATA")
     if options.backbone is not None and options.from_board is None:
         raise ArgumentError("names one of a board", where="`backbone`", expected="`from_board`")
-    targets = parse_targets(options.to)
-    how = ExportOptions(parity_images=options.parity_images, timeout_seconds=options.timeout)
+    parse_targets(options.to)  # a typo is told before a board's model is made
     with make_observer(quiet=output.quiet) as observer:
         model = options.model or _ship_board(options, observer)
-        results = export_model(model, targets, how, data=options.data, observer=observer)
+        results = export_to(model, options, observer)
     print_rows([_rounded(result.row()) for result in results], output.format)
     return 0 if all(result.passed for result in results) else 1
 

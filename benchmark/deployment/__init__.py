@@ -4,13 +4,14 @@ No import here loads TensorFlow: conversions and Keras models do when they are u
 """
 
 from benchmark.deployment.attribution import Explainer, open_explainer
+from benchmark.deployment.description import Deployment
 from benchmark.deployment.evaluation import Evaluation, evaluate
-from benchmark.deployment.export import ExportOptions, export_model
+from benchmark.deployment.export import ExportOptions, ExportResult, export_model
 from benchmark.deployment.frozen import frozen_function
-from benchmark.deployment.heatmap import picture_name
+from benchmark.deployment.heatmap import blended, picture_name
 from benchmark.deployment.kit import KitEntry, answers_of, check_place, kit_targets, write_kit
-from benchmark.deployment.opening import open_model
+from benchmark.deployment.opening import export_folders, find_model, open_model
 from benchmark.deployment.prediction import Prediction, PredictOptions, predict
 from benchmark.deployment.predictor import Predictor
-from benchmark.deployment.targets import Target, Tolerance, parse_targets, target_names
+from benchmark.deployment.targets import Target, Tolerance, find_target, parse_targets, target_names
 from benchmark.deployment.tiling import Merge, TileOptions, predict_tiles

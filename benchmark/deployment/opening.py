@@ -151,8 +151,17 @@ def _models_in(folder: Path) -> Iterator[Path]:
     """The model of a model folder, and the exports in it or in its folder of exports."""
     if (folder / MANIFEST_FILE).is_file():
         yield _model_in(folder) or folder
-    for exports in (folder, folder / EXPORT):
-        yield from sorted(path.parent for path in exports.glob(f"[!.]*/{DESCRIPTION}"))
+    yield from _exports_in(folder)
+    yield from export_folders(folder)
+
+
+def export_folders(model_dir: Path) -> tuple[Path, ...]:
+    """The folders of a model's exports, by name."""
+    return _exports_in(model_dir / EXPORT)
+
+
+def _exports_in(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path.parent for path in folder.glob(f"[!.]*/{DESCRIPTION}")))
 
 
 def _what_is_there(folder: Path) -> str:

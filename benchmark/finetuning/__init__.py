@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from benchmark.finetuning.comparing import BoardScore
 from benchmark.finetuning.manifest import (
@@ -13,13 +15,14 @@ from benchmark.finetuning.manifest import (
     load_manifest,
     model_files,
 )
-from benchmark.finetuning.recipe import BOARD_RECIPE, DEFAULT_RECIPE, Recipe
-from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest
+from benchmark.finetuning.recipe import BOARD_RECIPE, DEFAULT_RECIPE, Augmentation, Recipe
+from benchmark.finetuning.request import ALREADY_DONE, BoardHead, FineTuned, FinetuneRequest
 from benchmark.finetuning.tables import SPLIT_FILE
 from benchmark.finetuning.trained_on import SEEN_FILES, TrainedOn
-from benchmark.records import ImageSet, Observer
+from benchmark.records import ImageSet, Observer, UInt8
 
 __all__ = [
+    "ALREADY_DONE",
     "BOARD_RECIPE",
     "DEFAULT_RECIPE",
     "MANIFEST_FILE",
@@ -33,11 +36,35 @@ __all__ = [
     "FinetuneRequest",
     "Recipe",
     "TrainedOn",
+    "augmented_views",
     "finetune",
     "is_unlisted",
     "load_manifest",
     "model_files",
 ]
+
+
+def augmented_views(
+    recipe: Mapping[str, Any], pixels: UInt8, image_ids: Sequence[str], *, seed: int, count: int
+) -> list[UInt8]:
+    """Views of images as a recipe's training saw them; TensorFlow is loaded by this call alone.
+
+    Args:
+        recipe: as ``run.json`` has it.
+        pixels: uint8 (n, S, S, 3).
+        image_ids: n ids of the images.
+        seed: of the run.
+        count: views of each image.
+
+    Returns:
+        uint8 (n, S, S, 3) for each view; none where the recipe changes nothing.
+    """
+    augmentation = Augmentation.model_validate_json(json.dumps(recipe["augmentation"]))
+    if augmentation.changes_nothing:
+        return []
+    from benchmark.finetuning.augment import augment_images, view_keys
+
+    return [augment_images(augmentation, pixels, view_keys(seed, view, image_ids)) for view in range(count)]
 
 
 def finetune(

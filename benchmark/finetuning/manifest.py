@@ -42,7 +42,9 @@ FOR_PEOPLE = frozenset(
         "metrics.json",
         "predictions.csv",
         "predictions.png",
+        "README.md",
         "rejected.csv",
+        "report.html",
     }
 )
 _EVENTS = "tensorboard/"

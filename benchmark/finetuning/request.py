@@ -39,6 +39,7 @@ from benchmark.storage import MOST_LIST_BYTES, read_small
 
 SCRATCH_BYTES = 4 * 2**30
 _STATE_SCHEMA = 2
+ALREADY_DONE = "Already done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,14 @@ from benchmark.finetuning.network import Network, Outputs, assemble, first_train
 from benchmark.finetuning.pixels import Pixels, decoded_pixels, open_pixels
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.recipe import Flip, Recipe
-from benchmark.finetuning.request import BoardHead, FineTuned, FinetuneRequest, as_json, versions
+from benchmark.finetuning.request import (
+    ALREADY_DONE,
+    BoardHead,
+    FineTuned,
+    FinetuneRequest,
+    as_json,
+    versions,
+)
 from benchmark.finetuning.scoring import Scoring
 from benchmark.finetuning.settling import Settled, Tempering, fold_temperature, settle
 from benchmark.finetuning.tables import SPLIT_FILE, whole_text
@@ -149,7 +156,7 @@ def _finished(request: FinetuneRequest, model_dir: Path, digest: str) -> FineTun
         found = _result(request, model_dir, run, load_manifest(model_dir), ())
     except (OSError, ValueError, ManifestError):
         return None
-    note = "Already done: nothing was trained (`force` repeats it)."
+    note = f"{ALREADY_DONE}: nothing was trained (`force` repeats it)."
     return replace(found, repeated=False, notes=(note, *found.notes))
 
 

@@ -146,8 +146,8 @@ class Settled:
         told = f"Answers below a probability of {cut:.3f} are unsure: {reached}."
         if rule.kind is AbstentionKind.ERROR and not self.chosen.promised:
             told += (
-                f" No threshold can promise at most {rule.value:.0%} wrong answers on so few images, or "
-                "with so many mistakes: the probability itself decides."
+                f" Nothing can promise at most {rule.value:.0%} wrong answers on so few images, or with so "
+                "many mistakes: the limit is where the probabilities expect them."
             )
         return (told,)
 

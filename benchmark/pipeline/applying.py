@@ -11,17 +11,28 @@ from typing import Any
 from benchmark.data import load_images, tell_reading
 from benchmark.deployment import (
     Evaluation,
+    ExportOptions,
+    ExportResult,
     Merge,
     Prediction,
     PredictOptions,
     Predictor,
     TileOptions,
     evaluate,
+    export_model,
+    parse_targets,
     predict,
     predict_tiles,
 )
 from benchmark.errors import ArgumentError
-from benchmark.options import DataOptions, EvaluateOptions, PredictCommandOptions, ReadingOptions
+from benchmark.options import (
+    DataOptions,
+    EvaluateOptions,
+    ExportCommandOptions,
+    PredictCommandOptions,
+    ReadingOptions,
+)
+from benchmark.pipeline.model_reports import report_evaluation, report_exports
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.records import Observer, Silent, Task
@@ -128,6 +139,29 @@ def _check_threshold(threshold: float | None, predictor: Predictor) -> None:
         )
 
 
+def export_to(
+    model_dir: Path, options: ExportCommandOptions, observer: Observer | None = None
+) -> tuple[ExportResult, ...]:
+    """Convert a model and compare each export with it; its page and its card then tell how to use them.
+
+    Args:
+        model_dir: a folder that fine-tuning wrote.
+        options: of the command; its model is not looked at.
+        observer: told of the progress.
+
+    Raises:
+        ArgumentError: no such target.
+        ExportError: a package is missing, or the images cannot be had.
+        ManifestError: the folder is no model.
+        StorageError: no room for an export.
+    """
+    how = ExportOptions(parity_images=options.parity_images, timeout_seconds=options.timeout)
+    targets = parse_targets(options.to)
+    results = export_model(model_dir, targets, how, data=options.data, observer=observer)
+    report_exports(model_dir, observer or Silent())
+    return results
+
+
 def evaluate_model(
     predictor: Predictor, options: EvaluateOptions, observer: Observer | None = None
 ) -> tuple[Evaluation, Path]:
@@ -166,4 +200,5 @@ def evaluate_model(
     results.claim(watch)
     folder = evaluation_folder(evaluation, results.path)
     write_evaluation(evaluation, folder, model=options.model, data=options.data)
+    report_evaluation(evaluation, images, folder, model=options.model, observer=watch)
     return evaluation, folder

@@ -24,6 +24,7 @@ from benchmark.finetuning import (
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
+from benchmark.pipeline.model_reports import report_model
 from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.rebuilding import images_as_ranked
@@ -41,7 +42,7 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
-from benchmark.reporting import read_image_list, write_rejected, write_table
+from benchmark.reporting import PAGE_FILE, read_image_list, write_rejected, write_table
 from benchmark.statistics import (
     Assessment,
     ErrorCounts,
@@ -346,6 +347,8 @@ class _FinetuneAll:
                 request = replace(request, head=head)
             model = finetune(request, self._images, self._observer, partial(self._told.epoch, name))
             _list_rejected(self._images, model.model_dir)
+            if model.repeated or not (model.model_dir / PAGE_FILE).is_file():
+                report_model(model, self._images, choice.backbone, self._observer)
         except Exception as error:
             if len(self._choices) == 1:
                 raise

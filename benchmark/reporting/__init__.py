@@ -3,6 +3,17 @@
 from benchmark.reporting.board_files import read_board
 from benchmark.reporting.compare import compare_runs, comparison_table
 from benchmark.reporting.evaluation_files import evaluation_folder, write_evaluation
+from benchmark.reporting.judged_images import JudgedImages
+from benchmark.reporting.model_page import (
+    PAGE_FILE,
+    ExportUse,
+    ModelCard,
+    ModelReport,
+    ShownImage,
+    refresh_exports,
+    write_card,
+    write_model_page,
+)
 from benchmark.reporting.notebook import board_html
 from benchmark.reporting.page import Extras
 from benchmark.reporting.plots import Plot, plot_makers

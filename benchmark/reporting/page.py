@@ -7,7 +7,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cells import columns_of, figure
 from benchmark.ranking import Column, Surface
@@ -15,6 +15,9 @@ from benchmark.records import Leaderboard, Rejected
 from benchmark.reporting.formats import by_rank, display, number, ranking_columns, score, shown_columns, text
 from benchmark.reporting.plots import Plot
 from benchmark.statistics import METRICS
+
+if TYPE_CHECKING:
+    import jinja2
 
 _REJECTED_SHOWN = 200
 _MOST_ROWS_IN_FULL = 300
@@ -45,46 +48,56 @@ class Extras:
     source: str = ""
 
 
-def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
-    """One page without external resources: styles, script and pictures stand inside; all text is escaped."""
+def environment() -> jinja2.Environment:
+    """The templates of all pages; text is escaped, a name that is not given is an error."""
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("benchmark.reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
+    """One page without external resources: styles, script and pictures stand inside; all text is escaped."""
     scored, left_out = by_rank(board)
     usual = shown_columns(board, scored, Surface.PAGE)
     columns = [*usual, *_extra_columns(board, scored, usual)]
     plots = [(plot, base64.b64encode(plot.png).decode()) for plot in extras.plots]
-    page = environment.get_template("board.html.jinja").render(
-        title=text(extras.title),
-        picks=_picks(board, scored, extras.source),
-        metric=METRICS[board.metric].title,
-        summary=text(board.summary),
-        notes=[(text(note), _is_alarm(note)) for note in board.notes],
-        statements=[text(statement) for statement in board.statements],
-        columns=[(each, _class(each, board, extra=each not in usual)) for each in columns],
-        rows=[_cells(row, columns, usual, scored, board) for row in scored],
-        left_out=[{key: text(row.get(key)) for key in ("backbone", "status", "reason")} for row in left_out],
-        plots=[each for each in plots if each[0].name not in {_CHARTED, _REPEATED}],
-        charted=[each for each in plots if each[0].name == _CHARTED],
-        baseline_columns=columns_of(extras.baselines),
-        baselines=[
-            [_plain(row.get(key)) for key in columns_of(extras.baselines)] for row in extras.baselines
-        ],
-        has_baseline_scores=extras.has_baseline_scores,
-        rejected=[(text(file.path), text(file.reason)) for file in extras.rejected[:_REJECTED_SHOWN]],
-        rejected_more=max(len(extras.rejected) - _REJECTED_SHOWN, 0),
-        facts=[(heading, text(value)) for heading, value in extras.facts.items()],
+    page = (
+        environment()
+        .get_template("board.html.jinja")
+        .render(
+            title=text(extras.title),
+            picks=_picks(board, scored, extras.source),
+            metric=METRICS[board.metric].title,
+            summary=text(board.summary),
+            notes=[(text(note), is_alarm(note)) for note in board.notes],
+            statements=[text(statement) for statement in board.statements],
+            columns=[(each, _class(each, board, extra=each not in usual)) for each in columns],
+            rows=[_cells(row, columns, usual, scored, board) for row in scored],
+            left_out=[
+                {key: text(row.get(key)) for key in ("backbone", "status", "reason")} for row in left_out
+            ],
+            plots=[each for each in plots if each[0].name not in {_CHARTED, _REPEATED}],
+            charted=[each for each in plots if each[0].name == _CHARTED],
+            baseline_columns=columns_of(extras.baselines),
+            baselines=[
+                [_plain(row.get(key)) for key in columns_of(extras.baselines)] for row in extras.baselines
+            ],
+            has_baseline_scores=extras.has_baseline_scores,
+            rejected=[(text(file.path), text(file.reason)) for file in extras.rejected[:_REJECTED_SHOWN]],
+            rejected_more=max(len(extras.rejected) - _REJECTED_SHOWN, 0),
+            facts=[(heading, text(value)) for heading, value in extras.facts.items()],
+        )
     )
     return page.encode()
 
 
-def _is_alarm(note: str) -> bool:
+def is_alarm(note: str) -> bool:
     """Notes that nobody may miss are led by capitals."""
     return note.partition(":")[0].isupper()
 

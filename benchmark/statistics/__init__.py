@@ -8,6 +8,7 @@ from benchmark.statistics.assessment import Assessment, assess
 from benchmark.statistics.calibration import (
     Abstention,
     Calibration,
+    CalibrationBin,
     abstention,
     calibration,
     cross_tempered,

@@ -259,7 +259,7 @@ class Abstention:
     Attributes:
         sure_from: an answer of at least this probability is given; 0 answers always.
         promised: whether the wanted error holds with 95 % on new images like these; else (too few images, or
-            too many mistakes) an answer needs the probability that it would have if probabilities were right.
+            too many mistakes) the answers reach it on average if probabilities mean what they say.
         answered: share of images with an answer, on the images that chose, or that ``selective`` was given.
         error: share of wrong answers among them.
     """
@@ -303,7 +303,7 @@ def abstention(
             break
         chosen = cut
     if chosen is None:
-        return selective(values, correct, 1 - rule.value, groups, seed=seed)
+        return selective(values, correct, _expecting(values, rule.value), groups, seed=seed)
     everything = chosen <= values.min()
     found = selective(values, correct, 0.0 if everything else chosen, groups, seed=seed)
     return replace(found, promised=True)
@@ -313,6 +313,14 @@ def _answering(values: Float64, part: float) -> float:
     """The largest cut that leaves at least a part of the values at or above it."""
     ordered = np.sort(values)[::-1]
     return float(ordered[max(int(np.ceil(part * len(values) - 1e-9)), 1) - 1])
+
+
+def _expecting(values: Float64, error: float) -> float:
+    """The lowest cut above which wrong answers are expected to be at most ``error``, by their probability."""
+    ordered = np.sort(values)[::-1]
+    expected = np.cumsum(1 - ordered) / np.arange(1, len(ordered) + 1)
+    enough = np.flatnonzero(expected <= error)
+    return float(ordered[enough[-1]]) if len(enough) else 1 - error
 
 
 def _holds(correct: Bool, error: float, groups: Int64 | None, seed: int) -> bool:

@@ -1,0 +1,327 @@
+"""What a model said of labelled images, judged: the sections that pages of models share. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from benchmark.records import Average, Bool, Float32, Float64, Int64, Task
+from benchmark.reporting.charts import Chart, Line
+from benchmark.statistics import (
+    METRICS,
+    Calibration,
+    ErrorCounts,
+    Interval,
+    Sample,
+    calibration,
+    decide,
+    estimates,
+    per_class_scores,
+    selective,
+    share,
+    sureness,
+)
+from benchmark.statistics import count as count_errors
+
+_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_MOST_CURVES, _MOST_CONFUSED_CLASSES, _MOST_CONFUSIONS = 6, 12, 12
+_KINDS = ("main", "other", "third", "fourth", "fifth", "sixth")
+_SHARES = np.linspace(0.3, 1.0, 36)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedImages:
+    """Labelled images, and what a model said of them.
+
+    Attributes:
+        part: what they are, as it reads in a sentence: ``test part``.
+        labels: class names, in the order of the class positions.
+        task: binary, multiclass or multilabel.
+        positive: position of the positive class for BINARY, else None.
+        threshold: of sigmoid outputs.
+        average: of F1, precision and recall over classes.
+        sure_from: a label of a lower probability is unsure.
+        probabilities: float32 (N, C), C = 1 for BINARY.
+        targets: float32 (N, C) of 0 and 1, as ``ImageSet.head_targets`` gives them.
+        groups: int64 (N,) or None.
+        paths: of the images.
+        seed: of the draws behind intervals.
+    """
+
+    part: str
+    labels: tuple[str, ...]
+    task: Task
+    positive: int | None
+    threshold: float
+    average: Average
+    sure_from: float
+    probabilities: Float32
+    targets: Float32
+    groups: Int64 | None
+    paths: Sequence[str]
+    seed: int = 0
+
+    @cached_property
+    def decided(self) -> Bool:
+        """Decisions, bool (N, C)."""
+        return decide(self.probabilities, self.threshold, self.task)
+
+    @cached_property
+    def right(self) -> Bool:
+        """Bool (N,): every column is decided as it is."""
+        return np.asarray((self.decided == (self.targets > 0.5)).all(-1))
+
+    @cached_property
+    def sure(self) -> Float64:
+        """Probability of each answer, float64 (N,)."""
+        return sureness(self.probabilities, self.threshold, self.task)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the columns stand for."""
+        return (self.labels[self.positive],) if self.positive is not None else self.labels
+
+    def names(self, chosen: Bool) -> list[str]:
+        """Rows of bool (N, C) as labels."""
+        if self.positive is not None:
+            pair = (self.labels[1 - self.positive], self.labels[self.positive])
+            return [pair[int(row[0])] for row in chosen]
+        return ["; ".join(self.labels[c] for c in np.flatnonzero(row)) or "none" for row in chosen]
+
+    @cached_property
+    def answers(self) -> list[str]:
+        """The label that was given to each image."""
+        return self.names(self.decided)
+
+    @cached_property
+    def truths(self) -> list[str]:
+        """The label that each image has."""
+        return self.names(self.targets > 0.5)
+
+    def mistakes(self, most: int) -> list[int]:
+        """Positions of wrong answers, the surest first."""
+        wrong = np.flatnonzero(~self.right)
+        return [int(at) for at in wrong[np.argsort(-self.sure[wrong], kind="stable")][:most]]
+
+    def scored(self, decided: Bool) -> dict[str, Interval]:
+        """Every metric of decisions, with its interval, by name."""
+        found = {}
+        for name, metric in METRICS.items():
+            sample = Sample.of(self.targets, self.average, self.groups, metric)
+            ends = estimates(sample, [ErrorCounts.of(decided[None], sample)], seed=self.seed)[0].tolist()
+            found[name] = Interval(value=ends[0], low=ends[1], high=ends[2])
+        return found
+
+    @cached_property
+    def scores(self) -> dict[str, Interval]:
+        """Every metric with its interval, by the title that it has on a page."""
+        titles = {metric.title: self._own[name] for name, metric in METRICS.items()}
+        return {**titles, "accuracy": share(self.right, self.groups, seed=self.seed)}
+
+    @cached_property
+    def _own(self) -> dict[str, Interval]:
+        return self.scored(self.decided)
+
+    @property
+    def calibrated(self) -> Calibration:
+        """Calibration of the probabilities as they are."""
+        return calibration(self.probabilities, self.targets, self.task, self.groups, seed=self.seed)
+
+
+def threshold_rows(judged: JudgedImages) -> list[dict[str, Any]]:
+    """What other thresholds would give: called positive, precision, recall and F1 with their intervals.
+
+    None for exclusive classes, which have no threshold.
+    """
+    if judged.task is Task.MULTICLASS:
+        return []
+    rows = []
+    for threshold in sorted({*_THRESHOLDS, round(judged.threshold, 6)}):
+        own = threshold == round(judged.threshold, 6)
+        decided = judged.decided if own else decide(judged.probabilities, threshold, judged.task)
+        found = judged.scored(decided)
+        rows.append(
+            {
+                "threshold": threshold,
+                "own": own,
+                "called": float(decided.any(-1).mean()) if len(decided) else 0.0,
+                **{name: found[name] for name in ("precision", "recall", "f1")},
+            }
+        )
+    return rows
+
+
+def curve_charts(judged: JudgedImages) -> Iterator[Chart]:
+    """Precision against recall, and true against false positives, of the columns that allow it."""
+    from sklearn import metrics
+
+    columns = [
+        column
+        for column in range(judged.targets.shape[1])
+        if 0 < judged.targets[:, column].sum() < len(judged.targets)
+    ]
+    ranked = sorted(
+        columns,
+        key=lambda c: metrics.average_precision_score(judged.targets[:, c], judged.probabilities[:, c]),
+    )
+    chosen = sorted(ranked[:_MOST_CURVES])
+    if not chosen:
+        return
+    recall_lines, roc_lines = [], []
+    for kind, column in zip(_KINDS, chosen, strict=False):
+        true, said, name = judged.targets[:, column], judged.probabilities[:, column], judged.outputs[column]
+        precision, recall, _ = metrics.precision_recall_curve(true, said)
+        average = metrics.average_precision_score(true, said)
+        false, found, _ = metrics.roc_curve(true, said)
+        area = metrics.roc_auc_score(true, said)
+        recall_lines.append(
+            Line(
+                name=f"{name}: mean precision {average:.3f}",
+                points=list(zip(recall[::-1].tolist(), precision[::-1].tolist(), strict=True)),
+                kind=kind,
+            )
+        )
+        roc_lines.append(
+            Line(
+                name=f"{name}: area {area:.3f}",
+                points=list(zip(false.tolist(), found.tolist(), strict=True)),
+                kind=kind,
+            )
+        )
+    counts = count_errors(judged.decided, judged.targets)
+    here = {name: values[chosen[0]] for name, values in per_class_scores(counts).items()}
+    mark = "the model"
+    single = len(chosen) == 1 and judged.task is not Task.MULTICLASS
+    others = "" if len(columns) == len(chosen) else f" The {len(chosen)} hardest of {len(columns)} classes."
+    yield Chart(
+        title="Precision and recall",
+        caption="Each threshold is a point: how much is found, and how much of that is right." + others,
+        x_label="recall",
+        y_label="precision",
+        lines=recall_lines,
+        mark=(float(here["recall"]), float(here["precision"]), mark) if single else None,
+    )
+    negatives = float(counts.fp[chosen[0]] + counts.tn[chosen[0]])
+    yield Chart(
+        title="Finds and false alarms (ROC)",
+        caption="How much is found, against how much of the rest is called so by mistake. Dashed: guessing.",
+        x_label="share of false alarms among the others",
+        y_label="recall",
+        lines=[*roc_lines, Line(name="", points=[(0, 0), (1, 1)], kind="ideal")],
+        mark=(float(counts.fp[chosen[0]]) / negatives, float(here["recall"]), "the model")
+        if single
+        else None,
+    )
+
+
+def calibration_chart(before: Calibration | None, after: Calibration) -> Chart:
+    """What is found against what is stated, without and with the temperature."""
+    lines = [Line(name="", points=[(0, 0), (1, 1)], kind="ideal")]
+    for name, found, kind in (("before the temperature", before, "faint"), ("the model", after, "main")):
+        if found is not None:
+            lines.append(
+                Line(
+                    name=f"{name}: error {found.error:.3f}" if before else "",
+                    points=[(each.stated, each.found.value) for each in found.bins],
+                    kind=kind,
+                    bars=[(each.found.low, each.found.high) for each in found.bins] if kind == "main" else (),
+                    dots=True,
+                )
+            )
+    return Chart(
+        title="Do probabilities mean what they say?",
+        caption="Images with similar probabilities together, with 95 % intervals; on the dashed line what is "
+        f"stated is what is found. Calibration error {after.error:.3f}; perfect probabilities stay below "
+        f"{after.by_chance:.3f} on so many images.",
+        x_label="stated probability",
+        y_label="share that is so",
+        lines=lines,
+    )
+
+
+def abstention_chart(judged: JudgedImages) -> Chart:
+    """Share of wrong answers when only the surest are given."""
+    cuts = [float(np.quantile(judged.sure, 1 - part)) for part in _SHARES]
+    found = [selective(judged.sure, judged.right, cut, judged.groups) for cut in dict.fromkeys(cuts)]
+    points = [(each.answered.value, each.error.value) for each in found]
+    here = selective(judged.sure, judged.right, judged.sure_from, judged.groups)
+    ends = [each.error.high for each in found]
+    return Chart(
+        title="If it may say: unsure",
+        caption="Share of wrong answers, with its 95 % interval, when only the surest answers are given.",
+        x_label="share of images with an answer",
+        y_label="share of wrong answers",
+        lines=[
+            Line(name="", points=points, bars=[(each.error.low, each.error.high) for each in found]),
+        ],
+        mark=(here.answered.value, here.error.value, "the model") if here.answered.value > 0 else None,
+        x_range=(min(0.3, here.answered.value), 1.0),
+        y_range=(0.0, max(0.02, min(1.0, max(ends, default=1.0) * 1.05))),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfusionTable:
+    """How often a class is called what.
+
+    Attributes:
+        columns: answers.
+        rows: true class, its images, and per answer the number and the share of the row.
+        pairs: of many classes the most frequent confusions instead: true class, answer, number, share.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, int, list[tuple[int, float]]]]
+    pairs: list[tuple[str, str, int, float]]
+
+
+def confusion_table(judged: JudgedImages) -> ConfusionTable | None:
+    """The confusion matrix with percentages; None for labels that do not exclude each other."""
+    if judged.task is Task.MULTILABEL:
+        return None
+    true, said = (_positions(judged, chosen) for chosen in (judged.targets > 0.5, judged.decided))
+    size = len(judged.labels)
+    matrix = np.zeros((size, size), np.int64)
+    np.add.at(matrix, (true, said), 1)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    if size > _MOST_CONFUSED_CLASSES:
+        wrong = [(i, j) for i in range(size) for j in range(size) if i != j and matrix[i, j]]
+        worst = sorted(wrong, key=lambda pair: -matrix[pair])[:_MOST_CONFUSIONS]
+        pairs = [
+            (judged.labels[i], judged.labels[j], int(matrix[i, j]), float(shares[i, j])) for i, j in worst
+        ]
+        return ConfusionTable(columns=(), rows=[], pairs=pairs)
+    rows = [
+        (label, int(counts.sum()), list(zip(counts.tolist(), parts.tolist(), strict=True)))
+        for label, counts, parts in zip(judged.labels, matrix, shares, strict=True)
+    ]
+    return ConfusionTable(columns=judged.labels, rows=rows, pairs=[])
+
+
+def _positions(judged: JudgedImages, chosen: Bool) -> Int64:
+    if judged.positive is not None:
+        return np.where(chosen[:, 0], judged.positive, 1 - judged.positive).astype(np.int64)
+    return np.asarray(chosen.argmax(-1), np.int64)
+
+
+def class_rows(judged: JudgedImages) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and images of every class."""
+    counts = count_errors(judged.decided, judged.targets)
+    if judged.positive is not None:
+        counts = counts.both_classes()
+        order = [1 - judged.positive, judged.positive]
+    else:
+        order = list(range(len(judged.labels)))
+    found = per_class_scores(counts)
+    return [
+        {
+            "label": judged.labels[position],
+            "images": int(found["support"][place]),
+            **{name: float(found[name][place]) for name in ("precision", "recall", "f1")},
+        }
+        for place, position in enumerate(order)
+    ]
