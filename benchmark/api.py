@@ -265,7 +265,7 @@ class Model:
         """Class names, in the order of the probabilities."""
         return self.predictor.description.labels
 
-    @takes(PredictCommandOptions, without=("model", "images", "heatmaps", "output"))
+    @takes(PredictCommandOptions, without=("model", "images", "heatmaps", "output", "page"))
     def predict(
         self,
         images: Source | Sequence[Source],

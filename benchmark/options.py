@@ -697,6 +697,7 @@ class PredictCommandOptions(_Model, _ModelThreshold):
         "refuse larger images (default 50,000,000; with tiles 200,000,000)", None, metavar="N"
     )
     output: Place | None = _option("write to FILE.csv or FILE.json instead of printing", None, metavar="FILE")
+    page: Place | None = _option("also write the photographs with their labels", None, metavar="FILE.html")
 
 
 class ServeOptions(_Model, _ModelThreshold):

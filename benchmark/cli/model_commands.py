@@ -128,7 +128,7 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 def predict_command(options: PredictCommandOptions, output: OutputOptions) -> int:
     """``backbones predict``."""
     from benchmark.deployment import open_explainer, open_model
-    from benchmark.pipeline import check_tiling, predict_images
+    from benchmark.pipeline import check_tiling, predict_images, report_predictions
 
     check_tiling(options)
     _check_output(options.output)
@@ -139,6 +139,9 @@ def predict_command(options: PredictCommandOptions, output: OutputOptions) -> in
         predicted = predict_images(predictor, options, observer)
     found, failures = predicted.found, list(predicted.failures)
     _show(predicted.rows(), options.output, output.format)
+    if options.page is not None:
+        notes = report_predictions(predictor, found, options, options.page)
+        _say_lines(notes or [f"Written to {options.page}"])
     if options.heatmaps and explainer:
         # Only now: nothing that goes wrong with a picture costs a prediction.
         with make_observer(quiet=output.quiet) as observer:

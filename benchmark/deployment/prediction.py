@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,8 @@ class Prediction:
         label: the decided class, or several joined by ``;`` for MULTILABEL; empty when there is an error.
         probabilities: one per class, in the order of the model's labels; empty when there is an error.
         decided: per class, whether it is decided; empty when there is an error.
-        doubt: ``unsure`` where the label has too low a probability; else empty.
+        sureness: probability of the label that is given (for MULTILABEL of the least sure one).
+        doubt: ``unsure`` where that is too low; else empty.
         error: why the image could not be read, else empty.
     """
 
@@ -41,6 +43,7 @@ class Prediction:
     label: str = ""
     probabilities: tuple[float, ...] = ()
     decided: tuple[bool, ...] = ()
+    sureness: float = math.nan
     doubt: str = ""
     error: str = ""
 
@@ -200,16 +203,17 @@ def predictions_of(
     limit = description.threshold if threshold is None else threshold
     values = per_class(probabilities, description)
     decided = per_class(decide(probabilities, limit, description.task).astype(np.float32), description) > 0.5
-    sure = sureness(probabilities, limit, description.task) >= least
+    sure = sureness(probabilities, limit, description.task)
     return [
         Prediction(
             path="",
             label=";".join(label for label, yes in zip(description.labels, row, strict=True) if yes),
             probabilities=tuple(float(value) for value in numbers),
             decided=tuple(bool(yes) for yes in row),
-            doubt="" if certain else UNSURE,
+            sureness=float(own),
+            doubt="" if own >= least else UNSURE,
         )
-        for row, numbers, certain in zip(decided, values, sure, strict=True)
+        for row, numbers, own in zip(decided, values, sure, strict=True)
     ]
 
 

@@ -28,23 +28,28 @@ FOREIGN_FILES = (("model.onnx",), ("model.xml", "model.bin"))
 _MODEL_FILES = ((MODEL_FILE,), *FOREIGN_FILES)
 MODEL_NAMES = tuple(files[0] for files in _MODEL_FILES)
 LABELS_FILE = "labels.txt"
-# What fine-tuning writes for people, and what changes beside a finished model. No runtime opens these as a
-# part of a model, so the manifest does not list them: they may be edited and removed.
+# What is written for people, and what changes beside a finished model. No runtime opens these as a part of a
+# model, so the manifest does not list them: they may be edited and removed.
 FOR_PEOPLE = frozenset(
     {
         "architecture.txt",
+        "history.csv",
+        "metrics.json",
+        "predictions.csv",
+        "README.md",
+        "rejected.csv",
+        "report.html",
+    }
+)
+# What earlier versions wrote instead of the page.
+_EARLIER = frozenset(
+    {
         "augmentation.png",
         "classification_report.txt",
         "confusion_matrix.png",
         "curves.png",
         "data.png",
-        "history.csv",
-        "metrics.json",
-        "predictions.csv",
         "predictions.png",
-        "README.md",
-        "rejected.csv",
-        "report.html",
     }
 )
 _EVENTS = "tensorboard/"
@@ -55,7 +60,7 @@ _AGAIN = "Run 'backbones finetune' again, or copy the whole model directory."
 def is_unlisted(name: str) -> bool:
     """Whether a file below a model directory may be there without being listed: no runtime opens it."""
     # Manifests of earlier versions do not list split.csv and run.json, which are checked as they are read.
-    known = {MANIFEST_FILE, SPLIT_FILE, RUN_FILE, *FOR_PEOPLE}
+    known = {MANIFEST_FILE, SPLIT_FILE, RUN_FILE, *FOR_PEOPLE, *_EARLIER}
     return name in known or name.startswith(_EVENTS) or is_temporary(name)
 
 

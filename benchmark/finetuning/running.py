@@ -348,8 +348,7 @@ class _Run(ABC):
         said, scoring, images, part = board.predictions, self._scoring, self._images, board.part
         assert said is not None, "a board that is shipped has scores"
         rows, truth = data.rows(part), images.head_targets()
-        groups = None if images.groups is None else images.groups[said.val_rows]
-        tempering = Tempering.found(said.val, truth[said.val_rows], images.task, groups)
+        tempering = Tempering.found(said.val, truth[said.val_rows], images.task)
         head = tempering.head(board.head)
         answers = self._put_head(head, data.pixels)(rows)
         self._check_answers(answers, tempering.probabilities(board.expected))
@@ -519,9 +518,8 @@ class _KerasRun(_Run):
         images = self._images
         parts = [part for part in ("val", "test") if len(data.rows(part))]
         raw = {part: trainer.probabilities(part) for part in parts}
-        val = images.split.val
-        groups = None if images.groups is None else images.groups[val]
-        tempering = Tempering.found(raw["val"], images.head_targets()[val], images.task, groups)
+        truth = images.head_targets()[images.split.val]
+        tempering = Tempering.found(raw["val"], truth, images.task)
         fold_temperature(network.head.layers[-1], tempering.temperature)
         self._save(data.pixels)
         final = {part: trainer.probabilities(part) for part in parts}

@@ -47,9 +47,9 @@ class Tempering:
     temperature: float
 
     @classmethod
-    def found(cls, probabilities: Float32, targets: Float32, task: Task, groups: Int64 | None) -> Tempering:
+    def found(cls, probabilities: Float32, targets: Float32, task: Task) -> Tempering:
         """The temperature that fits (..., N, C) probabilities to (N, C) targets."""
-        return cls(task=task, temperature=fit_temperature(probabilities, targets, task, groups))
+        return cls(task=task, temperature=fit_temperature(probabilities, targets, task))
 
     def probabilities(self, before: Float32) -> Float32:
         """What the model says after its head was divided, as far as probabilities before can tell."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.cells import csv_bytes, printable
 from benchmark.finetuning.scoring import Scoring
-from benchmark.records import Bool, Float32, ImageSet, Int64, Task
+from benchmark.records import Bool, Float32, ImageSet, Task
 
 SPLIT_FILE, PREDICTIONS_FILE = "split.csv", "predictions.csv"
 
@@ -59,13 +59,6 @@ def predicted_labels(images: ImageSet, decided: Bool) -> list[str]:
     return [";".join(images.classes[c] for c in np.flatnonzero(row)) for row in decided]
 
 
-def class_positions(images: ImageSet, decided: Bool) -> Int64:
-    """Decisions bool (n, C) as class positions int64 (n,), for tasks with one class per image."""
-    if images.task is Task.BINARY and images.positive is not None:
-        return np.where(decided[:, 0], images.positive, 1 - images.positive).astype(np.int64)
-    return np.asarray(decided.argmax(-1), np.int64)
-
-
 def history_csv(history: Sequence[Mapping[str, float]]) -> bytes:
     """One row per epoch, both phases."""
     columns = tuple(history[0]) if history else ("phase", "epoch")
@@ -73,23 +66,6 @@ def history_csv(history: Sequence[Mapping[str, float]]) -> bytes:
         [int(row[name]) if name in ("phase", "epoch") else row[name] for name in columns] for row in history
     ]
     return csv_bytes(columns, rows)
-
-
-def classification_report(images: ImageSet, rows: Int64, decided: Bool) -> bytes:
-    """Scikit-learn's report on the images at ``rows``: precision, recall, F1 and support per class."""
-    from sklearn import metrics
-
-    names = [printable(name) for name in images.classes]
-    said = decided.astype(int) if images.task is Task.MULTILABEL else class_positions(images, decided)
-    report = metrics.classification_report(
-        images.targets[rows],
-        said,
-        labels=range(len(names)),
-        target_names=names,
-        zero_division=0,
-        digits=4,
-    )
-    return str(report).encode()
 
 
 def labels_txt(images: ImageSet) -> bytes:

@@ -15,6 +15,8 @@ import numpy as np
 from benchmark.deployment import (
     Deployment,
     Evaluation,
+    Prediction,
+    Predictor,
     blended,
     export_folders,
     find_model,
@@ -24,6 +26,7 @@ from benchmark.deployment import (
 )
 from benchmark.errors import ArgumentError, DataError
 from benchmark.finetuning import ALREADY_DONE, FineTuned, augmented_views
+from benchmark.options import PredictCommandOptions
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.records import (
     MAX_PIXELS,
@@ -41,16 +44,18 @@ from benchmark.reporting import (
     JudgedImages,
     ModelCard,
     ModelReport,
+    PredictionPage,
     ShownImage,
     refresh_exports,
     write_card,
     write_model_page,
+    write_prediction_page,
 )
 from benchmark.statistics import Calibration, CalibrationBin, Interval
 from benchmark.storage import parse_json, read_small
 
 _MISTAKES, _VIEWED, _VIEWS = 12, 3, 5
-_FEW_IMAGES = 10
+_FEW_IMAGES, _MOST_SHOWN = 10, 300
 _KERAS = "keras"
 _MOMENTS = {"before": "before training", "phase1": "after phase 1", "phase2": "after phase 2"}
 _NO_TARGET = "no test part: the validation part, which chose the epoch and flatters,"
@@ -157,12 +162,18 @@ def _summary(model: FineTuned, judged: JudgedImages, images: ImageSet) -> str:
 
 
 def _moments(model: FineTuned) -> list[tuple[str, Mapping[str, Mapping[str, float] | None]]]:
-    found = []
+    found, recipe = [], _recipe(model)
     for name, parts in model.phases.items():
         if parts is not None:
-            shown = "the board's head" if model.manifest.recipe == "frozen" else _MOMENTS.get(name, name)
+            from_board = name == "before" and recipe["head"].get("start") == "board"
+            shown = "the board's head" if from_board else _MOMENTS.get(name, name)
             found.append((f"{shown}{' (kept)' if name == model.kept_phase else ''}", parts))
     return found
+
+
+def _recipe(model: FineTuned) -> Mapping[str, Any]:
+    """The recipe as it was carried out."""
+    return dict(parse_json(read_small(model.model_dir / "run.json"))["recipe"])
 
 
 def _calibration(stored: Mapping[str, Any]) -> Calibration:
@@ -234,7 +245,7 @@ def _history(model_dir: Path) -> list[dict[str, float]]:
 
 def _views(model: FineTuned, images: ImageSet) -> list[list[UInt8]]:
     """Training images, each followed by views as training saw them; nothing where nothing was changed."""
-    recipe = parse_json(read_small(model.model_dir / "run.json"))["recipe"]
+    recipe = _recipe(model)
     rows = images.split.train[:_VIEWED]
     if not model.manifest.metrics or not len(rows):
         return []
@@ -370,6 +381,66 @@ def _card(model: FineTuned, images: ImageSet, backbone: Backbone) -> ModelCard:
         library=library,
         tags=(backbone.family, "backbone-benchmark"),
         usage=usage,
+    )
+
+
+# --- predictions ----------------------------------------------------------------------------------------
+
+
+def report_predictions(
+    predictor: Predictor, found: Sequence[Prediction], options: PredictCommandOptions, path: Path
+) -> tuple[str, ...]:
+    """Write a page of labelled photographs; why there is none, where it could not be made.
+
+    Raises:
+        StorageError: no room.
+    """
+    cosmetics = Cosmetics()
+    cosmetics.make(path.name, lambda: write_prediction_page(_predicted(predictor, found, options), path))
+    return tuple(cosmetics.notes)
+
+
+def _predicted(
+    predictor: Predictor, found: Sequence[Prediction], options: PredictCommandOptions
+) -> PredictionPage:
+    description = predictor.description
+    read = [one for one in found if not one.error]
+    unread = [(one.path, one.error) for one in found if one.error]
+    shown = []
+    for one in sorted(read, key=lambda one: (not one.doubt, one.sureness))[:_MOST_SHOWN]:
+        try:
+            limit = options.max_pixels or MAX_PIXELS
+            pixels = description.pixels_of(Path(one.path), max_pixels=limit)
+        except DataError as error:  # a large photograph was read window by window
+            unread.append((one.path, f"not shown: {error.what}"))
+            continue
+        shown.append(
+            ShownImage(
+                pixels=pixels,
+                truth="",
+                answer=one.label,
+                probability=one.sureness,
+                path=one.path,
+                doubt=one.doubt,
+            )
+        )
+    threshold = description.threshold if options.threshold is None else options.threshold
+    least = description.sure_from if options.sure_from is None else options.sure_from
+    facts = {
+        "model": str(options.model),
+        "backbone": description.backbone,
+        "labels": ", ".join(description.labels),
+        **({} if description.task is Task.MULTICLASS else {"threshold": f"{threshold:.4g}"}),
+        **({"unsure below": f"{least:.3f}"} if least and options.tiles is None else {}),
+        **({} if options.tiles is None else {"windows": f"{options.tiles} pixels"}),
+    }
+    return PredictionPage(
+        title=f"{len(found):,} images by {description.backbone}",
+        answers=[one.label for one in read],
+        doubtful=sum(bool(one.doubt) for one in read),
+        shown=shown,
+        unread=unread,
+        facts=facts,
     )
 
 

@@ -101,7 +101,7 @@ class ModelReport:
         moments: before and after: a name and the scores of each part, metric -> value.
         before: calibration without the temperature; None where it is not known.
         after: calibration; None computes it.
-        promised: whether the wanted error of the abstention holds with 95 % on new images.
+        promised: whether the wanted error of the abstention holds with 95 % on new images; None: not asked.
         mistakes: wrong answers to show, the surest first.
         unexplained: why there are no heat maps; empty where there are.
         history: epochs, as ``history.csv`` has them.
@@ -121,7 +121,7 @@ class ModelReport:
     moments: Sequence[tuple[str, Mapping[str, Mapping[str, float] | None]]] = ()
     before: Calibration | None = None
     after: Calibration | None = None
-    promised: bool = False
+    promised: bool | None = None
     mistakes: Sequence[ShownImage] = ()
     unexplained: str = ""
     history: Sequence[Mapping[str, float]] = ()
@@ -165,7 +165,7 @@ def model_page_bytes(report: ModelReport) -> bytes:
             classes=class_rows(judged),
             confusion=confusion_table(judged),
             wrong=int((~judged.right).sum()),
-            mistakes=[_shown(one) for one in report.mistakes],
+            mistakes=[shown_image(one) for one in report.mistakes],
             views=[[_jpeg(pixels) for pixels in row] for row in report.views],
             parts_of_classes=list(dict.fromkeys(part for row in report.classes.values() for part in row)),
             exports=exports_html(report.exports) if report.exports is not None else "",
@@ -207,10 +207,12 @@ def _cards(
     ]
     if not judged.sure_from:
         return [*cards, ("unsure", "never", "every image has an answer")]
-    promise = "the wanted error is promised at 95 %" if report.promised else "no error is promised"
-    figure = f"{answered.value:.0%} answered"
-    wrong = f"wrong answers {percent(error)}, " if percent(error) else ""
-    return [*cards, (f"unsure below {judged.sure_from:.3f}", figure, f"{wrong}{promise}")]
+    promise = ""
+    if report.promised is not None:
+        promise = "the wanted error is promised at 95 %" if report.promised else "no error is promised"
+    wrong = f"wrong answers {percent(error)}" if percent(error) else ""
+    remark = ", ".join(filter(None, (wrong, promise)))
+    return [*cards, (f"unsure below {judged.sure_from:.3f}", f"{answered.value:.0%} answered", remark)]
 
 
 def _whose(judged: JudgedImages) -> str:
@@ -270,7 +272,8 @@ def _history_charts(report: ModelReport) -> list[Chart]:
     return charts
 
 
-def _shown(one: ShownImage) -> dict[str, Any]:
+def shown_image(one: ShownImage) -> dict[str, Any]:
+    """A photograph as templates write it."""
     return {
         "data": _jpeg(one.pixels),
         "heat": "" if one.heat is None else _jpeg(one.heat),

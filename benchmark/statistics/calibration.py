@@ -67,26 +67,23 @@ def _log_likelihoods(scaled: Float64, task: Task) -> tuple[Float64, Float64]:
     return -np.logaddexp(0, -scaled), -np.logaddexp(0, scaled)
 
 
-def fit_temperature(
-    probabilities: npt.ArrayLike, targets: npt.ArrayLike, task: Task, groups: Int64 | None = None
-) -> float:
+def fit_temperature(probabilities: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> float:
     """The temperature that makes the labels most likely, 0.05 to 20.
 
-    One image (or group) more is taken as wrong (Laplace's rule; of two classes Platt's, 1999): otherwise
-    images that are all decided rightly would ask for probabilities of 0 and 1.
+    One image more is taken as wrong (Laplace's rule; of two classes Platt's, 1999): otherwise images that are
+    all decided rightly would ask for probabilities of 0 and 1.
 
     Args:
         probabilities: (N, C), C = 1 for BINARY, of images that trained nothing; (R, N, C) for repeats.
         targets: (N, C) of 0 and 1.
         task: what is decided.
-        groups: int (N,) which images belong together.
     """
     from scipy.optimize import minimize_scalar
 
     odds, true = logits(probabilities, task), np.asarray(targets, np.float64)
     if not len(true):
         return 1.0
-    doubt = 1 / (_units(len(true), groups) + 2)
+    doubt = 1 / (len(true) + 2)
     others = max(true.shape[1] - 1, 1) if task is Task.MULTICLASS else 1
     wanted = true * (1 - doubt) + (1 - true) * doubt / others
 
@@ -96,10 +93,6 @@ def fit_temperature(
 
     ends = np.log([_LEAST_TEMPERATURE, _MOST_TEMPERATURE])
     return float(np.exp(minimize_scalar(loss, bounds=tuple(ends), method="bounded").x))
-
-
-def _units(count: int, groups: Int64 | None) -> int:
-    return count if groups is None else len(np.unique(groups))
 
 
 def cross_tempered(
@@ -117,8 +110,7 @@ def cross_tempered(
     found = np.array(values)
     for number in np.unique(part):
         own, rest = part == number, part != number
-        related = None if groups is None else groups[rest]
-        found[own] = tempered(values[own], task, fit_temperature(values[rest], true[rest], task, related))
+        found[own] = tempered(values[own], task, fit_temperature(values[rest], true[rest], task))
     return found
 
 

@@ -34,7 +34,7 @@ def check_shipped(place: Place, backbone: str, exported: Answer, run: Run) -> Pa
         assert manifest["metrics"][part]["f1"] == pytest.approx(float(row[f"{part}_f1"]), abs=1e-6), part
     assert manifest["threshold"] == pytest.approx(float(row["threshold"] or 0.5))
     assert manifest["weights_sha256"] == row["weights_sha256"]
-    assert {"labels.txt", "split.csv", "metrics.json", "confusion_matrix.png", "predictions.csv"} <= {
+    assert {"labels.txt", "split.csv", "metrics.json", "report.html", "README.md", "predictions.csv"} <= {
         path.name for path in model.iterdir()
     }
     assert not (model / "history.csv").exists(), "nothing was trained"

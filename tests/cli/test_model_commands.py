@@ -270,6 +270,33 @@ def test_evaluate_takes_nothing_that_it_would_ignore(evaluate: Callable[..., Ans
 # predict --------------------------------------------------------------------------------------------
 
 
+def test_what_is_said_stands_on_a_page(
+    backbones: Run, evaluate: Callable[..., Answer], shelf: Path, tmp_path: Path
+) -> None:
+    data = photos(tmp_path / "others", {"bright": 3, "dark": 2})
+    save(data / "dark" / "not really.png", 240)
+    for model in (shelf / "model", shelf / "model" / "export" / "onnx"):
+        page = (the_folder(evaluate(model, data)) / "report.html").read_text()
+        assert "dark/not really.png" in page, "the mistake"
+        heat = page.count('alt="what the answer rests on"')
+        assert heat == (model.name == "model"), "TensorFlow explains, and is not loaded for others"
+        assert ("Heat maps need the Keras model" in page) is not heat
+    file = tmp_path / "pages" / "said.html"
+    (data / "gone.jpg").write_text("no image")
+    words = ("--page", file, "--sure-from", 0.999, "--format", "json", "--quiet")
+    answer = backbones("predict", shelf / "model", data, *words)
+    assert answer.status == 0, answer.err
+    assert len(answer.rows) == 7
+    assert f"Written to {file}" in answer.err
+    page = file.read_text()
+    assert page.count("<figure") == 6
+    assert "gone.jpg" in page.split("Not read")[1]
+    (tmp_path / "full").write_text("a file where the folder should be")
+    answer = backbones("predict", shelf / "model", data, "--page", tmp_path / "full" / "x.html", "--quiet")
+    assert answer.status == 1
+    assert answer.out.count("bright") > 3, "nothing that goes wrong with a page costs a prediction"
+
+
 def test_labels_of_too_low_a_probability_are_unsure(
     backbones: Run, evaluate: Callable[..., Answer], shelf: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, FrozenBackbone
@@ -39,17 +38,8 @@ pytestmark = [
 ]
 Request = Callable[..., FinetuneRequest]
 TRAINED = [name for name in Recipe.names() if name != "frozen"]
-PICTURES = (
-    "augmentation.png",
-    "confusion_matrix.png",
-    "curves.png",
-    "data.png",
-    "predictions.png",
-)
 ARTEFACTS = {
-    *PICTURES,
     "architecture.txt",
-    "classification_report.txt",
     "history.csv",
     "labels.txt",
     "manifest.json",
@@ -94,10 +84,6 @@ def check_artefacts(done: FineTuned, images: ImageSet) -> None:
     folder = done.model_dir
     assert {path.name for path in folder.iterdir()} == ARTEFACTS
     assert [path.name for path in folder.with_name(f".{folder.name}").iterdir()] == ["lock"]
-    for name in PICTURES:
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 100
-            assert np.asarray(picture.convert("L")).std() > 1
     assert load_manifest(folder) == done.manifest
     for_people = {*FOR_PEOPLE, "manifest.json", "tensorboard"}
     assert set(done.manifest.files) == ARTEFACTS - for_people, "what a command opens is listed"
@@ -112,7 +98,6 @@ def check_artefacts(done: FineTuned, images: ImageSet) -> None:
     counts = {part: len(getattr(images.split, part)) for part in ("train", "val", "test")}
     assert {part: sum(row["part"] == part for row in rows) for part in counts} == counts
     assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
-    assert "precision" in (folder / "classification_report.txt").read_text()
 
 
 def check_phases(done: FineTuned, images: ImageSet) -> None:

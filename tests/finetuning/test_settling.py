@@ -62,7 +62,7 @@ def overconfident(images: ImageSet, count: int) -> tuple[ImageSet, dict[str, np.
 def test_what_was_overconfident_is_mended_and_judged_on_the_test_part(binary: ImageSet) -> None:
     images, raw = overconfident(binary, 400)
     truth = images.head_targets()[images.split.val]
-    tempering = Tempering.found(raw["val"], truth, Task.BINARY, None)
+    tempering = Tempering.found(raw["val"], truth, Task.BINARY)
     assert tempering.temperature == pytest.approx(4.0, rel=0.2)
     final = {part: tempering.probabilities(values) for part, values in raw.items()}
     rule = AbstentionRule.parse("error=0.1")
@@ -84,7 +84,7 @@ def test_without_a_test_part_the_temperature_is_judged_by_cross_fitting(binary: 
     only = {"val": raw["val"]}
     images = replace(images, split=replace(images.split, test=images.split.test[:0]))
     truth = images.head_targets()[images.split.val]
-    tempering = Tempering.found(only["val"], truth, Task.BINARY, None)
+    tempering = Tempering.found(only["val"], truth, Task.BINARY)
     final = {"val": tempering.probabilities(only["val"])}
     settled = settle(SCORING, images, AbstentionRule.parse("none"), tempering, 0.5, only, final, 0)
     assert settled.part == "val"

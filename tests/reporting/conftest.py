@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from benchmark.records import Leaderboard, Outcome, Predictions, Scored, Targets, Task
 from benchmark.statistics import Interval, LearningCurve
 
+sys.path.append(str(Path(__file__).resolve().parent))
 IMAGES, VALIDATED, CLASSES = 60, 40, ("sound", "cracked")
 Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
 

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_chromium import after, chromium, needs_chromium, scrolled, serious
 
 from benchmark.reporting import Extras, write_page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
-
-
-def chromium(page: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    assert CHROMIUM
-    place = f"--user-data-dir={page.parent / 'profile'}"
-    usual = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", *QUIET, place)
-    command = [CHROMIUM, *usual, "--allow-file-access-from-files", *words, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return done
-
-
-def after(page: Path, script: str, *words: str) -> Any:  # noqa: ANN401 - what the script returns
-    """What an async script returns when it runs in the page."""
-    probe = page.with_name("probe.html")
-    told = "document.documentElement.dataset.told = JSON.stringify(await (async () => {%s})())"
-    added = f"<script>window.addEventListener('load', async () => {{ {told % script} }})</script>"
-    probe.write_text(page.read_text().replace("</body>", f"{added}</body>"))
-    done = chromium(probe, "--dump-dom", "--virtual-time-budget=20000", *words)
-    found = re.search(r'data-told="([^"]*)"', done.stdout)
-    assert found, done.stdout[-2000:]
-    return json.loads(html.unescape(found[1]))
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +85,9 @@ def test_the_pick_says_why_and_what_to_do_next(page: Path) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_only_tables_scroll_sideways(page: Path, width: int) -> None:
-    framed = page.with_name("framed.html")
-    framed.write_text(f'<iframe src="{page.name}" style="width:{width}px;height:900px;border:0"></iframe>')
-    script = """
-        const inner = document.querySelector("iframe").contentDocument;
-        const name = inner.querySelector(".board tbody .c-backbone");
-        return [inner.documentElement.scrollWidth, name.getBoundingClientRect().height];
-    """
-    framed.write_text(f"<!doctype html><html><body>{framed.read_text()}</body></html>")
-    scrolled, height = after(framed, script, f"--window-size={width + 100},1000")
-    assert scrolled <= width
+    name = 'inner.querySelector(".board tbody .c-backbone").getBoundingClientRect().height'
+    wide, height = scrolled(page, width, f"return {name};")
+    assert wide <= width
     assert height < 80, "a column of single letters"
 
 
@@ -143,13 +107,4 @@ def test_the_page_prints(page: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page: Path, scheme: str) -> None:
-    axe = (files("axe_core_python") / "axe.min.js").read_text()
-    probe = page.with_name("axe.html")
-    probe.write_text(page.read_text().replace("</head>", f"<script>{axe}</script></head>"))
-    words = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    script = """
-        const found = await axe.run();
-        return found.violations.filter(one => ["serious", "critical"].includes(one.impact))
-            .map(one => [one.id, one.nodes.map(node => node.html.slice(0, 120)).slice(0, 3)]);
-    """
-    assert after(probe, script, *words) == []
+    assert serious(page, scheme) == []

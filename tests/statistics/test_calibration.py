@@ -59,8 +59,6 @@ def test_images_that_are_all_right_do_not_ask_for_certainty() -> None:
     temperature = fit_temperature(np.where(targets, 0.9, 0.1), targets, Task.BINARY)
     sure = tempered([[0.9]], Task.BINARY, temperature).item()
     assert 0.95 < sure < 0.99, "one image in 42 may be wrong"
-    few = fit_temperature(np.where(targets, 0.9, 0.1), targets, Task.BINARY, np.arange(40) // 10)
-    assert few > temperature, "four groups say less than forty images"
     assert fit_temperature(np.zeros((0, 1)), np.zeros((0, 1)), Task.BINARY) == 1.0
 
 
