@@ -106,6 +106,16 @@ def url_of(path: Path) -> str | None:
     return f"{scheme}://{'/'.join([*map(unquote, (*above, inside[0])), *inside[1:]])}"
 
 
+def to_send(path: Path) -> str | None:
+    """What another machine makes a path of its own of (``received``); None where it has the same path."""
+    return None if url_of(path) is None else "/".join(_steps(path))
+
+
+def received(sent: str) -> Path:
+    """The path of this machine that stands for what ``to_send`` was asked about on another one."""
+    return home().joinpath(*sent.split("/"))
+
+
 def place_of(path: Path) -> Path:
     """The folder or file that stands for the whole place that a path lies in.
 

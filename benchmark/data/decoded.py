@@ -13,6 +13,7 @@ from benchmark.data.pixel_buffer import decode_verified
 from benchmark.data.resize import resize_pixels
 from benchmark.memory import PackedStrings
 from benchmark.records import MAX_PIXELS, UInt8
+from benchmark.storage import fetch_missing
 
 _ROWS_PER_TASK = 8
 
@@ -46,6 +47,8 @@ class DecodedImages:
         self.image_ids = PackedStrings.of(image_ids)
         self._pixels = np.empty((len(paths), size, size, 3), np.uint8)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
+
+        fetch_missing(root / path for path in paths)
 
         def fill(rows: range) -> None:
             for row in rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from benchmark.storage import (
     Removed,
     Stored,
     dead_temporaries,
+    is_temporary,
     keep_copy,
     remove_all,
     set_aside,
@@ -36,6 +38,8 @@ from benchmark.storage import (
 )
 
 _READINGS = 3
+# Whether a process of another machine still runs cannot be asked.
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
 
 
 class Place(Protocol):
@@ -291,8 +295,17 @@ class _RemotePlace:
             if name != KEY_FILE and not PART_NAME.fullmatch(name)
         ]
 
+    def _abandoned(self) -> list[Path]:
+        """What runs on a cluster handed over there and were killed before they took it back."""
+        names = filter(is_temporary, self._remote.folders(self._root))
+        found = [self._root / name for name in names]
+        until = time.time() - _ABANDONED_SECONDS
+        files = {folder: self._remote.below(folder).values() for folder in found}
+        return [folder for folder in found if all(one.changed < until for one in files[folder])]
+
     def clean(self, folders: Sequence[Path]) -> Removed:
         here = self._copies.clean(folders)
+        folders = [*folders, *self._abandoned()]
         freed = [(folder, self._remote.remove_below(folder)) for folder in folders]
         for folder in folders:
             self.look_again(folder)

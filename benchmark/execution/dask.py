@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shutil
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -21,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import ArgumentError, JobError
+from benchmark.errors import ArgumentError, CacheError, JobError
 from benchmark.execution.local import LocalRunner
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Call, Describe, Function, Machine, Result
 from benchmark.machine import available_memory, cores
 from benchmark.memory import give_back_memory
-from benchmark.storage import temporary_beside
+from benchmark.storage import take_back, temporary_beside
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -104,7 +103,8 @@ def _handing_over(shared: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(CacheError):
+            take_back(folder)
 
 
 @contextmanager

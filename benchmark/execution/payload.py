@@ -1,6 +1,7 @@
 """What travels with a task: plain pickle, without large arrays, which are put on shared storage once.
 
-Plain pickle holds names of functions and classes, texts and numbers. What only exists in the sending process
+Plain pickle holds names of functions and classes, texts and numbers. A path that stands for a URL becomes the
+one that stands for it on the machine that reads it. What only exists in the sending process
 (a function of a script, a loaded network) cannot be sent.
 """
 
@@ -16,12 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import CacheDamaged
-from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes, write_whole
+from benchmark.locations import received, to_send
+from benchmark.storage import (
+    MOST_LIST_BYTES,
+    hand_over,
+    read_small,
+    sha256_bytes,
+    take_over,
+    write_whole,
+)
 
 _LEAST_BYTES = 1 << 18
 _REMEMBERED = 16
 _known: OrderedDict[tuple[str, str], npt.NDArray[Any]] = OrderedDict()  # of this worker, by digest and dtype
-_Mark = tuple[str, str, str, tuple[int, ...]]
+_ArrayMark = tuple[str, str, str, tuple[int, ...]]
 
 
 def pack(value: object, folder: Path) -> bytes:
@@ -51,7 +60,9 @@ class _Packer(pickle.Pickler):
         super().__init__(file)
         self._folder = folder
 
-    def persistent_id(self, value: Any) -> _Mark | None:  # noqa: ANN401 - pickle's signature
+    def persistent_id(self, value: Any) -> _ArrayMark | str | None:  # noqa: ANN401 - pickle's signature
+        if isinstance(value, Path):
+            return to_send(value)
         if type(value) is not np.ndarray or value.nbytes < _LEAST_BYTES or value.dtype.hasobject:
             return None
         content = np.ascontiguousarray(value).tobytes()
@@ -59,16 +70,21 @@ class _Packer(pickle.Pickler):
         path = self._folder / f"{digest}.array"
         if not path.exists():
             write_whole(path, content, root=self._folder.parent)
-        return str(path), digest, value.dtype.str, value.shape
+            hand_over(path)
+        return to_send(path) or str(path), digest, value.dtype.str, value.shape
 
 
 class _Unpacker(pickle.Unpickler):
-    def persistent_load(self, mark: _Mark) -> npt.NDArray[Any]:
-        path, digest, kind, shape = mark
+    def persistent_load(self, mark: _ArrayMark | str) -> npt.NDArray[Any] | Path:
+        if isinstance(mark, str):
+            return received(mark)
+        name, digest, kind, shape = mark
         if (digest, kind) in _known:
             _known.move_to_end((digest, kind))
         else:
-            content = read_small(Path(path), most_bytes=MOST_LIST_BYTES)
+            path = Path(name) if Path(name).is_absolute() else received(name)
+            take_over(path, most_bytes=MOST_LIST_BYTES)
+            content = read_small(path, most_bytes=MOST_LIST_BYTES)
             if sha256_bytes(content) != digest:
                 raise CacheDamaged("the bytes are not those that were written", where=path)
             _known[digest, kind] = np.frombuffer(content, np.dtype(kind))

@@ -36,7 +36,7 @@ from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_facts
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable, Stage
-from benchmark.pipeline.remarks import add_remarks, load_remarks
+from benchmark.pipeline.remarks import EngineRemarks
 from benchmark.pipeline.requests import AnyRequest, EmbedRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.sanity_checks import unusable_embeddings
@@ -434,6 +434,7 @@ class _Work:
             resize=self.request.resize_of(self.plans[position].backbone),
             decoder=self.request.decoder,
             images=len(self.images),
+            remarks=self._remarks,
             turned=self.request.turned,
         )
 
@@ -551,7 +552,7 @@ class _Work:
         name = plan.backbone.name
         self.images_embedded[name] = self.images_embedded.get(name, 0) + result["images"]
         if result["images"]:
-            add_remarks(self.request, key, result["notes"])
+            self._remarks.add(key, result["notes"])
         self._note(position, result["notes"])
 
     def _stop(self, position: int, reason: str) -> None:
@@ -566,11 +567,16 @@ class _Work:
         name = self.plans[position].backbone.name
         self.notes[name] = tuple(dict.fromkeys((*self.notes.get(name, ()), *remarks)))
 
+    @property
+    def _remarks(self) -> EngineRemarks:
+        options = self.request.options
+        return EngineRemarks(cache=options.cache, engine=options.engine, precision=options.precision)
+
     def recall(self) -> None:
         """Say of embeddings that were there what was said when they were made."""
         for position, plan in enumerate(self.plans):
             if plan.key and not plan.stopped:
-                self._note(position, load_remarks(self.request, plan.key))
+                self._note(position, self._remarks.load(plan.key))
 
     # Measuring ------------------------------------------------------------------------------------
 

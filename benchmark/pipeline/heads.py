@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.embeddings import EmbeddingStore
-from benchmark.errors import CacheDamaged
+from benchmark.errors import CacheDamaged, CacheError
 from benchmark.execution import Call, LocalRunner, Runner, failure, quiet_environment
 from benchmark.heads import train_heads
 from benchmark.pipeline.costs import head_memory_bytes
@@ -31,6 +31,7 @@ from benchmark.records import (
     Targets,
     WeightsKind,
 )
+from benchmark.storage import MOST_MODEL_BYTES, hand_over, take_over
 
 # Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
 HEAD_VERSION = 5
@@ -147,6 +148,7 @@ def head_task(task: HeadTask, _: int) -> dict[str, Any]:
     quiet_environment(1)
     try:
         save_outcome(task.target, _train(task))
+        hand_over(task.target)
         return {}
     except Exception as error:
         return failure(error)
@@ -210,8 +212,9 @@ def _stored(job: HeadJob, task: HeadTask) -> Scored | None:
 def _taken(job: HeadJob, task: HeadTask, result: dict[str, Any]) -> Scored | Failed:
     if "error" not in result:
         try:
+            take_over(task.target, most_bytes=MOST_MODEL_BYTES)
             outcome = load_outcome(task.target)
-        except (FileNotFoundError, CacheDamaged) as error:
+        except (OSError, CacheError) as error:
             return Failed(**plan_facts(task.plan), reason=f"its scores did not arrive: {error}")
         if task.target.parent != job.folder:
             save_outcome(job.folder / task.target.name, outcome)

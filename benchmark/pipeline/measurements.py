@@ -131,7 +131,7 @@ def here() -> tuple[str, int]:
 
 
 def _memo(cache: Path) -> Memo[Measurement]:
-    return Memo(folder=cache / "measured", kind=Measurement)
+    return Memo(folder=cache / "measured", kind=Measurement, shared=True)
 
 
 def _question(key: EmbeddingKey) -> list[object]:

@@ -1,35 +1,48 @@
 """What a reader must know of some embeddings, remembered beside the cache, so that a cached run says it, too.
 
 That an engine fell back to another arithmetic is found out when it is opened: a run that finds all vectors in
-the cache opens none.
+the cache opens none. Whoever finds it out remembers it before the first vector is kept, so that one who is
+killed leaves no vector without its remark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from benchmark.pipeline.requests import EmbedRequest
-from benchmark.records import EmbeddingKey
+from benchmark.records import EmbeddingKey, Engine, Precision
 from benchmark.storage import Memo
 
 
-def load_remarks(request: EmbedRequest, key: EmbeddingKey) -> tuple[str, ...]:
-    """The remarks of those who asked for the same engine and arithmetic."""
-    return _memo(request).recall(key.backbone, _question(request, key)) or ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRemarks:
+    """Remarks of those who asked for the same engine and arithmetic: a fall-back is one for them alone.
 
+    Attributes:
+        cache: where they are remembered.
+        engine: that was asked for; None: any.
+        precision: that was asked for; None: any.
+    """
 
-def add_remarks(request: EmbedRequest, key: EmbeddingKey, remarks: Sequence[str]) -> None:
-    """Remember remarks, each once."""
-    known = load_remarks(request, key)
-    wanted = tuple(dict.fromkeys((*known, *remarks)))
-    if wanted != known:
-        _memo(request).remember(key.backbone, _question(request, key), wanted)
+    cache: Path
+    engine: Engine | None
+    precision: Precision | None
 
+    def load(self, key: EmbeddingKey) -> tuple[str, ...]:
+        """What is to be said of embeddings."""
+        return self._memo.recall(key.backbone, self._question(key)) or ()
 
-def _memo(request: EmbedRequest) -> Memo[tuple[str, ...]]:
-    return Memo(folder=request.options.cache / "remarks", kind=tuple[str, ...])
+    def add(self, key: EmbeddingKey, remarks: Sequence[str]) -> None:
+        """Remember remarks, each once."""
+        known = self.load(key) if remarks else ()
+        wanted = tuple(dict.fromkeys((*known, *remarks)))
+        if wanted != known:
+            self._memo.remember(key.backbone, self._question(key), wanted)
 
+    @property
+    def _memo(self) -> Memo[tuple[str, ...]]:
+        return Memo(folder=self.cache / "remarks", kind=tuple[str, ...], shared=True)
 
-def _question(request: EmbedRequest, key: EmbeddingKey) -> list[object]:
-    """A fall-back is one only for whoever asked for something else."""
-    return [key.digest(), request.options.engine, request.options.precision]
+    def _question(self, key: EmbeddingKey) -> list[object]:
+        return [key.digest(), self.engine, self.precision]

@@ -23,6 +23,7 @@ from benchmark.execution import failure, quiet_environment
 from benchmark.memory import PackedStrings
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.progress import ProgressTable, Stage
+from benchmark.pipeline.remarks import EngineRemarks
 from benchmark.records import EmbeddingKey, UInt8
 
 SAMPLE_IMAGES = 32
@@ -54,12 +55,14 @@ class Wanted:
         decoder: how their files become pixels.
         turned: embed views of each image instead, and time nothing.
         images: of the whole job, which engine and precision are chosen for where they are open.
+        remarks: takes what a reader must know of vectors, before they are kept.
     """
 
     engine: EngineRequest
     resize: str
     decoder: str
     images: int
+    remarks: EngineRemarks
     turned: bool = False
 
 
@@ -277,6 +280,7 @@ class _EmbeddingWork:
         if not len(rows):
             return ExtractReport(images=0, seconds=0.0)
         self._progress(Stage.WORKING, 0)
+        self._wanted.remarks.add(key, frozen.notes)
         with self._store.writer(key, frozen.embedding_dim * (VIEWS if turned else 1)) as writer:
             return extract(
                 TurnedEmbedder(frozen) if turned else frozen,

@@ -10,7 +10,7 @@ from benchmark.storage.blobs import (
     write_arrays,
     write_json,
 )
-from benchmark.storage.copies import fetch_copy, keep_copy
+from benchmark.storage.copies import fetch_copy, hand_over, keep_copy, take_back, take_over
 from benchmark.storage.files import (
     TEMPORARY_PREFIX,
     check_inside,
@@ -24,7 +24,7 @@ from benchmark.storage.files import (
     write_whole,
 )
 from benchmark.storage.locks import claim_folder
-from benchmark.storage.mirror import Mirror, list_folders, list_place
+from benchmark.storage.mirror import Mirror, fetch_missing, list_folders, list_place
 from benchmark.storage.reading import (
     MOST_LIST_BYTES,
     MOST_MODEL_BYTES,

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.errors import StorageError
+from benchmark.errors import CacheError, StorageError
+from benchmark.locations import url_of
+from benchmark.storage.copies import hand_over, list_names, take_over
 from benchmark.storage.files import path_part, write_whole
 from benchmark.storage.reading import (
     MOST_MODEL_BYTES,
+    MOST_SMALL_BYTES,
     adapter,
     open_regular,
     parse_json,
@@ -110,11 +113,14 @@ class Memo(Generic[T]):
         folder: of the files; below its parent no link leads elsewhere.
         kind: type of the answers; pydantic turns them into JSON and back.
         suffix: of the files' names.
+        shared: where the folder stands for a URL, what others remember there counts; all else that is
+            remembered is of use to this machine alone.
     """
 
     folder: Path
     kind: type[T]
     suffix: str = ".json"
+    shared: bool = False
 
     def recall(self, name: str, question: object) -> T | None:
         """The answer to a question; None where there is none that can be trusted.
@@ -123,8 +129,11 @@ class Memo(Generic[T]):
             name: of what is asked about, for the reader of the folder.
             question: as JSON: all that the answer depends on.
         """
+        path = self._path(name, question)
+        if self._is_elsewhere:
+            self._take([path])
         with suppress(*_DAMAGED):
-            stored = load_json(self._path(name, question))
+            stored = load_json(path)
             if stored["question"] == parse_json(json.dumps(question)):
                 return adapter(self.kind).validate_python(stored["answer"])
         return None
@@ -142,14 +151,29 @@ class Memo(Generic[T]):
         """
         plain = adapter(self.kind).dump_python(answer, mode="json")
         content = {"question": question, "answer": plain}
-        write_json(self._path(name, question), content, root=self.folder.parent)
+        path = self._path(name, question)
+        write_json(path, content, root=self.folder.parent)
+        if self._is_elsewhere:
+            hand_over(path)
 
     def everything(self) -> Iterator[tuple[Any, T]]:
         """All questions, as JSON gives them back, and their answers, as far as they can be trusted."""
+        if self._is_elsewhere:
+            self._take(self.folder / name for name in list_names(self.folder))
         for path in sorted(self.folder.glob(f"*{self.suffix}")):
             with suppress(*_DAMAGED):
                 stored = load_json(path)
                 yield stored["question"], adapter(self.kind).validate_python(stored["answer"])
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        return self.shared and url_of(self.folder) is not None
+
+    def _take(self, paths: Iterable[Path]) -> None:
+        """Make what is remembered at the URL what is remembered here, as far as that can be had."""
+        for path in paths:
+            with suppress(CacheError, OSError):
+                take_over(path, most_bytes=MOST_SMALL_BYTES, again=True)
 
     def _path(self, name: str, question: object) -> Path:
         return self.folder / f"{path_part(name)}-{json_digest(question)[:16]}{self.suffix}"

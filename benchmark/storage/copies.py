@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from benchmark.errors import ArgumentError
-from benchmark.locations import Kind, home, is_copy, place_of
+from benchmark.errors import ArgumentError, CacheError
+from benchmark.locations import Kind, home, is_copy, place_of, url_of
 from benchmark.storage.files import is_temporary, write_whole
 from benchmark.storage.remote import RemoteStorage
 from benchmark.storage.sweep import Stored, remove_all, shrink
@@ -91,6 +93,52 @@ def fetch_copy(path: Path) -> bool:
         return False
     keep_copy(path, content)
     return True
+
+
+def hand_over(path: Path) -> None:
+    """Put a file that was just written where other machines see it, if it stands for one at a URL.
+
+    Raises:
+        StorageError: it cannot be put.
+    """
+    if url_of(path):
+        RemoteStorage(place_of(path)).write(path, path.read_bytes())
+
+
+def take_over(path: Path, *, most_bytes: int, again: bool = False) -> None:
+    """Make a file that another machine handed over one of this machine.
+
+    Args:
+        path: of this machine.
+        most_bytes: a larger one is refused.
+        again: also where it is one already, which the other may have replaced.
+
+    Raises:
+        OSError: it is too large.
+        CacheError: it cannot be fetched or kept.
+    """
+    if url_of(path) and (again or not path.exists()):
+        content = RemoteStorage(place_of(path)).read(path, most_bytes=most_bytes)
+        if content is not None:
+            write_whole(path, content, root=home())
+
+
+def list_names(folder: Path) -> list[str]:
+    """Names of the files that were handed over in a folder; none where they cannot be listed."""
+    with suppress(CacheError):
+        return sorted(RemoteStorage(place_of(folder)).listed(folder))
+    return []
+
+
+def take_back(folder: Path) -> None:
+    """Remove what was handed over in a folder, here and where others see it.
+
+    Raises:
+        CacheError: it cannot be removed there.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if url_of(folder):
+        RemoteStorage(place_of(folder)).remove_below(folder)
 
 
 def _used(path: Path) -> Stored:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.errors import CacheError, DataError
-from benchmark.locations import is_step, place_of, spelled
+from benchmark.locations import is_copy, is_step, place_of, spelled
 from benchmark.storage.blobs import load_json, write_json
-from benchmark.storage.copies import LIMIT_VARIABLE, MOST_FETCHED_BYTES, keep_copy, limit_bytes
+from benchmark.storage.copies import LIMIT_VARIABLE, MOST_FETCHED_BYTES, fetch_copy, keep_copy, limit_bytes
 from benchmark.storage.remote import RemoteFile, RemoteStorage
 
 _AT_ONCE = 8
@@ -161,6 +162,19 @@ def list_folders(root: Path, names: Iterable[str]) -> dict[str, RemoteFile]:
         if path.name in listed[path.parent]:
             found[name] = listed[path.parent][path.name]
     return found
+
+
+def fetch_missing(paths: Iterable[Path]) -> None:
+    """Fetch copies that are missing, several at a time; who reads one that cannot be had is told why."""
+    missing = [path for path in paths if is_copy(path) and not path.exists()]
+    if missing:
+        with ThreadPoolExecutor(min(_AT_ONCE, len(missing)), thread_name_prefix="fetch") as pool:
+            deque(pool.map(_try_to_fetch, missing), maxlen=0)
+
+
+def _try_to_fetch(path: Path) -> None:
+    with suppress(CacheError, OSError):
+        fetch_copy(path)
 
 
 def _facts(file: RemoteFile) -> list[object]:
