@@ -1,10 +1,9 @@
 """Which checkpoint of a run is the model: NumPy only.
 
 Recipes that start from a random head keep the best validation F1. Those that start from the board's head
-already have a good model, and the best of many epochs looks better than it is: such a checkpoint is kept only
-where its gain in F1 over the model before it has a paired 95 % interval above 0 on the validation images.
-The interval is that of all epochs of the phase together (``statistics.gains``), and the 5 % are shared
-between the two phases.
+already have a good model, and the best of many epochs looks better than it is: such a checkpoint is kept
+only where the lower 95 % bound of its gain in F1 over the model before it, paired on the validation images,
+is above 0. The bound is that of all epochs of the phase together (``statistics.gains``).
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ import numpy as np
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.scoring import beats
 from benchmark.records import Bool
-from benchmark.statistics import FAMILY_LEVEL, Assessment, ErrorCounts, Interval, Pairs, Sample, gains
+from benchmark.statistics import Assessment, ErrorCounts, Interval, Pairs, Sample, gains
 
 _PHASES = (1, 2)
-_LEVEL = 1 - (1 - FAMILY_LEVEL) / len(_PHASES)
 _NAMES = {"before": "the board's head", "phase1": "phase 1", "phase2": "phase 2"}
 
 
@@ -94,10 +92,10 @@ def choose_against_board(progress: Progress, sample: Sample) -> Trained:
             f"{_NAMES[key]} gains {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {_NAMES[kept]}"
         )
         kept = key if better else kept
-    why = "above 0" if kept != "before" else "nothing is above 0"
+    why = "nothing is sure to be above 0" if kept == "before" else "above 0"
     note = (
         f"{_NAMES[kept][0].upper()}{_NAMES[kept][1:]} is kept: in validation F1 {', '.join(told)} "
-        f"(95 %, paired, all epochs together; {why})."
+        f"(95 % bounds, paired, all epochs together; {why})."
     )
     return Trained(kept=kept, threshold=progress.best[kept]["threshold"], note=note, gains=found)
 
@@ -105,7 +103,7 @@ def choose_against_board(progress: Progress, sample: Sample) -> Trained:
 def _gain(sample: Sample, decided: Sequence[Bool], which: int) -> Interval:
     """What one of several gains over the first."""
     pairs = Pairs.of(sample, [ErrorCounts.of(each[None], sample) for each in decided])
-    value, low, high = gains(pairs, level=_LEVEL)[which].tolist()
+    value, low, high = gains(pairs)[which].tolist()
     return Interval(value=value, low=low, high=high)
 
 

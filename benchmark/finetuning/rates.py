@@ -1,7 +1,7 @@
 """The learning rate range test: NumPy only.
 
 The rate grows from update to update (Smith, Cyclical learning rates for training neural networks, 2017). What
-counts is how much more or less than before any update each new batch costs, so that easy and hard batches do
+counts is what each new batch costs beside what it cost before any update, so that easy and hard batches do
 not look like progress and harm.
 """
 
@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-_DECADES = 3.5  # the first rate is this far below the last
-_MEMORY = 0.7  # of the running mean of differences
-_SAFETY = 10.0  # the rate at which training turns is too high for many updates in a row
+from benchmark.records import Float64
+
+_DECADES = 2.5  # the first rate is this far below the last
+_MEMORY = 0.7  # of the running means of losses
+# A network that begins with a trained head gets worse before it gets better, at every rate worth taking:
+# harm is twice the loss, and a little more where there is hardly any.
+_HARM, _SLACK_NATS = 2.0, 0.05
 
 
 def tried_rates(most: float, updates: int) -> list[float]:
@@ -24,18 +27,23 @@ def tried_rates(most: float, updates: int) -> list[float]:
     return [float(rate) for rate in most * 10.0 ** np.linspace(-_DECADES, 0.0, updates)]
 
 
-def rate_before_harm(rates: Sequence[float], differences: npt.ArrayLike) -> float:
-    """A tenth of the rate at which the loss turned.
+def rate_before_harm(rates: Sequence[float], before: Sequence[float], after: Sequence[float]) -> float:
+    """The last rate before new batches cost twice as much as before any update.
 
     Args:
         rates: of the updates.
-        differences: float (n,) loss of each update's batch before the update, less what the batch cost before
-            the first update; what is not finite counts as harm.
+        before: loss of each update's batch before the first update, in nats.
+        after: its loss just before the update itself; what is not finite counts as harm.
     """
-    values = np.asarray(differences, np.float64)
-    values = np.where(np.isfinite(values), values, np.inf)
-    mean, weight, smooth = 0.0, 0.0, []
+    start, now = _smooth(before), _smooth(np.where(np.isfinite(after), after, np.inf).tolist())
+    harmless = np.flatnonzero(now <= _HARM * start + _SLACK_NATS)
+    return float(rates[int(harmless[-1]) if len(harmless) else 0])
+
+
+def _smooth(values: Sequence[float]) -> Float64:
+    """Running means, the latest values counting most, float64 (n,)."""
+    mean, weight, found = 0.0, 0.0, []
     for value in values:
         mean, weight = _MEMORY * mean + (1 - _MEMORY) * value, _MEMORY * weight + (1 - _MEMORY)
-        smooth.append(mean / weight)
-    return float(rates[int(np.argmin(smooth))]) / _SAFETY
+        found.append(mean / weight)
+    return np.asarray(found, np.float64)

@@ -300,7 +300,7 @@ class Trainer:
                 self._observer.advanced(name, sum(map(len, losses)))
             assign(plan.variables, start)
             assign(optimizer.variables, fresh)
-        found = rate_before_harm(rates, np.subtract(losses[1], losses[0]))
+        found = rate_before_harm(rates, *losses)
         self._observer.finished(name, f"learning rate {found:.1e}")
         return found
 

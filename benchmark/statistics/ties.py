@@ -233,10 +233,10 @@ class _Maxima:
         return max(float(np.quantile(largest, level)), PAIR_QUANTILE)
 
     def against(self, one: int, level: float) -> float:
-        """The quantile of the largest absolute statistic of anybody's against ``one``."""
+        """The quantile of the largest statistic of anybody over ``one``, at least that of a single pair."""
         spread = self._deviations[one] > 0
-        differences = np.abs(self._drawn[:, spread] - self._drawn[:, [one]]) / self._deviations[one, spread]
-        return max(float(np.quantile(differences.max(1, initial=0.0), level)), PAIR_QUANTILE)
+        differences = (self._drawn[:, spread] - self._drawn[:, [one]]) / self._deviations[one, spread]
+        return max(float(np.quantile(differences.max(1, initial=0.0), level)), _SINGLE_QUANTILE)
 
     def one_sided(self, level: float) -> float:
         """The quantile of the largest F1 over its deviation, at least that of a single standard normal."""
@@ -288,13 +288,13 @@ def above(comparison: Pairs, levels: Float64, *, draws: int = DRAWS, seed: int =
 def gains(
     comparison: Pairs, one: int = 0, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Float64:
-    """The F1 that each classifier gains over ``one`` of them: observed, low and high end, float64 (K, 3).
+    """The F1 that each classifier gains over ``one`` of them: observed, low and high bound, float64 (K, 3).
 
-    The intervals hold together (comparisons of many with one: Dunnett, Journal of the American Statistical
-    Association 1955, with the drawn quantile of this module), so that the interval of the best of several
-    checkpoints holds although these images picked it. The low end is above 0 exactly where the statistic of
-    ``Pairs`` exceeds that quantile; the ends on either side of 0 are widened as those of ``losses`` are, so
-    that equal decisions on few images do not look like a sure 0.
+    Each bound holds at ``level`` for all classifiers together (one-sided comparisons of many with one:
+    Dunnett, Journal of the American Statistical Association 1955, with the drawn quantile of this module). So
+    that of the best of several checkpoints holds although these images picked it. The low bound is above 0
+    exactly where the statistic of ``Pairs`` exceeds that quantile; other bounds are widened as those of
+    ``losses`` are, so that equal decisions on few images do not look like a sure 0.
     """
     critical = _Maxima(comparison, draws, seed).against(one, level)
     gaps, null = comparison.gaps[:, one], comparison.null_variances[:, one]

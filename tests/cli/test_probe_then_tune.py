@@ -34,7 +34,7 @@ def test_the_board_is_gone_on_from(ranked: Place, backbones: Run) -> None:
     assert manifest["metrics"]["val"] == metrics["before"]["val"]
     carried_out = json.loads((model / "run.json").read_text())["recipe"]
     assert carried_out["augmentation"]["flip"] != "auto"
-    assert 0 < carried_out["phase2"]["learning_rate"] <= 1e-3
+    assert 0 < carried_out["phase2"]["learning_rate"] <= 1e-2
     with (model / "history.csv").open() as file:
         assert [line["phase"] for line in csv.DictReader(file)] == ["1", "2", "2"]
     again = backbones(*words, "--quiet")

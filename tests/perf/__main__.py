@@ -30,6 +30,7 @@ from tests.perf import (
     scale,
     store,
     timm_networks,
+    tuning,
     views,
 )
 from tests.perf.children import ChildFailed
@@ -63,6 +64,7 @@ BENCHMARKS = {
     "halving": Benchmark(halving.measure, "halving against exhaustive on brick photographs"),
     "plans": Benchmark(plans.measure, "what rank predicted against what it took, over five jobs"),
     "views": Benchmark(views.measure, "fine-tuning's phase 1 on cached views against every epoch anew"),
+    "tuning": Benchmark(tuning.measure, "fine-tuning from the board's head against the reference recipe"),
     "scale": Benchmark(scale.measure, "time and memory against the images, up to 50,000", long=True),
     "cluster": Benchmark(cluster.measure, "a simulated cluster: ten million images on up to 4,000 workers"),
     "store": Benchmark(store.measure, "the store with ten million rows of one backbone", long=True),

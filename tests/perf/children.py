@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,18 @@ def run(words: Sequence[str], log: Path, given: str = "") -> float:
     if done.returncode:
         raise ChildFailed(f"exit status {done.returncode} of: {' '.join(words)}\nIts output is in {log}")
     return seconds
+
+
+def run_measured(words: Sequence[str], log: Path) -> float:
+    """Run a command; processor seconds of it and its children, which others on the machine hardly change.
+
+    Raises:
+        ChildFailed: its exit status is not 0.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(words, log)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def backbones_command(*words: object) -> list[str]:

@@ -21,6 +21,7 @@ class Unit(StrEnum):
     GFLOPS = "GFLOP/s"
     MEGABYTES = "MB"
     SHARE = "of images x FLOPs"
+    F1 = "F1"
 
     @property
     def is_rate(self) -> bool:
@@ -169,6 +170,8 @@ def quantity(value: float, unit: Unit) -> str:
         return ""
     if unit is Unit.SHARE:
         return f"{value:.1%}"
+    if unit is Unit.F1:
+        return f"{value:.3f}"
     if unit is Unit.SECONDS and 0 < value < _MILLISECONDS_BELOW:
         return f"{number(1000 * value)} ms"
     return f"{number(value)} {unit}"
