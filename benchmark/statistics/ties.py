@@ -233,10 +233,14 @@ class _Maxima:
         return max(float(np.quantile(largest, level)), PAIR_QUANTILE)
 
     def against(self, one: int, level: float) -> float:
-        """The quantile of the largest statistic of anybody over ``one``, at least that of a single pair."""
+        """The quantile of the largest statistic of anybody over ``one``, at least that of a single pair.
+
+        That of a single pair is the two-sided one: three images that all speak for one side exceed the
+        one-sided one, and would by chance in one of eight cases.
+        """
         spread = self._deviations[one] > 0
         differences = (self._drawn[:, spread] - self._drawn[:, [one]]) / self._deviations[one, spread]
-        return max(float(np.quantile(differences.max(1, initial=0.0), level)), _SINGLE_QUANTILE)
+        return max(float(np.quantile(differences.max(1, initial=0.0), level)), PAIR_QUANTILE)
 
     def one_sided(self, level: float) -> float:
         """The quantile of the largest F1 over its deviation, at least that of a single standard normal."""

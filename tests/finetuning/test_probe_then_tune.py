@@ -188,7 +188,7 @@ def test_what_is_better_is_kept_step_by_step() -> None:
     assert kept(40, 40, 10, phases=[1, 2]) == "phase2"
     assert kept(40, 10, 10, phases=[1, 2]) == "phase1", "phase 2 adds nothing"
     assert kept(60, 30, 3, phases=[1, 2]) == "phase2"
-    assert kept(40, 38, 37, phases=[1, 2]) == "before", "two images are no proof"
+    assert kept(40, 38, 37, phases=[1, 2]) == "before", "three images are no proof"
     assert kept(40, 60, 10, phases=[1, 2]) == "phase2"
     assert kept(10, 40, 40, phases=[1, 2]) == "before"
     assert kept(40, 5, phases=[2]) == "phase2"
