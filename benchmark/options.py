@@ -251,6 +251,7 @@ TwoOrMore = Annotated[int, Field(ge=2), _expecting("a whole number from 2 up")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _expecting("a number above 0")]
 Share = Annotated[float, Field(ge=0, le=1), _expecting("a number from 0 to 1")]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1), _expecting("a number from 0 up to, not including, 1")]
+CountOrTied = Annotated[Count | Literal["tied"], _expecting("'tied' or a whole number from 1 up")]
 Side = Annotated[int, Field(ge=16), _expecting("a whole number of pixels from 16 up")]
 SideOrNative = Annotated[
     Side | None, _or_none("native"), _expecting("'native' or a whole number of pixels from 16 up")
@@ -613,7 +614,15 @@ class _TuningOptions(_DecisionOptions):
         None,
         metavar="NAME|auto",
     )
-    top: Count | None = _option("fine-tune the first K of the board and re-rank them", None, metavar="K")
+    top: CountOrTied | None = _option(
+        "fine-tune the first K of the board, or its first tie group, and re-rank them",
+        None,
+        metavar="K|tied",
+    )
+    halving: bool = _option(
+        "of several, train all for some epochs, the better half twice as long, and so on",
+        False,
+    )
     recipe: Text | None = _option(
         "see 'backbones recipes' (default: probe-then-tune where the board has a head of the backbone, else "
         "two-phase-f1)",

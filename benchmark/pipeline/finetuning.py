@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.backbones import FILE, KERAS, parse_weights, select
 from benchmark.data import load_images, tell_reading
@@ -103,6 +103,7 @@ class FinetuneResult:
     Attributes:
         models: the fine-tuned models, best validation F1 first.
         failed: backbone and reason of those that could not be fine-tuned.
+        left_out: backbone and reason of those that halving gave fewer epochs.
         regret: F1 that the board's first choice gives away to the best after fine-tuning, with its 95 %
             interval (``statistics.losses``); None where it is not known.
         remarks: what a reader must know of the whole: what was taken from the board, the regret or why it is
@@ -111,6 +112,7 @@ class FinetuneResult:
 
     models: tuple[FineTuned, ...]
     failed: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
     regret: Interval | None = None
     remarks: tuple[str, ...] = ()
 
@@ -132,6 +134,8 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
             got=f"`winner={options.winner}`",
             next_step="Give one of the two.",
         )
+    if options.halving and options.top is None:
+        raise ArgumentError("is about several backbones", where="`halving`", next_step="Give `top`, too.")
     trackers = open_trackers(options.trackers)
     watch = OneAtATime(observer or Silent())
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
@@ -282,15 +286,21 @@ class _FinetuneAll:
         self._board = _board_scores(job, run.folder, images)
         self._models: dict[str, FineTuned] = {}
         self._failed: dict[str, str] = {}
+        self._left_out: dict[str, str] = {}
+        self._short: dict[str, FineTuned] = {}  # of those left out
 
     def run(self) -> FinetuneResult:
         origins = tuple(self._about_origin(choice) for choice in self._choices) if self._asked() else ()
         for origin in origins:
             self._observer.message(origin)
-        for choice in self._choices:
-            self._try(choice)
-            if len(self._choices) > 1:
-                write_table(self._table(), place(self._run.folder, "finetune", "top.csv"))
+        left = self._choices
+        for share in self._shares():
+            for choice in left:
+                self._try(_with_share(choice, share))
+                if len(self._choices) > 1:
+                    write_table(self._table(), place(self._run.folder, "finetune", "top.csv"))
+            if share > 1:
+                left = self._better_half(left, share)
         if not self._models:
             reasons = "; ".join(self._failed.values())
             raise NothingScored("no backbone could be fine-tuned", got=reasons)
@@ -300,9 +310,35 @@ class _FinetuneAll:
         return FinetuneResult(
             models=self._best_first(),
             failed=tuple(self._failed.items()),
+            left_out=tuple(self._left_out.items()),
             regret=self._losses().get(self._choices[0].backbone.name),
             remarks=(*origins, *found),
         )
+
+    def _shares(self) -> tuple[int, ...]:
+        """By what the epochs are divided, round after round: 4, 2, 1 for four backbones."""
+        rounds = len(self._choices).bit_length() - 1 if self._job.options.halving else 0
+        return tuple(2**number for number in range(rounds, -1, -1))
+
+    def _better_half(self, choices: Sequence[_Choice], share: int) -> tuple[_Choice, ...]:
+        """Those that go on: the better half by validation F1, the board's first choice always among them.
+
+        What the first choice gives away would not be known if it had fewer epochs than the others.
+        """
+        first = self._choices[0].backbone.name
+        done = [model for model in self._best_first() if model.backbone not in self._left_out]
+        going = [model.backbone for model in done][: math.ceil(len(choices) / 2)]
+        if first in self._models and first not in going:
+            going[-1] = first
+        for model in done:
+            if model.backbone not in going:
+                self._left_out[model.backbone] = (
+                    f"left out after 1/{share} of the epochs, with validation F1 {model.val_f1:.3f}"
+                )
+        for name in self._left_out.keys() & self._models.keys():
+            self._observer.message(f"{name} is {self._left_out[name]}.")
+            self._short[name] = self._models.pop(name)
+        return tuple(choice for choice in choices if choice.backbone.name in going)
 
     def _asked(self) -> bool:
         """Whether somebody named a backbone or the board, instead of leaving all to a recipe."""
@@ -356,6 +392,7 @@ class _FinetuneAll:
             self._run.log(told["trace"])
             self._observer.message(f"{name} failed: {told['error']}")
             self._failed[name] = told["error"]
+            self._models.pop(name, None)  # of an earlier round
         else:
             self._models[name] = model
             found = model.manifest.metrics.items()
@@ -377,6 +414,14 @@ class _FinetuneAll:
             name: Interval(value=value, low=low, high=high)
             for name, (value, low, high) in zip(found.names, found.losses.tolist(), strict=True)
         }
+
+    def _ties(self) -> dict[str, int]:
+        """The tie group of each model, all comparisons together; empty where that is not known."""
+        found = self._assessed()
+        if isinstance(found, str):
+            return {}
+        groups = enumerate(found.groups, start=1)
+        return {found.names[at]: number for number, group in groups for at in group.members.tolist()}
 
     def _assessed(self) -> Assessment | str:
         """The models compared on the test part, which chose nothing, else on validation; or why not."""
@@ -422,26 +467,29 @@ class _FinetuneAll:
     def _table(self) -> list[dict[str, Any]]:
         """Rows of ``top.csv``, best first; what failed or is still to come stands below."""
         ranks = {choice.backbone.name: rank for rank, choice in enumerate(self._choices, start=1)}
-        losses = self._losses()
+        losses, ties = self._losses(), self._ties()
         done = [model.backbone for model in self._best_first()]
         rows = [self._row(name, losses.get(name)) | {"rank": rank} for rank, name in enumerate(done, start=1)]
+        rows = [row | {"tie": ties.get(row["backbone"])} for row in rows]
         rows += [self._row(name) for name in ranks if name not in self._models]
         return [row | {"board_rank": ranks[row["backbone"]]} for row in rows]
 
     def _row(self, name: str, loss: Interval | None = None) -> dict[str, Any]:
-        model = self._models.get(name)
+        model = self._models.get(name) or self._short.get(name)
+        waits = "" if name in self._models else "not yet"
         test = model.manifest.metrics.get("test", {}) if model else {}
         return {
             "rank": None,
             "backbone": name,
             "board_rank": None,
+            "tie": None,
             "val_f1": model.val_f1 if model else None,
             "regret": loss.value if loss else None,
             "regret_low": loss.low if loss else None,
             "regret_high": loss.high if loss else None,
             "test_f1": test.get("f1"),
             "kept_phase": model.kept_phase if model else "",
-            "reason": "" if model else self._failed.get(name, "not yet"),
+            "reason": self._failed.get(name) or self._left_out.get(name, waits),
         }
 
     def _request(self, choice: _Choice) -> FinetuneRequest:
@@ -484,6 +532,15 @@ def _resize(backbone: Backbone, asked: Resize | None) -> Resize:
             next_step=f"Rank it with `resize={Resize.BILINEAR}`.",
         )
     return Resize.BILINEAR
+
+
+def _with_share(choice: _Choice, share: int) -> _Choice:
+    """The same with a part of the epochs, at least one in each phase that has some."""
+    phases = (choice.recipe.phase1, choice.recipe.phase2)
+    first, second = (math.ceil(phase.epochs / share) for phase in phases)
+    if share == 1:
+        return choice
+    return replace(choice, recipe=choice.recipe.changed(RecipeChanges(epochs=(first, second))))
 
 
 def _list_rejected(images: ImageSet, model_dir: Path) -> None:
@@ -647,16 +704,21 @@ def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredBoard |
     )
 
 
-def _first_of_board(folder: ResultsFolder, stored: StoredBoard | None, top: int | None) -> list[str]:
-    """The winner, or the first so many by rank."""
+def _first_of_board(
+    folder: ResultsFolder, stored: StoredBoard | None, top: int | Literal["tied"] | None
+) -> list[str]:
+    """The winner, the first so many by rank, or all that cannot be told from the best."""
     path = folder.path / BOARD_FILE
     if stored is None:
         raise _no_board(folder)
     board = stored.board
-    names = [str(row["backbone"]) for row in board.rows if row["status"] == "scored"]
+    scored = [row for row in board.rows if row["status"] == "scored"]
+    names = [str(row["backbone"]) for row in scored]
     if board.winner is None:
         what = "the board names no winner" if names else "nothing on the board was scored"
         raise ArgumentError(what, where=path, next_step="Name a backbone (`winner=NAME`).")
+    if top == "tied":
+        return [str(row["backbone"]) for row in scored if row["tie_group"] == 1]
     return [board.winner] if top is None else names[:top]
 
 

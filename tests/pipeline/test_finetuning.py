@@ -142,6 +142,48 @@ def test_the_first_two_of_the_board(job_for: Make, pair: tuple[Backbone, Backbon
     assert "is not known: too few images of some class in the test part." in result.remarks[-1]
 
 
+def test_halving_gives_the_better_half_twice_the_epochs(
+    tiny: ModuleType,
+    job_for: Make,
+    recipe: Recipe,
+    request_for: Callable[..., RankRequest],
+    photos: Path,
+) -> None:
+    """All four train for a quarter, two or three (with the board's first) for a half, and so on."""
+    four = [tiny.tiny_backbone(f"Tiny{width}", width) for width in (4, 8, 12, 16)]
+    folder = rank_backbones(request_for(photos, *four)).folder
+    long = recipe.changed(RecipeChanges(epochs=(4, 0)))
+    watch = Witness()
+    result = finetune_backbones(job_for(*four, top=4, recipe=long, halving=True), watch)
+    assert len(result.models) + len(result.left_out) == 4
+    assert result.failed == ()
+    built = [text for text in watch.messages if "Building" in text]
+    assert len(built) == 4 + 2 + 1, "rounds of four, two and one"
+    (model,) = result.models
+    assert len((model.model_dir / "history.csv").read_text().splitlines()) == 1 + 4, "all its epochs"
+    rows = table(folder / "finetune" / "top.csv")
+    assert [(row["backbone"], row["rank"], row["board_rank"]) for row in rows[:1]] == [
+        (model.backbone, "1", "1")
+    ]
+    assert len(rows) == 4
+    early = [row for row in rows if "left out after 1/4 of the epochs" in row["reason"]]
+    late = [row for row in rows if "left out after 1/2 of the epochs" in row["reason"]]
+    assert (len(early), len(late)) == (2, 1)
+    for row in (*early, *late):
+        assert (row["rank"], row["tie"], row["regret"]) == ("", "", "")
+        assert f"validation F1 {float(row['val_f1']):.3f}" in row["reason"]
+    with pytest.raises(ArgumentError, match="`halving`"):
+        finetune_backbones(job_for(*four, winner="Tiny8", halving=True))
+
+
+def test_the_first_tie_group_is_fine_tuned(
+    job_for: Make, pair: tuple[Backbone, Backbone], ranked: Path
+) -> None:
+    tied = [name for name in ("Tiny8", "Tiny16") if on_the_board(ranked, name)["tie_group"] == "1"]
+    result = finetune_backbones(job_for(*pair, top="tied"))
+    assert sorted(model.backbone for model in result.models) == sorted(tied)
+
+
 def test_what_the_first_choice_gives_away_has_an_interval(
     tmp_path: Path,
     tiny: ModuleType,
@@ -166,6 +208,7 @@ def test_what_the_first_choice_gives_away_has_an_interval(
     said = f"gives away between {loss.low:.3f} and {loss.high:.3f} F1 to the best of the 2 at 95 %"
     assert said in result.remarks[-1]
     assert "(24 images of the test part)" in result.remarks[-1]
+    assert {row["tie"] for row in table(folder / "finetune" / "top.csv")} <= {"1", "2"}
 
     (result.models[0].model_dir / "predictions.csv").unlink()
     again = finetune_backbones(job)
