@@ -864,6 +864,7 @@ class Manifest:
         bit_depth: 12 or 16: bits that the greys of 16-bit files were read with.
         temperature: that the logits were divided by; it stands inside the model already.
         sure_from: an answer of a lower probability is unsure; 0 where every answer is given.
+        unlike_from: a picture further from the training images is unlike them; None where that is not known.
     """
 
     schema: int
@@ -889,6 +890,7 @@ class Manifest:
     bit_depth: int = 16
     temperature: float = 1.0
     sure_from: float = 0.0
+    unlike_from: float | None = None
 
 
 class Observer(Protocol):

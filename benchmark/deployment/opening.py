@@ -15,6 +15,7 @@ from benchmark.deployment.description import (
     describe_source,
     read_description,
 )
+from benchmark.deployment.familiarity import load_familiar
 from benchmark.deployment.predictor import Predictor, load
 from benchmark.errors import ManifestError
 from benchmark.finetuning import MANIFEST_FILE, MODEL_NAMES, TrainedOn, load_manifest
@@ -42,7 +43,7 @@ def open_model(path: Path, *, threads: int = 0) -> Predictor:
     """
     folder, description = find_model(Path(path))
     check_files(folder, description.files)
-    predictor = load(folder, description, threads=threads)
+    predictor = load_familiar(folder, description) or load(folder, description, threads=threads)
     predictor.trained_on = TrainedOn.read(folder, description.files)
     return predictor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from benchmark.machine import cores
 from benchmark.records import MAX_PIXELS, Float32, Observer, Silent, Task, UInt8
 from benchmark.statistics import decide, sureness
 
-UNSURE = "unsure"
+UNSURE, UNLIKE = "unsure", "unlike the training images"
 _TASK = "predict"
 _EMPTY = "a folder without images"
 
@@ -35,7 +35,8 @@ class Prediction:
         probabilities: one per class, in the order of the model's labels; empty when there is an error.
         decided: per class, whether it is decided; empty when there is an error.
         sureness: probability of the label that is given (for MULTILABEL of the least sure one).
-        doubt: ``unsure`` where that is too low; else empty.
+        doubt: ``unsure`` where that is too low, ``unlike the training images`` where the picture is, or both;
+            else empty.
         error: why the image could not be read, else empty.
     """
 
@@ -164,17 +165,20 @@ def _predict_batch(
     description = predictor.description
     loaded = list(pool.map(lambda one: _load(one, description, options.max_pixels), listed))
     images = [image for image in loaded if not isinstance(image, str)]
-    rows = iter(
-        predictions_of(predictor.predict(np.stack(images)), description, options.threshold, options.sure_from)
-        if images
-        else ()
-    )
+    rows = iter(_doubted(predictor, np.stack(images), options) if images else ())
     return [
         Prediction(path=str(one.path), error=image)
         if isinstance(image, str)
         else replace(next(rows), path=str(one.path))
         for one, image in zip(listed, loaded, strict=True)
     ]
+
+
+def _doubted(predictor: Predictor, images: UInt8, options: PredictOptions) -> Iterator[Prediction]:
+    probabilities, strange = predictor.recognise(images)
+    rows = predictions_of(probabilities, predictor.description, options.threshold, options.sure_from)
+    for row, unlike in zip(rows, strange, strict=True):
+        yield replace(row, doubt="; ".join(filter(None, (row.doubt, UNLIKE if unlike else ""))))
 
 
 def _load(found: FoundImage, description: Deployment, max_pixels: int) -> UInt8 | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.targets import Classify, find_target, missing_packages
 from benchmark.errors import ArgumentError, ExportError
-from benchmark.finetuning import TrainedOn
+from benchmark.finetuning import Familiar, TrainedOn
 from benchmark.machine import cores
-from benchmark.records import Float32, Float64, UInt8
+from benchmark.records import Bool, Float32, Float64, UInt8
 
 _BATCH = 32
 
@@ -23,13 +24,35 @@ class Predictor:
     Attributes:
         description: labels, threshold, input and files.
         trained_on: the images that it has seen; None where the model does not say.
+        familiar: what its training images look like; None where that is not known.
     """
 
     def __init__(self, description: Deployment, run: Classify, *, batch: int = _BATCH) -> None:
         self.description = description
         self.trained_on: TrainedOn | None = None
+        self.familiar: Familiar | None = None
         self._run = run
+        self._both: Callable[[UInt8], tuple[Float32, Float32]] | None = None
         self._batch = description.input_shape[0] or batch
+
+    def know(self, familiar: Familiar, both: Callable[[UInt8], tuple[Float32, Float32]]) -> None:
+        """Take what the training images look like, and what gives pooled vectors beside probabilities."""
+        self.familiar, self._both = familiar, both
+
+    def recognise(self, images: UInt8) -> tuple[Float32, Bool]:
+        """Probabilities as of ``predict``, and bool (N,), which images are unlike the training images.
+
+        None is where that is not known. Errors are those of ``predict``.
+        """
+        if self.familiar is None or self._both is None:
+            return self.predict(images), np.zeros(len(images), bool)
+        self._check_input(images)
+        answers, strange = [np.zeros((0, self.description.outputs), np.float32)], [np.zeros(0, bool)]
+        for start in range(0, len(images), self._batch):
+            probabilities, vectors = self._both(images[start : start + self._batch])
+            answers.append(self._checked(np.asarray(probabilities, np.float32), len(vectors)))
+            strange.append(self.familiar.strange(vectors))
+        return np.concatenate(answers), np.concatenate(strange)
 
     def predict(self, images: UInt8) -> Float32:
         """Probabilities of images.
@@ -44,17 +67,20 @@ class Predictor:
             ArgumentError: another shape or dtype.
             ExportError: the model answers with another shape or with numbers that are not finite.
         """
-        size, columns = self.description.input_size, self.description.outputs
+        self._check_input(images)
+        parts = [
+            self._answer(images[start : start + self._batch]) for start in range(0, len(images), self._batch)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.description.outputs), np.float32)
+
+    def _check_input(self, images: UInt8) -> None:
+        size = self.description.input_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise ArgumentError(
                 "images of another kind",
                 expected=f"uint8 (N, {size}, {size}, 3)",
                 got=f"{images.dtype} {images.shape}",
             )
-        parts = [
-            self._checked(images[start : start + self._batch]) for start in range(0, len(images), self._batch)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, columns), np.float32)
 
     def latency_ms(self, image: UInt8, repeats: int) -> tuple[float, float]:
         """Median and 95th percentile of the time for one image uint8 (S, S, 3), after three warm-up calls."""
@@ -64,9 +90,11 @@ class Predictor:
         seconds: Float64 = np.array([_seconds(self._run, single) for _ in range(repeats)])
         return float(np.median(seconds) * 1e3), float(np.percentile(seconds, 95) * 1e3)
 
-    def _checked(self, images: UInt8) -> Float32:
-        probabilities = np.asarray(self._run(images), np.float32)
-        wanted = (len(images), self.description.outputs)
+    def _answer(self, images: UInt8) -> Float32:
+        return self._checked(np.asarray(self._run(images), np.float32), len(images))
+
+    def _checked(self, probabilities: Float32, count: int) -> Float32:
+        wanted = (count, self.description.outputs)
         if probabilities.shape != wanted:
             raise ExportError(
                 "the model's answer has another shape",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmark.finetuning.comparing import BoardScore
+from benchmark.finetuning.familiar import HEAD_LAYERS, VECTORS_FILE, Familiar
 from benchmark.finetuning.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -25,13 +26,16 @@ __all__ = [
     "ALREADY_DONE",
     "BOARD_RECIPE",
     "DEFAULT_RECIPE",
+    "HEAD_LAYERS",
     "MANIFEST_FILE",
     "MODEL_FILE",
     "MODEL_NAMES",
     "SEEN_FILES",
     "SPLIT_FILE",
+    "VECTORS_FILE",
     "BoardHead",
     "BoardScore",
+    "Familiar",
     "FineTuned",
     "FinetuneRequest",
     "Recipe",

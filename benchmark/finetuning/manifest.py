@@ -137,6 +137,7 @@ def _check_meaning(path: Path, manifest: Manifest) -> None:
         "threshold: must be a number from 0 to 1": not 0.0 <= manifest.threshold <= 1.0 + 1e-9,
         "temperature: must be a number above 0": not 0.0 < manifest.temperature < math.inf,
         "sure_from: must be a number from 0 to 1": not 0.0 <= manifest.sure_from <= 1.0,
+        "unlike_from: must be a number": not math.isfinite(manifest.unlike_from or 0.0),
         "files: must list one model by plain names": model_files(manifest) not in _MODEL_FILES
         or any(Path(name).name != name or "\\" in name for name in manifest.files)
         or not all(map(is_sha256, manifest.files.values())),

@@ -38,7 +38,7 @@ from benchmark.statistics import default_average
 from benchmark.storage import MOST_LIST_BYTES, read_small
 
 SCRATCH_BYTES = 4 * 2**30
-_STATE_SCHEMA = 2
+_STATE_SCHEMA = 3
 ALREADY_DONE = "Already done"
 
 
@@ -53,12 +53,15 @@ class BoardHead:
         expected: float32 (n, C), what this head says of them from vectors of the engine that ranked.
         predictions: of heads that had not seen the image (validation), and of this one (test); None where
             training goes on from the head.
+        features: float32 (N, D), the pooled vectors of all images by the engine that ranked; None where the
+            network makes them again.
     """
 
     head: FinalHead
     part: str
     expected: Float32
     predictions: Predictions | None = None
+    features: Float32 | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from benchmark.errors import DataError, ManifestError, RecipeError, TrainingErro
 from benchmark.finetuning.artefacts import METRICS_FILE, RunResults, architecture, save_model, write_artefacts
 from benchmark.finetuning.comparing import BoardComparison, GroupCounts, keeps_together, other_test_f1
 from benchmark.finetuning.events import EventLog
+from benchmark.finetuning.familiar import VECTORS_FILE, Familiar
 from benchmark.finetuning.feed import Inference
 from benchmark.finetuning.flips import allowed_flips
 from benchmark.finetuning.foreign import write_foreign
@@ -247,6 +248,7 @@ class _Finished:
     trained: Trained
     found: Mapping[str, Float32]  # val, and test where there is one -> its probabilities (n, C)
     settled: Settled
+    familiar: Familiar | None  # None for a network whose vectors cannot be had beside its answers
 
 
 class _Run(ABC):
@@ -321,6 +323,10 @@ class _Run(ABC):
         """Save the network with a head behind it; what answers the images at some positions."""
 
     @abstractmethod
+    def _familiar(self, pixels: Pixels) -> Familiar | None:
+        """What pictures like the training images are, for the network as it is now."""
+
+    @abstractmethod
     def _architecture(self) -> bytes:
         """The network as text."""
 
@@ -368,7 +374,7 @@ class _Run(ABC):
         note = "The board's head on the frozen backbone; validation scores are the board's."
         self._notes.append(note)
         trained = Trained(kept="before", threshold=head.threshold, note=note)
-        return self._settled(trained, tempering, raw, final)
+        return self._settled(data.pixels, trained, tempering, raw, final)
 
     def _scores(self, part: str, probabilities: Float32, threshold: float) -> dict[str, float]:
         rows, images = getattr(self._images.split, part), self._images
@@ -378,6 +384,7 @@ class _Run(ABC):
 
     def _settled(
         self,
+        pixels: Pixels,
         trained: Trained,
         tempering: Tempering,
         raw: Mapping[str, Float32],
@@ -394,7 +401,8 @@ class _Run(ABC):
             self._request.seed,
         )
         self._notes += settled.notes()
-        return _Finished(trained=trained, found=final, settled=settled)
+        familiar = self._familiar(pixels)
+        return _Finished(trained=trained, found=final, settled=settled, familiar=familiar)
 
     def _check_answers(self, found: Float32, expected: Float32) -> None:
         """See that the network makes of pixels what the board's head made of its embeddings."""
@@ -423,6 +431,8 @@ class _Run(ABC):
             train_seconds=sum(row["seconds"] for row in progress.history),
         )
         write_whole(directory.new / RUN_FILE, as_json(asdict(run)), root=directory.new)
+        if finished.familiar is not None:
+            write_whole(directory.new / VECTORS_FILE, finished.familiar.content(), root=directory.new)
         manifest = self._manifest(finished, progress)
         write_manifest(directory.new, manifest)
         moved = directory.publish(directory.new, digest)
@@ -431,6 +441,8 @@ class _Run(ABC):
 
     def _manifest(self, finished: _Finished, progress: Progress) -> Manifest:
         request, images, trained = self._request, self._images, finished.trained
+        familiar = finished.familiar
+        vectors = () if familiar is None else (VECTORS_FILE,)
         measured = progress.metrics[trained.kept]
         return Manifest(
             schema=MANIFEST_SCHEMA,
@@ -453,12 +465,13 @@ class _Run(ABC):
             versions={"backbone-benchmark": __version__, **versions(request.backbone)},
             files={
                 name: sha256_file(self._directory.new / name)
-                for name in (*self._files, LABELS_FILE, SPLIT_FILE, RUN_FILE, *SEEN_FILES)
+                for name in (*self._files, LABELS_FILE, SPLIT_FILE, RUN_FILE, *SEEN_FILES, *vectors)
             },
             average=self._scoring.average,
             bit_depth=images.bit_depth,
             temperature=finished.settled.temperature,
             sure_from=finished.settled.chosen.sure_from,
+            unlike_from=None if familiar is None else familiar.limit,
         )
 
 
@@ -527,7 +540,7 @@ class _KerasRun(_Run):
         trained = replace(trained, threshold=threshold)
         kept = {part: self._scores(part, final[part], threshold) for part in parts}
         progress.metrics[trained.kept] = {"test": None, **kept}
-        return self._settled(trained, tempering, raw, final)
+        return self._settled(data.pixels, trained, tempering, raw, final)
 
     def _put_head(self, head: FinalHead, pixels: Pixels) -> Callable[[Int64], Float32]:
         self._network.head.layers[-1].set_weights([head.kernel, head.bias])
@@ -551,6 +564,13 @@ class _KerasRun(_Run):
                 got=difference,
                 next_step="Run again; if it happens again, report this backbone.",
             )
+
+    def _familiar(self, pixels: Pixels) -> Familiar:
+        head = self._request.head
+        if self._request.recipe.ships_the_board and head is not None and head.features is not None:
+            features = head.features
+            return Familiar.found(lambda rows: features[rows], self._images.split)
+        return Familiar.found(Inference(self._network.body, pixels, PREDICTION_BATCH), self._images.split)
 
     def _architecture(self) -> bytes:
         return architecture(self._network)
@@ -587,6 +607,9 @@ class _ForeignRun(_Run):
         if model.note:
             self._notes.append(f"{model.files[0]} and no ONNX: {model.note}.")
         return partial(model.answers, pixels)
+
+    def _familiar(self, pixels: Pixels) -> None:
+        return None
 
     def _architecture(self) -> bytes:
         backbone, size = self._request.backbone, self._request.recipe.image_size

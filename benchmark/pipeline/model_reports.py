@@ -230,7 +230,8 @@ def _limits(model: FineTuned, judged: JudgedImages, images: ImageSet, part: str)
     if few:
         yield f"Too few images of the {judged.part} to say much: {', '.join(few)}."
     if images.task is not Task.MULTILABEL:
-        yield (f"Whatever an image shows, it is called one of {', '.join(images.classes)}.")
+        marked = "" if model.manifest.unlike_from is None else "; predict marks what is unlike these images"
+        yield f"Whatever an image shows, it is called one of {', '.join(images.classes)}{marked}."
     yield "Probabilities hold for these shares of the classes: where a class is rarer, fewer finds are right."
 
 

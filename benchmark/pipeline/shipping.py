@@ -111,7 +111,9 @@ def _told(
 ) -> BoardHead:
     rows = getattr(images.split, part)
     said = head.probabilities(embeddings.features[rows], exclusive=images.task is Task.MULTICLASS)
-    return BoardHead(head=head, part=part, expected=said, predictions=predictions)
+    return BoardHead(
+        head=head, part=part, expected=said, predictions=predictions, features=embeddings.features
+    )
 
 
 def _gone(backbone: Backbone, reason: str) -> TrainingError:

@@ -123,5 +123,44 @@ def test_photographs_and_real_weights(tmp_path: Path, backbones: Run) -> None:
     ranked = backbones("rank", place.data, *options, *place.folders)
     assert ranked.status == 0, ranked.err
     exported = backbones("export", "--from-board", place.data, *TO, *place.folders)
-    check_shipped(place, "MobileNet_0.25", exported, backbones)
+    model = check_shipped(place, "MobileNet_0.25", exported, backbones)
     assert float(board_row(place, "MobileNet_0.25")["test_f1"]) > 0.9
+    check_foreign_pictures(model, place, tmp_path / "foreign", backbones)
+
+
+def check_foreign_pictures(model: Path, place: Place, folder: Path, run: Run) -> None:
+    """Other photographs, digits and textures are unlike the training images, test images are not."""
+    names = foreign_pictures(folder)
+    answer = run("predict", model, folder, "--format", "json", "--quiet")
+    told = [Path(row["path"]).name for row in answer.rows if "unlike the training images" in row["doubt"]]
+    assert len(told) >= 0.95 * len(names), set(names) - set(told)
+    with (model / "split.csv").open() as file:
+        test = [place.data / row["path"] for row in csv.DictReader(file) if row["part"] == "test"]
+    answer = run("predict", model, *test, "--format", "json", "--quiet")
+    told = [row["path"] for row in answer.rows if "unlike" in row["doubt"]]
+    assert len(told) <= 0.05 * len(test), told
+    # An export gives probabilities alone.
+    answer = run("predict", model / "export" / "tflite-float32", folder, "--format", "json", "--quiet")
+    assert not any("unlike" in row["doubt"] for row in answer.rows)
+
+
+def foreign_pictures(folder: Path) -> list[str]:
+    """Crops of scikit-learn's two photographs, its digits, gratings, noise and plain grey, as PNG files."""
+    from sklearn.datasets import load_digits, load_sample_images
+
+    generator, made = np.random.default_rng(0), {}
+    for number in range(20):
+        photo = load_sample_images().images[number % 2]
+        top, left = generator.integers(0, 200), generator.integers(0, 400)
+        made[f"photo{number}"] = photo[top : top + 220, left : left + 220]
+        grey = np.kron(load_digits().images[number] * 15.9, np.ones((20, 20)))
+        made[f"digit{number}"] = np.repeat(grey[..., None], 3, -1)
+        rows, columns = np.mgrid[:224, :224]
+        wave = np.sin((rows * np.sin(number) + columns * np.cos(number)) * (0.05 + 0.02 * number))
+        made[f"grating{number}"] = 128 + 100 * wave[..., None] * generator.uniform(0.3, 1, 3)
+    made["noise"] = generator.integers(0, 256, (224, 224, 3))
+    made["grey"] = np.full((224, 224, 3), 127)
+    folder.mkdir()
+    for name, pixels in made.items():
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{name}.png")
+    return [f"{name}.png" for name in made]

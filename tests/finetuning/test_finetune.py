@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from benchmark.deployment import open_model
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, FrozenBackbone
 from benchmark.errors import DataError, RecipeError, StorageError, TrainingError
 from benchmark.finetuning import (
+    Familiar,
     FineTuned,
     FinetuneRequest,
     Recipe,
@@ -50,6 +52,7 @@ ARTEFACTS = {
     "split.csv",
     "tensorboard",
     "training_images.ids",
+    "training_vectors.npy",
     "validation_images.ids",
 }
 
@@ -139,6 +142,13 @@ def check_model(done: FineTuned, images: ImageSet) -> None:
         [[float(value) for name, value in row.items() if name.startswith("p_")] for row in rows]
     )
     assert np.abs(found - stored).max() < 1e-5
+    familiar = Familiar.read(done.model_dir, done.manifest)
+    assert familiar is not None
+    train = images.split.train[: len(familiar.vectors)]
+    shown = np.stack([load_pixels(images.root / images.paths[at], done.manifest.input_size) for at in train])
+    probabilities, strange = open_model(done.model_dir).recognise(shown)
+    assert probabilities.shape == (len(train), found.shape[1])
+    assert not strange.all(), "the vectors are those of the network that was saved"
 
 
 # Each recipe on another kind of data: (data, epochs, first trained layer, further settings).
