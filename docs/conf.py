@@ -5,24 +5,9 @@ import sys
 from pathlib import Path
 
 import benchmark
+from benchmark.cli.parser import COMMANDS
 
 HERE = Path(__file__).parent
-COMMANDS = [
-    "list",
-    "audit",
-    "embed",
-    "rank",
-    "report",
-    "finetune",
-    "recipes",
-    "export",
-    "predict",
-    "evaluate",
-    "device",
-    "cache",
-    "weights",
-    "demo",
-]
 
 project = "backbone-benchmark"
 release = version = benchmark.__version__

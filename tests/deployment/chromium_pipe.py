@@ -85,7 +85,7 @@ class Browser:
         """Files in a file input, as if a user had chosen them."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(file) for file in files], nodeId=node)
+        self.call("DOM.setFileInputFiles", files=[str(file.resolve()) for file in files], nodeId=node)
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._got:
