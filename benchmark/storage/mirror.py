@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from benchmark.errors import CacheError, DataError
@@ -20,6 +21,7 @@ from benchmark.storage.copies import LIMIT_VARIABLE, MOST_FETCHED_BYTES, fetch_c
 from benchmark.storage.remote import RemoteFile, RemoteStorage
 
 _AT_ONCE = 8
+_QUEUED = 1024  # of millions, not all at once
 _READINGS = 4
 _MD5 = re.compile(r"[0-9a-f]{32}")
 Told = Callable[[int], None]
@@ -75,12 +77,11 @@ class Mirror:
         try:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
                 done = len(there) - len(missing)
-                fetches = pool.map(
-                    lambda item: self._fetch(*item, empty=item[0] not in wanted), missing.items()
-                )
-                for _ in fetches:
-                    done += 1
-                    told(done)
+                items = iter(missing.items())
+                while some := tuple(islice(items, _QUEUED)):
+                    for _ in pool.map(lambda item: self._fetch(*item, empty=item[0] not in wanted), some):
+                        done += 1
+                        told(done)
         finally:
             with suppress(CacheError):
                 write_json(self.notes, self._known, root=self.notes.parent)

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _TRIES = 7
 _FIRST_PAUSE_SECONDS = 0.2
-_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30
+_MOST_SECONDS = 180.0
+# The clock of an answer runs while a part is sent, too.
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
 # We try again ourselves: tries within tries would make a dead server look like a slow one for an hour.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "s3": {
@@ -250,14 +252,15 @@ class RemoteStorage:
         Raises:
             CacheError: it failed each time, or as it always will.
         """
-        pause = _FIRST_PAUSE_SECONDS
+        pause, begun = _FIRST_PAUSE_SECONDS, time.monotonic()
         for attempt in range(1, _TRIES + 1):
             try:
                 return act()
             except FileNotFoundError:
                 return None
             except _failures() as error:
-                final = attempt == _TRIES or not _may_pass(error)
+                late = time.monotonic() - begun > _MOST_SECONDS
+                final = late or attempt == _TRIES or not _may_pass(error)
                 reason = _reason(error)
             if final:
                 # Not `from`: what libraries say may hold an address with its query, or a key.

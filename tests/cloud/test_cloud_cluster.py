@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -50,12 +52,16 @@ def bricks(s3: S3Server, tmp_path: Path) -> str:
     return url
 
 
-def own_machine(made: Cluster, number: int) -> None:
+def has_no_room() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+
+def own_machine(made: Cluster, number: int, limit: Callable[[], None] | None = None) -> None:
     """A worker whose home is its own."""
-    made.add(XDG_CACHE_HOME=str(made.folder / f"machine{number}"))
+    made.add(limit=limit, XDG_CACHE_HOME=str(made.folder / f"machine{number}"))
 
 
-def test_one_worker_killed_and_one_added(s3: S3Server, bricks: str, tmp_path: Path) -> None:
+def test_one_worker_killed_one_added_one_with_a_full_disk(s3: S3Server, bricks: str, tmp_path: Path) -> None:
     local = rank(bricks, tmp_path / "cache", tmp_path / "local", "--jobs", "1")
     url = f"s3://bench/{tmp_path.name}/cache"
     bucket = fsspec.filesystem("s3", use_listings_cache=False)
@@ -65,8 +71,9 @@ def test_one_worker_killed_and_one_added(s3: S3Server, bricks: str, tmp_path: Pa
 
     (tmp_path / "cluster").mkdir()
     with cluster(tmp_path / "cluster", 0) as made:
-        for number in range(3):
+        for number in range(2):
             own_machine(made, number)
+        own_machine(made, 2, limit=has_no_room)
 
         def disturb() -> None:
             while not parts():

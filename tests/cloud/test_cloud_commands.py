@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -78,6 +79,51 @@ def test_no_secret_is_told(
     assert len(texts) > 10
     for secret in (KEY_ID, SECRET):
         assert not [text for text in texts if secret in text]
+
+
+def test_the_memory_of_one_process(s3: S3Server, photos: Path, tmp_path: Path) -> None:
+    local = rank(photos, tmp_path / "cache", tmp_path / "local", "--jobs", "1")
+    there = rank(photos, "memory://bench/cache", tmp_path / "there", "--jobs", "1")
+    pd.testing.assert_frame_equal(there, local)
+
+
+GUARD = """
+import os, sys
+def watch(event, arguments):
+    if event == "socket.connect" and arguments[1][0] not in {"127.0.0.1", "::1"}:
+        open(os.environ["REPORT"], "a").write(f"{event} {arguments[1]}\\n")
+    if event == "socket.getaddrinfo" and arguments[0] not in {"127.0.0.1", "localhost", b"127.0.0.1", "::1"}:
+        open(os.environ["REPORT"], "a").write(f"{event} {arguments}\\n")
+sys.addaudithook(watch)
+"""
+
+
+def test_nobody_else_is_asked_or_told(s3: S3Server, photos: Path, tmp_path: Path) -> None:
+    """No library on the way reports to anybody."""
+    (tmp_path / "guard").mkdir()
+    (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD)
+    report = tmp_path / "report"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "guard"), "REPORT": str(report)}
+    words = ["embed", str(photos), *SMALL, "--cache", f"s3://bench/{tmp_path.name}", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", *words],
+        cwd=Path(__file__).resolve().parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert s3.requests()
+    assert not report.exists(), report.read_text()
+    looks = "import socket; socket.getaddrinfo('telemetry.example', 80)"
+    subprocess.run([sys.executable, "-c", looks], env=environment, capture_output=True)
+    assert report.exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
+def test_what_google_needs_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "list", "--cache", "gs://bucket/cache"]) == 2
+    assert "pip install 'gcsfs'" in capfd.readouterr().err
 
 
 def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:

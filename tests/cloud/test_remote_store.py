@@ -164,6 +164,17 @@ def test_what_does_not_pass_is_told_and_leaves_the_cache_as_it_was(s3: S3Server,
     shelf.check()
 
 
+@pytest.mark.slow
+@pytest.mark.faults("answers of a server")
+def test_an_answer_that_never_comes_is_not_waited_for(s3: S3Server, s3_root: Path) -> None:
+    s3.fault("hang", method="PUT", match="part-", times=1)
+    begun = time.monotonic()
+    shelf = fill(s3_root, rows=20, per_part=20)
+    assert 50 < time.monotonic() - begun < 120
+    forget_copies()
+    shelf.check()
+
+
 def test_refused_access_is_told_at_once(s3: S3Server, s3_root: Path) -> None:
     fill(s3_root, rows=20, per_part=20)
     s3.fault("403", times=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import threading
@@ -9,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -64,6 +67,11 @@ def parts(place: Path) -> int:
     return len(list((place / "cache").glob("*/part-*.h5")))
 
 
+def ids_of(part: Path) -> np.ndarray:
+    with h5py.File(part) as file:
+        return np.asarray(file["image_ids"][()])
+
+
 def has_no_room() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
@@ -94,6 +102,27 @@ def test_one_worker_killed_one_added_one_with_a_full_disk(tmp_path: Path, alone:
         disturbing.join(10)
         assert made.workers[0].poll() is not None
     pd.testing.assert_frame_equal(board(place), alone)
+
+
+def test_no_row_is_computed_twice_but_those_in_flight(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, images = tmp_path / "place", 400
+    words = ["embed", str(SHARED / "data" / "brick_cracks"), "--weights", str(SHARED / "weights")]
+    words += ["--backbones", BACKBONES, "--size", "64", "--limit", str(images), "--quiet"]
+    words += ["--cache", str(place / "cache"), "--format", "json"]
+    (tmp_path / "cluster").mkdir()
+    with cluster(tmp_path / "cluster", 3) as made:
+        disturbing = when(lambda: parts(place) > 0, lambda: made.workers[0].kill())
+        assert main([*words, "--cluster", made.address]) == 0
+        disturbing.join(10)
+        assert made.workers[0].poll() is not None
+    for row in json.loads(capsys.readouterr().out):
+        # What a killed worker kept is not among those that tasks came back with, and not computed again.
+        assert row["computed"] <= images
+        keys = (place / "cache").glob(f"{row['backbone']}-*")
+        kept = [ids_of(path) for key in keys for path in key.glob("part-*.h5")]
+        assert sum(map(len, kept)) == len(set(np.concatenate(kept).tolist())) == images
 
 
 def test_a_cluster_of_this_machine(tmp_path: Path, alone: pd.DataFrame) -> None:
