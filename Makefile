@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python.' >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo 'Installing into .venv (TensorFlow is large; the first time takes a few minutes)...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,export,tensorboard,dask,cloud,serve]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,export,tensorboard,dask,cloud,serve,legacy]'
 	@touch $@
 
 demo: $(STAMP) ## the whole job on generated photographs: data, six backbones, board, plots

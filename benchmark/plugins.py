@@ -27,6 +27,7 @@ class Registry:
         attribute: what each of its files assigns, for example ``TARGET``.
         group: the entry point group of other packages.
         protocol: what each of them must be: a runtime-checkable protocol.
+        underscore: what stands in names for an underscore of a file's name.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Registry:
     attribute: str
     group: str
     protocol: type
+    underscore: str = "-"
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -41,7 +43,11 @@ class Registry:
         spec = util.find_spec(self.package)
         folders = [str(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
         return tuple(
-            sorted(one.name.replace("_", "-") for one in pkgutil.iter_modules(folders) if one.name[0] != "_")
+            sorted(
+                one.name.replace("_", self.underscore)
+                for one in pkgutil.iter_modules(folders)
+                if one.name[0] != "_"
+            )
         )
 
     @property
@@ -56,7 +62,7 @@ class Registry:
             ArgumentError: there is none, or the package that registers it cannot be used.
         """
         if name in self.own:
-            module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+            module = importlib.import_module(f"{self.package}.{name.replace(self.underscore, '_')}")
             return getattr(module, self.attribute)
         entries = tuple(metadata.entry_points(group=self.group, name=name))
         if not entries:

@@ -1,5 +1,7 @@
 """Generate the registry description of the installed Keras: ``python -m benchmark.backbones.describe``.
 
+With ``tf_keras`` behind it, that of the installed tf_keras.
+
 The walk finds every constructor of tf.keras.applications; each is then built once to learn what a user
 wants to know without building it. Nothing is downloaded: Keras's own download call is observed, not made.
 """
@@ -12,25 +14,29 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from benchmark.backbones.keras_models import (
+    LEGACY,
     KerasModel,
     Tensor,
     build_model,
     for_inference,
-    import_keras,
+    import_library,
     preprocess_function,
 )
+from benchmark.backbones.legacy_models import build_legacy, freeze_legacy
+from benchmark.backbones.openvino_graphs import graph_flops as openvino_flops
 from benchmark.backbones.registry import (
     DESCRIPTION_SCHEMA,
     FLOPS_SIZE,
     description_name,
-    keras_version,
     shipped_descriptions,
 )
 from benchmark.errors import ArgumentError
@@ -67,9 +73,9 @@ class Found:
     preprocessing: Preprocessing
 
 
-def walk() -> tuple[Found, ...]:
+def walk(library: str = "keras") -> tuple[Found, ...]:
     """Every constructor of the installed ``keras.applications`` and its published variants, by name."""
-    applications = import_keras().applications
+    applications = import_library(library).applications
     found: list[Found] = []
     for name in sorted(dir(applications)):
         constructor = getattr(applications, name)
@@ -131,10 +137,11 @@ class _Observed:
 
 
 @contextmanager
-def _observing() -> Iterator[_Observed]:
+def _observing(library: str) -> Iterator[_Observed]:
     """Record size limits and weight files that constructors ask for; nothing is downloaded or loaded."""
-    keras = import_keras()
-    utilities = sys.modules["keras.src.applications.imagenet_utils"]
+    keras = import_library(library)
+    utilities = sys.modules[f"{library}.src.applications.imagenet_utils"]
+    downloads = sys.modules[f"{library}.src.utils.{'data' if library == LEGACY else 'file'}_utils"]
     original = utilities.obtain_input_shape
     observed = _Observed()
 
@@ -142,22 +149,23 @@ def _observing() -> Iterator[_Observed]:
         observed.sizes = {"default_size": kwargs["default_size"], "min_size": kwargs["min_size"]}
         return original(*args, **kwargs)
 
-    def file(fname: str, origin: str, file_hash: str | None = None, **_: object) -> str:
-        observed.files.append({"file": fname, "url": origin, "hash": file_hash or ""})
+    def file(fname: str, origin: str, file_hash: str | None = None, **others: object) -> str:
+        digest = file_hash or str(others.get("md5_hash") or "")
+        observed.files.append({"file": fname, "url": origin, "hash": digest})
         return fname
 
     with (
         mock.patch.object(utilities, "obtain_input_shape", sizes),
-        mock.patch.object(sys.modules["keras.src.utils.file_utils"], "get_file", file),
+        mock.patch.object(downloads, "get_file", file),
         mock.patch.object(keras.Model, "load_weights"),
     ):
         yield observed
 
 
-def describe(found: Found) -> dict[str, Any]:
+def describe(found: Found, library: str = "keras") -> dict[str, Any]:
     """One description entry: everything that ``Backbone`` holds, and where ImageNet weights are."""
-    keras = import_keras()
-    with _observing() as observed:
+    keras = import_library(library)
+    with _observing(library) as observed:
         getattr(keras.applications, found.constructor)(
             include_top=False,
             weights="imagenet",
@@ -165,7 +173,8 @@ def describe(found: Found) -> dict[str, Any]:
             input_shape=(FLOPS_SIZE, FLOPS_SIZE, 3),
             **found.arguments,
         )
-    model = build_model(FLOPS_SIZE, constructor=found.constructor, arguments=found.arguments)
+    build = build_legacy if library == LEGACY else build_model
+    model = build(FLOPS_SIZE, constructor=found.constructor, arguments=found.arguments)
     entry = {
         "name": found.name,
         "family": found.family,
@@ -177,7 +186,7 @@ def describe(found: Found) -> dict[str, Any]:
         "embedding_dim": int(model.output_shape[-1]),
         "variables": len(model.weights),
         "params": int(model.count_params()),
-        "flops": graph_flops(model, FLOPS_SIZE),
+        "flops": legacy_flops(model) if library == LEGACY else graph_flops(model, FLOPS_SIZE),
         "weights": observed.files[-1],
     }
     keras.backend.clear_session()
@@ -200,18 +209,34 @@ def graph_flops(model: KerasModel, size: int) -> int:
     return int(counted.total_float_ops)
 
 
-def generate(folder: Path) -> Path:
+def legacy_flops(model: KerasModel) -> int:
+    """The same of tf_keras, counted on OpenVINO's graph: TensorFlow does not look into what XLA compiles."""
+    import openvino
+
+    with TemporaryDirectory() as folder:
+        graph = Path(folder) / "graph.pb"
+        graph.write_bytes(freeze_legacy(lambda pixels: pixels, model, Precision.FLOAT32).SerializeToString())
+        network = openvino.Core().read_model(graph)
+    network.reshape([1, FLOPS_SIZE, FLOPS_SIZE, 3])
+    return openvino_flops(network)
+
+
+def generate(folder: Path, library: str = "keras") -> Path:
     """Write the description of the installed Keras into a folder; minutes, because every network is built.
 
     Returns:
         the file written.
     """
-    entries = [describe(found) for found in walk()]
-    content = {"schema": DESCRIPTION_SCHEMA, "keras": keras_version(), "backbones": entries}
-    target = folder / description_name(keras_version())
+    entries = [describe(found, library) for found in walk(library)]
+    version = metadata.version(library)
+    content = {"schema": DESCRIPTION_SCHEMA, library: version, "backbones": entries}
+    target = folder / description_name(version, library)
     write_whole(target, (json.dumps(content, indent=1) + "\n").encode(), root=folder)
     return target
 
 
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else shipped_descriptions())
+    wanted = [word for word in sys.argv[1:] if word != LEGACY]
+    generate(
+        Path(wanted[0]) if wanted else shipped_descriptions(), LEGACY if LEGACY in sys.argv[1:] else "keras"
+    )

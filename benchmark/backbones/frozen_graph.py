@@ -60,10 +60,10 @@ def _without_captures(traced: TensorFlowGraph) -> GraphDefinition:
             value = tf.make_tensor_proto(captured[node.name])
             node.attr["dtype"].type = value.dtype
             node.attr["value"].tensor.CopyFrom(value)
-    return _pruned(definition)
+    return without_gradients(definition)
 
 
-def _pruned(definition: GraphDefinition) -> GraphDefinition:
+def without_gradients(definition: GraphDefinition) -> GraphDefinition:
     """The graph without what only gradients and callers need.
 
     Swish leaves a two-output identity for its gradient; converted to OpenVINO, each one would become an

@@ -9,17 +9,20 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from importlib import util
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from benchmark.errors import ArgumentError
+from benchmark.errors import ArgumentError, WeightsError
 from benchmark.records import Precision
 
+LEGACY = "tf_keras"
 # Keras and TensorFlow ship no types: these names say what is meant.
 KerasModule: TypeAlias = Any
 KerasModel: TypeAlias = Any
 KerasLayer: TypeAlias = Any
+KerasVariable: TypeAlias = Any
 TensorFlowGraph: TypeAlias = Any
 Tensor: TypeAlias = Any
 
@@ -45,6 +48,26 @@ def import_keras() -> KerasModule:
             next_step="Unset KERAS_BACKEND and run again.",
         )
     return keras
+
+
+def import_library(source: str) -> KerasModule:
+    """The library of a source of Keras networks: ``tf_keras`` is Keras 2, any other is Keras itself.
+
+    Raises:
+        WeightsError: it is not installed.
+    """
+    if source != LEGACY:
+        return import_keras()
+    if util.find_spec(LEGACY) is None:
+        raise WeightsError(
+            "tf_keras is not installed",
+            where=f"source {LEGACY}",
+            next_step="Install it: pip install backbone-benchmark[legacy].",
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tf_keras
+
+    return tf_keras
 
 
 def build_model(input_size: int, *, constructor: str, arguments: Mapping[str, Any]) -> KerasModel:

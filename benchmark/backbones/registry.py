@@ -7,11 +7,12 @@ What is known without building stands in one generated description per Keras ver
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones.keras_models import build_model, preprocess_images
+from benchmark.backbones.keras_models import LEGACY, build_model, preprocess_images
 from benchmark.errors import ArgumentError
 from benchmark.records import Backbone, Preprocessing
 from benchmark.storage import read_json
@@ -23,7 +24,7 @@ WEIGHTS_SUFFIX = ".weights.h5"
 
 
 # family -> year of the design, licence of the weights as the documentation of Keras states it, else empty
-_PUBLISHED = {
+PUBLISHED = {
     "convnext": (2022, ""),
     "densenet": (2016, "bsd-3-clause"),
     "efficientnet": (2019, ""),
@@ -34,7 +35,9 @@ _PUBLISHED = {
     "mobilenet_v2": (2018, "apache-2.0"),
     "mobilenet_v3": (2019, ""),
     "nasnet": (2017, "apache-2.0"),
+    "regnet": (2020, ""),
     "resnet": (2015, "mit"),
+    "resnet_rs": (2021, ""),
     "resnet_v2": (2016, ""),
     "vgg16": (2014, "cc-by-4.0"),
     "vgg19": (2014, "cc-by-4.0"),
@@ -59,18 +62,31 @@ def user_descriptions() -> Path:
     return Path(pooch.os_cache("backbone-benchmark")) / "descriptions"
 
 
-def description_name(version: str) -> str:
-    """File name of a Keras version's description: patch releases share one."""
-    return f"keras-{'.'.join(version.split('.')[:2])}.json"
+def description_name(version: str, library: str = "keras") -> str:
+    """File name of the description of a version of Keras (or ``tf_keras``): patch releases share one."""
+    return f"{library}-{'.'.join(version.split('.')[:2])}.json"
+
+
+def published_file(backbone: Backbone) -> Mapping[str, str]:
+    """Where the published weights of a Keras backbone are: ``file``, ``url`` and ``hash``."""
+    held: Mapping[str, str] = description(backbone.source)[backbone.architecture.rpartition(":")[2]][
+        "weights"
+    ]
+    return held
 
 
 @functools.cache
-def description() -> dict[str, dict[str, Any]]:
+def description(library: str = "keras") -> dict[str, dict[str, Any]]:
     """The description of the installed Keras: entries by backbone name, in registry order.
+
+    Args:
+        library: ``tf_keras`` for Keras 2; without it, the newest description there is.
 
     Raises:
         ArgumentError: there is none for this Keras version; the message names the command that writes it.
     """
+    if library == LEGACY:
+        return _legacy_description()
     name = description_name(keras_version())
     for folder in (shipped_descriptions(), user_descriptions()):
         if (folder / name).is_file():
@@ -82,6 +98,11 @@ def description() -> dict[str, dict[str, Any]]:
         next_step=f"Run 'python -m benchmark.backbones.describe {user_descriptions()}' once (some minutes), "
         "or install a Keras version from the list.",
     )
+
+
+def _legacy_description() -> dict[str, dict[str, Any]]:
+    """Tf_keras describes what no longer changes: that of another version is as good."""
+    return _read_description(max(shipped_descriptions().glob(f"{LEGACY}-*.json")))
 
 
 def _read_description(path: Path) -> dict[str, dict[str, Any]]:
@@ -114,8 +135,8 @@ def _backbone(entry: dict[str, Any]) -> Backbone:
         source="keras",
         variables=entry["variables"],
         pretraining="ImageNet-1k",
-        year=_PUBLISHED[entry["family"]][0],
-        licence=_PUBLISHED[entry["family"]][1],
+        year=PUBLISHED[entry["family"]][0],
+        licence=PUBLISHED[entry["family"]][1],
         module=entry["module"],
         constructor=entry["constructor"],
         arguments=entry["arguments"],

@@ -105,6 +105,7 @@ SOURCES = Registry(
     attribute="SOURCE",
     group="backbone_benchmark.sources",
     protocol=Source,
+    underscore="_",  # sources are called as their libraries are
 )
 
 

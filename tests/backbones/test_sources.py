@@ -23,6 +23,7 @@ from benchmark.backbones.sources import timm as timm_source
 from benchmark.errors import ArgumentError, WeightsError
 from benchmark.options import ListOptions
 from benchmark.records import Engine, Preprocessing
+from tests.backbones.own_networks import write_onnx
 
 LITE = "timm:tf_efficientnet_lite0.in1k"
 
@@ -123,8 +124,9 @@ def test_an_unknown_source_names_those_there_are() -> None:
 
 def test_listing_everything_imports_no_library() -> None:
     code = (
-        "import sys; from benchmark.cli import main; status = main(['list', '--sources', 'keras,timm', "
-        "'--format', 'json']); heavy = {'torch', 'timm', 'tensorflow', 'openvino'} & set(sys.modules);"
+        "import sys; from benchmark.cli import main; status = main(['list', '--format', 'json', "
+        "'--sources', 'keras,timm,tf_keras']); "
+        "heavy = {'torch', 'timm', 'tensorflow', 'tf_keras', 'openvino'} & set(sys.modules);"
         "assert not heavy, heavy; sys.exit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -150,9 +152,14 @@ def test_each_source_says_what_executes_it_and_which_version_decides(tmp_path: P
     assert known_weights_sha256(lite, parse_weights("random"), cache=tmp_path) is None
 
 
-def test_a_bundle_takes_networks_of_keras_alone(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="only weights of Keras are bundled"):
+def test_what_is_not_bundled_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = f"file:{write_onnx(tmp_path / 'own.onnx')}?mean=0.5&std=0.5"
+    with pytest.raises(WeightsError, match="in a file already"):
+        bundle_weights(select(own)[0], tmp_path / "bundle", cache=tmp_path)
+    monkeypatch.setattr(timm_source.util, "find_spec", lambda _: None)
+    with pytest.raises(WeightsError, match="timm is not installed"):
         bundle_weights(select(LITE)[0], tmp_path / "bundle", cache=tmp_path)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_fetching_what_cannot_be_fetched_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

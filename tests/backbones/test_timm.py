@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.backbones import TorchNetwork, known_weights_sha256, load_network, parse_weights, select
+from benchmark.backbones import (
+    TorchNetwork,
+    bundle_weights,
+    known_weights_sha256,
+    load_network,
+    parse_weights,
+    select,
+    verify_bundle,
+)
 from benchmark.backbones.openvino_graphs import run_graph
 from benchmark.backbones.registry import shipped_descriptions
 from benchmark.data import resize_pixels
@@ -214,6 +222,22 @@ def test_no_weights_run_code(small: Backbone, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not the weights of"):
         load_network(small, parse_weights(str(tmp_path)), 224, cache=tmp_path)
     assert not proof.exists()
+
+
+def test_a_bundle_holds_its_file_and_a_damaged_one_is_noticed(small: Backbone, tmp_path: Path) -> None:
+    path = stored(small, tmp_path / "mine.safetensors")
+    (named,) = select(f"{SMALL}@{path}")
+    bundle = tmp_path / "bundle"
+    copied = bundle_weights(named, bundle, cache=tmp_path)
+    assert copied == bundle / "mobilenetv3_small_050.lamb_in1k.safetensors"
+    assert [(one.file, one.state.value) for one in verify_bundle(bundle)] == [(copied.name, "intact")]
+    folder = parse_weights(str(bundle))
+    expected = load_network(named, RANDOM, 224, cache=tmp_path).weights_sha256
+    assert load_network(small, folder, 224, cache=tmp_path).weights_sha256 == expected
+    copied.write_bytes(copied.read_bytes()[:-4] + b"\0\0\0\1")
+    assert [one.state.value for one in verify_bundle(bundle)] == ["damaged"]
+    with pytest.raises(WeightsError, match="differs from the checksum beside it"):
+        load_network(small, folder, 224, cache=tmp_path)
 
 
 def test_weights_that_cannot_be_downloaded_are_an_error_with_a_way_out(

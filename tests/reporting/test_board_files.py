@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -216,6 +217,18 @@ def test_page_is_self_contained_and_escaped(written: Path) -> None:
     assert "walls <1>" in page.text
     assert [attrs["href"] for tag, attrs in page.seen if tag == "a"] == ["baseline_scores.csv"]
     assert not [tag for tag, _ in page.seen if tag == "random"]
+
+
+@pytest.mark.parametrize(("source", "told"), [("keras", "finetune"), ("timm", "--to onnx,openvino")])
+def test_the_page_tells_a_winner_what_can_be_done_with_it(
+    results: Results, source: str, told: str, tmp_path: Path
+) -> None:
+    board = results[0]
+    rows = tuple({**row, "source": source} for row in board.rows)
+    write_page(replace(board, rows=rows), Extras(title="walls", source="walls"), tmp_path)
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert told in page
+    assert ("tflite-int8" in page) is (source == "keras")
 
 
 def test_headings_of_the_page_say_what_they_mean(written: Path) -> None:

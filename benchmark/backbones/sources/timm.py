@@ -18,6 +18,7 @@ from unittest import mock
 from benchmark.backbones.networks import TorchNetwork
 from benchmark.backbones.registry import shipped_descriptions, user_descriptions
 from benchmark.backbones.source import Pretrained, matching
+from benchmark.backbones.weights import check_listed
 from benchmark.drawing import derived_seed
 from benchmark.errors import ArgumentError, WeightsError
 from benchmark.records import Backbone, Engine, Preprocessing, WeightsKind, WeightsSource
@@ -70,7 +71,10 @@ class TimmSource:
         if weights.kind is WeightsKind.RANDOM:
             network = _random(backbone, weights.seed)
         else:
-            network = _pretrained(backbone, self.weights_file(backbone, weights, download=True))
+            path = self.weights_file(backbone, weights, download=True)
+            if weights.kind is not WeightsKind.IMAGENET:
+                check_listed(path)
+            network = _pretrained(backbone, path)
         return TorchNetwork(network.eval(), backbone.preprocessing, input_size)
 
 
