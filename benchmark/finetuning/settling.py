@@ -16,7 +16,18 @@ import numpy as np
 from benchmark.finetuning.scoring import Scoring
 from benchmark.finetuning.untyped import Layer
 from benchmark.heads import FinalHead
-from benchmark.records import AbstentionKind, AbstentionRule, Bool, Float32, Float64, ImageSet, Int64, Task
+from benchmark.records import (
+    AbstentionKind,
+    AbstentionRule,
+    Bool,
+    Float32,
+    Float64,
+    ImageSet,
+    Int64,
+    Task,
+    ThresholdKind,
+    ThresholdRule,
+)
 from benchmark.statistics import (
     Abstention,
     Calibration,
@@ -26,6 +37,7 @@ from benchmark.statistics import (
     cross_tempered,
     decide,
     fit_temperature,
+    metric_intervals,
     selective,
     sureness,
     tempered,
@@ -85,19 +97,25 @@ class Settled:
 
     Attributes:
         temperature: that the logits were divided by.
+        wished: what the threshold is to reach.
+        threshold: of the decisions.
         rule: what the abstention is to reach.
         chosen: the abstention, on validation images.
         judged: the same on the part that judges: test, or validation (which flatters) without one.
         part: that part.
+        reached: metrics of the decisions there, with their intervals.
         before: calibration on it without the temperature.
         after: calibration with it; on validation each image with a temperature of others.
     """
 
     temperature: float
+    wished: ThresholdRule
+    threshold: float
     rule: AbstentionRule
     chosen: Abstention
     judged: Abstention
     part: str
+    reached: Mapping[str, Interval]
     before: Calibration
     after: Calibration
 
@@ -118,6 +136,10 @@ class Settled:
                 "answered": _known(self.judged.answered),
                 "error": _known(self.judged.error),
             },
+            "reached": {
+                "part": self.part,
+                **{name: _known(found) for name, found in self.reached.items()},
+            },
         }
 
     def notes(self) -> tuple[str, ...]:
@@ -128,7 +150,19 @@ class Settled:
             f"{after.error:.3f} after on the {self.part} part; perfect probabilities stay below "
             f"{after.by_chance:.3f} there."
         )
-        return calibrated, *self._about_abstention()
+        return *self._about_threshold(), calibrated, *self._about_abstention()
+
+    def _about_threshold(self) -> tuple[str, ...]:
+        """What a threshold that was to reach something on validation images reaches on others."""
+        if self.wished.kind not in (ThresholdKind.RECALL, ThresholdKind.PRECISION):
+            return ()
+        precision, recall = self.reached["precision"], self.reached["recall"]
+        return (
+            f"Threshold {self.threshold:.4g}, chosen for a {self.wished.kind} of {self.wished.value:g} on "
+            f"validation images, reaches recall {recall.value:.3f} [{recall.low:.3f}, {recall.high:.3f}] and "
+            f"precision {precision.value:.3f} [{precision.low:.3f}, {precision.high:.3f}] on the {self.part} "
+            "part.",
+        )
 
     def _about_abstention(self) -> tuple[str, ...]:
         rule, cut, judged = self.rule, self.chosen.sure_from, self.judged
@@ -195,8 +229,12 @@ def settle(
     after = final[part]
     if part == "val":
         after = cross_tempered(raw[part], targets, task, related, seed=seed)
+    decided = scoring.decided(final[part], threshold)
     return Settled(
         temperature=tempering.temperature,
+        wished=ThresholdRule() if task is Task.MULTICLASS else scoring.rule,
+        threshold=threshold,
+        reached=metric_intervals(decided, targets, scoring.average, related, seed=seed),
         rule=rule,
         chosen=chosen,
         judged=selective(*judged(part), chosen.sure_from, related, seed=seed),

@@ -187,7 +187,7 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob, record: RunRecord) -> l
         write_labels(labels, images, run.path, cosmetics)
     baselines = ranked.baselines(job)
     learning = stored_curves(job, ranked.board, ranked.outcomes)
-    makers = plot_makers(ranked.board, ranked.outcomes, class_scores(ranked.outcomes, truth), learning)
+    makers = plot_makers(ranked.board, class_scores(ranked.outcomes, truth), learning)
     drawn = [cosmetics.make("A plot", maker) for maker in makers]
     plots = tuple(plot for plot in drawn if plot is not None)
     board = _with_notes(ranked.board, cosmetics.notes)

@@ -14,12 +14,10 @@ from benchmark.reporting.charts import Chart, Line
 from benchmark.statistics import (
     METRICS,
     Calibration,
-    ErrorCounts,
     Interval,
-    Sample,
     calibration,
     decide,
-    estimates,
+    metric_intervals,
     per_class_scores,
     selective,
     share,
@@ -109,12 +107,7 @@ class JudgedImages:
 
     def scored(self, decided: Bool) -> dict[str, Interval]:
         """Every metric of decisions, with its interval, by name."""
-        found = {}
-        for name, metric in METRICS.items():
-            sample = Sample.of(self.targets, self.average, self.groups, metric)
-            ends = estimates(sample, [ErrorCounts.of(decided[None], sample)], seed=self.seed)[0].tolist()
-            found[name] = Interval(value=ends[0], low=ends[1], high=ends[2])
-        return found
+        return metric_intervals(decided, self.targets, self.average, self.groups, seed=self.seed)
 
     @cached_property
     def scores(self) -> dict[str, Interval]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _REJECTED_SHOWN = 200
 _MOST_ROWS_IN_FULL = 300
-_REPEATED = "val_f1_per_epoch_all"  # the same curves as those of the best ten, without their names
 _CHARTED = "f1_vs_size"  # the page draws it itself, where scripts run
 
 
@@ -83,7 +82,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
             left_out=[
                 {key: text(row.get(key)) for key in ("backbone", "status", "reason")} for row in left_out
             ],
-            plots=[each for each in plots if each[0].name not in {_CHARTED, _REPEATED}],
+            plots=[each for each in plots if each[0].name != _CHARTED],
             charted=[each for each in plots if each[0].name == _CHARTED],
             baseline_columns=columns_of(extras.baselines),
             baselines=[

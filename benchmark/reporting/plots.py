@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.cells import figure as shown
-from benchmark.records import Leaderboard, Outcome, Scored
+from benchmark.records import Leaderboard
 from benchmark.reporting.formats import by_rank, megabytes, number
 from benchmark.reporting.label_places import place_labels
 from benchmark.statistics import METRICS, Interval, LearningCurve
@@ -38,7 +38,7 @@ _TEN = (
     "#7B4FA3",
     "#7f7f7f",
 )
-_HEATMAP_CLASSES = 40
+_HEATMAP_CLASSES, _COUPLE = 40, 2
 _NAMED = 18
 
 
@@ -55,7 +55,6 @@ class Plot:
 
 def plot_makers(
     board: Leaderboard,
-    outcomes: Sequence[Outcome],
     per_class: Sequence[Mapping[str, Any]] = (),
     learning: Mapping[str, LearningCurve] = MappingProxyType({}),
 ) -> tuple[Callable[[], Plot], ...]:
@@ -63,7 +62,6 @@ def plot_makers(
 
     Args:
         board: the ranked board.
-        outcomes: for the validation curves.
         per_class: rows of ``class_scores``.
         learning: learning curves by backbone, best first.
     """
@@ -71,11 +69,6 @@ def plot_makers(
     if not rows:
         return ()
     names = [str(row["backbone"]) for row in rows]
-    curves = {
-        one.backbone: one.val_history for one in outcomes if isinstance(one, Scored) and len(one.val_history)
-    }
-    curves = {name: curves[name] for name in names if name in curves}
-    ranked = list(curves)
     makers: list[Callable[[], Plot]] = [
         partial(_size_plot, rows, board),
         partial(_interval_plot, rows, board),
@@ -85,12 +78,7 @@ def plot_makers(
         makers.append(partial(_device_plot, measured, board, _first_group(rows)))
     if learning:
         makers.append(partial(_learning_plot, learning))
-    if ranked:
-        makers += [
-            partial(_all_curves_plot, ranked, curves, _first_group(rows), board.winner),
-            partial(_top_curves_plot, ranked[:10], curves),
-        ]
-    if per_class:
+    if len({row["class"] for row in per_class}) > _COUPLE:  # of two, the table says as much
         makers.append(partial(_class_plot, names, per_class))
     return tuple(makers)
 
@@ -366,66 +354,6 @@ def _learning_line(axes: Axes, curve: LearningCurve, name: str, colour: str, shi
         axes.plot(
             [sizes[-1] * shift, size * shift], [curve.now.value, f1.value], "--", color=colour, zorder=1
         )
-
-
-# --- validation curves ----------------------------------------------------------------------------------
-
-
-def _all_curves_plot(
-    ranked: Sequence[str], curves: Mapping[str, Any], first: set[str], winner: str | None
-) -> Plot:
-    figure, axes = _figure(9.5, 5.2)
-    for name in reversed(ranked):
-        chosen = name in first
-        colour = _WINNER if name == winner else _FIRST_GROUP if chosen else _LATER
-        epochs = np.arange(1, len(curves[name]) + 1)
-        width = 2.4 if name == winner else 1.3 if chosen else 0.9
-        axes.plot(epochs, curves[name], color=colour, linewidth=width, alpha=0.9 if chosen else 0.55)
-    _curve_axes(axes, curves)
-    tied = sum(name in first for name in ranked)
-    marks: dict[str, dict[str, Any]] = {"winner": {"color": _WINNER, "linewidth": 2.4}}
-    marks[f"first tie group ({tied})"] = {"color": _FIRST_GROUP}
-    if len(ranked) > tied:
-        marks[f"others ({len(ranked) - tied})"] = {"color": _LATER}
-    _legend(axes, marks)
-    return Plot(
-        name="val_f1_per_epoch_all",
-        title=f"Validation F1 per epoch, all {len(ranked)} scored backbones",
-        caption="How fast the heads learn. Green: the winner; blue: its tie group; grey: the others.",
-        png=_png(figure),
-    )
-
-
-def _top_curves_plot(ranked: Sequence[str], curves: Mapping[str, Any]) -> Plot:
-    figure, axes = _figure(9.5, 5.2)
-    for position, name in enumerate(ranked):
-        epochs = np.arange(1, len(curves[name]) + 1)
-        style = "-" if position < 5 else "--"
-        label = f"{position + 1}  {name}"
-        axes.plot(epochs, curves[name], style, color=_TEN[position], linewidth=1.8, label=label)
-    _curve_axes(axes, {name: curves[name] for name in ranked})
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
-    return Plot(
-        name="val_f1_per_epoch_top10",
-        title=f"Validation F1 per epoch, top {len(ranked)}",
-        caption="The best-ranked backbones by name. The axis starts where these curves do: differences look "
-        "larger than in the plot of all backbones.",
-        png=_png(figure),
-    )
-
-
-def _curve_axes(axes: Axes, curves: Mapping[str, Any]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("epoch", color=_INK)
-    axes.set_ylabel("validation F1", color=_INK)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(1, max(2, *(len(curve) for curve in curves.values())))
-    # A first epoch near zero would squeeze everything that matters into the upper edge.
-    values = np.concatenate([np.asarray(curve, float)[len(curve) // 10 :] for curve in curves.values()])
-    low, high = np.nanmin(values), np.nanmax(values)
-    margin = max(0.02, 0.06 * (high - low))
-    axes.set_ylim(max(low - margin, -0.01), min(high + margin, 1.01))
 
 
 # --- F1 of every class ----------------------------------------------------------------------------------

@@ -34,11 +34,12 @@ BOARD_FILES = (
     "plots/f1_vs_device_latency.png",
     "plots/ranks.png",
     "plots/learning_curve.png",
+    "plots/per_class_f1.png",
+    # What earlier versions wrote.
     "plots/val_f1_per_epoch_all.png",
     "plots/val_f1_per_epoch_top10.png",
-    "plots/per_class_f1.png",
 )
-"""Everything that ``write_board`` and ``write_page`` may write."""
+"""Everything that ``write_board`` and ``write_page`` may write, or wrote once."""
 _CLASS_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
 
 

@@ -19,7 +19,7 @@ from benchmark.statistics.calibration import (
     tempered,
     tempered_threshold,
 )
-from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval
+from benchmark.statistics.calls import Comparison, Interval, compare, f1_interval, metric_intervals
 from benchmark.statistics.curves import LearningCurve, fit_curve, learning_curve
 from benchmark.statistics.final_head import final_head_estimates
 from benchmark.statistics.metrics import (

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from benchmark.errors import ArgumentError
 from benchmark.records import DEFAULT_MARGIN, Average, Bool, Float64, Int64
 from benchmark.statistics.assessment import assess
+from benchmark.statistics.metrics import METRICS
 from benchmark.statistics.resampling import ErrorCounts, Sample, estimates
 from benchmark.statistics.sentences import sentences
 
@@ -85,6 +86,32 @@ def f1_interval(
     sample, (found,) = sample_of(targets, [decisions], average, groups)
     value, low, high = estimates(sample, [found], level=level, seed=seed)[0].tolist()
     return Interval(value=value, low=low, high=high)
+
+
+def metric_intervals(
+    decided: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    average: Average,
+    groups: Int64 | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Every metric of one set of decisions, with its 95 % interval, by name.
+
+    Args:
+        decided: bool (N, C).
+        targets: (N, C) of 0 and 1.
+        average: over classes; BINARY needs one column.
+        groups: int (N,) which images are related.
+        seed: of the draws.
+    """
+    found = {}
+    for name, metric in METRICS.items():
+        sample = Sample.of(targets, average, groups, metric)
+        mistakes = ErrorCounts.of(np.asarray(decided)[None], sample)
+        value, low, high = estimates(sample, [mistakes], seed=seed)[0].tolist()
+        found[name] = Interval(value=value, low=low, high=high)
+    return found
 
 
 def compare(

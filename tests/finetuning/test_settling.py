@@ -77,6 +77,28 @@ def test_what_was_overconfident_is_mended_and_judged_on_the_test_part(binary: Im
     assert 0.5 < abstention["sure_from"] < 1
     assert abstention["error"]["low"] < 0.1
     assert any("are unsure" in note for note in settled.notes())
+    assert not any("chosen for" in note for note in settled.notes())
+
+
+@pytest.mark.parametrize("wish", ["recall=0.98", "precision=0.9"])
+def test_what_a_wished_threshold_reaches_is_told_with_its_interval(wish: str, binary: ImageSet) -> None:
+    images, raw = overconfident(binary, 400)
+    scoring = replace(SCORING, rule=ThresholdRule.parse(wish))
+    truth = images.head_targets()
+    tempering = Tempering.found(raw["val"], truth[images.split.val], Task.BINARY)
+    final = {part: tempering.probabilities(values) for part, values in raw.items()}
+    before = scoring.threshold(raw["val"], truth[images.split.val])
+    threshold = tempering.exact_threshold(before, raw["val"], final["val"])
+    settled = settle(scoring, images, AbstentionRule.parse("none"), tempering, threshold, raw, final, 0)
+    name, _, wanted = wish.partition("=")
+    found = settled.reached[name]
+    decided = final["test"][:, 0] >= threshold
+    true = truth[images.split.test, 0] > 0.5
+    reached = decided[true].mean() if name == "recall" else true[decided].mean()
+    assert found.value == pytest.approx(reached)
+    assert found.low <= float(wanted) <= found.high, "as it was on validation, on images like them"
+    assert f"chosen for a {name} of {wanted}" in settled.notes()[0]
+    assert settled.record()["reached"][name]["low"] == found.low
 
 
 def test_without_a_test_part_the_temperature_is_judged_by_cross_fitting(binary: ImageSet) -> None:

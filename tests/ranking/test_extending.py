@@ -40,7 +40,7 @@ truth = Targets(targets=targets, classes=("no", "yes"), task=Task.BINARY, positi
 outcomes = [outcome("Alarmed", np.isin(rows % 10, [2, 4])), outcome("Blind", rows % 20 == 1)]
 board = build_leaderboard(outcomes, truth, BoardOptions(metric=sys.argv[1]))
 folder = Path(sys.argv[2])
-plots = [make() for make in plot_makers(board, outcomes)]
+plots = [make() for make in plot_makers(board)]
 write_board(board, outcomes, truth, folder, plots=plots)
 write_page(board, Extras(plots=plots), folder)
 assert read_board(folder / "leaderboard.json").metric == sys.argv[1]
