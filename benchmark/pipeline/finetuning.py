@@ -304,7 +304,8 @@ class _FinetuneAll:
         if not self._models:
             reasons = "; ".join(self._failed.values())
             raise NothingScored("no backbone could be fine-tuned", got=reasons)
-        found = (*self._about_regret(), *_about_rejected(self._images))
+        left_out = tuple(f"{name} was {why}." for name, why in self._left_out.items())
+        found = (*left_out, *self._about_regret(), *_about_rejected(self._images))
         for remark in found:
             self._run.log(remark)
         return FinetuneResult(
@@ -336,7 +337,6 @@ class _FinetuneAll:
                     f"left out after 1/{share} of the epochs, with validation F1 {model.val_f1:.3f}"
                 )
         for name in self._left_out.keys() & self._models.keys():
-            self._observer.message(f"{name} is {self._left_out[name]}.")
             self._short[name] = self._models.pop(name)
         return tuple(choice for choice in choices if choice.backbone.name in going)
 

@@ -166,6 +166,7 @@ def test_halving_gives_the_better_half_twice_the_epochs(
         (model.backbone, "1", "1")
     ]
     assert len(rows) == 4
+    assert sum("left out after" in remark for remark in result.remarks) == 3
     early = [row for row in rows if "left out after 1/4 of the epochs" in row["reason"]]
     late = [row for row in rows if "left out after 1/2 of the epochs" in row["reason"]]
     assert (len(early), len(late)) == (2, 1)

@@ -13,6 +13,7 @@ import numpy as np
 import relations
 from calibration_simulation import watch_abstention, watch_temperature
 from final_head_simulation import HeadWorld, watch_final_heads
+from gain_simulation import watch_gains
 from labels import watch_labels
 from photographs import (
     BRICKS,
@@ -430,6 +431,16 @@ def print_temperatures(scale: float) -> None:
                 )
 
 
+def print_gains(scale: float) -> None:
+    """How often the best of ten epochs is kept in the place of a model that errs on a tenth."""
+    print("\n| images | epochs truly better by | kept | without minding that it is the best of ten |")
+    print("| ---: | ---: | ---: | ---: |")
+    for images in (100, 200, 400, 2000):
+        for better_by in (0.0, 0.03, 0.06):
+            kept = watch_gains(images, 0.1, better_by, epochs=10, trials=max(20, int(400 * scale)), seed=5)
+            print(f"| {images} | {better_by:.2f} | {kept.together:.1%} | {kept.alone:.1%} |", flush=True)
+
+
 def print_abstentions(scale: float) -> None:
     print("\n| images | of a group | wish | error of all | promised | broken | in the interval | answered |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -470,6 +481,7 @@ PRINTERS = {
     "power": print_power,
     "winners": print_winners,
     "losses": print_losses,
+    "gains": print_gains,
     "groups": print_groups,
     "final_heads": print_final_heads,
     "walls": print_walls,
