@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmark.finetuning.feed import Inference
-from benchmark.finetuning.network import Network
 from benchmark.finetuning.pixels import Pixels
 from benchmark.finetuning.recipe import Flip
 from benchmark.finetuning.scoring import Scoring
 from benchmark.records import DEFAULT_MARGIN, Float32, Int64, UInt8
 
-_BATCH = 32
-
 
 def allowed_flips(
-    network: Network, pixels: Pixels, rows: Int64, targets: Float32, scoring: Scoring
+    answers: Inference, pixels: Pixels, rows: Int64, targets: Float32, scoring: Scoring
 ) -> tuple[Flip, str]:
     """The flips that cost at most 0.02 F1 on some images that the head has not seen.
 
     A mirrored 3 is no digit, and a crack is one either way: a head that never saw mirror images tells.
 
     Args:
-        network: with a trained head.
+        answers: a network with a trained head.
         pixels: of the images.
         rows: int64 (n,) of the validation part.
         targets: float32 (n, C).
@@ -39,10 +36,8 @@ def allowed_flips(
 
         return turned
 
-    run = Inference(network.model, pixels, _BATCH)
-
     def f1(source: Pixels, threshold: float | None) -> tuple[float, float]:
-        said = run(rows, source)
+        said = answers(rows, source)
         used = scoring.threshold(said, targets) if threshold is None else threshold
         return scoring.measure(said, targets, used)["f1"], used
 

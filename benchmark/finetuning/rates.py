@@ -36,8 +36,9 @@ def rate_before_harm(rates: Sequence[float], before: Sequence[float], after: Seq
         after: its loss just before the update itself; what is not finite counts as harm.
     """
     start, now = _smooth(before), _smooth(np.where(np.isfinite(after), after, np.inf).tolist())
-    harmless = np.flatnonzero(now <= _HARM * start + _SLACK_NATS)
-    return float(rates[int(harmless[-1]) if len(harmless) else 0])
+    # What comes after the first harm says nothing: a network that answers all alike has a modest loss again.
+    harmful = np.flatnonzero(now > _HARM * start + _SLACK_NATS)
+    return float(rates[max(int(harmful[0]) - 1, 0) if len(harmful) else -1])
 
 
 def _smooth(values: Sequence[float]) -> Float64:

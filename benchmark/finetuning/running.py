@@ -479,6 +479,7 @@ class _KerasRun(_Run):
     """A run of a network of Keras."""
 
     _network: Network
+    _inference: Inference | None = None
 
     def _load(self) -> str:
         request, images, recipe = self._request, self._images, self._request.recipe
@@ -504,7 +505,7 @@ class _KerasRun(_Run):
             return data
         rows = data.rows("val")
         targets = self._images.head_targets()[rows]
-        flip, note = allowed_flips(self._network, data.pixels, rows, targets, self._scoring)
+        flip, note = allowed_flips(self._answers(data.pixels), data.pixels, rows, targets, self._scoring)
         self._notes.append(note)
         augmentation = recipe.augmentation.model_copy(update={"flip": flip})
         recipe = recipe.model_copy(update={"augmentation": augmentation})
@@ -514,7 +515,7 @@ class _KerasRun(_Run):
         network, views = self._network, None
         if self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
             views = embed_views(data, network, progress.weights_sha256, self._observer)
-        trainer = Trainer(network, data, state, self._observer, views)
+        trainer = Trainer(network, data, state, self._observer, views, self._answers(data.pixels))
         if self._request.head is not None:
             self._check_answers(trainer.frozen("val"), self._request.head.expected)
         with closing(EventLog(self._directory.new / "tensorboard", progress.history, time.time())) as events:
@@ -545,16 +546,21 @@ class _KerasRun(_Run):
     def _put_head(self, head: FinalHead, pixels: Pixels) -> Callable[[Int64], Float32]:
         self._network.head.layers[-1].set_weights([head.kernel, head.bias])
         self._save(pixels)
-        return Inference(self._network.model, pixels, PREDICTION_BATCH)
+        return self._answers(pixels)
+
+    def _answers(self, pixels: Pixels) -> Inference:
+        """The network's model over a run's pixels, traced once: it reads the weights as they are."""
+        if self._inference is None:
+            self._inference = Inference(self._network.model, pixels, PREDICTION_BATCH)
+        return self._inference
 
     def _save(self, pixels: Pixels) -> None:
         """Write ``model.keras``, open it as a user would, and compare it with the network in memory."""
         save_model(self._network.model, self._directory.new)
         rows = self._images.split.val[:_CHECKED_IMAGES]
         path = self._directory.new / MODEL_FILE
-        batch = min(PREDICTION_BATCH, len(rows))
-        found = Inference(keras.saving.load_model(path), pixels, batch)(rows)
-        expected = Inference(self._network.model, pixels, batch)(rows)
+        found = Inference(keras.saving.load_model(path), pixels, len(rows))(rows)
+        expected = self._answers(pixels)(rows)
         difference = float(np.abs(found - expected).max())
         if not difference <= _CHECKED_DIFFERENCE:
             raise TrainingError(

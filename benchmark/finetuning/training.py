@@ -93,7 +93,13 @@ class Trainer:
     """Runs both phases, from wherever an earlier run stopped."""
 
     def __init__(
-        self, network: Network, data: FineTuningData, state: Path, observer: Observer, views: Views | None
+        self,
+        network: Network,
+        data: FineTuningData,
+        state: Path,
+        observer: Observer,
+        views: Views | None,
+        answers: Inference,
     ) -> None:
         """Prepare the readers; nothing runs yet.
 
@@ -103,6 +109,7 @@ class Trainer:
             state: file that keeps the progress.
             observer: told of epochs and batches.
             views: what phase 1 trains on; None runs the frozen network in every epoch.
+            answers: the network's model.
         """
         self._network = network
         self._data = data
@@ -114,7 +121,7 @@ class Trainer:
         self._state = state
         self._first_head = values_of(network.head.trainable_variables)
         self._observer = observer
-        self._model = Inference(network.model, data.pixels, PREDICTION_BATCH)
+        self._model = answers
         self._body = Inference(network.body, data.pixels, PREDICTION_BATCH)
         self._vectors: dict[str, Float32] = {}
         self._truths: dict[str, Float32] = {}

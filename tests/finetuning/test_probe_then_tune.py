@@ -152,6 +152,8 @@ def test_a_range_test_stops_before_harm() -> None:
     assert rate_before_harm(rates, batches, turning) == pytest.approx(rates[19])
     broken = [loss if at < 20 else np.nan for at, loss in enumerate(batches)]
     assert rate_before_harm(rates, batches, broken) == pytest.approx(rates[19])
+    recovered = [loss if at < 25 else 0.1 for at, loss in enumerate(turning)]
+    assert rate_before_harm(rates, batches, recovered) == pytest.approx(rates[19]), "for what it is worth"
     spike = [loss + 0.5 * (at == 5) for at, loss in enumerate(turning)]
     assert rate_before_harm(rates, batches, spike) == pytest.approx(rates[19]), "one batch is no turn"
     assert rate_before_harm(rates, [1e-4] * 30, [2e-2] * 30) == pytest.approx(1e-2), "both are nothing"
@@ -219,6 +221,7 @@ def test_the_head_of_the_board_decides_about_flips() -> None:
     """Bright left halves against bright right halves: mirrored sideways, one is the other."""
     import keras
 
+    from benchmark.finetuning.feed import Inference
     from benchmark.finetuning.flips import allowed_flips
     from benchmark.finetuning.network import Outputs, assemble
     from benchmark.finetuning.recipe import Flip
@@ -241,7 +244,8 @@ def test_the_head_of_the_board_decides_about_flips() -> None:
     def pixels(rows: np.ndarray):  # type: ignore[no-untyped-def]  # noqa: ANN202
         return (pictures[row] for row in rows)
 
-    flip, said = allowed_flips(network, pixels, np.arange(20), truth, scoring)
+    answers = Inference(network.model, pixels, 8)
+    flip, said = allowed_flips(answers, pixels, np.arange(20), truth, scoring)
     assert flip is Flip.VERTICAL
     assert "0.000 sideways and 1.000 upside down of 1.000" in said
 
