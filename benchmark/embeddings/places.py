@@ -7,6 +7,7 @@ their content, so whoever puts one twice puts the same bytes.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import time
@@ -38,6 +39,7 @@ from benchmark.storage import (
 )
 
 _READINGS = 3
+_FRESH_SECONDS = 30.0
 # Whether a process of another machine still runs cannot be asked.
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
 
@@ -187,14 +189,19 @@ class _RemotePlace:
         self._copies = _LocalPlace(root)
         self._remote = RemoteStorage(root)
         self._listed: dict[Path, dict[str, RemoteFile]] = {}
-        self._folders: tuple[Path, ...] | None = None
+        self._folders: tuple[Path, ...] = ()
+        self._folders_listed = -math.inf
         self._trusting = True
 
     def folders(self) -> tuple[Path, ...]:
-        if self._folders is None:
+        if not self._knows_folders():
             names = self._remote.folders(self._root)
             self._folders = tuple(self._root / name for name in names if is_folder_name(name))
+            self._folders_listed = time.monotonic()
         return self._folders
+
+    def _knows_folders(self) -> bool:
+        return time.monotonic() - self._folders_listed < _FRESH_SECONDS
 
     def parts(self, folder: Path) -> tuple[PartFile, ...]:
         return tuple(
@@ -205,13 +212,17 @@ class _RemotePlace:
 
     def look_again(self, folder: Path) -> None:
         self._listed.pop(folder, None)
+        if folder not in self._folders:
+            self._folders_listed = -math.inf
 
     def distrust_copies(self) -> None:
         self._trusting = False
 
     def _listing(self, folder: Path) -> dict[str, RemoteFile]:
         if folder not in self._listed:
-            self._listed[folder] = self._remote.listed(folder)
+            # A plan asks for many keys that nobody has.
+            is_absent = self._knows_folders() and is_folder_name(folder.name) and folder not in self._folders
+            self._listed[folder] = {} if is_absent else self._remote.listed(folder)
         return self._listed[folder]
 
     def read(self, path: Path, *, limit: int = MAX_PART_BYTES) -> bytes | None:
@@ -255,6 +266,8 @@ class _RemotePlace:
 
     def write(self, path: Path, content: bytes) -> None:
         self._remote.write(path, content)
+        if path.parent not in self._folders:
+            self._folders_listed = -math.inf
         if path.parent in self._listed:
             self._listed[path.parent][path.name] = RemoteFile(size=len(content), tag="", changed=0.0)
         with suppress(StorageError):
@@ -309,7 +322,7 @@ class _RemotePlace:
         freed = [(folder, self._remote.remove_below(folder)) for folder in folders]
         for folder in folders:
             self.look_again(folder)
-        self._folders = None
+        self._folders_listed = -math.inf
         gone = tuple(folder for folder, size in freed if size)
         stale = tuple(path for path in here.paths if path not in folders)
         return Removed(paths=(*gone, *stale), size_bytes=sum(size for _, size in freed))

@@ -36,6 +36,7 @@ class EmbeddingStore(Upkeep):
     def __init__(self, root: Path, *, observer: Observer | None = None) -> None:
         super().__init__(root, observer=observer)
         self._index: tuple[tuple[str, ...] | PackedStrings, IdIndex] | None = None
+        self._looked_at: set[Path] = set()
 
     def missing(self, key: EmbeddingKey, image_ids: Sequence[str]) -> tuple[str, ...]:
         """Which of some images have no vector yet.
@@ -59,7 +60,9 @@ class EmbeddingStore(Upkeep):
         """Which of N images have no vector yet, bool (N,); otherwise as ``missing``."""
         index = self._index_of(image_ids)
         absent = np.ones(len(index.wanted), dtype=bool)
-        self.place.look_again(self.folder(key))
+        if self.folder(key) in self._looked_at:
+            self.place.look_again(self.folder(key))
+        self._looked_at.add(self.folder(key))
         for _ in range(_ATTEMPTS):
             gone, files = False, self.parts(key)
             for file in files:

@@ -111,8 +111,13 @@ def make_plans(
     planned_images: int | None = None,
     observer: Observer | None = None,
 ) -> list[Plan]:
-    """Plan all backbones of a request for some images; see ``make_plan``."""
+    """Plan all backbones of a request for some images; see ``make_plan``.
+
+    Raises:
+        CacheError: the cache cannot be listed.
+    """
     store = EmbeddingStore(request.options.cache, observer=observer)
+    store.place.folders()  # a place that cannot be reached ends the run before it begins
     return [
         make_plan(request, backbone, images.image_ids, store, planned_images)
         for backbone in request.backbones

@@ -59,6 +59,24 @@ def test_the_board_is_that_of_a_local_cache(s3: S3Server, photos: Path, tmp_path
     pd.testing.assert_frame_equal(other, local)
 
 
+def test_a_place_that_cannot_be_reached_ends_the_run_before_it_begins(
+    s3: S3Server, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["rank", str(photos), *SMALL, *QUICK, "--results", str(tmp_path), "--cache"]
+    assert main([*words, "s3://nowhere/cache"]) == 1
+    assert "s3://nowhere: no such bucket" in capfd.readouterr().err
+    s3.fault("403", times=1000)
+    assert main([*words, f"s3://bench/{tmp_path.name}"]) == 1
+    assert "access is refused" in capfd.readouterr().err
+    assert not list(tmp_path.rglob("leaderboard.*"))
+
+
+def test_a_plan_asks_for_little(s3: S3Server, photos: Path, tmp_path: Path) -> None:
+    words = ["plan", str(photos), "--weights", "random", "--cache", f"s3://bench/{tmp_path.name}", "--quiet"]
+    assert main([*words, "--backbones", "MobileNet*", "--results", str(tmp_path)]) == 0
+    assert len(s3.requests()) < 10
+
+
 def test_no_secret_is_told(
     s3: S3Server, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
