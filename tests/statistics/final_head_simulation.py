@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.errors import DataError
 from benchmark.heads import train_heads
 from benchmark.records import Embeddings, Float32, HeadProtocol, Split, Targets, Task
 from benchmark.statistics import (
@@ -95,8 +97,14 @@ class FinalHeadsSeen:
 
 
 def watch_final_heads(world: HeadWorld, *, trials: int, seed: int = 0) -> FinalHeadsSeen:
-    """What the board would say of heads that were really trained, beside what the final head reaches."""
-    seen = [draw_final_head(world, np.random.default_rng([seed, trial]), trial) for trial in range(trials)]
+    """What the board would say of heads that were really trained, beside what the final head reaches.
+
+    A draw with so few images of a class that no heads can be trained, which the board refuses, is left out.
+    """
+    seen = []
+    for trial in range(trials):
+        with suppress(DataError):
+            seen.append(draw_final_head(world, np.random.default_rng([seed, trial]), trial))
     final, validated, low, high, _, new_low, new_high = np.array(seen, np.float64).T
     return FinalHeadsSeen(
         coverage=float(np.mean((new_low <= final) & (final <= new_high))),

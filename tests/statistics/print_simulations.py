@@ -215,7 +215,7 @@ def final_head_worlds() -> list[HeadWorld]:
             ((1 / 5,) * 5, 64, 2.2),
             ((1 / 10,) * 10, 10, 3.1),
         )
-        for images in (100, 400, 1000)
+        for images in (60, 100, 400, 1000)
         if images * min(shares) >= RAREST - 1e-9
     ]
     grouped = [
@@ -231,7 +231,7 @@ def print_final_heads(scale: float) -> None:
     print("\n| classes | rarest | axes | distance | images | F1 | coverage | width | val F1's interval |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for world in final_head_worlds():
-        seen = watch_final_heads(world, trials=max(2, round(20 * scale)), seed=FRESH)
+        seen = watch_final_heads(world, trials=max(2, round(100 * scale)), seed=FRESH)
         kind = "all classes" if world.mixed else "one class"
         groups = f" in {world.groups} groups of {kind}" if world.groups else ""
         name = f"{len(world.shares)} | {min(world.shares):.0%} | {world.axes} | {world.distance}"
