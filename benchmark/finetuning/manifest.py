@@ -30,17 +30,33 @@ MODEL_NAMES = tuple(files[0] for files in _MODEL_FILES)
 LABELS_FILE = "labels.txt"
 # What is written for people, and what changes beside a finished model. No runtime opens these as a part of a
 # model, so the manifest does not list them: they may be edited and removed.
-FOR_PEOPLE = frozenset(
-    {
-        "architecture.txt",
-        "history.csv",
-        "metrics.json",
-        "predictions.csv",
-        "README.md",
-        "rejected.csv",
-        "report.html",
-    }
-)
+FOR_PEOPLE = {
+    "report.html": "the page, where to begin: scores before and after with intervals, curves, other "
+    "thresholds, calibration, confusion, the surest mistakes with heat maps, data, limits, how to use each "
+    "export",
+    "README.md": "a model card, with the metadata that model hubs read; names no folder of this machine",
+    "metrics.json": "scores before, between and after; which model was kept and why; calibration, "
+    "abstention, what the threshold reaches; the comparison with another split and with the board",
+    "history.csv": "every epoch",
+    "predictions.csv": "every probability of validation and test images",
+    "architecture.txt": "every layer; the numbers are those that count where layers are unfrozen",
+    "rejected.csv": "files that could not be used, each with its reason; only where there are any",
+}
+# What a runtime or a command opens again: listed with its SHA-256.
+LISTED = {
+    "model.keras": "the model, preprocessing and temperature inside; loads in Keras without this package",
+    "model.onnx": "instead of it, of a network of another library",
+    "model.xml": "instead of it, with model.bin, of one that cannot be made ONNX",
+    "model.bin": "weights of model.xml",
+    "labels.txt": "class names, one per line",
+    "split.csv": "path, image id, label and part of every image",
+    "run.json": "the recipe as carried out, seconds, remarks",
+    "training_images.ids": "the first 8 bytes of each training image's SHA-256, ascending: how an "
+    "evaluation knows images that the model has seen",
+    "validation_images.ids": "the same of the images that chose its epoch and threshold",
+    "training_vectors.npy": "pooled vectors of some training images (float16, unit length): how predict "
+    "knows pictures unlike them",
+}
 # What earlier versions wrote instead of the page.
 _EARLIER = frozenset(
     {

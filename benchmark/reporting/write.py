@@ -20,26 +20,45 @@ from benchmark.reporting.plots import Plot
 from benchmark.statistics import LearningCurve, decide, per_class_f1, scored_class_names
 from benchmark.storage import MOST_LIST_BYTES, read_small, storage_error, write_whole
 
-BOARD_FILES = (
-    "leaderboard.csv",
-    "leaderboard.json",
-    "leaderboard.md",
-    "leaderboard.html",
-    "per_class_f1.csv",
-    "baselines.csv",
-    "baseline_scores.csv",
-    "learning_curve.csv",
-    "rejected.csv",
-    "plots/f1_vs_size.png",
-    "plots/f1_vs_device_latency.png",
-    "plots/ranks.png",
-    "plots/learning_curve.png",
-    "plots/per_class_f1.png",
-    # What earlier versions wrote.
-    "plots/val_f1_per_epoch_all.png",
-    "plots/val_f1_per_epoch_top10.png",
-)
-"""Everything that ``write_board`` and ``write_page`` may write, or wrote once."""
+BOARD_FILES = {
+    "leaderboard.html": "the board as a page: picks, table, plots, baselines, what was left out",
+    "leaderboard.csv": "one row per backbone, every column",
+    "leaderboard.json": "the same with picks, sentences and notes, for programs",
+    "leaderboard.md": "the same for a wiki",
+    "per_class_f1.csv": "F1 of every class under every backbone",
+    "baselines.csv": "what cheap methods score, and what a choice by them would have given away",
+    "baseline_scores.csv": "what each cheap method says of each backbone",
+    "learning_curve.csv": "F1 of heads on fewer images, and what twice the images would bring",
+    "rejected.csv": "files that were left out, each with its reason",
+    "plots/f1_vs_size.png": "the metric that ranks against size",
+    "plots/f1_vs_device_latency.png": "the same against time on a device that was measured",
+    "plots/ranks.png": "intervals in rank order, with the tie group of the best",
+    "plots/learning_curve.png": "learning curves of the picks",
+    "plots/per_class_f1.png": "F1 of each of three or more classes, the hardest first",
+    "plots/val_f1_per_epoch_all.png": "of earlier versions",
+    "plots/val_f1_per_epoch_top10.png": "of earlier versions",
+}
+"""Everything that ``write_board`` and ``write_page`` may write, or wrote once, with what it holds."""
+OTHER_FILES = {
+    "run.json": "arguments, versions, hardware, data fingerprint, seeds, timings of the latest run",
+    "images.csv": "every image: path, id, label, part, group",
+    "dataset.json": "which data set this folder belongs to",
+    "outcomes/": "probabilities of every backbone's heads: a board is rebuilt from them",
+    "runs/": "each run on its own, with its log",
+    "audit_summary.csv": "what the audit found",
+    "audit_pairs.csv": "pairs of images that are the same, or look so",
+    "audit_pairs.png": "these pairs, side by side",
+    "groups.png": "members of groups of related images, side by side",
+    "suspicious_labels.csv": "labels that good backbones deny, the most suspicious first",
+    "suspicious_labels.png": "these images",
+    "hardest_images.csv": "the images that backbones find hardest, and confident mistakes",
+    "devices/": "what was measured on devices",
+    "kit/": "a device kit",
+    "finetune/": "models: one folder a backbone and recipe; top.csv where several were compared",
+    "evaluate/": "evaluations of models on these images, each with its page",
+    "plots/": "pictures of the board",
+}
+"""What else lies in ``results/<dataset>/``, with what it holds."""
 _CLASS_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
 
 

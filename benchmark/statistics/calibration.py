@@ -70,8 +70,8 @@ def _log_likelihoods(scaled: Float64, task: Task) -> tuple[Float64, Float64]:
 def fit_temperature(probabilities: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> float:
     """The temperature that makes the labels most likely, 0.05 to 20.
 
-    One image more is taken as wrong (Laplace's rule; of two classes Platt's, 1999): otherwise images that are
-    all decided rightly would ask for probabilities of 0 and 1.
+    One image more is taken as wrong (Laplace's rule; of two classes Platt's, 1999), of several classes as its
+    likeliest other one: otherwise images that are all decided rightly would ask for certainty.
 
     Args:
         probabilities: (N, C), C = 1 for BINARY, of images that trained nothing; (R, N, C) for repeats.
@@ -84,8 +84,11 @@ def fit_temperature(probabilities: npt.ArrayLike, targets: npt.ArrayLike, task: 
     if not len(true):
         return 1.0
     doubt = 1 / (len(true) + 2)
-    others = max(true.shape[1] - 1, 1) if task is Task.MULTICLASS else 1
-    wanted = true * (1 - doubt) + (1 - true) * doubt / others
+    other = 1 - true
+    if task is Task.MULTICLASS:
+        likeliest = np.where(true > 0.5, -np.inf, odds).argmax(-1)
+        other = likeliest[..., None] == np.arange(true.shape[1])
+    wanted = true * (1 - doubt) + other * doubt
 
     def loss(log_temperature: float) -> float:
         yes, no = _log_likelihoods(odds / np.exp(log_temperature), task)
