@@ -48,7 +48,7 @@ def logits(probabilities: npt.ArrayLike, task: Task) -> Float64:
 def tempered(probabilities: npt.ArrayLike, task: Task, temperature: float) -> Float32:
     """The probabilities float32 (..., C) of logits that are divided by a temperature."""
     scaled = logits(probabilities, task) / temperature
-    return np.exp(_log_likelihoods(scaled, task)[0]).astype(np.float32)
+    return _probabilities(scaled, task).astype(np.float32)
 
 
 def tempered_threshold(threshold: npt.ArrayLike, temperature: float) -> Float64:
@@ -59,16 +59,18 @@ def tempered_threshold(threshold: npt.ArrayLike, temperature: float) -> Float64:
     return np.where(inner, 1 / (1 + np.exp(-odds)), before)
 
 
-def _log_likelihoods(scaled: Float64, task: Task) -> tuple[Float64, Float64]:
-    """Logarithms of the probabilities of yes and of no; for MULTICLASS no is not looked at."""
+def _probabilities(scaled: Float64, task: Task) -> Float64:
     if task is Task.MULTICLASS:
-        shifted = scaled - scaled.max(-1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), np.zeros_like(shifted)
-    return -np.logaddexp(0, -scaled), -np.logaddexp(0, scaled)
+        shifted = np.exp(scaled - scaled.max(-1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+    return np.exp(-np.logaddexp(0, -scaled))
 
 
 def fit_temperature(probabilities: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> float:
-    """The temperature that makes the labels most likely, 0.05 to 20.
+    """The temperature whose probabilities are nearest to the labels, 0.05 to 20.
+
+    Nearest by squares (Brier's score, 1950), which is bounded: by likelihood, as Guo et al. do it, a single
+    wrong label or hard image among a hundred can decide.
 
     One image more is taken as wrong (Laplace's rule; of two classes Platt's, 1999), of several classes as its
     likeliest other one: otherwise images that are all decided rightly would ask for certainty.
@@ -91,8 +93,7 @@ def fit_temperature(probabilities: npt.ArrayLike, targets: npt.ArrayLike, task: 
     wanted = true * (1 - doubt) + other * doubt
 
     def loss(log_temperature: float) -> float:
-        yes, no = _log_likelihoods(odds / np.exp(log_temperature), task)
-        return float(-(wanted * yes + (1 - wanted) * no).sum())
+        return float(((_probabilities(odds / np.exp(log_temperature), task) - wanted) ** 2).sum())
 
     ends = np.log([_LEAST_TEMPERATURE, _MOST_TEMPERATURE])
     return float(np.exp(minimize_scalar(loss, bounds=tuple(ends), method="bounded").x))

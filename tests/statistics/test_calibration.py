@@ -35,6 +35,17 @@ def test_a_planted_temperature_is_found_again_and_mends_new_images(task: Task, p
         assert seen.before > 1.5 * seen.by_chance
 
 
+def test_one_wrong_label_does_not_decide_the_temperature() -> None:
+    generator = np.random.default_rng(8)
+    for task in (Task.BINARY, Task.MULTICLASS):
+        probabilities, targets = draw(generator, task, 150, 1.0)
+        before = fit_temperature(probabilities, targets, task)
+        sure = int(probabilities.max(-1).argmax())
+        wrong = targets.copy()
+        wrong[sure] = 1 - targets[sure] if task is Task.BINARY else np.roll(targets[sure], 1)
+        assert fit_temperature(probabilities, wrong, task) < 1.25 * before
+
+
 def test_perfect_probabilities_stay_below_what_chance_shows() -> None:
     generator = np.random.default_rng(2)
     found = [calibration(*draw(generator, Task.BINARY, 150, 1.0), Task.BINARY) for _ in range(200)]
