@@ -134,13 +134,19 @@ def is_copy(path: Path) -> bool:
 
 
 def as_given(path: Path) -> str:
-    """A place as a command takes it: its URL where it has one, else its path."""
-    return url_of(path) or str(path)
+    """A place as a command takes it: its URL where it is one, else its path."""
+    return _url_as_given(path) or str(path)
 
 
 def spelled(path: Path) -> str:
     """What a place is called: its URL where it has one, else its absolute path."""
-    return url_of(path) or str(path.expanduser().resolve())
+    return _url_as_given(path) or str(path.expanduser().resolve())
+
+
+def _url_as_given(path: Path) -> str | None:
+    """The URL of images, a table or a cache; none of what a cache's folder on this machine holds beside."""
+    url = url_of(path)
+    return url if url and (is_copy(path) or place_of(path) == path) else None
 
 
 def without_secrets(text: str) -> str:

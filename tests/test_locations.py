@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import ArgumentError
-from benchmark.locations import Kind, folder_of, home, is_copy, place_of, spelled, url_of, without_secrets
+from benchmark.locations import (
+    Kind,
+    as_given,
+    folder_of,
+    home,
+    is_copy,
+    place_of,
+    spelled,
+    url_of,
+    without_secrets,
+)
 from benchmark.options import CacheCommandOptions, EmbedOptions, RankOptions
 
 STEP = st.text(min_size=1, max_size=12).filter(
@@ -42,6 +52,15 @@ def test_places_do_not_lie_in_each_other() -> None:
     assert url_of(folder_of("s3://b/@/x", Kind.CACHE)) == "s3://b/@/x"
     assert url_of(home() / "cache" / "s3" / "b") is None
     assert url_of(Path("/elsewhere/cache/s3/@/b")) is None
+
+
+def test_what_lies_beside_a_cache_here_is_no_url() -> None:
+    folder = folder_of("s3://b/cache", Kind.CACHE)
+    assert spelled(folder) == as_given(folder) == "s3://b/cache"
+    table = folder / "tables" / "pixels.csv"
+    assert as_given(table) == spelled(table) == str(table)
+    stored = EmbedOptions.check({"data": table, "cache": folder}).model_dump(mode="json")
+    assert EmbedOptions.read(stored).data == table
 
 
 def test_a_file_url_is_a_path() -> None:

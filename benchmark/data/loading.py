@@ -26,7 +26,7 @@ from benchmark.data.split import check_enough, order_key, split_images
 from benchmark.data.tables import list_table
 from benchmark.drawing import fair_order
 from benchmark.errors import ArgumentError, DataError
-from benchmark.locations import url_of
+from benchmark.locations import is_copy
 from benchmark.memory import give_back_memory
 from benchmark.options import DataOptions
 from benchmark.records import ImageSet, Int64, Observer, Rejected, Split, Task
@@ -65,7 +65,7 @@ def load_images(
             that is not ``known``, or (``strict``) any rejected file.
         ArgumentError: ``options.positive`` or ``options.groups`` names nothing.
     """
-    if url_of(source):
+    if is_copy(source):
         fetch_images(source, is_table=_is_table(source), observer=observer)
     resolved = _existing(source)
     listing = _listing(resolved, options, ask=known is None)
@@ -138,7 +138,7 @@ def dataset_name(source: Path) -> str:
     Raises:
         DataError: there is nothing of that name.
     """
-    if url_of(source):
+    if is_copy(source):
         return source.stem if _is_table(source) else source.name
     found = _existing(source)
     return (found.name if found.is_dir() else found.stem) or "data"

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from s3_server import KEY_ID, SECRET, S3Server
 
+import benchmark as bb
 from benchmark.cli import main
 from benchmark.locations import home
 
@@ -114,6 +116,14 @@ def watch(event, arguments):
         open(os.environ["REPORT"], "a").write(f"{event} {arguments}\\n")
 sys.addaudithook(watch)
 """
+
+
+def test_pixels_from_python(s3: S3Server, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
+    labels, how = ["a", "b"] * 12, {"weights": "random", "size": 32, "jobs": 1}
+    there = bb.embed((pixels, labels), "MobileNet_0.25", cache=f"s3://bench/{tmp_path.name}", **how)
+    here = bb.embed((pixels, labels), "MobileNet_0.25", cache=tmp_path / "cache", **how)
+    np.testing.assert_array_equal(there.features, here.features)
 
 
 def test_nobody_else_is_asked_or_told(s3: S3Server, photos: Path, tmp_path: Path) -> None:
