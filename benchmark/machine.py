@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # In the words of /proc/cpuinfo, on x86-64 and 64-bit Arm.
@@ -152,6 +153,19 @@ def _text(path: Path) -> str:
 def _whole(text: str) -> int:
     """A non-negative whole number; 0 for anything else ("max", "-1", nothing)."""
     return int(text) if text.isdecimal() else 0
+
+
+@contextmanager
+def without_native_stderr() -> Iterator[None]:
+    """What is written to file descriptor 2 in here is lost: TensorFlow's lines on its first import."""
+    own = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no file
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
 
 
 def mute_native_stderr() -> None:

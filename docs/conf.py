@@ -1,5 +1,6 @@
 """The documentation site: ``make docs`` builds it, and any warning fails the build."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,15 @@ HERE = Path(__file__).parent
 
 project = "backbone-benchmark"
 release = version = benchmark.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build", "jupyter_execute"]
+# The tutorial runs with every building, in a folder of its own; a cell that fails fails the build.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 html_theme = "furo"
 html_title = "backbone-benchmark"
 templates_path: list[str] = []

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.backbones.keras_models import import_keras
 from benchmark.backbones.weights import inspect_file
 from benchmark.errors import ManifestError, WeightsError
 from benchmark.storage import MOST_MODEL_BYTES, MOST_SMALL_BYTES, open_regular, parse_json
@@ -56,7 +57,7 @@ def load_keras_model(path: Path) -> object:
             got=path.suffix or "no suffix",
             next_step="Save it again with model.save('model.keras') where it came from.",
         )
-    import keras
+    keras = import_keras()
     import tensorflow as tf
 
     try:

@@ -9,12 +9,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib import util
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from benchmark.errors import ArgumentError, WeightsError
+from benchmark.machine import without_native_stderr
 from benchmark.records import Precision
 
 LEGACY = "tf_keras"
@@ -30,14 +32,21 @@ Tensor: TypeAlias = Any
 _IMAGENET_STDDEV_RGB = (0.229, 0.224, 0.225)
 
 
+def _quietly() -> AbstractContextManager[None]:
+    """Around an import of TensorFlow; ``TF_CPP_MIN_LOG_LEVEL=0`` shows everything."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    shown = os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0" or "tensorflow" in sys.modules
+    return nullcontext() if shown else without_native_stderr()
+
+
 def import_keras() -> KerasModule:
     """Keras on TensorFlow, without TensorFlow's start-up chatter.
 
     Raises:
         ArgumentError: ``KERAS_BACKEND`` names another backend.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
+    with _quietly():
+        import keras
 
     if keras.backend.backend() != "tensorflow":
         raise ArgumentError(
@@ -64,8 +73,8 @@ def import_library(source: str) -> KerasModule:
             where=f"source {LEGACY}",
             next_step="Install it: pip install backbone-benchmark[legacy].",
         )
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tf_keras
+    with _quietly():
+        import tf_keras
 
     return tf_keras
 

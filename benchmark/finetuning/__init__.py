@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmark.backbones import import_keras
 from benchmark.finetuning.comparing import BoardScore
 from benchmark.finetuning.familiar import HEAD_LAYERS, VECTORS_FILE, Familiar
 from benchmark.finetuning.manifest import (
@@ -78,6 +79,7 @@ def finetune(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
 ) -> FineTuned:
     """Fine-tune one backbone as ``running.finetune`` says; TensorFlow is loaded by this call alone."""
+    import_keras()  # without its chatter
     from benchmark.finetuning import running
 
     return running.finetune(request, images, observer, on_epoch)

@@ -195,3 +195,12 @@ def test_importing_the_package_stays_cheap() -> None:
     code = "import sys, benchmark; print(sorted({'pydantic', 'numpy', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_tensorflow_writes_no_lines_into_a_notebook() -> None:
+    code = (
+        "import os, sys; from benchmark.backbones.keras_models import import_keras\n"
+        "import_keras(); import tensorflow; os.write(2, b'mine'); print('theirs', file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.replace("\n", "") == "minetheirs"
