@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.registry import FLOPS_SIZE, WEIGHTS_SUFFIX
-from benchmark.backbones.source import KERAS, SOURCES, find_source
+from benchmark.backbones.source import FILE, KERAS, SOURCES, find_source
 from benchmark.errors import ArgumentError
 from benchmark.options import BackboneOptions
 from benchmark.records import Backbone, WeightsKind, WeightsSource
@@ -108,7 +108,8 @@ def _parted(part: str) -> tuple[str, str]:
 
 
 def _matches(sources: list[str], part: str, seed: int, option: str) -> list[Backbone]:
-    pattern, at, weights = part.partition("@")
+    # A file has its own weights, and may lie in a folder like MobileNet_0.25@random.
+    pattern, at, weights = (part, "", "") if sources == [FILE] else part.partition("@")
     found = [item for source in sources for item in find_source(source).find(pattern)]
     if not found:
         raise ArgumentError(

@@ -17,6 +17,7 @@ from benchmark.finetuning.manifest import (
     load_manifest,
     model_files,
 )
+from benchmark.finetuning.model_directory import trained_backbone
 from benchmark.finetuning.recipe import BOARD_RECIPE, DEFAULT_RECIPE, Augmentation, Recipe
 from benchmark.finetuning.request import ALREADY_DONE, BoardHead, FineTuned, FinetuneRequest
 from benchmark.finetuning.tables import SPLIT_FILE
@@ -46,6 +47,7 @@ __all__ = [
     "is_unlisted",
     "load_manifest",
     "model_files",
+    "trained_backbone",
 ]
 
 

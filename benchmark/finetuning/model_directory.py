@@ -192,6 +192,15 @@ def digest_of(model_dir: Path) -> str | None:
     return digest if isinstance(digest, str) and digest.isalnum() else None
 
 
+def trained_backbone(model_dir: Path) -> bool:
+    """Whether the kept model's backbone is another one than before: its last phase changes it.
+
+    Raises:
+        OSError, ValueError: as ``read_run``.
+    """
+    return read_run(model_dir).kept == "phase2"
+
+
 def read_run(model_dir: Path) -> StoredRun:
     """The content of ``run.json``.
 

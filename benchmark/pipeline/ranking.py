@@ -29,6 +29,7 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
+from benchmark.pipeline.seen import about_seen
 from benchmark.pipeline.tracking import open_trackers, tracking
 from benchmark.ranking import curve_statements, with_device
 from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Targets
@@ -197,5 +198,6 @@ class _Ranking:
             for finding in audited.report.findings
             if finding.severity is not Severity.INFO and not finding.is_about_reading
         )
+        seen = about_seen(self._request.backbones, audited.images)
         statements = (*audited.notes, *searched.statements, *replayed)
-        return Remarks(notes=(*banner, *alarms), statements=statements)
+        return Remarks(notes=(*banner, *seen, *alarms), statements=statements)

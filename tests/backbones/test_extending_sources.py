@@ -9,9 +9,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmark.backbones import select
+from benchmark.data import load_images
+from benchmark.pipeline.seen import about_seen
 from tests.backbones.own_networks import write_onnx
 from tests.pipeline.tiny import draw_photos
 
@@ -69,43 +73,49 @@ def test_its_networks_are_listed_and_ranked_beside_others(tmp_path: Path) -> Non
     assert rows["toy:conv8"]["weights_sha256"] != rows["toy:conv16"]["weights_sha256"]
 
 
+@pytest.mark.timeout(900)
 def test_one_board_of_keras_a_plug_in_and_files_resumes_and_renders(tmp_path: Path) -> None:
     """With a model directory of this program among them: its network before its head, beside its original."""
     site, photos = installed(tmp_path / "site"), draw_photos(tmp_path / "photos", 20)
     places = ("--cache", tmp_path / "cache", "--results", tmp_path / "results")
     how = ("--size", 32, "--jobs", 1, "--groups", "none", "--repeats", 1, "--epochs", 3, *places)
+    board, name = tmp_path / "results" / "photos" / "leaderboard.html", "MobileNet_0.25@random"
+    own = f"file:{write_onnx(tmp_path / 'own.onnx')}?mean=0.5,0.5,0.5&std=0.25,0.25,0.25&pretraining=walls"
 
-    def done(*words: object) -> subprocess.CompletedProcess[str]:
+    def done(*words: object) -> str:
         answer = backbones(*words, site=site)
         assert answer.returncode == 0, answer.stderr
-        return answer
+        return answer.stdout
 
-    name, shipped = "MobileNet_0.25@random", tmp_path / "mobilenet"
-    done("rank", photos, "--backbones", name, *how)
+    def ranked(*names: str) -> dict[str, dict[str, Any]]:
+        rows = json.loads(done("rank", photos, "--backbones", ",".join(names), *how, "--format", "json"))
+        return {row["backbone"]: row for row in rows}
+
+    first = ranked(name, "toy:conv8", own)
+    assert {row["source"]: row["status"] for row in first.values()} == dict.fromkeys(
+        ("keras", "toy", "file"), "scored"
+    )
+    assert first[f"file:{tmp_path / 'own.onnx'}"]["pretraining"] == "walls"
     done("finetune", photos, "--recipe", "frozen", "--winner", name, *places)
-    (folder,) = (tmp_path / "results" / "photos" / "finetune").glob("*/frozen")
-    folder.rename(shipped)
-    own = f"file:{write_onnx(tmp_path / 'own.onnx')}?mean=0.5,0.5,0.5&std=0.25,0.25,0.25&pretraining=walls"
-    names = f"{name},toy:conv8,{own},file:{shipped}"
-    rank = ("rank", photos, "--backbones", names, *how, "--format", "json")
-    rows = {row["backbone"]: row for row in json.loads(done(*rank).stdout)}
-    assert {row["source"]: row["status"] for row in rows.values()} == {
-        "keras": "scored",
-        "toy": "scored",
-        "file": "scored",
-    }
-    assert rows[f"file:{tmp_path / 'own.onnx'}"]["pretraining"] == "walls"
+    (shipped,) = board.parent.glob("finetune/*/frozen")
+    rows = ranked(name, "toy:conv8", own, f"file:{shipped}")
+    assert {key: rows[key]["val_f1"] for key in first} == {key: row["val_f1"] for key, row in first.items()}
     original, copy = rows[name], rows[f"file:{shipped}"]
     assert copy["embedding_dim"] == original["embedding_dim"]
     assert copy["val_f1"] == pytest.approx(original["val_f1"], abs=0.05), "the same features, in another way"
-    board = tmp_path / "results" / "photos" / "leaderboard.html"
-    before = board.read_text()
-    again = done(*rank)
-    assert {row["backbone"]: row["val_f1"] for row in json.loads(again.stdout)} == {
-        name: row["val_f1"] for name, row in rows.items()
-    }
     board.unlink()
     done("report", photos, *places)
-    for row in rows.values():
-        assert row["backbone"] in before
-        assert row["backbone"] in board.read_text()
+    assert all(key in board.read_text() for key in rows)
+    check_what_it_has_seen(shipped, photos, own)
+
+
+def check_what_it_has_seen(shipped: Path, photos: Path, own: str) -> None:
+    """A network that was trained on the images it is ranked on is said to be."""
+    images = load_images(photos, cache=photos.parent / "cache")
+    networks = select(f"{own},file:{shipped}")
+    assert not list(about_seen(networks, images)), "its backbone was not trained"
+    run = json.loads((shipped / "run.json").read_text())
+    run["phases"]["phase2"], run["kept"] = run["phases"]["before"], "phase2"
+    (shipped / "run.json").write_text(json.dumps(run))
+    (note,) = about_seen(networks, images)
+    assert f"file:{shipped} was fine-tuned with 32 of these 40 images" in note
