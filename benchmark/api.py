@@ -281,7 +281,8 @@ class Model:
             **options: those of the command.
 
         Returns:
-            One row an image: path, label, the probability of each class (``p_<class>``), error.
+            One row an image: path, label, doubt (``unsure``, ``unlike the training images``), the probability
+            of each class (``p_<class>``), error.
 
         Raises:
             ArgumentError: no images, or an option that cannot be.

@@ -246,6 +246,8 @@ def _left_out(evaluation: Evaluation) -> Iterator[str]:
         use = _USES[part]
         place = "in the scores" if evaluation.includes_seen else "not in the scores"
         yield f"{found['images']:,} images {use}: F1 {found['f1']:.4f} on them, {place}; see predictions.csv."
+    if evaluation.unlike:
+        yield f"Unlike the training images: {evaluation.unlike} of {evaluation.images}; see predictions.csv."
     if evaluation.unreadable:
         yield f"Images not readable any more: {evaluation.unreadable}; see predictions.csv."
     if evaluation.absent:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.prediction import FoundImage, Prediction, PredictOptions, predict_listed
+from benchmark.deployment.prediction import UNLIKE, FoundImage, Prediction, PredictOptions, predict_listed
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import DataError
 from benchmark.finetuning import TrainedOn
@@ -38,7 +38,9 @@ class Evaluation:
         rejected: files that were left out before.
         absent: classes of the model that no scored image has.
         threshold: of sigmoid outputs, as used.
-        abstention: what it is worth that labels of too low a probability are unsure.
+        abstention: what it is worth that some labels carry a doubt: the shares of images without one, and of
+            wrong labels among them.
+        unlike: scored images that are unlike the training images; None where the model cannot tell.
         average: of f1, precision and recall over classes (BINARY: the positive class alone).
         per_class: one row per class: class, precision, recall, f1, support.
         confusion: int64 (C, C), rows the truth, columns the decision; None for MULTILABEL.
@@ -57,6 +59,7 @@ class Evaluation:
     absent: tuple[str, ...]
     threshold: float
     abstention: Abstention
+    unlike: int | None
     average: Average
     per_class: tuple[Mapping[str, float | int | str], ...]
     confusion: Int64 | None
@@ -126,6 +129,7 @@ def evaluate(
         rejected=images.rejected,
         absent=tuple(label for label, found in zip(labels, truth.any(0), strict=True) if not found),
         threshold=_threshold(options, description),
+        unlike=_unlike(predictor, rows, scored),
         abstention=_abstention(rows, decisions, everything, scored, images.groups, options, description),
         average=default_average(description.task, description.average),
         per_class=_per_class(decided, truth, labels),
@@ -161,6 +165,12 @@ def _all_seen(seen_as: npt.NDArray[np.str_], images: ImageSet) -> DataError:
 def _threshold(options: PredictOptions | None, description: Deployment) -> float:
     given = options.threshold if options else None
     return description.threshold if given is None else given
+
+
+def _unlike(predictor: Predictor, rows: tuple[Prediction, ...], scored: Bool) -> int | None:
+    if predictor.familiar is None:
+        return None
+    return sum(UNLIKE in row.doubt for row, counts in zip(rows, scored, strict=True) if counts)
 
 
 def _abstention(

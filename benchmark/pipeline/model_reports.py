@@ -56,6 +56,7 @@ from benchmark.storage import parse_json, read_small
 
 _MISTAKES, _VIEWED, _VIEWS = 12, 3, 5
 _FEW_IMAGES, _MOST_SHOWN = 10, 300
+_MANY_UNLIKE = 0.1
 _KERAS = "keras"
 _MOMENTS = {"before": "before training", "phase1": "after phase 1", "phase2": "after phase 2"}
 _NO_TARGET = "no test part: the validation part, which chose the epoch and flatters,"
@@ -464,6 +465,7 @@ def _evaluated(evaluation: Evaluation, images: ImageSet, model: Path) -> ModelRe
             "model": str(model),
             "model SHA-256": described.model_sha256[:16],
             "threshold": f"{evaluation.threshold:.4g}",
+            **({} if evaluation.unlike is None else {"unlike the training images": str(evaluation.unlike)}),
             "unreadable": str(evaluation.unreadable),
             "left out": str(len(evaluation.rejected)),
         },
@@ -506,6 +508,12 @@ def judged_evaluation(evaluation: Evaluation, images: ImageSet) -> JudgedImages:
 
 
 def _about_seen(evaluation: Evaluation) -> Iterator[str]:
+    strange = (evaluation.unlike or 0) / evaluation.images
+    if strange > _MANY_UNLIKE:
+        yield (
+            f"UNLIKE: {strange:.0%} of these images are unlike the training images, by light or by content: "
+            "look at them in predictions.csv."
+        )
     if evaluation.seen is None:
         yield "The model does not say which images it was trained on: some of these may be among them."
     if evaluation.includes_seen:

@@ -93,6 +93,7 @@ def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:
         },
         "average": evaluation.average.value,
         "images": evaluation.images,
+        "unlike": evaluation.unlike,
         "unreadable": evaluation.unreadable,
         "rejected": len(evaluation.rejected),
         "absent_classes": list(evaluation.absent),

@@ -139,9 +139,25 @@ def check_foreign_pictures(model: Path, place: Place, folder: Path, run: Run) ->
     answer = run("predict", model, *test, "--format", "json", "--quiet")
     told = [row["path"] for row in answer.rows if "unlike" in row["doubt"]]
     assert len(told) <= 0.05 * len(test), told
+    check_another_site(model, place, folder, run)
     # An export gives probabilities alone.
     answer = run("predict", model / "export" / "tflite-float32", folder, "--format", "json", "--quiet")
     assert not any("unlike" in row["doubt"] for row in answer.rows)
+
+
+def check_another_site(model: Path, place: Place, pictures: Path, run: Run) -> None:
+    """An evaluation says how many images are unlike those that the model was made from."""
+    site = pictures.with_name("site")
+    for number, path in enumerate(sorted(pictures.glob("*.png"))[:20]):
+        label = site / ("Positive", "Negative")[number % 2]
+        label.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, label)
+    scored = run("evaluate", model, site, "--format", "json", *place.folders, "--quiet")
+    assert scored.status == 0, scored.err
+    assert "Unlike the training images: 20 of 20" in scored.err
+    folder = Path(scored.err.split("Written to ")[1].strip())
+    assert json.loads((folder / "metrics.json").read_text())["unlike"] == 20
+    assert "UNLIKE: 100% of these images" in (folder / "report.html").read_text()
 
 
 def foreign_pictures(folder: Path) -> list[str]:

@@ -52,6 +52,7 @@ EVALUATION = Evaluation(
         answered=Interval(value=1.0, low=0.2, high=1.0),
         error=Interval(value=0.0, low=0.0, high=0.8),
     ),
+    unlike=None,
     average=Average.BINARY,
     per_class=({"class": "=bright", "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1},),
     confusion=np.array([[1, 0], [0, 0]]),
