@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmark.cells import columns_of, csv_bytes
 from benchmark.deployment import Evaluation
+from benchmark.locations import as_given
 from benchmark.reporting.board_files import json_value
 from benchmark.reporting.write import rejected_bytes
 from benchmark.storage import place, write_whole
@@ -83,7 +84,7 @@ def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:
             "target": described.target,
             "sha256": described.model_sha256,
         },
-        "data": str(data),
+        "data": as_given(data),
         "data_fingerprint": evaluation.data_fingerprint,
         "threshold": evaluation.threshold,
         "abstention": {
