@@ -105,6 +105,7 @@ DRAWN = (
 OWN = ("mine.onnx", "other.onnx")  # of random weights, too
 
 
+@pytest.mark.timeout(3600)
 def test_real_networks_of_several_sources_stand_before_random_ones(
     lite_weights: Path, tmp_path: Path
 ) -> None:
