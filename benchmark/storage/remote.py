@@ -29,6 +29,9 @@ _FIRST_PAUSE_SECONDS = 0.2
 _MOST_SECONDS = 180.0
 # The clock of an answer runs while a part is sent, too.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
+# Of one call, whatever its library waits for.
+_LISTING_SECONDS = 1800.0
+_SLOWEST_BYTES_PER_SECOND = 250_000
 # We try again ourselves: tries within tries would make a dead server look like a slow one for an hour.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "s3": {
@@ -138,7 +141,12 @@ class RemoteStorage:
             CacheError: it cannot be listed, or its bucket is not there.
         """
         base = self._key(folder)
-        found = self._tried("be listed", folder, lambda: self._files.find(base, detail=True)) or {}
+        found = (
+            self._tried(
+                "be listed", folder, lambda: self._ask("find", base, detail=True, seconds=_LISTING_SECONDS)
+            )
+            or {}
+        )
         if not found:
             self._check_bucket()
         start = len(base) + 1
@@ -161,10 +169,10 @@ class RemoteStorage:
         key = self._key(path)
 
         def whole() -> bytes:
-            known = size if size is not None else int(self._files.info(key)["size"])
+            known = size if size is not None else int(self._ask("info", key)["size"])
             if known > most_bytes:
                 raise _TooLargeError(known)
-            content: bytes = self._files.cat_file(key)
+            content: bytes = self._ask("cat_file", key, seconds=_seconds_for(known))
             if len(content) != known:
                 raise TimeoutError(f"{len(content):,} of {known:,} bytes arrived")
             return content
@@ -183,8 +191,8 @@ class RemoteStorage:
         key = self._key(path)
 
         def put() -> bool:
-            self._files.pipe_file(key, content)
-            there = int(self._files.info(key)["size"])
+            self._ask("pipe_file", key, content, seconds=_seconds_for(len(content)))
+            there = int(self._ask("info", key)["size"])
             if there != len(content):
                 raise TimeoutError(f"{there:,} of {len(content):,} bytes lie there")
             return True
@@ -200,7 +208,7 @@ class RemoteStorage:
             StorageError: it cannot be removed.
         """
         key = self._key(path)
-        self._tried("be removed", path, lambda: self._files.rm_file(key), kind=StorageError)
+        self._tried("be removed", path, lambda: self._ask("rm_file", key), kind=StorageError)
 
     def remove_below(self, folder: Path) -> int:
         """Remove all files below a folder; how many bytes that were.
@@ -213,9 +221,22 @@ class RemoteStorage:
             self.remove(folder / name)
         return sum(one.size for one in found.values())
 
+    def _ask(
+        self, method: str, *given: object, seconds: float = _ANSWER_SECONDS + 5.0, **named: object
+    ) -> Any:  # noqa: ANN401 - whatever the library answers
+        """One call of the library, given up after so many seconds where it can be."""
+        if self._files.async_impl:
+            named["timeout"] = seconds
+        return getattr(self._files, method)(*given, **named)
+
     def _list(self, folder: Path) -> list[dict[str, Any]]:
         key = self._key(folder)
-        found = self._tried("be listed", folder, lambda: self._files.ls(key, detail=True)) or []
+        found = (
+            self._tried(
+                "be listed", folder, lambda: self._ask("ls", key, detail=True, seconds=_LISTING_SECONDS)
+            )
+            or []
+        )
         return [each for each in found if each["name"].strip("/") != key]
 
     def _check_bucket(self) -> None:
@@ -227,7 +248,10 @@ class RemoteStorage:
         bucket = self._base.partition("/")[0]
         if (
             self._scheme != "memory"
-            and self._tried("be listed", self._folder, lambda: self._files.ls(bucket)) is None
+            and self._tried(
+                "be listed", self._folder, lambda: self._ask("ls", bucket, seconds=_LISTING_SECONDS)
+            )
+            is None
         ):
             raise CacheError(
                 "no such bucket",
@@ -305,6 +329,11 @@ def _reason(error: Exception) -> str:
         return "no credentials were found"
     text = " ".join(str(error).split())[:200]
     return without_secrets(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _seconds_for(size: int) -> float:
+    """How long it may take to send or receive so many bytes."""
+    return _ANSWER_SECONDS + 5.0 + size / _SLOWEST_BYTES_PER_SECOND
 
 
 def _last_step(name: str) -> str:
