@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 Request = Callable[..., FinetuneRequest]
-TRAINED = [name for name in Recipe.names() if name != "frozen"]
+TRAINED = [name for name in Recipe.names() if not Recipe.load(name).starts_from_board]
 ARTEFACTS = {
     "architecture.txt",
     "history.csv",
