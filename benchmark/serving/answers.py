@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from PIL import Image
+
 from benchmark.deployment import Explainer, Predictor, open_explainer
-from benchmark.errors import BenchmarkError
-from benchmark.options import PredictCommandOptions
+from benchmark.errors import BenchmarkError, ExportError
+from benchmark.options import PredictCommandOptions, ServeOptions
 from benchmark.pipeline import predict_images
 from benchmark.records import MAX_PIXELS
 
 _NAME = "photograph"
+_SHARED = sorted(PredictCommandOptions.model_fields.keys() & ServeOptions.model_fields.keys())
 
 
 class Respondent:
@@ -23,19 +27,31 @@ class Respondent:
         about: what the page shows of the model.
     """
 
-    def __init__(self, model: Path, predictor: Predictor, threshold: float | None) -> None:
-        self._model = model
+    def __init__(self, options: ServeOptions, predictor: Predictor) -> None:
+        self._options = options
         self._predictor = predictor
-        self._threshold = threshold
         self._explainer: Explainer | None = None
         description = predictor.description
         self.about: dict[str, Any] = {
-            "model": model.resolve().name,
+            "model": options.model.resolve().name,
             "classes": list(description.labels),
             "positive": description.positive,
             "format": description.target,
             "input": description.input_size,
         }
+
+    def try_out(self) -> None:
+        """Answer for a grey picture: what cannot work says so now, and the first photograph need not wait.
+
+        Raises:
+            ArgumentError: a threshold for exclusive classes.
+            ExportError: the model fails.
+        """
+        grey = io.BytesIO()
+        Image.new("RGB", (self._predictor.description.input_size,) * 2, "grey").save(grey, "BMP")
+        said = self.answer(grey.getvalue())
+        if "error" in said:
+            raise ExportError("the model does not answer", where=self._options.model, got=said["error"])
 
     def answer(self, photograph: bytes, *, tiles: bool = False, heatmap: bool = False) -> dict[str, Any]:
         """Label, doubt and probabilities, as ``backbones predict`` gives them.
@@ -57,9 +73,9 @@ class Respondent:
             place.write_bytes(photograph)
             overlays = Path(work) / "overlays"
             asked = {
-                "model": self._model,
+                **{name: getattr(self._options, name) for name in _SHARED},
                 "images": (place,),
-                "threshold": self._threshold,
+                "max_pixels": MAX_PIXELS,  # also with tiles: one request holds up the others
                 "tiles": self._predictor.description.input_size if tiles else None,
                 "heatmaps": overlays if tiles and heatmap else None,
             }
@@ -84,9 +100,9 @@ class Respondent:
     def _heat_map(self, place: Path) -> dict[str, str]:
         try:
             if self._explainer is None:
-                self._explainer = open_explainer(self._model)
+                self._explainer = open_explainer(self._options.model)
             pixels = self._explainer.description.pixels_of(place, max_pixels=MAX_PIXELS)
-            return {"heatmap": _text(self._explainer.picture(pixels, threshold=self._threshold))}
+            return {"heatmap": _text(self._explainer.picture(pixels, threshold=self._options.threshold))}
         except BenchmarkError as error:
             return {"heatmap_error": error.what}
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _PAGE = Path(__file__).parent / "page"
 _KIND = "application/octet-stream"
 _MEGABYTE = 1_000_000
-_BLANK = b"P6 1 1 255 \0\0\0"
 _SECONDS = 60  # for the sending of one photograph
 _WAITING = 8  # requests that wait for the model; more are sent away
 _MOST_CLIENTS = 10_000
@@ -65,8 +64,8 @@ def serve(options: ServeOptions, observer: Observer) -> None:
             next_step="pip install 'backbone-benchmark[serve]'.",
         ) from error
     predictor = open_model(options.model)
-    answers = Respondent(options.model, predictor, options.threshold)
-    answers.answer(_BLANK)  # what cannot work says so now; and the first photograph need not wait
+    answers = Respondent(options, predictor)
+    answers.try_out()
     with _listening(options.host, options.port) as listener:
         port = listener.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
@@ -103,6 +102,7 @@ def make_app(answers: Respondent, options: ServeOptions) -> Starlette:
     from starlette.concurrency import run_in_threadpool
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import ClientDisconnect
     from starlette.responses import JSONResponse
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
@@ -121,20 +121,23 @@ def make_app(answers: Respondent, options: ServeOptions) -> Starlette:
             return refuse(415, f"the bytes of one image file are expected, as {_KIND}")
         if not rate.allows(request.client.host if request.client else ""):
             return refuse(429, f"more than {options.per_minute} photographs a minute")
-        try:
-            async with asyncio.timeout(_SECONDS):
-                photograph = await _read(request.stream(), most)
-        except TimeoutError:
-            return refuse(408, f"not sent within {_SECONDS} s")
-        if photograph is None:
-            return refuse(413, f"larger than {options.max_megabytes:g} MB")
         wishes = {name: request.query_params.get(name) == "1" for name in ("tiles", "heatmap")}
         if not turn.may_wait():
             return refuse(503, "too many photographs at once")
         try:
+            async with asyncio.timeout(_SECONDS):
+                photograph = await _read(request.stream(), most)
+            if photograph is None:
+                return refuse(413, f"larger than {options.max_megabytes:g} MB")
             return JSONResponse(await run_in_threadpool(turn.take, answers, photograph, wishes))
+        except ClientDisconnect:
+            return refuse(400, "not sent to the end")
+        except TimeoutError:
+            return refuse(408, f"not sent within {_SECONDS} s")
         except BenchmarkError as error:
             return refuse(500, error.what)
+        finally:
+            turn.leave()
 
     return Starlette(
         routes=[
@@ -164,23 +167,20 @@ class _Turn:
 
     def __init__(self) -> None:
         self._one = threading.Lock()
-        self._waiting = 0  # counted on the event loop's thread and the workers'
-        self._count = threading.Lock()
+        self._waiting = 0  # counted on the event loop's thread alone
 
     def may_wait(self) -> bool:
-        with self._count:
-            if self._waiting >= _WAITING:
-                return False
-            self._waiting += 1
-            return True
+        if self._waiting >= _WAITING:
+            return False
+        self._waiting += 1
+        return True
 
     def take(self, answers: Respondent, photograph: bytes, wishes: dict[str, bool]) -> dict[str, Any]:
-        try:
-            with self._one:
-                return answers.answer(photograph, **wishes)
-        finally:
-            with self._count:
-                self._waiting -= 1
+        with self._one:
+            return answers.answer(photograph, **wishes)
+
+    def leave(self) -> None:
+        self._waiting -= 1
 
 
 class _Rate:
@@ -239,7 +239,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _names(host: str) -> list[str]:
-    """The names by which the page may be asked for."""
+    """The names by which the page may be asked for; an address of all networks has any."""
     if _is_loopback(host):
-        return ["localhost", "127.0.0.1", "::1", "[::1]"]
-    return ["*"]
+        return ["localhost", "127.0.0.1", "::1", "[::1]", host, f"[{host}]"]
+    return ["*"] if host in ("0.0.0.0", "::") else [host, f"[{host}]"]

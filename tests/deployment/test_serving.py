@@ -28,7 +28,10 @@ from chromium_pipe import Browser
 from PIL import Image
 
 from benchmark.deployment import open_model, predict
+from benchmark.errors import ExportError
+from benchmark.options import ServeOptions
 from benchmark.records import UInt8
+from benchmark.serving.answers import Respondent
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -196,6 +199,50 @@ def test_too_many_at_once_are_sent_away_and_the_others_answered(trained: Trained
             thread.join()
         assert set(found) == {200, 503}
         assert started.predict(photograph)[0] == 200
+    finally:
+        started.process.kill()
+        started.process.communicate()
+
+
+def test_options_of_predict_hold_here_too(trained: Trained) -> None:
+    started = start(trained.model_dir, "--sure-from", "1.0", "--threshold", "1.0", "--host", "127.0.0.2")
+    try:
+        cracked = next(trained.data.glob("crack/*.png")).read_bytes()
+        connection = http.client.HTTPConnection("127.0.0.2", started.port, timeout=60)
+        for query in ("", "?tiles=1"):
+            connection.request("POST", f"/predict{query}", cracked, {"Content-Type": BYTES})
+            said = json.loads(connection.getresponse().read())
+            assert (said["label"], said["doubt"]) == ("plain", "unsure")
+        connection.close()
+    finally:
+        started.process.kill()
+        started.process.communicate()
+
+
+def test_a_model_that_does_not_answer_is_not_served(trained: Trained) -> None:
+    predictor = open_model(trained.model_dir)
+    options = ServeOptions(model=trained.model_dir)
+    Respondent(options, predictor).try_out()
+
+    def broken(images: UInt8) -> UInt8:
+        return images[:, 0, 0] * np.nan
+
+    predictor._run = broken
+    with pytest.raises(ExportError, match=r"not finite|another shape"):
+        Respondent(options, predictor).try_out()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+def test_the_page_waits_where_it_sends_too_many(trained: Trained, tmp_path: Path) -> None:
+    assert CHROMIUM
+    started = start(trained.model_dir, "--per-minute", "12")
+    try:
+        with Browser(CHROMIUM, tmp_path / "profile") as page:
+            page.open(f"http://127.0.0.1:{started.port}/")
+            page.choose("#files", sorted(trained.data.rglob("*.png"))[:14])
+            page.wait("document.querySelector('.status').textContent.includes('12 photographs a minute')")
+            page.wait("document.querySelectorAll('article').length === 14")
+            assert page.run("document.querySelectorAll('article.failed').length") == 0
     finally:
         started.process.kill()
         started.process.communicate()

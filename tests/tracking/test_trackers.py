@@ -158,11 +158,13 @@ def test_an_unknown_tracker_is_told_before_any_work(photos: Path, tmp_path: Path
     assert not (tmp_path / "results").exists()
 
 
-def test_without_its_package_a_tracker_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
+@pytest.mark.parametrize("name", TRACKERS.own)
+def test_without_its_package_a_tracker_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ArgumentError, match=r"not installed.*pip install"):
-        open_trackers(["mlflow"])
-    assert TRACKERS.own == ("mlflow",)
+        open_trackers([name])
 
 
 @pytest.fixture
@@ -212,3 +214,59 @@ def test_mlflow_gets_a_run_with_figures_and_files(server: str, photos: Path, tmp
     assert run.data.params["command"] == "rank"
     assert 0 <= run.data.metrics["MobileNet_0.25/val_f1"] <= 1
     assert {one.path for one in client.list_artifacts(run.info.run_id)} >= {"leaderboard.html", "plots"}
+
+
+_READ = """
+import json, struct, sys
+from wandb.proto import wandb_internal_pb2 as pb
+
+def records(data, at=7, whole=b""):  # LevelDB's log: blocks of 32 KiB, pieces with a header of 7 bytes
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield pb.Record.FromString(whole)
+            whole = b""
+
+for record in records(open(sys.argv[1], "rb").read()):
+    kind = record.WhichOneof("record_type")
+    if kind == "run":
+        print(json.dumps([kind, record.run.project, {u.key: u.value_json for u in record.run.config.update}]))
+    if kind == "summary":
+        print(json.dumps([kind, {u.key: u.value_json for u in record.summary.update if u.key}]))
+    if kind == "artifact":
+        print(json.dumps([kind, [entry.path for entry in record.artifact.manifest.contents]]))
+    if kind == "exit":
+        print(json.dumps([kind, record.exit.exit_code]))
+"""
+
+
+def test_weights_and_biases_keeps_a_run_on_this_machine(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    words = ["rank", *small(photos, tmp_path), *TINY, "--track", "wandb"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", *map(str, words)],
+        env={**alone, "TF_CPP_MIN_LOG_LEVEL": "3", "WANDB_DIR": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Tracking" not in done.stderr
+    (stored,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    told = subprocess.run([sys.executable, "-c", _READ, stored], capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in told.stdout.splitlines()]
+    run = next(one for one in found if one[0] == "run")
+    assert run[1] == "demo"
+    assert json.loads(run[2]["command"]) == "rank"
+    summary = {key: value for one in found if one[0] == "summary" for key, value in one[1].items()}
+    assert 0 <= float(summary["MobileNet_0.25/val_f1"]) <= 1
+    assert not [value for value in summary.values() if "nan" in value.lower()]
+    (files,) = (one[1] for one in found if one[0] == "artifact")
+    assert {"leaderboard.csv", "leaderboard.html"} <= set(files)
+    assert found[-1] == ["exit", 0]

@@ -62,12 +62,17 @@ function show(file, said) {
 async function ask(file) {
   const wishes = ["heatmap", "tiles"].filter((name) => by(name).checked).map((name) => `${name}=1`);
   try {
-    const answer = await fetch(`predict?${wishes.join("&")}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/octet-stream" },
-      body: file,
-    });
-    return await answer.json();
+    for (;;) {
+      const answer = await fetch(`predict?${wishes.join("&")}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/octet-stream" },
+        body: file,
+      });
+      const wait = answer.headers.get("Retry-After"); // too many at once, or in a minute
+      if (!wait) return await answer.json();
+      status.textContent = `${file.name} waits: ${(await answer.json()).error}`;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
+    }
   } catch (error) {
     return { error: `the server does not answer (${error.message})` };
   }
