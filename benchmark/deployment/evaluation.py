@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +38,17 @@ class Evaluation:
         rejected: files that were left out before.
         absent: classes of the model that no scored image has.
         threshold: of sigmoid outputs, as used.
-        abstention: what it is worth that some labels carry a doubt: the shares of images without one, and of
-            wrong labels among them.
-        unlike: scored images that are unlike the training images; None where the model cannot tell.
+        abstention: what it is worth that labels of too low a probability are unsure: the share of the others,
+            and of wrong labels among them.
+        unlike: scored images that are unlike the training images, however sure their labels are; None where
+            the model cannot tell.
         average: of f1, precision and recall over classes (BINARY: the positive class alone).
         per_class: one row per class: class, precision, recall, f1, support.
         confusion: int64 (C, C), rows the truth, columns the decision; None for MULTILABEL.
         labels: class names, in the order of the rows and columns.
         rows: per image its prediction, in the order of the ImageSet; unreadable ones carry their reason.
         truth: per image its label, several joined by ``;``.
+        targets: the same as float32 (N, C) of 0 and 1, in the order of ``labels``.
         seen_as: per image ``training``, ``validation``, or nothing where the model has not seen it.
     """
 
@@ -66,6 +68,7 @@ class Evaluation:
     labels: tuple[str, ...]
     rows: tuple[Prediction, ...]
     truth: tuple[str, ...]
+    targets: Float32
     seen: Mapping[str, Mapping[str, float]] | None
     includes_seen: bool
     seen_as: tuple[str, ...]
@@ -137,6 +140,7 @@ def evaluate(
         labels=labels,
         rows=rows,
         truth=tuple(_names(row, labels) for row in everything),
+        targets=everything,
         seen=None if predictor.trained_on is None else seen,
         includes_seen=include_seen and bool(seen),
         seen_as=tuple(seen_as.tolist()),
@@ -183,10 +187,10 @@ def _abstention(
     description: Deployment,
 ) -> Abstention:
     given = options.sure_from if options else None
-    sure = np.array([not row.doubt for row in rows], np.float64)[scored]
+    sure = np.array([row.sureness for row in rows])[scored]
     right = (decisions == (truth > 0.5)).all(-1)[scored]
-    found = selective(sure, right, 1.0, None if groups is None else groups[scored])
-    return replace(found, sure_from=description.sure_from if given is None else given)
+    sure_from = description.sure_from if given is None else given
+    return selective(sure, right, sure_from, None if groups is None else groups[scored])
 
 
 def _check_classes(description: Deployment, images: ImageSet) -> None:

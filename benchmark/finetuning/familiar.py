@@ -50,12 +50,14 @@ class Familiar:
         Args:
             vectors_of: rows of the data set, int64 (n,) -> pooled vectors float32 (n, D).
             split: its training images are what a picture is compared with, its validation images say how far
-                away a picture like these may lie. Of many, 500 and 300 are taken.
+                away a picture like these may lie. Of many, 500 (of wide vectors fewer) and 300 are taken,
+                from all over the part: its rows may be sorted by class.
         """
-        train = _units(vectors_of(_some(split.train, _MOST_TRAINING)))
-        fitting = max(_NEAREST, _MOST_BYTES // (2 * max(train.shape[1], 1)))
-        found = cls(vectors=train[:fitting].astype(np.float16), limit=math.inf)
-        distances = np.sort(found.distances(vectors_of(_some(split.val, _MOST_VALIDATION))))
+        near = _units(vectors_of(_some(split.val, _MOST_VALIDATION)))
+        fitting = max(_NEAREST, _MOST_BYTES // (2 * max(near.shape[1], 1)))
+        train = _units(vectors_of(_some(split.train, min(fitting, _MOST_TRAINING))))
+        found = cls(vectors=train.astype(np.float16), limit=math.inf)
+        distances = np.sort(found.distances(near))
         place = min(len(distances), math.ceil((len(distances) + 1) * (1 - _FALSE_ALARMS)))
         return cls(vectors=found.vectors, limit=float(distances[place - 1]))
 

@@ -44,6 +44,8 @@ from benchmark.statistics import (
     tempered_threshold,
 )
 
+_ROUNDING = 1e-5  # more than an exact export changes in a probability
+
 
 def fold_temperature(last: Layer, temperature: float) -> None:
     """Divide a dense layer's kernel and bias, whose outputs are logits."""
@@ -81,14 +83,21 @@ class Tempering:
         )
 
     def exact_threshold(self, before: float, raw: Float32, final: Float32) -> float:
-        """The same, such that it also decides so on these images (n, C) where one stands on the threshold."""
+        """The same, moved as little as it takes to decide so on images (n, C), and off their probabilities.
+
+        An exported model's rounding would otherwise decide an image that stands on the threshold.
+        """
         after = self.threshold(before)
         if self.task is Task.MULTICLASS:
             return after
         yes = decide(raw, before, self.task)
         least = float(final[yes].min(initial=1.0))
         most = float(final[~yes].max(initial=0.0))
-        return after if most < after <= least or not yes.any() else least
+        if not yes.any():
+            return after
+        room = min(_ROUNDING, (least - most) / 2)
+        moved = min(max(after, most + room), least - room)
+        return moved if most < moved else least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

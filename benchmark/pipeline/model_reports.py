@@ -124,6 +124,7 @@ def _report(model: FineTuned, images: ImageSet, backbone: Backbone) -> ModelRepo
         groups=None if images.groups is None else images.groups[rows],
         paths=[images.paths[row] for row in rows],
         seed=manifest.seed,
+        chose_threshold=part == "val",
     )
     mistakes, unexplained = _mistakes(judged, images.root, model.model_dir)
     return ModelReport(
@@ -487,9 +488,7 @@ def judged_evaluation(evaluation: Evaluation, images: ImageSet) -> JudgedImages:
         if not row.error and (evaluation.includes_seen or not seen)
     ]
     probabilities: Float32 = np.array([evaluation.rows[at].probabilities for at in scored], np.float32)
-    truth = np.array(
-        [[label in evaluation.truth[at].split(";") for label in labels] for at in scored], np.float32
-    )
+    truth = evaluation.targets[scored]
     positive = None if described.positive is None else labels.index(described.positive)
     columns = slice(None) if positive is None else slice(positive, positive + 1)
     return JudgedImages(
@@ -504,7 +503,16 @@ def judged_evaluation(evaluation: Evaluation, images: ImageSet) -> JudgedImages:
         targets=truth[:, columns],
         groups=None if images.groups is None else images.groups[scored],
         paths=[images.paths[at] for at in scored],
+        chose_threshold=_chose_threshold(evaluation),
     )
+
+
+def _chose_threshold(evaluation: Evaluation) -> bool | None:
+    if evaluation.threshold != evaluation.model.threshold:  # it was given
+        return False
+    if evaluation.seen is None:
+        return None
+    return evaluation.includes_seen and "validation" in evaluation.seen
 
 
 def _about_seen(evaluation: Evaluation) -> Iterator[str]:

@@ -48,6 +48,7 @@ class JudgedImages:
         groups: int64 (N,) or None.
         paths: of the images.
         seed: of the draws behind intervals.
+        chose_threshold: whether some of them chose the model's threshold; None where nobody knows.
     """
 
     part: str
@@ -62,6 +63,7 @@ class JudgedImages:
     groups: Int64 | None
     paths: Sequence[str]
     seed: int = 0
+    chose_threshold: bool | None = False
 
     @cached_property
     def decided(self) -> Bool:

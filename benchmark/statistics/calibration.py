@@ -168,7 +168,7 @@ def calibration(
         groups: int (N,) which images belong together: perfect probabilities are then wrong together, too.
         seed: of the draws.
     """
-    stated, found, units = _points(
+    stated, found, units, drawn_with = _points(
         np.asarray(probabilities, np.float64), np.asarray(targets) > 0.5, task, groups
     )
     order = np.argsort(stated, kind="stable")
@@ -179,7 +179,8 @@ def calibration(
         place[part] = number
     generator = np.random.default_rng([seed, 4])
     drawn = [
-        generator.random(units.max(initial=-1) + 1)[units] < stated for _ in range(_DRAWS if parts else 0)
+        generator.random(drawn_with.max(initial=-1) + 1)[drawn_with] < stated
+        for _ in range(_DRAWS if parts else 0)
     ]
     by_chance = [_calibration_error(stated, each, place) for each in drawn]
     return Calibration(
@@ -198,14 +199,17 @@ def calibration(
 
 def _points(
     probabilities: Float64, true: Bool, task: Task, groups: Int64 | None
-) -> tuple[Float64, Bool, Int64]:
-    """Probabilities (P,), whether it is so, and which points belong together."""
+) -> tuple[Float64, Bool, Int64, Int64]:
+    """Probabilities (P,), whether it is so, which points belong together, and which are right together."""
     units = np.arange(len(true)) if groups is None else np.unique(groups, return_inverse=True)[1]
     if task is Task.MULTICLASS:
         said = probabilities.argmax(-1)
         rows = np.arange(len(true))
-        return probabilities[rows, said], true[rows, said], units
-    return probabilities.ravel(), true.ravel(), np.repeat(units, true.shape[1])
+        return probabilities[rows, said], true[rows, said], units, units
+    columns = true.shape[1]
+    # A draw for each label: labels of an image need not be right together.
+    each = (units[:, None] * columns + np.arange(columns)).ravel()
+    return probabilities.ravel(), true.ravel(), np.repeat(units, columns), each
 
 
 def _calibration_error(stated: Float64, found: Bool, place: Int64) -> float:

@@ -254,9 +254,11 @@ def best_threshold(
     FIXED returns its value. TUNED maximises F1 over the cuts between neighbouring probabilities; of several
     best cuts it takes the one in the widest gap, and in it the midpoint, so that a new image has to move far
     to cross it. Beyond 10,001 distinct probabilities of several labels, that many evenly ranked ones are
-    tried as thresholds. RECALL returns the largest threshold whose recall on these images is at least the
-    wanted one, PRECISION the smallest whose precision is, the one with the highest precision where none
-    reaches it. Without a single true image nothing can be tuned: all three return 0.5.
+    tried. RECALL takes the largest probability whose recall as a threshold is at least the wanted one,
+    PRECISION the smallest whose precision is, the one with the highest precision where none reaches it; both
+    return the midpoint between it and the next lower one. No threshold but a fixed one lies on a probability
+    of these images, where the rounding of an exported model would decide. Without a single true image
+    nothing can be tuned: all three return 0.5.
 
     Args:
         probabilities: (n,) of the positive class, or (n, C) of C labels that share the threshold.
@@ -306,9 +308,8 @@ def _counts_at(cuts: Float64, values: Float64, true: Bool) -> Counts:
 
 
 def _tuned(values: Float64, true: Bool, average: Average) -> float:
-    levels = np.unique(values)
-    every = values.shape[1] == 1 or len(levels) <= _MOST_CUTS
-    if not every:
+    every = levels = np.unique(values)
+    if values.shape[1] > 1 and len(levels) > _MOST_CUTS:
         levels = levels[np.linspace(0, len(levels) - 1, _MOST_CUTS).astype(int)]
     edges = np.concatenate([[min(0.0, levels[0])], levels, [max(1.0, levels[-1])]])
     # A cut at a level decides what is at or above it, so it stands for the whole gap below that level.
@@ -318,18 +319,25 @@ def _tuned(values: Float64, true: Bool, average: Average) -> float:
     low, high = float(edges[chosen]), float(edges[chosen + 1])
     if chosen == len(levels) and low == high:  # nothing is decided, although a probability is 1
         return float(np.nextafter(high, np.inf))
-    middle = (low + high) / 2
+    return _below(high, every)
+
+
+def _below(level: float, levels: Float64) -> float:
+    """The middle of the gap below one of all levels, or below 1: it decides as that does."""
+    at = int(np.searchsorted(levels, level))
+    low = float(levels[at - 1]) if at else min(0.0, level)
+    middle = (low + level) / 2
     # Neighbouring floats have nothing between them: a midpoint that rounds down would decide the lower one.
-    return middle if every and (chosen == 0 or middle > low) else high
+    return middle if at == 0 or middle > low else level
 
 
 def _reaching_precision(values: Float64, true: Bool, wanted: float, average: Average) -> float:
-    levels = np.unique(values)
+    every = levels = np.unique(values)
     if len(levels) > _MOST_CUTS:
         levels = levels[np.linspace(0, len(levels) - 1, _MOST_CUTS).astype(int)]
     reached = averaged(class_precision, _counts_at(levels, values, true), average)
     enough = np.flatnonzero(reached >= wanted - _SAME_SCORE)
-    return float(levels[enough[0] if len(enough) else int(reached.argmax())])
+    return _below(float(levels[enough[0] if len(enough) else int(reached.argmax())]), every)
 
 
 def _reaching_recall(values: Float64, true: Bool, wanted: float, average: Average) -> float:
@@ -342,4 +350,4 @@ def _reaching_recall(values: Float64, true: Bool, wanted: float, average: Averag
             low = middle
         else:
             high = middle - 1
-    return float(levels[low])
+    return _below(float(levels[low]), levels)

@@ -14,9 +14,12 @@ from benchmark.deployment import PredictOptions, Predictor, evaluate
 from benchmark.deployment.description import Deployment
 from benchmark.errors import DataError, ManifestError
 from benchmark.finetuning import SEEN_FILES, TrainedOn
+from benchmark.finetuning.familiar import Familiar
 from benchmark.finetuning.trained_on import seen_contents
 from benchmark.options import DataOptions
+from benchmark.pipeline.model_reports import judged_evaluation
 from benchmark.records import Average, Float32, ImageSet, Resize, Split, Task, UInt8
+from benchmark.statistics import selective
 
 
 def described(task: Task, labels: tuple[str, ...], positive: str | None = None) -> Deployment:
@@ -236,6 +239,46 @@ def test_sets_that_were_split_are_scored_with_the_models_positive_class(tmp_path
     images = load_images(root, cache=tmp_path / "cache")
     assert images.classes[images.positive or 0] == "dark"  # the data set's own rule says otherwise
     assert evaluate(BRIGHT, images).metrics["f1"] == 1.0
+
+
+def test_the_page_and_the_figures_agree_on_what_is_unsure(tmp_path: Path) -> None:
+    """An image unlike the training images is a figure of its own, however sure its label is."""
+    root = photos(tmp_path / "d", {"bright": (150, 30), "dark": (60, 30)})
+    save(root / "dark" / "0.png", (250, 1, 1))
+    images = loaded(BRIGHT, root)
+    model = Predictor(BRIGHT.description, brightness)
+    none_known = Familiar(vectors=np.array([[-1.0, 0.0, 0.0]], np.float16), limit=0.5)
+    model.know(none_known, lambda shown: (brightness(shown), channels(shown)))
+    found = evaluate(model, images, PredictOptions(sure_from=0.65))
+    assert found.unlike == found.images == 60
+    judged = judged_evaluation(found, images)
+    shown = selective(judged.sure, judged.right, judged.sure_from, judged.groups, seed=judged.seed)
+    assert shown == found.abstention
+    assert 0 < shown.answered.value < 1
+    assert 0 < shown.error.value < 1
+
+
+def test_a_semicolon_in_a_class_is_a_letter_like_others(tmp_path: Path) -> None:
+    root = photos(tmp_path / "d", {"bright;light": (200, 4), "dark": (20, 3)})
+    model = Predictor(described(Task.BINARY, ("bright;light", "dark"), "bright;light"), brightness)
+    images = loaded(model, root)
+    found = evaluate(model, images)
+    assert found.metrics["accuracy"] == 1.0
+    judged = judged_evaluation(found, images)
+    assert judged.scores["accuracy"].value == 1.0
+    assert judged.truths.count("bright;light") == 4
+
+
+def test_whether_scored_images_chose_the_threshold(tmp_path: Path) -> None:
+    images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (200, 5), "dark": (20, 5)}))
+    model = having_seen(images, tmp_path, train=4, val=3)
+
+    def chose(predictor: Predictor, **options: bool) -> bool | None:
+        return judged_evaluation(evaluate(predictor, images, **options), images).chose_threshold
+
+    assert chose(model) is False
+    assert chose(model, include_seen=True) is True
+    assert chose(BRIGHT) is None
 
 
 def having_seen(images: ImageSet, folder: Path, *, train: int, val: int) -> Predictor:

@@ -73,6 +73,17 @@ def test_many_and_wide_vectors_are_thinned() -> None:
     assert learn(walls(generator, 6), 3).strange(walls(generator, 2)).shape == (2,), "fewer than five"
 
 
+def test_of_wide_vectors_every_class_is_kept() -> None:
+    """Rows sorted by class: what is kept is spread over all of them."""
+    width, count = 25_088, 120
+    vectors = np.zeros((2 * count + 20, width), np.float32)
+    vectors[:count, 0] = vectors[count : 2 * count, 1] = 1
+    vectors[2 * count :, 0] = 1
+    kept = learn(vectors, 2 * count).vectors
+    assert len(kept) == 83
+    assert abs(int((kept[:, 0] == 1).sum()) - int((kept[:, 1] == 1).sum())) <= 1
+
+
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
     familiar = learn(walls(generator, 100), 60)

@@ -38,6 +38,7 @@ def test_an_image_that_stands_on_the_threshold_stays_decided(task: Task) -> None
         for at in raw[::20, 0].astype(np.float64):
             threshold = tempering.exact_threshold(float(at), raw, final)
             assert np.array_equal(decide(raw, float(at), task), decide(final, threshold, task))
+            assert np.abs(final - threshold).min() > 1e-7, "an export's rounding must not decide"
 
 
 def overconfident(images: ImageSet, count: int) -> tuple[ImageSet, dict[str, np.ndarray]]:

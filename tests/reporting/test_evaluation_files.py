@@ -62,6 +62,7 @@ EVALUATION = Evaluation(
         Prediction(path="b.png", error="no such file"),
     ),
     truth=("=bright", "=bright"),
+    targets=np.array([[1, 0], [1, 0]], np.float32),
     seen={"training": {"images": 1, "f1": 1.0}},
     includes_seen=False,
     seen_as=("training", ""),

@@ -27,6 +27,7 @@ from benchmark.reporting import (
 )
 from benchmark.reporting.charts import Chart, Line, draw
 from benchmark.reporting.judged_images import confusion_table, curve_charts, threshold_rows
+from benchmark.reporting.model_page import model_page_bytes
 from benchmark.statistics import calibration
 
 HOSTILE = "<script>alert(1)</script>"
@@ -77,6 +78,20 @@ def judge(task: Task, images: int = 240) -> JudgedImages:
         groups=np.arange(images) // 2,
         paths=[f"walls/{HOSTILE}{number}.jpg" for number in range(images)],
     )
+
+
+def test_the_page_says_whether_its_images_chose_the_threshold() -> None:
+    sentences = {
+        False: "These images did not choose the threshold.",
+        True: "These images, or some of them, chose the threshold",
+        None: "Nobody knows whether these images chose the threshold",
+    }
+    for chose, sentence in sentences.items():
+        judged = replace(judge(Task.BINARY), chose_threshold=chose)
+        page = model_page_bytes(ModelReport(title="walls", summary="", judged=judged)).decode()
+        assert [said in page for said in sentences.values()] == [
+            said == sentence for said in sentences.values()
+        ]
 
 
 def make_report(task: Task) -> ModelReport:

@@ -55,6 +55,19 @@ def test_perfect_probabilities_stay_below_what_chance_shows() -> None:
     assert 0.9 <= np.mean(covered) <= 0.99
 
 
+def test_labels_of_an_image_are_not_right_together_by_chance() -> None:
+    """Of independent labels perfect probabilities show as much as on as many images of one label."""
+    generator = np.random.default_rng(9)
+    probabilities = generator.uniform(0.05, 0.95, (60, 20)).astype(np.float32)
+    targets = generator.random(probabilities.shape) < probabilities
+    several = calibration(probabilities, targets, Task.MULTILABEL).by_chance
+    one = calibration(probabilities.reshape(-1, 1), targets.reshape(-1, 1), Task.BINARY).by_chance
+    assert several == pytest.approx(one, rel=0.1)
+    groups = np.repeat(np.arange(10), 6)
+    related = calibration(probabilities, targets, Task.MULTILABEL, groups).by_chance
+    assert related > 1.2 * several, "images of a group are right together, label by label"
+
+
 @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTILABEL])
 def test_decisions_stay_when_the_threshold_moves_along(task: Task) -> None:
     probabilities, _ = draw(np.random.default_rng(3), task, 300, 2.0)

@@ -217,7 +217,7 @@ def test_neighbouring_probabilities_are_told_apart() -> None:
 
 @SETS
 @given(PROBABILITIES, st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]))
-def test_the_recall_threshold_is_the_largest_that_reaches_it(
+def test_the_recall_threshold_decides_as_the_largest_that_reaches_it(
     sets: tuple[np.ndarray, np.ndarray], wanted: float
 ) -> None:
     probabilities, targets = sets
@@ -226,7 +226,7 @@ def test_the_recall_threshold_is_the_largest_that_reaches_it(
     rule = ThresholdRule(kind=ThresholdKind.RECALL, value=wanted)
     threshold = metrics.best_threshold(probabilities, targets, rule)
     assert (probabilities >= threshold)[targets].mean() >= wanted
-    higher = probabilities[probabilities > threshold]
+    higher = probabilities[probabilities > probabilities[probabilities >= threshold].min()]
     if len(higher):
         assert (probabilities >= higher.min())[targets].mean() < wanted
 
@@ -249,6 +249,25 @@ def test_the_precision_threshold_is_the_smallest_that_reaches_it(
     assert reached >= wanted
     lower = probabilities[probabilities < threshold]
     assert all(targets[probabilities >= cut].mean() < wanted for cut in lower)
+
+
+@pytest.mark.parametrize("kind", [ThresholdKind.TUNED, ThresholdKind.RECALL, ThresholdKind.PRECISION])
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("images", [40, 6_000])
+def test_a_rounding_difference_flips_no_image(kind: ThresholdKind, columns: int, images: int) -> None:
+    generator = np.random.default_rng(0)
+    targets = generator.random((images, columns)) < 0.4
+    noisy = 0.4 * targets + 0.6 * generator.random(targets.shape)
+    probabilities = (np.round(noisy * 20_000) / 20_000).astype(np.float32)
+    if columns > 1:  # more levels than are tried as cuts
+        probabilities = probabilities + np.arange(columns, dtype=np.float32) * np.float32(1.7e-5)
+    average = Average.BINARY if columns == 1 else Average.MACRO
+    rule = ThresholdRule(kind=kind, value=0.9)
+    threshold = metrics.best_threshold(probabilities, targets, rule, average)
+    assert np.abs(probabilities - threshold).min() > 1e-6
+    decided = probabilities >= threshold
+    assert np.array_equal(decided, probabilities - np.float32(5e-7) >= threshold)
+    assert np.array_equal(decided, probabilities + np.float32(5e-7) >= threshold)
 
 
 def test_labels_share_one_threshold() -> None:
