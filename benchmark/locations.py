@@ -26,11 +26,18 @@ _HERE = "@"
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/+)(?P<rest>.*)", re.DOTALL)
 _PLAIN = "-_.+=, ()"
 # Anything of the form scheme://user:password@host or with a query may hold a secret.
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/+)[^/?#\s]*@")
+# A secret key may hold slashes: where what stands before the first one is no name of a bucket or host, all
+# before the last @ may be of it.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/+)(?:[^/\s]*[^a-z0-9._/\s-]\S*|[^/?#\s]*)@")
+_NO_BUCKET = re.compile(r"\b((?:s3|gs):/+)[^/\s]*:\S*", re.IGNORECASE)
+_FILE_PATH = re.compile(r"file:/(//)?[^/]", re.IGNORECASE)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/+[^?#\s'\"]*)[?#][^\s'\"]*")
 # What signs a request is no key, and nobody's business all the same.
 _SIGNATURE = re.compile(r"\b(Credential|Signature|[A-Za-z-]*Token)=[^&\s,;'\"]+", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|CONNECTION_STRING", re.IGNORECASE)
+# What a URL must not hold: others of these names hold prefixes, paths and names of buckets, too.
+_CREDENTIAL_NAME = re.compile(r"(ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)\Z", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 _HIDDEN = "***"
 
@@ -45,7 +52,7 @@ class Kind(StrEnum):
 def home() -> Path:
     """Where this machine keeps copies of what lies at URLs: ``$XDG_CACHE_HOME/backbones``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).resolve() / "backbones"
+    return Path(base, "backbones").resolve()
 
 
 def is_url(text: str) -> bool:
@@ -69,12 +76,12 @@ def folder_of(url: str, kind: Kind) -> Path:
             got=shown,
         )
     scheme, rest = found["scheme"].lower(), found["rest"]
-    if shown != url or "?" in url or "#" in url or "@" in rest.partition("/")[0]:
+    if _holds_credentials(url, scheme, rest):
         raise ArgumentError(
             "a URL may hold no credentials, and no query",
             where=f"`{kind}`",
             expected=f"{scheme}://bucket/folder",
-            got=shown,
+            got=f"{scheme}://{_HIDDEN}",
             next_step="Give credentials in the environment (for S3 AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, a profile or a role), and change those that were written here.",
         )
@@ -100,10 +107,10 @@ def url_of(path: Path) -> str | None:
         return None
     kind, scheme, *above = steps[: steps.index(_HERE)]
     inside = steps[steps.index(_HERE) + 1 :]
-    if kind not in set(Kind) or scheme not in REMOTE or not inside:
+    if kind not in set(Kind) or scheme not in REMOTE or not (above or inside):
         return None
-    # Below the place names are as they are there.
-    return f"{scheme}://{'/'.join([*map(unquote, (*above, inside[0])), *inside[1:]])}"
+    # Below the place names are as they are there. The folder that a table lies in has a URL, too.
+    return f"{scheme}://{'/'.join([*map(unquote, (*above, *inside[:1])), *inside[1:]])}"
 
 
 def to_send(path: Path) -> str | None:
@@ -151,18 +158,28 @@ def _url_as_given(path: Path) -> str | None:
 
 def without_secrets(text: str) -> str:
     """A text without what may be a credential: users and queries of URLs, signatures, the environment's."""
-    text = _QUERY.sub(rf"\1?{_HIDDEN}", _USER.sub(rf"\1{_HIDDEN}@", text))
+    text = _QUERY.sub(rf"\1?{_HIDDEN}", _USER.sub(_without_user, _NO_BUCKET.sub(rf"\1{_HIDDEN}", text)))
     text = _SIGNATURE.sub(rf"\1={_HIDDEN}", text)
     for secret in _secrets(os.environ):
         text = text.replace(secret, _HIDDEN)
     return text
 
 
-def _secrets(environment: Mapping[str, str]) -> list[str]:
+def _without_user(found: re.Match[str]) -> str:
+    return found[0] if _FILE_PATH.match(found[0]) else f"{found[1]}{_HIDDEN}@"
+
+
+def _holds_credentials(url: str, scheme: str, rest: str) -> bool:
+    bucket = rest.partition("/")[0]
+    if scheme != _FILE and _BUCKET.fullmatch(bucket) is None and ("@" in rest or ":" in bucket):
+        return True  # what stands before an @ may go on behind a slash
+    known = any(secret in url for secret in _secrets(os.environ, _CREDENTIAL_NAME))
+    return known or "?" in url or "#" in url or _SIGNATURE.search(url) is not None
+
+
+def _secrets(environment: Mapping[str, str], names: re.Pattern[str] = _SECRET_NAME) -> list[str]:
     found = {
-        value
-        for name, value in environment.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+        value for name, value in environment.items() if names.search(name) and len(value) >= _SHORTEST_SECRET
     }
     return sorted(found, key=len, reverse=True)
 

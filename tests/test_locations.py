@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -33,8 +34,7 @@ STEP = st.text(min_size=1, max_size=12).filter(
     st.lists(STEP, max_size=3),
 )
 def test_urls_and_paths_lead_to_each_other(scheme: str, steps: list[str], inside: list[str]) -> None:
-    if "@" in steps[0]:
-        return
+    steps = [f"b{quote(steps[0], safe='').replace('%', '-').lower()}", *steps[1:]]
     url = f"{scheme}://{'/'.join(steps)}"
     folder = folder_of(url, Kind.DATA)
     assert folder.is_relative_to(home() / "data")
@@ -80,6 +80,10 @@ SECRET = "wJalrXUtnFEMI-planted"
         f"s3://bucket/cache?X-Amz-Signature={SECRET}",
         f"s3://bucket/cache#{SECRET}",
         f"gs://{SECRET}@bucket",
+        f"s3://AKIAPLANTED:x/{SECRET}@bucket/cache",
+        f"s3://akiaplanted:{SECRET}/bucket",
+        f"s3://x/y@b:{SECRET}/z@bucket/cache".replace("x/y", "X/y"),
+        f"s3://AKIAPLANTED%3Ax%2F{SECRET}%40bucket/cache@",
     ],
 )
 @pytest.mark.parametrize("option", ["cache", "data", "results"])
@@ -119,5 +123,30 @@ def test_what_a_url_cannot_have() -> None:
 
 def test_secrets_are_taken_out_of_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    assert without_secrets("https://me:x/word@host/cache") == "https://***@host/cache"
     text = f"no {SECRET} at http://me:word@host:9000/b?X-Amz-Signature=abc, Credential=AKIA/x, Signature=0f"
     assert without_secrets(text) == ("no *** at http://***@host:9000/b?*** Credential=***, Signature=***")
+
+
+def test_a_place_may_be_called_as_a_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_KEY_PREFIX", "embeddings")
+    assert url_of(folder_of("s3://bucket/embeddings", Kind.CACHE)) == "s3://bucket/embeddings"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with pytest.raises(ArgumentError, match="no credentials"):
+        folder_of(f"s3://bucket/{SECRET}", Kind.CACHE)
+
+
+def test_an_at_sign_behind_a_bucket_is_no_user() -> None:
+    for url in ("s3://bucket/me@home/x", "file:///Users/me@home/x"):
+        assert without_secrets(url) == url
+        folder_of(url, Kind.DATA)
+
+
+def test_the_folder_of_copies_may_be_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "backbones").symlink_to(tmp_path / "disk")
+    for kind in Kind:
+        folder = folder_of("s3://b/photos", kind)
+        assert url_of(folder.resolve()) == url_of(folder) == "s3://b/photos"
+        assert url_of(folder.parent) == "s3://b"

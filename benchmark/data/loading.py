@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ import numpy as np
 from benchmark.cells import abridged, printable
 from benchmark.data.bit_depth import find_bit_depth
 from benchmark.data.decode import FULL_DEPTH, beyond_depth, decoder_version
-from benchmark.data.fetching import fetch_images
+from benchmark.data.fetching import fetched
 from benchmark.data.folders import list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
@@ -65,10 +66,9 @@ def load_images(
             that is not ``known``, or (``strict``) any rejected file.
         ArgumentError: ``options.positive`` or ``options.groups`` names nothing.
     """
-    if is_copy(source):
-        fetch_images(source, is_table=_is_table(source), observer=observer)
-    resolved = _existing(source)
-    listing = _listing(resolved, options, ask=known is None)
+    with fetched(source, is_table=_is_table(source), observer=observer) if is_copy(source) else nullcontext():
+        resolved = _existing(source)
+        listing = _listing(resolved, options, ask=known is None)
     if known is not None:
         listing = _parts_of_folders(listing, known) if resolved.is_dir() else listing
         _check_known(listing, known)

@@ -228,11 +228,13 @@ class _RemotePlace:
     def read(self, path: Path, *, limit: int = MAX_PART_BYTES) -> bytes | None:
         is_part = PART_NAME.fullmatch(path.name) is not None
         kept = self._copy(path, limit) if self._trusting else None
-        if kept is not None and (not is_part or part_name(kept) == path.name):
+        if kept is not None and is_part and part_name(kept) == path.name:
             return kept
         known = self._listing(path.parent).get(path.name)
-        if known is None:
+        if known is None:  # whatever a copy says: its name does not say what it holds
             return None
+        if kept is not None and not is_part and len(kept) == known.size:
+            return kept
         content = None
         for _ in range(_READINGS):  # damaged on the way, or there?
             content = self._fetched(path, known.size, limit)

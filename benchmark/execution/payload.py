@@ -30,6 +30,7 @@ from benchmark.storage import (
 _LEAST_BYTES = 1 << 18
 _REMEMBERED = 16
 _known: OrderedDict[tuple[str, str], npt.NDArray[Any]] = OrderedDict()  # of this worker, by digest and dtype
+_handed: set[Path] = set()  # by this process, and seen there
 _ArrayMark = tuple[str, str, str, tuple[int, ...]]
 
 
@@ -70,7 +71,9 @@ class _Packer(pickle.Pickler):
         path = self._folder / f"{digest}.array"
         if not path.exists():
             write_whole(path, content, root=self._folder.parent)
+        if path not in _handed:  # it may lie here and not there, when the last try failed
             hand_over(path)
+            _handed.add(path)
         return to_send(path) or str(path), digest, value.dtype.str, value.shape
 
 

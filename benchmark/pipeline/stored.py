@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ArgumentError, DataError
+from benchmark.locations import url_of
 from benchmark.options import RankOptions
 from benchmark.pipeline.requests import RankRequest
 from benchmark.records import WeightsKind
@@ -14,7 +15,8 @@ from benchmark.reporting import RunRecord
 
 def portable_options(request: RankRequest) -> dict[str, Any]:
     """Every option with its value, as JSON knows values; data and weights are found from any folder."""
-    places = {"data": request.options.data.resolve()}
+    data = request.options.data
+    places = {"data": data if url_of(data) else data.resolve()}  # links among the copies say nothing of a URL
     if request.weights.kind not in {WeightsKind.IMAGENET, WeightsKind.RANDOM}:
         places["weights"] = Path(request.options.weights).expanduser().resolve()
     return request.options.but(**places).model_dump(mode="json")

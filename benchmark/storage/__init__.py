@@ -10,7 +10,14 @@ from benchmark.storage.blobs import (
     write_arrays,
     write_json,
 )
-from benchmark.storage.copies import fetch_copy, hand_over, keep_copy, take_back, take_over
+from benchmark.storage.copies import (
+    MOST_FETCHED_BYTES,
+    fetch_copy,
+    hand_over,
+    keep_copy,
+    take_back,
+    take_over,
+)
 from benchmark.storage.files import (
     TEMPORARY_PREFIX,
     check_inside,
@@ -24,7 +31,7 @@ from benchmark.storage.files import (
     write_whole,
 )
 from benchmark.storage.locks import claim_folder
-from benchmark.storage.mirror import Mirror, fetch_missing, list_folders, list_place
+from benchmark.storage.mirror import Mirror, fetch_missing, hold_place, list_folders, list_place
 from benchmark.storage.reading import (
     MOST_LIST_BYTES,
     MOST_MODEL_BYTES,

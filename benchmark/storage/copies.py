@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import shutil
 import threading
@@ -30,6 +31,7 @@ _COPIES = {Kind.CACHE: "part-*.h5", Kind.DATA: "[!.]*"}
 _LOOK_BYTES = 256 * 2**20
 # Somebody may be about to read it.
 _GRACE_SECONDS = 600.0
+_NOTES = ".fetched.json"
 _lock = threading.Lock()
 _unseen_bytes = 0
 
@@ -74,7 +76,8 @@ def make_room() -> None:
         StorageError: one cannot be removed.
     """
     settled = time.time() - _GRACE_SECONDS
-    things = [_used(path) for path in _copies()]
+    noted = _noted()
+    things = [_used(path, noted.get(path, 0.0)) for path in _copies()]
     old = {thing.path for thing in things if thing.last_used < settled}
     shrink(things, limit_bytes(), lambda path: path in old and bool(remove_all([path]).paths))
 
@@ -141,12 +144,31 @@ def take_back(folder: Path) -> None:
         RemoteStorage(place_of(folder)).remove_below(folder)
 
 
-def _used(path: Path) -> Stored:
+def notes_of(place: Path) -> Path:
+    """The file beside the copies of images or a table that says what each is one of."""
+    return place.with_name(f".{place.name}{_NOTES}")
+
+
+def _noted() -> dict[Path, float]:
+    """When a run last counted on each copy. A time of the copy itself would say that its content changed."""
+    found: dict[Path, float] = {}
+    for notes in (home() / Kind.DATA).rglob(f".*{_NOTES}"):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            place = notes.with_name(notes.name.removeprefix(".").removesuffix(_NOTES))
+            root, used = place if place.is_dir() else place.parent, notes.stat().st_mtime
+            for name in json.loads(notes.read_bytes())["meta"]:
+                found[root / name] = max(used, found.get(root / name, 0.0))
+    return found
+
+
+def _used(path: Path, noted: float) -> Stored:
     try:
         status = path.lstat()
     except FileNotFoundError:
         return Stored(path=path, size_bytes=0, last_used=0.0)
-    return Stored(path=path, size_bytes=status.st_size, last_used=max(status.st_atime, status.st_mtime))
+    return Stored(
+        path=path, size_bytes=status.st_size, last_used=max(status.st_atime, status.st_mtime, noted)
+    )
 
 
 def _copies() -> Iterator[Path]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _TRIES = 7
 _FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_REASON = 250
 _MOST_SECONDS = 180.0
 # The clock of an answer runs while a part is sent, too.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
@@ -159,21 +160,23 @@ class RemoteStorage:
 
         Args:
             path: of this machine.
-            size: as listed; other bytes are read again.
+            size: as listed; where as many do not arrive, they are read again as they are there by then.
             most_bytes: larger ones are refused.
 
         Raises:
             OSError: ``EFBIG``: larger.
             CacheError: it cannot be read.
         """
-        key = self._key(path)
+        key, listed = self._key(path), size
 
         def whole() -> bytes:
-            known = size if size is not None else int(self._ask("info", key)["size"])
+            nonlocal listed
+            known = listed if listed is not None else int(self._ask("info", key)["size"])
             if known > most_bytes:
                 raise _TooLargeError(known)
             content: bytes = self._ask("cat_file", key, seconds=_seconds_for(known))
             if len(content) != known:
+                listed = None  # it may have been put anew since
                 raise TimeoutError(f"{len(content):,} of {known:,} bytes arrived")
             return content
 
@@ -327,8 +330,11 @@ def _reason(error: Exception) -> str:
         return "access is refused"
     if type(error).__name__ in _NO_CREDENTIALS:
         return "no credentials were found"
-    text = " ".join(str(error).split())[:200]
-    return without_secrets(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    text = " ".join(str(error).split())
+    # Cut last: a part of a secret is not recognised as one.
+    return without_secrets(f"{type(error).__name__}: {text}" if text else type(error).__name__)[
+        :_LONGEST_REASON
+    ]
 
 
 def _seconds_for(size: int) -> float:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 from s3_server import S3Server
 
 from benchmark.cli import main
@@ -15,7 +20,10 @@ from benchmark.data import load_images
 from benchmark.errors import CacheError, DataError
 from benchmark.locations import Kind, folder_of, home
 from benchmark.options import DataOptions
-from benchmark.records import ImageSet
+from benchmark.records import ImageSet, Silent
+from benchmark.storage import RemoteFile, hold_place
+from benchmark.storage.copies import make_room, notes_of
+from benchmark.storage.mirror import Mirror, list_place
 
 OPTIONS = DataOptions(groups="none")
 
@@ -177,3 +185,185 @@ def test_old_copies_make_room_for_new_ones(
     monkeypatch.setenv("BACKBONES_LOCAL_GB", str(1.5 * size / 1e9))
     load(there, tmp_path)
     assert not other.exists()
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AbstractFileSystem]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "machine"))
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    yield files
+    files.store.clear()
+
+
+def mirror_of(url: str) -> Mirror:
+    place = folder_of(url, Kind.DATA)
+    return Mirror(root=place, place=place)
+
+
+def update(mirror: Mirror, there: dict[str, RemoteFile] | None = None) -> dict[str, RemoteFile]:
+    there = there or list_place(mirror.place)[0]
+    mirror.update(there, lambda _: False, lambda _: None)
+    return there
+
+
+@pytest.mark.parametrize("folder", ["b/t", "b"])
+def test_a_table_beside_its_images(
+    memory: AbstractFileSystem, photos: Path, tmp_path: Path, folder: str
+) -> None:
+    found = [path for path in sorted(photos.rglob("*.jpg")) if path.name not in {"broken.jpg", ".hidden.jpg"}]
+    rows = []
+    for path in found:
+        memory.pipe_file(f"{folder}/{path.name}", path.read_bytes())
+        rows.append(f"{path.name},{path.parent.name}")
+    memory.pipe_file(f"{folder}/labels.csv", "\n".join(["path,label", *rows]).encode())
+    images = load(f"memory://{folder}/labels.csv", tmp_path)
+    assert images.files == len(found)
+    assert not images.rejected
+
+
+def test_copies_that_a_run_counts_on_make_no_room_for_others(
+    memory: AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        memory.pipe_file(f"b/set/{number}.jpg", b"x" * 1000)
+    mirror = mirror_of("memory://b/set")
+    update(mirror)
+    for path in mirror.root.iterdir():
+        os.utime(path, (1, 1))
+    stranger = folder_of("memory://b/other", Kind.DATA) / "old.jpg"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_bytes(b"y" * 1000)
+    os.utime(stranger, (2, 2))
+    os.utime(notes_of(mirror.place), (1, 1))
+    update(mirror)
+    monkeypatch.setenv("BACKBONES_LOCAL_GB", "0.000004")
+    make_room()
+    assert not stranger.exists()
+    assert len(list(mirror.root.iterdir())) == 4
+
+
+def test_copies_that_are_lost_while_others_are_fetched_are_fetched_again_or_told(
+    memory: AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.storage import mirror as module
+
+    for number in range(4):
+        memory.pipe_file(f"b/set/{number}.jpg", b"x" * 1000)
+    mirror = mirror_of("memory://b/set")
+    keep, losses = module.keep_copy, iter([1])
+
+    def lose(path: Path, content: bytes) -> None:
+        keep(path, content)
+        if path.name == "3.jpg" and next(losses, None):
+            (mirror.root / "0.jpg").unlink(missing_ok=True)
+
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    monkeypatch.setattr(module, "keep_copy", lose)
+    update(mirror)
+    assert len(list(mirror.root.iterdir())) == 4
+    monkeypatch.setattr(module, "keep_copy", lambda *_: None)
+    shutil.rmtree(mirror.root)
+    with pytest.raises(DataError, match=r"4 copies made room.*BACKBONES_LOCAL_GB="):
+        update(mirror)
+
+
+def test_what_another_run_writes_is_left_alone(memory: AbstractFileSystem) -> None:
+    memory.pipe_file("b/set/a.jpg", b"x")
+    mirror = mirror_of("memory://b/set")
+    there = update(mirror)
+    writing = mirror.root / f".tmp-{os.getpid()}-0a1b2c"
+    writing.write_bytes(b"half")
+    (mirror.root / "gone.jpg").write_bytes(b"x")
+    mirror.forget_others(there)
+    assert sorted(path.name for path in mirror.root.iterdir()) == [writing.name, "a.jpg"]
+
+
+def test_one_run_at_a_time_changes_a_place(memory: AbstractFileSystem) -> None:
+    place = folder_of("memory://b/set", Kind.DATA)
+    order: list[str] = []
+
+    def second() -> None:
+        with hold_place(place, lambda: order.append("waits")):
+            order.append("second")
+
+    with ThreadPoolExecutor(1) as pool, hold_place(place, lambda: None):
+        pool.submit(second)
+        while not order:
+            time.sleep(0.01)
+        order.append("first")
+    assert order == ["waits", "first", "second"]
+
+
+@pytest.mark.parametrize("tag", ["0" * 32, "not-md5"])
+def test_without_a_digest_two_answers_are_compared(
+    memory: AbstractFileSystem, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    """Each for itself: one object whose tag is no MD5 says nothing of the others."""
+    contents = {"a.jpg": b"right", "b.jpg": b"right"}
+    for name, content in contents.items():
+        memory.pipe_file(f"b/set/{name}", content)
+    answers = {name: iter([b"wrong", content, content]) for name, content in contents.items()}
+    monkeypatch.setattr(memory, "cat_file", lambda key: next(answers[key.rpartition("/")[2]]))
+    mirror = mirror_of("memory://b/set")
+    digest = hashlib.md5(b"right", usedforsecurity=False).hexdigest()
+    update(
+        mirror,
+        {
+            "a.jpg": RemoteFile(size=5, tag=tag, changed=0.0),
+            "b.jpg": RemoteFile(size=5, tag=digest, changed=0.0),
+        },
+    )
+    assert {path.name: path.read_bytes() for path in mirror.root.iterdir()} == contents
+
+
+def test_an_image_above_the_limit_is_left_out_and_told(
+    memory: AbstractFileSystem, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.data import fetching
+
+    folders = [path for path in sorted(photos.iterdir()) if path.is_dir()]
+    for path in [path for folder in folders for path in folder.glob("[a-z]*.jpg")]:
+        memory.pipe_file(f"b/set/{path.relative_to(photos).as_posix()}", path.read_bytes())
+    memory.pipe_file(f"b/set/{folders[0].name}/huge.jpg", b"x" * 3_000_000)
+    monkeypatch.setattr(fetching, "MOST_FETCHED_BYTES", 2_000_000)
+    told = Told()
+    images = load_images(
+        folder_of("memory://b/set", Kind.DATA), cache=tmp_path / "notes", options=OPTIONS, observer=told
+    )
+    assert not [file for file in images.rejected if "huge" in file.path]
+    assert any("huge.jpg (3,000,000 bytes)" in text and "2,000,000" in text for text in told.texts)
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_names_that_cannot_be_here_together_are_left_out(memory: AbstractFileSystem) -> None:
+    long = "x" * 300 + ".jpg"
+    for name in ("cats/1.jpg", "dogs/1.jpg", long):
+        memory.pipe_file(f"b/set/{name}", b"x")
+    memory.store["/b/set/cats"] = memory.store["/b/set/dogs/1.jpg"]
+    there, odd = list_place(folder_of("memory://b/set", Kind.DATA))
+    assert sorted(there) == ["cats/1.jpg", "dogs/1.jpg"]
+    assert odd == ["cats", long]
+    mirror = mirror_of("memory://b/set")
+    mirror.root.mkdir(parents=True)
+    (mirror.root / "cats").write_bytes(b"was a file")
+    (mirror.root / "dogs" / "1.jpg" / "was").mkdir(parents=True)
+    update(mirror, there)
+    assert (mirror.root / "cats" / "1.jpg").is_file()
+    assert (mirror.root / "dogs" / "1.jpg").is_file()
+
+
+def test_an_object_put_anew_after_the_listing_is_read_as_it_is(memory: AbstractFileSystem) -> None:
+    memory.pipe_file("b/set/a.jpg", b"short")
+    mirror = mirror_of("memory://b/set")
+    there = list_place(mirror.place)[0]
+    memory.pipe_file("b/set/a.jpg", b"much longer")
+    update(mirror, there)
+    assert (mirror.root / "a.jpg").read_bytes() == b"much longer"

@@ -69,6 +69,17 @@ def test_the_url_counts_not_the_copies(root: Path) -> None:
     assert len(EmbeddingStore(root).missing(KEY, shelf.ids)) == 20
 
 
+def test_a_copied_key_file_is_not_one_at_the_url(root: Path) -> None:
+    shelf = fill(root, rows=20, per_part=20)
+    copy = shelf.parts[0].with_name("key.json")
+    assert copy.exists()
+    for name in objects(root):
+        EmbeddingStore(root).place._remote.remove(root / name)  # type: ignore[attr-defined]
+    assert copy.exists()
+    fill(root, rows=20, per_part=20)
+    assert {Path(name).name for name in objects(root)} == {"key.json", shelf.parts[0].name}
+
+
 def test_a_damaged_copy_is_fetched_again(root: Path) -> None:
     shelf = fill(root, rows=20, per_part=20)
     (copy,) = shelf.parts
@@ -275,3 +286,29 @@ def test_copies_are_bounded(s3_root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     make_room()
     assert sum(path.stat().st_size for path in shelf.parts) <= 40_000
     shelf.check()
+
+
+def test_an_array_that_was_not_handed_over_is_handed_over_by_the_next(
+    s3: S3Server, s3_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.execution import payload
+
+    def refused(path: Path) -> None:
+        raise StorageError("cannot be written", where=path)
+
+    array = np.arange(100_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(payload, "hand_over", refused)
+        with pytest.raises(StorageError):
+            payload.pack(array, s3_root / "handed")
+    content = payload.pack(array, s3_root / "handed")
+    forget_copies()
+    np.testing.assert_array_equal(payload.unpack(content), array)
+
+
+def test_a_reason_is_cut_after_secrets_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmark.storage.remote import _reason
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-planted")
+    for before in range(150, 260):
+        assert "wJalr" not in _reason(RuntimeError("x" * before + "wJalrXUtnFEMI-planted"))
