@@ -304,7 +304,7 @@ def test_without_a_digest_two_answers_are_compared(
     for name, content in contents.items():
         memory.pipe_file(f"b/set/{name}", content)
     answers = {name: iter([b"wrong", content, content]) for name, content in contents.items()}
-    monkeypatch.setattr(memory, "cat_file", lambda key: next(answers[key.rpartition("/")[2]]))
+    monkeypatch.setattr(memory, "cat_file", lambda key, **_: next(answers[key.rpartition("/")[2]]))
     mirror = mirror_of("memory://b/set")
     digest = hashlib.md5(b"right", usedforsecurity=False).hexdigest()
     update(
