@@ -2,8 +2,9 @@
 
 Recipes that start from a random head keep the best validation F1. Those that start from the board's head
 already have a good model, and the best of many epochs looks better than it is: such a checkpoint is kept
-only where the lower 95 % bound of its gain in F1 over the model before it, paired on the validation images,
-is above 0. The bound is that of all epochs of the phase together (``statistics.gains``).
+only where the lower 95 % bound of its gain in F1 over the board's head, paired on the validation images, is
+above 0. The bound is that of all epochs of the phase together (``statistics.gains``). Of two such phases the
+one with the higher F1 is kept.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from benchmark.finetuning.scoring import beats
 from benchmark.records import Bool
 from benchmark.statistics import Assessment, ErrorCounts, Interval, Pairs, Sample, gains
 
-_PHASES = (1, 2)
-_NAMES = {"before": "the board's head", "phase1": "phase 1", "phase2": "phase 2"}
+_BOARD = "before"
+_NAMES = {"phase1": "phase 1", "phase2": "phase 2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,44 +61,42 @@ def best_text(progress: Progress, key: str) -> str:
 
 
 def choose_against_board(progress: Progress, sample: Sample) -> Trained:
-    """The model before training, unless a phase is shown to be better than what was kept before it.
+    """The model before training, unless a phase is shown to be better.
 
     Args:
         progress: a finished run, ``decided`` of every epoch.
         sample: the validation images.
     """
     decided = [_unpacked(packed, sample) for packed in progress.decided]
-    kept, found, told = "before", {}, []
     if sample.fewest_units < Assessment.FEWEST_PER_CLASS:
         fewest = f"{sample.fewest_units} validation images (or groups) of a class"
         note = f"The board's head is kept: {fewest} are too few to show that anything is better."
-        return Trained(kept=kept, threshold=progress.best[kept]["threshold"], note=note)
-    for number in _PHASES:
-        key = f"phase{number}"
+        return Trained(kept=_BOARD, threshold=progress.best[_BOARD]["threshold"], note=note)
+    found = {}
+    for number, key in enumerate(_NAMES, start=1):
         epochs = [row["epoch"] for row in progress.history if row["phase"] == number]
-        if not epochs:
-            continue
-        base = int(progress.best[kept]["epoch"])
-        best = epochs.index(progress.best[key]["epoch"])
-        gain = _gain(sample, [decided[base], *(decided[int(epoch)] for epoch in epochs)], 1 + best)
-        better = gain.low > 0
-        found[key] = {
-            "over": kept,
-            "f1": gain.value,
-            "f1_low": gain.low,
-            "f1_high": gain.high,
-            "kept": better,
-        }
-        told.append(
-            f"{_NAMES[key]} gains {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {_NAMES[kept]}"
-        )
-        kept = key if better else kept
-    why = "nothing is sure to be above 0" if kept == "before" else "above 0"
-    note = (
-        f"{_NAMES[kept][0].upper()}{_NAMES[kept][1:]} is kept: in validation F1 {', '.join(told)} "
-        f"(95 % bounds, paired, all epochs together; {why})."
+        if epochs:
+            best = epochs.index(progress.best[key]["epoch"])
+            of_phase = [decided[0], *(decided[int(epoch)] for epoch in epochs)]
+            found[key] = _gain(sample, of_phase, 1 + best)
+    better = [key for key, gain in found.items() if gain.low > 0]
+    # Of equals the one that trained less: it comes first.
+    kept = max(better, key=lambda key: found[key].value, default=_BOARD)
+    told = ", ".join(
+        f"{_NAMES[key]} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" for key, gain in found.items()
     )
-    return Trained(kept=kept, threshold=progress.best[kept]["threshold"], note=note, gains=found)
+    who = f"{_NAMES[kept].capitalize()} is kept" if better else "The board's head is kept"
+    why = "" if better else "; nothing is sure to be above 0"
+    note = (
+        f"{who}: gains in validation F1 over the board's head: {told} (95 % bounds, paired, "
+        f"all epochs of a phase together{why})."
+    )
+    gains_of = {key: _record(gain) for key, gain in found.items()}
+    return Trained(kept=kept, threshold=progress.best[kept]["threshold"], note=note, gains=gains_of)
+
+
+def _record(gain: Interval) -> dict[str, object]:
+    return {"f1": gain.value, "f1_low": gain.low, "f1_high": gain.high, "better": gain.low > 0}
 
 
 def _gain(sample: Sample, decided: Sequence[Bool], which: int) -> Interval:

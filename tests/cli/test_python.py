@@ -75,7 +75,8 @@ def test_the_page_runs(walls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert bb.load_board(board.folder).rows == board.rows
     assert names["embedded"].features.shape == (40, 256)
     assert names["table"].columns[:3].tolist() == ["path", "label", "e0"]
-    assert names["predicted"].columns.tolist() == ["path", "label", "p_Negative", "p_Positive", "error"]
+    columns = ["path", "label", "doubt", "p_Negative", "p_Positive", "error"]
+    assert names["predicted"].columns.tolist() == columns
     assert names["probabilities"].shape == (20, 2)
     np.testing.assert_allclose(names["probabilities"].sum(1), 1, atol=1e-5)
     assert 0 <= names["metrics"]["f1"] <= 1

@@ -16,7 +16,17 @@ from benchmark.errors import ArgumentError, DataError, NothingScored
 from benchmark.finetuning import Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
-from benchmark.records import Average, Backbone, Resize
+from benchmark.pipeline.adopting import stored_board
+from benchmark.pipeline.shipping import start_head
+from benchmark.records import (
+    Average,
+    Backbone,
+    ProtocolName,
+    Resize,
+    Silent,
+    WeightsKind,
+    WeightsSource,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras converts variables without NumPy 2's copy keyword.
@@ -344,6 +354,33 @@ def test_a_backbone_that_is_not_on_the_board_is_taken_as_the_others_were(
     (model,) = result.models
     assert (model.manifest.input_size, model.manifest.weights) == (16, "random")
     assert "Tiny16, not on the board itself" in result.remarks[0]
+
+
+@pytest.mark.parametrize("protocol", [ProtocolName.CV, ProtocolName.HOLDOUT, ProtocolName.REFERENCE])
+def test_training_goes_on_from_a_head_that_saw_the_training_part_alone(
+    protocol: ProtocolName,
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    photos: Path,
+    pair: tuple[Backbone, Backbone],
+) -> None:
+    request = request_for(photos, *pair)
+    ranked = rank_backbones(replace(request, protocol=replace(request.protocol, name=protocol)))
+    stored = stored_board(
+        ranked.folder, data=photos, results=ranked.folder.parent, cache=request.options.cache
+    )
+    assert stored is not None
+    weights = WeightsSource(kind=WeightsKind.RANDOM)
+    start = start_head(stored, pair[0], weights, ranked.images, Silent())
+    assert start.head.fitted.tolist() == sorted(ranked.images.split.train.tolist())
+    assert (start.part, len(start.expected)) == ("val", len(ranked.images.split.val))
+    job = replace(job_for(*pair, weights=None, winner="Tiny8", epochs=(1, 0)), recipe=None)
+    (model,) = finetune_backbones(job).models
+    assert model.manifest.recipe == "probe-then-tune"
+    found = model.probabilities(ranked.images, "val")
+    assert model.kept_phase == "before", "so few images show nothing"
+    decided = (found[:, 0] >= model.manifest.threshold).tolist()
+    assert decided == (start.expected[:, 0] >= 0.5).tolist(), "up to the temperature"
 
 
 def test_without_a_board_it_is_said_where_it_starts(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
