@@ -30,7 +30,7 @@ class Trained:
     kept: str  # ``phase1`` or ``phase2``, whose best checkpoint the network holds; ``before``: as it started
     threshold: float  # of its decisions
     note: str  # why that one
-    gains: dict[str, dict[str, object]] = field(default_factory=dict)  # phase -> what ``metrics.json`` says
+    gains: dict[str, object] = field(default_factory=dict)  # phase -> what ``metrics.json`` says
 
 
 def choose(progress: Progress) -> Trained:
@@ -60,6 +60,14 @@ def best_text(progress: Progress, key: str) -> str:
     return f"best validation F1 {best['f1']:.4f} in epoch {int(best['epoch'])}"
 
 
+def too_few(sample: Sample) -> str:
+    """Why nothing can be shown to be better on these validation images, before any training; else empty."""
+    if sample.fewest_units >= Assessment.FEWEST_PER_CLASS:
+        return ""
+    fewest = f"{sample.fewest_units} validation images (or groups) of a class"
+    return f"{fewest} are too few to show that anything is better"
+
+
 def choose_against_board(progress: Progress, sample: Sample) -> Trained:
     """The model before training, unless a phase is shown to be better.
 
@@ -67,11 +75,13 @@ def choose_against_board(progress: Progress, sample: Sample) -> Trained:
         progress: a finished run, ``decided`` of every epoch.
         sample: the validation images.
     """
+    threshold = progress.best[_BOARD]["threshold"]
+    reason = too_few(sample)
+    if reason:
+        nothing: dict[str, object] = {**dict.fromkeys(_NAMES), "reason": reason}
+        note = f"The board's head is kept: {reason}, so nothing was trained."
+        return Trained(kept=_BOARD, threshold=threshold, note=note, gains=nothing)
     decided = [_unpacked(packed, sample) for packed in progress.decided]
-    if sample.fewest_units < Assessment.FEWEST_PER_CLASS:
-        fewest = f"{sample.fewest_units} validation images (or groups) of a class"
-        note = f"The board's head is kept: {fewest} are too few to show that anything is better."
-        return Trained(kept=_BOARD, threshold=progress.best[_BOARD]["threshold"], note=note)
     found = {}
     for number, key in enumerate(_NAMES, start=1):
         epochs = [row["epoch"] for row in progress.history if row["phase"] == number]
@@ -82,6 +92,8 @@ def choose_against_board(progress: Progress, sample: Sample) -> Trained:
     better = [key for key, gain in found.items() if gain.low > 0]
     # Of equals the one that trained less: it comes first.
     kept = max(better, key=lambda key: found[key].value, default=_BOARD)
+    if not found:
+        return Trained(kept=_BOARD, threshold=threshold, note="The board's head is kept: no epoch ended.")
     told = ", ".join(
         f"{_NAMES[key]} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" for key, gain in found.items()
     )
@@ -91,7 +103,7 @@ def choose_against_board(progress: Progress, sample: Sample) -> Trained:
         f"{who}: gains in validation F1 over the board's head: {told} (95 % bounds, paired, "
         f"all epochs of a phase together{why})."
     )
-    gains_of = {key: _record(gain) for key, gain in found.items()}
+    gains_of: dict[str, object] = {key: _record(gain) for key, gain in found.items()}
     return Trained(kept=kept, threshold=progress.best[kept]["threshold"], note=note, gains=gains_of)
 
 

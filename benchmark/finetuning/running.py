@@ -182,6 +182,13 @@ def _carried_out(recipe: Recipe, progress: Progress) -> Recipe:
     return recipe.model_copy(update={"phase2": recipe.phase2.model_copy(update=found)})
 
 
+def _with_flip(data: FineTuningData, flip: Flip) -> FineTuningData:
+    recipe = data.recipe
+    augmentation = recipe.augmentation.model_copy(update={"flip": flip})
+    recipe = recipe.model_copy(update={"augmentation": augmentation})
+    return replace(data, request=replace(data.request, recipe=recipe))
+
+
 def _moved_note(moved: Path | None) -> tuple[str, ...]:
     if moved is None:
         return ()
@@ -359,8 +366,9 @@ class _Run(ABC):
         answers = self._put_head(head, data.pixels)(rows)
         self._check_answers(answers, tempering.probabilities(board.expected))
         order = np.searchsorted(said.val_rows, images.split.val)
-        raw = {"val": said.val.mean(0)[order]}
-        final = {"val": tempering.probabilities(said.val).mean(0)[order]}
+        # Of one repeat: the mean of what several heads say is right more often than the one that ships.
+        raw = {"val": said.val[0][order]}
+        final = {"val": tempering.probabilities(said.val[0])[order]}
         interval = self._request.board.interval if self._request.board else {}
         val = scoring.out_of_fold(said, truth[said.val_rows], tempering.temperature)
         metrics: dict[str, dict[str, float] | None] = {
@@ -503,17 +511,19 @@ class _KerasRun(_Run):
         recipe = data.recipe
         if recipe.augmentation.flip is not Flip.AUTO:
             return data
+        if data.in_vain:
+            return _with_flip(data, Flip.NONE)
         rows = data.rows("val")
         targets = self._images.head_targets()[rows]
         flip, note = allowed_flips(self._answers(data.pixels), data.pixels, rows, targets, self._scoring)
         self._notes.append(note)
-        augmentation = recipe.augmentation.model_copy(update={"flip": flip})
-        recipe = recipe.model_copy(update={"augmentation": augmentation})
-        return replace(data, request=replace(data.request, recipe=recipe))
+        return _with_flip(data, flip)
 
     def _train(self, data: FineTuningData, progress: Progress, state: Path) -> _Finished:
         network, views = self._network, None
-        if self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
+        if data.in_vain:
+            self._observer.message(f"Nothing is trained, the board's head is kept: {data.in_vain}.")
+        elif self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
             views = embed_views(data, network, progress.weights_sha256, self._observer)
         trainer = Trainer(network, data, state, self._observer, views, self._answers(data.pixels))
         if self._request.head is not None:
@@ -539,7 +549,10 @@ class _KerasRun(_Run):
         final = {part: trainer.probabilities(part) for part in parts}
         threshold = tempering.exact_threshold(trained.threshold, raw["val"], final["val"])
         trained = replace(trained, threshold=threshold)
+        # Its loss stays that of the probabilities before the temperature, as of the other moments.
         kept = {part: self._scores(part, final[part], threshold) for part in parts}
+        for part, scores in kept.items():
+            scores["loss"] = progress.metrics[trained.kept][part]["loss"]
         progress.metrics[trained.kept] = {"test": None, **kept}
         return self._settled(data.pixels, trained, tempering, raw, final)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.finetuning.scoring import Scoring
+from benchmark.finetuning.scoring import Scoring, cross_entropy
 from benchmark.finetuning.untyped import Layer
 from benchmark.heads import FinalHead
 from benchmark.records import (
@@ -115,6 +115,7 @@ class Settled:
         reached: metrics of the decisions there, with their intervals.
         before: calibration on it without the temperature.
         after: calibration with it; on validation each image with a temperature of others.
+        losses: mean cross-entropy in nats, likewise without and with it.
     """
 
     temperature: float
@@ -127,6 +128,7 @@ class Settled:
     reached: Mapping[str, Interval]
     before: Calibration
     after: Calibration
+    losses: tuple[float, float]
 
     def record(self) -> dict[str, Any]:
         """What ``metrics.json`` says of it."""
@@ -134,6 +136,8 @@ class Settled:
             "calibration": {
                 "temperature": self.temperature,
                 "part": self.part,
+                "loss_before": self.losses[0],
+                "loss_after": self.losses[1],
                 "before": asdict(self.before),
                 "after": asdict(self.after),
             },
@@ -250,4 +254,5 @@ def settle(
         part=part,
         before=calibration(raw[part], targets, task, related, seed=seed),
         after=calibration(after, targets, task, related, seed=seed),
+        losses=(cross_entropy(raw[part], targets, task), cross_entropy(after, targets, task)),
     )

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ from benchmark.drawing import derived_seed
 from benchmark.errors import TrainingError
 from benchmark.finetuning.augment import view_keys
 from benchmark.finetuning.feed import Batch, Inference, PixelFeed, vector_batches
-from benchmark.finetuning.keeping import Trained, best_text, choose, choose_against_board
+from benchmark.finetuning.keeping import Trained, best_text, choose, choose_against_board, too_few
 from benchmark.finetuning.network import Network, freeze, layer_scales, reseed, unfreeze
 from benchmark.finetuning.pixels import Pixels
 from benchmark.finetuning.progress import Progress, assign, values_of
@@ -46,7 +47,7 @@ class Views:
     read: Callable[[int], Float32]  # view -> (n_train, D), row i belongs to ``split.train[i]``
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FineTuningData:
     """What is learnt, from which images, how it is scored."""
 
@@ -64,6 +65,17 @@ class FineTuningData:
         """Positions of the images of ``train``, ``val`` or ``test``, int64 (n,)."""
         rows: Int64 = getattr(self.images.split, part)
         return rows
+
+    def sample(self) -> Sample:
+        """The validation images."""
+        rows, groups = self.rows("val"), self.images.groups
+        related = None if groups is None else groups[rows]
+        return Sample.of(self.images.head_targets()[rows], self.scoring.average, related)
+
+    @cached_property
+    def in_vain(self) -> str:
+        """Why the board's head is kept whatever training does; empty where training decides."""
+        return too_few(self.sample()) if self.recipe.starts_from_board else ""
 
     def loss_targets(self, *, softmax: bool) -> Float32:
         """Targets float32 (N, U) as the loss sees them: two softmax columns for two classes."""
@@ -125,12 +137,13 @@ class Trainer:
         self._body = Inference(network.body, data.pixels, PREDICTION_BATCH)
         self._vectors: dict[str, Float32] = {}
         self._truths: dict[str, Float32] = {}
+        self._broken: list[str] = []  # phases that ended early, in words
 
     def run(self, progress: Progress, record: EpochRecorder) -> Trained:
         """Train what is still to be trained, then put the best checkpoint into the network.
 
         Raises:
-            TrainingError: the loss became NaN or infinite.
+            TrainingError: the loss became NaN or infinite, and there is no board's head to keep.
             StorageError: progress cannot be written.
         """
         if not progress.metrics:
@@ -138,6 +151,8 @@ class Trainer:
             progress.metrics = {"before": before, "phase1": None, "phase2": None}
             if self._data.recipe.starts_from_board:
                 self._begin_with_the_board(progress)
+        if self._data.in_vain:
+            return choose_against_board(progress, self._data.sample())
         if progress.phase == 1:
             self._first(progress, record)
         if progress.best1 and beats(progress.best["phase1"], progress.best.get("before")):
@@ -171,8 +186,10 @@ class Trainer:
                 validate=lambda: self.frozen("val"),
             )
             self._train(plan, progress, record)
-            assign(variables, progress.best1)
-            progress.metrics["phase1"] = self._metrics(progress.best["phase1"]["threshold"], self.frozen)
+            if progress.best1:
+                assign(variables, progress.best1)
+                threshold = progress.best["phase1"]["threshold"]
+                progress.metrics["phase1"] = self._metrics(threshold, self.frozen)
         progress.next_phase()
         progress.save(self._state)
 
@@ -184,9 +201,10 @@ class Trainer:
         if progress.phase == 2:
             if phase.epochs:
                 self._train(self._second_round(variables), progress, record)
-                assign(variables, progress.best2)
-                threshold = progress.best["phase2"]["threshold"]
-                progress.metrics["phase2"] = self._metrics(threshold, self.probabilities)
+                if progress.best2:
+                    assign(variables, progress.best2)
+                    threshold = progress.best["phase2"]["threshold"]
+                    progress.metrics["phase2"] = self._metrics(threshold, self.probabilities)
             progress.next_phase()
             progress.save(self._state)
         trained = self._choose(progress)
@@ -199,12 +217,8 @@ class Trainer:
     def _choose(self, progress: Progress) -> Trained:
         if not self._data.recipe.starts_from_board:
             return choose(progress)
-        groups = self._data.images.groups
-        rows = self._data.rows("val")
-        sample = Sample.of(
-            self._truth("val"), self._data.scoring.average, None if groups is None else groups[rows]
-        )
-        return choose_against_board(progress, sample)
+        trained = choose_against_board(progress, self._data.sample())
+        return replace(trained, note=" ".join([*self._broken, trained.note]))
 
     def _second_round(self, variables: list[Variable]) -> _Round:
         recipe, phase = self._data.recipe, self._data.recipe.phase2
@@ -277,13 +291,28 @@ class Trainer:
             rate = optimizer.learning_rate = phase.rate_of(progress.epoch)
             reseed(self._network, self._data.request.seed, plan.number, progress.epoch)
             row = self._epoch(plan, step, optimizer, progress.epoch)
+            if not math.isfinite(row["loss"]):
+                self._end_early(name, row["loss"])
+                break
             row |= self._validated(plan, progress)
             row |= {"learning_rate": rate, "finished_at": time.time()}
             row["seconds"] = time.perf_counter() - started
             self._record(plan, row, optimizer, progress)
             record(progress.history[-1])
             self._observer.advanced(name, progress.epoch * images, f"validation F1 {row['val_f1']:.4f}")
-        self._observer.finished(name, best_text(progress, f"phase{plan.number}"))
+        best = f"phase{plan.number}"
+        self._observer.finished(name, best_text(progress, best) if best in progress.best else "")
+
+    def _end_early(self, name: str, loss: float) -> None:
+        """A loss that is no number is no better than the board's head, which is a finished model."""
+        if not self._data.recipe.starts_from_board:
+            raise TrainingError(
+                "the training loss is not a number any more",
+                where=name,
+                got=loss,
+                next_step="Lower the learning rate.",
+            )
+        self._broken.append(f"{name.capitalize()} ended early: its training loss was not a number any more.")
 
     def _range_test(self, plan: _Round, updates: int, step: _Step, optimizer: Optimizer) -> float:
         """A learning rate, at most the phase's; network and optimizer are afterwards as they were.
@@ -326,13 +355,6 @@ class Trainer:
             right += float(batch_right)
             count += len(targets)
             self._observer.advanced(f"phase {plan.number}", done + count)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                "the training loss is not a number any more",
-                where=f"phase {plan.number}",
-                got=loss,
-                next_step="Lower the learning rate.",
-            )
         return {"loss": loss / count, "accuracy": right / count}
 
     def _validated(self, plan: _Round, progress: Progress) -> dict[str, float]:

@@ -250,7 +250,8 @@ def _views(model: FineTuned, images: ImageSet) -> list[list[UInt8]]:
     """Training images, each followed by views as training saw them; nothing where nothing was changed."""
     recipe = _recipe(model)
     rows = images.split.train[:_VIEWED]
-    if not model.manifest.metrics or not len(rows):
+    trained = any(model.phases.get(phase) for phase in ("phase1", "phase2"))
+    if not trained or not len(rows):
         return []
     _, description = find_model(model.model_dir)
     pixels = np.stack([_pixels(images.root / images.paths[row], description) for row in rows])

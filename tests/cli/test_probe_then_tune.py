@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -35,8 +34,7 @@ def test_the_board_is_gone_on_from(ranked: Place, backbones: Run) -> None:
     carried_out = json.loads((model / "run.json").read_text())["recipe"]
     assert carried_out["augmentation"]["flip"] != "auto"
     assert 0 < carried_out["phase2"]["learning_rate"] <= 1e-2
-    with (model / "history.csv").open() as file:
-        assert [line["phase"] for line in csv.DictReader(file)] == ["1", "2", "2"]
+    assert not (model / "history.csv").exists(), "nothing was trained in vain"
     again = backbones(*words, "--quiet")
     assert again.rows == answer.rows
     assert "nothing was trained" in again.err

@@ -48,6 +48,13 @@ class Harness {
         given.get(argb);
         int width = Integer.parseInt(words[1]), height = Integer.parseInt(words[2]);
         boolean area = words[4].equals("area");
+        int orientation = Integer.parseInt(words[6]);
+        argb = Pixels.upright(argb, width, height, orientation);
+        if (orientation > 4) {
+            int other = width;
+            width = height;
+            height = other;
+        }
         byte[] made = Pixels.resized(argb, width, height, Integer.parseInt(words[3]), area);
         Files.write(Path.of(words[5]), made);
     }
@@ -71,14 +78,30 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_android_app_makes_the_same_pixels(
     classes: Path, tmp_path: Path, shape: tuple[int, int], resize: Resize
 ) -> None:
+    same_pixels(classes, tmp_path, shape, resize, orientation=1)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_android_app_turns_as_exif_says(classes: Path, tmp_path: Path, orientation: int) -> None:
+    same_pixels(classes, tmp_path, (40, 64), Resize.BILINEAR, orientation)
+
+
+def same_pixels(
+    classes: Path, tmp_path: Path, shape: tuple[int, int], resize: Resize, orientation: int
+) -> None:
     pixels = np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), np.uint8)
     wide = pixels.astype(np.uint32)
     argb = 0xFF000000 | wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     (tmp_path / "argb").write_bytes(argb.astype(">u4").tobytes())
     height, width = shape
-    words = [str(tmp_path / "argb"), width, height, 96, resize.value, str(tmp_path / "made")]
+    words = [str(tmp_path / "argb"), width, height, 96, resize.value, str(tmp_path / "made"), orientation]
     subprocess.run(["java", "-cp", str(classes), "Harness", *map(str, words)], check=True)
     made = np.frombuffer((tmp_path / "made").read_bytes(), np.uint8).reshape(96, 96, 3)
+    turns = {5: Image.Transpose.TRANSPOSE, 7: Image.Transpose.TRANSVERSE, 2: Image.Transpose.FLIP_LEFT_RIGHT}
+    turns |= {3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM}
+    turns |= {6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
+    if orientation in turns:
+        pixels = np.asarray(Image.fromarray(pixels).transpose(turns[orientation]))
     np.testing.assert_array_equal(made, resize_pixels(pixels, 96, resize))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from benchmark.finetuning.keeping import choose_against_board
 from benchmark.finetuning.progress import Progress
 from benchmark.finetuning.rates import rate_before_harm, tried_rates
 from benchmark.options import RecipeChanges
-from benchmark.records import Average, Backbone, ImageSet, Preprocessing, Task
+from benchmark.records import Average, Backbone, ImageSet, Preprocessing, Silent, Task
 from benchmark.statistics import ErrorCounts, Pairs, Sample, gains
 
 pytestmark = pytest.mark.filterwarnings(
@@ -61,6 +61,75 @@ def test_nothing_is_kept_that_only_looks_better(
     assert done.manifest.metrics["val"] == before["val"]
     model = load_model(done.model_dir / "model.keras")
     assert np.all(model.get_layer("logits").get_weights()[0] == 0), "the head is the one that it started from"
+
+
+def test_where_nothing_can_be_shown_nothing_is_trained(
+    binary: ImageSet, request_for: Request, board_head: Start
+) -> None:
+    watch = Watch()
+    rows: list[Mapping[str, float]] = []
+    request = request_for("probe-then-tune", EPOCHS, head=board_head(binary))
+    done = finetune(request, binary, watch, rows.append)
+    assert not rows
+    assert not {"phase 1", "phase 2", "range test"} & set(watch.tasks)
+    assert any("Nothing is trained" in text and "too few" in text for text in watch.said)
+    assert (done.phases["phase1"], done.phases["phase2"]) == (None, None)
+    gains_told = json.loads((done.model_dir / "metrics.json").read_text())["gains"]
+    assert gains_told["phase1"] is gains_told["phase2"] is None
+    assert "too few" in gains_told["reason"]
+    assert not (done.model_dir / "history.csv").exists()
+
+
+def test_a_loss_that_is_no_number_costs_nothing_but_the_phase(
+    many: ImageSet, request_for: Request, board_head: Start
+) -> None:
+    def hopeless(name: str) -> Recipe:
+        recipe = Recipe.load(name).changed(RecipeChanges(image_size=SIZE, epochs=(1, 3), batch_size=16))
+        rate = {"learning_rate": 1e30, "warm_up": 0, "range_test": 0}
+        return recipe.model_copy(update={"phase2": recipe.phase2.model_copy(update=rate)})
+
+    done = finetune(replace(request_for(head=board_head(many)), recipe=hopeless("probe-then-tune")), many)
+    assert done.kept_phase in {"before", "phase1"}
+    said = " ".join(done.notes)
+    assert "Phase 2 ended early: its training loss was not a number any more." in said
+    model = load_model(done.model_dir / "model.keras")
+    assert all(np.isfinite(values).all() for values in model.get_weights())
+    other = request_for(out=done.model_dir.parent / "other")
+    with pytest.raises(TrainingError, match="not a number any more"):
+        finetune(replace(other, recipe=hopeless("two-phase-f1")), many)
+
+
+def test_the_loss_of_every_moment_is_that_before_the_temperature(
+    many: ImageSet, request_for: Request, board_head: Start
+) -> None:
+    """A head that says 0.9 of every image is tempered; the row of the board's head stays what it was."""
+    small = {"epochs": (1, 1), "learning_rates": (1e-9, 1e-9)}
+    done = finetune(request_for("probe-then-tune", small, head=board_head(many, 0.9)), many)
+    assert done.kept_phase == "before"
+    kept = done.phases["before"]
+    assert kept is not None
+    truth = many.head_targets()
+    for part in ("val", "test"):
+        true = truth[getattr(many.split, part), 0]
+        untempered = -(true * np.log(0.9) + (1 - true) * np.log(0.1)).mean()
+        assert kept[part]["loss"] == pytest.approx(untempered, abs=1e-4)  # type: ignore[index]
+    told = json.loads((done.model_dir / "metrics.json").read_text())["calibration"]
+    assert told["loss_before"] == pytest.approx(kept["test"]["loss"])  # type: ignore[index]
+    assert told["loss_after"] < told["loss_before"] - 0.1
+
+
+class Watch(Silent):
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+        self.said: list[str] = []
+
+    def started(self, task: str, total: int) -> None:
+        self.tasks.append(task)
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
 
 
 def load_model(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - Keras ships no types

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmark.finetuning import BoardHead, FinetuneRequest, Recipe, finetune
 from benchmark.finetuning.scoring import Scoring
 from benchmark.finetuning.settling import Tempering, fold_temperature, settle
-from benchmark.records import AbstentionRule, Average, ImageSet, Int64, Split, Task, ThresholdRule
-from benchmark.statistics import decide
+from benchmark.records import (
+    AbstentionRule,
+    Average,
+    ImageSet,
+    Int64,
+    Predictions,
+    Split,
+    Task,
+    ThresholdRule,
+)
+from benchmark.statistics import decide, sureness
 
 SCORING = Scoring(task=Task.BINARY, average=Average.BINARY, rule=ThresholdRule())
 
@@ -39,6 +50,37 @@ def test_an_image_that_stands_on_the_threshold_stays_decided(task: Task) -> None
             threshold = tempering.exact_threshold(float(at), raw, final)
             assert np.array_equal(decide(raw, float(at), task), decide(final, threshold, task))
             assert np.abs(final - threshold).min() > 1e-7, "an export's rounding must not decide"
+
+
+@pytest.mark.filterwarnings(
+    # Keras converts variables without NumPy 2's copy keyword.
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
+def test_a_shipped_head_is_judged_as_one_head_not_as_the_mean_of_several(
+    many: ImageSet, board_head: Callable[..., BoardHead], request_for: Callable[..., FinetuneRequest]
+) -> None:
+    rows, test = np.sort(many.split.val), many.split.test
+    generator = np.random.default_rng(4)
+    odds = 3 * many.head_targets()[rows] - 1.5 + generator.normal(0, 2, (5, len(rows), 1))
+    said = (1 / (1 + np.exp(-odds))).astype(np.float32)
+    expected = np.full((len(test), 1), 0.5, np.float32)
+    predictions = Predictions(
+        val_rows=rows,
+        val=said,
+        val_thresholds=np.full(said.shape[:2], 0.5),
+        test_rows=test,
+        test=expected,
+        test_threshold=0.5,
+    )
+    head = replace(board_head(many), part="test", expected=expected, predictions=predictions)
+    recipe = Recipe.load("frozen").model_copy(update={"image_size": 32})
+    wish = AbstentionRule.parse("coverage=0.7")
+    done = finetune(replace(request_for(head=head), recipe=recipe, abstain=wish), many)
+    tempering = Tempering(task=Task.BINARY, temperature=done.manifest.temperature)
+    one = tempering.probabilities(said[0])[np.searchsorted(rows, many.split.val)]
+    assert done.probabilities(many, "val") == pytest.approx(one, abs=1e-5)
+    sure = sureness(one, 0.5, Task.BINARY)
+    assert (sure >= done.manifest.sure_from).mean() == pytest.approx(0.7, abs=1.01 / len(rows))
 
 
 def overconfident(images: ImageSet, count: int) -> tuple[ImageSet, dict[str, np.ndarray]]:

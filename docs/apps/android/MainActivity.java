@@ -4,7 +4,6 @@ import android.app.Activity;
 import android.content.Intent;
 import android.graphics.Bitmap;
 import android.graphics.BitmapFactory;
-import android.graphics.Matrix;
 import android.media.ExifInterface;
 import android.net.Uri;
 import android.os.Bundle;
@@ -66,14 +65,13 @@ public final class MainActivity extends Activity {
             return;
         }
         try {
-            answer.setText(classify(decoded(data.getData())));
+            answer.setText(classify(data.getData()));
         } catch (IOException | JSONException error) {
             answer.setText("This photograph cannot be used: " + error.getMessage());
         }
     }
 
-    /** The photograph, upright. */
-    private Bitmap decoded(Uri place) throws IOException {
+    private String classify(Uri place) throws IOException, JSONException {
         Bitmap photo;
         try (InputStream stream = getContentResolver().openInputStream(place)) {
             BitmapFactory.Options options = new BitmapFactory.Options();
@@ -83,25 +81,19 @@ public final class MainActivity extends Activity {
         if (photo == null) {
             throw new IOException("not an image");
         }
-        Matrix turn = new Matrix();
-        try (InputStream stream = getContentResolver().openInputStream(place)) {
-            int orientation = new ExifInterface(stream).getAttributeInt(ExifInterface.TAG_ORIENTATION, 1);
-            if (orientation == 2 || orientation == 4 || orientation == 5 || orientation == 7) {
-                turn.postScale(-1, 1);
-            }
-            int[] degrees = {0, 0, 0, 180, 180, 270, 90, 90, 270};
-            turn.postRotate(degrees[orientation >= 1 && orientation <= 8 ? orientation : 1]);
-        }
-        return turn.isIdentity()
-                ? photo
-                : Bitmap.createBitmap(photo, 0, 0, photo.getWidth(), photo.getHeight(), turn, false);
-    }
-
-    private String classify(Bitmap photo) throws JSONException {
         int width = photo.getWidth();
         int height = photo.getHeight();
-        int[] argb = new int[width * height];
-        photo.getPixels(argb, 0, width, 0, 0, width, height);
+        int[] argb = numbers(photo, width, height);
+        int orientation;
+        try (InputStream stream = getContentResolver().openInputStream(place)) {
+            orientation = new ExifInterface(stream).getAttributeInt(ExifInterface.TAG_ORIENTATION, 1);
+        }
+        argb = Pixels.upright(argb, width, height, orientation);
+        if (orientation >= 5 && orientation <= 8) {
+            int other = width;
+            width = height;
+            height = other;
+        }
         int side = info.getInt("input_size");
         byte[] pixels = Pixels.resized(argb, width, height, side, info.getString("resize").equals("area"));
         ByteBuffer input = ByteBuffer.allocateDirect(pixels.length).order(ByteOrder.nativeOrder());
@@ -111,6 +103,23 @@ public final class MainActivity extends Activity {
         float[][] output = new float[1][binary ? 1 : labels.length()];
         model.run(input, output);
         return told(output[0], labels);
+    }
+
+    /** The numbers as the decoder left them: Bitmap.getPixels would convert those of other colour spaces to sRGB. */
+    private static int[] numbers(Bitmap photo, int width, int height) {
+        int[] argb = new int[width * height];
+        if (photo.getConfig() != Bitmap.Config.ARGB_8888 || photo.getRowBytes() != 4 * width) {
+            photo.getPixels(argb, 0, width, 0, 0, width, height);
+            return argb;
+        }
+        ByteBuffer rgba = ByteBuffer.allocate(4 * width * height).order(ByteOrder.BIG_ENDIAN);
+        photo.copyPixelsToBuffer(rgba);
+        rgba.rewind();
+        rgba.asIntBuffer().get(argb);
+        for (int at = 0; at < argb.length; at++) {
+            argb[at] = Integer.rotateRight(argb[at], 8);
+        }
+        return argb;
     }
 
     /** The label, whether the model is sure, and the probability of each class. */

@@ -5,6 +5,29 @@ public final class Pixels {
     private Pixels() {}
 
     /**
+     * A photograph as it is meant to be seen.
+     *
+     * @param argb decoded pixels, row by row; it is returned where nothing is to be turned
+     * @param orientation of EXIF, 1 to 8; with 5 to 8 width and height change places
+     */
+    public static int[] upright(int[] argb, int width, int height, int orientation) {
+        if (orientation < 2 || orientation > 8) {
+            return argb;
+        }
+        boolean across = orientation >= 5;
+        boolean fromRight = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+        boolean fromBelow = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+        int wide = across ? height : width;
+        int[] turned = new int[argb.length];
+        for (int at = 0; at < turned.length; at++) {
+            int x = across ? at / wide : at % wide;
+            int y = across ? at % wide : at / wide;
+            turned[at] = argb[(fromBelow ? height - 1 - y : y) * width + (fromRight ? width - 1 - x : x)];
+        }
+        return turned;
+    }
+
+    /**
      * A photograph as the model's input.
      *
      * @param argb decoded pixels, upright, row by row, as Bitmap.getPixels gives them
