@@ -16,6 +16,7 @@ INPUT, FEATURES, ANSWER = "images", "embeddings", "probabilities"
 OPSET = 17
 _OLDEST_OPSET = 7  # older ones do not broadcast
 _REDUCES_BY_INPUT = 18
+_PREFIX = "network/"  # no name of ours begins so
 
 
 def embedding_onnx(
@@ -48,15 +49,16 @@ def embedding_onnx(
     graph, opset = model.graph, _opset(model)
     if opset < _OLDEST_OPSET:
         raise ValueError(f"opset {opset} is older than {_OLDEST_OPSET}")
+    _prefix_names(graph)
     held = {one.name for one in graph.initializer}
     (taken,) = (one.name for one in graph.input if one.name not in held)
-    features = output or graph.output[0].name
+    features = f"{_PREFIX}{output}" if output else graph.output[0].name
     before = list(_scaled(graph, preprocessing, taken, channels_last))
     behind = _pooled(graph, features, opset, channels_last) if maps else []
     last = behind[-1].output[0] if behind else features
     nodes = [*before, *graph.node, *behind, helper.make_node("Identity", [last], [FEATURES])]
     _replace(graph.node, _needed(nodes, FEATURES))
-    read = {name for node in graph.node for name in node.input}
+    read = {name for node in graph.node for name in _names_read(node)}
     _replace(graph.initializer, [one for one in graph.initializer if one.name in read])
     _replace(graph.input, [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", size, size, 3])])
     _replace(graph.output, [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["n", None])])
@@ -133,6 +135,32 @@ def _pooled(graph: OnnxModel, features: str, opset: int, channels_last: bool) ->
     return [helper.make_node("ReduceMean", [features, "pooled_axes"], ["pooled_maps"], keepdims=0)]
 
 
+def _prefix_names(graph: OnnxModel) -> None:
+    """Call everything in a network so that none of it is called as what we put around it.
+
+    ``onnx.compose.add_prefix`` leaves the names that graphs inside a node read from outside as they were.
+    """
+    for one in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        one.name = f"{_PREFIX}{one.name}"
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = f"{_PREFIX}{sparse.values.name}"
+    for noted in graph.quantization_annotation:
+        noted.tensor_name = f"{_PREFIX}{noted.tensor_name}"
+        for entry in noted.quant_parameter_tensor_names:
+            entry.value = f"{_PREFIX}{entry.value}"
+    for node in graph.node:
+        # An empty name stands for an input or output that is left out.
+        _replace(node.input, [f"{_PREFIX}{name}" if name else "" for name in node.input])
+        _replace(node.output, [f"{_PREFIX}{name}" if name else "" for name in node.output])
+        for attribute in node.attribute:
+            for inner in _inner_graphs(attribute):
+                _prefix_names(inner)
+
+
+def _inner_graphs(attribute: Any) -> list[OnnxModel]:  # noqa: ANN401 - an attribute of a node
+    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
 def _needed(nodes: list[OnnxNode], output: str) -> list[OnnxNode]:
     """The nodes that an output comes from, in their order; graphs inside them read names from outside."""
     wanted, kept = {output}, []
@@ -146,7 +174,8 @@ def _needed(nodes: list[OnnxNode], output: str) -> list[OnnxNode]:
 def _names_read(node: OnnxNode) -> Iterator[str]:
     yield from node.input
     for attribute in node.attribute:
-        for inner in [attribute.g, *attribute.graphs]:
+        for inner in _inner_graphs(attribute):
+            yield from (one.name for one in inner.output)  # may be a name from outside itself
             for one in inner.node:
                 yield from _names_read(one)
 

@@ -123,7 +123,7 @@ def take_over(path: Path, *, most_bytes: int, again: bool = False) -> None:
     if url_of(path) and (again or not path.exists()):
         content = RemoteStorage(place_of(path)).read(path, most_bytes=most_bytes)
         if content is not None:
-            write_whole(path, content, root=home())
+            keep_copy(path, content)
 
 
 def list_names(folder: Path) -> list[str]:
@@ -174,6 +174,8 @@ def _used(path: Path, noted: float) -> Stored:
 def _copies() -> Iterator[Path]:
     for kind, names in _COPIES.items():
         for folder, _, files in os.walk(home() / kind):
+            # What machines hand each other lies in folders of a run, which alone removes what is at the URL.
+            is_handed = any(map(is_temporary, Path(folder).parts))
             for name in files:
-                if fnmatch.fnmatchcase(name, names) and not is_temporary(name):
+                if (is_handed or fnmatch.fnmatchcase(name, names)) and not is_temporary(name):
                     yield Path(folder, name)

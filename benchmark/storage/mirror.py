@@ -70,18 +70,22 @@ class Mirror:
         if size > limit_bytes():
             raise self._no_room(f"{size:,} bytes in {len(wanted):,} files", size)
         self._known = self._remembered()
+        missing = {
+            name: file
+            for name, file in there.items()
+            if not self._is_here(name, file, empty=name not in wanted)
+        }
+        self._keep_notes()
         for _ in range(_ROUNDS):  # while one is fetched, room may be made by taking another away
+            self._fetch_all(missing, wanted, told, done=len(there) - len(missing))
             missing = {
                 name: file
                 for name, file in there.items()
-                if name not in self._gone and not self._is_here(name, file, empty=name not in wanted)
+                if name not in self._gone and not (self.root / name).exists()
             }
-            self._keep_notes()
             if not missing:
                 return
-            self._fetch_all(missing, wanted, told, done=len(there) - len(missing))
-        if lost := [name for name in missing if name not in self._gone and not (self.root / name).exists()]:
-            raise self._no_room(f"{len(lost):,} copies made room for others before they were read", size)
+        raise self._no_room(f"{len(missing):,} copies made room for others before they were read", size)
 
     def _fetch_all(
         self,

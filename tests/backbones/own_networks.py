@@ -39,6 +39,41 @@ def write_onnx(path: Path, *, scale: float = 1.0, pooled: bool = True, batch: in
     return path
 
 
+def write_clashing_onnx(path: Path) -> Path:
+    """The same, whose names are those that go around it; its weights are read inside a branch alone."""
+    names = {"x": "images", "w": "pixels_mean", "c": "pixels_float", "r": "pixels_scaled", "y": "embeddings"}
+    write_onnx(path)
+    model = onnx.load(path)
+    graph = model.graph
+    conv, relu, mean = graph.node
+    branches = []
+    for branch in ("then", "else"):
+        inner = onnx.NodeProto()
+        inner.CopyFrom(conv)
+        inner.output[0] = f"{branch}_c"
+        result = helper.make_tensor_value_info(f"{branch}_c", TensorProto.FLOAT, None)
+        branches.append(helper.make_graph([inner], branch, [], [result]))
+    choice = helper.make_node("If", ["on"], ["c"], then_branch=branches[0], else_branch=branches[1])
+    del graph.node[:]
+    graph.node.extend([choice, relu, mean])
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "on"))
+
+    def rename(one: Any) -> None:  # noqa: ANN401 - a graph
+        for each in (*one.input, *one.output, *one.initializer):
+            each.name = names.get(each.name, each.name)
+        for node in one.node:
+            for field in (node.input, node.output):
+                field[:] = [names.get(name, name) for name in field]
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    rename(attribute.g)
+
+    rename(graph)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
 def keras_model(scale: float = 1.0) -> Any:  # noqa: ANN401 - Keras carries no types
     import keras
 

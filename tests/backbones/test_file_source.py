@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from benchmark.backbones import known_weights_sha256, load_network, parse_weights, select
+from benchmark.backbones.onnx_graphs import embedding_onnx
 from benchmark.engines import EngineRequest, open_engine
 from benchmark.engines.agreement import embed_few
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.options import RankOptions
 from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
 from benchmark.records import Backbone, Engine, Precision, UInt8
-from tests.backbones.own_networks import SIDE, keras_model, kernel, write_onnx
+from tests.backbones.own_networks import SIDE, keras_model, kernel, write_clashing_onnx, write_onnx
 
 WEIGHTS = parse_weights("imagenet")  # of the run; a file has its own
 
@@ -67,6 +68,25 @@ def test_an_onnx_file_says_what_its_arithmetic_says(pooled: bool, batch: int | s
     assert backbone.flops == 2 * kernel().size * 16 * 16 * (224 / SIDE) ** 2
     features, _ = embedded(backbone, tmp_path / "cache")
     np.testing.assert_allclose(features, expected(), rtol=1e-4, atol=1e-5)
+
+
+def test_names_of_a_network_are_its_own(tmp_path: Path) -> None:
+    import onnx
+    import openvino
+
+    path = write_clashing_onnx(tmp_path / "own.onnx")
+    preprocessing = named(f"file:{path}?mean=0.5,0.5,0.5&std=0.25").preprocessing
+    for output, maps in (("", False), ("embeddings", False), ("pixels_scaled", True)):
+        model = embedding_onnx(
+            onnx.load(path), preprocessing, SIDE, output=output, channels_last=False, maps=maps
+        )
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, tmp_path / "whole.onnx")
+        core = openvino.Core()
+        exact = {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(core.read_model(tmp_path / "whole.onnx"), "CPU", exact)
+        features = compiled(pictures())[0]
+        np.testing.assert_allclose(features, expected(), rtol=1e-4, atol=1e-5)
 
 
 def test_settings_may_stand_in_a_file_beside_it(tmp_path: Path) -> None:

@@ -312,3 +312,21 @@ def test_a_reason_is_cut_after_secrets_are_taken_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-planted")
     for before in range(150, 260):
         assert "wJalr" not in _reason(RuntimeError("x" * before + "wJalrXUtnFEMI-planted"))
+
+
+def test_what_a_worker_took_over_counts_among_its_copies(
+    s3: S3Server, s3_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.execution import payload
+    from benchmark.storage.copies import make_room
+
+    content = payload.pack(np.arange(100_001), s3_root / ".tmp-1-0a")
+    forget_copies()
+    payload.unpack(content)
+    (copy,) = home().rglob("*.array")
+    os.utime(copy, (1, 1))
+    monkeypatch.setenv("BACKBONES_LOCAL_GB", "0.000040")
+    make_room()
+    assert not copy.exists()
+    payload._known.clear()
+    assert payload.unpack(content).size == 100_001
