@@ -3,7 +3,7 @@
 from benchmark.audit.contact_sheet import draw_captioned, draw_groups
 from benchmark.audit.findings import AuditReport, Severity
 from benchmark.audit.groups import Grouping, group_related
-from benchmark.audit.looks import copy_links, look_links
+from benchmark.audit.looks import COPIES_VERSION, copy_links, look_links
 from benchmark.audit.output import AUDIT_FILES, audit_table, write_audit, write_pair_sheet
 from benchmark.audit.report import audit, judge
 from benchmark.audit.signatures import colour_histograms

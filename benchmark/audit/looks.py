@@ -26,6 +26,8 @@ _NEIGHBOURS = 10
 _COPY_COSINE = 0.5
 # The cosine and the correlation of a copy come to this together.
 _COPY = 1.5
+COPIES_VERSION = 1
+"""Of the rule of copies and of all that it looks through: what was found by another one is not used."""
 _COPIES_ASKED = 3
 _PAIRS_SEEN = 200_000
 _ROWS_AT_ONCE = 4096

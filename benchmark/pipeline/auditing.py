@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.audit import (
+    COPIES_VERSION,
     AuditReport,
     Grouping,
     audit,
@@ -33,7 +34,7 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import MOST_TURNED, RankRequest, TurnedRequest
 from benchmark.records import Float32, ImageSet, Int64, Observer, Silent
 from benchmark.reporting import remove_files, write_rejected
-from benchmark.storage import place, write_whole
+from benchmark.storage import Memo, json_digest, place, write_whole
 
 _GROUPS_FILE = "groups.png"
 
@@ -188,5 +189,15 @@ def _copies(request: RankRequest, images: ImageSet, plan: Plan, observer: Observ
     (seen,) = embed_images(wanted, images, observer, planned_images=len(images)).plans
     if seen.key is None or seen.stopped is not None:
         return None
-    features = _features(request, images, seen, observer)
-    return None if features is None else copy_links(images, features.reshape(len(images), VIEWS, -1))
+    # Comparing pictures takes longer than all else of a ranking that is repeated.
+    memo = Memo(folder=request.options.cache / "copies", kind=list[tuple[int, int]])
+    question = [seen.key.digest(), json_digest(list(images.image_ids)), COPIES_VERSION]
+    pairs = memo.recall(plan.backbone.name, question)
+    if pairs is None:
+        features = _features(request, images, seen, observer)
+        if features is None:
+            return None
+        found = copy_links(images, features.reshape(len(images), VIEWS, -1))
+        pairs = [(first, second) for first, second in found.tolist()]
+        memo.remember(plan.backbone.name, question, pairs)
+    return np.array(pairs, np.int64).reshape(-1, 2)
