@@ -294,7 +294,11 @@ class Trainer:
             if not math.isfinite(row["loss"]):
                 self._end_early(name, row["loss"])
                 break
-            row |= self._validated(plan, progress)
+            probabilities = plan.validate()
+            if self._data.recipe.starts_from_board and not np.isfinite(probabilities).all():
+                self._end_early(name, math.nan)  # the last update of the epoch did it
+                break
+            row |= self._validated(plan, progress, probabilities)
             row |= {"learning_rate": rate, "finished_at": time.time()}
             row["seconds"] = time.perf_counter() - started
             self._record(plan, row, optimizer, progress)
@@ -312,7 +316,7 @@ class Trainer:
                 got=loss,
                 next_step="Lower the learning rate.",
             )
-        self._broken.append(f"{name.capitalize()} ended early: its training loss was not a number any more.")
+        self._broken.append(f"{name.capitalize()} ended early: its loss was not a number any more.")
 
     def _range_test(self, plan: _Round, updates: int, step: _Step, optimizer: Optimizer) -> float:
         """A learning rate, at most the phase's; network and optimizer are afterwards as they were.
@@ -357,8 +361,8 @@ class Trainer:
             self._observer.advanced(f"phase {plan.number}", done + count)
         return {"loss": loss / count, "accuracy": right / count}
 
-    def _validated(self, plan: _Round, progress: Progress) -> dict[str, float]:
-        probabilities, truth = plan.validate(), self._truth("val")
+    def _validated(self, plan: _Round, progress: Progress, probabilities: Float32) -> dict[str, float]:
+        truth = self._truth("val")
         threshold = self._data.scoring.threshold(probabilities, truth)
         measured = self._data.scoring.measure(probabilities, truth, threshold)
         key = f"phase{plan.number}"
