@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from benchmark.records import (
     Targets,
     WeightsKind,
 )
-from benchmark.storage import MOST_MODEL_BYTES, hand_over, take_over
+from benchmark.storage import MOST_MODEL_BYTES, hand_over, take_back, take_over
 
 # Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
 HEAD_VERSION = 5
@@ -218,7 +218,8 @@ def _taken(job: HeadJob, task: HeadTask, result: dict[str, Any]) -> Scored | Fai
             return Failed(**plan_facts(task.plan), reason=f"its scores did not arrive: {error}")
         if task.target.parent != job.folder:
             save_outcome(job.folder / task.target.name, outcome)
-            task.target.unlink(missing_ok=True)
+            with suppress(CacheError):  # it goes with the run at the latest
+                take_back(task.target)
         return outcome
     return Failed(**plan_facts(task.plan), reason=result["error"])
 

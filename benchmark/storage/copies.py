@@ -133,15 +133,23 @@ def list_names(folder: Path) -> list[str]:
     return []
 
 
-def take_back(folder: Path) -> None:
-    """Remove what was handed over in a folder, here and where others see it.
+def take_back(handed: Path) -> None:
+    """Remove a file that was handed over, or all in a folder, here and where others see it.
 
     Raises:
         CacheError: it cannot be removed there.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    if url_of(folder):
-        RemoteStorage(place_of(folder)).remove_below(folder)
+    is_file = handed.is_file()
+    if is_file:
+        handed.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(handed, ignore_errors=True)
+    if url_of(handed):
+        place = RemoteStorage(place_of(handed))
+        if is_file:
+            place.remove(handed)
+        else:
+            place.remove_below(handed)
 
 
 def notes_of(place: Path) -> Path:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import fsspec
 import pytest
@@ -19,11 +21,14 @@ from benchmark.cli import main
 from benchmark.data import load_images
 from benchmark.errors import CacheError, DataError
 from benchmark.locations import Kind, folder_of, home
-from benchmark.options import DataOptions
-from benchmark.records import ImageSet, Silent
+from benchmark.options import DataOptions, RankOptions
+from benchmark.records import ImageSet, Silent, WeightsKind
 from benchmark.storage import RemoteFile, hold_place
 from benchmark.storage.copies import make_room, notes_of
 from benchmark.storage.mirror import Mirror, list_place
+
+if TYPE_CHECKING:
+    from benchmark.pipeline.requests import RankRequest
 
 OPTIONS = DataOptions(groups="none")
 
@@ -367,3 +372,16 @@ def test_an_object_put_anew_after_the_listing_is_read_as_it_is(memory: AbstractF
     memory.pipe_file("b/set/a.jpg", b"much longer")
     update(mirror, there)
     assert (mirror.root / "a.jpg").read_bytes() == b"much longer"
+
+
+def test_a_record_names_the_url_wherever_links_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmark.pipeline.stored import portable_options
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "disk").mkdir()
+    home().mkdir()
+    (home() / "data").symlink_to(tmp_path / "disk")
+    request = SimpleNamespace(
+        options=RankOptions.check({"data": "s3://b/photos"}), weights=SimpleNamespace(kind=WeightsKind.RANDOM)
+    )
+    assert portable_options(cast("RankRequest", request))["data"] == "s3://b/photos"

@@ -330,3 +330,18 @@ def test_what_a_worker_took_over_counts_among_its_copies(
     assert not copy.exists()
     payload._known.clear()
     assert payload.unpack(content).size == 100_001
+
+
+def test_scores_that_were_taken_do_not_pile_up_there(root: Path) -> None:
+    from benchmark.storage import hand_over, take_back
+
+    one, other = (root / ".tmp-1-0a" / name for name in ("one.outcome", "other.outcome"))
+    one.parent.mkdir(parents=True)
+    for path in (one, other):
+        path.write_bytes(b"scores")
+        hand_over(path)
+    take_back(one)
+    assert not one.exists()
+    assert set(objects(root)) == {".tmp-1-0a/other.outcome"}
+    take_back(one.parent)
+    assert not objects(root)
