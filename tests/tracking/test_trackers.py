@@ -87,7 +87,7 @@ def test_a_package_of_somebody_else_adds_a_tracker(photos: Path, shown: Path, tm
             "--limit",
             60,
         ),
-        *("--epochs", "2,1", "--track", "json-lines"),
+        *("--recipe", "two-phase-f1", "--epochs", "2,1", "--track", "json-lines"),
         **site,
     )
     assert tuned.returncode == 0, tuned.stderr
