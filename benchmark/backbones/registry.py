@@ -7,12 +7,13 @@ What is known without building stands in one generated description per Keras ver
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.keras_models import LEGACY, build_model, preprocess_images
+from benchmark.backbones.source import KERAS
 from benchmark.errors import ArgumentError
 from benchmark.records import Backbone, Preprocessing
 from benchmark.storage import read_json
@@ -124,21 +125,37 @@ def _read_description(path: Path) -> dict[str, dict[str, Any]]:
 @functools.cache
 def registry() -> tuple[Backbone, ...]:
     """Every backbone of the installed Keras, published variants included, in registry order."""
-    return tuple(_backbone(entry) for entry in description().values())
+    return tuple(described_backbone(entry) for entry in description().values())
 
 
-def _backbone(entry: dict[str, Any]) -> Backbone:
+def described_backbone(
+    entry: Mapping[str, Any],
+    *,
+    source: str = KERAS,
+    build: Callable[..., Any] = build_model,
+    preprocess: Callable[..., Any] = preprocess_images,
+) -> Backbone:
+    """A backbone as a description of Keras's constructors has it.
+
+    Args:
+        entry: of the description.
+        source: the library; names of others than Keras begin with it.
+        build: takes ``input_size``, ``constructor`` and ``arguments``.
+        preprocess: takes pixels and ``constructor``.
+    """
+    name = entry["name"] if source == KERAS else f"{source}:{entry['name']}"
+    year, licence = PUBLISHED[entry["family"]]
+    which = {"constructor": entry["constructor"]}
     return Backbone(
-        name=entry["name"],
-        architecture=entry["name"],
+        name=name,
+        architecture=name,
         family=entry["family"],
-        source="keras",
+        source=source,
         variables=entry["variables"],
         pretraining="ImageNet-1k",
-        year=PUBLISHED[entry["family"]][0],
-        licence=PUBLISHED[entry["family"]][1],
+        year=year,
+        licence=licence,
         module=entry["module"],
-        constructor=entry["constructor"],
         arguments=entry["arguments"],
         preprocessing=Preprocessing.parse(entry["preprocessing"]),
         default_size=entry["default_size"],
@@ -146,6 +163,7 @@ def _backbone(entry: dict[str, Any]) -> Backbone:
         embedding_dim=entry["embedding_dim"],
         params=entry["params"],
         flops=entry["flops"],
-        build=functools.partial(build_model, constructor=entry["constructor"], arguments=entry["arguments"]),
-        preprocess=functools.partial(preprocess_images, constructor=entry["constructor"]),
+        build=functools.partial(build, **which, arguments=entry["arguments"]),
+        preprocess=functools.partial(preprocess, **which),
+        **which,
     )

@@ -382,7 +382,7 @@ def _card(model: FineTuned, images: ImageSet, backbone: Backbone) -> ModelCard:
         )
     return ModelCard(
         data_name=images.name,
-        library=library,
+        framework=library,
         tags=(backbone.family, "backbone-benchmark"),
         usage=usage,
     )

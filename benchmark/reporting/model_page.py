@@ -355,13 +355,13 @@ class ModelCard:
 
     Attributes:
         data_name: of the data set.
-        library: that runs the model: ``keras``, ``onnx``, ``openvino``.
+        framework: that runs the model: ``keras``, ``onnx``, ``openvino``.
         tags: further ones.
         usage: lines of Python that load the model.
     """
 
     data_name: str
-    library: str
+    framework: str
     tags: Sequence[str]
     usage: str
 
@@ -396,7 +396,7 @@ def card_bytes(report: ModelReport, card: ModelCard) -> bytes:
         "metrics": metrics,
     }
     block = {
-        "library_name": card.library,
+        "library_name": card.framework,
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", *card.tags],
         "metrics": ["f1", "accuracy"],

@@ -35,7 +35,7 @@ def claim_folder(root: Path, name: str, *, timeout: float = 0.0) -> Iterator[boo
         lock.acquire()
     except Timeout:
         owned = False
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter is filelock's, of file systems without locks
         _LOG.info("locks do not work in %s (%s): work may be repeated, never lost", root, error)
     try:
         yield owned

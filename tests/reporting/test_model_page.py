@@ -50,7 +50,7 @@ EXPORTS = (
     ),
     ExportUse(target="tflite-int8", about="int8", runtime="ai-edge-litert", folder=""),
 )
-CARD = ModelCard(data_name="walls", library="keras", tags=("mobilenet",), usage="import keras")
+CARD = ModelCard(data_name="walls", framework="keras", tags=("mobilenet",), usage="import keras")
 
 
 def judge(task: Task, images: int = 240) -> JudgedImages:

@@ -6,15 +6,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from benchmark.backbones.keras_models import LEGACY
 from benchmark.backbones.legacy_models import LegacyNetwork, build_legacy, preprocess_legacy
-from benchmark.backbones.registry import PUBLISHED, description, registry
+from benchmark.backbones.registry import described_backbone, description, registry
 from benchmark.backbones.source import Pretrained, matching
 from benchmark.backbones.weights import keras_file, load_weights, local_file
 from benchmark.errors import WeightsError
-from benchmark.records import Backbone, Engine, Preprocessing, WeightsKind, WeightsSource
+from benchmark.records import Backbone, Engine, WeightsKind, WeightsSource
 
 
 class LegacyKerasSource:
@@ -66,33 +65,9 @@ def _plain(backbone: Backbone) -> str:
 
 @functools.cache
 def _described() -> tuple[Backbone, ...]:
-    return tuple(_backbone(entry) for entry in description(LEGACY).values())
-
-
-def _backbone(entry: Mapping[str, Any]) -> Backbone:
-    name = f"{LEGACY}:{entry['name']}"
-    year, licence = PUBLISHED[entry["family"]]
-    which = {"constructor": entry["constructor"]}
-    return Backbone(
-        name=name,
-        architecture=name,
-        family=entry["family"],
-        source=LEGACY,
-        variables=entry["variables"],
-        pretraining="ImageNet-1k",
-        year=year,
-        licence=licence,
-        module=entry["module"],
-        arguments=entry["arguments"],
-        preprocessing=Preprocessing.parse(entry["preprocessing"]),
-        default_size=entry["default_size"],
-        min_size=entry["min_size"],
-        embedding_dim=entry["embedding_dim"],
-        params=entry["params"],
-        flops=entry["flops"],
-        build=functools.partial(build_legacy, **which, arguments=entry["arguments"]),
-        preprocess=functools.partial(preprocess_legacy, **which),
-        **which,
+    return tuple(
+        described_backbone(entry, source=LEGACY, build=build_legacy, preprocess=preprocess_legacy)
+        for entry in description(LEGACY).values()
     )
 
 
