@@ -37,6 +37,21 @@ def _forget(name: str) -> None:
     Path(name).unlink(missing_ok=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    _leave_workers()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call() -> None:
+    _leave_workers()
+
+
+def _leave_workers() -> None:
+    """Workers end where the environment is another one; the name of the running test is none of their matter."""
+    os.environ.pop("PYTEST_CURRENT_TEST", None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

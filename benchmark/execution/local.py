@@ -19,7 +19,8 @@ from benchmark.machine import cores, mute_native_stderr
 
 _ROUNDS_TOGETHER = 2
 _WATCH = "parent-watch"
-_pool_begun = threading.Event()
+# What the workers of this process were begun with: they outlive a run, and would go by it in the next.
+_pool_environment: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,12 @@ def _run_shift(
 
 
 def _round(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tuple[int, Result | None]]:
+    global _pool_environment
     import joblib
 
-    _pool_begun.set()
+    if _pool_environment != (environment := dict(os.environ)):
+        end_workers()
+    _pool_environment = environment
     # A worker that holds on to memory is replaced by the pool, as it should be. The pool warns of it in a
     # thread that would die if warnings were errors, and everybody would wait for ever.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
@@ -134,11 +138,11 @@ def end_workers() -> None:
 
     Idle workers take a second to leave by themselves.
     """
-    if _pool_begun.is_set():
+    global _pool_environment
+    if _pool_environment is not None:
         from joblib.externals.loky import get_reusable_executor
 
-        _pool_begun.clear()
-
+        _pool_environment = None
         get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 

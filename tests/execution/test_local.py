@@ -85,6 +85,24 @@ def test_workers_end_when_told_and_new_ones_come(monkeypatch: pytest.MonkeyPatch
     end_workers()  # no workers, nothing to end and nothing begun for it
 
 
+def variable(name: str, threads: int) -> dict[str, Any]:
+    return {"value": os.environ.get(name)}
+
+
+def test_workers_know_the_environment_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who was refused, and says who they are in the same session, is believed."""
+
+    def told() -> set[str | None]:
+        return {result["value"] for _, result in run(variable, ["AWS_PROFILE"] * 2, 2) if result}
+
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    assert told() == {None}
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    assert told() == {"mine"}
+    monkeypatch.delenv("AWS_PROFILE")
+    assert told() == {None}
+
+
 def test_a_caller_who_leaves_early_is_not_lectured() -> None:
     """Warnings are errors here; after a Ctrl-C one would take the place of the exception."""
 

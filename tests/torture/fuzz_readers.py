@@ -27,7 +27,7 @@ import numpy as np
 from fuzz_parts import mutant
 
 from benchmark.audit.signatures import _RECORD, _read_part
-from benchmark.backbones.registry import _backbone, _read_description, shipped_descriptions
+from benchmark.backbones.registry import _read_description, described_backbone, shipped_descriptions
 from benchmark.backbones.weights import read_checksums
 from benchmark.cells import csv_bytes
 from benchmark.data.demo import _marked_plan
@@ -307,7 +307,7 @@ def use_manifest(folder: Path) -> object:
 def use_description(folder: Path) -> object:
     entries = _read_description(folder / "keras-9.json")
     with suppress(KeyError, TypeError, ValueError):  # a registry of one's own making, used as it is
-        return [_backbone(entry) for entry in entries.values()]
+        return [described_backbone(entry) for entry in entries.values()]
     return None
 
 
