@@ -25,7 +25,7 @@ from benchmark.backbones.registry import _read_description, registry
 from benchmark.backbones.weights import file_sha256, read_checksums
 from benchmark.data.demo import _marked_plan
 from benchmark.data.index import Index
-from benchmark.data.pixel_buffer import _alive
+from benchmark.data.pixel_buffer import _failure
 from benchmark.deployment.description import read_description
 from benchmark.deployment.samples import read_split
 from benchmark.embeddings.places import place_at
@@ -59,7 +59,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "split.csv": read_split,
     "state.npz": lambda folder: Progress.load(folder / "state.npz"),
     "demo.json": _marked_plan,
-    "owner.json": _alive,
+    "failure.json": _failure,
     "pi5.json": lambda folder: read_measured(folder / "pi5.json", "pi5"),
     "key.json": lambda folder: _described_key(place_at(folder.parent), folder),
     "model.keras": lambda folder: sha256_file(folder / "model.keras"),

@@ -12,7 +12,7 @@ from benchmark.data.decode import FULL_DEPTH
 from benchmark.data.pixel_buffer import decode_verified
 from benchmark.data.resize import resize_pixels
 from benchmark.memory import PackedStrings
-from benchmark.records import MAX_PIXELS, UInt8
+from benchmark.records import UInt8
 from benchmark.storage import fetch_missing
 
 _ROWS_PER_TASK = 8
@@ -28,7 +28,6 @@ class DecodedImages:
         resize: how.
         root: folder that relative paths start from.
         threads: that decode.
-        max_pixels: images whose header declares more are refused before decoding.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
     """
 
@@ -41,7 +40,6 @@ class DecodedImages:
         resize: str,
         root: Path,
         threads: int,
-        max_pixels: int = MAX_PIXELS,
         bit_depth: int = FULL_DEPTH,
     ) -> None:
         self.image_ids = PackedStrings.of(image_ids)
@@ -52,7 +50,7 @@ class DecodedImages:
 
         def fill(rows: range) -> None:
             for row in rows:
-                image = decode_verified(root / paths[row], image_ids[row], max_pixels, bit_depth)
+                image = decode_verified(root / paths[row], image_ids[row], bit_depth)
                 self._pixels[row] = resize_pixels(image, size, resize)
 
         starts = range(0, len(paths), _ROWS_PER_TASK)

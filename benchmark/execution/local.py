@@ -177,6 +177,9 @@ def _start_watching(parent: int) -> None:
 
 
 def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+    import psutil
+
+    # Windows keeps the number of a parent that is gone.
+    while os.getppid() == parent and psutil.pid_exists(parent):
         time.sleep(0.5)
     os._exit(1)

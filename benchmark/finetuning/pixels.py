@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from benchmark.data import PixelBuffer, load_pixels
 from benchmark.finetuning.request import FinetuneRequest
@@ -39,15 +38,12 @@ def decoded_pixels(images: ImageSet, request: FinetuneRequest) -> Pixels:
 
 
 @contextmanager
-def open_pixels(
-    request: FinetuneRequest, images: ImageSet, folder: Path, observer: Observer
-) -> Iterator[Pixels]:
+def open_pixels(request: FinetuneRequest, images: ImageSet, observer: Observer) -> Iterator[Pixels]:
     """Pixels for as long as a run lasts.
 
     Args:
-        request: input size, resizing method, threads, most pixels and ``scratch_bytes``.
+        request: input size, resizing method, threads, cache and ``scratch_bytes``.
         images: the data set.
-        folder: of this run alone; gone afterwards.
         observer: told how many images are decoded.
 
     Raises:
@@ -59,14 +55,13 @@ def open_pixels(
         observer.message("The pixels exceed the scratch limit: images are decoded anew in every epoch.")
         yield decoded_pixels(images, request)
         return
-    scratch = PixelBuffer.create(folder, images.image_ids, size)
+    scratch = PixelBuffer.create(request.cache, images.image_ids, size)
     try:
         scratch.fill(
             images.paths,
             request.resize,
             request.jobs,
             root=images.root,
-            max_pixels=request.max_pixels,
             bit_depth=images.bit_depth,
             observer=observer,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +62,7 @@ from benchmark.finetuning.views import embed_views
 from benchmark.heads import FinalHead
 from benchmark.records import Float32, ImageSet, Int64, Manifest, Observer, Silent, Task
 from benchmark.statistics import default_average
-from benchmark.storage import TEMPORARY_PREFIX, read_json, sha256_file, storage_error, write_whole
+from benchmark.storage import read_json, sha256_file, storage_error, write_whole
 
 _CHECKED_IMAGES = 8
 _CHECKED_DIFFERENCE = 1e-4
@@ -291,9 +289,7 @@ class _Run(ABC):
         if done is not None:
             return done
         self._directory.begin()
-        # The name of a temporary, so that cleaning the cache removes it when this process is killed.
-        scratch = request.cache / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
-        with self._pixels(scratch) as pixels:
+        with self._pixels() as pixels:
             data = FineTuningData(request=request, images=images, pixels=pixels, scoring=self._scoring)
             progress = self._progress(digest, weights_sha256)
             if request.recipe.ships_the_board and request.head is not None:
@@ -348,10 +344,10 @@ class _Run(ABC):
             self._observer.message(note)
         return kept
 
-    def _pixels(self, scratch: Path) -> AbstractContextManager[Pixels]:
+    def _pixels(self) -> AbstractContextManager[Pixels]:
         if self._request.recipe.ships_the_board:  # most images are not looked at
             return nullcontext(decoded_pixels(self._images, self._request))
-        return open_pixels(self._request, self._images, scratch, self._observer)
+        return open_pixels(self._request, self._images, self._observer)
 
     def _ship(self, data: FineTuningData, progress: Progress, board: BoardHead) -> _Finished:
         """Put the board's head on the network.

@@ -527,7 +527,6 @@ class _Work:
             root=images.root,
             paths=tuple(PackedStrings.of(images.paths).take(rows)),
             image_ids=tuple(PackedStrings.of(images.image_ids).take(rows)),
-            max_pixels=self.request.options.max_pixels,
             bit_depth=self.request.bit_depth,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,12 +16,11 @@ from benchmark.records import ImageSet, Int64
 # Of the free space, so that embeddings and converted models find room beside the decoded pixels.
 _SHARE = 4
 _LEAST_BYTES = 64 * 2**20
-_FOLDER = "scratch"
 
 
 def clean_scratch(cache: Path) -> tuple[Path, ...]:
     """Remove the decoded pixels that killed runs left in a cache; what was removed."""
-    return PixelBuffer.remove_abandoned(cache / _FOLDER)
+    return PixelBuffer.remove_abandoned(cache)
 
 
 def scratch_bytes(request: EmbedRequest) -> int:
@@ -39,9 +37,8 @@ def decoded(
     request: EmbedRequest, images: ImageSet, rows: Int64, size: int, resize: str
 ) -> Iterator[PixelBuffer]:
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
-    folder = request.options.cache / _FOLDER / secrets.token_hex(8)
-    PixelBuffer.remove_abandoned(folder.parent)
-    scratch = PixelBuffer.create(folder, PackedStrings.of(images.image_ids).take(rows), size)
+    ids = PackedStrings.of(images.image_ids).take(rows)
+    scratch = PixelBuffer.create(request.options.cache, ids, size)
     paths = PackedStrings.of(images.paths).take(rows)
     filler = threading.Thread(
         target=_fill, args=(scratch, images.root, paths, request, resize), name="decode", daemon=True
@@ -60,12 +57,4 @@ def decoded(
 def _fill(scratch: PixelBuffer, root: Path, paths: Sequence[str], request: EmbedRequest, resize: str) -> None:
     """Decode into a scratch; what goes wrong reaches the readers of its rows."""
     with suppress(Exception):
-        options = request.options
-        scratch.fill(
-            paths,
-            resize,
-            options.jobs,
-            root=root,
-            max_pixels=options.max_pixels,
-            bit_depth=request.bit_depth,
-        )
+        scratch.fill(paths, resize, request.options.jobs, root=root, bit_depth=request.bit_depth)

@@ -120,14 +120,12 @@ class ImageFiles:
         root: folder that the paths start from.
         paths: N paths.
         image_ids: N image ids.
-        max_pixels: images whose header declares more are refused.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
     """
 
     root: Path
     paths: tuple[str, ...]
     image_ids: tuple[str, ...]
-    max_pixels: int
     bit_depth: int
 
     def decoded(self, wanted: Wanted, threads: int) -> DecodedImages:
@@ -139,7 +137,6 @@ class ImageFiles:
             resize=wanted.resize,
             root=self.root,
             threads=threads,
-            max_pixels=self.max_pixels,
             bit_depth=self.bit_depth,
         )
 

@@ -23,6 +23,7 @@ from benchmark.storage.files import (
     check_inside,
     dead_temporaries,
     is_temporary,
+    made_by_living,
     path_part,
     place,
     storage_error,

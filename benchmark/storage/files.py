@@ -154,13 +154,13 @@ def dead_temporaries(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
         for name in (*folders, *files):
             found = _TEMPORARY.fullmatch(name)
-            if found and not _alive(int(found["pid"]), Path(folder, name)):
+            if found and not made_by_living(int(found["pid"]), Path(folder, name)):
                 yield Path(folder, name)
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
 
 
-def _alive(pid: int, file: Path) -> bool:
-    """Whether the process that made a file still runs; a younger one of the same number is another."""
+def made_by_living(pid: int, file: Path) -> bool:
+    """Whether the process that made a file or folder still runs; a younger one of its number is another."""
     import psutil
 
     try:

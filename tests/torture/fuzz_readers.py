@@ -33,7 +33,7 @@ from benchmark.cells import csv_bytes
 from benchmark.data.demo import _marked_plan
 from benchmark.data.files import Stamp
 from benchmark.data.index import FileCheck, Index
-from benchmark.data.pixel_buffer import _alive
+from benchmark.data.pixel_buffer import _failure
 from benchmark.data.tables import list_table
 from benchmark.deployment.description import check_files, describe, read_description
 from benchmark.deployment.samples import read_split
@@ -403,9 +403,9 @@ def readers() -> list[Reader]:
         ),
         Reader("demo.json", b'{"count": 40, "seed": 0, "generation": 1}', _marked_plan),
         Reader(
-            "owner.json",
-            json.dumps({"size": 1, "pid": 1, "started": 1.0, "host": "h"}).encode(),
-            _alive,
+            "failure.json",
+            json.dumps({"is_data": True, "what": "w", "where": "", "got": "g", "next_step": ""}).encode(),
+            _failure,
         ),
         Reader(index_name, written(index_name, write_index), use_index, seal_outcome),
         Reader("part.npz", part, lambda folder: _read_part(folder / "part.npz"), seal_outcome),
