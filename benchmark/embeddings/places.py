@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from benchmark.embeddings.files import PartFile, check_folder, list_parts, read_file, unreadable
 from benchmark.embeddings.keys import KEY_FILE, is_folder_name
@@ -44,8 +43,15 @@ _FRESH_SECONDS = 30.0
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
 
 
-class Place(Protocol):
-    """Folders of keys, and the files in them, whose paths are always of this machine."""
+class Place:
+    """Folders of keys, and the files in them, on this machine or one that it shares with others.
+
+    Args:
+        root: folder of the cache.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
     def folders(self) -> tuple[Path, ...]:
         """Folders that look like a key's, ascending by name; links and other things are left alone.
@@ -53,78 +59,6 @@ class Place(Protocol):
         Raises:
             CacheError: the cache cannot be listed.
         """
-
-    def parts(self, folder: Path) -> tuple[PartFile, ...]:
-        """The parts of a folder, ascending by name; none where there is no such folder.
-
-        Raises:
-            CacheError: it cannot be listed, or a link or file stands in its place.
-        """
-
-    def look_again(self, folder: Path) -> None:
-        """Forget what a listing said, if anything remembers it."""
-
-    def distrust_copies(self) -> None:
-        """From now on read every file where it counts."""
-
-    def read(self, path: Path, *, limit: int = MAX_PART_BYTES) -> bytes | None:
-        """The whole of a file; None when there is none. Its content is the caller's to verify.
-
-        Raises:
-            CacheDamaged: it cannot be one that this program wrote.
-            CacheError: this process cannot read it.
-        """
-
-    def write(self, path: Path, content: bytes) -> None:
-        """Put a file whole.
-
-        Raises:
-            StorageError: it cannot be put; nothing is left behind.
-        """
-
-    def remove(self, path: Path) -> None:
-        """Remove a file, if it is there.
-
-        Raises:
-            StorageError: it cannot be removed.
-        """
-
-    def set_aside(self, path: Path, inode: int | None) -> Path | None:
-        """Move a damaged file to ``damaged/``; see ``storage.set_aside``."""
-
-    def holds(self, path: Path) -> bool:
-        """Whether something lies there, whatever it is."""
-
-    def usage(self, folder: Path) -> Stored:
-        """Size and last use of a folder."""
-
-    def strangers(self, folder: Path) -> list[Path]:
-        """What lies in a key's folder and is not this program's."""
-
-    def clean(self, folders: Sequence[Path]) -> Removed:
-        """Remove what processes that are gone left behind, and some folders.
-
-        Raises:
-            StorageError: something cannot be removed.
-        """
-
-
-def place_at(root: Path) -> Place:
-    """The place of a cache's folder.
-
-    Args:
-        root: of this machine; where it stands for a URL, what lies there counts.
-    """
-    return _LocalPlace(root) if url_of(root) is None else _RemotePlace(root)
-
-
-class _LocalPlace:
-    """A folder of this machine, or one that it shares with others."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def folders(self) -> tuple[Path, ...]:
         try:
             with os.scandir(self._root) as entries:
                 names = [
@@ -137,36 +71,61 @@ class _LocalPlace:
         return tuple(self._root / name for name in sorted(names))
 
     def parts(self, folder: Path) -> tuple[PartFile, ...]:
+        """The parts of a folder, ascending by name; none where there is no such folder.
+
+        Raises:
+            CacheError: it cannot be listed, or a link or file stands in its place.
+        """
         return list_parts(folder) if check_folder(folder) else ()
 
     def look_again(self, folder: Path) -> None:
-        """Nothing is remembered."""
+        """Forget what a listing said; here nothing is remembered."""
 
     def distrust_copies(self) -> None:
-        """There are none."""
+        """From now on read every file where it counts; here there are no copies."""
 
     def read(self, path: Path, *, limit: int = MAX_PART_BYTES) -> bytes | None:
+        """The whole of a file; None when there is none. Its content is the caller's to verify.
+
+        Raises:
+            CacheDamaged: it cannot be one that this program wrote.
+            CacheError: this process cannot read it.
+        """
         return read_file(path, limit=limit)
 
     def write(self, path: Path, content: bytes) -> None:
+        """Put a file whole.
+
+        Raises:
+            StorageError: it cannot be put; nothing is left behind.
+        """
         write_whole(path, content, root=self._root)
 
     def remove(self, path: Path) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error, path) from error
 
     def set_aside(self, path: Path, inode: int | None) -> Path | None:
+        """Move a damaged file to ``damaged/``; see ``storage.set_aside``."""
         return set_aside(path, self._root, inode=inode)
 
     def holds(self, path: Path) -> bool:
+        """Whether something lies there, whatever it is."""
         return os.path.lexists(path)
 
     def usage(self, folder: Path) -> Stored:
+        """Size and last use of a folder."""
         return Stored.of(folder)
 
     def strangers(self, folder: Path) -> list[Path]:
+        """What lies in a key's folder and is not this program's."""
         own = {KEY_FILE, STAMP_FILE, *(file.path.name for file in list_parts(folder))}
         return [
             path
@@ -175,18 +134,22 @@ class _LocalPlace:
         ]
 
     def clean(self, folders: Sequence[Path]) -> Removed:
+        """Remove what processes that are gone left behind, and some folders.
+
+        Raises:
+            StorageError: something cannot be removed.
+        """
         return remove_all([*dead_temporaries(self._root), *filter(check_folder, folders)])
 
 
-class _RemotePlace:
+class _RemotePlace(Place):
     """A URL, and the copies that this machine keeps of its parts.
 
     A folder is listed once, and again when it turns out to have changed.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._copies = _LocalPlace(root)
+        super().__init__(root)
         self._remote = RemoteStorage(root)
         self._listed: dict[Path, dict[str, RemoteFile]] = {}
         self._folders: tuple[Path, ...] = ()
@@ -278,7 +241,7 @@ class _RemotePlace:
     def remove(self, path: Path) -> None:
         self._remote.remove(path)
         self._listing(path.parent).pop(path.name, None)
-        self._copies.remove(path)
+        super().remove(path)
 
     def set_aside(self, path: Path, inode: int | None) -> Path | None:
         target = self._root / DAMAGED_FOLDER / f"{path.parent.name}-{path.name}-{secrets.token_hex(4)}"
@@ -319,7 +282,7 @@ class _RemotePlace:
         return [folder for folder in found if all(one.changed < until for one in files[folder])]
 
     def clean(self, folders: Sequence[Path]) -> Removed:
-        here = self._copies.clean(folders)
+        here = super().clean(folders)
         folders = [*folders, *self._abandoned()]
         freed = [(folder, self._remote.remove_below(folder)) for folder in folders]
         for folder in folders:
@@ -328,3 +291,12 @@ class _RemotePlace:
         gone = tuple(folder for folder, size in freed if size)
         stale = tuple(path for path in here.paths if path not in folders)
         return Removed(paths=(*gone, *stale), size_bytes=sum(size for _, size in freed))
+
+
+def place_at(root: Path) -> Place:
+    """The place of a cache's folder.
+
+    Args:
+        root: of this machine; where it stands for a URL, what lies there counts.
+    """
+    return Place(root) if url_of(root) is None else _RemotePlace(root)
