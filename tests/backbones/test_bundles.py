@@ -53,7 +53,7 @@ def write_legacy(path: Path, model: object) -> None:
 @pytest.fixture
 def downloads(published: tuple[Path, str]) -> Downloads:
     """Downloads that find the file already there, and nothing else anywhere."""
-    return Downloads(base="http://127.0.0.1:9", folder=published[0], pauses_seconds=())
+    return Downloads(base="http://127.0.0.1:9", folder=published[0], tries=1)
 
 
 def test_published_weights_load(
@@ -72,7 +72,7 @@ def test_a_partial_file_that_keras_left_behind_is_not_used(
     name = description()[tiny.architecture]["weights"]["file"]
     partial = tmp_path / name
     partial.write_bytes((published[0] / name).read_bytes()[:5000])
-    away = Downloads(base="http://127.0.0.1:9", folder=tmp_path, pauses_seconds=())
+    away = Downloads(base="http://127.0.0.1:9", folder=tmp_path, tries=1)
     with pytest.raises(WeightsError, match="cannot be downloaded"):
         load_weights(tiny, tiny.build(32), parse_weights("imagenet"), cache=tmp_path, downloads=away)
     assert not partial.exists()

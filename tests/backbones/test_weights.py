@@ -143,7 +143,7 @@ def test_a_missing_file_names_near_ones(shared_weights: Path, tmp_path: Path) ->
 
 
 def test_imagenet_without_a_network_names_both_ways_out(tiny: Backbone, tmp_path: Path) -> None:
-    away = Downloads(base="http://127.0.0.1:9", folder=tmp_path, pauses_seconds=())
+    away = Downloads(base="http://127.0.0.1:9", folder=tmp_path, tries=1)
     source = parse_weights("imagenet")
     with pytest.raises(WeightsError, match=r"`weights=DIR`.*`weights=random`"):
         load_weights(tiny, network(tiny.name), source, cache=tmp_path, downloads=away)
