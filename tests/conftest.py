@@ -48,7 +48,7 @@ def pytest_pyfunc_call() -> None:
 
 
 def _leave_workers() -> None:
-    """Workers end where the environment is another one; the name of the running test is none of their matter."""
+    """Workers end where the environment is another one; a running test's name is none of their matter."""
     os.environ.pop("PYTEST_CURRENT_TEST", None)
 
 
