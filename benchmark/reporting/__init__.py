@@ -16,6 +16,7 @@ from benchmark.reporting.model_page import (
 )
 from benchmark.reporting.notebook import board_html
 from benchmark.reporting.page import Extras
+from benchmark.reporting.pick_errors import pick_errors
 from benchmark.reporting.plots import Plot, plot_makers
 from benchmark.reporting.prediction_page import PredictionPage, write_prediction_page
 from benchmark.reporting.run_record import (

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 390.0, 12.0, 250.0
-_MOST_POINTS = 200
+_MOST_POINTS = 400
+_NEAREST = 1.0  # in pixels of the drawing: closer points cannot be told apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +95,21 @@ def draw(chart: Chart) -> Drawing:
         inside = min(max(y, y_low), y_high)
         return round(_BOTTOM - (_BOTTOM - _TOP) * (inside - y_low) / (y_high - y_low), 1)
 
+    def drawn(line: Line) -> DrawnLine:
+        points = [(across(x), down(y)) for x, y in line.points]
+        bars = zip(line.points, line.bars, strict=bool(line.bars))
+        return DrawnLine(
+            name=line.name,
+            kind=line.kind,
+            path=" ".join(f"{x},{y}" for x, y in _thinned(points)),
+            dots=points if line.dots else [],
+            bars=[(across(x), down(high), down(low)) for (x, _), (low, high) in bars],
+        )
+
     mark, upright = chart.mark, chart.upright
     return Drawing(
         chart=chart,
-        lines=[
-            DrawnLine(
-                name=line.name,
-                kind=line.kind,
-                path=" ".join(f"{across(x)},{down(y)}" for x, y in _thinned(line.points)),
-                dots=[(across(x), down(y)) for x, y in line.points] if line.dots else [],
-                bars=[
-                    (across(x), down(high), down(low))
-                    for (x, _), (low, high) in zip(line.points, line.bars, strict=bool(line.bars))
-                ],
-            )
-            for line in chart.lines
-            if line.points
-        ],
+        lines=[drawn(line) for line in chart.lines if line.points],
         x_ticks=[(across(tick), _shown(tick)) for tick in _ticks(x_low, x_high)],
         y_ticks=[(down(tick), _shown(tick)) for tick in _ticks(y_low, y_high)],
         mark=None if mark is None else (across(mark[0]), down(mark[1]), mark[2]),
@@ -125,11 +124,19 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most so many points as can be told apart, the first and the last among them."""
-    if len(points) <= _MOST_POINTS:
-        return list(points)
-    step = (len(points) - 1) / (_MOST_POINTS - 1)
-    return [points[round(step * number)] for number in range(_MOST_POINTS)]
+    """At most so many points as can be told apart, in pixels; the first and the last among them.
+
+    Points that stand on each other go first: of the curve of a rare class most points may stand at one end.
+    """
+    kept = list(points[:1])
+    for x, y in points[1:-1]:
+        if max(abs(x - kept[-1][0]), abs(y - kept[-1][1])) >= _NEAREST:
+            kept.append((x, y))
+    kept += points[max(1, len(points) - 1) :]
+    if len(kept) <= _MOST_POINTS:
+        return kept
+    step = (len(kept) - 1) / (_MOST_POINTS - 1)
+    return [kept[round(step * number)] for number in range(_MOST_POINTS)]
 
 
 def _ticks(low: float, high: float) -> list[float]:

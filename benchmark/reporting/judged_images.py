@@ -154,62 +154,84 @@ def curve_charts(judged: JudgedImages) -> Iterator[Chart]:
     """Precision against recall, and true against false positives, of the columns that allow it."""
     from sklearn import metrics
 
-    columns = [
-        column
-        for column in range(judged.targets.shape[1])
-        if 0 < judged.targets[:, column].sum() < len(judged.targets)
-    ]
-    ranked = sorted(
-        columns,
-        key=lambda c: metrics.average_precision_score(judged.targets[:, c], judged.probabilities[:, c]),
-    )
-    chosen = sorted(ranked[:_MOST_CURVES])
-    if not chosen:
+    columns = hardest_columns(judged.decided, judged.targets)
+    if not columns:
         return
-    recall_lines, roc_lines = [], []
-    for kind, column in zip(_KINDS, chosen, strict=False):
+    counts = count_errors(judged.decided, judged.targets)
+    here = {name: float(values[columns[0]]) for name, values in per_class_scores(counts).items()}
+    single = len(columns) == 1 and judged.task is not Task.MULTICLASS
+    recall_mark = (here["recall"], here["precision"], "the model") if single else None
+    yield recall_chart(judged.probabilities, judged.targets, judged.outputs, columns, recall_mark)
+    lines = []
+    for kind, column in zip(_KINDS, columns, strict=False):
         true, said, name = judged.targets[:, column], judged.probabilities[:, column], judged.outputs[column]
-        precision, recall, _ = metrics.precision_recall_curve(true, said)
-        average = metrics.average_precision_score(true, said)
         false, found, _ = metrics.roc_curve(true, said)
-        area = metrics.roc_auc_score(true, said)
-        recall_lines.append(
+        lines.append(
             Line(
-                name=f"{name}: mean precision {average:.3f}",
-                points=list(zip(recall[::-1].tolist(), precision[::-1].tolist(), strict=True)),
-                kind=kind,
-            )
-        )
-        roc_lines.append(
-            Line(
-                name=f"{name}: area {area:.3f}",
+                name=f"{name}: area {metrics.roc_auc_score(true, said):.3f}",
                 points=list(zip(false.tolist(), found.tolist(), strict=True)),
                 kind=kind,
             )
         )
-    counts = count_errors(judged.decided, judged.targets)
-    here = {name: values[chosen[0]] for name, values in per_class_scores(counts).items()}
-    mark = "the model"
-    single = len(chosen) == 1 and judged.task is not Task.MULTICLASS
-    others = "" if len(columns) == len(chosen) else f" The {len(chosen)} hardest of {len(columns)} classes."
-    yield Chart(
-        title="Precision and recall",
-        caption="Each threshold is a point: how much is found, and how much of that is right." + others,
-        x_label="recall",
-        y_label="precision",
-        lines=recall_lines,
-        mark=(float(here["recall"]), float(here["precision"]), mark) if single else None,
-    )
-    negatives = float(counts.fp[chosen[0]] + counts.tn[chosen[0]])
+    negatives = float(counts.fp[columns[0]] + counts.tn[columns[0]])
     yield Chart(
         title="Finds and false alarms (ROC)",
         caption="How much is found, against how much of the rest is called so by mistake. Dashed: guessing.",
         x_label="share of false alarms among the others",
         y_label="recall",
-        lines=[*roc_lines, Line(name="", points=[(0, 0), (1, 1)], kind="ideal")],
-        mark=(float(counts.fp[chosen[0]]) / negatives, float(here["recall"]), "the model")
-        if single
-        else None,
+        lines=[*lines, Line(name="", points=[(0, 0), (1, 1)], kind="ideal")],
+        mark=(float(counts.fp[columns[0]]) / negatives, here["recall"], "the model") if single else None,
+    )
+
+
+def hardest_columns(decided: Bool, targets: Float32) -> list[int]:
+    """Columns of bool (N, C) with images inside and outside, ascending; of many those of the lowest F1."""
+    inside = targets.sum(0)
+    columns = np.flatnonzero((inside > 0) & (inside < len(targets)))
+    found = per_class_scores(count_errors(decided, targets))["f1"][columns]
+    return sorted(int(at) for at in columns[np.argsort(found, kind="stable")][:_MOST_CURVES])
+
+
+def recall_chart(
+    probabilities: Float32,
+    targets: Float32,
+    outputs: Sequence[str],
+    columns: Sequence[int],
+    mark: tuple[float, float, str] | None,
+) -> Chart:
+    """Precision against recall with the average precision of each of some columns.
+
+    Args:
+        probabilities: float32 (N, C).
+        targets: float32 (N, C) of 0 and 1.
+        outputs: what the C columns stand for.
+        columns: those to draw, at most six, each with images inside and outside.
+        mark: recall, precision and name of the decisions that were made; None for none.
+    """
+    from sklearn import metrics
+
+    inside = targets.sum(0)
+    possible = int(((inside > 0) & (inside < len(targets))).sum())
+    lines = []
+    for kind, column in zip(_KINDS, columns, strict=False):
+        true, said = targets[:, column], probabilities[:, column]
+        precision, recall, _ = metrics.precision_recall_curve(true, said)
+        average = metrics.average_precision_score(true, said)
+        lines.append(
+            Line(
+                name=f"{outputs[column]}: average precision {average:.3f}",
+                points=list(zip(recall[::-1].tolist(), precision[::-1].tolist(), strict=True)),
+                kind=kind,
+            )
+        )
+    others = "" if len(columns) == possible else f" The {len(columns)} hardest of {possible} classes."
+    return Chart(
+        title="Precision and recall",
+        caption="Each threshold is a point: how much is found, and how much of that is right." + others,
+        x_label="recall",
+        y_label="precision",
+        lines=lines,
+        mark=mark,
     )
 
 
@@ -264,42 +286,54 @@ class ConfusionTable:
     """How often a class is called what.
 
     Attributes:
+        classes: how many there are.
         columns: answers.
-        rows: true class, its images, and per answer the number and the share of the row.
+        rows: true class, its images, and per answer their number and their share of the row.
         pairs: of many classes the most frequent confusions instead: true class, answer, number, share.
     """
 
+    classes: int
     columns: tuple[str, ...]
-    rows: list[tuple[str, int, list[tuple[int, float]]]]
-    pairs: list[tuple[str, str, int, float]]
+    rows: list[tuple[str, int, list[tuple[float, float]]]]
+    pairs: list[tuple[str, str, float, float]]
 
 
-def confusion_table(judged: JudgedImages) -> ConfusionTable | None:
-    """The confusion matrix with percentages; None for labels that do not exclude each other."""
-    if judged.task is Task.MULTILABEL:
+def confusion_table(
+    decided: Bool, targets: Float32, labels: tuple[str, ...], task: Task, positive: int | None
+) -> ConfusionTable | None:
+    """The confusion matrix with percentages; None for labels that do not exclude each other.
+
+    Args:
+        decided: bool (R, N, C): R decisions on each image, of which the mean is counted.
+        targets: float32 (N, C) of 0 and 1.
+        labels: class names, in the order of the class positions.
+        task: of the labels.
+        positive: position of the positive class for BINARY, else None.
+    """
+    if task is Task.MULTILABEL:
         return None
-    true, said = (_positions(judged, chosen) for chosen in (judged.targets > 0.5, judged.decided))
-    size = len(judged.labels)
+    true, said = (_positions(chosen, positive) for chosen in (targets > 0.5, decided))
+    size = len(labels)
     matrix = np.zeros((size, size), np.int64)
-    np.add.at(matrix, (true, said), 1)
+    np.add.at(matrix, (np.broadcast_to(true, said.shape), said), 1)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    counts = matrix / len(decided)
     if size > _MOST_CONFUSED_CLASSES:
-        wrong = [(i, j) for i in range(size) for j in range(size) if i != j and matrix[i, j]]
+        wrong = [(int(i), int(j)) for i, j in np.argwhere(matrix) if i != j]
         worst = sorted(wrong, key=lambda pair: -matrix[pair])[:_MOST_CONFUSIONS]
-        pairs = [
-            (judged.labels[i], judged.labels[j], int(matrix[i, j]), float(shares[i, j])) for i, j in worst
-        ]
-        return ConfusionTable(columns=(), rows=[], pairs=pairs)
+        pairs = [(labels[i], labels[j], float(counts[i, j]), float(shares[i, j])) for i, j in worst]
+        return ConfusionTable(classes=size, columns=(), rows=[], pairs=pairs)
     rows = [
-        (label, int(counts.sum()), list(zip(counts.tolist(), parts.tolist(), strict=True)))
-        for label, counts, parts in zip(judged.labels, matrix, shares, strict=True)
+        (label, round(row.sum()), list(zip(row.tolist(), parts.tolist(), strict=True)))
+        for label, row, parts in zip(labels, counts, shares, strict=True)
     ]
-    return ConfusionTable(columns=judged.labels, rows=rows, pairs=[])
+    return ConfusionTable(classes=size, columns=labels, rows=rows, pairs=[])
 
 
-def _positions(judged: JudgedImages, chosen: Bool) -> Int64:
-    if judged.positive is not None:
-        return np.where(chosen[:, 0], judged.positive, 1 - judged.positive).astype(np.int64)
+def _positions(chosen: Bool, positive: int | None) -> Int64:
+    """Class positions (...,) of decisions (..., C)."""
+    if positive is not None:
+        return np.where(chosen[..., 0], positive, 1 - positive).astype(np.int64)
     return np.asarray(chosen.argmax(-1), np.int64)
 
 

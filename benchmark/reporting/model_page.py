@@ -163,7 +163,9 @@ def model_page_bytes(report: ModelReport) -> bytes:
             history=[draw(chart) for chart in _history_charts(report)],
             thresholds=threshold_rows(judged),
             classes=class_rows(judged),
-            confusion=confusion_table(judged),
+            confusion=confusion_table(
+                judged.decided[None], judged.targets, judged.labels, judged.task, judged.positive
+            ),
             wrong=int((~judged.right).sum()),
             mistakes=[shown_image(one) for one in report.mistakes],
             views=[[_jpeg(pixels) for pixels in row] for row in report.views],

@@ -14,6 +14,7 @@ from benchmark.cells import columns_of, figure
 from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard, Rejected
 from benchmark.reporting.formats import by_rank, display, number, ranking_columns, score, shown_columns, text
+from benchmark.reporting.pick_errors import PickErrors
 from benchmark.reporting.plots import Plot
 from benchmark.statistics import METRICS
 
@@ -34,6 +35,7 @@ class Extras:
         baselines: rows of ``baselines.csv``.
         has_baseline_scores: whether ``baseline_scores.csv`` lies beside the page.
         rejected: files that were left out.
+        errors: how the picks err.
         plots: pictures.
         facts: what the board was made of, by heading.
         source: the data set as a command names it; without it no command is shown.
@@ -43,6 +45,7 @@ class Extras:
     baselines: Sequence[Mapping[str, Any]] = ()
     has_baseline_scores: bool = False
     rejected: Sequence[Rejected] = ()
+    errors: Sequence[PickErrors] = ()
     plots: Sequence[Plot] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
@@ -82,6 +85,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
             left_out=[
                 {key: text(row.get(key)) for key in ("backbone", "status", "reason")} for row in left_out
             ],
+            errors=extras.errors,
             plots=[each for each in plots if each[0].name != _CHARTED],
             charted=[each for each in plots if each[0].name == _CHARTED],
             baseline_columns=columns_of(extras.baselines),

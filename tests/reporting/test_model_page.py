@@ -26,7 +26,7 @@ from benchmark.reporting import (
     write_prediction_page,
 )
 from benchmark.reporting.charts import Chart, Line, draw
-from benchmark.reporting.judged_images import confusion_table, curve_charts, threshold_rows
+from benchmark.reporting.judged_images import ConfusionTable, confusion_table, curve_charts, threshold_rows
 from benchmark.reporting.model_page import model_page_bytes
 from benchmark.statistics import calibration
 
@@ -190,9 +190,14 @@ def test_thresholds_have_what_they_reach_with_its_interval() -> None:
     assert threshold_rows(judge(Task.MULTICLASS)) == []
 
 
+def confusion_of(judged: JudgedImages) -> ConfusionTable | None:
+    decided = judged.decided[None]
+    return confusion_table(decided, judged.targets, judged.labels, judged.task, judged.positive)
+
+
 def test_the_confusion_is_counted_and_shared() -> None:
     judged = judge(Task.BINARY)
-    table = confusion_table(judged)
+    table = confusion_of(judged)
     assert table is not None
     for label, images, cells in table.rows:
         assert images == judged.truths.count(label) == sum(count for count, _ in cells)
@@ -206,7 +211,7 @@ def test_the_confusion_is_counted_and_shared() -> None:
         groups=None,
         paths=["x"] * 18,
     )
-    pairs = confusion_table(many)
+    pairs = confusion_of(many)
     assert pairs is not None
     assert pairs.pairs == [("a", "b", 9, 1.0)]
 
@@ -217,7 +222,7 @@ def test_curves_stay_in_their_box_and_say_their_areas() -> None:
     judged = judge(Task.BINARY)
     recall, roc = curve_charts(judged)
     wanted = average_precision_score(judged.targets[:, 0], judged.probabilities[:, 0])
-    assert recall.lines[0].name.endswith(f"mean precision {wanted:.3f}")
+    assert recall.lines[0].name.endswith(f"average precision {wanted:.3f}")
     wanted = roc_auc_score(judged.targets[:, 0], judged.probabilities[:, 0])
     assert roc.lines[0].name.endswith(f"area {wanted:.3f}")
     left, top, right, bottom = draw(roc).box
@@ -228,6 +233,16 @@ def test_curves_stay_in_their_box_and_say_their_areas() -> None:
             assert top <= y <= bottom
     one = replace(judged, targets=np.ones_like(judged.targets))
     assert list(curve_charts(one)) == [], "nothing to tell apart"
+
+
+def test_a_curve_keeps_its_shape_where_most_points_stand_on_each_other() -> None:
+    rare = [(number / 100, 1 - number / 150) for number in range(101)]
+    crowd = [(1.0, 1 / 3 - number / 90_000) for number in range(30_000)]
+    chart = Chart(title="", caption="", x_label="", y_label="", lines=[Line(name="", points=rare + crowd)])
+    path = [tuple(map(float, pair.split(","))) for pair in draw(chart).lines[0].path.split()]
+    assert len(path) <= 400
+    assert len({x for x, _ in path}) > 90, "the part that rises and falls"
+    assert path[-1] == (390.0, 250.0)
 
 
 def test_a_chart_of_one_value_can_be_drawn() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from in_chromium import after, chromium, needs_chromium, scrolled, serious
 
-from benchmark.reporting import Extras, write_page
+from benchmark.reporting import Extras, pick_errors, write_page
 
 pytestmark = needs_chromium
 
@@ -19,8 +19,10 @@ def make_page(
     make_results: Callable[[int], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[int], Path]:
     def make(count: int) -> Path:
-        extras = Extras(title="walls", facts={"seed": "0"}, source="my photos/walls")
-        return write_page(make_results(count)[0], extras, tmp_path_factory.mktemp("page"))
+        board, outcomes, truth = make_results(count)
+        errors = pick_errors(board, outcomes, truth)
+        extras = Extras(title="walls", facts={"seed": "0"}, source="my photos/walls", errors=errors)
+        return write_page(board, extras, tmp_path_factory.mktemp("page"))
 
     return make
 
@@ -81,6 +83,28 @@ def test_the_pick_says_why_and_what_to_do_next(page: Path) -> None:
     told = after(page, script)
     assert "No smaller one is sure to give away little; itself at most 0.021 F1 to the best" in told
     assert "backbones finetune 'my photos/walls' --winner MobileNet_0" in told
+
+
+def test_the_errors_of_the_pick_are_drawn_without_a_script_and_read_aloud(page: Path) -> None:
+    script = """
+        const part = document.querySelector("section.erring"), drawing = part.querySelector("svg");
+        const ends = box => [box.left, box.right, box.top, box.bottom];
+        const [left, right, top, bottom] = ends(drawing.getBoundingClientRect());
+        const inside = [...drawing.querySelectorAll("text, circle, polyline")].every(one => {
+            const [l, r, t, b] = ends(one.getBoundingClientRect());
+            return l >= left - 1 && r <= right + 1 && t >= top - 1 && b <= bottom + 1;
+        });
+        return [part.querySelector("h3").innerText, drawing.getAttribute("aria-label"), inside,
+            drawing.querySelector(".marked").textContent, part.querySelector(".confusion").innerText];
+    """
+    heading, aloud, inside, mark, table = after(page, script)
+    assert heading == "MobileNet_0 winner and best score"
+    assert aloud.startswith("Precision and recall")
+    assert inside
+    assert mark == "threshold 0.5"
+    assert "called cracked" in table
+    assert "%" in table
+    assert "<svg viewBox" in page.read_text().partition('class="erring"')[2], "there before any script runs"
 
 
 @pytest.mark.parametrize("width", [390, 1280])
