@@ -21,7 +21,7 @@ from benchmark.statistics import LearningCurve, decide, per_class_f1, scored_cla
 from benchmark.storage import MOST_LIST_BYTES, read_small, storage_error, write_whole
 
 BOARD_FILES = {
-    "leaderboard.html": "the board as a page: picks and how they err, table, plots, baselines, what was left out",
+    "leaderboard.html": "the board as a page: picks, their errors, table, plots, baselines, files left out",
     "leaderboard.csv": "one row per backbone, every column",
     "leaderboard.json": "the same with picks, sentences and notes, for programs",
     "leaderboard.md": "the same for a wiki",
