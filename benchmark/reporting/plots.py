@@ -176,8 +176,8 @@ def _cost_plot(
     points = [(number(row, cost.column), number(row, cost.score)) for row in rows]
     wanted = _worth_a_name(rows, first, board, cost)
     bars = [_interval(row, cost.score) for row in rows]
-    place_labels(axes, points, bars, {position: str(rows[position]["backbone"]) for position in wanted})
     _size_legend(axes, len(first), len(rows))
+    place_labels(axes, points, bars, {position: str(rows[position]["backbone"]) for position in wanted})
     caption = (
         f"Up is better, left is {left}. Bars are 95 % intervals of the validation {metric}. Blue backbones "
         "cannot be told apart from the best on this data; the green star is the winner."

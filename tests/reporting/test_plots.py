@@ -122,3 +122,62 @@ def test_labels_do_not_cover_each_other() -> None:
     assert len(boxes) >= 20
     overlapping = [1 for one in range(len(boxes)) for two in range(one) if boxes[one].overlaps(boxes[two])]
     assert not overlapping
+
+
+def real_board(board: Leaderboard) -> Leaderboard:
+    """Backbones as boards have them: a cloud of sizes and scores, wide bars, long names."""
+    count = sum(row["status"] == "scored" for row in board.rows)
+    generator = np.random.default_rng(5)
+    sizes = np.exp(generator.normal(3.3, 1.1, count)) * 1e6
+    scores = np.clip(0.9 + 0.02 * np.log(sizes / 1e7) + generator.normal(0, 0.02, count), 0.7, 0.985)
+    order = np.argsort(-scores)
+    rows = [
+        {
+            **board.rows[rank],
+            "backbone": f"EfficientNetV2B{rank}_minimal",
+            "val_f1": float(scores[at]),
+            "val_f1_low": float(scores[at] - generator.uniform(0.005, 0.04)),
+            "val_f1_high": float(scores[at] + generator.uniform(0.003, 0.012)),
+            "size_bytes": int(sizes[at]),
+            "tie_group": 1 + rank // 6,
+        }
+        for rank, at in enumerate(order.tolist())
+    ]
+    return dataclasses.replace(board, rows=tuple(rows), winner=rows[0]["backbone"])
+
+
+@pytest.mark.parametrize(("count", "least"), [(3, 3), (12, 8), (52, 4)])
+def test_in_the_final_picture_no_name_covers_a_bar_a_point_or_another_name(
+    make_results: Callable[[int], Results], monkeypatch: pytest.MonkeyPatch, count: int, least: int
+) -> None:
+    figures: list[Figure] = []
+    write = plots._png
+    monkeypatch.setattr(plots, "_png", lambda figure: figures.append(figure) or write(figure))
+    shown = plot_makers(real_board(make_results(count)[0]))[0]().png
+    (figure,) = figures
+    (axes,) = figure.axes
+
+    def pixels(png: bytes) -> Any:  # noqa: ANN401 - int (H, W, 3)
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int64)
+
+    def without(artists: list[Any]) -> Any:  # noqa: ANN401 - int (H, W, 3)
+        for artist in artists:
+            artist.set_visible(False)
+        return pixels(write(figure))
+
+    def changed(one: Any, other: Any) -> Any:  # noqa: ANN401 - bool (H, W)
+        return (abs(one - other) > 8).any(-1)
+
+    names = [text for text in axes.texts if text.get_text()]
+    covered = np.zeros(pixels(shown).shape[:2], np.int64)
+    bare = without(names)
+    for text in names:
+        text.set_visible(True)
+        covered += changed(pixels(write(figure)), bare)
+        text.set_visible(False)
+    marks = [*axes.lines, *axes.collections]
+    drawn = changed(bare, without(marks))
+    assert len(names) >= least
+    assert covered.max() == 1, "names on each other"
+    assert not (drawn & (covered > 0)).any(), "a name on a bar or a point"
+    assert changed(pixels(shown), bare).any(), "names are drawn at all"
