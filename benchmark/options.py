@@ -501,7 +501,7 @@ class _TrackingOptions(Options):
     heading = "output"
 
     track: Names | None = _option(
-        "tell experiment trackers, comma-separated: mlflow, wandb, or one of another package",
+        "tell experiment trackers, comma-separated: mlflow, tensorboard, wandb, or another package's",
         None,
         metavar="NAMES",
     )

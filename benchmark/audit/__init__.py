@@ -1,6 +1,6 @@
 """What is wrong with a set of images, and which of them belong together."""
 
-from benchmark.audit.contact_sheet import draw_captioned, draw_groups
+from benchmark.audit.contact_sheet import draw_captioned, draw_groups, thumbnail
 from benchmark.audit.findings import AuditReport, Severity
 from benchmark.audit.groups import Grouping, group_related
 from benchmark.audit.looks import COPIES_VERSION, copy_links, look_links

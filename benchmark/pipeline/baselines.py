@@ -28,7 +28,17 @@ from benchmark.ranking import (
     sanity_rows,
     scores_table,
 )
-from benchmark.records import Average, BackboneFacts, Float32, Int64, Leaderboard, Outcome, Scored, Targets
+from benchmark.records import (
+    Average,
+    BackboneFacts,
+    EmbeddingKey,
+    Float32,
+    Int64,
+    Leaderboard,
+    Outcome,
+    Scored,
+    Targets,
+)
 from benchmark.statistics import default_average
 from benchmark.storage import Memo
 
@@ -230,12 +240,22 @@ def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None], _: int) -> dict[st
     return {"rows": [asdict(row) for row in rows], "settled": complete}
 
 
+def cached_key(store: EmbeddingStore, of: BackboneFacts) -> EmbeddingKey:
+    """The key of a backbone's embeddings.
+
+    Raises:
+        CacheError: they are no longer cached.
+    """
+    keys = store.keys_of(of.backbone.split("@")[0], weights_sha256=of.weights_sha256)
+    key = next((key for key in keys if key.digest() == of.key_digest), None)
+    if key is None:
+        raise CacheError("its embeddings are no longer cached", where=of.backbone)
+    return key
+
+
 def _cached_features(job: HeadJob, best: BackboneFacts) -> Callable[[Int64], Float32]:
     store, ids = EmbeddingStore(job.cache), job.images.image_ids
-    keys = store.keys_of(best.backbone.split("@")[0], weights_sha256=best.weights_sha256)
-    key = next((key for key in keys if key.digest() == best.key_digest), None)
-    if key is None:
-        raise CacheError("its embeddings are no longer cached", where=best.backbone)
+    key = cached_key(store, best)
 
     def features(rows: Int64) -> Float32:
         return store.read(key, [ids[row] for row in rows.tolist()]).features

@@ -73,7 +73,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         ):
             asked = request.as_read(images).executed_by(runner)
             ranked = _Ranking(asked, run, logged).carry_out(images, started)
-            told.ranked(ranked)
+            told.ranked(ranked, options.cache)
             if ranked.best is None:
                 raise _nothing_scored(ranked)
     finally:

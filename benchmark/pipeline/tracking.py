@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,8 +13,9 @@ from benchmark.cells import printable
 from benchmark.data import dataset_name
 from benchmark.options import FinetuneOptions, RankOptions
 from benchmark.pipeline.boards import Ranked
-from benchmark.records import ImageSet, Observer
-from benchmark.tracking import TRACKERS, Tracker
+from benchmark.pipeline.projector import projected
+from benchmark.records import ImageSet, Observer, Outcome
+from benchmark.tracking import TRACKERS, EmbeddingTracker, Tracker
 
 
 def open_trackers(names: Sequence[str]) -> dict[str, Tracker]:
@@ -53,16 +55,29 @@ class Tracking:
         """A file or folder is written."""
         self._tell(lambda tracker: tracker.file(path))
 
-    def ranked(self, ranked: Ranked) -> None:
-        """A board is written: the figures of its rows, its tables, its page and its plots."""
+    def ranked(self, ranked: Ranked, cache: Path) -> None:
+        """A board is written: figures of its rows, its winner's embeddings, its tables, page and plots.
+
+        Where no winner is named, the best score's embeddings.
+        """
         frame = ranked.board.frame
         figures = frame.select_dtypes("number")
         for position in range(len(frame)):
             row = figures.iloc[position].dropna()
             self.score(str(frame["backbone"].iloc[position]), {str(k): float(v) for k, v in row.items()})
+        named = [one for one in ranked.outcomes if one.backbone == ranked.board.winner]
+        shown = named[0] if named else ranked.best
+        if shown is not None:
+            self._tell(partial(_show, shown, ranked, cache))
         for name in ("leaderboard.csv", "leaderboard.md", "leaderboard.html", "run.json", "plots"):
             if (ranked.folder / name).exists():
                 self.file(ranked.folder / name)
+
+
+def _show(winner: Outcome, ranked: Ranked, cache: Path, tracker: Tracker) -> None:
+    if isinstance(tracker, EmbeddingTracker):
+        seen = projected(ranked, winner, cache)
+        tracker.embeddings(winner.backbone, seen.vectors, seen.facts, seen.pictures)
 
 
 @contextmanager

@@ -6,13 +6,14 @@ name such a class under the entry point group ``backbone_benchmark.trackers`` (d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from benchmark.plugins import Registry
+from benchmark.records import Float32, UInt8
 
-__all__ = ["TRACKERS", "Tracker"]
+__all__ = ["TRACKERS", "EmbeddingTracker", "Tracker"]
 
 
 @runtime_checkable
@@ -42,6 +43,23 @@ class Tracker(Protocol):
 
     def end(self, *, failed: bool) -> None:
         """The run ended."""
+
+
+@runtime_checkable
+class EmbeddingTracker(Protocol):
+    """A tracker that shows vectors, too."""
+
+    def embeddings(
+        self, backbone: str, vectors: Float32, facts: Mapping[str, Sequence[str]], pictures: UInt8
+    ) -> None:
+        """A ranking has a winner; called once, between ``score`` and ``file``.
+
+        Args:
+            backbone: the winner.
+            vectors: float32 (N, D), its embeddings of some of the images.
+            facts: what is known of each of the N: ``label``, ``part``, ``path``.
+            pictures: uint8 (N, S, S, 3), the images.
+        """
 
 
 TRACKERS = Registry(

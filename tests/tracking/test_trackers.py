@@ -12,16 +12,18 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 
 from benchmark.data import load_images
 from benchmark.errors import ArgumentError
 from benchmark.options import RankOptions
 from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
-from benchmark.tracking import TRACKERS, Tracker
+from benchmark.tracking import TRACKERS, EmbeddingTracker, Tracker
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,6 +216,96 @@ def test_mlflow_gets_a_run_with_figures_and_files(server: str, photos: Path, tmp
     assert run.data.params["command"] == "rank"
     assert 0 <= run.data.metrics["MobileNet_0.25/val_f1"] <= 1
     assert {one.path for one in client.list_artifacts(run.info.run_id)} >= {"leaderboard.html", "plots"}
+
+
+_PROJECTOR = """
+import json, sys
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.util.tensor_util import make_ndarray
+from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
+from werkzeug.test import Client, EnvironBuilder
+from werkzeug.wrappers import Request
+
+logdir = sys.argv[1]
+runs = EventMultiplexer()
+runs.AddRunsFromDirectory(logdir)
+runs.Reload()
+plugin = ProjectorPlugin(TBContext(logdir=logdir, data_provider=MultiplexerDataProvider(runs, logdir)))
+apps = plugin.get_plugin_apps()
+ask = lambda route, **words: Client(apps[route]).get("/", query_string=words)
+found = {"runs": ask("/runs").get_json(), "scalars": {}}
+for run, tags in runs.Runs().items():
+    last = {tag: make_ndarray(runs.Tensors(run, tag)[-1].tensor_proto) for tag in tags["tensors"]}
+    found["text"] = last.pop("run").item().decode()
+    found["scalars"] |= {tag: value.item() for tag, value in last.items()}
+    found["config"] = ask("/info", run=run).get_json()["embeddings"]
+    name = found["config"][0]["tensorName"]
+    found["bytes"] = len(ask("/tensor", run=run, name=name).data)
+    found["metadata"] = ask("/metadata", run=run, name=name).data.decode()
+    sprite = ask("/sprite_image", run=run, name=name)
+    found["sprite"] = [sprite.status_code, sprite.mimetype, len(sprite.data)]
+print(json.dumps(found))
+"""
+
+
+def projector_of(logdir: Path) -> Any:  # noqa: ANN401 - what was printed as JSON
+    """What TensorBoard itself finds in a folder."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-W", "ignore", "-c", _PROJECTOR, str(logdir)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_tensorboard_projects_the_best_backbones_embeddings(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    place = {"TENSORBOARD_LOGDIR": str(tmp_path / "logs")}
+    done = backbones("rank", *small(photos, tmp_path), *TINY, "--track", "tensorboard", **place)
+    assert done.returncode == 0, done.stderr
+    assert "Tracking by" not in done.stderr
+    found = projector_of(tmp_path / "logs")
+    (run,) = found["runs"]
+    assert run.startswith("demo/rank-")
+    assert 0 <= found["scalars"]["MobileNet_0.25/val_f1"] <= 1
+    assert "| command | rank |" in found["text"]
+    (config,) = found["config"]
+    header, *rows = [line.split("\t") for line in found["metadata"].splitlines()]
+    images, dim = config["tensorShape"]
+    assert (images, dim) == (len(rows), 256)
+    assert found["bytes"] == 4 * images * dim
+    assert header == ["label", "part", "path"]
+    assert all((photos / path).is_file() and Path(path).parent.name == label for label, _, path in rows)
+    assert len({label for label, *_ in rows}) == 2
+    status, kind, size = found["sprite"]
+    assert (status, kind) == (200, "image/jpeg")
+    assert 1000 < size < 2e6
+
+
+def test_the_projector_reads_hostile_names_and_every_vector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGDIR", str(tmp_path / "logs"))
+    tracker = open_trackers(["tensorboard"])["tensorboard"]
+    assert isinstance(tracker, EmbeddingTracker)
+    tracker.begin("../../outside", {"command": "rank"})
+    tracker.epoch("A", {"epoch": 3, "val_f1": 0.5, "val_loss": float("nan")})
+    vectors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    labels = ["a\tb", "new\nline", "\u202eturned", "\udcff", "é"]
+    pictures = np.full((5, 8, 8, 3), 200, np.uint8)
+    tracker.embeddings('quo"te\n', vectors, {"label": labels, "path": ["x"] * 5}, pictures)
+    tracker.end(failed=False)
+    assert [one.name for one in tmp_path.iterdir()] == ["logs"]
+    found = projector_of(tmp_path / "logs")
+    (config,) = found["config"]
+    assert config["tensorName"] == 'quo"te\n'
+    rows = [line.split("\t") for line in found["metadata"].splitlines()]
+    assert [row[0] for row in rows[1:]] == ["a\\tb", "new\\nline", "\\u202eturned", "\\udcff", "é"]
+    assert found["scalars"] == {"A/val_f1": 0.5}
+    (stored,) = (tmp_path / "logs").glob("*/*/vectors.tsv")
+    assert np.loadtxt(stored) == pytest.approx(vectors, rel=1e-5)
 
 
 _READ = """
