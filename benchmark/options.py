@@ -493,6 +493,11 @@ class _BoardOptions(Options):
         None,
         metavar="NAME[:TARGET]",
     )
+    export_to: Text | None = _option(
+        "also score the picks as exported to this format, before you choose: tflite-int8, onnx, ...",
+        None,
+        metavar="TARGET",
+    )
     search: Search = _option("halving drops unlikely winners on growing subsets", Search.EXHAUSTIVE)
     audit_search: bool = _option("after an exhaustive run, say what halving would have done", False)
 
@@ -762,13 +767,14 @@ class CompletionOptions(Options):
 class DeviceOptions(FolderOptions):
     """Measure the board's models on your device: what to copy there, and what came back."""
 
-    action: Literal["kit", "add"] = _option(
-        "kit: make what is copied to the device; add: put what was measured there on the board",
+    action: Literal["kit", "measure", "add"] = _option(
+        "kit: make what is copied to the device; add: put what was measured there on the board; "
+        "measure: copy, measure and add over ssh",
         positional=True,
     )
     source: DataPlace = _option(
-        "of kit: the ranked data; of add: the device.json that the kit's measure.py wrote",
-        metavar="DATA|FILE",
+        "of kit: the ranked data; of measure: the kit's folder; of add: the device.json of measure.py",
+        metavar="DATA|KIT|FILE",
         positional=True,
     )
     top: Count = _option("kit: of the first K of the board", 5, metavar="K")
@@ -778,9 +784,18 @@ class DeviceOptions(FolderOptions):
     output: Place | None = _option(
         "kit: folder to write (default: device_kit in the results of the data)", None, metavar="DIR"
     )
-    name: Text | None = _option("add: what the device is called, for example pi5", None, metavar="NAME")
+    ssh: Text | None = _option(
+        "measure: the device as ssh knows it: host, user@host, ssh://user@host:port", None, metavar="HOST"
+    )
+    python: Text = _option("measure: the device's interpreter", "python3", metavar="PATH")
+    timeout: Positive = _option("measure: for all of it", 3600.0, metavar="SECONDS")
+    name: Text | None = _option(
+        "add, measure: what the device is called, for example pi5 (measure: default the host)",
+        None,
+        metavar="NAME",
+    )
     data: DataPlace | None = _option(
-        "add: the ranked data, where they have moved since", None, metavar="DATA"
+        "add, measure: the ranked data, where they have moved since", None, metavar="DATA"
     )
 
 

@@ -269,6 +269,7 @@ def rank_command(options: RankOptions, output: OutputOptions) -> int:
 
 def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
     """What to do with a board: the pick and why, the page to open, the next command."""
+    from benchmark.ranking import best_export
     from benchmark.statistics import METRICS
 
     board = ranked.board
@@ -283,8 +284,12 @@ def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
         f"Pick: {board.winner} ({size / 1e6:.1f} MB, val {title} {score:.3f}), which may give away up to "
         f"{board.loss_bound:.3f} {title} to the best. {page}"
     )
-    words = ["backbones", "finetune", as_given(options.data), "--winner", board.winner, *_places(options)]
-    yield f"Next: {shlex.join(words)}"
+    words = ["finetune", as_given(options.data), "--winner", board.winner]
+    best = best_export(board)
+    if best is not None:
+        words = ["export", "--from-board", as_given(options.data), "--backbone", str(best["backbone"])]
+        words += ["--to", str(best["export_target"])]
+    yield f"Next: {shlex.join(['backbones', *words, *_places(options)])}"
 
 
 def _places(options: RankOptions) -> list[str]:

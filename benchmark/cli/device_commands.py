@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+
 from benchmark.cli.observer import make_observer
 from benchmark.cli.printing import print_board, print_rows, say
 from benchmark.options import DeviceOptions, OutputOptions
 
 
 def device_command(options: DeviceOptions, output: OutputOptions) -> int:
-    """``backbones device kit|add``."""
-    return {"kit": _kit, "add": _add}[options.action](options, output)
+    """``backbones device kit|measure|add``."""
+    return {"kit": _kit, "measure": _measure, "add": _add}[options.action](options, output)
 
 
 def _kit(options: DeviceOptions, output: OutputOptions) -> int:
@@ -21,6 +23,17 @@ def _kit(options: DeviceOptions, output: OutputOptions) -> int:
     say(f"Written to {kit.folder} and {kit.packed}")
     if not output.quiet:
         say("On the device: unzip it, pip install numpy ai-edge-litert onnxruntime, python measure.py")
+        say(f"Or over ssh: {shlex.join(['backbones', 'device', 'measure', str(kit.folder)])} --ssh USER@HOST")
+    return 0
+
+
+def _measure(options: DeviceOptions, output: OutputOptions) -> int:
+    from benchmark.pipeline import measure_device
+
+    with make_observer(quiet=output.quiet) as observer:
+        added = measure_device(options, observer)
+    print_board(added.ranked.board, output.format)
+    say(f"Written to {added.ranked.folder}")
     return 0
 
 

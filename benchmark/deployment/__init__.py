@@ -9,9 +9,25 @@ from benchmark.deployment.evaluation import Evaluation, evaluate
 from benchmark.deployment.export import ExportOptions, ExportResult, export_model
 from benchmark.deployment.frozen import frozen_function
 from benchmark.deployment.heatmap import blended, picture_name
-from benchmark.deployment.kit import KitEntry, answers_of, check_place, kit_targets, write_kit
+from benchmark.deployment.kit import (
+    Answers,
+    KitEntry,
+    answers_of,
+    check_place,
+    kit_origin,
+    kit_targets,
+    write_kit,
+)
 from benchmark.deployment.opening import export_folders, find_model, open_model
 from benchmark.deployment.prediction import Prediction, PredictOptions, predict
 from benchmark.deployment.predictor import Predictor
-from benchmark.deployment.targets import Target, Tolerance, find_target, parse_targets, target_names
+from benchmark.deployment.ssh import check_destination, measure_over_ssh
+from benchmark.deployment.targets import (
+    Target,
+    Tolerance,
+    find_target,
+    parse_targets,
+    require_packages,
+    target_names,
+)
 from benchmark.deployment.tiling import Merge, TileOptions, predict_tiles

@@ -95,8 +95,8 @@ class ExportResult:
     latency_p50_ms: float = math.nan  # of one image in one call, on this machine
     latency_p95_ms: float = math.nan
     example_max_difference: float = math.nan  # of a probability that ``example.py`` finds
-    # How the conversion departs from the plain one, and what stands exactly on the tolerance.
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # how the conversion departs from the plain one
+    bounds: tuple[str, ...] = ()  # what stands exactly on the tolerance
 
     def row(self) -> dict[str, Any]:
         """One flat row for a table."""
@@ -110,7 +110,7 @@ class ExportResult:
             "latency_p95_ms": self.latency_p95_ms,
             "example_max_difference": self.example_max_difference,
             "reason": self.reason,
-            "notes": "; ".join(self.notes),
+            "notes": "; ".join((*self.notes, *self.bounds)),
             "folder": str(self.folder or ""),
         }
 
@@ -370,7 +370,7 @@ def _judged(
         result,
         passed=not reason,
         reason=reason,
-        notes=(*result.notes, *on_the_bound(parity, tolerance)),
+        bounds=on_the_bound(parity, tolerance),
         parity=parity,
         latency_p50_ms=answer["latency_p50_ms"],
         latency_p95_ms=answer["latency_p95_ms"],

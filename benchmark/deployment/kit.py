@@ -23,12 +23,13 @@ from benchmark.deployment.measure import MODULES, SCHEMA
 from benchmark.deployment.samples import read_split, stratified, write_images
 from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import find_target, parse_targets
-from benchmark.errors import ArgumentError, ExportError
+from benchmark.errors import ArgumentError, DataError, ExportError
 from benchmark.finetuning import load_manifest
 from benchmark.records import Float32, Int64, UInt8
 from benchmark.storage import (
     check_inside,
     path_part,
+    read_json,
     sha256_file,
     storage_error,
     temporary_beside,
@@ -160,6 +161,27 @@ def _work(scratch: Path, target: str, folder: Path) -> Work:
     return Work(action="measure", name=target, arguments=arguments, answer=scratch / f"{target}.json")
 
 
+def kit_origin(folder: Path) -> tuple[str, str]:
+    """The name of the data set that a kit was made from, and the fingerprint of its images.
+
+    Raises:
+        DataError: the folder is no kit.
+    """
+    try:
+        stored = read_json(folder / KIT_FILE)
+        if (folder / MEASURE).is_file():
+            return str(stored["data"]), str(stored["fingerprint"])
+        reason: object = f"no {MEASURE}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error
+    raise DataError(
+        "is not the folder of a kit",
+        where=folder,
+        got=reason,
+        next_step="Make one: backbones device kit DATA.",
+    )
+
+
 def check_place(folder: Path) -> None:
     """See that nothing but an earlier kit would be replaced.
 
@@ -227,7 +249,7 @@ def write_kit(
             "files": {path.relative_to(staged).as_posix(): sha256_file(path) for path in _files(staged)},
         }
         write_whole(staged / KIT_FILE, (json.dumps(content, indent=1) + "\n").encode(), root=staged)
-        _pack(staged, folder.name, packed)
+        pack(staged, f"{folder.name}/", packed)
         if folder.exists():
             earlier = temporary_beside(folder)
             folder.rename(earlier)
@@ -284,13 +306,17 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _pack(folder: Path, name: str, packed: Path) -> None:
-    """Write a folder as a zip file whose entries stand below ``name``."""
+def pack(folder: Path, prefix: str, packed: Path) -> None:
+    """Write a folder as a zip file, the names of whose entries begin with ``prefix``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     beside = temporary_beside(packed)
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in _files(folder):
-                entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}", _ZIP_DATE)
+                entry = zipfile.ZipInfo(f"{prefix}{path.relative_to(folder).as_posix()}", _ZIP_DATE)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
                 with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:

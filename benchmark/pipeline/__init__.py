@@ -4,7 +4,7 @@ from benchmark.pipeline.applying import check_tiling, evaluate_model, export_to,
 from benchmark.pipeline.auditing import audit_data
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
-from benchmark.pipeline.device_kits import add_device, make_kit
+from benchmark.pipeline.device_kits import add_device, make_kit, measure_device
 from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.estimating import estimate_costs
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones

@@ -8,25 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmark.data import dataset_name
-from benchmark.deployment import KitEntry, answers_of, check_place, export_model, kit_targets, write_kit
-from benchmark.errors import ArgumentError, DataError, NothingScored
+from benchmark.deployment import (
+    KitEntry,
+    check_destination,
+    check_place,
+    kit_origin,
+    kit_targets,
+    measure_over_ssh,
+    write_kit,
+)
+from benchmark.errors import ArgumentError, DataError, ExportError, NothingScored
 from benchmark.execution import failure
-from benchmark.finetuning import FineTuned
-from benchmark.options import DeviceOptions, FinetuneOptions, RankOptions
+from benchmark.options import DeviceOptions, RankOptions
 from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.boards import Ranked
-from benchmark.pipeline.devices import keep_device, read_measured
-from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
+from benchmark.pipeline.devices import device_path, keep_device, read_measured, understood
+from benchmark.pipeline.exporting import ship
+from benchmark.pipeline.heads import head_job
 from benchmark.pipeline.places import stored_folders
-from benchmark.pipeline.ranking import head_job
 from benchmark.pipeline.rebuilding import LatestRun, latest_run, rebuild_report, scored_outcome
-from benchmark.ranking import DeviceRecord, exported_f1
-from benchmark.records import Float32, ImageSet, Observer, Silent, Status, Targets
+from benchmark.ranking import MeasuredDevice
+from benchmark.records import ImageSet, Observer, Silent, Status
 from benchmark.reporting import RunRecord, read_board
-from benchmark.statistics import Interval
 from benchmark.storage import place
 
 _LONGEST_REASON = 300
@@ -104,6 +108,40 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     return Kit(folder=folder, packed=packed, rows=(*map(_row, entries), *map(_left_out_row, left_out)))
 
 
+def measure_device(options: DeviceOptions, observer: Observer | None = None) -> Added:
+    """Measure a kit on a device over ssh, and put what came back on the board that the kit was made from.
+
+    Args:
+        options: of the command; ``source`` is the kit's folder.
+        observer: told what the device prints.
+
+    Raises:
+        ArgumentError: no host, or no name for the device.
+        DataError: no kit, or there is no board of the images that it was made from.
+        ExportError: the device cannot be reached, or measured nothing.
+        StorageError: the record cannot be kept.
+    """
+    if options.ssh is None:
+        raise ArgumentError("is needed", where="`ssh`", expected="the device, for example pi@pi5")
+    host = check_destination(options.ssh)
+    name = options.name or host
+    folder, _ = _board_of(*kit_origin(options.source), options)
+    device_path(folder, name)  # refused before minutes of work
+    told = observer or Silent()
+    content = measure_over_ssh(
+        options.source,
+        options.ssh,
+        python=options.python,
+        timeout_seconds=options.timeout,
+        tell=told.message,
+    )
+    device = understood(content, name, where=options.ssh)
+    if not any(one.status == "passed" for one in device.record.exports):
+        reasons = dict.fromkeys(one.reason for one in device.record.exports)
+        raise ExportError("nothing could be measured there", where=options.ssh, got="; ".join(reasons))
+    return _added(device, options, told)
+
+
 def add_device(options: DeviceOptions, observer: Observer | None = None) -> Added:
     """Put what ``measure.py`` wrote beside the board that its kit was made from, and show it there.
 
@@ -120,31 +158,34 @@ def add_device(options: DeviceOptions, observer: Observer | None = None) -> Adde
         raise ArgumentError(
             "is needed", where="`name`", expected="what the device is called, for example pi5"
         )
-    device = read_measured(options.source, options.name)
-    folder, data = _board_of(device.record, options)
+    return _added(read_measured(options.source, options.name), options, observer or Silent())
+
+
+def _added(device: MeasuredDevice, options: DeviceOptions, observer: Observer) -> Added:
+    folder, data = _board_of(device.record.data, device.record.fingerprint, options)
     path = keep_device(device, folder)
-    (observer or Silent()).message(f"Kept in {path}")
+    observer.message(f"Kept in {path}")
     ranked = rebuild_report(
-        data, results=options.results, cache=options.cache, observer=observer, device=options.name
+        data, results=options.results, cache=options.cache, observer=observer, device=device.name
     )
     return Added(path=path, ranked=ranked)
 
 
-def _board_of(record: DeviceRecord, options: DeviceOptions) -> tuple[Path, Path]:
+def _board_of(made_from: str, fingerprint: str, options: DeviceOptions) -> tuple[Path, Path]:
     """The folder of the board of the images that a kit was made from, and where those lie."""
-    name = record.data if options.data is None else dataset_name(options.data)
+    name = made_from if options.data is None else dataset_name(options.data)
     others = []
     for folder in stored_folders(options.results, name, options.data or Path(name)):
         with suppress(DataError):
             run = RunRecord.read(folder)
-            if run.data.fingerprint == record.fingerprint:
+            if run.data.fingerprint == fingerprint:
                 return folder, options.data or RankOptions.check({"data": run.options["data"]}).data
             others.append(f"{run.data.fingerprint[:16]} in {folder}")
     raise DataError(
         "its kit was made from other images, labels or parts than were ranked",
         where=options.source,
         expected=", ".join(others) or f"a board of {name} in {options.results}",
-        got=f"fingerprint {record.fingerprint[:16]} of {record.data}",
+        got=f"fingerprint {fingerprint[:16]} of {made_from}",
         next_step="Make a kit of this board: backbones device kit DATA.",
     )
 
@@ -159,18 +200,22 @@ def _exports(
 ) -> Iterator[KitEntry | dict[str, str]]:
     """The exports of one backbone; why not, of those that are outside their tolerance."""
     name = str(row["backbone"])
-    places = {"data": options.source, "cache": options.cache, "results": options.results}
-    job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
-    (model,) = finetune_backbones(job, observer).models
-    results = export_model(model.model_dir, targets, data=options.source, observer=observer)
-    passed = {one.target: one for one in results if one.passed}
-    answers = answers_of(model.model_dir, tuple(passed), options.source) if passed else None
-    for result in results:
+    shipped = ship(
+        name,
+        targets,
+        data=options.source,
+        cache=options.cache,
+        results=options.results,
+        observer=observer,
+    )
+    job = head_job(latest.request, images, latest.folder)
+    outcome = scored_outcome(job, name, latest.record.backbones[name])
+    for result in shipped.results:
+        answers = shipped.answers
         if answers is None or result.folder is None or not result.passed:
             yield {"backbone": name, "target": result.target, "reason": result.reason}
             continue
-        after = answers.after[result.target]
-        f1 = _f1(latest, images, model, answers.image_ids, answers.before, after)
+        f1 = shipped.f1(result.target, job, outcome)
         yield KitEntry(
             backbone=name,
             weights_sha256=str(row["weights_sha256"]),
@@ -180,39 +225,8 @@ def _exports(
             f1=(f1.value, f1.low, f1.high),
             f1_images=len(answers.image_ids),
             pixels=answers.pixels,
-            expected=after[answers.sampled],
+            expected=answers.after[result.target][answers.sampled],
         )
-
-
-def _f1(
-    latest: LatestRun,
-    images: ImageSet,
-    model: FineTuned,
-    ids: tuple[str, ...],
-    before: Float32,
-    after: Float32,
-) -> Interval:
-    """F1 of an export as the board counts it."""
-    job = head_job(latest.request, images, latest.folder)
-    outcome = scored_outcome(job, model.backbone, latest.record.backbones[model.backbone])
-    where = {image_id: position for position, image_id in enumerate(images.image_ids)}
-    gone = [image_id for image_id in ids if image_id not in where]
-    if gone:
-        raise DataError(
-            f"{len(gone):,} of the images that the model is compared on are not in the data any more",
-            where=images.root,
-            next_step="Rank them again.",
-        )
-    return exported_f1(
-        outcome,
-        Targets.of(images),
-        np.array([where[image_id] for image_id in ids]),
-        before,
-        after,
-        temperature=model.manifest.temperature,
-        average=job.protocol.average,
-        seed=job.protocol.seed,
-    )
 
 
 def _row(entry: KitEntry) -> dict[str, Any]:

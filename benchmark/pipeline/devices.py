@@ -70,15 +70,36 @@ def read_measured(path: Path, name: str) -> MeasuredDevice:
         DataError: it cannot be read, or is something else.
     """
     try:
-        return MeasuredDevice(name=name, record=read_device(read_small(path, most_bytes=MOST_BYTES)))
+        content = read_small(path, most_bytes=MOST_BYTES)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(
-            "is not what measure.py writes",
-            where=path,
-            got=reason,
-            next_step="Run measure.py of the kit on the device again.",
-        ) from error
+        raise _not_measured(path, error.strerror if isinstance(error, OSError) else error) from error
+    return understood(content, name, where=path)
+
+
+def understood(content: bytes, name: str, *, where: object) -> MeasuredDevice:
+    """What the content of a ``device.json`` says.
+
+    Args:
+        content: the bytes.
+        name: of the device.
+        where: they come from, for the reader.
+
+    Raises:
+        DataError: it is something else.
+    """
+    try:
+        return MeasuredDevice(name=name, record=read_device(content))
+    except ValueError as error:
+        raise _not_measured(where, error) from error
+
+
+def _not_measured(where: object, reason: object) -> DataError:
+    return DataError(
+        "is not what measure.py writes",
+        where=where,
+        got=reason,
+        next_step="Run measure.py of the kit on the device again.",
+    )
 
 
 def keep_device(device: MeasuredDevice, folder: Path) -> Path:

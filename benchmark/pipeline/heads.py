@@ -18,6 +18,7 @@ from benchmark.pipeline.costs import head_memory_bytes
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, plan_facts
 from benchmark.pipeline.progress import OneAtATime
+from benchmark.pipeline.requests import RankRequest
 from benchmark.ranking import Setting, load_outcome, outcome_path, save_outcome, selection_scores
 from benchmark.records import (
     Embeddings,
@@ -75,6 +76,18 @@ class HeadJob:
     cache: Path
     folder: Path
     runner: Runner = field(default_factory=LocalRunner, compare=False)
+
+
+def head_job(request: RankRequest, images: ImageSet, folder: Path) -> HeadJob:
+    """The heads of a ranking in ``results/<dataset>``, its protocol resolved."""
+    name = request.protocol_name(parts_given=images.split.given)
+    return HeadJob(
+        images=images,
+        protocol=replace(request.protocol, name=name),
+        cache=request.options.cache,
+        folder=folder / "outcomes",
+        runner=request.executor,
+    )
 
 
 def outcome_digest(key_digest: str, images: ImageSet, protocol: HeadProtocol) -> str:

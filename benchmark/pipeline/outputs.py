@@ -116,6 +116,29 @@ def write_outputs(
     return replace(ranked, replaced=replaced)
 
 
+def write_again(run: Run, ranked: Ranked, job: HeadJob) -> Ranked:
+    """Write the pages of this run's board anew, which was given columns since, and make them the latest.
+
+    Args:
+        run: with the board as it was.
+        ranked: with the board as it is now.
+        job: its heads.
+
+    Returns:
+        The ranking, its notes on pictures as they are now.
+
+    Raises:
+        StorageError: no room, or no permission.
+    """
+    record = RunRecord.read(run.path)
+    notes = _write_pages(run, ranked, job, record)
+    ranked = replace(ranked, board=_with_notes(ranked.board, notes))
+    digest = "" if notes else board_digest(ranked, job, record.data.source)
+    replace(record, board_digest=digest).write(run.path)
+    _publish(run)
+    return ranked
+
+
 def publish_again(
     run: Run, record: RunRecord, source: Path, ranked: Ranked, job: HeadJob, started: float
 ) -> Ranked:

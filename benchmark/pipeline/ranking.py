@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from benchmark.audit import Severity
 from benchmark.data import load_images, tell_reading
@@ -19,10 +18,11 @@ from benchmark.pipeline.curves import stored_curves, train_curves
 from benchmark.pipeline.devices import measured_device
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.estimating import AUDIT, predict
-from benchmark.pipeline.heads import HeadJob, on_other_folds, train_all
+from benchmark.pipeline.exporting import PickExports, check_target
+from benchmark.pipeline.heads import HeadJob, head_job, on_other_folds, train_all
 from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.machines import describe_machine
-from benchmark.pipeline.outputs import write_outputs
+from benchmark.pipeline.outputs import write_again, write_outputs
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plans
 from benchmark.pipeline.progress import OneAtATime
@@ -31,7 +31,7 @@ from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
 from benchmark.pipeline.seen import about_seen
 from benchmark.pipeline.tracking import open_trackers, tracking
-from benchmark.ranking import curve_statements, with_device
+from benchmark.ranking import curve_statements, is_exported, with_device
 from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Targets
 
 
@@ -51,6 +51,8 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     started = time.time()
     options = request.options
     board_options(request)  # a limit that makes no sense is refused before hours of work
+    if options.export_to is not None:
+        check_target(options.export_to)
     trackers = open_trackers(options.trackers)
     watch = OneAtATime(observer or Silent())
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
@@ -72,25 +74,14 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
             ) as runner,
         ):
             asked = request.as_read(images).executed_by(runner)
-            ranked = _Ranking(asked, run, logged).carry_out(images, started)
+            ranking = _Ranking(asked, run, logged)
+            ranked = ranking.with_exports(ranking.carry_out(images, started))
             told.ranked(ranked, options.cache)
             if ranked.best is None:
                 raise _nothing_scored(ranked)
     finally:
         run.close()
     return ranked
-
-
-def head_job(request: RankRequest, images: ImageSet, folder: Path) -> HeadJob:
-    """The heads of a ranking in ``results/<dataset>``, its protocol resolved."""
-    name = request.protocol_name(parts_given=images.split.given)
-    return HeadJob(
-        images=images,
-        protocol=replace(request.protocol, name=name),
-        cache=request.options.cache,
-        folder=folder / "outcomes",
-        runner=request.executor,
-    )
 
 
 def _nothing_scored(ranked: Ranked) -> NothingScored:
@@ -144,10 +135,28 @@ class _Ranking:
         )
         notes = (*banner, *shortcut_notes(job, board, ranked.best), *board.notes[len(banner) :])
         ranked = replace(ranked, board=replace(board, notes=notes))
+        if (exports := self._exports(job)) is not None:
+            ranked = replace(ranked, board=exports.recalled(ranked.board, outcomes))
         written = write_outputs(self._run, self._request, ranked, job, started, prediction.timings)
         said = prediction.over(self._request.options.cache)
         self._run.log(said)
         return replace(written, prediction=said)
+
+    def with_exports(self, ranked: Ranked) -> Ranked:
+        """The ranking with its picks as exported, where that was asked for and is not known yet.
+
+        The board is written before: whoever does not wait for exports has it.
+        """
+        job = head_job(self._request, ranked.images, self._run.folder)
+        exports = self._exports(job)
+        if exports is None or is_exported(ranked.board):
+            return ranked
+        board = exports.found(ranked, self._request, self._observer)
+        return write_again(self._run, replace(ranked, board=board), job) if is_exported(board) else ranked
+
+    def _exports(self, job: HeadJob) -> PickExports | None:
+        options = self._request.options
+        return None if options.export_to is None else PickExports(options.export_to, job, options.max_loss)
 
     def _with_curves(
         self, board: Leaderboard, outcomes: tuple[Outcome, ...], embedded: Embedded, job: HeadJob

@@ -12,10 +12,9 @@ from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.auditing import with_groups_of
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.devices import measured_device
-from benchmark.pipeline.heads import HeadJob, stored_outcome
+from benchmark.pipeline.heads import HeadJob, head_job, stored_outcome
 from benchmark.pipeline.outputs import publish_again
 from benchmark.pipeline.places import stored_folders
-from benchmark.pipeline.ranking import head_job
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import stored_request

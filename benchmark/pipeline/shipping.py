@@ -10,9 +10,8 @@ from benchmark.finetuning import BoardHead
 from benchmark.heads import FinalHead, final_head
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard
 from benchmark.pipeline.embedding import embed_images
-from benchmark.pipeline.heads import HeadJob, train_all
+from benchmark.pipeline.heads import HeadJob, head_job, train_all
 from benchmark.pipeline.planning import Plan
-from benchmark.pipeline.ranking import head_job
 from benchmark.records import (
     Backbone,
     Embeddings,

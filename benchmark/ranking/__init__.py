@@ -15,6 +15,13 @@ from benchmark.ranking.baselines import (
 from benchmark.ranking.board import BoardOptions, build_leaderboard, curve_of
 from benchmark.ranking.columns import COLUMNS, Column, Surface
 from benchmark.ranking.devices import DeviceRecord, MeasuredDevice, read_device, with_device
+from benchmark.ranking.export_scores import (
+    ExportScore,
+    best_export,
+    is_exported,
+    next_to_export,
+    with_exports,
+)
 from benchmark.ranking.exported import exported_f1
 from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome

@@ -179,7 +179,7 @@ def _test(name: str, meaning: str, surfaces: Surface = _NONE, title: str = "", p
     return Column(f"test_{name}", "score", meaning, surfaces, title, "", priority, True, value=value)
 
 
-def _device(
+def _later(
     name: str,
     format_: Format,
     meaning: str,
@@ -188,8 +188,9 @@ def _device(
     unit: str = "",
     priority: int = 0,
 ) -> Column:
-    """A column of what was measured on a user's device, which ``with_device`` fills."""
-    return Column(name, format_, meaning, surfaces, title, unit, priority, name == "device_f1", optional=True)
+    """A column of exports, or of what was measured on a user's device: a finished board is given them."""
+    higher = name in {"device_f1", "export_f1"}
+    return Column(name, format_, meaning, surfaces, title, unit, priority, higher, optional=True)
 
 
 COLUMNS = (
@@ -313,11 +314,17 @@ COLUMNS = (
         optional=True,
         value=lambda scores: scores.ungrouped_f1,
     ),
-    _device("device", "text", "device that the columns of this name were measured on"),
-    _device("device_target", "text", "fastest export that passed there", _TABLES, "on device", "", 16),
-    _device("device_latency_ms", "ms", "median time of a single image there", _SMALL, "device ms", "ms", 18),
-    _device("device_latency_p95_ms", "ms", "95th percentile of the time of a single image there", unit="ms"),
-    _device(
+    _later("export_target", "text", "format that the picks were exported to"),
+    _later("export_f1", "interval", "val_f1 as that export changes it", _SMALL, "exported F1 [95 %]", "", 20),
+    _later("export_f1_low", "score", "lower end of the 95 % interval of export_f1"),
+    _later("export_f1_high", "score", "upper end of the 95 % interval of export_f1"),
+    _later("export_bytes", "bytes", "the model's file in that format", _TABLES, "exported", "bytes", 16),
+    _later("export_reason", "text", "what speaks against shipping it so"),
+    _later("device", "text", "device that the columns of this name were measured on"),
+    _later("device_target", "text", "fastest export that passed there", _TABLES, "on device", "", 16),
+    _later("device_latency_ms", "ms", "median time of a single image there", _SMALL, "device ms", "ms", 18),
+    _later("device_latency_p95_ms", "ms", "95th percentile of the time of a single image there", unit="ms"),
+    _later(
         "device_memory_bytes",
         "bytes",
         "memory that it took there, beyond Python and its runtime",
@@ -326,8 +333,8 @@ COLUMNS = (
         "bytes",
         17,
     ),
-    _device("device_f1", "interval", "val_f1 as that export changes it", _SMALL, "device F1 [95 %]", "", 19),
-    _device("device_f1_low", "score", "lower end of the 95 % interval of device_f1"),
-    _device("device_f1_high", "score", "upper end of the 95 % interval of device_f1"),
+    _later("device_f1", "interval", "val_f1 as that export changes it", _SMALL, "device F1 [95 %]", "", 19),
+    _later("device_f1_low", "score", "lower end of the 95 % interval of device_f1"),
+    _later("device_f1_high", "score", "upper end of the 95 % interval of device_f1"),
 )
 _BY_NAME = {each.name: each for each in COLUMNS}

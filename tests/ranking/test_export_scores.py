@@ -1,0 +1,119 @@
+"""Whom to export before the choice, and what a board says of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmark.ranking import COLUMNS, ExportScore, best_export, next_to_export, with_exports
+from benchmark.ranking.board import build_leaderboard
+from benchmark.records import Leaderboard, Predictions, Scored, Targets, Task
+
+LOSS = 0.02
+GOOD = ExportScore(f1=0.94, f1_low=0.9, f1_high=0.97, size_bytes=982_000)
+BAD = ExportScore(f1=0.5, f1_low=0.4, f1_high=0.6, size_bytes=982_000)
+
+
+@pytest.fixture(scope="module")
+def board() -> Leaderboard:
+    """``large`` wins, ``small`` and ``middle`` are tied with it, ``poor`` is not."""
+    truth = np.repeat([True, False], 60)[:, None]
+    sizes = {"large": (2, 9000), "small": (4, 500), "middle": (3, 3000), "poor": (45, 100)}
+    outcomes = []
+    for name, (mistakes, params) in sizes.items():
+        decided = truth.copy()
+        decided[np.random.default_rng(params).choice(120, mistakes, replace=False)] ^= True
+        predictions = Predictions(
+            val_rows=np.arange(120),
+            val=np.where(decided, 0.9, 0.1).astype(np.float32)[None],
+            val_thresholds=np.full((1, 120), 0.5),
+            test_rows=np.zeros(0, np.int64),
+            test=np.zeros((0, 1), np.float32),
+            test_threshold=0.5,
+        )
+        facts = {"backbone": name, "family": "f", "source": "keras", "weights": "imagenet"}
+        outcomes.append(Scored(**facts, params=params, predictions=predictions))  # type: ignore[arg-type]
+    targets = Targets(
+        targets=truth.astype(np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1, groups=None
+    )
+    found = build_leaderboard(outcomes, targets)
+    assert {row["backbone"] for row in found.rows if row["tie_group"] == 1} == {"large", "small", "middle"}
+    return found
+
+
+def walk(board: Leaderboard, kept: set[str]) -> list[str]:
+    """The order in which backbones are exported where only these keep their F1."""
+    scores: dict[str, ExportScore | str] = {}
+    while (name := next_to_export(board, scores, max_loss=LOSS)) is not None:
+        assert name not in scores
+        row = next(row for row in board.rows if row["backbone"] == name)
+        kept_f1 = ExportScore(f1=row["val_f1"] - 0.001, f1_low=0.5, f1_high=1.0, size_bytes=1)
+        scores[name] = kept_f1 if name in kept else BAD
+    return list(scores)
+
+
+def test_picks_are_exported_and_others_where_no_pick_keeps_its_f1(board: Leaderboard) -> None:
+    picks = [row["backbone"] for row in board.rows if row["pick"]]
+    assert picks
+    assert walk(board, set(picks)) == picks, "nobody else where the picks hold"
+    assert walk(board, {picks[-1]}) == picks
+    tied = [name for name in ("small", "middle", "large") if name not in picks]
+    assert tied
+    assert walk(board, {tied[0]}) == [*picks, tied[0]], "smallest first, until one holds"
+    assert walk(board, set()) == [*picks, *tied], "never those that are worse anyway"
+
+
+def test_nobody_is_exported_without_picks(board: Leaderboard) -> None:
+    rows = tuple({**row, "pick": ""} for row in board.rows)
+    without = Leaderboard(**{name: getattr(board, name) for name in board.__slots__} | {"rows": rows})
+    assert next_to_export(without, {}, max_loss=LOSS) is None
+    assert with_exports(without, "onnx", {}, max_loss=LOSS) is without
+
+
+def test_columns_stand_in_their_order_and_say_what_was_found(board: Leaderboard) -> None:
+    found = with_exports(board, "tflite-int8", {"large": GOOD, "small": "no such operator"}, max_loss=1.0)
+    order = [each.name for each in COLUMNS]
+    assert list(found.columns) == sorted(found.columns, key=order.index)
+    assert [name for name in found.columns if name.startswith("export")] == [
+        *("export_target", "export_f1", "export_f1_low", "export_f1_high", "export_bytes", "export_reason")
+    ]
+    rows = {row["backbone"]: row for row in found.rows}
+    assert (rows["large"]["export_f1"], rows["large"]["export_bytes"]) == (0.94, 982_000)
+    assert rows["large"]["export_reason"] == ""
+    assert rows["small"]["export_reason"] == "could not be scored: no such operator"
+    assert np.isnan(rows["small"]["export_f1"])
+    assert rows["poor"]["export_target"] == ""
+    assert all(set(row) == set(found.columns) for row in found.rows)
+    (said,) = (text for text in found.statements if text.startswith("As tflite-int8, "))
+    assert said.startswith("As tflite-int8, large has F1 0.940 [0.900, 0.970] instead of 0.9")
+    assert said.endswith("in 0.982 MB.")
+
+
+def test_a_pick_that_the_export_ruins_is_said_and_another_named(board: Leaderboard) -> None:
+    pick = next(str(row["backbone"]) for row in board.rows if row["pick"])
+    other = next(str(row["backbone"]) for row in board.rows if row["tie_group"] == 1 and not row["pick"])
+    found = with_exports(board, "tflite-int8", {pick: BAD, other: GOOD}, max_loss=0.1)
+    assert f"Do not ship {pick} (" in found.notes[0]
+    assert "F1, more than 0.1." in found.notes[0]
+    assert found.notes[1] == f"{other} may be shipped as tflite-int8: F1 0.940 [0.900, 0.970]."
+    assert found.notes[2:] == board.notes
+    best = best_export(found)
+    assert best is not None
+    assert best["backbone"] == other
+    nobody = with_exports(board, "tflite-int8", {pick: "no such operator.", other: BAD}, max_loss=0.1)
+    assert nobody.notes[0].endswith("could not be scored: no such operator.")
+    assert nobody.notes[1] == "None of the 2 that were exported as tflite-int8 may be shipped so."
+    assert best_export(nobody) is None
+
+
+def test_the_parity_gate_speaks_too_and_what_stands_on_it_reads_so(board: Leaderboard) -> None:
+    pick = next(str(row["backbone"]) for row in board.rows if row["pick"])
+    bound = "label agreement stands exactly on the tolerance, 0.95, on 20 images"
+    close = ExportScore(f1=0.97, f1_low=0.9, f1_high=0.99, size_bytes=1_000, bounds=(bound,))
+    found = with_exports(board, "onnx", {pick: close}, max_loss=LOSS)
+    assert found.statements[-1].endswith(f"; {bound}.")
+    assert not [note for note in found.notes if "Do not ship" in note]
+    outside = ExportScore(f1=0.97, f1_low=0.9, f1_high=0.99, size_bytes=1_000, outside="mean difference 0.2")
+    found = with_exports(board, "onnx", {pick: outside}, max_loss=LOSS)
+    assert "it mean difference" not in found.notes[0]
+    assert found.notes[0].endswith("is outside its tolerance: mean difference 0.2.")
