@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import loopback
 import numpy as np
 import pytest
 from command_places import QUICK, SMALL, Answer, Place, Run
@@ -478,3 +479,46 @@ def test_what_is_no_file_is_refused(made: Place, backbones: Run, tmp_path: Path)
     for name in ("pipe", "large", "absent", "."):
         words = ("device", "add", tmp_path / name, "--name", "pi5", *made.folders)
         assert backbones(*words).status == 2, name
+
+
+# --- both in one command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[loopback.Loopback]:
+    """A real sshd on loopback, called ``device``, found by the ssh of this process."""
+    if not all(loopback.TOOLS):
+        pytest.skip("no sshd, ssh or ssh-keygen")
+    (tmp_path / "sshd").mkdir()
+    try:
+        found = loopback.start(tmp_path / "sshd")
+    except RuntimeError as error:
+        pytest.skip(f"sshd lets nobody in: {error}")
+    monkeypatch.setenv("PATH", found.path)
+    yield found
+    found.process.terminate()
+    found.process.wait(10)
+
+
+def test_a_kit_is_measured_over_ssh(
+    board: Place, backbones: Run, device: Path, clean: Callable[..., Path], there: loopback.Loopback
+) -> None:
+    words = ("device", "measure", board.board / "device_kit", *board.folders, "--quiet")
+    assert "--ssh: is needed" in backbones(*words).said
+    refused = backbones(*words, "--ssh=-oProxyCommand=touch x")
+    assert refused.status == 2
+    assert "no host as ssh takes it" in refused.said
+    lacking = backbones(*words, "--ssh", "device", "--python", clean("numpy"))
+    assert lacking.status == 1
+    assert "nothing could be measured there" in lacking.said
+    assert "pip install" in lacking.said
+    assert not (board.board / "devices").exists()
+    answer = backbones(*words, "--ssh", "device", "--python", device, "--format", "json")
+    assert answer.status == 0, answer.err
+    (row,) = answer.rows
+    assert row["device"] == "device", "the name of the host"
+    assert row["device_latency_ms"] > 0
+    assert row["device_f1"] == pytest.approx(row["val_f1"], abs=1e-3)
+    kept = json.loads((board.board / "devices" / "device.json").read_text())
+    assert [one["status"] for one in kept["exports"]] == ["passed"] * len(TARGETS)
+    assert there.left() == []
