@@ -14,7 +14,7 @@ from benchmark.ranking.baselines import (
 )
 from benchmark.ranking.board import BoardOptions, build_leaderboard, curve_of
 from benchmark.ranking.columns import COLUMNS, Column, Surface
-from benchmark.ranking.devices import DeviceRecord, MeasuredDevice, read_device, with_device
+from benchmark.ranking.devices import MeasuredDevice, read_device, with_device
 from benchmark.ranking.export_scores import (
     ExportScore,
     best_export,
