@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmark.deployment import visit
 from benchmark.deployment.kit import kit_origin, pack
 from benchmark.errors import ArgumentError, ExportError
-from benchmark.storage import storage_error
+from benchmark.storage import read_small, storage_error
 
 # No prompts: nobody might sit there. An unknown host is refused, as ssh does when it cannot ask.
 _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
@@ -171,7 +171,7 @@ class _Visit:
 
     def _send(self, process: subprocess.Popen[bytes]) -> None:
         """The program and the kit; standard input is left open."""
-        program = Path(visit.__file__).read_bytes()
+        program = read_small(Path(visit.__file__))
         asked = json.dumps({"bytes": self._packed.stat().st_size, "mark": self._mark}).encode()
         assert process.stdin is not None
         with suppress(OSError):  # ssh ended; its status says why
