@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 
@@ -9,82 +10,55 @@ import numpy as np
 
 from benchmark.embeddings.files import PartFile
 from benchmark.embeddings.lookup import Numbers, fold
-from benchmark.embeddings.parts import Ids, build_part, most_rows, part_name
+from benchmark.embeddings.parts import most_rows
 from benchmark.embeddings.reading import PartReader
-from benchmark.records import Bool, EmbeddingKey, Float32
+from benchmark.embeddings.writer import PartSize, PartWriter
+from benchmark.records import Bool, EmbeddingKey
 
 
 def compact(store: PartReader, key: EmbeddingKey) -> int:
     """Join small parts; see ``EmbeddingStore.compact``."""
     files = store.parts(key)
     held = {file: ids for file in files if (ids := store.numbers_of(file, key)) is not None}
-    if len(held) < 2:
+    dim = store.dim(key)
+    if len(held) < 2 or dim is None:
         return 0
-    rows_per_part = most_rows(store.dim(key) or 1)
     wins = _winners(list(held.values()))
-    if -(-sum(map(np.count_nonzero, wins)) // rows_per_part) >= len(held):
+    if -(-sum(map(np.count_nonzero, wins)) // most_rows(dim)) >= len(held):
         return 0
-    joined = _Joined(store, key, rows_per_part)
-    if not joined.take_all(held, wins) or not joined.is_whole():
+    # The new parts carry a fresh generation, so their names are new: a part that this call relies on cannot
+    # be one that another compaction, at work at the same time, has already decided to remove.
+    size = PartSize(rows=most_rows(dim), seconds=math.inf)
+    with PartWriter(store.place, store.root, key, dim, size=size, generation=secrets.token_hex(8)) as writer:
+        is_whole = _write(store, key, held, wins, writer)
+    if not is_whole or not _can_be_read(store, key, set(writer.written)):
         return 0
     # Larger hashes first: while some are gone, the part that won a row is the last of its holders to go, so
     # no reader ever sees another part's bits for it.
     for file in sorted(held, key=lambda file: file.path.name, reverse=True):
         store.place.remove(file.path)
-    return len(held) - len(joined.written)
+    return len(held) - len(writer.written)
 
 
-class _Joined:
-    """Writes the winning rows of many parts as few parts.
+def _write(
+    store: PartReader,
+    key: EmbeddingKey,
+    held: dict[PartFile, Numbers],
+    wins: Sequence[Bool],
+    writer: PartWriter,
+) -> bool:
+    """Write the winning rows; False when a part went away or was damaged: then nothing may be removed."""
+    for file, winners in zip(held, wins, strict=True):
+        part = store.open(file, key)
+        if part is None or not np.array_equal(fold(part.image_ids), held[file]):
+            return False
+        writer.add(part.image_ids[winners], part.features[winners])
+    return True
 
-    The new parts carry a fresh generation, so their names are new: a part that this call relies on cannot be
-    one that another compaction, at work at the same time, has already decided to remove.
-    """
 
-    def __init__(self, store: PartReader, key: EmbeddingKey, rows_per_part: int) -> None:
-        self._store = store
-        self._key = key
-        self._rows_per_part = rows_per_part
-        self._generation = secrets.token_hex(8)
-        self._ids: list[Ids] = []
-        self._features: list[Float32] = []
-        self.written: set[str] = set()
-
-    def take_all(self, held: dict[PartFile, Numbers], wins: Sequence[Bool]) -> bool:
-        """Write everything; False when a part went away or was damaged: then nothing may be removed."""
-        for file, winners in zip(held, wins, strict=True):
-            part = self._store.open(file, self._key)
-            if part is None or not np.array_equal(fold(part.image_ids), held[file]):
-                return False
-            self._take(part.image_ids[winners], part.features[winners])
-        self._write()
-        return True
-
-    def is_whole(self) -> bool:
-        """Whether every new part can be read back."""
-        files = [file for file in self._store.parts(self._key) if file.path.name in self.written]
-        return len(files) == len(self.written) and all(self._store.open(file, self._key) for file in files)
-
-    def _take(self, ids: Ids, features: Float32) -> None:
-        """Buffer rows; whenever they fill a part, write it."""
-        start = 0
-        while start < len(ids):
-            stop = start + self._rows_per_part - sum(map(len, self._ids))
-            self._ids.append(ids[start:stop])
-            self._features.append(features[start:stop])
-            if stop <= len(ids):
-                self._write()
-            start = stop
-
-    def _write(self) -> None:
-        if not self._ids:
-            return
-        ids, features = np.concatenate(self._ids), np.concatenate(self._features)
-        self._ids, self._features = [], []
-        content = build_part(self._key, ids, features, generation=self._generation)
-        name = part_name(content)
-        self._store.place.write(self._store.folder(self._key) / name, content)
-        self.written.add(name)
+def _can_be_read(store: PartReader, key: EmbeddingKey, written: set[str]) -> bool:
+    files = [file for file in store.parts(key) if file.path.name in written]
+    return len(files) == len(written) and all(store.open(file, key) for file in files)
 
 
 def _winners(held: Sequence[Numbers]) -> list[Bool]:

@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmark.embeddings.keys import KEY_FILE, MAX_KEY_BYTES, folder_name
 from benchmark.embeddings.parts import (
-    ID_BYTES,
     ROWS_PER_PART,
     SECONDS_PER_PART,
     Ids,
@@ -50,6 +48,10 @@ class PartWriter:
 
     Leaving it writes what is buffered, also when an exception (Ctrl-C included) is on its way. Rows that were
     flushed are durable: they survive SIGKILL and power loss.
+
+    Attributes:
+        rows_written: rows in the parts that were written.
+        written: names of these parts.
     """
 
     def __init__(
@@ -60,19 +62,22 @@ class PartWriter:
         dim: int,
         *,
         size: PartSize | None = None,
+        generation: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place = place
         self._folder = root / folder_name(key)
         self._key = key
         self._dim = dim
+        self._generation = generation
         self._size = size or PartSize()
         self._most = min(self._size.rows, most_rows(dim))
         self._clock = clock
-        self._buffer: _Buffer | None = None
+        self._ids: list[Ids] = []
+        self._features: list[Float32] = []
         self._since = clock()
         self.rows_written = 0
-        self.parts_written = 0
+        self.written: list[str] = []
 
     def __enter__(self) -> Self:
         self._place.parts(self._folder)
@@ -94,7 +99,7 @@ class PartWriter:
     @property
     def rows_buffered(self) -> int:
         """Rows that are not on the disk yet."""
-        return self._buffer.count if self._buffer else 0
+        return sum(map(len, self._ids))
 
     def add(self, image_ids: Sequence[str] | Ids, features: Float32) -> None:
         """Take rows, and write a part when enough have come together.
@@ -109,19 +114,16 @@ class PartWriter:
         """
         ids = as_ids(image_ids)
         self._check(ids, features)
-        if not self.rows_buffered:
-            self._since = self._clock()
-        for start in range(0, len(ids), self._most):
-            self._take(ids[start : start + self._most], features[start : start + self._most])
-
-    def _take(self, ids: Ids, features: Float32) -> None:
-        if self.rows_buffered + len(ids) > self._most:
-            self.flush()
-        if self._buffer is None:
-            self._buffer = _Buffer(self._most, self._dim)
-        self._buffer.add(ids, features)
-        if self.rows_buffered >= self._most or self._clock() - self._since >= self._size.seconds:
-            self.flush()
+        start = 0
+        while start < len(ids):
+            if not self._ids:
+                self._since = self._clock()
+            stop = start + self._most - self.rows_buffered
+            self._ids.append(ids[start:stop].copy())
+            self._features.append(features[start:stop].copy())
+            if stop <= len(ids) or self._clock() - self._since >= self._size.seconds:
+                self.flush()
+            start = stop
 
     def _check(self, ids: Ids, features: Float32) -> None:
         if features.dtype != np.float32 or features.shape != (len(ids), self._dim):
@@ -147,64 +149,28 @@ class PartWriter:
         Raises:
             StorageError: it cannot be written; the rows stay buffered, the cache is as it was.
         """
-        if self._buffer is None or not self._buffer.count:
+        if not self._ids:
             return
-        ids, features = self._buffer.distinct()
-        self._write(build_part(self._key, ids, features))
+        ids, features = np.concatenate(self._ids), np.concatenate(self._features)
+        if not (ids[1:] > ids[:-1]).all():
+            ids, first = np.unique(ids, return_index=True)
+            features = features[first]
+        self._write(build_part(self._key, ids, features, generation=self._generation))
+        self._ids, self._features = [], []
         give_back_memory()
-        self._buffer.count, self._since = 0, self._clock()
         self.rows_written += len(ids)
-        self.parts_written += 1
 
     def _write(self, content: bytes) -> None:
         for attempt in range(_ATTEMPTS):
             try:
                 ensure_key_file(self._place, self._folder, self._key)
                 self._place.write(self._folder / part_name(content), content)
+                self.written.append(part_name(content))
             except StorageError as error:
                 if attempt + 1 < _ATTEMPTS and isinstance(error.__cause__, FileNotFoundError):
                     continue
                 raise
             return
-
-
-class _Buffer:
-    """The rows of one part, and then of the next: a part is in memory here and as a file, not more often.
-
-    Args:
-        rows: most that it will hold.
-        dim: length of a vector.
-    """
-
-    def __init__(self, rows: int, dim: int) -> None:
-        self.count = 0
-        self._most = rows
-        self._ids = np.zeros(0, dtype=f"S{ID_BYTES}")
-        self._features = np.zeros((0, dim), np.float32)
-
-    def add(self, ids: Ids, features: Float32) -> None:
-        """Copy rows, for which there is room."""
-        stop = self.count + len(ids)
-        if stop > len(self._ids):
-            room = min(self._most, max(stop, 2 * len(self._ids)))
-            self._ids, self._features = _longer(self._ids, room), _longer(self._features, room)
-        self._ids[self.count : stop] = ids
-        self._features[self.count : stop] = features
-        self.count = stop
-
-    def distinct(self) -> tuple[Ids, Float32]:
-        """The rows by ascending id, each once; without a copy where they came like that."""
-        ids, features = self._ids[: self.count], self._features[: self.count]
-        if (ids[1:] > ids[:-1]).all():
-            return ids, features
-        ids, first = np.unique(ids, return_index=True)
-        return ids, features[first]
-
-
-def _longer(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    made = np.zeros((rows, *array.shape[1:]), array.dtype)
-    made[: len(array)] = array
-    return made
 
 
 def make_folder(folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_long_vectors_make_parts_of_few_rows(tmp_path: Path, key: EmbeddingKey) 
     with store.writer(key, dim) as writer:
         for row in range(rows):
             writer.add([digest(row)], np.full((1, dim), row, np.float32))
-    assert writer.parts_written == 3
+    assert len(writer.written) == 3
     assert all(file.path.stat().st_size < 65 * 2**20 for file in store.parts(key))
     assert store.missing(key, [digest(row) for row in range(rows)]) == ()
 
@@ -220,11 +220,11 @@ def test_parts_are_full_by_rows_or_by_age(tmp_path: Path, key: EmbeddingKey) -> 
     store = EmbeddingStore(tmp_path)
     with store.writer(key, 2, size=PartSize(rows=30)) as writer:
         writer.add(image_ids[:70], features[:70])
-        assert (writer.parts_written, writer.rows_written, writer.rows_buffered) == (2, 60, 10)
+        assert (len(writer.written), writer.rows_written, writer.rows_buffered) == (2, 60, 10)
     with store.writer(key, 2, size=PartSize(seconds=0.0)) as writer:
         writer.add(image_ids[70:72], features[70:72])
         writer.add(image_ids[72:], features[72:])
-        assert writer.parts_written == 2
+        assert len(writer.written) == 2
     assert store.missing(key, image_ids) == ()
 
 

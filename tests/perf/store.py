@@ -95,7 +95,7 @@ def write(argument: dict[str, Any]) -> dict[str, Any]:
             for at in range(0, rows, _AT_ONCE):
                 ids = ids_of(at, min(at + _AT_ONCE, rows))
                 writer.add(ids, random.standard_normal((len(ids), _DIM), np.float32))
-        return f"{writer.parts_written} parts"
+        return f"{len(writer.written)} parts"
 
     return _timed(argument, work)
 
@@ -112,7 +112,7 @@ def append(argument: dict[str, Any]) -> dict[str, Any]:
         with store.writer(_KEY, _DIM) as writer:
             ids = ids_of(rows * 2, rows * 2 + _FEW)
             writer.add(ids, np.ones((len(ids), _DIM), np.float32))
-        return f"{writer.parts_written} part"
+        return f"{len(writer.written)} part"
 
     return _timed(argument, work)
 
