@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from benchmark.backbones import engines_of, scaled_flops, versions_of
+from benchmark.backbones import Pretrained, engines_of, scaled_flops, versions_of
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.hardware import gpu_name, has_gpu
 from benchmark.engines.model_cache import Agreement
 from benchmark.machine import instruction_set
 from benchmark.records import Engine, Float32, Float64, Precision, UInt8
 from benchmark.storage import Memo
+
+Network = TypeVar("Network", bound=Pretrained)
 
 MIN_COSINE = 0.999
 LIBRARIES = {Engine.TENSORFLOW: "TensorFlow", Engine.TORCH: "PyTorch", Engine.OPENVINO: "OpenVINO"}
@@ -69,12 +73,42 @@ def recall_agreement(request: EngineRequest, weights_sha256: str, precision: Pre
     return _memo(request.cache).recall(request.backbone.architecture, identity)
 
 
-def remember_agreement(
-    request: EngineRequest, weights_sha256: str, precision: Precision, agreement: Agreement
-) -> None:
-    """Keep what a comparison came to; a cache that takes nothing only means to compare again."""
-    identity = _identity(request, weights_sha256, precision)
-    _memo(request.cache).remember(request.backbone.architecture, identity, agreement)
+def agreed(
+    request: EngineRequest,
+    network: Network,
+    precision: Precision,
+    sample: UInt8,
+    make: Callable[[EngineRequest, Network, Precision], FrozenBackbone],
+) -> FrozenBackbone:
+    """A loaded network in its own library, in an arithmetic that agrees with float32 there.
+
+    Args:
+        request: what to open.
+        network: as its source loaded it.
+        precision: wanted arithmetic; float32 is used instead where it does not agree.
+        sample: uint8 (n, S, S, 3) real images for that comparison, whose result is remembered.
+        make: puts the network into the engine.
+    """
+    notes: tuple[str, ...] = ()
+    if precision is not Precision.FLOAT32:
+        identity, opened = _identity(request, network.weights_sha256, precision), None
+        agreement = _memo(request.cache).recall(request.backbone.architecture, identity)
+        if agreement is None:
+            images = compared(request, sample)
+            reference = network.run(images)  # before a GPU takes the network
+            opened = make(request, network, precision)
+            agreement = compare(embed_few(opened, images), reference)
+            _memo(request.cache).remember(request.backbone.architecture, identity, agreement)
+        if agreement.passed:
+            opened = opened or make(request, network, precision)
+            opened.agreement = agreement.cosine
+            return opened
+        if opened is not None:
+            opened.close()
+        notes = (disagreement(request, engines_of(request.backbone)[0], precision, agreement),)
+    exact = make(request, network, Precision.FLOAT32)
+    exact.notes, exact.agreement = notes, 1.0
+    return exact
 
 
 def _identity(request: EngineRequest, weights_sha256: str, precision: Precision) -> dict[str, object]:

@@ -14,14 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, cast
 
 from benchmark.backbones import INPUT_NAME, OUTPUT_NAME, KerasNetwork, load_network
-from benchmark.engines.agreement import (
-    compare,
-    compared,
-    disagreement,
-    embed_few,
-    recall_agreement,
-    remember_agreement,
-)
+from benchmark.engines.agreement import agreed
 from benchmark.engines.engine import EngineRequest, FrozenBackbone, in_order
 from benchmark.records import Engine, Float32, Precision, UInt8
 
@@ -37,18 +30,13 @@ class TensorFlowBackbone(FrozenBackbone):
 
     engine = Engine.TENSORFLOW
 
-    def __init__(self, request: EngineRequest, precision: Precision) -> None:
-        # Without this, TensorFlow's sessions share one pool whose size the first user decides.
-        os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
+    def __init__(self, request: EngineRequest, network: KerasNetwork, precision: Precision) -> None:
         import tensorflow as tf
 
         on_gpu = self.on_gpu = bool(tf.config.list_physical_devices("GPU"))
-        if on_gpu:  # else float32 products would be rounded to 10 bits there
-            tf.config.experimental.enable_tensor_float_32_execution(False)
         self.precision = precision
         self.batch_size = request.batch_size or (_GPU_BATCH if on_gpu else _CPU_BATCH)
         self.together = self.batch_size
-        network = _loaded(request)
         definition = network.freeze(precision)
         self.weights_sha256 = network.weights_sha256
         self.embedding_dim = request.backbone.embedding_dim
@@ -80,12 +68,6 @@ class TensorFlowBackbone(FrozenBackbone):
         self._session.close()
 
 
-def _loaded(request: EngineRequest) -> KerasNetwork:
-    """The network of a request; only sources of Keras networks name this engine."""
-    network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
-    return cast("KerasNetwork", network)
-
-
 def _session_config(tf: TensorFlowModule, on_gpu: bool) -> SessionConfig:
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, use_per_session_threads=True
@@ -107,21 +89,12 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
-    backbone = TensorFlowBackbone(request, precision)
-    if precision is Precision.FLOAT32:
-        backbone.agreement = 1.0
-        return backbone
-    agreement = recall_agreement(request, backbone.weights_sha256, precision)
-    if agreement is None:
-        images = compared(request, sample)
-        reference = _loaded(request).run(images)
-        agreement = compare(embed_few(backbone, images), reference)
-        remember_agreement(request, backbone.weights_sha256, precision, agreement)
-    if agreement.passed:
-        backbone.agreement = agreement.cosine
-        return backbone
-    backbone.close()
-    exact = TensorFlowBackbone(request, Precision.FLOAT32)
-    exact.agreement = 1.0
-    exact.notes = (disagreement(request, Engine.TENSORFLOW, precision, agreement),)
-    return exact
+    # Without this, TensorFlow's sessions share one pool whose size the first user decides.
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
+    import tensorflow as tf
+
+    # Else float32 products would be rounded to 10 bits on a GPU.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
+    # Only sources of Keras networks name this engine.
+    return agreed(request, cast("KerasNetwork", network), precision, sample, TensorFlowBackbone)

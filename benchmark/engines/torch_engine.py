@@ -15,14 +15,7 @@ from typing import cast
 import numpy as np
 
 from benchmark.backbones import TorchNetwork, load_network
-from benchmark.engines.agreement import (
-    compare,
-    compared,
-    disagreement,
-    embed_few,
-    recall_agreement,
-    remember_agreement,
-)
+from benchmark.engines.agreement import agreed
 from benchmark.engines.engine import EngineRequest, FrozenBackbone, in_order
 from benchmark.records import Engine, Float32, Precision, UInt8
 
@@ -94,24 +87,6 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
-    loaded = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
-    network = cast("TorchNetwork", loaded)  # only sources of such networks name this engine
-    notes: tuple[str, ...] = ()
-    cosine = 1.0
-    if precision is Precision.BFLOAT16:
-        agreement = recall_agreement(request, network.weights_sha256, precision)
-        if agreement is None:
-            images = compared(request, sample)
-            reference = network.run(images)
-            backbone = TorchBackbone(request, network, precision)
-            agreement = compare(embed_few(backbone, images), reference)
-            backbone.close()
-            remember_agreement(request, network.weights_sha256, precision, agreement)
-        cosine = agreement.cosine
-        if not agreement.passed:
-            cosine = 1.0
-            notes = (disagreement(request, Engine.TORCH, precision, agreement),)
-            precision = Precision.FLOAT32
-    backbone = TorchBackbone(request, network, precision)
-    backbone.notes, backbone.agreement = notes, cosine
-    return backbone
+    network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
+    # Only sources of such networks name this engine.
+    return agreed(request, cast("TorchNetwork", network), precision, sample, TorchBackbone)
