@@ -26,6 +26,7 @@ _PAIR_LINES = 4
 _CAPTIONED_COLUMNS = 6
 _GROUP_SIDE = 84
 _GROUP_COLUMNS = 14
+_MOST_GROUPS = 40
 _INK, _PAPER, _FAINT = (28, 30, 33), (255, 255, 255), (110, 115, 120)
 _RED, _AMBER, _GREY = (200, 30, 40), (214, 140, 0), (190, 195, 200)
 # Data sets may be loaded under a higher limit than the usual one; a picture on a sheet is not worth more.
@@ -81,13 +82,13 @@ def _verdict(pair: AuditPair) -> str:
     return f"{pair.kind.value}{measure}" + (f": {' and '.join(wrong).upper()}" if wrong else "")
 
 
-def draw_groups(images: ImageSet, groups: Int64, *, most: int = 40) -> bytes:
+def draw_groups(images: ImageSet, groups: Int64) -> bytes:
     """One strip of pictures per group, to judge by eye whether groups make sense, as a PNG.
 
-    The ``most`` largest groups are drawn, of each up to 14 pictures.
+    The 40 largest groups are drawn, of each up to 14 pictures.
     """
     numbers, sizes = np.unique(groups, return_counts=True)
-    order = np.lexsort((numbers, -sizes))[:most]
+    order = np.lexsort((numbers, -sizes))[:_MOST_GROUPS]
     strip = _GROUP_SIDE + _LINE + 8
     width = _GROUP_COLUMNS * (_GROUP_SIDE + 4) + 2 * _MARGIN
     sheet = Image.new("RGB", (width, max(len(order), 1) * strip + 2 * _MARGIN), _PAPER)

@@ -25,7 +25,7 @@ UInt64 = npt.NDArray[np.uint64]
 Accept = Callable[[Int64], Bool]
 """Row pairs int64 (P, 2) -> bool (P,): which of them may count."""
 
-MAX_RADIUS = 7
+_RADIUS = 7
 MOST_PAIRS = 200_000
 _BAND_BITS = 16
 _BANDS = 64 // _BAND_BITS
@@ -104,33 +104,25 @@ class _Nearest:
         self._rows, self._distances = rows[order], distances[order]
 
 
-def hamming_pairs(
-    codes: UInt64, radius: int = MAX_RADIUS, *, most: int = MOST_PAIRS, accept: Accept | None = None
-) -> NearPairs:
-    """Every pair of codes that differ in at most ``radius`` bits, or the nearest of them.
+def hamming_pairs(codes: UInt64, *, most: int = MOST_PAIRS, accept: Accept | None = None) -> NearPairs:
+    """Every pair of codes that differ in at most 7 bits, or the nearest of them.
 
     Rows with equal codes are linked to the first of them only: a thousand blank pictures make 999 pairs,
     not half a million, and stay connected.
 
     Args:
         codes: uint64 (N,).
-        radius: at most 7.
         most: how many pairs are kept.
         accept: says of pairs whether they count beside their codes; None accepts all.
 
     Returns:
         Pairs and their distances in bits.
-
-    Raises:
-        ValueError: radius outside 0..7.
     """
-    if not 0 <= radius <= MAX_RADIUS:
-        raise ValueError(f"radius must lie in 0..{MAX_RADIUS}, got {radius}")
     distinct, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     rows = np.arange(len(codes))
     copies = rows[first[inverse] != rows]
     nearest = _Nearest(most)
-    search = _BandSearch(distinct, radius)
+    search = _BandSearch(distinct)
     for pairs in ([np.stack([first[inverse[copies]], copies], 1)], map(first.__getitem__, search.pairs())):
         for some in pairs:
             ordered = np.stack([np.minimum(*some.T), np.maximum(*some.T)], 1)
@@ -146,10 +138,10 @@ def hamming_pairs(
 class _BandSearch:
     """Pairs of near codes, uint64 (M,), ascending, no code twice, through look-ups by band."""
 
-    def __init__(self, codes: UInt64, radius: int) -> None:
+    def __init__(self, codes: UInt64) -> None:
         self.complete = True
         self._codes = codes
-        self._radius = self._useful = radius
+        self._useful = _RADIUS
 
     def within(self, distance: float) -> None:
         """From now on, pairs farther apart than this are of no use."""
@@ -157,8 +149,6 @@ class _BandSearch:
 
     def pairs(self) -> Iterator[Int64]:
         """Pairs of positions, chunk by chunk, possibly repeated."""
-        if not self._radius:
-            return
         for band in range(_BANDS):
             shifted = self._codes >> np.uint64(band * _BAND_BITS)
             keys = (shifted & np.uint64(2**_BAND_BITS - 1)).astype(np.int64)
@@ -202,7 +192,7 @@ class _BandSearch:
             right = order[np.repeat(starts[begin:end], some) + offset]
             bits = np.bitwise_count(codes[left] ^ codes[right])
             near = bits <= self._useful
-            self.complete &= self._useful == self._radius or not (bits[~near] <= self._radius).any()
+            self.complete &= self._useful == _RADIUS or not (bits[~near] <= _RADIUS).any()
             yield np.stack([left[near], right[near]], 1)
             begin = end
 

@@ -57,9 +57,7 @@ class Signatures:
     readable: Bool  # (N,) False where the file could no longer be opened
 
 
-def signatures(
-    images: ImageSet, *, cache: Path, rows: Int64 | None = None, observer: Observer | None = None
-) -> Signatures:
+def signatures(images: ImageSet, *, cache: Path, observer: Observer | None = None) -> Signatures:
     """Signatures of images, computing only those that the cache does not hold.
 
     A cache that cannot be written costs time, not the run: ``observer`` is told.
@@ -67,10 +65,9 @@ def signatures(
     Args:
         images: the data set.
         cache: where signatures are remembered.
-        rows: int64 (n,) which of its rows; None means all.
         observer: told about progress.
     """
-    known, wanted = _records(images, cache, rows, observer)
+    known, wanted = _records(images, cache, np.arange(len(images)), observer)
     return _in_order(known, wanted)
 
 
@@ -97,15 +94,14 @@ def colour_histograms(
 
 
 def _records(
-    images: ImageSet, cache: Path, rows: Int64 | None, observer: Observer | None
+    images: ImageSet, cache: Path, rows: Int64, observer: Observer | None
 ) -> tuple[Records, npt.NDArray[np.bytes_]]:
     """Everything that is known, that of the wanted rows included, and the wanted image ids."""
     depth = "" if images.bit_depth == FULL_DEPTH else f"-{images.bit_depth}bit"
     folder = cache / "audit" / f"signatures-{SCHEMA}{depth}"
-    chosen = np.arange(len(images)) if rows is None else rows
     known = _read_parts(folder)
-    wanted = np.array([images.image_ids[row] for row in chosen], dtype="S64")
-    missing = chosen[~np.isin(wanted, known["image_id"])]
+    wanted = np.array([images.image_ids[row] for row in rows], dtype="S64")
+    missing = rows[~np.isin(wanted, known["image_id"])]
     if len(missing):
         known = np.concatenate([known, *_compute_parts(images, missing, folder, observer or Silent())])
         _merge_parts(folder)

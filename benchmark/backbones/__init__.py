@@ -4,7 +4,6 @@ Importing this package imports no TensorFlow, Keras or PyTorch; building and loa
 """
 
 from benchmark.backbones.bundles import BundleState, bundle_weights, fetch_weights, verify_bundle
-from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME
 from benchmark.backbones.keras_files import load_keras_model
 from benchmark.backbones.keras_models import import_keras
 from benchmark.backbones.networks import KerasNetwork, TorchNetwork

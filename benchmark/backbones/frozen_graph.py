@@ -11,6 +11,8 @@ from benchmark.backbones.keras_models import KerasModel, Tensor, TensorFlowGraph
 from benchmark.records import Float32, Precision, UInt8
 
 GraphDefinition: TypeAlias = Any
+Session: TypeAlias = Any
+SessionConfig: TypeAlias = Any
 
 INPUT_NAME = "images"
 OUTPUT_NAME = "embeddings"
@@ -103,14 +105,24 @@ def run_once(definition: GraphDefinition, images: UInt8) -> Float32:
     """
     import tensorflow as tf
 
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    session, call = open_session(definition, config)
+    with session:
+        return call(images)
+
+
+def open_session(
+    definition: GraphDefinition, config: SessionConfig
+) -> tuple[Session, Callable[[UInt8], Float32]]:
+    """A session of its own for a graph, and the call in it: uint8 (n, S, S, 3) -> float32 (n, D)."""
+    import tensorflow as tf
+
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(definition, name="")
-    config = tf.compat.v1.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    with tf.compat.v1.Session(graph=graph, config=config) as session:
-        features: Float32 = session.run(f"{OUTPUT_NAME}:0", {f"{INPUT_NAME}:0": images})
-    return features
+    session = tf.compat.v1.Session(graph=graph, config=config)
+    return session, session.make_callable(f"{OUTPUT_NAME}:0", feed_list=[f"{INPUT_NAME}:0"])
 
 
 def _values(variables: list[Tensor], like: list[Tensor]) -> list[npt.NDArray[Any]]:

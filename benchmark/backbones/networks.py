@@ -10,14 +10,22 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmark.backbones.digests import variable_digest, weights_digest
-from benchmark.backbones.frozen_graph import INPUT_NAME, OUTPUT_NAME
+from benchmark.backbones.frozen_graph import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    GraphDefinition,
+    Session,
+    SessionConfig,
+    freeze,
+    open_session,
+    run_once,
+)
 from benchmark.backbones.keras_models import KerasModel, Tensor
 from benchmark.backbones.onnx_graphs import FEATURES, INPUT, OPSET
 from benchmark.backbones.source import OpenVINOModel
 from benchmark.records import Float32, Precision, Preprocessing, UInt8
 
 TorchModule: TypeAlias = Any
-GraphDefinition: TypeAlias = Any
 
 
 class KerasNetwork:
@@ -45,14 +53,16 @@ class KerasNetwork:
 
     def freeze(self, precision: Precision = Precision.FLOAT32) -> GraphDefinition:
         """The network as a TensorFlow graph of constants, preprocessing included."""
-        from benchmark.backbones.frozen_graph import freeze
-
         return freeze(self._preprocess, self._model, precision)
+
+    def open_session(
+        self, precision: Precision, config: SessionConfig
+    ) -> tuple[Session, Callable[[UInt8], Float32]]:
+        """A session of TensorFlow for the frozen network, and the call: uint8 (n, S, S, 3) -> (n, D)."""
+        return open_session(self.freeze(precision), config)
 
     def run(self, images: UInt8) -> Float32:
         """TensorFlow's own forward pass, uint8 (n, S, S, 3) -> float32 (n, D)."""
-        from benchmark.backbones.frozen_graph import run_once
-
         return run_once(self.freeze(), images)
 
     def remarks(self, images: UInt8) -> tuple[str, ...]:

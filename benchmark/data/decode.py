@@ -219,7 +219,7 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FUL
         DataError: not an image of these formats, too large, damaged or cut off, or greys above the bit depth;
             ``what`` is the reason.
     """
-    image = _open(content, max_pixels)
+    image = open_header(content, max_pixels)
     try:
         return _upright_rgb(image, content, bit_depth)
     except _PARSER_ERRORS as error:
@@ -240,7 +240,7 @@ def decode_thumbnail(
     Raises:
         DataError: as for ``decode``.
     """
-    image = _open(content, max_pixels)
+    image = open_header(content, max_pixels)
     size = image.size
     try:
         if image.format == "JPEG":
@@ -257,7 +257,7 @@ def check_decodable(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[st
     The latter is 0 where the image has no greys of 16 bits, or the file itself says how many they have.
     """
     try:
-        image = _open(content, max_pixels)
+        image = open_header(content, max_pixels)
         try:
             _upright_rgb(image, content, FULL_DEPTH)
         except _PARSER_ERRORS as error:
@@ -274,17 +274,12 @@ def beyond_depth(peak: int, bit_depth: int) -> str:
     return f"greys of up to {peak:,}, where {white:,} is white: {bit_depth} bits" if peak > white else ""
 
 
-def open_header(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An image with its header read and no pixel decoded.
+def open_header(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An image with its header read, its size found acceptable, and no pixel decoded.
 
     Raises:
         DataError: as for ``decode``.
     """
-    return _open(content, max_pixels)
-
-
-def _open(content: bytes, max_pixels: int) -> Image.Image:
-    """The image with its header read and its size found acceptable."""
     kind = _format_of(content[:HEADER_BYTES])
     if kind is None:
         raise _unknown_format(content)

@@ -32,6 +32,7 @@ from benchmark.engines.model_cache import (
     read_meta,
     write_meta,
 )
+from benchmark.engines.planning import open_in
 from benchmark.errors import CacheDamaged, EmbeddingError, StorageError
 from benchmark.records import Engine, Float32, Precision, UInt8
 from benchmark.storage import mark_used, storage_error
@@ -264,8 +265,6 @@ def _open_model(
                 return backbone
             backbone.close()
         notes = (*notes, disagreement(request, Engine.OPENVINO, candidate, agreement))
-    from benchmark.engines.opening import open_in
-
     own = engines_of(request.backbone)[0]
     if own is Engine.OPENVINO:
         raise EmbeddingError(

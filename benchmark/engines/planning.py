@@ -1,15 +1,56 @@
-"""Which engine finishes a job sooner, its preparation included; without TensorFlow or OpenVINO."""
+"""Which engine finishes a job sooner, its preparation included, and opening it; no engine is imported before.
+
+An engine is one module, ``<name>_engine.py``, with
+``open_frozen(request, precision, sample) -> FrozenBackbone``.
+"""
 
 from __future__ import annotations
+
+import importlib
 
 from benchmark.backbones import engines_of, known_weights_sha256
 from benchmark.engines.agreement import recall_agreement
 from benchmark.engines.costs import image_seconds, prepare_seconds
-from benchmark.engines.engine import EngineRequest
+from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.hardware import has_bfloat16, has_gpu, has_openvino
 from benchmark.engines.model_cache import Agreement, identity_of, model_folder, read_meta
 from benchmark.errors import ArgumentError
-from benchmark.records import Engine, Precision
+from benchmark.records import Engine, Precision, UInt8
+
+
+def open_engine(request: EngineRequest, *, sample: UInt8) -> FrozenBackbone:
+    """Open a backbone for embedding; None in the request's engine or precision is planned for the sample.
+
+    Args:
+        request: what to open.
+        sample: uint8 (n, S, S, 3) real images, which a conversion is checked on.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+        EmbeddingError: the engine does not yield finite embeddings.
+        ArgumentError: the input is smaller than the network accepts.
+    """
+    _check_size(request)
+    engine, precision = plan_engine(request, len(sample))
+    return open_in(engine, request, precision, sample)
+
+
+def open_in(engine: Engine, request: EngineRequest, precision: Precision, sample: UInt8) -> FrozenBackbone:
+    """Open a backbone in one engine; float32 is used where the wanted arithmetic does not agree with it."""
+    module = importlib.import_module(f"benchmark.engines.{engine}_engine")
+    frozen: FrozenBackbone = module.open_frozen(request, precision, sample)
+    return frozen
+
+
+def _check_size(request: EngineRequest) -> None:
+    if request.input_size < request.backbone.min_size:
+        raise ArgumentError(
+            "the input is too small for this backbone",
+            where=request.backbone.name,
+            expected=f"at least {request.backbone.min_size} pixels",
+            got=request.input_size,
+            next_step="Choose a larger `size` or leave the backbone out.",
+        )
 
 
 def plan_engine(request: EngineRequest, images: int) -> tuple[Engine, Precision]:

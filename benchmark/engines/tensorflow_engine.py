@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, cast
 
-from benchmark.backbones import INPUT_NAME, OUTPUT_NAME, KerasNetwork, load_network
+from benchmark.backbones import KerasNetwork, load_network
 from benchmark.engines.agreement import agreed
 from benchmark.engines.engine import EngineRequest, FrozenBackbone, in_order
 from benchmark.records import Engine, Float32, Precision, UInt8
@@ -37,15 +37,10 @@ class TensorFlowBackbone(FrozenBackbone):
         self.precision = precision
         self.batch_size = request.batch_size or (_GPU_BATCH if on_gpu else _CPU_BATCH)
         self.together = self.batch_size
-        definition = network.freeze(precision)
         self.weights_sha256 = network.weights_sha256
         self.embedding_dim = request.backbone.embedding_dim
         self._workers = 2 if on_gpu else request.threads
-        graph = tf.Graph()
-        with graph.as_default():
-            tf.graph_util.import_graph_def(definition, name="")
-        self._session = tf.compat.v1.Session(graph=graph, config=_session_config(tf, on_gpu))
-        self._call = self._session.make_callable(f"{OUTPUT_NAME}:0", feed_list=[f"{INPUT_NAME}:0"])
+        self._session, self._call = network.open_session(precision, _session_config(tf, on_gpu))
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="embed")
 
     def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
@@ -59,8 +54,7 @@ class TensorFlowBackbone(FrozenBackbone):
 
     def embed_together(self, images: UInt8) -> Float32:
         """Embeddings of one batch, on one core (or on the GPU)."""
-        rows: Float32 = self._call(images)
-        return rows
+        return self._call(images)
 
     def close(self) -> None:
         """End the session and its threads."""

@@ -109,7 +109,6 @@ def assess(
     names: Sequence[str],
     sizes: Sequence[float] | None = None,
     margin: float = DEFAULT_MARGIN,
-    level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Assessment:
@@ -127,7 +126,7 @@ def assess(
         sizes=prices,
         margin=margin,
         repeats=tuple(each.score(sample) for each in mistakes),
-        intervals=estimates(sample, mistakes, level=level, resamples=resamples, seed=seed)[:, 1:],
+        intervals=estimates(sample, mistakes, resamples=resamples, seed=seed)[:, 1:],
         pairs=pairs,
         groups=tie_groups(pairs, seed=seed),
         losses=losses(pairs, seed=seed),

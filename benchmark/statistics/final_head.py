@@ -28,18 +28,16 @@ def final_head_estimates(
     smaller_heads: Sequence[ErrorCounts],
     sizes: tuple[float, float, float],
     *,
-    level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Float64:
-    """The score of final heads on new images like these, in this class mix, with central intervals.
+    """The score of final heads on new images like these, in this class mix, with central 95 % intervals.
 
     Args:
         sample: the validated images; with groups, the new images are of new groups.
         heads: mistakes of the validated heads of K backbones.
         smaller_heads: mistakes on the same images of K backbones' heads that were trained on fewer.
         sizes: images that trained ``smaller_heads``, ``heads`` and the final heads, ascending.
-        level: of the intervals, 0 to 1.
         resamples: of the bootstrap.
         seed: of the draws.
 
@@ -59,9 +57,8 @@ def final_head_estimates(
     # Twice the variance: of the validated heads and of the final one.
     normal = math.sqrt(2) * np.random.default_rng([seed, 4]).standard_normal((resamples, 1))
     training = normal * (scores[:count] - scores[count:])
-    tail = (1 - level) / 2
-    low = np.quantile(grown(drawn.low) + training, tail, axis=0) - 2 * grown(drawn.bias)
-    high = np.quantile(grown(drawn.high) + training, 1 - tail, axis=0) - 2 * grown(drawn.bias)
+    low = np.quantile(grown(drawn.low) + training, 0.025, axis=0) - 2 * grown(drawn.bias)
+    high = np.quantile(grown(drawn.high) + training, 0.975, axis=0) - 2 * grown(drawn.bias)
     expected = grown(scores)
     ends = np.stack([expected, np.minimum(low, expected), np.maximum(high, expected)], -1)
     return np.asarray(np.clip(ends, 0.0, 1.0))

@@ -26,7 +26,7 @@ _SAME_SCORE = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Weighted numbers of images per class, (..., C) each."""
+    """Numbers of images per class, (..., C) each; in a resample they are weighted."""
 
     tp: Float64  # decided and true
     fp: Float64  # decided and not true
@@ -70,13 +70,12 @@ def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike, task: Task) 
     return np.asarray(values.astype(np.float64) >= np.asarray(thresholds, np.float64)[..., None])
 
 
-def count(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Counts:
+def count(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Counts:
     """Count right and wrong decisions per class, (..., C).
 
     Args:
         decided: bool (..., N, C).
         targets: (N, C) of 0 and 1.
-        weights: (N,) of images; None counts every image once.
 
     Raises:
         ArgumentError: the shapes do not fit.
@@ -87,13 +86,9 @@ def count(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike
         raise ArgumentError(
             "decisions and targets differ in shape", expected=f"(..., {true.shape})", got=str(found.shape)
         )
-    each = np.ones(len(true)) if weights is None else np.asarray(weights, np.float64)
-    weighed = true * each[:, None]
-    tp = np.einsum("...nc,nc->...c", found, weighed)
-    decided_sum = np.einsum("...nc,n->...c", found, each)
-    true_sum = weighed.sum(0)
-    fp, fn = decided_sum - tp, true_sum - tp
-    return Counts(tp=tp, fp=fp, fn=fn, tn=each.sum() - tp - fp - fn)
+    tp = np.einsum("...nc,nc->...c", found, true)
+    fp, fn = found.sum(-2) - tp, true.sum(0) - tp
+    return Counts(tp=tp, fp=fp, fn=fn, tn=len(true) - tp - fp - fn)
 
 
 def _ratio(part: Float64, whole: Float64) -> Float64:
@@ -199,18 +194,15 @@ METRICS = {
 }
 
 
-def f1(
-    decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average, weights: npt.ArrayLike | None = None
-) -> Float64:
-    """F1 of decisions bool (..., N, C) against targets (N, C), images by weights (N,); float64 (...)."""
-    return f1_of_counts(count(decided, targets, weights), average)
+def f1(decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average) -> Float64:
+    """F1 of decisions bool (..., N, C) against targets (N, C); float64 (...)."""
+    return f1_of_counts(count(decided, targets), average)
 
 
-def accuracy(decided: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Float64:
+def accuracy(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:
     """Share of images whose every column is right (for MULTILABEL the subset accuracy); 0 for no images."""
     right = (np.asarray(decided, bool) == (np.asarray(targets) > 0.5)).all(-1)
-    each = np.ones(right.shape[-1]) if weights is None else np.asarray(weights, np.float64)
-    return _ratio(right @ each, np.asarray(each.sum()))
+    return _ratio(right.sum(-1), np.asarray(right.shape[-1]))
 
 
 def per_class_f1(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Float64:

@@ -111,7 +111,7 @@ class Pairs:
     def told_apart(self) -> Bool:
         """Whether the row is shown to be above the column, all pairs together (95 %), bool (K, K)."""
         everyone = np.arange(len(self.score))
-        return np.asarray(self.statistics > _Maxima(self, DRAWS, 0).quantile(everyone, FAMILY_LEVEL))
+        return np.asarray(self.statistics > _Maxima(self, DRAWS, 0).quantile(everyone))
 
     def bounds_at(self, critical: float) -> Float64:
         """The upper ends of ``losses`` for a given quantile, float64 (K,)."""
@@ -186,20 +186,19 @@ def _mean_cost(sample: Sample, costs: Float64) -> float:
 def tie_groups(
     comparison: Pairs,
     *,
-    level: float = FAMILY_LEVEL,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[TieGroup, ...]:
     """Split backbones into tie groups: those tied with the best, then the same among the rest, and so on.
 
-    If all are equal, all stay in one group in a share ``level`` of data sets. The groups come best first;
+    If all are equal, all stay in one group in 95 % of data sets. The groups come best first;
     together they hold every position once.
     """
     maxima = _Maxima(comparison, draws, seed)
     left = np.arange(len(comparison.score))
     groups: list[TieGroup] = []
     while len(left):
-        groups.append(_tied_with_best(comparison, left, maxima, level))
+        groups.append(_tied_with_best(comparison, left, maxima))
         left = np.setdiff1d(left, groups[-1].members)
     return tuple(groups)
 
@@ -219,8 +218,8 @@ class _Maxima:
         self._deviations = np.sqrt(comparison.variances)
         self._own_deviations = np.sqrt(own)
 
-    def quantile(self, members: Int64, level: float) -> float:
-        """The quantile of the largest absolute statistic over pairs of members, at least that of one pair."""
+    def quantile(self, members: Int64) -> float:
+        """The 95 % quantile of the largest statistic of any pair of members, at least that of one pair."""
         largest = np.zeros(len(self._drawn))
         for position, one in enumerate(members[:-1]):
             others = members[position + 1 :]
@@ -230,26 +229,26 @@ class _Maxima:
             differences /= self._deviations[one, others]
             if len(others):
                 np.maximum(largest, differences.max(1), out=largest)
-        return max(float(np.quantile(largest, level)), PAIR_QUANTILE)
+        return max(float(np.quantile(largest, FAMILY_LEVEL)), PAIR_QUANTILE)
 
-    def against(self, one: int, level: float) -> float:
-        """The quantile of the largest statistic of anybody over ``one``, at least that of a single pair.
+    def against(self, one: int) -> float:
+        """The 95 % quantile of the largest statistic of anybody over ``one``, at least that of a single pair.
 
         That of a single pair is the two-sided one: three images that all speak for one side exceed the
         one-sided one, and would by chance in one of eight cases.
         """
         spread = self._deviations[one] > 0
         differences = (self._drawn[:, spread] - self._drawn[:, [one]]) / self._deviations[one, spread]
-        return max(float(np.quantile(differences.max(1, initial=0.0), level)), PAIR_QUANTILE)
+        return max(float(np.quantile(differences.max(1, initial=0.0), FAMILY_LEVEL)), PAIR_QUANTILE)
 
-    def one_sided(self, level: float) -> float:
-        """The quantile of the largest F1 over its deviation, at least that of a single standard normal."""
+    def one_sided(self) -> float:
+        """The 95 % quantile of the largest F1 over its deviation, at least that of one standard normal."""
         own = self._own_deviations
         largest = (self._drawn[:, own > 0] / own[own > 0]).max(1, initial=0.0)
-        return max(float(np.quantile(largest, level)), _SINGLE_QUANTILE)
+        return max(float(np.quantile(largest, FAMILY_LEVEL)), _SINGLE_QUANTILE)
 
 
-def range_quantile(count: int, level: float = FAMILY_LEVEL) -> float:
+def range_quantile(count: int) -> float:
     """What the largest statistic among ``count`` equally spread equals stays below (Tukey's range)."""
     nothing = np.zeros(count)
     equal = Pairs(
@@ -259,7 +258,7 @@ def range_quantile(count: int, level: float = FAMILY_LEVEL) -> float:
         losses=nothing[:, None],
         side_units=np.ones(1),
     )
-    return _Maxima(equal, DRAWS, 0).quantile(np.arange(count), level)
+    return _Maxima(equal, DRAWS, 0).quantile(np.arange(count))
 
 
 def hidden_loss(gap: float, cost: float, critical: float) -> float:
@@ -285,43 +284,41 @@ def above(comparison: Pairs, levels: Float64, *, draws: int = DRAWS, seed: int =
     gaps = comparison.score - levels
     # Below its level a backbone is not above it; how the means are squared matters only beyond it.
     null = np.maximum(variances + gaps**2 / max(comparison.side_units.min(), 1.0), _NOTHING)
-    critical = _Maxima(comparison, draws, seed).one_sided(FAMILY_LEVEL)
+    critical = _Maxima(comparison, draws, seed).one_sided()
     return np.asarray(gaps / np.sqrt(null) > critical)
 
 
-def gains(
-    comparison: Pairs, one: int = 0, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0
-) -> Float64:
-    """The F1 that each classifier gains over ``one`` of them: observed, low and high bound, float64 (K, 3).
+def gains(comparison: Pairs) -> Float64:
+    """The F1 that each classifier gains over the first: observed, low and high bound, float64 (K, 3).
 
-    Each bound holds at ``level`` for all classifiers together (one-sided comparisons of many with one:
+    Each bound holds with 95 % for all classifiers together (one-sided comparisons of many with one:
     Dunnett, Journal of the American Statistical Association 1955, with the drawn quantile of this module). So
     that of the best of several checkpoints holds although these images picked it. The low bound is above 0
     exactly where the statistic of ``Pairs`` exceeds that quantile; other bounds are widened as those of
     ``losses`` are, so that equal decisions on few images do not look like a sure 0.
     """
-    critical = _Maxima(comparison, draws, seed).against(one, level)
-    gaps, null = comparison.gaps[:, one], comparison.null_variances[:, one]
-    cost = np.maximum(comparison.mistake_cost, comparison.mistake_cost[one])
-    reach = _reach(critical, cost, comparison.variances[:, one])
-    shown = comparison.statistics[:, one] > critical
+    critical = _Maxima(comparison, DRAWS, 0).against(0)
+    gaps, null = comparison.gaps[:, 0], comparison.null_variances[:, 0]
+    cost = np.maximum(comparison.mistake_cost, comparison.mistake_cost[0])
+    reach = _reach(critical, cost, comparison.variances[:, 0])
+    shown = comparison.statistics[:, 0] > critical
     low = np.where(shown, gaps - critical * np.sqrt(null), np.minimum(gaps - reach, 0.0))
     found = np.stack([gaps, np.clip(low, -1.0, 1.0), np.clip(gaps + reach, -1.0, 1.0)], -1)
-    found[one] = 0.0
+    found[0] = 0.0
     return found
 
 
-def _tied_with_best(comparison: Pairs, left: Int64, maxima: _Maxima, level: float) -> TieGroup:
+def _tied_with_best(comparison: Pairs, left: Int64, maxima: _Maxima) -> TieGroup:
     statistics = comparison.statistics
     while True:
-        critical = maxima.quantile(left, level)
+        critical = maxima.quantile(left)
         beaten = np.asarray((statistics[np.ix_(left, left)] > critical).any(0))
         if not beaten.any():
             return TieGroup(members=left, critical=critical)
         left = left[~beaten]
 
 
-def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS, seed: int = 0) -> Float64:
+def losses(comparison: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Float64:
     """The F1 that each backbone gives away to the best: estimate, low and high end, float64 (K, 3).
 
     The intervals hold together in 95 % of data sets, so that of whoever is chosen holds, however the choice
@@ -339,7 +336,7 @@ def losses(comparison: Pairs, *, level: float = FAMILY_LEVEL, draws: int = DRAWS
     count = len(comparison.score)
     if count < 2:
         return np.zeros((count, 3))
-    critical = _Maxima(comparison, draws, seed).quantile(np.arange(count), level)
+    critical = _Maxima(comparison, draws, seed).quantile(np.arange(count))
     shown = (comparison.gaps - critical * np.sqrt(comparison.null_variances)).max(0)
     sampling = comparison.variances[np.triu_indices(count, 1)].mean() / 2
     spread = comparison.score.var(ddof=1)

@@ -111,19 +111,6 @@ def test_multiclass_agrees_with_sklearn(sets: tuple[np.ndarray, np.ndarray, int]
     assert found == pytest.approx(f1_score(true, predicted, **options))
 
 
-@SETS
-@given(BINARY_SETS, st.integers(0, 2**31))
-def test_weights_count_images_several_times(sets: tuple[np.ndarray, np.ndarray], seed: int) -> None:
-    decided, targets = sets
-    weights = np.random.default_rng(seed).integers(0, 4, len(targets))
-    repeated = np.repeat(decided, weights, 0), np.repeat(targets, weights, 0)
-    weighted = metrics.f1(decided, targets, Average.BINARY, weights)
-    assert float(weighted) == pytest.approx(float(metrics.f1(*repeated, Average.BINARY)))
-    assert float(metrics.accuracy(decided, targets, weights)) == pytest.approx(
-        float(metrics.accuracy(*repeated))
-    )
-
-
 def test_an_absent_class_is_no_zero() -> None:
     """Four classes, the last without an image: perfect decisions are perfect."""
     targets = np.eye(4)[[0, 1, 2, 0, 1, 2]]
