@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MARGIN = 0.02  # F1 that a user gives away for a smaller model
 MAX_PIXELS = 50_000_000  # of an image, before it is decoded
+FLOPS_SIZE = 224  # side in pixels at which floating-point operations are counted
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -527,6 +528,10 @@ class Backbone:
     def float32_bytes(self) -> int:
         """Size of the parameters in float32."""
         return 4 * self.params
+
+    def flops_at(self, input_size: int) -> int:
+        """Floating-point operations per image at an input size: convolutions grow with the area."""
+        return round(self.flops * (input_size / FLOPS_SIZE) ** 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

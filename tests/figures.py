@@ -1,4 +1,7 @@
-"""The figures of the code as it is: ``make figures``. ``test_rooms.py`` enforces those that are zero."""
+"""The figures of the code as it is: ``make figures``. ``test_rooms.py`` enforces those that are zero.
+
+``python -m tests.figures REVISION`` prints lines by package, then and today, and today's exported names.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import ast
 import importlib
 import io
 import re
+import subprocess
 import sys
+import tarfile
 import tempfile
 import tokenize
 from collections import Counter
@@ -119,6 +124,33 @@ def code_lines(path: Path) -> int:
     return len({line for token in loud for line in range(token.start[0], token.end[0] + 1)} - quoted)
 
 
+def lines_by_package(revision: str = "") -> Counter[str]:
+    """Lines of every package, today or in a revision of the repository."""
+    lines: Counter[str] = Counter()
+    if not revision:
+        for path in TREES:
+            lines[path.relative_to(PACKAGE).parts[0]] += len(path.read_text().splitlines())
+        return lines
+    packed = subprocess.run(
+        ["git", "archive", revision, PACKAGE.name], cwd=ROOT, capture_output=True, check=True
+    )
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        for member in archive.getmembers():
+            file = archive.extractfile(member) if member.name.endswith(".py") else None
+            if file is not None:
+                lines[Path(member.name).parts[1]] += len(file.read().splitlines())
+    return lines
+
+
+def packages_since(revision: str) -> Iterator[tuple[str, int, int, int]]:
+    """Each package with its lines in a revision, today, and the names that it exports today."""
+    then, today = lines_by_package(revision), lines_by_package()
+    named = {package.rpartition(".")[2]: len(names) for package, names in exports().items()}
+    for package in sorted({*then, *today}):
+        yield package, then[package], today[package], named.get(package, 0)
+    yield "all", then.total(), today.total(), sum(named.values())
+
+
 def files_to_add() -> dict[str, int]:
     """Python files that a section of docs/extending.md touches; the tests follow these sections."""
     page = (ROOT / "docs" / "extending.md").read_text()
@@ -177,7 +209,11 @@ def table() -> Iterator[tuple[str, object, object]]:
     yield "words in README.md", len((ROOT / "README.md").read_text().split()), "<= 900"
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and len(sys.argv) > 1:
+    print(f"| package | {sys.argv[1]} | today | exported names |\n| --- | --- | --- | --- |")
+    for package, before, now, names in packages_since(sys.argv[1]):
+        print(f"| {package} | {before:,} | {now:,} | {names} |")
+elif __name__ == "__main__":
     print("| what | today | wanted |\n| --- | --- | --- |")
     for what, today, wanted in table():
         print(f"| {what} | {today:,} | {wanted} |")

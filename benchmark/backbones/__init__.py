@@ -9,8 +9,8 @@ from benchmark.backbones.keras_models import import_keras
 from benchmark.backbones.networks import KerasNetwork, TorchNetwork
 from benchmark.backbones.onnx_graphs import classifier_onnx
 from benchmark.backbones.openvino_graphs import classifier_graph, open_graph
-from benchmark.backbones.registry import FLOPS_SIZE, keras_version
-from benchmark.backbones.selection import backbone_row, chosen, parse_weights, scaled_flops, select
+from benchmark.backbones.registry import keras_version
+from benchmark.backbones.selection import backbone_row, chosen, parse_weights, select
 from benchmark.backbones.source import (
     FILE,
     KERAS,

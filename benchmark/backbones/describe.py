@@ -35,12 +35,11 @@ from benchmark.backbones.legacy_models import build_legacy, freeze_legacy
 from benchmark.backbones.openvino_graphs import graph_flops as openvino_flops
 from benchmark.backbones.registry import (
     DESCRIPTION_SCHEMA,
-    FLOPS_SIZE,
     description_name,
     shipped_descriptions,
 )
 from benchmark.errors import ArgumentError
-from benchmark.records import Float32, Precision, Preprocessing
+from benchmark.records import FLOPS_SIZE, Float32, Precision, Preprocessing
 from benchmark.storage import write_whole
 
 # Non-default arguments with published ImageNet weights (Keras documentation of the three constructors).

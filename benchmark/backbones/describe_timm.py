@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmark.backbones.networks import pooled
-from benchmark.backbones.registry import FLOPS_SIZE, shipped_descriptions
+from benchmark.backbones.registry import shipped_descriptions
 from benchmark.errors import ArgumentError
+from benchmark.records import FLOPS_SIZE
 from benchmark.storage import write_whole
 
 COLUMNS = (

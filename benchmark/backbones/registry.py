@@ -19,8 +19,6 @@ from benchmark.records import Backbone, Preprocessing
 from benchmark.storage import read_json
 
 DESCRIPTION_SCHEMA = 1
-# Side in pixels at which floating-point operations are counted.
-FLOPS_SIZE = 224
 WEIGHTS_SUFFIX = ".weights.h5"
 
 

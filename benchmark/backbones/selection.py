@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones.registry import FLOPS_SIZE, WEIGHTS_SUFFIX
+from benchmark.backbones.registry import WEIGHTS_SUFFIX
 from benchmark.backbones.source import FILE, KERAS, SOURCES, find_source
 from benchmark.errors import ArgumentError
 from benchmark.options import BackboneOptions
@@ -193,8 +193,3 @@ def _why_not_weights(path: Path) -> str:
     if not path.exists():
         return "no such weights"
     return f"a '{path.suffix or path.name}' file is not a weights file"
-
-
-def scaled_flops(backbone: Backbone, input_size: int) -> int:
-    """Floating-point operations per image at an input size: convolutions grow with the area."""
-    return round(backbone.flops * (input_size / FLOPS_SIZE) ** 2)

@@ -30,7 +30,7 @@ from benchmark.errors import ArgumentError, DataError
 from benchmark.locations import is_copy
 from benchmark.memory import give_back_memory
 from benchmark.options import DataOptions
-from benchmark.records import ImageSet, Int64, Observer, Rejected, Split, Task
+from benchmark.records import ImageSet, Int64, Observer, Rejected, Silent, Split, Task
 
 _DEFAULTS = DataOptions()
 _TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
@@ -89,7 +89,7 @@ def _merged(listing: Listing, index: Index, options: DataOptions, observer: Obse
         index=index,
         max_pixels=options.max_pixels,
         jobs=options.jobs,
-        observer=observer,
+        observer=observer or Silent(),
     )
     findings = dict(zip(paths, scanner.scan(paths), strict=True))
     merged = _Merge()

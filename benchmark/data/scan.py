@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from benchmark.data.decode import check_decodable
@@ -14,7 +14,7 @@ from benchmark.data.files import Stamp, read_stamped, reason_of
 from benchmark.data.index import FileCheck, Index
 from benchmark.data.workers import map_in_order
 from benchmark.errors import DataError, StorageError
-from benchmark.records import Observer
+from benchmark.records import Observer, Silent
 from benchmark.storage import sha256_bytes
 
 TASK: Final = "scan"
@@ -34,29 +34,24 @@ class Scanner:
         max_pixels: images whose header declares more are left out.
         jobs: threads; 0 uses all cores.
         observer: told how far it is.
-        files_read: files whose bytes were read, because the index did not know them.
-        files_decoded: files among those that had to be decoded as well.
     """
 
     root: str
     index: Index
     max_pixels: int
     jobs: int = 0
-    observer: Observer | None = None
-    files_read: int = field(default=0, init=False)
-    files_decoded: int = field(default=0, init=False)
+    observer: Observer = Silent()  # noqa: RUF009 - it has no state
 
     def scan(self, paths: Sequence[str]) -> list[FileCheck]:
         """One finding per path, in their order. Progress is saved every minute and at the end."""
         findings: list[FileCheck] = []
         try:
-            self._tell_started(len(paths))
+            self.observer.started(TASK, len(paths))
             self._scan_into(findings, paths)
         finally:
             # Also after Ctrl-C: what was read need not be read again.
             self._save(paths)
-            if self.observer:
-                self.observer.finished(TASK)
+            self.observer.finished(TASK)
         return findings
 
     def _scan_into(self, findings: list[FileCheck], paths: Sequence[str]) -> None:
@@ -69,14 +64,11 @@ class Scanner:
                     saved = time.monotonic()
 
     def _take(self, found: list[tuple[str, _Look]], findings: list[FileCheck]) -> None:
-        for path, (stamp, finding, read, decoded) in found:
+        for path, (stamp, finding) in found:
             findings.append(finding)
-            self.files_read += read
-            self.files_decoded += decoded
             if stamp is not None:
                 self.index.add(path, stamp, finding)
-        if self.observer:
-            self.observer.advanced(TASK, len(findings))
+        self.observer.advanced(TASK, len(findings))
 
     def _look_at(self, paths: Sequence[str]) -> list[tuple[str, _Look]]:
         return [(path, self._look(path)) for path in paths]
@@ -86,23 +78,19 @@ class Scanner:
         try:
             known = self.index.find(path, Stamp.of(os.stat(full)))  # noqa: PTH116 - pathlib is slow here
         except (OSError, ValueError) as error:
-            return None, FileCheck("", reason_of(error)), False, False
-        return (None, known, False, False) if known else self._read(full)
+            return None, FileCheck("", reason_of(error))
+        return (None, known) if known else self._read(full)
 
     def _read(self, full: str) -> _Look:
         try:
             content, stamp = read_stamped(full)
         except DataError as error:
-            return None, FileCheck("", error.what), False, False
+            return None, FileCheck("", error.what)
         image_id = sha256_bytes(content)
         known = self.index.verdict(image_id)
         finding = known or FileCheck(image_id, *check_decodable(content, max_pixels=self.max_pixels))
         settled = time.time_ns() - stamp.ctime_ns > _SETTLED_NS
-        return (stamp if settled else None), finding, True, known is None
-
-    def _tell_started(self, total: int) -> None:
-        if self.observer:
-            self.observer.started(TASK, total)
+        return (stamp if settled else None), finding
 
     def _save(self, paths: Sequence[str]) -> None:
         """Save the memo; where that fails the scan is still right, only the next one will be slow."""
@@ -111,12 +99,11 @@ class Scanner:
         try:
             self.index.save(paths)
         except StorageError as error:
-            if self.observer:
-                self.observer.message(f"What the scan found cannot be remembered: {error}")
+            self.observer.message(f"What the scan found cannot be remembered: {error}")
 
 
-# (stamp to remember or None, finding, was read, was decoded)
-_Look = tuple[Stamp | None, FileCheck, bool, bool]
+# (stamp to remember or None, finding)
+_Look = tuple[Stamp | None, FileCheck]
 
 
 def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -16,7 +16,7 @@ from benchmark.embeddings.reading import Damage, PartReader
 from benchmark.embeddings.writer import ensure_key_file
 from benchmark.engines import model_cache_entries, verify_model
 from benchmark.errors import CacheDamaged, CacheError
-from benchmark.records import EmbeddingKey, Observer
+from benchmark.records import EmbeddingKey, Observer, Silent
 from benchmark.storage import (
     DAMAGED_FOLDER,
     Removed,
@@ -117,7 +117,7 @@ class Upkeep(PartReader):
         folders = self.place.folders()
         files = [file for folder in folders for file in self.place.parts(folder)]
         before = len(self.damages)
-        parts = (self.open(file) for file in _watched(files, observer))
+        parts = (self.open(file) for file in _watched(files, observer or Silent()))
         rows = [None if part is None else len(part.image_ids) for part in parts]
         for folder in folders:
             self._mend_key_file(folder)
@@ -156,7 +156,7 @@ class Upkeep(PartReader):
             parts = (self.open(file) for file in self.place.parts(folder))
             return next((part.key for part in parts if part is not None), None)
 
-    def clean(self, keys: Sequence[EmbeddingKey] = (), *, damaged: bool = True) -> Removed:
+    def clean(self, keys: Sequence[EmbeddingKey] = ()) -> Removed:
         """Remove temporary files of processes that are gone, the damaged files, and given keys.
 
         What this program did not write is left alone.
@@ -164,9 +164,9 @@ class Upkeep(PartReader):
         Raises:
             StorageError: something cannot be removed.
         """
-        wanted = [self.root / DAMAGED_FOLDER] if damaged else []
-        wanted += [self.folder(key) for key in dict.fromkeys(keys)]
-        return self.place.clean(wanted)
+        return self.place.clean(
+            [self.root / DAMAGED_FOLDER, *(self.folder(key) for key in dict.fromkeys(keys))]
+        )
 
     def enforce_limit(self, max_bytes: int, keep: Sequence[EmbeddingKey] = ()) -> Removed:
         """Remove the least recently used keys and converted models until the rest fits.
@@ -205,15 +205,12 @@ def _described_key(place: Place, folder: Path) -> EmbeddingKey:
     return key
 
 
-def _watched(files: Sequence[PartFile], observer: Observer | None) -> Iterator[PartFile]:
-    if observer is not None:
-        observer.started("verify", len(files))
+def _watched(files: Sequence[PartFile], observer: Observer) -> Iterator[PartFile]:
+    observer.started("verify", len(files))
     for done, file in enumerate(files, start=1):
         yield file
-        if observer is not None:
-            observer.advanced("verify", done, file.path.parent.name)
-    if observer is not None:
-        observer.finished("verify")
+        observer.advanced("verify", done, file.path.parent.name)
+    observer.finished("verify")
 
 
 def _distinct(numbers: Numbers) -> int:

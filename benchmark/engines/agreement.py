@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmark.backbones import Pretrained, engines_of, scaled_flops, versions_of
+from benchmark.backbones import Pretrained, engines_of, versions_of
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.hardware import gpu_name, has_gpu
 from benchmark.engines.model_cache import Agreement
@@ -45,7 +45,7 @@ def compare(features: Float32, reference: Float32) -> Agreement:
 def compared(request: EngineRequest, sample: UInt8) -> UInt8:
     """The part of a sample that is compared."""
     fewest, most = _COMPARED_IMAGES
-    affordable = _COMPARED_FLOPS // max(1, scaled_flops(request.backbone, request.input_size))
+    affordable = _COMPARED_FLOPS // max(1, request.backbone.flops_at(request.input_size))
     return sample[: max(fewest, min(most, affordable))]
 
 

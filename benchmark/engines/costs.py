@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.backbones import FLOPS_SIZE, scaled_flops
-from benchmark.records import Backbone, Engine, Precision
+from benchmark.records import FLOPS_SIZE, Backbone, Engine, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class _Inference:
 
     def seconds(self, backbone: Backbone, input_size: int) -> float:
         between = self.per_image + self.per_operation * backbone.variables
-        return between + scaled_flops(backbone, input_size) / self.flops_per_second
+        return between + backbone.flops_at(input_size) / self.flops_per_second
 
 
 _BUILD = _Preparation(0.5, 0.006, 8e-9)  # and load its weights, whatever the engine

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmark.backbones import engines_of, known_weights_sha256, load_network, scaled_flops
+from benchmark.backbones import engines_of, known_weights_sha256, load_network
 from benchmark.engines.agreement import LIBRARIES, compare, compared, disagreement, embed_few
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
 from benchmark.engines.model_cache import (
@@ -62,7 +62,7 @@ class OpenVINOBackbone(FrozenBackbone):
         self._folder = folder
         self._size = request.input_size
         self._threads = max(1, request.threads)
-        flops = scaled_flops(request.backbone, request.input_size)
+        flops = request.backbone.flops_at(request.input_size)
         self._images = self.together = _images_per_request(flops, self.batch_size)
         self._model = self._compiled(self._images, self._threads)
         # One request more than streams: the next one waits inside OpenVINO while this side copies.

@@ -328,9 +328,10 @@ class DaskRunner:
         """
         if time.monotonic() - self._served > _PATIENCE_SECONDS:
             raise JobError(
-                "no worker of the cluster is left",
+                "the cluster has no worker that can take a task",
                 got=f"none for {_PATIENCE_SECONDS:.0f} s",
-                next_step="Start workers and run the same command again: what is finished is kept.",
+                next_step="Start workers ('dask worker ADDRESS') that have this package and run the same "
+                "command again: what is finished is kept.",
             )
 
     def _pick(self) -> Machine:
@@ -341,7 +342,7 @@ class DaskRunner:
         while not self._known or (self._asked and time.monotonic() < until):
             self.look()
             if not self._known:
-                self._check_any()
+                self.check_served()
             time.sleep(_POLL_SECONDS)
         threads: Counter[Machine] = Counter()
         gpus: Counter[Machine] = Counter()
@@ -359,14 +360,6 @@ class DaskRunner:
                     f"({_difference(machine, chosen)}), and embeddings of different arithmetic do not mix."
                 )
         return chosen
-
-    def _check_any(self) -> None:
-        if time.monotonic() - self._served > _PATIENCE_SECONDS:
-            raise JobError(
-                "the cluster has no worker that can take a task",
-                got=f"none in {_PATIENCE_SECONDS:.0f} s",
-                next_step="Start workers ('dask worker ADDRESS') that have this package.",
-            )
 
     # Futures ----------------------------------------------------------------------------------------
 

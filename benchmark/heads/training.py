@@ -37,8 +37,6 @@ def train_heads(
     truth: Targets,
     split: Split,
     protocol: HeadProtocol = HeadProtocol(),  # noqa: B008 - a frozen value
-    *,
-    image_ids: Sequence[str] | None = None,
 ) -> HeadResult:
     """Train, choose, refit and score the heads of one backbone.
 
@@ -50,7 +48,6 @@ def train_heads(
         truth: labels and groups of the N images.
         split: the parts.
         protocol: how to train and validate.
-        image_ids: the N ids in the order of ``truth``; None takes those of the embeddings.
 
     Raises:
         DataError: the parts or classes are too small for the protocol.
@@ -58,9 +55,8 @@ def train_heads(
         TrainingError: training did not stay finite.
     """
     started = time.perf_counter()
-    ids = tuple(embeddings.image_ids if image_ids is None else image_ids)
-    _check(embeddings, truth, ids)
-    plan = make_plan(truth, split, protocol, ids)
+    _check(embeddings, truth)
+    plan = make_plan(truth, split, protocol, embeddings.image_ids)
     # The products are small: more threads would only wait for each other, and could change the last bit.
     with threadpool_limits(limits=1, user_api="blas"):
         lesson = lesson_of(embeddings.features, truth, plan, protocol)
@@ -103,9 +99,8 @@ def final_head(embeddings: Embeddings, truth: Targets, split: Split, protocol: H
 
     Args and errors are those of ``train_heads``.
     """
-    ids = tuple(embeddings.image_ids)
-    _check(embeddings, truth, ids)
-    plan = final_plan(truth, split, protocol, ids)
+    _check(embeddings, truth)
+    plan = final_plan(truth, split, protocol, embeddings.image_ids)
     with threadpool_limits(limits=1, user_api="blas"):
         lesson = lesson_of(embeddings.features, truth, plan, protocol)
         (choice,) = _choose(lesson)[0].choices()
@@ -123,16 +118,14 @@ def final_head(embeddings: Embeddings, truth: Targets, split: Split, protocol: H
     )
 
 
-def _check(embeddings: Embeddings, truth: Targets, ids: tuple[str, ...]) -> None:
-    features = embeddings.features
-    if features.ndim != 2 or len(features) != len(truth.targets) or len(ids) != len(features):
+def _check(embeddings: Embeddings, truth: Targets) -> None:
+    features, count = embeddings.features, len(truth.targets)
+    if features.ndim != 2 or len(features) != count or len(embeddings.image_ids) != count:
         raise EmbeddingError(
             "embeddings do not belong to these images",
-            expected=f"one row for each of {len(truth.targets)} images",
-            got=f"{features.shape} and {len(ids)} image ids",
+            expected=f"one row for each of {count} images",
+            got=f"{features.shape} and {len(embeddings.image_ids)} image ids",
         )
-    if embeddings.image_ids and tuple(embeddings.image_ids) != ids:
-        raise EmbeddingError("embeddings are in another order than the images", expected="the same image ids")
     if not np.isfinite(features).all():
         raise EmbeddingError("embeddings are not finite", next_step="Embed this backbone again.")
 

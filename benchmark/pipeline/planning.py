@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import FILE, engines_of, known_weights_sha256, scaled_flops, weights_file
+from benchmark.backbones import FILE, engines_of, known_weights_sha256, weights_file
 from benchmark.cells import figure
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import EngineRequest, embedding_key, plan_engine
@@ -144,7 +144,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "params": backbone.params,
         "embedding_dim": backbone.embedding_dim,
         "input_size": plan.input_size,
-        "flops": scaled_flops(backbone, plan.input_size),
+        "flops": backbone.flops_at(plan.input_size),
         "weights": str(plan.weights),
         "year": backbone.year,
         **published,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from benchmark.backbones import scaled_flops
 from benchmark.embeddings import EmbeddingStore
 from benchmark.pipeline.boards import board_options
 from benchmark.pipeline.embedding import Embedded, embed_images
@@ -161,7 +160,7 @@ def _candidate(plan: Plan, truth: Targets) -> Candidate:
     return Candidate(
         backbone=backbone.name,
         size_bytes=4 * (backbone.params + head),
-        flops=scaled_flops(backbone, plan.input_size),
+        flops=backbone.flops_at(plan.input_size),
     )
 
 

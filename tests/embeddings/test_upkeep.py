@@ -182,15 +182,6 @@ def test_cleaning_takes_stale_files_and_given_keys_only(shelf: Shelf) -> None:
     shelf.check()
 
 
-def test_cleaning_may_keep_the_damaged_files(shelf: Shelf) -> None:
-    shelf.parts[0].write_bytes(b"")
-    store = EmbeddingStore(shelf.root)
-    store.verify()
-    assert store.clean(damaged=False).paths == ()
-    assert len(list((shelf.root / "damaged").iterdir())) == 1
-    assert store.clean().paths == (shelf.root / "damaged",)
-
-
 def test_a_younger_process_with_the_number_of_a_dead_one_does_not_keep_its_files(shelf: Shelf) -> None:
     stale = shelf.folder / f".tmp-{os.getpid()}-0123456789ab"
     stale.write_bytes(b"")

@@ -251,7 +251,7 @@ def test_an_images_own_label_does_not_reach_its_probability() -> None:
 
 def test_shapes_and_what_was_chosen() -> None:
     embeddings, truth, split = two_classes()
-    result = train_heads(embeddings, truth, split, SHORT, image_ids=embeddings.image_ids)
+    result = train_heads(embeddings, truth, split, SHORT)
     found, pool = result.predictions, len(split.train) + len(split.val)
     assert found.val.shape == (2, pool, 1)
     assert found.val.dtype == np.float32
@@ -468,8 +468,6 @@ def test_errors_say_what_is_wrong() -> None:
     embeddings, truth, split = two_classes()
     with pytest.raises(EmbeddingError, match="do not belong"):
         train_heads(replace(embeddings, features=embeddings.features[:-1]), truth, split, SHORT)
-    with pytest.raises(EmbeddingError, match="another order"):
-        train_heads(embeddings, truth, split, SHORT, image_ids=embeddings.image_ids[::-1])
     broken = embeddings.features.copy()
     broken[3, 3] = np.nan
     with pytest.raises(EmbeddingError, match="not finite"):
