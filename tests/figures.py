@@ -1,6 +1,6 @@
 """The figures of the code as it is: ``make figures``. ``test_rooms.py`` enforces those that are zero.
 
-``python -m tests.figures REVISION`` prints lines by package, then and today, and today's exported names.
+``python -m tests.figures REVISION`` prints lines by package, then and today, and the names exported today.
 """
 
 from __future__ import annotations
@@ -34,6 +34,18 @@ PUBLIC = {
     "benchmark.deployment": {"Target", "Tolerance", "frozen_function"},
 }
 FOR_USERS = {"benchmark.statistics"}
+# What grew out of one package stands together, so that it can be compared.
+_TOGETHER = (
+    ("data", "audit", "storage"),
+    ("backbones", "engines"),
+    ("embeddings",),
+    ("ranking", "heads", "statistics"),
+    ("finetuning",),
+    ("deployment", "serving"),
+    ("reporting",),
+    ("pipeline", "execution", "tracking"),
+    ("cli", "options.py", "api.py", "estimators.py"),
+)
 _SILENT_TOKENS = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 _TINY = ("--backbones", "MobileNet_0.25", "--weights", "random", "--size", "32", "--groups", "none")
 
@@ -143,11 +155,16 @@ def lines_by_package(revision: str = "") -> Counter[str]:
 
 
 def packages_since(revision: str) -> Iterator[tuple[str, int, int, int]]:
-    """Each package with its lines in a revision, today, and the names that it exports today."""
+    """Packages that were one in a revision, with their lines then and today, and the names exported today."""
     then, today = lines_by_package(revision), lines_by_package()
     named = {package.rpartition(".")[2]: len(names) for package, names in exports().items()}
-    for package in sorted({*then, *today}):
-        yield package, then[package], today[package], named.get(package, 0)
+    for packages in _TOGETHER:
+        yield (
+            ", ".join(packages),
+            *(sum(each.get(one, 0) for one in packages) for each in (then, today, named)),
+        )
+    rest = {*then, *today} - {one for packages in _TOGETHER for one in packages}
+    yield "single modules", *(sum(each.get(one, 0) for one in rest) for each in (then, today, named))
     yield "all", then.total(), today.total(), sum(named.values())
 
 
@@ -210,7 +227,7 @@ def table() -> Iterator[tuple[str, object, object]]:
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:
-    print(f"| package | {sys.argv[1]} | today | exported names |\n| --- | --- | --- | --- |")
+    print(f"| packages | {sys.argv[1]} | today | exported names |\n| --- | --- | --- | --- |")
     for package, before, now, names in packages_since(sys.argv[1]):
         print(f"| {package} | {before:,} | {now:,} | {names} |")
 elif __name__ == "__main__":
