@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.decode import FULL_DEPTH
+from benchmark.data.mirror import fetch_missing
 from benchmark.data.pixel_buffer import decode_verified
 from benchmark.data.resize import resize_pixels
 from benchmark.memory import PackedStrings
 from benchmark.records import UInt8
-from benchmark.storage import fetch_missing
 
 _ROWS_PER_TASK = 8
 

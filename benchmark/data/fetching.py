@@ -9,11 +9,12 @@ from typing import Final
 
 from benchmark.cells import abridged, printable
 from benchmark.data.folders import is_hidden, is_never_read
+from benchmark.data.mirror import Mirror, hold_place, list_folders, list_place
 from benchmark.data.tables import files_named
 from benchmark.errors import DataError
 from benchmark.locations import place_of, spelled
 from benchmark.records import Observer, Silent
-from benchmark.storage import MOST_FETCHED_BYTES, Mirror, fetch_copy, hold_place, list_folders, list_place
+from benchmark.storage import MOST_FETCHED_BYTES, fetch_copy
 
 TASK: Final = "fetch"
 
@@ -66,7 +67,7 @@ def _fetch(place: Path, *, is_table: bool, watch: Observer) -> None:
     mirror = Mirror(root=root, place=place)
     if not is_table:
         mirror.forget_others(there)
-    mirror.update(there, is_never_read, lambda done: watch.advanced(TASK, done))
+    mirror.update(there, lambda done: watch.advanced(TASK, done))
     watch.finished(TASK)
 
 

@@ -11,10 +11,13 @@ from benchmark.storage.blobs import (
     write_json,
 )
 from benchmark.storage.copies import (
+    LIMIT_VARIABLE,
     MOST_FETCHED_BYTES,
     fetch_copy,
     hand_over,
     keep_copy,
+    limit_bytes,
+    notes_of,
     take_back,
     take_over,
 )
@@ -32,7 +35,6 @@ from benchmark.storage.files import (
     write_whole,
 )
 from benchmark.storage.locks import claim_folder
-from benchmark.storage.mirror import Mirror, fetch_missing, hold_place, list_folders, list_place
 from benchmark.storage.reading import (
     MOST_LIST_BYTES,
     MOST_MODEL_BYTES,

@@ -19,13 +19,13 @@ from s3_server import S3Server
 
 from benchmark.cli import main
 from benchmark.data import load_images
+from benchmark.data.mirror import Mirror, hold_place, list_place
 from benchmark.errors import CacheError, DataError
 from benchmark.locations import Kind, folder_of, home
 from benchmark.options import DataOptions, RankOptions
 from benchmark.records import ImageSet, Silent, WeightsKind
-from benchmark.storage import RemoteFile, hold_place
+from benchmark.storage import RemoteFile
 from benchmark.storage.copies import make_room, notes_of
-from benchmark.storage.mirror import Mirror, list_place
 
 if TYPE_CHECKING:
     from benchmark.pipeline.requests import RankRequest
@@ -208,7 +208,7 @@ def mirror_of(url: str) -> Mirror:
 
 def update(mirror: Mirror, there: dict[str, RemoteFile] | None = None) -> dict[str, RemoteFile]:
     there = there or list_place(mirror.place)[0]
-    mirror.update(there, lambda _: False, lambda _: None)
+    mirror.update(there, lambda _: None)
     return there
 
 
@@ -251,7 +251,7 @@ def test_copies_that_a_run_counts_on_make_no_room_for_others(
 def test_copies_that_are_lost_while_others_are_fetched_are_fetched_again_or_told(
     memory: AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.storage import mirror as module
+    from benchmark.data import mirror as module
 
     for number in range(4):
         memory.pipe_file(f"b/set/{number}.jpg", b"x" * 1000)

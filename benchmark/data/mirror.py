@@ -14,21 +14,25 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from benchmark.data.folders import is_never_read
 from benchmark.errors import CacheError, DataError
 from benchmark.locations import home, is_copy, is_step, place_of, spelled, url_of
-from benchmark.storage.blobs import load_json, write_json
-from benchmark.storage.copies import (
+from benchmark.storage import (
     LIMIT_VARIABLE,
     MOST_FETCHED_BYTES,
+    RemoteFile,
+    RemoteStorage,
+    claim_folder,
     fetch_copy,
+    is_temporary,
     keep_copy,
     limit_bytes,
+    load_json,
     notes_of,
+    path_part,
+    remove_all,
+    write_json,
 )
-from benchmark.storage.files import is_temporary, path_part
-from benchmark.storage.locks import claim_folder
-from benchmark.storage.remote import RemoteFile, RemoteStorage
-from benchmark.storage.sweep import remove_all
 
 _AT_ONCE = 8
 _QUEUED = 1024  # of millions, not all at once
@@ -53,19 +57,19 @@ class Mirror:
     _known: dict[str, list[object]] = field(default_factory=dict, init=False)
     _gone: set[str] = field(default_factory=set, init=False)
 
-    def update(self, there: Mapping[str, RemoteFile], only_named: Callable[[str], bool], told: Told) -> None:
+    def update(self, there: Mapping[str, RemoteFile], told: Told) -> None:
         """Fetch what is missing or has changed. When this returns, all of them are here, as used just now.
 
         Args:
-            there: the files, by path from the root, as they are listed.
-            only_named: of which the name alone is of use; they become empty files.
+            there: the files, by path from the root, as they are listed; those that nobody looks into become
+                empty ones.
             told: how many are here.
 
         Raises:
             DataError: they need more room than copies may take.
             CacheError: they cannot be fetched or kept.
         """
-        wanted = {name: file for name, file in there.items() if not only_named(name)}
+        wanted = {name: file for name, file in there.items() if not is_never_read(name)}
         size = sum(file.size for file in wanted.values())
         if size > limit_bytes():
             raise self._no_room(f"{size:,} bytes in {len(wanted):,} files", size)
