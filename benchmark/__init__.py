@@ -9,7 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.api import Board, Model, embed, finetune, list_backbones, load_board, load_model, rank
+    from benchmark.api import (
+        Board,
+        Model,
+        embed,
+        finetune,
+        list_backbones,
+        load_board,
+        load_model,
+        rank,
+        study,
+    )
     from benchmark.estimators import BackboneClassifier, BackboneEmbedding
 
 __all__ = [
@@ -25,6 +35,7 @@ __all__ = [
     "load_model",
     "plan",
     "rank",
+    "study",
 ]
 
 # OpenVINO and ONNX Runtime report their use to their makers: once imported, they look up addresses and write

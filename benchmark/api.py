@@ -32,6 +32,7 @@ from benchmark.options import (
     PlanOptions,
     PredictCommandOptions,
     RankOptions,
+    StudyOptions,
     choices,
     described,
 )
@@ -45,10 +46,12 @@ from benchmark.pipeline import (
     finetune_backbones,
     predict_images,
     rank_backbones,
+    study_backbones,
 )
 from benchmark.pipeline import embed as embed_request
+from benchmark.ranking import StudyTables
 from benchmark.records import Embeddings, Float32, Int64, Leaderboard, Observer, Silent
-from benchmark.reporting import board_html, read_board
+from benchmark.reporting import board_html, read_board, study_html
 from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes, write_whole
 
 if TYPE_CHECKING:
@@ -183,6 +186,27 @@ class Board(Leaderboard):
 
     def _repr_html_(self) -> str:
         return board_html(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study(StudyTables):
+    """A study of rules of selection. At the end of a notebook's cell it shows itself.
+
+    Attributes:
+        folder: ``results/study``, where its tables are as CSV, JSON and Markdown.
+    """
+
+    folder: Path
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rules, one a row: ``regret``, ``p_best`` and ``tau``, each with ``_low`` and ``_high``."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rules)
+
+    def _repr_html_(self) -> str:
+        return study_html(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,6 +579,30 @@ def finetune(data: Images, *, observer: Observer | None = None, **options: Any) 
     )
     best = done.models[0]
     return Model(best.model_dir, (*best.notes, *done.remarks))
+
+
+@takes(StudyOptions)
+def study(data: Sequence[Images], *, observer: Observer | None = None, **options: Any) -> Study:  # noqa: ANN401
+    """Which cheap rule picks the best fine-tuned backbone: boards and fine-tuning over several data sets.
+
+    Args:
+        data: two data sets or more, each as ``rank`` takes it.
+        observer: told of the cost before anything is computed, and of the progress; None works silently.
+        **options: those of the command.
+
+    Returns:
+        ``frame`` (the rules), and ``data``, ``choices`` and ``runs`` as rows.
+
+    Raises:
+        ArgumentError: an option that cannot be, fewer than two data sets, or two of one name.
+        DataError: there is no such data set.
+        NothingScored: nothing could be fine-tuned.
+    """
+    places = [_located(one, options) for one in data]
+    done = study_backbones(StudyOptions.check({"data": places, **options}), observer)
+    return Study(
+        **{one.name: getattr(done.tables, one.name) for one in fields(StudyTables)}, folder=done.folder
+    )
 
 
 def load_model(folder: Source) -> Model:

@@ -658,6 +658,41 @@ class FinetuneOptions(_Labelled, DataOptions, _TuningOptions, RecipeChanges, _Tr
     """Two-phase fine-tuning of one backbone."""
 
 
+class StudyOptions(
+    DataOptions, BackboneOptions, _EmbeddingOptions, _DecisionOptions, RecipeChanges, FolderOptions
+):
+    """Which cheap rule picks the best fine-tuned model: board and fine-tuning over several data sets."""
+
+    data: tuple[DataPlace, ...] = _option(
+        "two or more folders of labelled images, or CSVs", metavar="DATA", positional=True, nargs="+"
+    )
+    seeds: Count = _option(
+        "splits, boards and fine-tunings of each data set: seed, seed + 1, ...", 3, metavar="N"
+    )
+    top: Count | None = _option(
+        "fine-tune the first K of each data set's first board (default: every backbone)", None, metavar="K"
+    )
+    recipe: Text | None = _option(
+        "of the fine-tuning, see 'backbones recipes' (default: probe-then-tune)", None, metavar="NAME|FILE"
+    )
+
+    def for_ranking(self, data: Path, seed: int, results: Path) -> RankOptions:
+        """The ranking of one data set under one seed."""
+        return RankOptions.check(self._shared(RankOptions) | {"data": data, "seed": seed, "results": results})
+
+    def for_tuning(self, data: Path, seed: int, results: Path, backbone: str) -> FinetuneOptions:
+        """The fine-tuning of a backbone of that board; its weights are the board's."""
+        own = {"data": data, "seed": seed, "results": results, "winner": backbone, "weights": None}
+        return FinetuneOptions.check(
+            {**self._shared(FinetuneOptions), "epochs": self.epochs, "recipe": self.recipe, **own}
+        )
+
+    def _shared(self, kind: type[Options]) -> dict[str, Any]:
+        """What another command has, too; ``epochs`` and ``top`` mean something else there."""
+        own = {"epochs", "top"}
+        return {name: value for name, value in self if name in kind.model_fields and name not in own}
+
+
 class _Model(Options):
     model: Place = _option(_MODEL, metavar="MODEL_DIR", positional=True)
 

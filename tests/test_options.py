@@ -85,7 +85,9 @@ def test_an_option_is_added_in_one_place(
 @pytest.mark.parametrize(("command", "kind"), COMMANDS)
 def test_a_record_of_options_reads_back(command: str, kind: type[Options]) -> None:
     required = {name: "x" for name, field in kind.model_fields.items() if field.is_required()}
-    required |= {"images": ["x"]} if "images" in required else {}
+    required |= {
+        name: ["x"] for name in required if kind.model_fields[name].json_schema_extra["nargs"] == "+"
+    }
     required |= {name: choices(kind.model_fields[name])[0] for name in {"action", "shell"} & set(required)}
     asked = kind.check(required)
     assert kind.read(json.loads(json.dumps(asked.model_dump(mode="json")))) == asked

@@ -26,7 +26,9 @@ __all__ = ["entry", "main"]
 _INTERRUPTED = 130
 _TERMINATED = 143
 _MODULES = {
-    **dict.fromkeys(("recipes", "finetune", "export", "predict", "evaluate", "serve"), "model_commands"),
+    **dict.fromkeys(
+        ("recipes", "finetune", "study", "export", "predict", "evaluate", "serve"), "model_commands"
+    ),
     "device": "device_commands",
 }
 
@@ -89,11 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_spelling(options: Options) -> None:
     """Tell of mistyped data, backbones and weights before anything large is loaded."""
-    data = getattr(options, "data", None)
-    if data is not None:
+    given_data = getattr(options, "data", None)
+    if given_data is not None:
         from benchmark.data import dataset_name
 
-        dataset_name(data)
+        for data in given_data if isinstance(given_data, tuple) else (given_data,):
+            dataset_name(data)
     given: dict[str, str] = {
         name: getattr(options, name, None) or "" for name in ("backbones", "winner", "weights")
     }

@@ -1,4 +1,4 @@
-"""Commands about one model: recipes, finetune, export, predict, evaluate."""
+"""Commands about models: recipes, finetune, study, export, predict, evaluate."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmark.options import (
     PredictCommandOptions,
     RecipesOptions,
     ServeOptions,
+    StudyOptions,
 )
 from benchmark.records import MAX_PIXELS
 from benchmark.storage import write_whole
@@ -88,6 +89,25 @@ def _model_row(model: FineTuned) -> dict[str, Any]:
     for kind, f1 in model.comparison.test_f1_by_split.items():
         row[f"test_f1_{kind}_split"] = round(f1, _ROUNDED)
     return row
+
+
+def study_command(options: StudyOptions, output: OutputOptions) -> int:
+    """``backbones study``."""
+    from benchmark.pipeline import study_backbones
+    from benchmark.reporting import data_shown, rules_shown
+
+    with make_observer(quiet=output.quiet) as observer:
+        done = study_backbones(options, observer)
+    if output.format == "table":
+        print_rows(rules_shown(done.tables), output.format)
+        put("\n")
+        print_rows(data_shown(done.tables), output.format)
+    else:
+        print_rows(done.tables.rules, output.format)
+    for sentence in done.tables.sentences:
+        say(sentence)
+    say(f"Written to {done.folder}")
+    return 1 if done.failed else 0
 
 
 def export_command(options: ExportCommandOptions, output: OutputOptions) -> int:

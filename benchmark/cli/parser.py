@@ -22,6 +22,7 @@ COMMANDS: dict[str, type[Options]] = {
     "rank": RankOptions,
     "report": options.ReportOptions,
     "finetune": options.FinetuneOptions,
+    "study": options.StudyOptions,
     "export": options.ExportCommandOptions,
     "predict": options.PredictCommandOptions,
     "evaluate": options.EvaluateOptions,

@@ -15,3 +15,4 @@ from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report
 from benchmark.pipeline.requests import EmbedRequest, RankRequest
 from benchmark.pipeline.stored import stored_options
+from benchmark.pipeline.studying import study_backbones

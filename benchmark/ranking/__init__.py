@@ -27,4 +27,5 @@ from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, r
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets
 from benchmark.ranking.statements import curve_statements
+from benchmark.ranking.study import StudyTables, TunedBackbone, study_tables
 from benchmark.ranking.suspicion import Suspicion, judge_labels

@@ -28,6 +28,7 @@ from benchmark.reporting.run_record import (
     read_image_list,
     write_image_list,
 )
+from benchmark.reporting.study_files import data_shown, rules_shown, study_html, write_study
 from benchmark.reporting.terminal import BoardTable
 from benchmark.reporting.write import (
     BOARD_FILES,

@@ -55,26 +55,26 @@ def markdown_bytes(board: Leaderboard) -> bytes:
     """The board as a Markdown page: notes first, the table, what was not scored, what the data can tell."""
     lines = ["# Leaderboard", ""]
     if board.summary:
-        lines += [_escaped(board.summary), ""]
-    lines += [f"> **Note:** {_escaped(note)}\n" for note in board.notes]
+        lines += [escaped(board.summary), ""]
+    lines += [f"> **Note:** {escaped(note)}\n" for note in board.notes]
     scored, left_out = by_rank(board)
     columns = shown_columns(board, scored, Surface.MARKDOWN)
     lines.append("| " + " | ".join(each.heading for each in columns) + " |")
     lines.append("|" + "|".join(" ---: " if each.is_number else " --- " for each in columns) + "|")
-    lines += ["| " + " | ".join(_escaped(display(row, each)) for each in columns) + " |" for row in scored]
+    lines += ["| " + " | ".join(escaped(display(row, each)) for each in columns) + " |" for row in scored]
     if left_out:
         lines += ["", "## Not scored", "", "| backbone | status | reason |", "| --- | --- | --- |"]
         lines += [
-            "| " + " | ".join(_escaped(text(row.get(key))) for key in ("backbone", "status", "reason")) + " |"
+            "| " + " | ".join(escaped(text(row.get(key))) for key in ("backbone", "status", "reason")) + " |"
             for row in left_out
         ]
     if board.statements:
         lines += ["", "## What this data can and cannot tell", ""]
-        lines += [f"- {_escaped(statement)}" for statement in board.statements]
+        lines += [f"- {escaped(statement)}" for statement in board.statements]
     return ("\n".join(lines) + "\n").encode()
 
 
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
     """Text that neither ends a table cell nor starts markup."""
     cell = " ".join(text(cell).split())
     for character in "\\|`*_[]<":

@@ -13,12 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from tests.perf.children import ROOT, backbones_command, run_measured
 from tests.perf.figures import Figure, Target, Unit
 from tests.perf.setting import Setting
+from tests.perf.study_sets import write_digits
 
 _SHARED = ROOT.parent / "shared"
 _NETWORK = "MobileNet_0.25"
@@ -104,26 +102,12 @@ def _figures(task: Task, runs: dict[str, list[Tuned]]) -> Iterator[Figure]:
 def _tasks(setting: Setting) -> Sequence[Task]:
     bricks = _SHARED / "data" / "brick_cracks"
     size = setting.pick(96, 64, 32)
+    digits = write_digits(setting.folder / "digits", setting.pick(900, 400, 200))
     return (
         Task(name="bricks at random", data=bricks, groups="none", size=size),
         Task(name="bricks in groups", data=bricks, groups="auto", size=size),
-        Task(name="digits", data=_digits(setting), groups="none", size=setting.pick(64, 48, 32)),
+        Task(name="digits", data=digits, groups="none", size=setting.pick(64, 48, 32)),
     )
-
-
-def _digits(setting: Setting) -> Path:
-    """Scikit-learn's digits, 8 x 8 of 16 greys, as pictures in ten folders."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    folder = setting.folder / "digits"
-    count = setting.pick(900, 400, 200)
-    for number, (values, label) in enumerate(zip(digits.images[:count], digits.target[:count], strict=True)):
-        path = folder / f"digit{label}" / f"{number:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grey = np.clip(np.rint(values * 255 / 16), 0, 255).astype(np.uint8)
-        Image.fromarray(np.repeat(grey[..., None], 3, -1)).save(path)
-    return folder
 
 
 def _rank(task: Task, place: Path, weights: Path, setting: Setting) -> None:

@@ -1,0 +1,361 @@
+"""Which cheap rule picks the backbone that is best after fine-tuning: several data sets, several seeds.
+
+A rule says something of every backbone before anything is fine-tuned; its pick has the highest value. With
+one seed, the rule and the fine-tuning share one split: the rule sees training and validation images, the F1
+that it is judged by is of the test part. ``F(b, s)`` is that F1 of backbone b under seed s, ``F(b)`` its mean
+over the seeds, and the best backbone is the one with the highest ``F(b)``. A rule's regret on a data set is
+the mean over the seeds of ``F(best, s) - F(pick of s, s)``. The highest of several noisy means flatters
+itself: it adds the same to the regret of every rule, a pick at random included, which stands beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmark.records import Float64
+from benchmark.statistics import Interval, listed
+
+# With four data sets the corrected percentiles below lie beyond what resampling can reach.
+FEWEST_DATA_SETS = 5
+_DRAWS = 20_000
+_NAN = float("nan")
+_SAME = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunedBackbone:
+    """A backbone under one seed: what was known of it before, and what fine-tuning made of it.
+
+    Attributes:
+        data: name of the data set.
+        seed: of split, heads and fine-tuning.
+        backbone: its name.
+        val_f1: validation F1 on the board of this seed.
+        picks: what the board says of it, comma-separated: ``winner``, ``smallest tied``.
+        params: parameters without the top.
+        imagenet_top1: published, in percent; nan where it is not known.
+        knn_f1: validation F1 of nearest neighbours.
+        logme: LogME.
+        h_score: H-score.
+        tuned_val_f1: validation F1 of the fine-tuned model.
+        tuned_f1: its F1 on ``part``; what rules are judged by.
+        part: ``test``, or ``val`` where the data set has no test part.
+        kept: which model that is: ``before`` (the board's head on the frozen backbone), ``phase1`` or
+            ``phase2``.
+    """
+
+    data: str
+    seed: int
+    backbone: str
+    val_f1: float
+    picks: str
+    params: float
+    imagenet_top1: float
+    knn_f1: float
+    logme: float
+    h_score: float
+    tuned_val_f1: float
+    tuned_f1: float
+    part: str
+    kept: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyTables:
+    """What came of a study.
+
+    Attributes:
+        rules: a row for each rule: regret, P(best) and Kendall's tau over the data sets, with intervals.
+        data: a row for each data set: its best backbone, and the noise of fine-tuning.
+        choices: a row for each rule and data set: what it picks, and what that gives away.
+        runs: a row for each fine-tuned model.
+        sentences: what a reader must know of them.
+    """
+
+    rules: tuple[Mapping[str, Any], ...]
+    data: tuple[Mapping[str, Any], ...]
+    choices: tuple[Mapping[str, Any], ...]
+    runs: tuple[Mapping[str, Any], ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DataSet:
+    """The backbones of a data set that every seed has fine-tuned.
+
+    Attributes:
+        name: of the data set.
+        runs: [seed][backbone], each in the order of their names.
+        tuned: float64 (S, B) F1 after fine-tuning.
+    """
+
+    name: str
+    runs: tuple[tuple[TunedBackbone, ...], ...]
+    tuned: Float64
+
+    @classmethod
+    def of(cls, name: str, runs: Sequence[TunedBackbone]) -> _DataSet:
+        seeds = sorted({run.seed for run in runs})
+        by_seed = [{run.backbone: run for run in runs if run.seed == seed} for seed in seeds]
+        whole = sorted(set.intersection(*(set(one) for one in by_seed)))
+        rows = tuple(tuple(one[backbone] for backbone in whole) for one in by_seed)
+        return cls(
+            name=name, runs=rows, tuned=np.array([[run.tuned_f1 for run in row] for row in rows], np.float64)
+        )
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        return tuple(run.backbone for run in self.runs[0])
+
+    @property
+    def mean(self) -> Float64:
+        """F(b), float64 (B,)."""
+        return np.asarray(self.tuned.mean(0))
+
+    @property
+    def noise(self) -> float:
+        """Standard error of the difference of two F(b), from how backbones move against each other.
+
+        What a seed does to all of them alike, an easy test part for example, is no noise of a comparison.
+        """
+        seeds, backbones = self.tuned.shape
+        if min(seeds, backbones) < 2:
+            return _NAN
+        rest = self.tuned - self.tuned.mean(0) - self.tuned.mean(1, keepdims=True) + self.tuned.mean()
+        variance = float((rest**2).sum()) / ((seeds - 1) * (backbones - 1))
+        return math.sqrt(2 * variance / seeds)
+
+    def row(self) -> dict[str, Any]:
+        mean, noise = self.mean, self.noise
+        lead = np.sort(mean)[-1] - mean
+        return {
+            "data": self.name,
+            "part": self.runs[0][0].part,
+            "backbones": len(mean),
+            "seeds": len(self.runs),
+            "best": self.backbones[int(mean.argmax())],
+            "best_f1": float(mean.max()),
+            "worst_f1": float(mean.min()),
+            "noise": noise,
+            "within_noise": int((lead <= 2 * noise).sum()) if noise == noise else None,
+            "kept_frozen": sum(run.kept == "before" for row in self.runs for run in row),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """What a rule did on one data set, mean over the seeds; nan where it says nothing."""
+
+    picks: tuple[str, ...] = ()  # of each seed
+    regret: float = _NAN
+    best: float = _NAN
+    tau: float = _NAN
+
+
+_Values = Callable[[_DataSet, int], Float64]
+"""(data set, place of the seed) -> float64 (B,): nan for backbones that a rule does not know."""
+
+
+def _attribute(name: str) -> _Values:
+    return lambda data, seed: np.array([getattr(run, name) for run in data.runs[seed]], np.float64)
+
+
+def _pick(word: str) -> _Values:
+    """1 for what the board picks, nan for the others: a pick is no order."""
+    return lambda data, seed: np.array(
+        [1.0 if word in run.picks.split(", ") else _NAN for run in data.runs[seed]]
+    )
+
+
+_RULES: dict[str, tuple[_Values, str]] = {
+    "board F1": (_attribute("val_f1"), "highest cross-validated F1 of the heads on the frozen backbone"),
+    "board winner": (
+        _pick("winner"),
+        "the board's pick: smallest within the tolerated loss, else the best score",
+    ),
+    "smallest tied": (_pick("smallest tied"), "smallest of those that the board cannot tell from its best"),
+    "parameters": (_attribute("params"), "most parameters"),
+    "ImageNet top-1": (_attribute("imagenet_top1"), "highest published accuracy"),
+    "kNN": (_attribute("knn_f1"), "highest F1 of nearest neighbours"),
+    "LogME": (_attribute("logme"), "highest LogME"),
+    "H-score": (_attribute("h_score"), "highest H-score"),
+    "fine-tune all": (
+        _attribute("tuned_val_f1"),
+        "not cheap: fine-tune every one, take the best on validation",
+    ),
+}
+
+
+def study_tables(runs: Sequence[TunedBackbone], *, seed: int = 0) -> StudyTables:
+    """Judge every rule by what fine-tuning made of the backbones.
+
+    Args:
+        runs: of at least one data set; backbones that some seed of a data set lacks take no part in it.
+        seed: of the bootstrap.
+    """
+    names = dict.fromkeys(run.data for run in runs)
+    sets = [_DataSet.of(name, [run for run in runs if run.data == name]) for name in names]
+    sets = [one for one in sets if len(one.backbones) > 1]
+    verdicts = {rule: [_judge(values, one) for one in sets] for rule, (values, _) in _RULES.items()}
+    verdicts["other data"] = [_judge(_elsewhere(sets, one), one) for one in sets]
+    verdicts["at random"] = [_at_random(one) for one in sets]
+    how = {rule: text for rule, (_, text) in _RULES.items()}
+    how |= {"other data": "best mean rank on the other data sets, whatever the images are"}
+    how |= {"at random": "what a rule must beat"}
+    return StudyTables(
+        rules=tuple(_rule_row(rule, found, how[rule], seed) for rule, found in verdicts.items()),
+        data=tuple(one.row() for one in sets),
+        choices=tuple(
+            _choice_row(rule, one, each)
+            for rule, found in verdicts.items()
+            for one, each in zip(sets, found, strict=True)
+        ),
+        runs=tuple(asdict(run) for run in runs),
+        sentences=tuple(_sentences(runs, sets)),
+    )
+
+
+def _judge(values: _Values, data: _DataSet) -> _Verdict:
+    best = int(data.mean.argmax())
+    picks, lost, hits, taus = [], [], [], []
+    for seed, tuned in enumerate(data.tuned):
+        said = values(data, seed)
+        if not np.isfinite(said).any():
+            continue
+        # Of equal values the first by name: backbones stand in that order.
+        pick = int(np.nanargmax(said))
+        picks.append(data.backbones[pick])
+        lost.append(tuned[best] - tuned[pick])
+        hits.append(data.mean[pick] >= data.mean[best] - _SAME)
+        taus.append(_tau(said, tuned))
+    if not picks:
+        return _Verdict()
+    return _Verdict(
+        picks=tuple(picks), regret=float(np.mean(lost)), best=float(np.mean(hits)), tau=_mean(taus)
+    )
+
+
+def _tau(said: Float64, tuned: Float64) -> float:
+    """Kendall's tau-b of the backbones that a rule has a value for; nan where one side says nothing."""
+    from scipy.stats import kendalltau
+
+    known = np.isfinite(said)
+    if known.sum() < 2 or np.ptp(said[known]) == 0 or np.ptp(tuned[known]) == 0:
+        return _NAN
+    return float(kendalltau(said[known], tuned[known]).statistic)
+
+
+def _elsewhere(sets: Sequence[_DataSet], data: _DataSet) -> _Values:
+    """Mean percentile rank on the other data sets of those that were fine-tuned there."""
+    from scipy.stats import rankdata
+
+    ranks: dict[str, list[float]] = {}
+    for other in sets:
+        if other is not data:
+            shares = (rankdata(other.mean) - 1) / (len(other.mean) - 1)
+            for backbone, share in zip(other.backbones, shares.tolist(), strict=True):
+                ranks.setdefault(backbone, []).append(share)
+    means = np.array([_mean(ranks.get(backbone, ())) for backbone in data.backbones])
+    return lambda _, __: means
+
+
+def _at_random(data: _DataSet) -> _Verdict:
+    """What is to be expected of any backbone, drawn without a look."""
+    mean = data.mean
+    return _Verdict(
+        regret=float(mean.max() - mean.mean()), best=float(np.mean(mean >= mean.max() - _SAME)), tau=0.0
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else _NAN
+
+
+def _rule_row(rule: str, found: Sequence[_Verdict], how: str, seed: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"rule": rule, "data_sets": sum(one.regret == one.regret for one in found)}
+    for name, values in (
+        ("regret", [one.regret for one in found]),
+        ("p_best", [one.best for one in found]),
+        ("tau", [one.tau for one in found]),
+    ):
+        mean = over_data_sets(values, seed=seed)
+        row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return row | {"how": how}
+
+
+def over_data_sets(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """The mean over data sets with its 95 % bootstrap interval; nan ends for fewer than ``FEWEST_DATA_SETS``.
+
+    The percentiles are those of Hesterberg (2015, "What teachers should know about the bootstrap", section
+    5.3), which make up for the narrowness of percentile intervals of small samples: for a mean of n values,
+    of Phi(-sqrt(n / (n - 1)) t) with the 2.5 % quantile -t of Student's distribution.
+
+    Args:
+        values: one for each data set; nan where it has none.
+        seed: of the draws.
+    """
+    from scipy.stats import norm, t
+
+    known = np.array([value for value in values if value == value], np.float64)
+    count = len(known)
+    mean = float(known.mean()) if count else _NAN
+    if count < FEWEST_DATA_SETS:
+        return Interval(value=mean, low=_NAN, high=_NAN)
+    draws = np.random.default_rng(seed).integers(count, size=(_DRAWS, count))
+    level = float(norm.cdf(-math.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
+    low, high = np.quantile(known[draws].mean(1), [level, 1 - level])
+    return Interval(value=mean, low=float(low), high=float(high))
+
+
+def _choice_row(rule: str, data: _DataSet, found: _Verdict) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "data": data.name,
+        "picks": ", ".join(dict.fromkeys(found.picks)),
+        "regret": found.regret,
+        "p_best": found.best,
+        "tau": found.tau,
+    }
+
+
+def _sentences(runs: Sequence[TunedBackbone], sets: Sequence[_DataSet]) -> Iterable[str]:
+    seeds = len({run.seed for run in runs})
+    models = sum(one.tuned.size for one in sets)
+    yield f"{models} fine-tuned models: {len(sets)} data sets, {seeds} seed{'s' if seeds > 1 else ''} each."
+    if len(sets) < FEWEST_DATA_SETS:
+        yield (
+            f"Too few data sets for an interval ({len(sets)}, it takes {FEWEST_DATA_SETS}): the means are "
+            "about these data sets alone."
+        )
+    else:
+        yield "Intervals: 95 %, from resampling the data sets; they are about data sets like these."
+    if seeds < 2:
+        yield "One seed says nothing of the noise of fine-tuning: give more."
+    alone = [one.name for one in sets if one.noise == one.noise and one.row()["within_noise"] == 1]
+    if seeds > 1:
+        which = listed(alone) if alone else "none of them"
+        yield (
+            "Noise: the standard error of the difference of two backbones' mean F1 after fine-tuning. The "
+            f"best one is ahead of all others by more than twice that on {which}."
+        )
+    frozen = sum(one.row()["kept_frozen"] for one in sets)
+    if frozen:
+        yield (
+            f"{frozen} of the {models} models are the board's head on the frozen backbone, which training "
+            "did not beat on validation: there the board's F1 and the model's are close relations."
+        )
+    unknown = sorted({run.backbone for run in runs if run.imagenet_top1 != run.imagenet_top1})
+    if unknown:
+        yield f"ImageNet top-1 accuracy is not known of {listed(unknown)}: that rule sees the others alone."
+    parts = {one.name for one in sets if one.runs[0][0].part != "test"}
+    if parts:
+        yield (
+            f"{listed(sorted(parts))}: no test part, so F1 after fine-tuning is of validation images, which "
+            "also chose the epoch."
+        )
