@@ -22,6 +22,7 @@ from benchmark.statistics import Interval, listed
 
 # With four data sets the corrected percentiles below lie beyond what resampling can reach.
 FEWEST_DATA_SETS = 5
+_CHANCE = "at random"
 _DRAWS = 20_000
 _NAN = float("nan")
 _SAME = 1e-12
@@ -203,10 +204,10 @@ def study_tables(runs: Sequence[TunedBackbone], *, seed: int = 0) -> StudyTables
     sets = [one for one in sets if len(one.backbones) > 1]
     verdicts = {rule: [_judge(values, one) for one in sets] for rule, (values, _) in _RULES.items()}
     verdicts["other data"] = [_judge(_elsewhere(sets, one), one) for one in sets]
-    verdicts["at random"] = [_at_random(one) for one in sets]
+    verdicts[_CHANCE] = [_at_random(one) for one in sets]
     how = {rule: text for rule, (_, text) in _RULES.items()}
     how |= {"other data": "best mean rank on the other data sets, whatever the images are"}
-    how |= {"at random": "what a rule must beat"}
+    how |= {_CHANCE: "what a rule must beat"}
     return StudyTables(
         rules=tuple(_rule_row(rule, found, how[rule], seed) for rule, found in verdicts.items()),
         data=tuple(one.row() for one in sets),
@@ -216,7 +217,7 @@ def study_tables(runs: Sequence[TunedBackbone], *, seed: int = 0) -> StudyTables
             for one, each in zip(sets, found, strict=True)
         ),
         runs=tuple(asdict(run) for run in runs),
-        sentences=tuple(_sentences(runs, sets)),
+        sentences=(*_sentences(runs, sets), *_silent(verdicts, sets)),
     )
 
 
@@ -322,6 +323,16 @@ def _choice_row(rule: str, data: _DataSet, found: _Verdict) -> dict[str, Any]:
         "p_best": found.best,
         "tau": found.tau,
     }
+
+
+def _silent(verdicts: Mapping[str, Sequence[_Verdict]], sets: Sequence[_DataSet]) -> Iterable[str]:
+    """Where a rule picks nobody: a board at chance level, the other data sets of a single one."""
+    for rule, found in verdicts.items():
+        where = [
+            one.name for one, each in zip(sets, found, strict=True) if not each.picks and rule != _CHANCE
+        ]
+        if where:
+            yield f"'{rule}' picks nobody on {listed(where)}, and is judged without."
 
 
 def _sentences(runs: Sequence[TunedBackbone], sets: Sequence[_DataSet]) -> Iterable[str]:

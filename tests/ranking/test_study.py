@@ -89,6 +89,8 @@ def test_a_rule_that_says_nothing_has_no_order_and_one_that_knows_less_is_told_o
     assert rule(tables, "ImageNet top-1")["regret"] == pytest.approx(0.2)
     assert math.isnan(rule(tables, "smallest tied")["regret"]), "the board names none"
     assert any("not known of A" in sentence for sentence in tables.sentences)
+    assert any(sentence.startswith("'smallest tied' picks nobody on one") for sentence in tables.sentences)
+    assert not any("'at random'" in sentence for sentence in tables.sentences)
 
 
 def test_what_a_seed_does_to_all_backbones_alike_is_no_noise() -> None:
