@@ -450,13 +450,18 @@ class _DecisionOptions(Options):
         return self.class_weight == "balanced"
 
 
-class _HeadOptions(_DecisionOptions):
+class _FoldOptions(_DecisionOptions):
+    heading = "heads"
+
+    folds: TwoOrMore = _option("", _DEFAULTS.folds, metavar="N")
+    repeats: Count = _option("", _DEFAULTS.repeats, metavar="N")
+
+
+class _HeadOptions(_FoldOptions):
     heading = "heads"
 
     protocol: ProtocolName | None = _option("default cv; holdout where DATA comes in parts", None)
     epochs: Count = _option("of each head", _DEFAULTS.epochs, metavar="N")
-    folds: TwoOrMore = _option("", _DEFAULTS.folds, metavar="N")
-    repeats: Count = _option("", _DEFAULTS.repeats, metavar="N")
 
     def head_protocol(self, seed: int) -> HeadProtocol:
         """How heads are trained; where no protocol is asked for, as without given parts."""
@@ -659,7 +664,7 @@ class FinetuneOptions(_Labelled, DataOptions, _TuningOptions, RecipeChanges, _Tr
 
 
 class StudyOptions(
-    DataOptions, BackboneOptions, _EmbeddingOptions, _DecisionOptions, RecipeChanges, FolderOptions
+    DataOptions, BackboneOptions, _EmbeddingOptions, _FoldOptions, RecipeChanges, FolderOptions
 ):
     """Which cheap rule picks the best fine-tuned model: board and fine-tuning over several data sets."""
 
