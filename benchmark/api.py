@@ -595,7 +595,7 @@ def study(data: Sequence[Images], *, observer: Observer | None = None, **options
 
     Raises:
         ArgumentError: an option that cannot be, fewer than two data sets, or two of one name.
-        DataError: there is no such data set.
+        DataError: there is no such data set, or its images cannot be used.
         NothingScored: nothing could be fine-tuned.
     """
     places = [_located(one, options) for one in data]

@@ -72,7 +72,7 @@ def study_backbones(
 
     Raises:
         ArgumentError: fewer than two data sets, two of one name, or backbones that cannot be fine-tuned.
-        DataError: there is no such data set.
+        DataError: there is no such data set, or its images cannot be used.
         RecipeError: no such recipe, or a change that it cannot take.
         NothingScored: not even one data set has two backbones that could be fine-tuned.
         StorageError: the results cannot be written.

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmark.errors import NothingScored
+from benchmark.errors import DataError, NothingScored
 from benchmark.options import StudyOptions
 from benchmark.pipeline import study_backbones
 from benchmark.pipeline.studying import StudyResult
@@ -53,6 +53,7 @@ def options(photos: Path, tiny: ModuleType, tmp_path: Path) -> StudyOptions:
             "epochs": (1, 0),
             "image_size": tiny.SIZE,
             "groups": "none",
+            "repeats": 1,
             "jobs": 1,
             "cache": tmp_path / "cache",
             "results": tmp_path / "results",
@@ -110,23 +111,29 @@ def test_a_study_is_written_and_goes_on_where_it_stopped(study: Study) -> None:
     assert {path for path in after if after[path] != before[path]} == {gone}, "only that one was trained"
 
 
-def test_what_fails_is_told_and_costs_nothing_else(
-    options: StudyOptions, tiny: ModuleType, tmp_path: Path
+def test_a_data_set_that_cannot_be_ranked_is_told_before_any_work(
+    options: StudyOptions, pair: tuple[Backbone, Backbone], tmp_path: Path
 ) -> None:
-    """A backbone that cannot be built, and a data set of one image; two of the three others are tuned."""
     poor = tmp_path / "poor"
     (poor / "alone").mkdir(parents=True)
     shutil.copy(next(options.data[0].glob("*/*.png")), poor / "alone")
+    with pytest.raises(DataError, match="poor"):
+        study_backbones(options.but(data=(*options.data, poor)), known=pair)
+    assert not list((tmp_path / "results").glob("study/seed*"))
+
+
+def test_what_fails_is_told_and_costs_nothing_else(options: StudyOptions, tiny: ModuleType) -> None:
+    """A backbone that cannot be built; of the three others, the first two of each board are tuned."""
     sound = [tiny.tiny_backbone(f"Tiny{filters}", filters) for filters in (4, 8, 16)]
     broken = tiny.tiny_backbone("Broken", 8, build=tiny.explode)
-    result = study_backbones(options.but(data=(poor, *options.data), top=2), known=(*sound, broken))
+    result = study_backbones(options.but(top=2), known=(*sound, broken))
     assert [row["data"] for row in result.tables.data] == [path.name for path in options.data]
     for data in options.data:
         with (result.folder / "seed0" / data.name / "leaderboard.csv").open() as file:
             first = [row["backbone"] for row in csv.DictReader(file)][:2]
         assert {run["backbone"] for run in result.tables.runs if run["data"] == data.name} == set(first)
-    assert any(line.startswith("poor, seed 0: no board") for line in result.failed)
-    assert any("Broken was not ranked" in line and "no such architecture" in line for line in result.failed)
+    assert len(result.failed) == 2
+    assert all("Broken was not ranked" in line and "no such architecture" in line for line in result.failed)
     assert set(result.failed) <= set(result.tables.sentences)
 
 
