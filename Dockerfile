@@ -6,7 +6,7 @@ WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY benchmark benchmark
 RUN python -m venv /opt/backbones && \
-    /opt/backbones/bin/python -m pip install --no-cache-dir --constraint constraints.txt '.[export]'
+    /opt/backbones/bin/python -m pip install --no-cache-dir --constraint constraints.txt '.[export,cloud,dask]'
 
 FROM python:3.11-slim
 COPY --from=build /opt/backbones /opt/backbones

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -532,6 +532,22 @@ class AuditOptions(_Labelled, DataOptions, BackboneOptions, FolderOptions):
     about = {"backbones": "whose cached embeddings help to find look-alikes; nothing is embedded"}
 
 
+Asked = TypeVar("Asked", bound=Options)
+
+
+def _in_one_process(asked: Asked, cluster: str | None, jobs: int, *, alone: bool) -> Asked:
+    places = (getattr(asked, name, None) for name in ("cache", "data"))
+    url = next(filter(None, (url_of(place) for place in places if place)), "")
+    if url.startswith("memory://") and (cluster or not alone):
+        raise ArgumentError(
+            "only this process has this memory",
+            where=url,
+            expected="`jobs=1`, without `cluster`",
+            got=f"`cluster={cluster}`" if cluster else f"`jobs={jobs}`",
+        )
+    return asked
+
+
 class EmbedOptions(
     _Labelled, DataOptions, BackboneOptions, _EmbeddingOptions, _ClusterOptions, _LimitOptions, CacheOptions
 ):
@@ -539,15 +555,7 @@ class EmbedOptions(
 
     @model_validator(mode="after")
     def _memory_is_of_one_process(self) -> Self:
-        url = next(filter(None, map(url_of, (self.cache, self.data))), "")
-        if url.startswith("memory://") and (self.jobs != 1 or self.cluster):
-            raise ArgumentError(
-                "only this process has this memory",
-                where=url,
-                expected="`jobs=1`, without `cluster`",
-                got=f"`cluster={self.cluster}`" if self.cluster else f"`jobs={self.jobs}`",
-            )
-        return self
+        return _in_one_process(self, self.cluster, self.jobs, alone=self.jobs == 1)
 
 
 class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, _TrackingOptions, FolderOptions):
@@ -659,8 +667,14 @@ class _TuningOptions(_DecisionOptions):
     )
 
 
-class FinetuneOptions(_Labelled, DataOptions, _TuningOptions, RecipeChanges, _TrackingOptions, FolderOptions):
-    """Two-phase fine-tuning of one backbone."""
+class FinetuneOptions(
+    _Labelled, DataOptions, _TuningOptions, RecipeChanges, _ClusterOptions, _TrackingOptions, FolderOptions
+):
+    """Two-phase fine-tuning of one backbone, or of several: `jobs` of them side by side."""
+
+    @model_validator(mode="after")
+    def _memory_is_of_one_process(self) -> Self:
+        return _in_one_process(self, self.cluster, self.jobs, alone=self.jobs <= 1)
 
 
 class StudyOptions(

@@ -31,7 +31,9 @@ def test_what_is_installed_and_started_is_declared() -> None:
     (install,) = [line for line in instructions("RUN") if "pip install" in line]
     found = re.search(r"\.\[(.*?)\]", install)
     assert found
-    assert set(found[1].split(",")) <= set(PROJECT["optional-dependencies"])
+    extras = set(found[1].split(","))
+    assert extras <= set(PROJECT["optional-dependencies"])
+    assert {"cloud", "dask"} <= extras, "schedulers and workers of docs/cluster.md run in it"
     assert instructions("ENTRYPOINT") == ['["backbones"]']
     assert "backbones" in PROJECT["scripts"]
     images = [line.split()[0] for line in instructions("FROM")]

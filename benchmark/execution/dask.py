@@ -13,7 +13,7 @@ import secrets
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ArgumentError, CacheError, JobError
+from benchmark.execution.apart import run_apart
 from benchmark.execution.local import LocalRunner
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Call, Describe, Function, Machine, Result
@@ -174,10 +175,27 @@ def _execute(payload: bytes) -> tuple[Result, int]:
     """Run one call; the result, and the bytes that the process holds afterwards. Runs on the worker."""
     import psutil
 
-    function, argument, threads = unpack(payload)
-    result: Result = function(argument, threads)
+    function, argument, threads, apart = unpack(payload)
+    if apart is None:
+        result: Result = function(argument, threads)
+    else:
+        result = run_apart(function, argument, threads, environment=apart, is_wanted=_is_wanted())
     give_back_memory()
     return result, int(psutil.Process().memory_info().rss)
+
+
+def _is_wanted() -> Callable[[], bool]:
+    """Whether the scheduler still waits for the task that calls this; for other threads, too."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def is_wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state != "cancelled"
+
+    return is_wanted
 
 
 class DaskRunner:
@@ -236,14 +254,20 @@ class DaskRunner:
         return max(1, len(self.able()))
 
     def run(
-        self, function: Function, calls: Sequence[Call], *, at_once: int = 0, alone: bool = False
+        self,
+        function: Function,
+        calls: Sequence[Call],
+        *,
+        at_once: int = 0,
+        alone: bool = False,
+        apart: Mapping[str, str] | None = None,
     ) -> Generator[tuple[int, Result | None]]:
         """As ``Runner.run``; ``at_once`` is for machines, which here are the workers' own.
 
         Raises:
             JobError: the scheduler is gone, or no worker was left for a minute.
         """
-        dispatch = _Dispatch(self, function, calls, alone=alone)
+        dispatch = _Dispatch(self, function, calls, alone=alone, apart=apart)
         try:
             yield from dispatch.results()
         finally:
@@ -398,13 +422,22 @@ class _Flight:
 class _Dispatch:
     """The calls of one run: what waits, what is out, what each has cost."""
 
-    def __init__(self, runner: DaskRunner, function: Function, calls: Sequence[Call], *, alone: bool) -> None:
+    def __init__(
+        self,
+        runner: DaskRunner,
+        function: Function,
+        calls: Sequence[Call],
+        *,
+        alone: bool,
+        apart: Mapping[str, str] | None,
+    ) -> None:
         from distributed import as_completed
 
         self._runner = runner
         self._function = function
         self._calls = calls
         self._alone = alone
+        self._apart = None if apart is None else dict(apart)
         self._waiting = sorted(range(len(calls)), key=lambda one: -calls[one].cost)
         self._unfinished = set(self._waiting)
         self._out: dict[Future, _Flight] = {}
@@ -441,7 +474,7 @@ class _Dispatch:
                 continue
             call = self._calls[position]
             threads = 1 if self._alone else worker.threads
-            payload = self._runner.pack((self._function, call.argument, threads))
+            payload = self._runner.pack((self._function, call.argument, threads, self._apart))
             future = self._runner.submit(_execute, payload, name=call.name, to=worker.address)
             self._out[future] = _Flight(position, worker, self._memory(position, worker))
             self._completed.add(future)

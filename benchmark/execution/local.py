@@ -7,9 +7,9 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,9 +58,28 @@ class LocalRunner:
         return self.jobs or cores()
 
     def run(
-        self, function: Function, calls: Sequence[Call], *, at_once: int = 0, alone: bool = False
+        self,
+        function: Function,
+        calls: Sequence[Call],
+        *,
+        at_once: int = 0,
+        alone: bool = False,
+        apart: Mapping[str, str] | None = None,
     ) -> Generator[tuple[int, Result | None]]:
         """As ``Runner.run``: calls that fit side by side run side by side, larger ones after them."""
+        if apart is None:
+            yield from self._run(function, calls, at_once, alone=alone)
+            return
+        # Workers begin with the environment of this process, and are replaced where it was another one.
+        with _environment(apart):
+            try:
+                yield from self._run(function, calls, at_once, alone=alone)
+            finally:
+                end_workers()
+
+    def _run(
+        self, function: Function, calls: Sequence[Call], at_once: int, *, alone: bool
+    ) -> Generator[tuple[int, Result | None]]:
         for shift in self._shifts(calls, at_once, alone=alone):
             if not shift.workers:
                 for position in shift.positions:
@@ -77,6 +96,20 @@ class LocalRunner:
             return (Shift(positions=tuple(range(len(calls))), workers=workers, threads=1),)
         needs, costs = [call.memory for call in calls], [call.cost for call in calls]
         return shifts(self.jobs or at_once, needs, costs)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
 
 
 def _run_shift(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +65,13 @@ class Runner(Protocol):
         """Processes that work at once, as far as that is known before there is work; at least 1."""
 
     def run(
-        self, function: Function, calls: Sequence[Call], *, at_once: int = 0, alone: bool = False
+        self,
+        function: Function,
+        calls: Sequence[Call],
+        *,
+        at_once: int = 0,
+        alone: bool = False,
+        apart: Mapping[str, str] | None = None,
     ) -> Generator[tuple[int, Result | None]]:
         """Call a function with every argument. In ``with closing(...)`` Ctrl-C ends it in order.
 
@@ -74,6 +80,8 @@ class Runner(Protocol):
             calls: one per call.
             at_once: calls at once where the user asked for no number; 0 shares out what the machine has.
             alone: one after the other with one thread each, while nothing else runs: for timing.
+            apart: variables of the environment that decide the arithmetic of processes: none works on the
+                calls that began with others. None: it does not matter.
 
         Yields:
             (position, result) as they finish; the result is None for a call whose process died each time.

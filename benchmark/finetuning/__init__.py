@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmark.backbones import import_keras
@@ -43,10 +44,12 @@ __all__ = [
     "Recipe",
     "TrainedOn",
     "augmented_views",
+    "find_finished",
     "finetune",
     "is_unlisted",
     "load_manifest",
     "model_files",
+    "take_model",
     "trained_backbone",
 ]
 
@@ -85,3 +88,19 @@ def finetune(
     from benchmark.finetuning import running
 
     return running.finetune(request, images, observer, on_epoch)
+
+
+def find_finished(request: FinetuneRequest, images: ImageSet) -> FineTuned | None:
+    """An earlier result of the same request, as ``running.find_finished`` says; TensorFlow is loaded."""
+    import_keras()
+    from benchmark.finetuning import running
+
+    return running.find_finished(request, images)
+
+
+def take_model(request: FinetuneRequest, images: ImageSet, made: Path) -> FineTuned:
+    """Take a model from elsewhere, as ``running.take_model`` says; TensorFlow is loaded."""
+    import_keras()
+    from benchmark.finetuning import running
+
+    return running.take_model(request, images, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -105,6 +106,54 @@ def finetune(
         if done is None:
             kind = _KerasRun if request.backbone.source == KERAS else _ForeignRun
             done = kind(request, images, watch, directory, on_epoch).run()
+        return _compared(done, request, images, directory)
+
+
+def find_finished(request: FinetuneRequest, images: ImageSet) -> FineTuned | None:
+    """An earlier, whole result of the same request, as ``finetune`` would find it; else None.
+
+    Raises:
+        TrainingError: another process fine-tunes into this folder.
+        StorageError: the folder cannot be written.
+    """
+    known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
+    directory = ModelDirectory(request.out)
+    with directory.alone():
+        done = _found(request, directory, request.digest(images, known)) if known else None
+        return done and _compared(done, request, images, directory)
+
+
+def take_model(request: FinetuneRequest, images: ImageSet, made: Path) -> FineTuned:
+    """Make what another process wrote for a request, wherever it worked, the model of this one.
+
+    Args:
+        request: with the place of this process.
+        images: those that it was trained on.
+        made: a whole model directory; its files are copied.
+
+    Raises:
+        ManifestError: it is not whole.
+        TrainingError: another process fine-tunes into this folder.
+        StorageError: no room left.
+    """
+    directory = ModelDirectory(request.out)
+    with directory.alone():
+        directory.begin()
+        try:
+            shutil.copytree(made, directory.new)
+        except OSError as error:
+            raise storage_error(error, directory.new) from error
+        try:
+            run = read_run(directory.new)
+        except (OSError, ValueError) as error:
+            raise ManifestError("a model that is not whole", where=made, got=str(error)) from error
+        # It may know the images under another path.
+        data = whole_text(str(images.root))
+        manifest = replace(load_manifest(directory.new), data=data)
+        write_manifest(directory.new, manifest)
+        moved = directory.publish(directory.new, run.digest)
+        directory.finish(run.digest)
+        done = _result(request, directory.out, run, manifest, _moved_note(moved))
         return _compared(done, request, images, directory)
 
 

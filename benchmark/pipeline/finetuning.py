@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any, Literal
 
 from benchmark.backbones import FILE, KERAS, parse_weights, select
 from benchmark.data import load_images, tell_reading
-from benchmark.errors import ArgumentError, DataError, NothingScored, RecipeError
-from benchmark.execution import failure
+from benchmark.errors import ArgumentError, DataError, NothingScored, RecipeError, TrainingError
+from benchmark.execution import LocalRunner, Runner, failure, open_runner
 from benchmark.finetuning import (
     BOARD_RECIPE,
     DEFAULT_RECIPE,
@@ -24,6 +25,7 @@ from benchmark.finetuning import (
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
+from benchmark.pipeline.machines import describe_machine
 from benchmark.pipeline.model_reports import report_model
 from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
@@ -31,6 +33,7 @@ from benchmark.pipeline.rebuilding import images_as_ranked
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.shipping import board_head, start_head
 from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
+from benchmark.pipeline.tuning import most_side_by_side, training_bytes, tune_all
 from benchmark.records import (
     Backbone,
     ImageSet,
@@ -153,8 +156,17 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         tell_reading(images, logged)
         if job.options.auto_groups and not job.ships_the_board:
             images = _grouped(job, stored, images, logged)
-        with tracking(trackers, logged, "finetune", options, images) as told:
-            return _FinetuneAll(job, choices, images, run, logged, stored, told).run()
+        with (
+            tracking(trackers, logged, "finetune", options, images) as told,
+            open_runner(
+                options.cluster,
+                options.jobs,
+                shared=options.cache,
+                describe=describe_machine,
+                tell=logged.message,
+            ) as runner,
+        ):
+            return _FinetuneAll(job, choices, images, run, logged, stored, told, runner).run()
     finally:
         run.close()
 
@@ -264,7 +276,7 @@ class _Choice:
 
 
 class _FinetuneAll:
-    """Fine-tunes the chosen backbones one after the other; a failure never stops the others."""
+    """Fine-tunes the chosen backbones; a failure never stops the others."""
 
     def __init__(
         self,
@@ -275,8 +287,10 @@ class _FinetuneAll:
         observer: Observer,
         stored: StoredBoard | None,
         told: Tracking,
+        runner: Runner,
     ) -> None:
         self._told = told
+        self._runner = runner
         self._job = job
         self._choices = choices
         self._images = images
@@ -295,10 +309,7 @@ class _FinetuneAll:
             self._observer.message(origin)
         left = self._choices
         for share in self._shares():
-            for choice in left:
-                self._try(_with_share(choice, share))
-                if len(self._choices) > 1:
-                    write_table(self._table(), place(self._run.folder, "finetune", "top.csv"))
+            self._try_all([_with_share(choice, share) for choice in left])
             if share > 1:
                 left = self._better_half(left, share)
         if not self._models:
@@ -371,39 +382,98 @@ class _FinetuneAll:
         parts = [*([", ".join(same)] if same else []), *other]
         return f"{name}, {whose} in {stored.folder}: {'; '.join(parts)}.{why}"
 
-    def _try(self, choice: _Choice) -> None:
-        from benchmark.finetuning import finetune  # loads TensorFlow
+    def _try_all(self, choices: Sequence[_Choice]) -> None:
+        """Fine-tune some backbones; what failed is noted, a single one's failure is the caller's."""
+        ready = [(choice, request) for choice in choices if (request := self._prepared(choice)) is not None]
+        if not self._is_side_by_side([request for _, request in ready]):
+            for choice, request in ready:
+                self._one(choice, request)
+                self._write_table()
+            return
+        tuned = tune_all([request for _, request in ready], self._images, self._runner, self._observer)
+        with closing(tuned) as found:
+            for one in found:
+                choice = ready[one.position][0]
+                if one.model is None:
+                    self._note_failure(choice, one.failure)
+                    continue
+                for row in one.epochs:
+                    self._told.epoch(choice.backbone.name, row)
+                self._keep(choice, one.model)
+                self._write_table()
 
-        name = choice.backbone.name
+    def _is_side_by_side(self, requests: Sequence[FinetuneRequest]) -> bool:
+        if not self._runner.is_local:
+            return True
+        fitting = most_side_by_side(self._job.options.jobs, [training_bytes(one) for one in requests])
+        if fitting < min(self._job.options.jobs, len(requests)):
+            self._observer.message(f"Memory is enough for {fitting} at once.")
+        self._runner = LocalRunner(fitting)
+        return fitting > 1
+
+    def _prepared(self, choice: _Choice) -> FinetuneRequest | None:
         try:
             request = self._request(choice)
             if self._stored is not None and request.recipe.starts_from_board:
                 find = board_head if request.recipe.ships_the_board else start_head
-                head = find(self._stored, choice.backbone, choice.weights, self._images, self._observer)
-                request = replace(request, head=head)
-            model = finetune(request, self._images, self._observer, partial(self._told.epoch, name))
+                head = find(
+                    self._stored, choice.backbone, choice.weights, self._images, self._observer, self._runner
+                )
+                return replace(request, head=head)
+        except Exception as error:
+            self._note_failure(choice, failure(error), error)
+            return None
+        return request
+
+    def _one(self, choice: _Choice, request: FinetuneRequest) -> None:
+        from benchmark.finetuning import finetune  # loads TensorFlow
+
+        try:
+            record = partial(self._told.epoch, choice.backbone.name)
+            model = finetune(request, self._images, self._observer, record)
+        except Exception as error:
+            self._note_failure(choice, failure(error), error)
+        else:
+            self._keep(choice, model)
+
+    def _keep(self, choice: _Choice, model: FineTuned) -> None:
+        name = choice.backbone.name
+        try:
             _list_rejected(self._images, model.model_dir)
             if model.repeated or not (model.model_dir / PAGE_FILE).is_file():
                 report_model(model, self._images, choice.backbone, self._observer)
         except Exception as error:
-            if len(self._choices) == 1:
-                raise
-            told = failure(error)
-            self._run.log(told["trace"])
-            self._observer.message(f"{name} failed: {told['error']}")
-            self._failed[name] = told["error"]
-            self._models.pop(name, None)  # of an earlier round
-        else:
-            self._models[name] = model
-            found = model.manifest.metrics.items()
-            scores = {f"{part}_{key}": value for part, values in found for key, value in values.items()}
-            self._told.score(name, scores)
-            self._told.file(model.model_dir)
-            for note in model.notes:
-                self._run.log(f"{name}: {note}")
+            self._note_failure(choice, failure(error), error)
+            return
+        self._models[name] = model
+        found = model.manifest.metrics.items()
+        scores = {f"{part}_{key}": value for part, values in found for key, value in values.items()}
+        self._told.score(name, scores)
+        self._told.file(model.model_dir)
+        for note in model.notes:
+            self._run.log(f"{name}: {note}")
+
+    def _note_failure(self, choice: _Choice, told: Mapping[str, Any], error: Exception | None = None) -> None:
+        name = choice.backbone.name
+        if len(self._choices) == 1:
+            raise error or TrainingError("could not be fine-tuned", where=name, got=told["error"])
+        self._run.log(told["trace"])
+        self._observer.message(f"{name} failed: {told['error']}")
+        self._failed[name] = told["error"]
+        self._models.pop(name, None)  # of an earlier round
+        self._write_table()
+
+    def _write_table(self) -> None:
+        if len(self._choices) > 1:
+            write_table(self._table(), place(self._run.folder, "finetune", "top.csv"))
+
+    def _done(self) -> list[FineTuned]:
+        """The models in the board's order, whoever was finished first."""
+        names = [choice.backbone.name for choice in self._choices]
+        return [self._models[name] for name in names if name in self._models]
 
     def _best_first(self) -> tuple[FineTuned, ...]:
-        return tuple(sorted(self._models.values(), key=lambda model: -model.val_f1))
+        return tuple(sorted(self._done(), key=lambda model: -model.val_f1))
 
     def _losses(self) -> dict[str, Interval]:
         """What each model gives away to the best of several; empty where that is not known."""
@@ -425,7 +495,7 @@ class _FinetuneAll:
 
     def _assessed(self) -> Assessment | str:
         """The models compared on the test part, which chose nothing, else on validation; or why not."""
-        images, models = self._images, list(self._models.values())
+        images, models = self._images, self._done()
         if len(models) < 2:
             return "no other one could be fine-tuned"
         rows = getattr(images.split, self._part)
@@ -500,7 +570,8 @@ class _FinetuneAll:
             recipe=choice.recipe,
             # A backbone named with its own weights file (NAME@path) keeps a readable, path-free name.
             out=place(self._run.folder, "finetune", name, choice.recipe.name),
-            cache=options.cache,
+            # Workers elsewhere work in another folder.
+            cache=options.cache if self._runner.is_local else options.cache.absolute(),
             weights=choice.weights,
             seed=options.seed,
             threshold=options.threshold,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, TrainingError
+from benchmark.execution import Runner
 from benchmark.finetuning import BoardHead
 from benchmark.heads import FinalHead, final_head
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard
@@ -30,7 +31,12 @@ from benchmark.records import (
 
 
 def board_head(
-    stored: StoredBoard, backbone: Backbone, weights: WeightsSource, images: ImageSet, observer: Observer
+    stored: StoredBoard,
+    backbone: Backbone,
+    weights: WeightsSource,
+    images: ImageSet,
+    observer: Observer,
+    runner: Runner,
 ) -> BoardHead:
     """The head that scored the test part of a board, trained on train + validation by the board's choices.
 
@@ -40,12 +46,13 @@ def board_head(
         weights: that it was ranked with.
         images: as they were ranked.
         observer: told where embeddings have to be made again.
+        runner: makes them.
 
     Raises:
         ArgumentError: the board has no score of this backbone.
         TrainingError: it cannot be embedded or scored any more.
     """
-    plan, job, embeddings = _embedded(stored, backbone, weights, images, observer)
+    plan, job, embeddings = _embedded(stored, backbone, weights, images, observer, runner)
     (outcome,) = train_all(job, (plan,), observer)
     if not isinstance(outcome, Scored):
         raise _gone(backbone, outcome.reason)
@@ -55,14 +62,19 @@ def board_head(
 
 
 def start_head(
-    stored: StoredBoard, backbone: Backbone, weights: WeightsSource, images: ImageSet, observer: Observer
+    stored: StoredBoard,
+    backbone: Backbone,
+    weights: WeightsSource,
+    images: ImageSet,
+    observer: Observer,
+    runner: Runner,
 ) -> BoardHead:
     """A head like the board's last one that has seen the training part alone, to go on from.
 
     Validation images then say honestly what training adds to it. Arguments and errors are those of
     ``board_head``; the images may be grouped and split otherwise than they were ranked.
     """
-    _, job, embeddings = _embedded(stored, backbone, weights, images, observer)
+    _, job, embeddings = _embedded(stored, backbone, weights, images, observer, runner)
     split, protocol = images.split, job.protocol
     if protocol.name is not ProtocolName.REFERENCE:  # which trains on the training part anyway
         split = replace(split, val=split.val[:0])
@@ -70,7 +82,12 @@ def start_head(
 
 
 def _embedded(
-    stored: StoredBoard, backbone: Backbone, weights: WeightsSource, images: ImageSet, observer: Observer
+    stored: StoredBoard,
+    backbone: Backbone,
+    weights: WeightsSource,
+    images: ImageSet,
+    observer: Observer,
+    runner: Runner,
 ) -> tuple[Plan, HeadJob, Embeddings]:
     """How a backbone was embedded, how its heads were trained, its embeddings of these images."""
     row = stored.row(backbone.name)
@@ -86,6 +103,8 @@ def _embedded(
     request = replace(stored.request, backbones=(replace(backbone, weights=weights),)).but(
         engine=Engine(row["engine"]), precision=Precision(row["precision"]), max_latency_ms=None
     )
+    if not runner.is_local:
+        request = request.executed_by(runner)
     (plan,) = embed_images(request, images, observer).plans
     if plan.stopped is not None or plan.key is None:
         raise _gone(backbone, plan.stopped.reason if plan.stopped else "")

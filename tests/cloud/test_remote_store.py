@@ -23,10 +23,12 @@ from benchmark.locations import Kind, folder_of, home
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.fixture(params=["s3://bench/{}/cache", "memory://bench/{}/cache"])
+@pytest.fixture(params=["s3://bench/{}/cache", "gs://bench/{}/cache", "memory://bench/{}/cache"])
 def root(request: pytest.FixtureRequest, s3: S3Server, tmp_path: Path) -> Iterator[Path]:
     import fsspec
 
+    if request.param.startswith("gs:"):
+        request.getfixturevalue("gcs")
     yield folder_of(request.param.format(tmp_path.name), Kind.CACHE)
     fsspec.filesystem("memory").store.clear()
 

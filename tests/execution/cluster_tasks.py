@@ -56,3 +56,16 @@ def sleeps(seconds: float, _: int) -> dict[str, Any]:
 
 def adds_up(asked: dict[str, Any], _: int) -> dict[str, Any]:
     return {"sum": int(asked["numbers"].sum()) + asked["add"]}
+
+
+def environment_of(name: str, threads: int) -> dict[str, Any]:
+    print("A library has something to say.")
+    return {"value": os.environ.get(name), "pid": os.getpid(), "threads": threads}
+
+
+def waits_for_ever(told: str, _: int) -> dict[str, Any]:
+    part = Path(f"{told}.part")
+    part.write_text(str(os.getpid()))
+    part.rename(told)
+    while True:
+        time.sleep(1)

@@ -19,9 +19,16 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass
 class Cluster:
-    """A scheduler and its workers, each a process of its own without a nanny, so that the dead stay dead."""
+    """A scheduler and its workers, each a process of its own without a nanny, so that the dead stay dead.
+
+    Attributes:
+        folder: of logs and of what workers write.
+        patience: seconds without a heartbeat after which a worker is lost; on a busy machine, imports alone
+            keep it silent for half a minute.
+    """
 
     folder: Path
+    patience: int = 120
     address: str = ""
     scheduler: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -77,7 +84,7 @@ class Cluster:
         paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         settings = {
             "PYTHONPATH": paths,
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{self.patience}s",
             "OMP_NUM_THREADS": "1",
             "HOME": str(self.folder),
         }
@@ -93,9 +100,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
+def cluster(folder: Path, workers: int, patience: int = 120) -> Iterator[Cluster]:
     """A cluster with some workers, ended with the context."""
-    made = Cluster(folder)
+    made = Cluster(folder, patience)
     try:
         made.start()
         for _ in range(workers):

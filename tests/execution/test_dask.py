@@ -108,7 +108,7 @@ def test_a_call_that_kills_three_workers_is_given_up_and_the_others_finish(tmp_p
 
 
 def test_a_hung_worker_costs_a_retry_elsewhere(tmp_path: Path) -> None:
-    with cluster(tmp_path, 2) as made, runner_of(made) as runner:
+    with cluster(tmp_path, 2, patience=20) as made, runner_of(made) as runner:
         begun = time.monotonic()
         (result,) = run(runner, hangs_once, [str(tmp_path)]).values()
     assert result["pid"] != int((tmp_path / "stopped").read_text())

@@ -116,6 +116,22 @@ def test_a_caller_who_leaves_early_is_not_lectured() -> None:
     assert len(dict(run(double, [1, 2, 3], 2))) == 3
 
 
+def where(name: str, _: int) -> dict[str, Any]:
+    return {"value": os.environ.get(name), "pid": os.getpid()}
+
+
+def test_work_apart_is_done_in_an_environment_of_its_own() -> None:
+    """By processes that began with it, and by none that did anything else before or does afterwards."""
+    before = {result["pid"] for _, result in run(where, ["PLACE"] * 2, 2) if result}
+    calls = [Call(name="call", argument="PLACE")] * 2
+    apart = [result for _, result in LocalRunner(2).run(where, calls, apart={"PLACE": "apart"}) if result]
+    after = [result for _, result in run(where, ["PLACE"] * 2, 2) if result]
+    assert [one["value"] for one in (*apart, *after)] == ["apart", "apart", None, None]
+    assert not before & {one["pid"] for one in apart}
+    assert not {one["pid"] for one in after} & {one["pid"] for one in apart}
+    assert "PLACE" not in os.environ
+
+
 def test_a_killed_worker_costs_a_retry_only(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "a.once"), str(tmp_path / "b"), str(tmp_path / "c")]
     results = dict(run(die_once, arguments, 2))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmark.errors import ArgumentError, DataError, NothingScored
+from benchmark.execution import LocalRunner
 from benchmark.finetuning import Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
@@ -372,7 +373,7 @@ def test_training_goes_on_from_a_head_that_saw_the_training_part_alone(
     )
     assert stored is not None
     weights = WeightsSource(kind=WeightsKind.RANDOM)
-    start = start_head(stored, pair[0], weights, ranked.images, Silent())
+    start = start_head(stored, pair[0], weights, ranked.images, Silent(), LocalRunner())
     assert start.head.fitted.tolist() == sorted(ranked.images.split.train.tolist())
     assert (start.part, len(start.expected)) == ("val", len(ranked.images.split.val))
     job = replace(job_for(*pair, weights=None, winner="Tiny8", epochs=(1, 0)), recipe=None)

@@ -1,12 +1,20 @@
-"""Print the tables of docs/statistics.md: ``print_simulations.py [--quick] [--only intervals,heads,...]``."""
+"""Print the tables of docs/statistics.md: ``print_simulations.py [--quick] [--only intervals,heads,...]``.
+
+``--jobs N`` draws N tables at once, ``--cluster`` does so on machines with this folder in their PYTHONPATH.
+The tables are the same.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -36,6 +44,9 @@ from simulation import (
     watch_winners,
 )
 
+from benchmark.execution import Call, Runner, open_runner
+from benchmark.machine import cores
+from benchmark.pipeline.machines import describe_machine
 from benchmark.records import Task
 from benchmark.statistics import resampling
 
@@ -497,17 +508,64 @@ PRINTERS = {
 }
 
 
-if __name__ == "__main__":
+def table(asked: tuple[str, float, Path | None], _: int) -> dict[str, Any]:
+    """Print one table into ``text``; a task of a ``Runner``."""
+    global FOLDER
+    name, scale, FOLDER = asked
+    with redirect_stdout(io.StringIO()) as printed:
+        PRINTERS[name](scale)
+    return {"text": printed.getvalue()}
+
+
+def print_side_by_side(runner: Runner, names: list[str], scale: float) -> int:
+    """Print tables in the order asked for, as soon as those before are done; how many failed."""
+    # As on the workers, which know it by that name.
+    from print_simulations import table as task
+
+    calls = [Call(name=f"table-{name}", argument=(name, scale, FOLDER)) for name in names]
+    # NumPy's libraries add in another order on other numbers of threads.
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(cores()))
+    done: dict[int, dict[str, Any]] = {}
+    shown = failed = 0
+    with closing(runner.run(task, calls, apart=environment)) as results:
+        for position, result in results:
+            done[position] = result or {"error": "its process died each time"}
+            while shown in done:
+                told = done[shown]
+                failed += "error" in told
+                print(told.get("text") or f"\n{names[shown]}: {told['error']}", end="", flush=True)
+                shown += 1
+    return failed
+
+
+def main() -> int:
+    """Print what was asked for."""
+    global FOLDER
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the draws")
     parser.add_argument("--only", default=",".join(PRINTERS), help="tables, comma-separated")
     parser.add_argument(
         "--folder", type=Path, help="unrelated JPEG photographs for the tables 'related' and 'links'"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="tables at once")
+    parser.add_argument("--cluster", help="a Dask cluster instead: tcp://HOST:PORT or local:N")
     given = parser.parse_args()
     FOLDER = given.folder
     wanted = given.only.split(",")
     if not PRINTERS.keys() >= set(wanted):
         parser.error(f"--only: tables are {', '.join(PRINTERS)}, got {given.only}")
-    for name in wanted:
-        PRINTERS[name](0.05 if given.quick else 1.0)
+    scale = 0.05 if given.quick else 1.0
+    if given.jobs == 1 and not given.cluster:
+        for name in wanted:
+            PRINTERS[name](scale)
+        return 0
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    with open_runner(
+        given.cluster, given.jobs, shared=CACHE, describe=describe_machine, tell=print
+    ) as runner:
+        return 1 if print_side_by_side(runner, wanted, scale) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
