@@ -6,7 +6,6 @@ and whichever data sets it stands in. Labels and file names are not remembered.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from PIL import Image
 from benchmark.data import FULL_DEPTH, NO_LIMIT, decode_thumbnail, map_in_order, read_regular
 from benchmark.errors import DataError, StorageError
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer, Silent
-from benchmark.storage import MOST_LIST_BYTES, load_arrays, sha256_bytes, write_arrays
+from benchmark.storage import load_arrays, sha256_bytes, write_arrays
 
-# Part of the folder name: a change of anything below that changes a stored value needs a new number.
+# Part of the file's name: a change of anything below that changes a stored value needs a new number.
 SCHEMA = 2
 COLOUR_DIM = 16
 HISTOGRAM_DIM = 48
@@ -32,8 +31,7 @@ _TASK = "looking for duplicates"
 _THUMBNAIL = 64
 _LOOK_SIDE = 4 * _THUMBNAIL
 _ROWS_PER_MESSAGE = 256
-_ROWS_PER_PART = 20_000
-_PARTS_BEFORE_MERGE = 32
+_ROWS_AT_ONCE = 20_000
 _RECORD = np.dtype(
     [
         ("image_id", "S64"),
@@ -98,39 +96,51 @@ def _records(
 ) -> tuple[Records, npt.NDArray[np.bytes_]]:
     """Everything that is known, that of the wanted rows included, and the wanted image ids."""
     depth = "" if images.bit_depth == FULL_DEPTH else f"-{images.bit_depth}bit"
-    folder = cache / "audit" / f"signatures-{SCHEMA}{depth}"
-    known = _read_parts(folder)
+    path = cache / "audit" / f"signatures-{SCHEMA}{depth}.npz"
+    known = _remembered(path)
     wanted = np.array([images.image_ids[row] for row in rows], dtype="S64")
     missing = rows[~np.isin(wanted, known["image_id"])]
     if len(missing):
-        known = np.concatenate([known, *_compute_parts(images, missing, folder, observer or Silent())])
-        _merge_parts(folder)
+        known = np.concatenate([known, *_looked_at(images, missing, path, observer or Silent())])
     return known, wanted
 
 
-def _compute_parts(images: ImageSet, rows: Int64, folder: Path, observer: Observer) -> Iterator[Records]:
-    """Records of the given rows, part by part; each part is remembered before it is handed out."""
+def _looked_at(images: ImageSet, rows: Int64, path: Path, observer: Observer) -> Iterator[Records]:
+    """Records of the given rows, some thousands at a time, which are remembered before the next."""
     observer.started(_TASK, len(rows))
     with closing(map_in_order(lambda row: _record(images, row), rows.tolist(), 0)) as looks:
-        for start in range(0, len(rows), _ROWS_PER_PART):
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
             found = []
-            for done, record in enumerate(islice(looks, _ROWS_PER_PART), start=start + 1):
+            for done, record in enumerate(islice(looks, _ROWS_AT_ONCE), start=start + 1):
                 found += [record] if record is not None else []
                 if done % _ROWS_PER_MESSAGE == 0:
                     observer.advanced(_TASK, done)
             if found:
-                part = np.concatenate(found)
-                _remember(folder, part, observer)
-                yield part
+                some = np.concatenate(found)
+                _remember(path, some, observer)
+                yield some
     observer.finished(_TASK)
 
 
-def _remember(folder: Path, part: Records, observer: Observer) -> None:
-    """Write a part; where that fails the audit is still right, only the next one will be slow."""
+def _remember(path: Path, some: Records, observer: Observer) -> None:
+    """Add records to those in the file; where that fails the audit is still right, only the next one slow.
+
+    Of two runs that do it at the same moment, the records of one may be forgotten.
+    """
     try:
-        _write_part(folder, part)
+        together = np.concatenate([_remembered(path), some])
+        write_arrays(path, None, {"records": together}, root=path.parents[1])
     except StorageError as error:
         observer.message(f"What the audit saw cannot be remembered: {error}")
+
+
+def _remembered(path: Path) -> Records:
+    """The records in the file; none where it is damaged or another's: its images are looked at again."""
+    with suppress(OSError, ValueError, KeyError):
+        records = load_arrays(path)[1]["records"]
+        if records.dtype == _RECORD and records.ndim == 1:
+            return records
+    return np.zeros(0, _RECORD)
 
 
 def _record(images: ImageSet, row: int) -> Records | None:
@@ -203,50 +213,6 @@ def colour_histogram(image: Image.Image) -> Float32:
 
 def _gradient(luma: Float32) -> float:
     return float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())
-
-
-def _write_part(folder: Path, part: Records) -> Path:
-    path = folder / f"part-{secrets.token_hex(8)}.npz"
-    write_arrays(path, None, {"records": part}, root=folder.parents[1])
-    return path
-
-
-def _read_parts(folder: Path) -> Records:
-    """All records in the folder. A damaged part is removed: its images are looked at again."""
-    parts = [_read_part(path) for path in sorted(folder.glob("part-*.npz"))]
-    return np.concatenate([np.zeros(0, _RECORD), *(part for part in parts if part is not None)])
-
-
-def _read_part(path: Path) -> Records | None:
-    """The records of a part; None for one that another run has just merged, or that is of no use."""
-    try:
-        part = load_arrays(path, most_bytes=MOST_LIST_BYTES)[1].get("records")
-    except OSError:
-        return None
-    except ValueError:
-        _remove(path)
-        return None
-    return part if part is not None and part.dtype == _RECORD and part.ndim == 1 else None
-
-
-def _remove(path: Path) -> None:
-    """Remove a part that is of no use; in a cache of others it may have to stay."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def _merge_parts(folder: Path) -> None:
-    """Join many small parts into one, written before the small ones go."""
-    paths = sorted(folder.glob("part-*.npz"))
-    if len(paths) <= _PARTS_BEFORE_MERGE:
-        return
-    try:
-        merged = _write_part(folder, np.unique(_read_parts(folder)))
-    except StorageError:
-        return
-    for path in paths:
-        if path != merged:
-            _remove(path)
 
 
 def _places(known: Records, wanted: npt.NDArray[np.bytes_]) -> tuple[Bool, Int64]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from fuzz_parts import mutant
 
-from benchmark.audit.signatures import _RECORD, _read_part
+from benchmark.audit.signatures import _RECORD, _remembered
 from benchmark.backbones.registry import _read_description, described_backbone, shipped_descriptions
 from benchmark.backbones.weights import read_checksums
 from benchmark.cells import csv_bytes
@@ -408,7 +408,7 @@ def readers() -> list[Reader]:
             _failure,
         ),
         Reader(index_name, written(index_name, write_index), use_index, seal_outcome),
-        Reader("part.npz", part, lambda folder: _read_part(folder / "part.npz"), seal_outcome),
+        Reader("part.npz", part, lambda folder: _remembered(folder / "part.npz"), seal_outcome),
         memo_reader(str, SHA),
         memo_reader(Measurement, Measurement(images=3, seconds=1.0, latency_ms=2.0)),
         memo_reader(tuple[str, ...], ("a", "b")),
