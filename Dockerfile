@@ -3,10 +3,11 @@
 #   docker run --rm --volume "$PWD/photos:/photos:ro" --volume "$PWD/output:/output" backbones rank /photos
 FROM python:3.11-slim AS build
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml container.lock README.md LICENSE ./
 COPY benchmark benchmark
 RUN python -m venv /opt/backbones && \
-    /opt/backbones/bin/python -m pip install --no-cache-dir --constraint constraints.txt '.[export,cloud,dask]'
+    /opt/backbones/bin/python -m pip install --no-cache-dir --require-hashes --no-deps --requirement container.lock && \
+    /opt/backbones/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.11-slim
 COPY --from=build /opt/backbones /opt/backbones

@@ -21,9 +21,16 @@ COMMON  = --results "$(RESULTS)" --cache "$(CACHE)" $(ARGS)
 CHOICE  = --backbones "$(BACKBONES)" $(WEIGHED) --size "$(SIZE)"
 DEMO_BACKBONES := MobileNetV3Small_0.75,MobileNetV3Small,MobileNetV2_0.35,MobileNet_0.25,MobileNet_0.5,EfficientNetB0
 
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CONTAINER := cloud dask export
+SETUP   := cloud dask dev docs export legacy serve tensorboard
+# For every platform and Python that has wheels, from PyPI, whatever this machine installs from.
+LOCK    = $(BIN)/uv pip compile --quiet --no-config --default-index https://pypi.org/simple --universal --python-version 3.11.5 \
+	--generate-hashes --no-annotate --constraint constraints.txt --custom-compile-command 'make lock'
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo embeddings rank finetune report test test-all test-timm check check-addons check-dependencies \
-	bench figures simulate torture docs clean
+	bench figures simulate torture docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -31,12 +38,18 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv with everything that the other targets need
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python.' >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo 'Installing into .venv (TensorFlow is large; the first time takes a few minutes)...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,export,tensorboard,dask,cloud,serve,legacy]'
+	@$(PIP) --require-hashes --no-deps --requirement requirements.lock
+	@PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+lock: $(STAMP) ## hashes of the versions in constraints.txt: what setup and the container install
+	@$(PIP) uv
+	@$(LOCK) $(foreach extra,$(SETUP),--extra $(extra)) --output-file requirements.lock pyproject.toml
+	@$(LOCK) $(foreach extra,$(CONTAINER),--extra $(extra)) --output-file container.lock pyproject.toml
 
 demo: $(STAMP) ## the whole job on generated photographs: data, six backbones, board, plots
 	@$(BIN)/backbones demo demo_data
@@ -75,7 +88,6 @@ check-addons: ## compare our F1 with TensorFlow Addons in an environment of its 
 	@sh tests/addons/run.sh "$(PYTHON)"
 
 docs: $(STAMP) ## the documentation site, in docs/_build
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
 
 bench: $(STAMP) ## measure against the straightforward way; tables go to RESULTS/bench

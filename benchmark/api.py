@@ -51,7 +51,7 @@ from benchmark.pipeline import (
 from benchmark.pipeline import embed as embed_request
 from benchmark.ranking import StudyTables
 from benchmark.records import Embeddings, Float32, Int64, Leaderboard, Observer, Silent
-from benchmark.reporting import board_html, read_board, study_html
+from benchmark.reporting import CellLine, board_html, in_notebook, read_board, study_html
 from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes, write_whole
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def takes(
     kind: type[Options], *, without: Sequence[str] = ()
 ) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
     """Give a function the options of a command as keywords, in signature, docstring and errors.
+
+    Where it takes an observer and is given none, a notebook's cell shows how far it is.
 
     Args:
         kind: the options; those that the function names itself keep their place. They are described where its
@@ -95,6 +97,9 @@ def takes(
             for name in given:
                 if name not in whole.parameters:
                     raise TypeError(_unknown(call.__name__, name, list(whole.parameters)))
+            if "observer" in whole.parameters and given.get("observer") is None and in_notebook():
+                with CellLine() as line:
+                    return call(*args, **{**given, "observer": line})  # type: ignore[arg-type]
             return call(*args, **given)
 
         whole = signature.replace(parameters=[*named, *keywords])
@@ -445,7 +450,7 @@ def rank(data: Images, *, observer: Observer | None = None, **options: Any) -> B
     Args:
         data: folder of class folders, of train/val/test folders, or a CSV, or a DataFrame, with
             path,label[,split][,group]; or (images, labels), the images uint8 (height, width, 3).
-        observer: told of the progress; None works silently.
+        observer: told of the progress; None shows a line in a notebook's cell, and nothing elsewhere.
         **options: those of the command.
 
     Returns:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -23,11 +24,36 @@ ROOT = Path(__file__).resolve().parents[1]
 FIXED = {"keras": "3.15.1", "pillow": "12.2", "jinja2": "3.1.6", "filelock": "3.20.3", "onnx": "1.21"}
 
 
-def requirements() -> dict[str, Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    found = [Requirement(line) for line in (*project["dependencies"], *extras)]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# What each file of hashes is for: the extras that it installs.
+LOCKS = {
+    "requirements.lock": set(
+        re.findall(r"^SETUP *:= (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split()
+    ),
+    "container.lock": {"export"},
+}
+
+
+def requirements(extras: Iterable[str] = PROJECT["optional-dependencies"]) -> dict[str, Requirement]:
+    lines = [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
+    found = [Requirement(line) for line in (*PROJECT["dependencies"], *lines)]
     return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def constraints() -> dict[str, str]:
+    pairs = [line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def locked(name: str) -> dict[str, tuple[Requirement, list[str]]]:
+    """What a file of hashes installs: requirement and hashes by name."""
+    text = re.sub(r"^#.*$", "", (ROOT / name).read_text(), flags=re.M).replace("\\\n", " ")
+    found = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        requirement, *hashes = re.split(r"\s+--hash=", line)
+        parsed = Requirement(requirement)
+        found[canonicalize_name(parsed.name)] = (parsed, hashes)
+    return found
 
 
 @pytest.mark.parametrize(("name", "fixed"), FIXED.items())
@@ -43,11 +69,45 @@ def test_the_documented_versions_are_the_checked_ones() -> None:
 
 
 def test_constraints_satisfy_the_requirements() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
-    pinned = {canonicalize_name(name): version for name, version in pairs}
+    pinned = constraints()
     for name, requirement in requirements().items():
         assert pinned[name] in requirement.specifier, name
+
+
+@pytest.mark.parametrize(("file", "extras"), LOCKS.items())
+def test_locked_versions_are_those_of_the_constraints_each_with_its_hashes(
+    file: str, extras: set[str]
+) -> None:
+    pinned, held = constraints(), locked(file)
+    assert not requirements(extras).keys() - held.keys(), "what is asked for is locked"
+    for name, (requirement, hashes) in held.items():
+        assert str(requirement.specifier) == f"=={pinned[name]}", f"{name}: run 'make lock'"
+        assert hashes, name
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), name
+    assert "://" not in (ROOT / file).read_text(), "no index stands in the file"
+
+
+@pytest.mark.parametrize("file", LOCKS)
+def test_what_is_locked_needs_nothing_that_is_not(file: str) -> None:
+    """Installed is what the file says, without looking for more."""
+    held = locked(file)
+    here = {name for name, (one, _) in held.items() if one.marker is None or one.marker.evaluate()}
+    pending = [(name, extra) for name in here for extra in ("", *held[name][0].extras)]
+    for name, extra in pending:
+        try:
+            needs = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # of an extra that this environment lacks
+            continue
+        for needed in map(Requirement, needs):
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                assert canonicalize_name(needed.name) in here, f"{name} needs {needed}"
+
+
+def test_setup_and_the_container_install_by_hash() -> None:
+    make, docker = ((ROOT / name).read_text() for name in ("Makefile", "Dockerfile"))
+    assert "--require-hashes --no-deps --requirement requirements.lock" in make
+    assert "--require-hashes --no-deps --requirement container.lock" in docker
+    assert LOCKS["container.lock"] >= {"cloud", "dask"}, "schedulers and workers of docs/cluster.md run in it"
 
 
 def test_every_package_that_is_imported_is_declared() -> None:

@@ -14,7 +14,7 @@ from benchmark.reporting.model_page import (
     write_card,
     write_model_page,
 )
-from benchmark.reporting.notebook import board_html
+from benchmark.reporting.notebook import CellLine, board_html, in_notebook
 from benchmark.reporting.page import Extras
 from benchmark.reporting.pick_errors import pick_errors
 from benchmark.reporting.plots import Plot, plot_makers

@@ -1,14 +1,19 @@
-"""The board in a notebook's cell: notes, table and statements as a piece of HTML without a script."""
+"""What stands in a notebook's cell: a board as HTML without a script, and one line while work goes on."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable
 from html import escape
+from types import TracebackType
+from typing import Any, Self
 
 from benchmark.ranking import Surface
 from benchmark.records import Leaderboard
 from benchmark.reporting.formats import by_rank, display, shown_columns, text
 
+_PATIENCE, _PAUSE = 0.5, 0.2  # seconds: what is done sooner needs no line; between two changes of it
 _FIRST_KEPT = 10  # columns that a terminal drops before go: a cell of a notebook is no wider
 
 
@@ -38,3 +43,61 @@ def _row(tag: str, cells: Iterable[str]) -> str:
 
 def _paragraphs(lines: Iterable[str]) -> str:
     return "".join(f"<p>{escape(text(line))}</p>" for line in lines)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook. Imports nothing: a kernel has IPython already."""
+    loaded = sys.modules.get("IPython")
+    shell = loaded.get_ipython() if loaded is not None and hasattr(loaded, "get_ipython") else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class CellLine:
+    """An observer that shows one line in a notebook's cell: the outermost task that runs, and how far it is.
+
+    The line is of the cell that began it, whichever thread tells of the work. Messages are not shown: they
+    stand on the board, with the model or in the log.
+    """
+
+    def __init__(self) -> None:
+        self._began = self._said = time.monotonic()
+        self._tasks: dict[str, int] = {}
+        self._handle: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            how = "done in" if kind is None else "stopped after"
+            self._show(f"{how} {time.monotonic() - self._began:.0f} s")
+
+    def started(self, task: str, total: int) -> None:
+        """Remember how much there is to do."""
+        self._tasks[task] = total
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        """Change the line, if it is this task's and not too soon."""
+        now = time.monotonic()
+        if task != next(iter(self._tasks), task) or now - max(self._said, self._began + _PATIENCE) < _PAUSE:
+            return
+        self._said, total = now, self._tasks.get(task, 0)
+        told = f"{task}: {done:,} of {total:,}" if total else f"{task}: {done:,}"
+        self._show(", ".join(filter(None, (told, note))), f"max={total} value={done}" if total else "")
+
+    def finished(self, task: str, note: str = "") -> None:
+        """The next task's turn."""
+        self._tasks.pop(task, None)
+
+    def message(self, text: str) -> None:
+        """Ignore."""
+
+    def _show(self, line: str, bar: str | None = None) -> None:
+        drawn = "" if bar is None else f"<progress {bar} style='width: 12em'></progress> "
+        shown = {"text/plain": text(line), "text/html": f"{drawn}{escape(text(line))}"}
+        if self._handle is None:
+            self._handle = sys.modules["IPython.display"].display(shown, raw=True, display_id=True)
+        else:
+            self._handle.update(shown, raw=True)
