@@ -100,10 +100,10 @@ class TensorBoardTracker:
             *("\t".join(map(printable, row)) for row in zip(*facts.values(), strict=True)),
         ]
         (self._folder / "metadata.tsv").write_text("\n".join([*lines, ""]), encoding="utf-8")
-        across = math.ceil(math.sqrt(count))
-        sheet = np.zeros((math.ceil(count / across), across, side, side, 3), np.uint8)
+        across = math.ceil(math.sqrt(count))  # the projector takes the sheet to be square
+        sheet = np.zeros((across, across, side, side, 3), np.uint8)
         sheet.reshape(-1, side, side, 3)[:count] = pictures
-        whole = sheet.swapaxes(1, 2).reshape(-1, across * side, 3)
+        whole = sheet.swapaxes(1, 2).reshape(across * side, across * side, 3)
         Image.fromarray(whole).save(self._folder / "sprite.jpg", quality=_QUALITY)
         # JSON's strings are those of protocol buffers' text format.
         config = f"""embeddings {{

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.data import load_images
 from benchmark.errors import ArgumentError
@@ -306,6 +307,10 @@ def test_the_projector_reads_hostile_names_and_every_vector(
     assert found["scalars"] == {"A/val_f1": 0.5}
     (stored,) = (tmp_path / "logs").glob("*/*/vectors.tsv")
     assert np.loadtxt(stored) == pytest.approx(vectors, rel=1e-5)
+    sprite = np.asarray(Image.open(stored.with_name("sprite.jpg")).convert("L"))
+    assert sprite.shape == (24, 24), "three by three pictures of eight pixels"
+    shown = sprite.reshape(3, 8, 3, 8).mean((1, 3)).reshape(-1)
+    assert shown.tolist() == pytest.approx([200] * 5 + [0] * 4, abs=3)
 
 
 _READ = """
