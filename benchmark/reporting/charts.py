@@ -6,9 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from benchmark.records import Float64
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 390.0, 12.0, 250.0
 _MOST_POINTS = 400
 _NEAREST = 1.0  # in pixels of the drawing: closer points cannot be told apart
+_DECIMALS = 1  # of a pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,21 @@ class Drawing:
     box: tuple[float, float, float, float] = (_LEFT, _TOP, _RIGHT, _BOTTOM)
 
 
+def curve_points(x: Float64, y: Float64) -> list[tuple[float, float]]:
+    """The points of a curve that is drawn on axes from 0 to 1, without those that fall on the one before.
+
+    A curve of a million images has a few thousand of them; only these become Python's numbers.
+
+    Args:
+        x: float64 (K,), K at least 1.
+        y: float64 (K,).
+    """
+    places = np.column_stack([x * (_RIGHT - _LEFT), y * (_BOTTOM - _TOP)]).round(_DECIMALS)
+    kept = np.append(True, (places[1:] != places[:-1]).any(1))
+    kept[-1] = True
+    return list(zip(x[kept].tolist(), y[kept].tolist(), strict=True))
+
+
 def draw(chart: Chart) -> Drawing:
     """The places of a chart's lines, ticks and marks."""
     xs = [x for line in chart.lines for x, _ in line.points]
@@ -89,11 +109,11 @@ def draw(chart: Chart) -> Drawing:
     y_low, y_high = chart.y_range or _ends(ys)
 
     def across(x: float) -> float:
-        return round(_LEFT + (_RIGHT - _LEFT) * (x - x_low) / (x_high - x_low), 1)
+        return round(_LEFT + (_RIGHT - _LEFT) * (x - x_low) / (x_high - x_low), _DECIMALS)
 
     def down(y: float) -> float:
         inside = min(max(y, y_low), y_high)
-        return round(_BOTTOM - (_BOTTOM - _TOP) * (inside - y_low) / (y_high - y_low), 1)
+        return round(_BOTTOM - (_BOTTOM - _TOP) * (inside - y_low) / (y_high - y_low), _DECIMALS)
 
     def drawn(line: Line) -> DrawnLine:
         points = [(across(x), down(y)) for x, y in line.points]

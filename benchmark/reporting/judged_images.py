@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.records import Average, Bool, Float32, Float64, Int64, Task
-from benchmark.reporting.charts import Chart, Line
+from benchmark.reporting.charts import Chart, Line, curve_points
 from benchmark.statistics import (
     METRICS,
     Calibration,
+    Counts,
     Interval,
     calibration,
     decide,
@@ -154,10 +155,10 @@ def curve_charts(judged: JudgedImages) -> Iterator[Chart]:
     """Precision against recall, and true against false positives, of the columns that allow it."""
     from sklearn import metrics
 
-    columns = hardest_columns(judged.decided, judged.targets)
+    counts = count_errors(judged.decided, judged.targets)
+    columns = hardest_columns(counts)
     if not columns:
         return
-    counts = count_errors(judged.decided, judged.targets)
     here = {name: float(values[columns[0]]) for name, values in per_class_scores(counts).items()}
     single = len(columns) == 1 and judged.task is not Task.MULTICLASS
     recall_mark = (here["recall"], here["precision"], "the model") if single else None
@@ -169,7 +170,7 @@ def curve_charts(judged: JudgedImages) -> Iterator[Chart]:
         lines.append(
             Line(
                 name=f"{name}: area {metrics.roc_auc_score(true, said):.3f}",
-                points=list(zip(false.tolist(), found.tolist(), strict=True)),
+                points=curve_points(false, found),
                 kind=kind,
             )
         )
@@ -184,11 +185,10 @@ def curve_charts(judged: JudgedImages) -> Iterator[Chart]:
     )
 
 
-def hardest_columns(decided: Bool, targets: Float32) -> list[int]:
-    """Columns of bool (N, C) with images inside and outside, ascending; of many those of the lowest F1."""
-    inside = targets.sum(0)
-    columns = np.flatnonzero((inside > 0) & (inside < len(targets)))
-    found = per_class_scores(count_errors(decided, targets))["f1"][columns]
+def hardest_columns(counts: Counts) -> list[int]:
+    """Columns of counts (C,) with images inside and outside, ascending; of many those of the lowest F1."""
+    columns = np.flatnonzero((counts.tp + counts.fn > 0) & (counts.fp + counts.tn > 0))
+    found = per_class_scores(counts)["f1"][columns]
     return sorted(int(at) for at in columns[np.argsort(found, kind="stable")][:_MOST_CURVES])
 
 
@@ -202,7 +202,7 @@ def recall_chart(
     """Precision against recall with the average precision of each of some columns.
 
     Args:
-        probabilities: float32 (N, C).
+        probabilities: float32 (..., N, C): repeats, where there are any, count together.
         targets: float32 (N, C) of 0 and 1.
         outputs: what the C columns stand for.
         columns: those to draw, at most six, each with images inside and outside.
@@ -214,13 +214,15 @@ def recall_chart(
     possible = int(((inside > 0) & (inside < len(targets))).sum())
     lines = []
     for kind, column in zip(_KINDS, columns, strict=False):
-        true, said = targets[:, column], probabilities[:, column]
-        precision, recall, _ = metrics.precision_recall_curve(true, said)
-        average = metrics.average_precision_score(true, said)
+        said = probabilities[..., column]
+        true = np.broadcast_to(targets[:, column], said.shape)
+        precision, recall, _ = metrics.precision_recall_curve(true.ravel(), said.ravel())
+        # What average_precision_score computes, which would sort everything again. Recall descends to 0.
+        average = -float(np.diff(recall) @ precision[:-1])
         lines.append(
             Line(
                 name=f"{outputs[column]}: average precision {average:.3f}",
-                points=list(zip(recall[::-1].tolist(), precision[::-1].tolist(), strict=True)),
+                points=curve_points(recall[::-1], precision[::-1]),
                 kind=kind,
             )
         )

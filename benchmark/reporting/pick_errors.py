@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from benchmark.records import Bool, Float32, Float64, Leaderboard, Outcome, Scored, Targets, Task
 from benchmark.reporting.charts import Drawing, draw
 from benchmark.reporting.formats import text
@@ -83,18 +81,17 @@ def _recall(
         labels: class names.
         truth: of all images.
     """
-    repeats, _, columns = probabilities.shape
-    pooled, every = probabilities.reshape(-1, columns), np.tile(targets, (repeats, 1))
-    chosen = hardest_columns(decided.reshape(-1, columns), every)
+    counts = count_errors(decided.mean(0), targets)
+    chosen = hardest_columns(counts)
     if not chosen:
         return None
     outputs = labels if truth.positive is None else (labels[truth.positive],)
     mark = None
     if len(chosen) == 1 and truth.task is not Task.MULTICLASS:
-        here = per_class_scores(count_errors(decided.reshape(-1, columns), every))
+        here = per_class_scores(counts)
         at = chosen[0]
         mark = (float(here["recall"][at]), float(here["precision"][at]), _threshold(thresholds))
-    return draw(recall_chart(pooled, every, outputs, chosen, mark))
+    return draw(recall_chart(probabilities, targets, outputs, chosen, mark))
 
 
 def _threshold(thresholds: Float64) -> str:

@@ -24,6 +24,7 @@ from benchmark.statistics.curves import LearningCurve, fit_curve, learning_curve
 from benchmark.statistics.final_head import final_head_estimates
 from benchmark.statistics.metrics import (
     METRICS,
+    Counts,
     Metric,
     best_threshold,
     count,

@@ -74,7 +74,7 @@ def count(decided: npt.ArrayLike, targets: npt.ArrayLike) -> Counts:
     """Count right and wrong decisions per class, (..., C).
 
     Args:
-        decided: bool (..., N, C).
+        decided: bool (..., N, C), or the shares of repeats that decide so, which count for as much.
         targets: (N, C) of 0 and 1.
 
     Raises:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve
 
 from benchmark.records import Leaderboard, Predictions, Scored, Targets, Task
 from benchmark.reporting import pick_errors
+from benchmark.reporting.charts import DrawnLine, draw
 
 
 def outcome_of(val: np.ndarray, thresholds: np.ndarray, rows: np.ndarray) -> Scored:
@@ -71,6 +72,28 @@ def test_two_classes_are_counted_at_the_thresholds_of_their_folds(board: Leaderb
     assert recall == pytest.approx(wanted[1, 1] / wanted[1].sum())
     assert precision == pytest.approx(wanted[1, 1] / wanted[:, 1].sum())
     assert name == "thresholds 0.4 to 0.6"
+
+
+def places(line: DrawnLine) -> np.ndarray:
+    return np.array([pair.split(",") for pair in line.path.split()], float)
+
+
+def test_a_curve_of_many_images_holds_the_points_that_a_drawing_tells_apart(board: Leaderboard) -> None:
+    """And its drawing is the one of all points, within the two pixels that points lie apart."""
+    outcome, truth = many(Task.MULTICLASS, 3, images=50_000)
+    (found,) = pick_errors(board, [outcome], truth)
+    assert found.recall is not None
+    said, true = outcome.predictions.val, truth.targets[outcome.predictions.val_rows]
+    for column, (line, drawn) in enumerate(zip(found.recall.chart.lines, found.recall.lines, strict=True)):
+        truths = np.tile(true[:, column], len(said))
+        precision, recall, _ = precision_recall_curve(truths, said[..., column].reshape(-1))
+        assert len(precision) > 50_000
+        assert len(line.points) < 10_000
+        every = list(zip(recall[::-1].tolist(), precision[::-1].tolist(), strict=True))
+        wanted = places(draw(replace(found.recall.chart, lines=[replace(line, points=every)])).lines[0])
+        away = np.abs(places(drawn)[:, None] - wanted).max(-1)
+        assert away.min(0).max() <= 2
+        assert away.min(1).max() <= 2
 
 
 def test_the_one_threshold_is_named(board: Leaderboard) -> None:
