@@ -123,7 +123,7 @@ class _Bench:
     manifest: Manifest
     options: ExportOptions
     scratch: Path  # temporary folder for images, answers and the log
-    targets: Float32  # (N, C), the truth of the validation images
+    targets: Float32  # (N, C), of the validation images
     photos: tuple[Path, ...]  # files of some of them, which the examples are run on
     observer: Observer
     done: Counter[str] = field(default_factory=Counter)

@@ -405,8 +405,8 @@ class _Run(ABC):
         """
         said, scoring, images, part = board.predictions, self._scoring, self._images, board.part
         assert said is not None, "a board that is shipped has scores"
-        rows, truth = data.rows(part), images.head_targets()
-        tempering = Tempering.found(said.val, truth[said.val_rows], images.task)
+        rows, targets = data.rows(part), images.head_targets()
+        tempering = Tempering.found(said.val, targets[said.val_rows], images.task)
         head = tempering.head(board.head)
         answers = self._put_head(head, data.pixels)(rows)
         self._check_answers(answers, tempering.probabilities(board.expected))
@@ -415,7 +415,7 @@ class _Run(ABC):
         raw = {"val": said.val[0][order]}
         final = {"val": tempering.probabilities(said.val[0])[order]}
         interval = self._request.board.interval if self._request.board else {}
-        val = scoring.out_of_fold(said, truth[said.val_rows], tempering.temperature)
+        val = scoring.out_of_fold(said, targets[said.val_rows], tempering.temperature)
         metrics: dict[str, dict[str, float] | None] = {
             "val": val | interval | {"threshold": head.threshold},
             "test": None,
@@ -432,8 +432,8 @@ class _Run(ABC):
     def _scores(self, part: str, probabilities: Float32, threshold: float) -> dict[str, float]:
         rows, images = getattr(self._images.split, part), self._images
         groups = None if images.groups is None else images.groups[rows]
-        truth = images.head_targets()[rows]
-        return self._scoring.score(probabilities, truth, groups, threshold, self._request.seed)
+        targets = images.head_targets()[rows]
+        return self._scoring.score(probabilities, targets, groups, threshold, self._request.seed)
 
     def _settled(
         self,
@@ -587,8 +587,8 @@ class _KerasRun(_Run):
         images = self._images
         parts = [part for part in ("val", "test") if len(data.rows(part))]
         raw = {part: trainer.probabilities(part) for part in parts}
-        truth = images.head_targets()[images.split.val]
-        tempering = Tempering.found(raw["val"], truth, images.task)
+        targets = images.head_targets()[images.split.val]
+        tempering = Tempering.found(raw["val"], targets, images.task)
         fold_temperature(network.head.layers[-1], tempering.temperature)
         self._save(data.pixels)
         final = {part: trainer.probabilities(part) for part in parts}

@@ -226,33 +226,33 @@ def settle(
         final: the same after it.
         seed: of the draws.
     """
-    truth, task = images.head_targets(), images.task
+    targets, task = images.head_targets(), images.task
 
     def groups(part: str) -> Int64 | None:
         return None if images.groups is None else images.groups[getattr(images.split, part)]
 
     def judged(part: str) -> tuple[Float64, Bool]:
         decided = scoring.decided(final[part], threshold)
-        right = (decided == (truth[getattr(images.split, part)] > 0.5)).all(-1)
+        right = (decided == (targets[getattr(images.split, part)] > 0.5)).all(-1)
         return sureness(final[part], threshold, task), right
 
     chosen = abstention(*judged("val"), rule, groups("val"), seed=seed)
     part = "test" if "test" in final else "val"
-    targets, related = truth[getattr(images.split, part)], groups(part)
+    wanted, related = targets[getattr(images.split, part)], groups(part)
     after = final[part]
     if part == "val":
-        after = cross_tempered(raw[part], targets, task, related, seed=seed)
+        after = cross_tempered(raw[part], wanted, task, related, seed=seed)
     decided = scoring.decided(final[part], threshold)
     return Settled(
         temperature=tempering.temperature,
         wished=ThresholdRule() if task is Task.MULTICLASS else scoring.rule,
         threshold=threshold,
-        reached=metric_intervals(decided, targets, scoring.average, related, seed=seed),
+        reached=metric_intervals(decided, wanted, scoring.average, related, seed=seed),
         rule=rule,
         chosen=chosen,
         judged=selective(*judged(part), chosen.sure_from, related, seed=seed),
         part=part,
-        before=calibration(raw[part], targets, task, related, seed=seed),
-        after=calibration(after, targets, task, related, seed=seed),
-        losses=(cross_entropy(raw[part], targets, task), cross_entropy(after, targets, task)),
+        before=calibration(raw[part], wanted, task, related, seed=seed),
+        after=calibration(after, wanted, task, related, seed=seed),
+        losses=(cross_entropy(raw[part], wanted, task), cross_entropy(after, wanted, task)),
     )

@@ -136,7 +136,7 @@ class Trainer:
         self._model = answers
         self._body = Inference(network.body, data.pixels, PREDICTION_BATCH)
         self._vectors: dict[str, Float32] = {}
-        self._truths: dict[str, Float32] = {}
+        self._targets_of: dict[str, Float32] = {}
         self._broken: list[str] = []  # phases that ended early, in words
 
     def run(self, progress: Progress, record: EpochRecorder) -> Trained:
@@ -362,9 +362,9 @@ class Trainer:
         return {"loss": loss / count, "accuracy": right / count}
 
     def _validated(self, plan: _Round, progress: Progress, probabilities: Float32) -> dict[str, float]:
-        truth = self._truth("val")
-        threshold = self._data.scoring.threshold(probabilities, truth)
-        measured = self._data.scoring.measure(probabilities, truth, threshold)
+        targets = self._targets("val")
+        threshold = self._data.scoring.threshold(probabilities, targets)
+        measured = self._data.scoring.measure(probabilities, targets, threshold)
         key = f"phase{plan.number}"
         if beats(measured, progress.best.get(key)):
             best = {"epoch": len(progress.history) + 1, "threshold": threshold}
@@ -389,7 +389,7 @@ class Trainer:
     ) -> dict[str, dict[str, float] | None]:
         """Scores on validation and test images; the threshold is found on validation where None."""
         on_val = probabilities("val")
-        used = self._data.scoring.threshold(on_val, self._truth("val")) if threshold is None else threshold
+        used = self._data.scoring.threshold(on_val, self._targets("val")) if threshold is None else threshold
         found: dict[str, dict[str, float] | None] = {"val": self._scores("val", on_val, used), "test": None}
         if len(self._data.rows("test")):
             found["test"] = self._scores("test", probabilities("test"), used)
@@ -397,9 +397,9 @@ class Trainer:
 
     def _scores(self, part: str, probabilities: Float32, threshold: float) -> dict[str, float]:
         scoring, images = self._data.scoring, self._data.images
-        truth = self._truth(part)
+        targets = self._targets(part)
         groups = None if images.groups is None else images.groups[self._data.rows(part)]
-        return scoring.score(probabilities, truth, groups, threshold, self._data.request.seed)
+        return scoring.score(probabilities, targets, groups, threshold, self._data.request.seed)
 
     def probabilities(self, part: str) -> Float32:
         """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""
@@ -418,11 +418,11 @@ class Trainer:
         width = math.prod(self._network.body.output.shape[1:])
         return bool(4 * width * len(self._data.rows(part)) <= _MOST_KEPT_BYTES)
 
-    def _truth(self, part: str) -> Float32:
+    def _targets(self, part: str) -> Float32:
         """Targets float32 (n, C) as scores see them."""
-        if part not in self._truths:
-            self._truths[part] = self._data.images.head_targets()[self._data.rows(part)]
-        return self._truths[part]
+        if part not in self._targets_of:
+            self._targets_of[part] = self._data.images.head_targets()[self._data.rows(part)]
+        return self._targets_of[part]
 
 
 class _Step:

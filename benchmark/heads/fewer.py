@@ -18,7 +18,7 @@ from benchmark.errors import DataError
 from benchmark.heads.choice import Choice
 from benchmark.heads.folds import FoldData, fold_data, hash_keys, make_folds, salted_order
 from benchmark.heads.protocols import Fold, make_plan
-from benchmark.heads.training import lesson_of, predictions_of, refit
+from benchmark.heads.training import plan_data, predictions_of, refit
 from benchmark.records import Embeddings, HeadProtocol, Predictions, ProtocolName, Split, Targets
 
 HALVINGS = 3
@@ -41,13 +41,13 @@ class FewerImages:
 
 
 def train_on_fewer(
-    embeddings: Embeddings, truth: Targets, split: Split, protocol: HeadProtocol, chosen: Mapping[str, Any]
+    embeddings: Embeddings, targets: Targets, split: Split, protocol: HeadProtocol, chosen: Mapping[str, Any]
 ) -> FewerImages:
     """Train heads on a half, a quarter and an eighth of the training images. No test row is looked at.
 
     Args:
-        embeddings: of one backbone; row i belongs to row i of ``truth``.
-        truth: labels and groups of the N images.
+        embeddings: of one backbone; row i belongs to row i of ``targets``.
+        targets: labels and groups of the N images.
         split: the parts.
         protocol: how the heads on all images were trained; of the reference protocol, whose heads are not
             trained to the end, there are no predictions.
@@ -57,7 +57,7 @@ def train_on_fewer(
         DataError: the parts or classes are too small for the protocol.
         TrainingError: training did not stay finite.
     """
-    plan = make_plan(truth, split, protocol, embeddings.image_ids)
+    plan = make_plan(targets, split, protocol, embeddings.image_ids)
     folds = [fold for fold in plan.folds if fold.repeat is not None]
     images = round(np.mean([len(fold.train) for fold in folds]))
     found: dict[int, Predictions] = {}
@@ -71,16 +71,16 @@ def train_on_fewer(
         (fold,), choices = folds, choices * _REPEATS_OF_ONE
         folds = [replace(fold, label=f"{fold.label}/{r}", repeat=r) for r in range(_REPEATS_OF_ONE)]
         plan = replace(plan, repeats=_REPEATS_OF_ONE)
-    data = fold_data(truth, hash_keys(embeddings.image_ids, protocol.seed))
+    data = fold_data(targets, hash_keys(embeddings.image_ids, protocol.seed))
     with threadpool_limits(limits=1, user_api="blas"):
-        lesson = lesson_of(embeddings.features, truth, plan, protocol)
+        planned = plan_data(embeddings.features, targets, plan, protocol)
         for _ in range(HALVINGS):
             try:
                 folds = [_halved(fold, data) for fold in folds]
             except DataError:
                 break
             fewer = replace(plan, folds=tuple(folds))
-            scores = refit(replace(lesson, plan=fewer), choices)
+            scores = refit(replace(planned, plan=fewer), choices)
             size = round(np.mean([len(fold.train) for fold in folds]))
             found[size] = predictions_of(fewer, split, choices, scores, {})
     return FewerImages(images=images, predictions=found)

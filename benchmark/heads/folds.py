@@ -39,19 +39,19 @@ class Folds:
     note: str = ""  # what was not as asked
 
 
-def fold_data(truth: Targets, keys: UInt64) -> FoldData:
-    """The side of the truth that folds need."""
-    labels = np.asarray(truth.targets > 0.5)
-    names = truth.classes
-    if truth.task is Task.BINARY:
-        positive = 1 if truth.positive is None else truth.positive
+def fold_data(targets: Targets, keys: UInt64) -> FoldData:
+    """What of the targets folds need."""
+    labels = np.asarray(targets.targets > 0.5)
+    names = targets.classes
+    if targets.task is Task.BINARY:
+        positive = 1 if targets.positive is None else targets.positive
         labels = np.concatenate([~labels, labels], 1)
-        names = (truth.classes[1 - positive], truth.classes[positive])
+        names = (targets.classes[1 - positive], targets.classes[positive])
     return FoldData(
         keys=keys,
         labels=labels,
-        groups=truth.groups,
-        exclusive=truth.task is not Task.MULTILABEL,
+        groups=targets.groups,
+        exclusive=targets.task is not Task.MULTILABEL,
         names=names,
     )
 

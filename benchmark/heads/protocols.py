@@ -58,11 +58,11 @@ class FoldPlan:
     notes: tuple[str, ...]
 
 
-def make_plan(truth: Targets, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
+def make_plan(targets: Targets, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
     """Plan a protocol.
 
     Args:
-        truth: labels and groups of N images; labels of test rows are not looked at.
+        targets: labels and groups of N images; labels of test rows are not looked at.
         split: the parts.
         protocol: the protocol.
         image_ids: N image ids.
@@ -70,7 +70,7 @@ def make_plan(truth: Targets, split: Split, protocol: HeadProtocol, image_ids: S
     Raises:
         DataError: the parts or classes are too small.
     """
-    planner = _Planner(truth, split, protocol, tuple(image_ids))
+    planner = _Planner(targets, split, protocol, tuple(image_ids))
     if protocol.name is ProtocolName.REFERENCE:
         return planner.reference()
     if protocol.name is ProtocolName.HOLDOUT:
@@ -78,13 +78,13 @@ def make_plan(truth: Targets, split: Split, protocol: HeadProtocol, image_ids: S
     return planner.cross_validation()
 
 
-def final_plan(truth: Targets, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
+def final_plan(targets: Targets, split: Split, protocol: HeadProtocol, image_ids: Sequence[str]) -> FoldPlan:
     """The plan of the last head of ``make_plan`` alone: it scores the test part, where there is one.
 
     Raises:
         DataError: the parts or classes are too small.
     """
-    planner = _Planner(truth, split, protocol, tuple(image_ids))
+    planner = _Planner(targets, split, protocol, tuple(image_ids))
     if protocol.name is ProtocolName.REFERENCE:
         return planner.reference()
     return planner.final()
@@ -92,9 +92,9 @@ def final_plan(truth: Targets, split: Split, protocol: HeadProtocol, image_ids: 
 
 class _Planner:
     def __init__(
-        self, truth: Targets, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
+        self, targets: Targets, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]
     ) -> None:
-        self._data = fold_data(truth, hash_keys(image_ids, protocol.seed))
+        self._data = fold_data(targets, hash_keys(image_ids, protocol.seed))
         self._split = split
         self._protocol = protocol
         self._notes: list[str] = []
@@ -108,12 +108,12 @@ class _Planner:
             self._notes += filter(None, [outer.note])
             for number, part in enumerate(outer.parts):
                 train = np.setdiff1d(self._pool, part)
-                folds.append(self._stage(f"cv/{repeat}/{number}", repeat, train, part))
+                folds.append(self._fold(f"cv/{repeat}/{number}", repeat, train, part))
         return self._plan([*folds, *self._last()], self._pool, protocol.repeats)
 
     def holdout(self) -> FoldPlan:
         self._need(self._split.val, "validation")
-        fold = self._stage("holdout", 0, self._split.train, self._split.val)
+        fold = self._fold("holdout", 0, self._split.train, self._split.val)
         return self._plan([fold, *self._last()], self._split.val, 1)
 
     def final(self) -> FoldPlan:
@@ -155,9 +155,9 @@ class _Planner:
         return [self._final()] if len(self._split.test) else []
 
     def _final(self) -> Fold:
-        return self._stage("final", None, self._pool, self._split.test)
+        return self._fold("final", None, self._pool, self._split.test)
 
-    def _stage(self, label: str, repeat: int | None, train: Int64, score: Int64) -> Fold:
+    def _fold(self, label: str, repeat: int | None, train: Int64, score: Int64) -> Fold:
         self._need(train, "training")
         inner, choose, note = inner_split(self._data, train, self._protocol.folds, f"inner|{label}")
         self._notes += filter(None, [note])

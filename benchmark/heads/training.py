@@ -34,7 +34,7 @@ class HeadResult:
 
 def train_heads(
     embeddings: Embeddings,
-    truth: Targets,
+    targets: Targets,
     split: Split,
     protocol: HeadProtocol = HeadProtocol(),  # noqa: B008 - a frozen value
 ) -> HeadResult:
@@ -44,8 +44,8 @@ def train_heads(
     training part, then the head is refitted on all of it. Test labels are never looked at.
 
     Args:
-        embeddings: of one backbone; row i belongs to row i of ``truth``.
-        truth: labels and groups of the N images.
+        embeddings: of one backbone; row i belongs to row i of ``targets``.
+        targets: labels and groups of the N images.
         split: the parts.
         protocol: how to train and validate.
 
@@ -55,19 +55,19 @@ def train_heads(
         TrainingError: training did not stay finite.
     """
     started = time.perf_counter()
-    _check(embeddings, truth)
-    plan = make_plan(truth, split, protocol, embeddings.image_ids)
+    _check(embeddings, targets)
+    plan = make_plan(targets, split, protocol, embeddings.image_ids)
     # The products are small: more threads would only wait for each other, and could change the last bit.
     with threadpool_limits(limits=1, user_api="blas"):
-        lesson = lesson_of(embeddings.features, truth, plan, protocol)
-        selection, smaller = _choose(lesson)
+        planned = plan_data(embeddings.features, targets, plan, protocol)
+        selection, smaller = _choose(planned)
         choices = selection.choices()
-        scores = refit(lesson, choices)
+        scores = refit(planned, choices)
     return HeadResult(
         predictions=predictions_of(plan, split, choices, scores, smaller),
         val_history=selection.history(),
         chosen=_chosen(plan, choices, protocol),
-        head_params=(embeddings.features.shape[1] + 1) * truth.targets.shape[1],
+        head_params=(embeddings.features.shape[1] + 1) * targets.targets.shape[1],
         seconds=time.perf_counter() - started,
     )
 
@@ -94,17 +94,17 @@ class FinalHead:
         return probabilities(logits.astype(np.float32), exclusive=exclusive)
 
 
-def final_head(embeddings: Embeddings, truth: Targets, split: Split, protocol: HeadProtocol) -> FinalHead:
+def final_head(embeddings: Embeddings, targets: Targets, split: Split, protocol: HeadProtocol) -> FinalHead:
     """The head that ``train_heads`` scores the test part with, alone; also where there is no test part.
 
     Args and errors are those of ``train_heads``.
     """
-    _check(embeddings, truth)
-    plan = final_plan(truth, split, protocol, embeddings.image_ids)
+    _check(embeddings, targets)
+    plan = final_plan(targets, split, protocol, embeddings.image_ids)
     with threadpool_limits(limits=1, user_api="blas"):
-        lesson = lesson_of(embeddings.features, truth, plan, protocol)
-        (choice,) = _choose(lesson)[0].choices()
-        _, (head,) = _refitted(lesson, (choice,))
+        planned = plan_data(embeddings.features, targets, plan, protocol)
+        (choice,) = _choose(planned)[0].choices()
+        _, (head,) = _refitted(planned, (choice,))
     kernel, bias = head.kernel[0].astype(np.float64), head.bias[0].astype(np.float64)
     if plan.standardised:
         mean, inverse = standardisation(embeddings.features, plan.used)
@@ -118,8 +118,8 @@ def final_head(embeddings: Embeddings, truth: Targets, split: Split, protocol: H
     )
 
 
-def _check(embeddings: Embeddings, truth: Targets) -> None:
-    features, count = embeddings.features, len(truth.targets)
+def _check(embeddings: Embeddings, targets: Targets) -> None:
+    features, count = embeddings.features, len(targets.targets)
     if features.ndim != 2 or len(features) != count or len(embeddings.image_ids) != count:
         raise EmbeddingError(
             "embeddings do not belong to these images",
@@ -131,8 +131,8 @@ def _check(embeddings: Embeddings, truth: Targets) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lesson:
-    """What is taught to all heads of a backbone; labels of rows that may not train are blanked out."""
+class PlanData:
+    """What a plan trains the heads of a backbone on; labels of rows that may not train are blanked out."""
 
     features: Float32
     targets: Float32
@@ -158,35 +158,35 @@ class _Lesson:
         )
 
 
-def lesson_of(features: Float32, truth: Targets, plan: FoldPlan, protocol: HeadProtocol) -> _Lesson:
+def plan_data(features: Float32, targets: Targets, plan: FoldPlan, protocol: HeadProtocol) -> PlanData:
     """What heads are trained on: standardised features float32 (N, D), and labels of nobody but ``used``."""
-    targets = np.zeros(truth.targets.shape, np.float32)
-    targets[plan.used] = truth.targets[plan.used]
+    wanted = np.zeros(targets.targets.shape, np.float32)
+    wanted[plan.used] = targets.targets[plan.used]
     ready = working_copy(features, plan.used) if plan.standardised else np.ascontiguousarray(features)
-    return _Lesson(
+    return PlanData(
         features=ready,
-        targets=targets,
-        groups=truth.groups,
-        task=truth.task,
+        targets=wanted,
+        groups=targets.groups,
+        task=targets.task,
         plan=plan,
         protocol=protocol,
     )
 
 
-def _choose(lesson: _Lesson) -> tuple[ModelSelection, dict[int, Float32]]:
+def _choose(planned: PlanData) -> tuple[ModelSelection, dict[int, Float32]]:
     """Train every grid point of every fold on its inner part.
 
     Returns:
         What chooses, and, by fold that has a smaller inner part, what its chosen head, trained on that part
         alone, says of the ``score`` rows.
     """
-    plan, epochs = lesson.plan, lesson.protocol.epochs
-    data = lesson.data([fold.inner for fold in plan.folds])
+    plan, epochs = planned.plan, planned.protocol.epochs
+    data = planned.data([fold.inner for fold in plan.folds])
     jobs = [
         Job(label=fold.label, train=fold.inner, rates=plan.rates, decays=plan.decays, epochs=epochs)
         for fold in plan.folds
     ]
-    selection = ModelSelection(plan, lesson.targets, lesson.task, lesson.protocol, lesson.groups)
+    selection = ModelSelection(plan, planned.targets, planned.task, planned.protocol, planned.groups)
     scores: dict[int, Float32] = {}
 
     def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
@@ -195,24 +195,24 @@ def _choose(lesson: _Lesson) -> tuple[ModelSelection, dict[int, Float32]]:
         for place, number in enumerate(numbers):
             fold = plan.folds[number]
             if epoch == epochs and fold.repeat is not None and len(fold.inner) < len(fold.train):
-                one = heads.one(place, selection.grid_point(number), lesson.targets.shape[1])
+                one = heads.one(place, selection.grid_point(number), planned.targets.shape[1])
                 scores[number] = predict(data, one, [fold.score])[0][0]
 
     fit(data, jobs, after_epoch)
     return selection, scores
 
 
-def refit(lesson: _Lesson, choices: Sequence[Choice]) -> list[Float32]:
+def refit(planned: PlanData, choices: Sequence[Choice]) -> list[Float32]:
     """Train the chosen head of every fold on its training part; probabilities on its ``score`` rows."""
-    data, heads = _refitted(lesson, choices)
-    folds = lesson.plan.folds
+    data, heads = _refitted(planned, choices)
+    folds = planned.plan.folds
     return [predict(data, head, [fold.score])[0][0] for head, fold in zip(heads, folds, strict=True)]
 
 
-def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[TrainingData, list[Heads]]:
+def _refitted(planned: PlanData, choices: Sequence[Choice]) -> tuple[TrainingData, list[Heads]]:
     """Train the chosen head of every fold on its training part; what they were trained on, and the heads."""
-    plan = lesson.plan
-    data = lesson.data([fold.train for fold in plan.folds])
+    plan = planned.plan
+    data = planned.data([fold.train for fold in plan.folds])
     jobs = [
         Job(
             label=fold.label,
@@ -228,7 +228,7 @@ def _refitted(lesson: _Lesson, choices: Sequence[Choice]) -> tuple[TrainingData,
     def after_epoch(epoch: int, numbers: Sequence[int], heads: Heads) -> None:
         for place, number in enumerate(numbers):
             if choices[number].epoch == epoch:
-                kept[number] = heads.one(place, 0, lesson.targets.shape[1])
+                kept[number] = heads.one(place, 0, planned.targets.shape[1])
 
     fit(data, jobs, after_epoch)
     return data, [kept[number] for number in range(len(jobs))]
@@ -288,7 +288,7 @@ def _chosen(plan: FoldPlan, choices: Sequence[Choice], protocol: HeadProtocol) -
         "protocol": protocol.name.value,
         "repeats": plan.repeats,
         "folds": len(folds) // plan.repeats,
-        "stages": [fold.label for fold in plan.folds if fold.repeat is not None],
+        "fold_labels": [fold.label for fold in plan.folds if fold.repeat is not None],
         **chosen,
         "median": {name: float(np.median(values)) for name, values in chosen.items()},
         "final": asdict(final[0]) if final else None,

@@ -100,9 +100,9 @@ def assemble_board(
         ungrouped: the same backbones scored without regard to groups; empty when there are no groups.
         remarks: of audit and search.
     """
-    truth = Targets.of(images)
-    board = build_leaderboard(outcomes, truth, board_options(request, ungrouped))
-    labels = judged(board, outcomes, truth)
+    targets = Targets.of(images)
+    board = build_leaderboard(outcomes, targets, board_options(request, ungrouped))
+    labels = judged(board, outcomes, targets)
     return replace(
         board,
         summary=reading_summary(images),

@@ -104,10 +104,10 @@ def _curve_task(task: _CurveTask, _: int) -> dict[str, Any]:
         if task.plan.key is None:
             raise ValueError("heads need embedded images")
         embeddings = EmbeddingStore(task.job.cache).read(task.plan.key, images.image_ids)
-        truth = Targets.of(images)
-        fewer = train_on_fewer(embeddings, truth, images.split, task.job.protocol, task.outcome.chosen)
+        targets = Targets.of(images)
+        fewer = train_on_fewer(embeddings, targets, images.split, task.job.protocol, task.outcome.chosen)
         if fewer.predictions:
-            return {"curve": curve_of(task.outcome, fewer, truth, task.job.protocol)}
+            return {"curve": curve_of(task.outcome, fewer, targets, task.job.protocol)}
         return {}
     except Exception as error:
         return failure(error)

@@ -201,7 +201,7 @@ def _baselines(task: HeadTask, embeddings: Embeddings) -> dict[str, float]:
 def setting_of(images: ImageSet, protocol: HeadProtocol) -> Setting:
     """What baselines are measured on."""
     return Setting(
-        truth=Targets.of(images), split=images.split, protocol=protocol, image_ids=images.image_ids
+        targets=Targets.of(images), split=images.split, protocol=protocol, image_ids=images.image_ids
     )
 
 

@@ -19,7 +19,7 @@ LABEL_FILES = ("suspicious_labels.csv", "hardest_images.csv", "suspicious_labels
 _MOST_PICTURES = 48
 
 
-def judged(board: Leaderboard, outcomes: Sequence[Outcome], truth: Targets) -> Suspicion | None:
+def judged(board: Leaderboard, outcomes: Sequence[Outcome], targets: Targets) -> Suspicion | None:
     """What a board's first tie group says of the labels; None where no winner is named.
 
     Networks with random weights see too little to contradict anybody: a board of them alone lists no label.
@@ -28,7 +28,7 @@ def judged(board: Leaderboard, outcomes: Sequence[Outcome], truth: Targets) -> S
         return None
     by_name = {outcome.backbone: outcome for outcome in outcomes if isinstance(outcome, Scored)}
     good = [by_name[row["backbone"]] for row in board.rows if row["tie_group"] == 1]
-    found = judge_labels(good, by_name[board.winner], truth)
+    found = judge_labels(good, by_name[board.winner], targets)
     if all(outcome.weights == WeightsKind.RANDOM.value for outcome in good):
         return replace(found, suspects=(), trained=False)
     return found

@@ -489,7 +489,7 @@ def judged_evaluation(evaluation: Evaluation, images: ImageSet) -> JudgedImages:
         if not row.error and (evaluation.includes_seen or not seen)
     ]
     probabilities: Float32 = np.array([evaluation.rows[at].probabilities for at in scored], np.float32)
-    truth = evaluation.targets[scored]
+    targets = evaluation.targets[scored]
     positive = None if described.positive is None else labels.index(described.positive)
     columns = slice(None) if positive is None else slice(positive, positive + 1)
     return JudgedImages(
@@ -501,7 +501,7 @@ def judged_evaluation(evaluation: Evaluation, images: ImageSet) -> JudgedImages:
         average=evaluation.average,
         sure_from=evaluation.abstention.sure_from,
         probabilities=probabilities[:, columns],
-        targets=truth[:, columns],
+        targets=targets[:, columns],
         groups=None if images.groups is None else images.groups[scored],
         paths=[images.paths[at] for at in scored],
         chose_threshold=_chose_threshold(evaluation),

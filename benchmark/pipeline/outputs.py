@@ -200,25 +200,25 @@ def _replaced(run: Run, record: RunRecord) -> str:
 
 def _write_pages(run: Run, ranked: Ranked, job: HeadJob, record: RunRecord) -> list[str]:
     """Write the board, the audit, plots and the page; returns a note for each picture that failed."""
-    images, report, truth = ranked.images, ranked.report, Targets.of(ranked.images)
+    images, report, targets = ranked.images, ranked.report, Targets.of(ranked.images)
     cosmetics = Cosmetics()
     if report is not None:
         write_audit(report, images, run.path)
         cosmetics.make(PAIR_SHEET, partial(write_pair_sheet, report, images, run.path))
     write_image_list(images, run.path)
-    labels = judged(ranked.board, ranked.outcomes, truth)
+    labels = judged(ranked.board, ranked.outcomes, targets)
     if labels is not None:
         write_labels(labels, images, run.path, cosmetics)
     baselines = ranked.baselines(job)
     learning = stored_curves(job, ranked.board, ranked.outcomes)
-    makers = plot_makers(ranked.board, class_scores(ranked.outcomes, truth), learning)
+    makers = plot_makers(ranked.board, class_scores(ranked.outcomes, targets), learning)
     drawn = [cosmetics.make("A plot", maker) for maker in makers]
     plots = tuple(plot for plot in drawn if plot is not None)
     board = _with_notes(ranked.board, cosmetics.notes)
     write_board(
         board,
         ranked.outcomes,
-        truth,
+        targets,
         run.path,
         plots=plots,
         baselines=baselines.methods,

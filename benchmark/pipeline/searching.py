@@ -56,10 +56,10 @@ def search_by_halving(request: RankRequest, job: HeadJob, observer: Observer) ->
         for backbone in request.backbones
     }
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    truth, options = Targets.of(job.images), _options(request)
-    candidates = [_candidate(plan, truth) for plan in plans.values() if plan.stopped is None]
-    subsets = search_subsets(truth, scorer.rows, options)
-    report = run_search(candidates, scorer.score, truth, subsets, options, prepare=scorer.prepare)
+    targets, options = Targets.of(job.images), _options(request)
+    candidates = [_candidate(plan, targets) for plan in plans.values() if plan.stopped is None]
+    subsets = search_subsets(targets, scorer.rows, options)
+    report = run_search(candidates, scorer.score, targets, subsets, options, prepare=scorer.prepare)
     slow = [outcome for outcome in report.unfinished.values() if isinstance(outcome, Skipped)]
     gone = {one.backbone for one in report.dropped} | {outcome.backbone for outcome in slow}
     kept = tuple(backbone for backbone in request.backbones if backbone.name not in gone)
@@ -77,8 +77,8 @@ def replay_halving(
     if not any(isinstance(outcome, Scored) for outcome in outcomes):
         return ()
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    truth, options = Targets.of(job.images), _options(request)
-    audit = audit_search(outcomes, scorer.score, truth, options, board_options(request), rows=scorer.rows)
+    targets, options = Targets.of(job.images), _options(request)
+    audit = audit_search(outcomes, scorer.score, targets, options, board_options(request), rows=scorer.rows)
     return (_audited(audit), _spent(audit.report, len(audit.report.finished) + len(audit.report.unfinished)))
 
 
@@ -154,9 +154,9 @@ def _options(request: RankRequest) -> SearchOptions:
     )
 
 
-def _candidate(plan: Plan, truth: Targets) -> Candidate:
+def _candidate(plan: Plan, targets: Targets) -> Candidate:
     backbone = plan.backbone
-    head = (backbone.embedding_dim + 1) * truth.targets.shape[1]
+    head = (backbone.embedding_dim + 1) * targets.targets.shape[1]
     return Candidate(
         backbone=backbone.name,
         size_bytes=4 * (backbone.params + head),

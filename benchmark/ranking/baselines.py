@@ -113,7 +113,7 @@ class SanityRow:
 class Setting:
     """What a baseline is measured on, the same for all backbones."""
 
-    truth: Targets  # of N images
+    targets: Targets  # of N images
     split: Split
     protocol: HeadProtocol  # whose folds are used
     image_ids: Sequence[str]
@@ -144,23 +144,25 @@ class FreshScores:
     def of(
         cls,
         predictions: Mapping[str, Predictions],
-        truth: Targets,
+        targets: Targets,
         average: Average | None,
         fine_tuned: Mapping[str, float],
     ) -> FreshScores:
         """Of the test part of predictions by backbone, or of their validated images where there is none."""
-        kind = default_average(truth.task, average)
+        kind = default_average(targets.task, average)
         first = next(iter(predictions.values()), None)
         if first is None:
             nothing = np.zeros((0, 3))
             return cls(where="", names=(), f1=nothing[:, 0], above=nothing > 0, losses=nothing)
         tested = len(first.test_rows) > 0
         rows = first.test_rows if tested else first.val_rows
-        sample = Sample.of(truth.targets[rows], kind, None if truth.groups is None else truth.groups[rows])
+        sample = Sample.of(
+            targets.targets[rows], kind, None if targets.groups is None else targets.groups[rows]
+        )
         decided = [
-            decide(each.test[None], np.array([[each.test_threshold]]), truth.task)
+            decide(each.test[None], np.array([[each.test_threshold]]), targets.task)
             if tested
-            else decide(each.val, each.val_thresholds, truth.task)
+            else decide(each.val, each.val_thresholds, targets.task)
             for each in predictions.values()
         ]
         pairs = Pairs.of(sample, [ErrorCounts.of(each, sample) for each in decided])
@@ -198,17 +200,17 @@ def selection_scores(
     """
     rows = _sample(setting, np.concatenate([setting.split.train, setting.split.val]))
     part, features = _limited(setting, rows), embeddings.features[rows]
-    targets = part.truth.targets
-    if part.truth.task is Task.BINARY:
+    targets = part.targets.targets
+    if part.targets.task is Task.BINARY:
         targets = np.concatenate([1 - targets, targets], 1)
-    plan = make_plan(part.truth, part.split, part.protocol, part.image_ids)
-    neighbours = cross_predict(nearest_neighbours(features, part.truth), plan, part.truth, part.split)
+    plan = make_plan(part.targets, part.split, part.protocol, part.image_ids)
+    neighbours = cross_predict(nearest_neighbours(features, part.targets), plan, part.targets, part.split)
     random = backbone.endswith("@random")
     return SelectionScores(
         backbone=backbone,
         params=params,
         imagenet_top1=_NAN if random else published_top1(backbone.split("@")[0]),
-        knn_f1=f1_of(neighbours, part.truth, part.protocol.average)[0],
+        knn_f1=f1_of(neighbours, part.targets, part.protocol.average)[0],
         logme=log_me(features, targets),
         h_score=h_score(features, targets),
     )
@@ -219,7 +221,7 @@ def sanity_rows(setting: Setting, features: Mapping[str, Features] | None = None
 
     The features, by name of the baseline, are asked for of at most ``MOST_IMAGES`` images.
     """
-    rows = [_sanity_row("majority", majority(setting.truth), setting)]
+    rows = [_sanity_row("majority", majority(setting.targets), setting)]
     return (*rows, *(_feature_row(name, setting, one) for name, one in (features or {}).items()))
 
 
@@ -245,7 +247,7 @@ def _feature_row(
     if not known.any():
         return SanityRow(baseline=name, val_f1=_NAN, test_f1=_NAN, note="no image could be read again")
     part = _limited(setting, rows[known])
-    row = _sanity_row(name, fitted(found[known], part.truth), part)
+    row = _sanity_row(name, fitted(found[known], part.targets), part)
     missing = int((~known).sum())
     gone = f"{missing} image{'s' * (missing > 1)} could not be read again" if missing else ""
     sample = f"{len(rows)} of {len(everything)} images" if len(rows) < len(everything) else ""
@@ -253,9 +255,9 @@ def _feature_row(
 
 
 def _sanity_row(name: str, classifier: Classifier, setting: Setting) -> SanityRow:
-    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
-    predictions = cross_predict(classifier, plan, setting.truth, setting.split)
-    val, test = f1_of(predictions, setting.truth, setting.protocol.average)
+    plan = make_plan(setting.targets, setting.split, setting.protocol, setting.image_ids)
+    predictions = cross_predict(classifier, plan, setting.targets, setting.split)
+    val, test = f1_of(predictions, setting.targets, setting.protocol.average)
     return SanityRow(baseline=name, val_f1=val, test_f1=test)
 
 
@@ -272,7 +274,7 @@ def _sample(setting: Setting, rows: Int64) -> Int64:
 
 def _strata(setting: Setting) -> Int64:
     """What is kept in proportion, int64 (N,): a number for the labels and the part of each row."""
-    labels = np.packbits(setting.truth.targets > 0.5, axis=1)
+    labels = np.packbits(setting.targets.targets > 0.5, axis=1)
     number = np.unique(labels, axis=0, return_inverse=True)[1].ravel() * 3
     for part, rows in enumerate((setting.split.train, setting.split.val, setting.split.test)):
         number[rows] += part
@@ -281,12 +283,12 @@ def _strata(setting: Setting) -> Int64:
 
 def _limited(setting: Setting, rows: Int64) -> Setting:
     """The setting of some rows, ascending."""
-    truth, split = setting.truth, setting.split
+    targets, split = setting.targets, setting.split
     train, val, test = (np.flatnonzero(np.isin(rows, part)) for part in (split.train, split.val, split.test))
-    groups = None if truth.groups is None else truth.groups[rows]
+    groups = None if targets.groups is None else targets.groups[rows]
     return replace(
         setting,
-        truth=replace(truth, targets=truth.targets[rows], groups=groups),
+        targets=replace(targets, targets=targets.targets[rows], groups=groups),
         split=Split(train=train, val=val, test=test, given=split.given),
         image_ids=[setting.image_ids[row] for row in rows],
     )

@@ -20,12 +20,12 @@ Classifier = Callable[[Int64, Int64], Float64]
 """(train rows, rows to predict) -> probabilities (n, C)."""
 
 
-def cross_predict(classifier: Classifier, plan: FoldPlan, truth: Targets, split: Split) -> Predictions:
+def cross_predict(classifier: Classifier, plan: FoldPlan, targets: Targets, split: Split) -> Predictions:
     """Probabilities of a classifier on the protocol's held-out images.
 
     The test part is predicted by one trained on train + validation (on train for the reference protocol).
     """
-    outputs = truth.targets.shape[1]
+    outputs = targets.targets.shape[1]
     val = np.zeros((plan.repeats, len(plan.val_rows), outputs), np.float32)
     test = np.zeros((len(split.test), outputs), np.float32)
     for fold in plan.folds:
@@ -45,28 +45,28 @@ def cross_predict(classifier: Classifier, plan: FoldPlan, truth: Targets, split:
     )
 
 
-def f1_of(predictions: Predictions, truth: Targets, average: Average | None) -> tuple[float, float]:
+def f1_of(predictions: Predictions, targets: Targets, average: Average | None) -> tuple[float, float]:
     """Validation F1 (mean over repeats) and test F1 (nan without a test part)."""
-    kind = default_average(truth.task, average)
-    decided = decide(predictions.val, predictions.val_thresholds, truth.task)
-    val = float(np.mean(f1(decided, truth.targets[predictions.val_rows], kind)))
+    kind = default_average(targets.task, average)
+    decided = decide(predictions.val, predictions.val_thresholds, targets.task)
+    val = float(np.mean(f1(decided, targets.targets[predictions.val_rows], kind)))
     if not len(predictions.test_rows):
         return val, float("nan")
-    tested = decide(predictions.test, predictions.test_threshold, truth.task)
-    return val, float(f1(tested, truth.targets[predictions.test_rows], kind))
+    tested = decide(predictions.test, predictions.test_threshold, targets.task)
+    return val, float(f1(tested, targets.targets[predictions.test_rows], kind))
 
 
-def majority(truth: Targets) -> Classifier:
+def majority(targets: Targets) -> Classifier:
     """Says of every image what is most frequent among the training images."""
 
     def predict(train: Int64, rows: Int64) -> Float64:
-        shares = truth.targets[train].mean(0, dtype=np.float64)
+        shares = targets.targets[train].mean(0, dtype=np.float64)
         return np.broadcast_to(shares, (len(rows), len(shares)))
 
     return predict
 
 
-def nearest_neighbours(features: Float32, truth: Targets, neighbours: int = NEIGHBOURS) -> Classifier:
+def nearest_neighbours(features: Float32, targets: Targets, neighbours: int = NEIGHBOURS) -> Classifier:
     """Shares of the labels among the nearest training images by cosine, centred on the training mean.
 
     Of images at the same distance the first in ``train`` counts; all count, where fewer train.
@@ -76,11 +76,11 @@ def nearest_neighbours(features: Float32, truth: Targets, neighbours: int = NEIG
         mean = features[train].mean(0, dtype=np.float64)
         known = _directions(features[train], mean)
         wanted = min(neighbours, len(train))
-        shares = np.zeros((len(rows), truth.targets.shape[1]))
+        shares = np.zeros((len(rows), targets.targets.shape[1]))
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
             order = np.argsort(-(_directions(features[some], mean) @ known.T), axis=1, kind="stable")
-            shares[start : start + len(some)] = truth.targets[train[order[:, :wanted]]].mean(1)
+            shares[start : start + len(some)] = targets.targets[train[order[:, :wanted]]].mean(1)
         return shares
 
     return predict
@@ -92,35 +92,35 @@ def _directions(features: Float32, mean: Float64) -> Float64:
     return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
 
 
-def logistic_regression(features: Float32, truth: Targets) -> Classifier:
+def logistic_regression(features: Float32, targets: Targets) -> Classifier:
     """Standardised logistic regression (scikit-learn), one per label of a multi-label set."""
-    return _per_label(features, truth, _logistic)
+    return _per_label(features, targets, _logistic)
 
 
-def logistic_regression_cv(features: Float32, truth: Targets) -> Classifier:
+def logistic_regression_cv(features: Float32, targets: Targets) -> Classifier:
     """scikit-learn's LogisticRegressionCV on standardised features: what a careful user would try first.
 
     Of the ten strengths of its own grid the one with the best accuracy in up to five folds, as is its
     default; the folds keep groups apart where there are some. One regression per label of a multi-label set.
     """
-    return _per_label(features, truth, _logistic_cv)
+    return _per_label(features, targets, _logistic_cv)
 
 
 _Fit = Callable[[Float32, Int64, Float32, Int64 | None], Float64]
 """(known features, their labels, wanted features, groups of the known) -> probabilities (n, classes)."""
 
 
-def _per_label(features: Float32, truth: Targets, fit: _Fit) -> Classifier:
+def _per_label(features: Float32, targets: Targets, fit: _Fit) -> Classifier:
     def predict(train: Int64, rows: Int64) -> Float64:
         known, wanted = features[train], features[rows]
-        groups = None if truth.groups is None else truth.groups[train]
-        if truth.task is Task.MULTICLASS:
-            found = np.zeros((len(rows), truth.targets.shape[1]))
-            labels = truth.targets[train].argmax(1)
+        groups = None if targets.groups is None else targets.groups[train]
+        if targets.task is Task.MULTICLASS:
+            found = np.zeros((len(rows), targets.targets.shape[1]))
+            labels = targets.targets[train].argmax(1)
             found[:, np.unique(labels)] = fit(known, labels, wanted, groups)
             return found
         columns = []
-        for true in (truth.targets[train] > 0.5).T:
+        for true in (targets.targets[train] > 0.5).T:
             # A label on which the training images all agree is a constant.
             agreed = true.all() or not true.any()
             columns.append(

@@ -83,7 +83,7 @@ class BoardOptions:
 
 
 def build_leaderboard(
-    outcomes: Sequence[Outcome], truth: Targets, options: BoardOptions | None = None
+    outcomes: Sequence[Outcome], targets: Targets, options: BoardOptions | None = None
 ) -> Leaderboard:
     """Rank backbones by F1 (or another metric), then size, then name; pick; say what the data can tell.
 
@@ -91,7 +91,7 @@ def build_leaderboard(
 
     Args:
         outcomes: one per backbone. Scored ones were validated on the same images.
-        truth: labels, classes and groups of all images.
+        targets: labels, classes and groups of all images.
         options: average, tolerated loss, seed.
 
     Returns:
@@ -105,16 +105,16 @@ def build_leaderboard(
     _check_names(ordered)
     scored = [each for each in ordered if isinstance(each, Scored)]
     rest = [each for each in ordered if not isinstance(each, Scored)]
-    average = default_average(truth.task, options.average)
+    average = default_average(targets.task, options.average)
     ungrouped = {
-        each.backbone: float(validation_f1(each, truth, average).mean())
+        each.backbone: float(validation_f1(each, targets, average).mean())
         for each in options.ungrouped
         if isinstance(each, Scored)
     }
     found, entries = None, list[tuple[Outcome, Scores | None]]()
     if scored:
-        found, validated = _validated(scored, truth, options)
-        new = _new_f1(scored, found, truth, options)
+        found, validated = _validated(scored, targets, options)
+        new = _new_f1(scored, found, targets, options)
         for position in found.order.tolist():
             one = scored[position]
             own = Scores(
@@ -122,8 +122,8 @@ def build_leaderboard(
                 position=position,
                 val={name: values[position] for name, values in validated.items()},
                 new=new[position],
-                test=_test_scores(one.predictions, truth, options),
-                threshold=_NAN if truth.task is Task.MULTICLASS else one.predictions.test_threshold,
+                test=_test_scores(one.predictions, targets, options),
+                threshold=_NAN if targets.task is Task.MULTICLASS else one.predictions.test_threshold,
                 ungrouped_f1=ungrouped.get(one.backbone, _NAN),
             )
             entries.append((one, own))
@@ -134,7 +134,7 @@ def build_leaderboard(
         for column in COLUMNS
         if not (column.optional and all(missing(row[column.name]) for row in rows))
     ]
-    findings = Findings(truth=truth, found=found, entries=entries)
+    findings = Findings(targets=targets, found=found, entries=entries)
     picks = None if found is None else found.picks
     return Leaderboard(
         columns=tuple(columns),
@@ -154,18 +154,18 @@ def _check_names(ordered: Sequence[Outcome]) -> None:
 
 
 def _validated(
-    scored: Sequence[Scored], truth: Targets, options: BoardOptions
+    scored: Sequence[Scored], targets: Targets, options: BoardOptions
 ) -> tuple[Assessment, dict[str, Float64]]:
     """The assessment, and every metric with its interval, float64 (K, 3)."""
     rows = _common_rows(scored)
-    groups = None if truth.groups is None else truth.groups[rows]
-    average = default_average(truth.task, options.average)
-    sample = Sample.of(truth.targets[rows], average, groups, METRICS[options.metric])
-    mistakes = [_mistakes(outcome.predictions, sample, truth.task) for outcome in scored]
-    seed = data_seed(truth, rows, options.seed)
+    groups = None if targets.groups is None else targets.groups[rows]
+    average = default_average(targets.task, options.average)
+    sample = Sample.of(targets.targets[rows], average, groups, METRICS[options.metric])
+    errors = [_error_counts(outcome.predictions, sample, targets.task) for outcome in scored]
+    seed = data_seed(targets, rows, options.seed)
     found = assess(
         sample,
-        mistakes,
+        errors,
         names=[outcome.backbone for outcome in scored],
         sizes=[max(outcome.size_bytes, 1) for outcome in scored],
         margin=options.max_loss,
@@ -173,27 +173,27 @@ def _validated(
         seed=seed,
     )
     validated = {
-        name: estimates(replace(sample, metric=metric), mistakes, resamples=options.resamples, seed=seed)
+        name: estimates(replace(sample, metric=metric), errors, resamples=options.resamples, seed=seed)
         for name, metric in METRICS.items()
         if name != options.metric
     }
     return found, validated | {options.metric: np.column_stack([found.score, found.intervals])}
 
 
-def _new_f1(scored: Sequence[Scored], found: Assessment, truth: Targets, options: BoardOptions) -> Float64:
+def _new_f1(scored: Sequence[Scored], found: Assessment, targets: Targets, options: BoardOptions) -> Float64:
     """F1 on new images of heads trained on all, float64 (K, 3): expected, low, high; nan where unknown."""
     new = np.full((len(scored), 3), _NAN)
     known, heads, smaller = [], [], []
     for position, outcome in enumerate(scored):
         predictions = outcome.predictions
         if predictions.val_smaller is not None:
-            decided = decide(predictions.val_smaller, predictions.val_thresholds, truth.task)
+            decided = decide(predictions.val_smaller, predictions.val_thresholds, targets.task)
             known.append(position)
-            heads.append(_mistakes(predictions, found.sample, truth.task))
+            heads.append(_error_counts(predictions, found.sample, targets.task))
             smaller.append(ErrorCounts.of(decided, found.sample))
             sizes = predictions.train_sizes
     if known:
-        seed = data_seed(truth, _common_rows(scored), options.seed)
+        seed = data_seed(targets, _common_rows(scored), options.seed)
         sample = replace(found.sample, metric=METRICS["f1"])
         assert sizes is not None
         new[known] = final_head_estimates(
@@ -215,61 +215,61 @@ def _common_rows(scored: Sequence[Scored]) -> Int64:
     return first.predictions.val_rows
 
 
-def _mistakes(predictions: Predictions, sample: Sample, task: Task) -> ErrorCounts:
+def _error_counts(predictions: Predictions, sample: Sample, task: Task) -> ErrorCounts:
     return ErrorCounts.of(decide(predictions.val, predictions.val_thresholds, task), sample)
 
 
-def validation_f1(outcome: Scored, truth: Targets, average: Average | None = None) -> Float64:
+def validation_f1(outcome: Scored, targets: Targets, average: Average | None = None) -> Float64:
     """Pooled out-of-fold F1 of each repeat, float64 (R,); its mean is ``val_f1``."""
-    targets = truth.targets[outcome.predictions.val_rows]
-    sample = Sample.of(targets, default_average(truth.task, average))
-    return _mistakes(outcome.predictions, sample, truth.task).score(sample)
+    wanted = targets.targets[outcome.predictions.val_rows]
+    sample = Sample.of(wanted, default_average(targets.task, average))
+    return _error_counts(outcome.predictions, sample, targets.task).score(sample)
 
 
-def curve_of(outcome: Scored, fewer: FewerImages, truth: Targets, protocol: HeadProtocol) -> LearningCurve:
+def curve_of(outcome: Scored, fewer: FewerImages, targets: Targets, protocol: HeadProtocol) -> LearningCurve:
     """The learning curve of one backbone, to twice its training images; its last point is ``val_f1``.
 
     Args:
         outcome: scored, of heads on all images.
         fewer: the same heads on fewer images, of one size at least.
-        truth: labels, classes and groups of all images.
+        targets: labels, classes and groups of all images.
         protocol: average and seed.
     """
     rows = outcome.predictions.val_rows
-    groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], default_average(truth.task, protocol.average), groups)
+    groups = None if targets.groups is None else targets.groups[rows]
+    sample = Sample.of(targets.targets[rows], default_average(targets.task, protocol.average), groups)
     found = {**fewer.predictions, fewer.images: outcome.predictions}
     return fit_curve(
         sample,
-        {images: _mistakes(each, sample, truth.task) for images, each in found.items()},
+        {images: _error_counts(each, sample, targets.task) for images, each in found.items()},
         images=2 * fewer.images,
-        seed=data_seed(truth, rows, protocol.seed),
+        seed=data_seed(targets, rows, protocol.seed),
     )
 
 
-def data_seed(truth: Targets, rows: Int64, seed: int) -> int:
+def data_seed(targets: Targets, rows: Int64, seed: int) -> int:
     """A seed that depends on nothing but the scored images, their labels and groups, and the user's seed."""
-    digest = hashlib.sha256(f"{seed}|{truth.task}|".encode())
+    digest = hashlib.sha256(f"{seed}|{targets.task}|".encode())
     digest.update(np.ascontiguousarray(rows, "<i8").tobytes())
-    digest.update(np.ascontiguousarray(truth.targets[rows], "<f4").tobytes())
-    if truth.groups is not None:
-        digest.update(np.ascontiguousarray(truth.groups[rows], "<i8").tobytes())
+    digest.update(np.ascontiguousarray(targets.targets[rows], "<f4").tobytes())
+    if targets.groups is not None:
+        digest.update(np.ascontiguousarray(targets.groups[rows], "<i8").tobytes())
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def _test_scores(predictions: Predictions, truth: Targets, options: BoardOptions) -> dict[str, float]:
+def _test_scores(predictions: Predictions, targets: Targets, options: BoardOptions) -> dict[str, float]:
     """Scores on the test part, with the intervals of the metrics; nothing where there is none."""
     rows = predictions.test_rows
     if not len(rows):
         return {}
-    average = default_average(truth.task, options.average)
-    groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], average, groups)
-    decided = decide(predictions.test, predictions.test_threshold, truth.task)
-    reached = scores(decided, truth.targets[rows], average)
-    mistakes, seed = [ErrorCounts.of(decided[None], sample)], data_seed(truth, rows, options.seed)
+    average = default_average(targets.task, options.average)
+    groups = None if targets.groups is None else targets.groups[rows]
+    sample = Sample.of(targets.targets[rows], average, groups)
+    decided = decide(predictions.test, predictions.test_threshold, targets.task)
+    reached = scores(decided, targets.targets[rows], average)
+    errors, seed = [ErrorCounts.of(decided[None], sample)], data_seed(targets, rows, options.seed)
     for name in {"f1", options.metric}:
         scored_by = replace(sample, metric=METRICS[name])
-        (ends,) = estimates(scored_by, mistakes, resamples=options.resamples, seed=seed).tolist()
+        (ends,) = estimates(scored_by, errors, resamples=options.resamples, seed=seed).tolist()
         reached |= {f"{name}_low": ends[1], f"{name}_high": ends[2]}
     return reached

@@ -14,7 +14,7 @@ _STEP = 1 / 256
 
 def exported_f1(
     outcome: Scored,
-    truth: Targets,
+    targets: Targets,
     positions: Int64,
     before: Float32,
     after: Float32,
@@ -32,7 +32,7 @@ def exported_f1(
 
     Args:
         outcome: of the backbone on the board.
-        truth: labels, classes and groups of all images.
+        targets: labels, classes and groups of all images.
         positions: int64 (N,), of images in the data set; those that were not validated are not looked at.
         before: float32 (N, C), probabilities of the model before the export.
         after: float32 (N, C), of the export.
@@ -45,11 +45,11 @@ def exported_f1(
     kept = np.isin(found.val_rows, positions)
     rows = found.val_rows[kept]
     at = order[np.searchsorted(positions, rows, sorter=order)]
-    moved = _moved(found.val[:, kept], before[at], after[at], truth.task, temperature)
-    groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], default_average(truth.task, average), groups)
-    mistakes = ErrorCounts.of(decide(moved, found.val_thresholds[:, kept], truth.task), sample)
-    value, low, high = estimates(sample, [mistakes], seed=data_seed(truth, rows, seed))[0].tolist()
+    moved = _moved(found.val[:, kept], before[at], after[at], targets.task, temperature)
+    groups = None if targets.groups is None else targets.groups[rows]
+    sample = Sample.of(targets.targets[rows], default_average(targets.task, average), groups)
+    errors = ErrorCounts.of(decide(moved, found.val_thresholds[:, kept], targets.task), sample)
+    value, low, high = estimates(sample, [errors], seed=data_seed(targets, rows, seed))[0].tolist()
     return Interval(value=value, low=low, high=high)
 
 

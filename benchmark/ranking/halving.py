@@ -76,7 +76,7 @@ Prepare = Callable[[Sequence[str], Int64], None]  # (backbones, rows)
 def run_search(
     candidates: Sequence[Candidate],
     score: Score,
-    truth: Targets,
+    targets: Targets,
     subsets: Sequence[Int64],
     options: SearchOptions | None = None,
     *,
@@ -88,7 +88,7 @@ def run_search(
         candidates: the backbones.
         score: ``score(backbone, rows)`` embeds the rows where needed, trains heads on them (and, when they
             are all of train and val, scores the test part) and returns the outcome.
-        truth: labels and groups of all images.
+        targets: labels and groups of all images.
         subsets: of ``search_subsets``.
         options: the same as for the subsets.
         prepare: ``prepare(backbones, rows)`` is told who is about to be scored on a subset, so that they can
@@ -97,7 +97,7 @@ def run_search(
     Returns:
         Who finished, who left and why, and what it cost.
     """
-    search = _Halving(candidates, truth, subsets, options or SearchOptions())
+    search = _Halving(candidates, targets, subsets, options or SearchOptions())
     for number, rows in enumerate(subsets):
         if prepare is not None and number < len(subsets) - 1:
             prepare(search.running, rows)
@@ -111,12 +111,12 @@ class _Halving:
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        truth: Targets,
+        targets: Targets,
         subsets: Sequence[Int64],
         options: SearchOptions,
     ) -> None:
         self._candidates = {each.backbone: each for each in candidates}
-        self._truth, self._subsets, self._options = truth, subsets, options
+        self._targets, self._subsets, self._options = targets, subsets, options
         self._latest: dict[str, Scored | None] = dict.fromkeys(sorted(self._candidates, key=self._cost))
         self._images = dict.fromkeys(self._candidates, 0)
         self._finished: dict[str, Scored] = {}
@@ -173,7 +173,7 @@ class _Halving:
         """Contenders that finish for less than the next subset costs for all larger ones, cheapest first."""
         if not scored:
             return
-        evidence = evidence_of(scored, self._truth, self._options)
+        evidence = evidence_of(scored, self._targets, self._options)
         beaten = evidence.comparison.beaten()
         contenders = {name for name, lags in zip(evidence.names, beaten, strict=True) if not lags}
         seen, following = len(self._subsets[number]), len(self._subsets[number + 1])
@@ -184,7 +184,7 @@ class _Halving:
                 for other in self._latest
                 if self._candidates[other].size_bytes > own.size_bytes
             ]
-            if own.flops * (len(self._truth.targets) - seen) < sum(larger) * (following - seen):
+            if own.flops * (len(self._targets.targets) - seen) < sum(larger) * (following - seen):
                 yield name
 
     def _drop(self, number: int, scored: Sequence[Scored]) -> None:
@@ -197,7 +197,7 @@ class _Halving:
             round=number,
             rounds=len(self._subsets),
         )
-        for each in next_round(state, self._truth, self._options):
+        for each in next_round(state, self._targets, self._options):
             self._dropped.append(each)
             partial = self._latest.pop(each.backbone)
             if partial is not None:
@@ -205,7 +205,7 @@ class _Halving:
 
     def report(self) -> SearchReport:
         """What became of the search."""
-        everything = len(self._truth.targets)
+        everything = len(self._targets.targets)
         images = {name: everything if name in self._finished else own for name, own in self._images.items()}
         flops = {name: max(each.flops, 1) for name, each in self._candidates.items()}
         return SearchReport(
@@ -221,7 +221,7 @@ class _Halving:
 def audit_search(
     exhaustive: Sequence[Outcome],
     score: Score,
-    truth: Targets,
+    targets: Targets,
     options: SearchOptions | None = None,
     board: BoardOptions | None = None,
     *,
@@ -232,7 +232,7 @@ def audit_search(
     Args:
         exhaustive: their outcomes; those that were not scored take no part.
         score: as for ``run_search``; it is called for the smaller subsets only.
-        truth: labels and groups of all images.
+        targets: labels and groups of all images.
         options: of the search.
         board: of the leaderboards that are compared.
         rows: int64 (M,) train and val positions, ascending; None where all of them were validated.
@@ -248,7 +248,7 @@ def audit_search(
         raise ArgumentError("no scored backbone to replay a search on")
     options = options or SearchOptions()
     rows = next(iter(full.values())).predictions.val_rows if rows is None else rows
-    subsets = search_subsets(truth, rows, options)
+    subsets = search_subsets(targets, rows, options)
 
     def score_or_recall(name: str, subset: Int64) -> Outcome:
         return full[name] if len(subset) == len(rows) else score(name, subset)
@@ -257,15 +257,15 @@ def audit_search(
         Candidate(backbone=each.backbone, size_bytes=each.size_bytes, flops=each.flops)
         for each in full.values()
     ]
-    report = run_search(candidates, score_or_recall, truth, subsets, options)
-    return _compared(list(full.values()), report, truth, board)
+    report = run_search(candidates, score_or_recall, targets, subsets, options)
+    return _compared(list(full.values()), report, targets, board)
 
 
 def _compared(
-    exhaustive: Sequence[Outcome], report: SearchReport, truth: Targets, board: BoardOptions | None
+    exhaustive: Sequence[Outcome], report: SearchReport, targets: Targets, board: BoardOptions | None
 ) -> SearchAudit:
-    wanted, winner = _first_group(exhaustive, truth, board)
-    found, found_winner = _first_group(list(report.finished.values()), truth, board)
+    wanted, winner = _first_group(exhaustive, targets, board)
+    found, found_winner = _first_group(list(report.finished.values()), targets, board)
     for_size = {each.backbone for each in report.dropped if each.kind is DropKind.SIZE}
     behind = {each.backbone for each in report.dropped if each.kind is DropKind.BEHIND}
     return SearchAudit(
@@ -278,7 +278,7 @@ def _compared(
 
 
 def _first_group(
-    outcomes: Sequence[Outcome], truth: Targets, options: BoardOptions | None
+    outcomes: Sequence[Outcome], targets: Targets, options: BoardOptions | None
 ) -> tuple[set[str], str | None]:
-    board = build_leaderboard(outcomes, truth, options)
+    board = build_leaderboard(outcomes, targets, options)
     return {row["backbone"] for row in board.rows if row["tie_group"] == 1}, board.winner

@@ -114,52 +114,52 @@ class Dropped:
     images: int  # that it was run on
 
 
-def search_subsets(truth: Targets, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
+def search_subsets(targets: Targets, rows: Int64, options: SearchOptions) -> tuple[Int64, ...]:
     """The growing subsets: nested, stratified by class, groups whole; the last one is everything.
 
     Args:
-        truth: labels and groups of all images.
+        targets: labels and groups of all images.
         rows: int64 (M,) train and val positions, ascending.
         options: minimum, growth, seed.
 
     Returns:
         int64 arrays of positions, ascending. A single one when the images are too few to search with less.
     """
-    order, strata = _drawing_order(truth, rows, options.seed)
-    first = _first_share(truth, rows, options)
+    order, strata = _drawing_order(targets, rows, options.seed)
+    first = _first_share(targets, rows, options)
     shares = []
     share = first
     while share * _LAST_STEP < 1:
         shares.append(share)
         share *= options.growth
-    subsets = [np.sort(rows[_prefix(order, strata, truth, rows, each)]) for each in shares]
+    subsets = [np.sort(rows[_prefix(order, strata, targets, rows, each)]) for each in shares]
     return (*subsets, np.asarray(rows))
 
 
-def _first_share(truth: Targets, rows: Int64, options: SearchOptions) -> float:
-    groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], Average.MACRO, groups)
+def _first_share(targets: Targets, rows: Int64, options: SearchOptions) -> float:
+    groups = None if targets.groups is None else targets.groups[rows]
+    sample = Sample.of(targets.targets[rows], Average.MACRO, groups)
     fewest = float(sample.side_units.min()) if len(rows) else 0.0
     if fewest < 1:
         return 1.0
     return max(options.minimum / len(rows), options.fewest_per_class / fewest)
 
 
-def _drawing_order(truth: Targets, rows: Int64, seed: int) -> tuple[list[Int64], Int64]:
+def _drawing_order(targets: Targets, rows: Int64, seed: int) -> tuple[list[Int64], Int64]:
     """Units, as arrays of positions in ``rows``, in the order they are drawn; the class of each."""
-    targets = truth.targets[rows]
-    groups = np.arange(len(rows)) if truth.groups is None else truth.groups[rows]
+    wanted = targets.targets[rows]
+    groups = np.arange(len(rows)) if targets.groups is None else targets.groups[rows]
     units = np.unique(groups, return_inverse=True)[1]
     by_unit = np.argsort(units, kind="stable")
     members = np.split(by_unit, np.cumsum(np.bincount(units))[:-1])
-    columns = targets if targets.shape[1] > 1 else np.hstack([1 - targets, targets])
-    multilabel = truth.task is Task.MULTILABEL
+    columns = wanted if wanted.shape[1] > 1 else np.hstack([1 - wanted, wanted])
+    multilabel = targets.task is Task.MULTILABEL
     strata = np.array([0 if multilabel else int(columns[each].sum(0).argmax()) for each in members])
     shuffled = np.random.default_rng([seed, 4]).permutation(len(members))
     return [members[unit] for unit in shuffled], strata[shuffled]
 
 
-def _prefix(order: list[Int64], strata: Int64, truth: Targets, rows: Int64, share: float) -> Int64:
+def _prefix(order: list[Int64], strata: Int64, targets: Targets, rows: Int64, share: float) -> Int64:
     """Positions in ``rows`` of the first units of each class, up to a share of the class's images."""
     taken: list[Int64] = []
     for stratum in np.unique(strata):
@@ -202,7 +202,7 @@ class PairwiseComparison:
         return np.asarray(np.maximum(self.sample.score(nothing, nothing) - self.comparison.score, 0.0))
 
 
-def evidence_of(outcomes: Sequence[Scored], truth: Targets, options: SearchOptions) -> PairwiseComparison:
+def evidence_of(outcomes: Sequence[Scored], targets: Targets, options: SearchOptions) -> PairwiseComparison:
     """Compare outcomes on the images that all of them were validated on.
 
     Raises:
@@ -210,15 +210,15 @@ def evidence_of(outcomes: Sequence[Scored], truth: Targets, options: SearchOptio
     """
     scored = sorted(outcomes, key=lambda outcome: outcome.backbone)
     rows = scored[0].predictions.val_rows
-    groups = None if truth.groups is None else truth.groups[rows]
-    average, metric = default_average(truth.task, options.average), METRICS[options.metric]
-    sample = Sample.of(truth.targets[rows], average, groups, metric)
-    mistakes = [_mistakes(outcome, rows, sample, truth.task) for outcome in scored]
+    groups = None if targets.groups is None else targets.groups[rows]
+    average, metric = default_average(targets.task, options.average), METRICS[options.metric]
+    sample = Sample.of(targets.targets[rows], average, groups, metric)
+    errors = [_error_counts(outcome, rows, sample, targets.task) for outcome in scored]
     names = tuple(outcome.backbone for outcome in scored)
-    return PairwiseComparison(names=names, sample=sample, comparison=Pairs.of(sample, mistakes))
+    return PairwiseComparison(names=names, sample=sample, comparison=Pairs.of(sample, errors))
 
 
-def _mistakes(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> ErrorCounts:
+def _error_counts(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> ErrorCounts:
     found = outcome.predictions
     if not np.array_equal(found.val_rows, rows):
         raise ArgumentError(
@@ -227,17 +227,17 @@ def _mistakes(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> Error
     return ErrorCounts.of(decide(found.val, found.val_thresholds, task), sample)
 
 
-def next_round(state: SearchState, truth: Targets, options: SearchOptions) -> tuple[Dropped, ...]:
+def next_round(state: SearchState, targets: Targets, options: SearchOptions) -> tuple[Dropped, ...]:
     """The running backbones that leave, with reasons."""
-    behind = _behind(state, truth, options)
+    behind = _behind(state, targets, options)
     gone = {each.backbone for each in behind}
-    return (*behind, *_too_large(state, gone, truth, options))
+    return (*behind, *_too_large(state, gone, targets, options))
 
 
-def _behind(state: SearchState, truth: Targets, options: SearchOptions) -> list[Dropped]:
+def _behind(state: SearchState, targets: Targets, options: SearchOptions) -> list[Dropped]:
     if not state.scored:
         return []
-    evidence = evidence_of(state.scored, truth, options)
+    evidence = evidence_of(state.scored, targets, options)
     images = len(evidence.sample.targets)
     share = images / state.images
     if share >= 1:  # nothing is left to save
@@ -269,8 +269,8 @@ def _behind_reason(evidence: PairwiseComparison, position: int) -> str:
     )
 
 
-def _too_large(state: SearchState, gone: set[str], truth: Targets, options: SearchOptions) -> list[Dropped]:
-    safe = _smallest_safe(state, gone, truth, options)
+def _too_large(state: SearchState, gone: set[str], targets: Targets, options: SearchOptions) -> list[Dropped]:
+    safe = _smallest_safe(state, gone, targets, options)
     if safe is None:
         return []
     loss = f"{options.margin:g} {METRICS[options.metric].title}"
@@ -294,15 +294,15 @@ def _size_and_name(candidate: Candidate) -> tuple[int, str]:
 
 
 def _smallest_safe(
-    state: SearchState, gone: set[str], truth: Targets, options: SearchOptions
+    state: SearchState, gone: set[str], targets: Targets, options: SearchOptions
 ) -> Candidate | None:
     """The smallest finished backbone that is within the margin of whatever larger ones may reach."""
     if not state.finished:
         return None
-    finished = evidence_of(list(state.finished.values()), truth, options)
+    finished = evidence_of(list(state.finished.values()), targets, options)
     z = state.chance_quantile(options.error)
     rivals = {
-        name: 0.0 if outcome is None else _least_loss(outcome, state.images, z, (truth, options))
+        name: 0.0 if outcome is None else _least_loss(outcome, state.images, z, (targets, options))
         for name, outcome in state.running.items()
         if name not in gone
     }
@@ -317,7 +317,7 @@ def _smallest_safe(
         larger = {name for name, other in state.candidates.items() if _size_and_name(other) > own}
         least = min((loss for name, loss in rivals.items() if name in larger), default=math.inf)
         gap = max(float(finished.losses[position]) - least, 0.0)
-        cost = float(finished.comparison.mistake_cost[position])
+        cost = float(finished.comparison.error_cost[position])
         unseen = 0.0 if math.isinf(least) else hidden_loss(gap, cost, critical)
         if max(float(bounds[position]), unseen) <= options.margin:
             return candidate
@@ -328,10 +328,10 @@ def _least_loss(outcome: Scored, images: int, z: float, data: tuple[Targets, Sea
     """What a running backbone will at least lose to one without mistakes when it has seen all images."""
     evidence = evidence_of([outcome], *data)
     loss, variance = float(evidence.losses[0]), float(evidence.comparison.covariance[0, 0])
-    cost = float(evidence.comparison.mistake_cost[0])
+    cost = float(evidence.comparison.error_cost[0])
     if loss <= 0:
         return 0.0
     # As many Poisson mistakes as give this loss its variance, at most as many as there were.
-    mistakes = min(loss**2 / variance if variance > 0 else math.inf, loss / cost if cost > 0 else math.inf)
-    lower = max(1 - 1 / (9 * mistakes) - z / (3 * math.sqrt(mistakes)), 0.0) ** 3
+    errors = min(loss**2 / variance if variance > 0 else math.inf, loss / cost if cost > 0 else math.inf)
+    lower = max(1 - 1 / (9 * errors) - z / (3 * math.sqrt(errors)), 0.0) ** 3
     return loss * lower * math.sqrt(len(evidence.sample.targets) / images)

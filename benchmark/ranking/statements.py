@@ -19,7 +19,7 @@ _UNGROUPED_DIFFERS = 0.005
 class Findings:
     """What sentences are made of."""
 
-    truth: Targets
+    targets: Targets
     found: Assessment | None  # the scored backbones, where there are any
     entries: Sequence[
         tuple[Outcome, Scores | None]
@@ -42,7 +42,7 @@ def statements_of(findings: Findings) -> tuple[str, ...]:
     found = findings.found
     if found is None:
         return ("No backbone was scored: there is nothing to rank.", *_not_scored(findings))
-    grouped = findings.truth.groups is not None
+    grouped = findings.targets.groups is not None
     return (
         *_no_pick(findings, found),
         *sentences(found, grouped=grouped),
@@ -82,9 +82,9 @@ def _with_ends(found: Interval) -> str:
 
 def _class_units(findings: Findings, found: Assessment) -> list[tuple[str, int]]:
     """(class name, images or groups that hold it) of every class."""
-    names = findings.truth.classes
-    if findings.truth.task is Task.BINARY:
-        positive = findings.truth.positive or 0
+    names = findings.targets.classes
+    if findings.targets.task is Task.BINARY:
+        positive = findings.targets.positive or 0
         names = (names[positive], names[1 - positive])
     return list(zip(names, found.sample.class_units.tolist(), strict=True))
 
@@ -100,7 +100,7 @@ def _no_pick(findings: Findings, found: Assessment) -> list[str]:
             f"reaches {found.reached.max():.3f}. No winner is named."
         ]
     if found.is_too_few:
-        grouped = findings.truth.groups is not None
+        grouped = findings.targets.groups is not None
         present = [pair for pair in _class_units(findings, found) if pair[1]]
         name, count = min(present, key=lambda pair: pair[1])
         unit = "group" if grouped else "image"
@@ -113,7 +113,7 @@ def _no_pick(findings: Findings, found: Assessment) -> list[str]:
 
 
 def _few_notes(findings: Findings, found: Assessment) -> list[str]:
-    unit = "images" if findings.truth.groups is None else "groups"
+    unit = "images" if findings.targets.groups is None else "groups"
     few = sorted(
         (count, name) for name, count in _class_units(findings, found) if 0 < count < found.FEWEST_PER_CLASS
     )
@@ -155,8 +155,8 @@ def _random_notes(findings: Findings, found: Assessment) -> list[str]:
 
 
 def _guess(findings: Findings, found: Assessment) -> str:
-    if findings.truth.task is Task.BINARY and found.sample.average is Average.BINARY:
-        return f"calling every image {findings.truth.classes[findings.truth.positive or 0]}"
+    if findings.targets.task is Task.BINARY and found.sample.average is Average.BINARY:
+        return f"calling every image {findings.targets.classes[findings.targets.positive or 0]}"
     return "guessing without looking"
 
 
@@ -178,7 +178,7 @@ def _new(findings: Findings) -> list[str]:
     ]
     if not ends:
         return []
-    images = "new images" if findings.truth.groups is None else "images of new groups"
+    images = "new images" if findings.targets.groups is None else "images of new groups"
     return [
         f"The model you will get, its head trained on all of train and val: F1 {listed(ends)}, on {images} "
         "like these, in this class mix."

@@ -121,13 +121,13 @@ class _Questions:
         return self.answers[int(self.kinds[question])][answer]
 
 
-def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Targets) -> Suspicion:
+def judge_labels(judges: Sequence[Scored], winner: Scored, targets: Targets) -> Suspicion:
     """Find labels that look wrong, and the hardest images.
 
     Args:
         judges: the good backbones, at least one: those that cannot be told apart from the best.
         winner: whose confident mistakes are marked.
-        truth: labels, classes and groups of all images.
+        targets: labels, classes and groups of all images.
 
     Returns:
         What was found; the order of ``judges`` does not matter.
@@ -138,8 +138,8 @@ def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Targets) -> Su
     ordered = sorted(judges, key=lambda outcome: outcome.backbone)
     if not ordered:
         raise ArgumentError("labels need a backbone to judge them", where="judges", expected="at least one")
-    questions = _questions(ordered[0], truth)
-    probabilities = np.stack([_answers(outcome, truth) for outcome in ordered])
+    questions = _questions(ordered[0], targets)
+    probabilities = np.stack([_answers(outcome, targets) for outcome in ordered])
     label = np.stack([_at(each, questions.given) for each in probabilities])
     others = probabilities.copy()
     np.put_along_axis(others, questions.given[None, :, None], -1.0, -1)
@@ -156,7 +156,7 @@ def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Targets) -> Su
         for place, one in enumerate(by_score.tolist())
         if denied[one] or (place < wanted and score[one] > 0)
     ]
-    own = _answers(winner, truth)
+    own = _answers(winner, targets)
     return Suspicion(
         suspects=tuple(
             SuspiciousLabel(
@@ -178,33 +178,33 @@ def judge_labels(judges: Sequence[Scored], winner: Scored, truth: Targets) -> Su
     )
 
 
-def _questions(outcome: Scored, truth: Targets) -> _Questions:
+def _questions(outcome: Scored, targets: Targets) -> _Questions:
     rows = outcome.predictions.val_rows
-    targets = truth.targets[rows] > 0.5
-    units = rows if truth.groups is None else truth.groups[rows]
-    classes = targets.shape[1]
-    if truth.task is Task.MULTILABEL:
+    wanted = targets.targets[rows] > 0.5
+    units = rows if targets.groups is None else targets.groups[rows]
+    classes = wanted.shape[1]
+    if targets.task is Task.MULTILABEL:
         return _Questions(
             rows=np.repeat(rows, classes),
             kinds=np.tile(np.arange(classes), len(rows)),
-            answers=tuple((f"not {name}", name) for name in truth.classes),
-            given=targets.ravel().astype(np.int64),
+            answers=tuple((f"not {name}", name) for name in targets.classes),
+            given=wanted.ravel().astype(np.int64),
             units=np.repeat(units, classes),
         )
-    given = targets[:, 0].astype(np.int64) if truth.task is Task.BINARY else targets.argmax(1)
+    given = wanted[:, 0].astype(np.int64) if targets.task is Task.BINARY else wanted.argmax(1)
     return _Questions(
         rows=rows,
         kinds=np.zeros(len(rows), np.int64),
-        answers=(scored_class_names(truth),),
+        answers=(scored_class_names(targets),),
         given=given,
         units=units,
     )
 
 
-def _answers(outcome: Scored, truth: Targets) -> Float64:
+def _answers(outcome: Scored, targets: Targets) -> Float64:
     """Probability of each answer, mean over repeats, float64 (Q, O)."""
     mean = outcome.predictions.val.mean(0, dtype=np.float64)
-    if truth.task is Task.MULTICLASS:
+    if targets.task is Task.MULTICLASS:
         return np.asarray(mean)
     return np.stack([1 - mean.ravel(), mean.ravel()], -1)
 

@@ -65,7 +65,7 @@ _CLASS_COLUMNS = ("backbone", "class", "images", "val_f1", "test_f1")
 def write_board(
     board: Leaderboard,
     outcomes: Sequence[Outcome],
-    truth: Targets,
+    targets: Targets,
     folder: Path,
     *,
     plots: Sequence[Plot] = (),
@@ -83,7 +83,7 @@ def write_board(
     Args:
         board: the ranked board.
         outcomes: what it was built from, for per-class scores.
-        truth: what the outcomes are scored against.
+        targets: what the outcomes are scored against.
         folder: ``results/<dataset>`` or a run's folder.
         plots: pictures of the board.
         baselines: rows of ``baselines.csv``; their keys are its columns.
@@ -101,7 +101,7 @@ def write_board(
         "leaderboard.csv": csv_bytes(board.columns, board.rows),
         "leaderboard.json": json_bytes(board),
         "leaderboard.md": markdown_bytes(board),
-        "per_class_f1.csv": csv_bytes(_CLASS_COLUMNS, class_scores(outcomes, truth)),
+        "per_class_f1.csv": csv_bytes(_CLASS_COLUMNS, class_scores(outcomes, targets)),
         **{f"plots/{plot.name}.png": plot.png for plot in plots},
     }
     if baselines:
@@ -133,18 +133,18 @@ def _curve_rows(name: str, curve: LearningCurve) -> Iterator[dict[str, Any]]:
         }
 
 
-def class_scores(outcomes: Sequence[Outcome], truth: Targets) -> tuple[dict[str, Any], ...]:
+def class_scores(outcomes: Sequence[Outcome], targets: Targets) -> tuple[dict[str, Any], ...]:
     """F1 of every class for every scored backbone, one row each.
 
     ``images`` counts the validated images of the class; ``val_f1`` is the mean over repeats of the pooled
     out-of-fold F1; ``test_f1`` is nan without a test part.
     """
-    names = scored_class_names(truth)
+    names = scored_class_names(targets)
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
         if not isinstance(outcome, Scored):
             continue  # what was pruned was scored on fewer images
-        val, test, images = _scores(outcome.predictions, truth)
+        val, test, images = _scores(outcome.predictions, targets)
         rows += [
             {"backbone": outcome.backbone, "class": name, "images": n, "val_f1": v, "test_f1": t}
             for name, n, v, t in zip(names, images, val, test, strict=True)
@@ -152,17 +152,17 @@ def class_scores(outcomes: Sequence[Outcome], truth: Targets) -> tuple[dict[str,
     return tuple(rows)
 
 
-def _scores(predictions: Predictions, truth: Targets) -> tuple[list[float], list[float], list[int]]:
-    targets = truth.targets[predictions.val_rows]
-    decided = decide(predictions.val, predictions.val_thresholds, truth.task)
-    val = per_class_f1(decided, targets).mean(0)
+def _scores(predictions: Predictions, targets: Targets) -> tuple[list[float], list[float], list[int]]:
+    wanted = targets.targets[predictions.val_rows]
+    decided = decide(predictions.val, predictions.val_thresholds, targets.task)
+    val = per_class_f1(decided, wanted).mean(0)
     if len(predictions.test_rows):
-        test_decided = decide(predictions.test, predictions.test_threshold, truth.task)
-        test = per_class_f1(test_decided, truth.targets[predictions.test_rows])
+        test_decided = decide(predictions.test, predictions.test_threshold, targets.task)
+        test = per_class_f1(test_decided, targets.targets[predictions.test_rows])
     else:
         test = np.full(len(val), np.nan)
-    positives = targets.sum(0)
-    images = [len(targets) - positives[0], positives[0]] if targets.shape[1] == 1 else positives
+    positives = wanted.sum(0)
+    images = [len(wanted) - positives[0], positives[0]] if wanted.shape[1] == 1 else positives
     return val.tolist(), test.tolist(), [int(count) for count in images]
 
 

@@ -104,7 +104,7 @@ class Assessment:
 
 def assess(
     sample: Sample,
-    mistakes: Sequence[ErrorCounts],
+    errors: Sequence[ErrorCounts],
     *,
     names: Sequence[str],
     sizes: Sequence[float] | None = None,
@@ -113,20 +113,20 @@ def assess(
     seed: int = 0,
 ) -> Assessment:
     """Assess K classifiers, at least one, on one sample; without sizes they are taken as equal."""
-    pairs = Pairs.of(sample, mistakes)
+    pairs = Pairs.of(sample, errors)
     seen, by = pairs, sample
-    chance = np.array([chance_score(by, each) for each in mistakes])
+    chance = np.array([chance_score(by, each) for each in errors])
     if chance.max() >= 1 and by.metric is not F1:
         by = replace(sample, metric=F1)
-        seen, chance = Pairs.of(by, mistakes), np.array([chance_score(by, each) for each in mistakes])
+        seen, chance = Pairs.of(by, errors), np.array([chance_score(by, each) for each in errors])
     prices = np.ones(len(names)) if sizes is None else np.asarray(sizes, np.float64)
     found = Assessment(
         sample=sample,
         names=tuple(names),
         sizes=prices,
         margin=margin,
-        repeats=tuple(each.score(sample) for each in mistakes),
-        intervals=estimates(sample, mistakes, resamples=resamples, seed=seed)[:, 1:],
+        repeats=tuple(each.score(sample) for each in errors),
+        intervals=estimates(sample, errors, resamples=resamples, seed=seed)[:, 1:],
         pairs=pairs,
         groups=tie_groups(pairs, seed=seed),
         losses=losses(pairs, seed=seed),
@@ -167,7 +167,7 @@ def knee(score: Float64, sizes: Float64) -> int | None:
     return front[int(rise.argmax())] if rise.max() > 0 else None
 
 
-def chance_score(sample: Sample, mistakes: ErrorCounts) -> float:
+def chance_score(sample: Sample, errors: ErrorCounts) -> float:
     """The best score that needs no look at the images.
 
     That is a constant answer, each class alone or (unless every image has one label) all labels together, or
@@ -179,7 +179,7 @@ def chance_score(sample: Sample, mistakes: ErrorCounts) -> float:
         answers = np.vstack([answers, np.ones(len(positives))])
     if len(positives) == 1:
         answers = np.array([[0.0], [1.0]])
-    missed, alarms = mistakes.totals
+    missed, alarms = errors.totals
     decided_share = ((positives - missed + alarms) / max(total, 1)).mean(0)
     shares = np.vstack([answers, decided_share])
     counts = Counts(

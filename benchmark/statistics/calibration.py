@@ -239,8 +239,8 @@ def share(
         )
     # A share of flags is the recall of a class that every image has.
     sample = Sample.of(np.ones((count, 1)), Average.BINARY, groups, METRICS["recall"])
-    mistakes = ErrorCounts.of(found[None, :, None], sample)
-    value, low, high = estimates(sample, [mistakes], level=level, seed=seed)[0].tolist()
+    errors = ErrorCounts.of(found[None, :, None], sample)
+    value, low, high = estimates(sample, [errors], level=level, seed=seed)[0].tolist()
     return Interval(value=value, low=low, high=high)
 
 

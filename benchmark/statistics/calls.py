@@ -108,8 +108,8 @@ def metric_intervals(
     found = {}
     for name, metric in METRICS.items():
         sample = Sample.of(targets, average, groups, metric)
-        mistakes = ErrorCounts.of(np.asarray(decided)[None], sample)
-        value, low, high = estimates(sample, [mistakes], seed=seed)[0].tolist()
+        errors = ErrorCounts.of(np.asarray(decided)[None], sample)
+        value, low, high = estimates(sample, [errors], seed=seed)[0].tolist()
         found[name] = Interval(value=value, low=low, high=high)
     return found
 
@@ -150,10 +150,10 @@ def compare(
         raise ArgumentError(
             "sizes do not fit", where="sizes", expected=f"one above 0 for each of {', '.join(names)}"
         )
-    sample, mistakes = sample_of(targets, [decisions_by_name[name] for name in names], average, groups)
+    sample, errors = sample_of(targets, [decisions_by_name[name] for name in names], average, groups)
     found = assess(
         sample,
-        mistakes,
+        errors,
         names=names,
         sizes=None if sizes is None else [sizes[name] for name in names],
         margin=margin,

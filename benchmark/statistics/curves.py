@@ -92,17 +92,17 @@ def learning_curve(
         )
     if not 0 < level < 1:
         raise ArgumentError("not a level", where="level", expected="between 0 and 1", got=level)
-    sample, mistakes = sample_of(targets, [decisions_by_images[size] for size in sizes], average, groups)
-    found = dict(zip(sizes, mistakes, strict=True))
+    sample, errors = sample_of(targets, [decisions_by_images[size] for size in sizes], average, groups)
+    found = dict(zip(sizes, errors, strict=True))
     return fit_curve(sample, found, images=images or 2 * sizes[-1], level=level, seed=seed)
 
 
 def fit_curve(
-    sample: Sample, mistakes: Mapping[int, ErrorCounts], *, images: int, level: float = 0.95, seed: int = 0
+    sample: Sample, errors: Mapping[int, ErrorCounts], *, images: int, level: float = 0.95, seed: int = 0
 ) -> LearningCurve:
     """``learning_curve`` of decisions that were counted already, of two sizes at least."""
-    sizes = np.array(sorted(mistakes))
-    counted = [mistakes[size] for size in sizes.tolist()]
+    sizes = np.array(sorted(errors))
+    counted = [errors[size] for size in sizes.tolist()]
     by_repeat = [each.score(sample) for each in counted]
     f1 = np.array([each.mean() for each in by_repeat])
     drawn = resample(sample, counted, seed=seed)
@@ -112,8 +112,8 @@ def fit_curve(
     spread = float(np.sqrt(np.mean(several))) if several else 0.0
     training = generator.standard_normal(len(asymptotes)) * spread
 
-    def left(errors: Float64) -> Float64:
-        return _share_left(errors, sizes / sizes[-1], images / sizes[-1], asymptotes)
+    def left(lacking: Float64) -> Float64:
+        return _share_left(lacking, sizes / sizes[-1], images / sizes[-1], asymptotes)
 
     tail = (1 - level) / 2
     low, high = (1 - np.clip(each - 2 * drawn.bias, 0.0, 1.0) for each in (drawn.low, drawn.high))

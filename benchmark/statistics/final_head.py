@@ -35,8 +35,8 @@ def final_head_estimates(
 
     Args:
         sample: the validated images; with groups, the new images are of new groups.
-        heads: mistakes of the validated heads of K backbones.
-        smaller_heads: mistakes on the same images of K backbones' heads that were trained on fewer.
+        heads: error counts of the validated heads of K backbones.
+        smaller_heads: error counts on the same images of K backbones' heads that were trained on fewer.
         sizes: images that trained ``smaller_heads``, ``heads`` and the final heads, ascending.
         resamples: of the bootstrap.
         seed: of the draws.

@@ -50,11 +50,11 @@ def default_average(task: Task, average: Average | None = None) -> Average:
     return Average.BINARY if task is Task.BINARY else Average.MACRO
 
 
-def scored_class_names(truth: Targets) -> tuple[str, ...]:
+def scored_class_names(targets: Targets) -> tuple[str, ...]:
     """Class names in the order of ``per_class_f1``: (negative, positive) for BINARY, else all in order."""
-    if truth.task is not Task.BINARY or truth.positive is None:
-        return truth.classes
-    return truth.classes[1 - truth.positive], truth.classes[truth.positive]
+    if targets.task is not Task.BINARY or targets.positive is None:
+        return targets.classes
+    return targets.classes[1 - targets.positive], targets.classes[targets.positive]
 
 
 def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike, task: Task) -> Bool:

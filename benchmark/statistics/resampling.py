@@ -129,7 +129,7 @@ class ErrorCounts:
 
     @classmethod
     def of(cls, decided: npt.ArrayLike, sample: Sample) -> ErrorCounts:
-        """The mistakes of decisions bool (R, V, C) on a sample.
+        """The errors of decisions bool (R, V, C) on a sample.
 
         Raises:
             ArgumentError: the shapes do not fit.
@@ -176,45 +176,45 @@ class Resampled:
 
 
 def resample(
-    sample: Sample, mistakes: Sequence[ErrorCounts], *, resamples: int = 2000, seed: int = 0
+    sample: Sample, errors: Sequence[ErrorCounts], *, resamples: int = 2000, seed: int = 0
 ) -> Resampled:
     """Draw the bootstrap. Backbones share the draws; a backbone's numbers do not depend on the others.
 
     Memory is flat in the number of images: weights are drawn for a block of units at a time.
     """
     weights = _Weights(sample, resamples, seed)
-    low, high = np.zeros((resamples, len(mistakes))), np.zeros((resamples, len(mistakes)))
-    bias = np.zeros(len(mistakes))
-    for batch in _batches(mistakes, resamples):
-        totals, *sums = weights.sums([mistakes[k].by_unit for k in batch])
+    low, high = np.zeros((resamples, len(errors))), np.zeros((resamples, len(errors)))
+    bias = np.zeros(len(errors))
+    for batch in _batches(errors, resamples):
+        totals, *sums = weights.sums([errors[k].by_unit for k in batch])
         for k, summed in zip(batch, sums, strict=True):
-            by_repeat = summed.reshape(resamples, 2, mistakes[k].repeats, -1)
+            by_repeat = summed.reshape(resamples, 2, errors[k].repeats, -1)
             low[:, k], high[:, k], plain = weights.scores(by_repeat, totals)
-            bias[k] = plain.mean() - mistakes[k].score(sample).mean()
+            bias[k] = plain.mean() - errors[k].score(sample).mean()
     return Resampled(low=low, high=high, bias=bias)
 
 
 def estimates(
     sample: Sample,
-    mistakes: Sequence[ErrorCounts],
+    errors: Sequence[ErrorCounts],
     *,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Float64:
     """Scores of K backbones with intervals, float64 (K, 3): the mean over repeats, low and high end."""
-    score = np.array([each.score(sample).mean() for each in mistakes])
-    low, high = resample(sample, mistakes, resamples=resamples, seed=seed).intervals(level).T
+    score = np.array([each.score(sample).mean() for each in errors])
+    low, high = resample(sample, errors, resamples=resamples, seed=seed).intervals(level).T
     return np.stack([score, np.minimum(low, score), np.maximum(high, score)], -1)
 
 
-def _batches(mistakes: Sequence[ErrorCounts], resamples: int) -> Iterator[range]:
+def _batches(errors: Sequence[ErrorCounts], resamples: int) -> Iterator[range]:
     """Positions of backbones whose running sums fit in memory together."""
-    if mistakes:
-        widest = max(each.by_unit.shape[0] for each in mistakes)
+    if errors:
+        widest = max(each.by_unit.shape[0] for each in errors)
         step = max(1, _ACCUMULATOR_BYTES // (8 * resamples * widest))
-        for start in range(0, len(mistakes), step):
-            yield range(start, min(start + step, len(mistakes)))
+        for start in range(0, len(errors), step):
+            yield range(start, min(start + step, len(errors)))
 
 
 class _Weights:
@@ -247,7 +247,7 @@ class _Weights:
     def scores(self, sums: Float64, totals: Float64) -> tuple[Float64, Float64, Float64]:
         """Mean score over repeats, float64 (B,): extra images mostly wrong, mostly right, and without them.
 
-        ``sums`` are weighted mistakes (B, 2, R, C), ``totals`` weighted images of each class side (B, 2 * C).
+        ``sums`` are weighted errors (B, 2, R, C), ``totals`` weighted images of each class side (B, 2 * C).
         """
         generator = np.random.default_rng([self._seed, 2])
         shape = (self._resamples, 2, 1, sums.shape[-1])
@@ -264,8 +264,8 @@ class _Weights:
             self._mean_score(sums, drawn),
         )
 
-    def _mean_score(self, mistakes: Float64, sides: Float64) -> Float64:
-        """Mean score over repeats of weighted mistakes (B, 2, R, C) among weighted images (B, 2, 1, C)."""
-        right = np.maximum(sides - mistakes, 0.0)  # rounding can take a sum of weights below nothing
-        counts = Counts(tp=right[:, 0], fp=mistakes[:, 1], fn=mistakes[:, 0], tn=right[:, 1])
+    def _mean_score(self, errors: Float64, sides: Float64) -> Float64:
+        """Mean score over repeats of weighted errors (B, 2, R, C) among weighted images (B, 2, 1, C)."""
+        right = np.maximum(sides - errors, 0.0)  # rounding can take a sum of weights below nothing
+        counts = Counts(tp=right[:, 0], fp=errors[:, 1], fn=errors[:, 0], tn=right[:, 1])
         return np.asarray(self._sample.metric.of_counts(counts, self._sample.average).mean(-1))

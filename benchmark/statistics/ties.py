@@ -42,24 +42,24 @@ class Pairs:
     Attributes:
         score: float64 (K,) validation F1 (or another metric), the mean over repeats.
         covariance: float64 (K, K) of the score.
-        mistake_cost: float64 (K,) score that one more wrong unit costs on average.
+        error_cost: float64 (K,) score that one more wrong unit costs on average.
         losses: float64 (K, 2 * C) F1 lost to missed images and to false alarms, per class.
         side_units: float64 (2 * C,) images or groups that could be missed, or be false alarms, per class.
     """
 
     score: Float64
     covariance: Float64
-    mistake_cost: Float64
+    error_cost: Float64
     losses: Float64
     side_units: Float64
 
     @classmethod
-    def of(cls, sample: Sample, mistakes: Sequence[ErrorCounts]) -> Pairs:
+    def of(cls, sample: Sample, errors: Sequence[ErrorCounts]) -> Pairs:
         """Compare backbones on one sample; memory is flat in the number of images."""
-        costs = [_costs(sample, each) for each in mistakes]
-        covariance = np.zeros((len(mistakes), len(mistakes)))
-        columns = [each.by_unit.tocsc() for each in mistakes]
-        centres = [_centres(sample, each, cost) for each, cost in zip(mistakes, costs, strict=True)]
+        costs = [_costs(sample, each) for each in errors]
+        covariance = np.zeros((len(errors), len(errors)))
+        columns = [each.by_unit.tocsc() for each in errors]
+        centres = [_centres(sample, each, cost) for each, cost in zip(errors, costs, strict=True)]
         for start in range(0, sample.unit_count, _UNITS_PER_BLOCK):
             stop = min(start + _UNITS_PER_BLOCK, sample.unit_count)
             sides = _sides(sample, start, stop)
@@ -72,11 +72,11 @@ class Pairs:
             covariance += influences @ influences.T
         units = sample.unit_count
         return cls(
-            score=np.array([each.score(sample).mean() for each in mistakes]),
+            score=np.array([each.score(sample).mean() for each in errors]),
             covariance=covariance * units / max(units - 1, 1),
-            mistake_cost=np.array([_mean_cost(sample, cost) for cost in costs]),
+            error_cost=np.array([_mean_cost(sample, cost) for cost in costs]),
             losses=np.array(
-                [-(cost * each.totals).sum(1).ravel() for cost, each in zip(costs, mistakes, strict=True)]
+                [-(cost * each.totals).sum(1).ravel() for cost, each in zip(costs, errors, strict=True)]
             ),
             side_units=sample.side_units,
         )
@@ -117,7 +117,7 @@ class Pairs:
         """The upper ends of ``losses`` for a given quantile, float64 (K,)."""
         if len(self.score) < 2:
             return np.zeros(len(self.score))
-        cost = np.maximum(self.mistake_cost[:, None], self.mistake_cost[None, :])
+        cost = np.maximum(self.error_cost[:, None], self.error_cost[None, :])
         bounds = self.gaps + _reach(critical, cost, self.variances)
         np.fill_diagonal(bounds, 0.0)
         return np.asarray(np.clip(bounds.max(0), 0.0, 1.0))
@@ -145,22 +145,22 @@ class TieGroup:
     critical: float  # what a statistic must exceed to separate two members
 
 
-def _costs(sample: Sample, mistakes: ErrorCounts) -> Float64:
+def _costs(sample: Sample, errors: ErrorCounts) -> Float64:
     """F1 that one more missed image or false alarm costs (half less to half more), float64 (2, R, C)."""
-    totals = mistakes.totals
+    totals = errors.totals
     costs = np.zeros_like(totals)
     for side in range(2):
         for column in range(totals.shape[2]):
             half = np.zeros_like(totals)
             half[side, :, column] = 0.5
             costs[side, :, column] = sample.score(*(totals + half)) - sample.score(*(totals - half))
-    return costs / mistakes.repeats
+    return costs / errors.repeats
 
 
-def _centres(sample: Sample, mistakes: ErrorCounts, costs: Float64) -> Float64:
+def _centres(sample: Sample, errors: ErrorCounts, costs: Float64) -> Float64:
     """Mean influence of an image of each class side, float64 (2 * C,)."""
     sizes = np.stack([sample.positives, sample.negatives])[:, None, :]
-    centres: Float64 = (costs * mistakes.totals / np.maximum(sizes, 1)).sum(1).ravel()
+    centres: Float64 = (costs * errors.totals / np.maximum(sizes, 1)).sum(1).ravel()
     return centres
 
 
@@ -254,7 +254,7 @@ def range_quantile(count: int) -> float:
     equal = Pairs(
         score=nothing,
         covariance=np.eye(count),
-        mistake_cost=nothing,
+        error_cost=nothing,
         losses=nothing[:, None],
         side_units=np.ones(1),
     )
@@ -299,7 +299,7 @@ def gains(comparison: Pairs) -> Float64:
     """
     critical = _Maxima(comparison, DRAWS, 0).against(0)
     gaps, null = comparison.gaps[:, 0], comparison.null_variances[:, 0]
-    cost = np.maximum(comparison.mistake_cost, comparison.mistake_cost[0])
+    cost = np.maximum(comparison.error_cost, comparison.error_cost[0])
     reach = _reach(critical, cost, comparison.variances[:, 0])
     shown = comparison.statistics[:, 0] > critical
     low = np.where(shown, gaps - critical * np.sqrt(null), np.minimum(gaps - reach, 0.0))

@@ -109,9 +109,9 @@ def test_the_loss_of_every_moment_is_that_before_the_temperature(
     assert done.kept_phase == "before"
     kept = done.phases["before"]
     assert kept is not None
-    truth = many.head_targets()
+    targets = many.head_targets()
     for part in ("val", "test"):
-        true = truth[getattr(many.split, part), 0]
+        true = targets[getattr(many.split, part), 0]
         untempered = -(true * np.log(0.9) + (1 - true) * np.log(0.1)).mean()
         assert kept[part]["loss"] == pytest.approx(untempered, abs=1e-4)  # type: ignore[index]
     told = json.loads((done.model_dir / "metrics.json").read_text())["calibration"]
@@ -243,11 +243,11 @@ def run_of(decided: list[np.ndarray], phases: list[int], f1: list[float]) -> Pro
 
 def test_what_is_shown_to_be_better_is_kept() -> None:
     generator = np.random.default_rng(0)
-    truth = generator.random((400, 1)) < 0.5
-    sample = Sample.of(truth, Average.BINARY)
+    targets = generator.random((400, 1)) < 0.5
+    sample = Sample.of(targets, Average.BINARY)
 
     def wrong(count: int, first: int = 0) -> np.ndarray:
-        answers = truth.copy()
+        answers = targets.copy()
         answers[first : first + count] ^= True
         return answers
 
@@ -264,8 +264,8 @@ def test_what_is_shown_to_be_better_is_kept() -> None:
     assert kept(40, 60, 10, phases=[1, 2]) == "phase2"
     assert kept(10, 40, 40, phases=[1, 2]) == "before"
     assert kept(40, 5, phases=[2]) == "phase2"
-    few = Sample.of(truth[:18], Average.BINARY)
-    told = choose_against_board(run_of([~truth[:18], truth[:18]], [2], [0.0, 1.0]), few)
+    few = Sample.of(targets[:18], Average.BINARY)
+    told = choose_against_board(run_of([~targets[:18], targets[:18]], [2], [0.0, 1.0]), few)
     assert told.kept == "before"
     assert "too few" in told.note
 
@@ -275,9 +275,9 @@ def test_the_best_of_many_equal_epochs_is_seldom_shown_to_be_better() -> None:
     better = alone = 0
     for draw in range(150):
         generator = np.random.default_rng(draw)
-        truth = generator.random((200, 1)) < 0.5
-        sample = Sample.of(truth, Average.BINARY)
-        decided = [truth ^ (generator.random((200, 1)) < 0.1) for _ in range(21)]
+        targets = generator.random((200, 1)) < 0.5
+        sample = Sample.of(targets, Average.BINARY)
+        decided = [targets ^ (generator.random((200, 1)) < 0.1) for _ in range(21)]
         pairs = Pairs.of(sample, [ErrorCounts.of(one[None], sample) for one in decided])
         found = gains(pairs)
         best = int(found[:, 0].argmax())
@@ -308,14 +308,14 @@ def test_the_head_of_the_board_decides_about_flips() -> None:
     head = Recipe.load("probe-then-tune").head
     network = assemble(backbone, Preprocessing.parse("identity"), head, outputs, 0)
     network.head.layers[-1].set_weights([np.full((3, 1), 0.1, np.float32), np.full(1, -30.0, np.float32)])
-    truth = (np.arange(20) < 10).astype(np.float32)[:, None]
+    targets = (np.arange(20) < 10).astype(np.float32)[:, None]
     scoring = Scoring(task=Task.BINARY, average=Average.BINARY, rule=ThresholdRule())
 
     def pixels(rows: np.ndarray):  # type: ignore[no-untyped-def]  # noqa: ANN202
         return (pictures[row] for row in rows)
 
     answers = Inference(network.model, pixels, 8)
-    flip, said = allowed_flips(answers, pixels, np.arange(20), truth, scoring)
+    flip, said = allowed_flips(answers, pixels, np.arange(20), targets, scoring)
     assert flip is Flip.VERTICAL
     assert "0.000 sideways and 1.000 upside down of 1.000" in said
 

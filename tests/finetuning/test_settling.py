@@ -104,8 +104,8 @@ def overconfident(images: ImageSet, count: int) -> tuple[ImageSet, dict[str, np.
 
 def test_what_was_overconfident_is_mended_and_judged_on_the_test_part(binary: ImageSet) -> None:
     images, raw = overconfident(binary, 400)
-    truth = images.head_targets()[images.split.val]
-    tempering = Tempering.found(raw["val"], truth, Task.BINARY)
+    targets = images.head_targets()[images.split.val]
+    tempering = Tempering.found(raw["val"], targets, Task.BINARY)
     assert tempering.temperature == pytest.approx(4.0, rel=0.2)
     final = {part: tempering.probabilities(values) for part, values in raw.items()}
     rule = AbstentionRule.parse("error=0.1")
@@ -127,16 +127,16 @@ def test_what_was_overconfident_is_mended_and_judged_on_the_test_part(binary: Im
 def test_what_a_wished_threshold_reaches_is_told_with_its_interval(wish: str, binary: ImageSet) -> None:
     images, raw = overconfident(binary, 400)
     scoring = replace(SCORING, rule=ThresholdRule.parse(wish))
-    truth = images.head_targets()
-    tempering = Tempering.found(raw["val"], truth[images.split.val], Task.BINARY)
+    targets = images.head_targets()
+    tempering = Tempering.found(raw["val"], targets[images.split.val], Task.BINARY)
     final = {part: tempering.probabilities(values) for part, values in raw.items()}
-    before = scoring.threshold(raw["val"], truth[images.split.val])
+    before = scoring.threshold(raw["val"], targets[images.split.val])
     threshold = tempering.exact_threshold(before, raw["val"], final["val"])
     settled = settle(scoring, images, AbstentionRule.parse("none"), tempering, threshold, raw, final, 0)
     name, _, wanted = wish.partition("=")
     found = settled.reached[name]
     decided = final["test"][:, 0] >= threshold
-    true = truth[images.split.test, 0] > 0.5
+    true = targets[images.split.test, 0] > 0.5
     reached = decided[true].mean() if name == "recall" else true[decided].mean()
     assert found.value == pytest.approx(reached)
     assert found.low <= float(wanted) <= found.high, "as it was on validation, on images like them"
@@ -148,8 +148,8 @@ def test_without_a_test_part_the_temperature_is_judged_by_cross_fitting(binary: 
     images, raw = overconfident(binary, 100)
     only = {"val": raw["val"]}
     images = replace(images, split=replace(images.split, test=images.split.test[:0]))
-    truth = images.head_targets()[images.split.val]
-    tempering = Tempering.found(only["val"], truth, Task.BINARY)
+    targets = images.head_targets()[images.split.val]
+    tempering = Tempering.found(only["val"], targets, Task.BINARY)
     final = {"val": tempering.probabilities(only["val"])}
     settled = settle(SCORING, images, AbstentionRule.parse("none"), tempering, 0.5, only, final, 0)
     assert settled.part == "val"

@@ -49,7 +49,7 @@ def compare(argument: dict[str, int]) -> dict[str, Any]:
         ``pairs`` and ``validated`` pairs of seconds per head, ``heads``, ``seconds`` for all of ours.
     """
     features, labels = drawn(argument["images"], argument["dim"])
-    truth = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    targets = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
     ids = tuple(f"{row:064x}" for row in range(len(features)))
     nothing = np.zeros(0, np.int64)
     split = Split(train=np.arange(len(features)), val=nothing, test=nothing, given=False)
@@ -59,7 +59,7 @@ def compare(argument: dict[str, int]) -> dict[str, Any]:
     rows = round(len(features) * _OUTER * _INNER)
 
     def ours() -> float:
-        return seconds_of(lambda: train_heads(embeddings, truth, split, protocol))
+        return seconds_of(lambda: train_heads(embeddings, targets, split, protocol))
 
     keras_seconds(features, labels, rows, protocol, validated=True)
     pairs, validated = [], []

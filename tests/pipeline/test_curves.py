@@ -39,10 +39,10 @@ def split_of(images: int, test: int = 0) -> Split:
 
 
 def test_halves_are_validated_on_the_images_of_the_board() -> None:
-    embeddings, truth = drawn(120)
+    embeddings, targets = drawn(120)
     split = split_of(120, test=20)
-    result = train_heads(embeddings, truth, split, PROTOCOL)
-    fewer = train_on_fewer(embeddings, truth, split, PROTOCOL, result.chosen)
+    result = train_heads(embeddings, targets, split, PROTOCOL)
+    fewer = train_on_fewer(embeddings, targets, split, PROTOCOL, result.chosen)
     assert fewer.images == 80
     assert list(fewer.predictions) == [40, 20, 10]
     for found in fewer.predictions.values():
@@ -54,20 +54,20 @@ def test_halves_are_validated_on_the_images_of_the_board() -> None:
 
 def test_heads_depend_on_their_part_of_the_images_alone() -> None:
     """Each smaller part lies within the larger one, and half of every class is in it."""
-    embeddings, truth = drawn(120)
+    embeddings, targets = drawn(120)
     split = replace(split_of(120), train=np.arange(90), val=np.arange(90, 120))
     protocol = replace(PROTOCOL, name=ProtocolName.HOLDOUT)
-    chosen = train_heads(embeddings, truth, split, protocol).chosen
-    base = train_on_fewer(embeddings, truth, split, protocol, chosen)
+    chosen = train_heads(embeddings, targets, split, protocol).chosen
+    base = train_on_fewer(embeddings, targets, split, protocol, chosen)
     assert list(base.predictions) == [45, 23, 12]
     used: dict[int, set[int]] = {size: set() for size in base.predictions}
     for row in range(90):
-        flipped = truth.targets.copy()
+        flipped = targets.targets.copy()
         flipped[row] = 1 - flipped[row]
         # Only heads that train on this row notice its label; folds are stratified by it, so weights change.
         changed = embeddings.features.copy()
         changed[row] += 3
-        other = train_on_fewer(replace(embeddings, features=changed), truth, split, protocol, chosen)
+        other = train_on_fewer(replace(embeddings, features=changed), targets, split, protocol, chosen)
         for size, found in other.predictions.items():
             if not np.allclose(found.val[0], base.predictions[size].val[0], atol=1e-4):
                 used[size].add(row)
@@ -75,33 +75,33 @@ def test_heads_depend_on_their_part_of_the_images_alone() -> None:
     assert small < middle < large
     for size, rows in used.items():
         assert len(rows) == size
-        positive = int(truth.targets[sorted(rows), 0].sum())
+        positive = int(targets.targets[sorted(rows), 0].sum())
         assert abs(positive - size * 2 / 3) < 1.5
 
 
 @pytest.mark.parametrize(("images", "sizes"), [(120, 3), (12, 1)])
 def test_parts_end_where_a_class_would_be_missing(images: int, sizes: int) -> None:
-    embeddings, truth = drawn(images)
+    embeddings, targets = drawn(images)
     split = split_of(images)
     protocol = replace(PROTOCOL, folds=3)
-    chosen = train_heads(embeddings, truth, split, protocol).chosen
-    assert len(train_on_fewer(embeddings, truth, split, protocol, chosen).predictions) == sizes
+    chosen = train_heads(embeddings, targets, split, protocol).chosen
+    assert len(train_on_fewer(embeddings, targets, split, protocol, chosen).predictions) == sizes
 
 
 def test_groups_move_whole() -> None:
-    embeddings, truth = drawn(240, grouped=4)
+    embeddings, targets = drawn(240, grouped=4)
     split = split_of(240)
-    chosen = train_heads(embeddings, truth, split, PROTOCOL).chosen
-    fewer = train_on_fewer(embeddings, truth, split, PROTOCOL, chosen)
+    chosen = train_heads(embeddings, targets, split, PROTOCOL).chosen
+    fewer = train_on_fewer(embeddings, targets, split, PROTOCOL, chosen)
     assert [size % 4 for size in fewer.predictions] == [0, 0, 0]
 
 
 def test_the_reference_protocol_has_no_curve() -> None:
-    embeddings, truth = drawn(60)
+    embeddings, targets = drawn(60)
     split = replace(split_of(60), train=np.arange(40), val=np.arange(40, 60))
     protocol = replace(PROTOCOL, name=ProtocolName.REFERENCE)
-    chosen = train_heads(embeddings, truth, split, protocol).chosen
-    assert not train_on_fewer(embeddings, truth, split, protocol, chosen).predictions
+    chosen = train_heads(embeddings, targets, split, protocol).chosen
+    assert not train_on_fewer(embeddings, targets, split, protocol, chosen).predictions
 
 
 def table(folder: Path) -> list[dict[str, str]]:

@@ -139,14 +139,14 @@ def setting_of(count: int = 60, name: ProtocolName = ProtocolName.CV) -> tuple[S
     generator = np.random.default_rng(4)
     labels = np.arange(count) % 3 == 0
     features = (generator.normal(size=(count, 4)) + 4 * labels[:, None]).astype(np.float32)
-    truth = Targets(
+    targets = Targets(
         targets=labels[:, None].astype(np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1
     )
     parts = np.split(generator.permutation(count), [int(0.6 * count), int(0.8 * count)])
     train, val, test = (np.sort(part) for part in parts)
     return (
         Setting(
-            truth=truth,
+            targets=targets,
             split=Split(train=train, val=val, test=test, given=False),
             protocol=HeadProtocol(name=name, repeats=2, folds=3),
             image_ids=sorted(hashlib.sha256(str(row).encode()).hexdigest() for row in range(count)),
@@ -159,12 +159,12 @@ def setting_of(count: int = 60, name: ProtocolName = ProtocolName.CV) -> tuple[S
 def test_nearest_neighbours_agree_with_scikit_learn(name: ProtocolName) -> None:
     neighbors = pytest.importorskip("sklearn.neighbors")
     setting, features = setting_of(name=name)
-    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
-    found = cross_predict(nearest_neighbours(features, setting.truth), plan, setting.truth, setting.split)
+    plan = make_plan(setting.targets, setting.split, setting.protocol, setting.image_ids)
+    found = cross_predict(nearest_neighbours(features, setting.targets), plan, setting.targets, setting.split)
     fold = plan.folds[0]
     mean = features[fold.train].mean(0, dtype=np.float64)
     model = neighbors.KNeighborsClassifier(5, metric="cosine")
-    model.fit(features[fold.train] - mean, setting.truth.targets[fold.train, 0])
+    model.fit(features[fold.train] - mean, setting.targets.targets[fold.train, 0])
     rows = fold.score[np.isin(fold.score, plan.val_rows)]
     wanted = model.predict_proba(features[rows] - mean)[:, 1]
     places = np.searchsorted(plan.val_rows, rows)
@@ -173,9 +173,9 @@ def test_nearest_neighbours_agree_with_scikit_learn(name: ProtocolName) -> None:
 
 def test_majority_never_finds_the_rarer_class() -> None:
     setting, _ = setting_of()
-    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
-    found = cross_predict(majority(setting.truth), plan, setting.truth, setting.split)
-    assert f1_of(found, setting.truth, None) == (0.0, 0.0)
+    plan = make_plan(setting.targets, setting.split, setting.protocol, setting.image_ids)
+    found = cross_predict(majority(setting.targets), plan, setting.targets, setting.split)
+    assert f1_of(found, setting.targets, None) == (0.0, 0.0)
 
 
 def test_sanity_rows_learn_colours() -> None:
@@ -193,7 +193,7 @@ def test_a_large_set_is_sampled_with_every_class_and_part(monkeypatch: pytest.Mo
     setting, features = setting_of(600)
     rare = np.zeros((600, 1), np.float32)
     rare[setting.split.train[:8]] = rare[setting.split.test[:3]] = 1
-    setting = replace(setting, truth=replace(setting.truth, targets=rare))
+    setting = replace(setting, targets=replace(setting.targets, targets=rare))
     asked: list[np.ndarray] = []
 
     def histograms(rows: np.ndarray) -> Float32:
@@ -227,11 +227,11 @@ def test_the_reference_is_scikit_learn_on_the_folds_of_the_heads(grouped: bool) 
     selection = pytest.importorskip("sklearn.model_selection")
     setting, features = setting_of()
     groups = np.arange(60) // 2 if grouped else None
-    setting = replace(setting, truth=replace(setting.truth, groups=groups))
+    setting = replace(setting, targets=replace(setting.targets, groups=groups))
     features = (features + np.random.default_rng(3).normal(size=features.shape)).astype(np.float32)
-    labels = setting.truth.targets[:, 0]
+    labels = setting.targets.targets[:, 0]
     found = []
-    plan = make_plan(setting.truth, setting.split, setting.protocol, setting.image_ids)
+    plan = make_plan(setting.targets, setting.split, setting.protocol, setting.image_ids)
     decided = np.zeros((plan.repeats, 60))
     for fold in plan.folds:
         train = fold.train
@@ -261,12 +261,12 @@ def f1(decided: Float32, labels: Float32) -> float:
 @pytest.mark.parametrize("task", [Task.MULTICLASS, Task.MULTILABEL])
 def test_baselines_for_every_task(task: Task) -> None:
     setting, features = setting_of(90)
-    targets = np.eye(3, dtype=np.float32)[np.arange(90) % 3]
+    wanted = np.eye(3, dtype=np.float32)[np.arange(90) % 3]
     if task is Task.MULTILABEL:
-        targets[:, 2] = 0
-    truth = Targets(targets=targets, classes=("a", "b", "c"), task=task)
-    setting = replace(setting, truth=truth)
-    features = features + 3 * targets[:, [0, 1, 2, 0]]
+        wanted[:, 2] = 0
+    targets = Targets(targets=wanted, classes=("a", "b", "c"), task=task)
+    setting = replace(setting, targets=targets)
+    features = features + 3 * wanted[:, [0, 1, 2, 0]]
     embeddings = Embeddings(image_ids=tuple(setting.image_ids), features=features.astype(np.float32))
     scores = selection_scores("ResNet50", embeddings, setting, params=7)
     assert scores.knn_f1 > 0.5
@@ -277,10 +277,10 @@ def test_baselines_for_every_task(task: Task) -> None:
 def test_no_test_image_reaches_a_selection_score() -> None:
     setting, features = setting_of()
     first = selection_scores("A", Embeddings(image_ids=(), features=features), setting, params=1)
-    moved, targets = features.copy(), setting.truth.targets.copy()
+    moved, targets = features.copy(), setting.targets.targets.copy()
     moved[setting.split.test] = 99
     targets[setting.split.test] = 1 - targets[setting.split.test]
-    other = replace(setting, truth=replace(setting.truth, targets=targets))
+    other = replace(setting, targets=replace(setting.targets, targets=targets))
     second = selection_scores("A", Embeddings(image_ids=(), features=moved), other, params=1)
     np.testing.assert_equal(first, second)
 
@@ -323,12 +323,12 @@ def decided(error: float, seed: int, images: int, test: int) -> Predictions:
 
 def fresh_scores(images: int, test: int, errors: tuple[float, ...] = (0.3, 0.15, 0.01)) -> FreshScores:
     labels = (np.arange(images + test)[:, None] % 2 == 0).astype(np.float32)
-    truth = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    targets = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
     predictions = {
         name: decided(error, seed, images, test)
         for seed, (name, error) in enumerate(zip(("VGG16", "ResNet50", "Xception"), errors, strict=False))
     }
-    return FreshScores.of(predictions, truth, None, {"VGG16": 0.8, "Xception": 0.9})
+    return FreshScores.of(predictions, targets, None, {"VGG16": 0.8, "Xception": 0.9})
 
 
 def test_rules_are_compared_with_the_test_part_else_with_other_folds() -> None:
@@ -338,7 +338,7 @@ def test_rules_are_compared_with_the_test_part_else_with_other_folds() -> None:
         np.testing.assert_array_equal(fresh.above, np.tri(3, k=-1) > 0)
         assert fresh.losses[0, 1] < 0.29 < fresh.losses[0, 2]
     assert fresh.where == "other folds"
-    nothing = FreshScores.of({}, setting_of()[0].truth, None, {})
+    nothing = FreshScores.of({}, setting_of()[0].targets, None, {})
     assert baselines_table([], [], {}, nothing)["backbones"].tolist() == [0] * 6
 
 

@@ -17,8 +17,8 @@ def board(task: Task, classes: int = 1, *, images: int = 120, seed: int = 0) -> 
     generator = np.random.default_rng(seed)
     width = max(classes, 1)
     drawn = generator.integers(0, max(width, 2), images)
-    truth = (drawn[:, None] == np.arange(width)) if width > 1 else (drawn[:, None] == 1)
-    logits = generator.normal(0, 2, (3, images, width)) + 4.0 * truth - 2.0
+    targets = (drawn[:, None] == np.arange(width)) if width > 1 else (drawn[:, None] == 1)
+    logits = generator.normal(0, 2, (3, images, width)) + 4.0 * targets - 2.0
     if task is Task.MULTICLASS:
         chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     else:
@@ -37,7 +37,7 @@ def board(task: Task, classes: int = 1, *, images: int = 120, seed: int = 0) -> 
     names = ("no", "yes") if width == 1 else tuple("abcdefg"[:width])
     positive = 1 if task is Task.BINARY else None
     return outcome, Targets(
-        targets=truth.astype(np.float32),
+        targets=targets.astype(np.float32),
         classes=names,
         task=task,
         positive=positive,
@@ -50,36 +50,36 @@ TASKS = [(Task.BINARY, 1), (Task.MULTICLASS, 3), (Task.MULTILABEL, 3)]
 
 @pytest.mark.parametrize(("task", "classes"), TASKS)
 def test_an_export_that_changes_nothing_has_the_figures_of_the_board(task: Task, classes: int) -> None:
-    outcome, truth = board(task, classes)
+    outcome, targets = board(task, classes)
     fitted = outcome.predictions.val[0]
-    row = build_leaderboard([outcome], truth).rows[0]
-    found = exported_f1(outcome, truth, np.arange(len(fitted)), fitted, fitted)
+    row = build_leaderboard([outcome], targets).rows[0]
+    found = exported_f1(outcome, targets, np.arange(len(fitted)), fitted, fitted)
     assert (found.value, found.low, found.high) == (row["val_f1"], row["val_f1_low"], row["val_f1_high"])
     saturated = np.clip(np.round(fitted * 256) / 256, 0, 255 / 256).astype(np.float32)
-    steps = exported_f1(outcome, truth, np.arange(len(fitted)), fitted, saturated)
+    steps = exported_f1(outcome, targets, np.arange(len(fitted)), fitted, saturated)
     assert steps.value == pytest.approx(found.value, abs=0.02), "256 steps cost next to nothing"
 
 
 @pytest.mark.parametrize(("task", "classes"), TASKS)
 def test_an_export_that_ruins_the_answers_shows(task: Task, classes: int) -> None:
-    outcome, truth = board(task, classes)
+    outcome, targets = board(task, classes)
     fitted = outcome.predictions.val[0]
     positions = np.arange(len(fitted))
-    before = exported_f1(outcome, truth, positions, fitted, fitted)
+    before = exported_f1(outcome, targets, positions, fitted, fitted)
     ruined = np.full_like(fitted, 0.02)
     ruined[:, 0] = 0.9
-    after = exported_f1(outcome, truth, positions, fitted, ruined)
+    after = exported_f1(outcome, targets, positions, fitted, ruined)
     assert after.value < before.value - 0.05
     assert after.high < before.value
 
 
 def test_the_order_of_the_images_is_theirs_and_some_are_enough() -> None:
-    outcome, truth = board(Task.BINARY)
+    outcome, targets = board(Task.BINARY)
     generator = np.random.default_rng(1)
     fitted = outcome.predictions.val[0]
     noisy = np.clip(fitted + generator.normal(0, 0.3, fitted.shape), 0, 1).astype(np.float32)
     some = generator.permutation(len(fitted))[:80]
-    found = exported_f1(outcome, truth, some, fitted[some], noisy[some])
+    found = exported_f1(outcome, targets, some, fitted[some], noisy[some])
     kept = np.sort(some)
     alone = dataclasses.replace(
         outcome,
@@ -90,14 +90,14 @@ def test_the_order_of_the_images_is_theirs_and_some_are_enough() -> None:
             val_thresholds=outcome.predictions.val_thresholds[:, kept],
         ),
     )
-    assert exported_f1(alone, truth, np.arange(len(fitted)), fitted, noisy) == found
+    assert exported_f1(alone, targets, np.arange(len(fitted)), fitted, noisy) == found
 
 
 def test_probabilities_of_0_and_1_stay_what_they_are() -> None:
-    outcome, truth = board(Task.BINARY)
+    outcome, targets = board(Task.BINARY)
     certain = dataclasses.replace(outcome.predictions, val=np.round(outcome.predictions.val))
     fitted = outcome.predictions.val[0]
     found = exported_f1(
-        dataclasses.replace(outcome, predictions=certain), truth, np.arange(len(fitted)), fitted, 1 - fitted
+        dataclasses.replace(outcome, predictions=certain), targets, np.arange(len(fitted)), fitted, 1 - fitted
     )
-    assert found.value == build_leaderboard([outcome], truth).rows[0]["val_f1"]
+    assert found.value == build_leaderboard([outcome], targets).rows[0]["val_f1"]

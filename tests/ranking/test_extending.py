@@ -26,7 +26,7 @@ from benchmark.records import Predictions, Scored, Task, Targets
 from benchmark.reporting import Extras, plot_makers, read_board, write_board, write_page
 
 def outcome(name, wrong):
-    val = np.where((truth.targets > 0.5) ^ wrong[:, None], 0.9, 0.1).astype(np.float32)
+    val = np.where((targets.targets > 0.5) ^ wrong[:, None], 0.9, 0.1).astype(np.float32)
     predictions = Predictions(
         val_rows=np.arange(200), val=val[None, :200], val_thresholds=np.full((1, 200), 0.5),
         test_rows=np.arange(200, 300), test=val[200:], test_threshold=0.5,
@@ -34,14 +34,14 @@ def outcome(name, wrong):
     return Scored(backbone=name, family="f", source="keras", predictions=predictions)
 
 rows = np.arange(300)
-targets = np.float32(rows % 10 == 1)[:, None]
-truth = Targets(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
+labels = np.float32(rows % 10 == 1)[:, None]
+targets = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
 # One finds all with false alarms, the other misses a half: F1 prefers this one, the geometric mean that one.
 outcomes = [outcome("Alarmed", np.isin(rows % 10, [2, 4])), outcome("Blind", rows % 20 == 1)]
-board = build_leaderboard(outcomes, truth, BoardOptions(metric=sys.argv[1]))
+board = build_leaderboard(outcomes, targets, BoardOptions(metric=sys.argv[1]))
 folder = Path(sys.argv[2])
 plots = [make() for make in plot_makers(board)]
-write_board(board, outcomes, truth, folder, plots=plots)
+write_board(board, outcomes, targets, folder, plots=plots)
 write_page(board, Extras(plots=plots), folder)
 assert read_board(folder / "leaderboard.json").metric == sys.argv[1]
 """

@@ -17,13 +17,13 @@ from benchmark.records import Int64, Targets, Task
 def data_of(labels: Int64, groups: Int64 | None = None, seed: int = 0) -> FoldData:
     ids = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(len(labels))]
     classes = int(labels.max()) + 1
-    truth = Targets(
+    targets = Targets(
         targets=np.eye(classes, dtype=np.float32)[labels],
         classes=tuple(f"c{number}" for number in range(classes)),
         task=Task.MULTICLASS,
         groups=groups,
     )
-    return fold_data(truth, hash_keys(ids, seed))
+    return fold_data(targets, hash_keys(ids, seed))
 
 
 @given(
@@ -129,11 +129,11 @@ def test_a_class_in_one_group_is_an_error() -> None:
 
 def test_every_label_of_a_multi_label_set_is_spread() -> None:
     generator = np.random.default_rng(0)
-    targets = (generator.random((200, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0.03]).astype(np.float32)
-    truth = Targets(targets=targets, classes=tuple("abcdef"), task=Task.MULTILABEL)
+    wanted = (generator.random((200, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0.03]).astype(np.float32)
+    targets = Targets(targets=wanted, classes=tuple("abcdef"), task=Task.MULTILABEL)
     ids = [str(row) for row in range(200)]
-    folds = make_folds(fold_data(truth, hash_keys(ids, 0)), np.arange(200), 5, "x")
-    held = np.stack([targets[part].sum(0) for part in folds.parts])
+    folds = make_folds(fold_data(targets, hash_keys(ids, 0)), np.arange(200), 5, "x")
+    held = np.stack([wanted[part].sum(0) for part in folds.parts])
     assert len(folds.parts) == 5
     assert (np.ptp(held, axis=0) <= np.maximum(2, 0.25 * held.mean(0))).all(), held
     assert np.ptp([len(part) for part in folds.parts]) <= 6

@@ -68,13 +68,13 @@ def problem(
         test=np.sort(order[second:]),
         given=False,
     )
-    truth = Targets(
+    targets = Targets(
         targets=one_hot[:, 1:] if task is Task.BINARY else one_hot,
         classes=tuple(f"class{number}" for number in range(classes)),
         task=task,
         positive=1 if task is Task.BINARY else None,
     )
-    return Embeddings(image_ids=ids_of(count), features=features), truth, split
+    return Embeddings(image_ids=ids_of(count), features=features), targets, split
 
 
 def two_classes(count: int = 90, share: float = 0.5, **options: float) -> tuple[Embeddings, Targets, Split]:
@@ -82,10 +82,10 @@ def two_classes(count: int = 90, share: float = 0.5, **options: float) -> tuple[
     return problem(labels, **options)  # type: ignore[arg-type]
 
 
-def val_f1(result: HeadResult, truth: Targets, average: Average = Average.BINARY) -> float:
+def val_f1(result: HeadResult, targets: Targets, average: Average = Average.BINARY) -> float:
     found = result.predictions
-    decided = decide(found.val, found.val_thresholds, truth.task)
-    return float(np.mean(f1(decided, truth.targets[found.val_rows], average)))
+    decided = decide(found.val, found.val_thresholds, targets.task)
+    return float(np.mean(f1(decided, targets.targets[found.val_rows], average)))
 
 
 def same(first: HeadResult, second: HeadResult, *, with_test: bool = True) -> bool:
@@ -206,41 +206,41 @@ def test_dropout_drops_the_wanted_share() -> None:
 
 
 def test_same_bits_whatever_ran_before() -> None:
-    embeddings, truth, split = two_classes()
-    first = train_heads(embeddings, truth, split, SHORT)
+    embeddings, targets, split = two_classes()
+    first = train_heads(embeddings, targets, split, SHORT)
     wider, *_ = two_classes(dim=40)
-    train_heads(wider, truth, split, replace(SHORT, seed=5))
-    assert same(first, train_heads(embeddings, truth, split, SHORT))
-    assert not same(first, train_heads(embeddings, truth, split, replace(SHORT, seed=1)))
+    train_heads(wider, targets, split, replace(SHORT, seed=5))
+    assert same(first, train_heads(embeddings, targets, split, SHORT))
+    assert not same(first, train_heads(embeddings, targets, split, replace(SHORT, seed=1)))
 
 
 @pytest.mark.parametrize("name", list(ProtocolName))
 @pytest.mark.parametrize("kind", [ThresholdKind.FIXED, ThresholdKind.TUNED])
 def test_test_labels_change_nothing(name: ProtocolName, kind: ThresholdKind) -> None:
-    embeddings, truth, split = two_classes(distance=1.5)
+    embeddings, targets, split = two_classes(distance=1.5)
     protocol = replace(SHORT, name=name, threshold=ThresholdRule(kind=kind))
-    turned = truth.targets.copy()
+    turned = targets.targets.copy()
     turned[split.test] = 1 - turned[split.test]
-    first = train_heads(embeddings, truth, split, protocol)
-    assert same(first, train_heads(embeddings, replace(truth, targets=turned), split, protocol))
+    first = train_heads(embeddings, targets, split, protocol)
+    assert same(first, train_heads(embeddings, replace(targets, targets=turned), split, protocol))
 
 
 @pytest.mark.parametrize("name", list(ProtocolName))
 def test_test_embeddings_change_test_scores_alone(name: ProtocolName) -> None:
-    embeddings, truth, split = two_classes()
+    embeddings, targets, split = two_classes()
     protocol = replace(SHORT, name=name)
     moved = embeddings.features.copy()
     moved[split.test] = 1000.0
-    first = train_heads(embeddings, truth, split, protocol)
-    second = train_heads(replace(embeddings, features=moved), truth, split, protocol)
+    first = train_heads(embeddings, targets, split, protocol)
+    second = train_heads(replace(embeddings, features=moved), targets, split, protocol)
     assert same(first, second, with_test=False)
     assert not np.array_equal(first.predictions.test, second.predictions.test)
 
 
 def test_an_images_own_label_does_not_reach_its_probability() -> None:
-    embeddings, truth, split = two_classes(distance=0.0)
-    labels = np.random.default_rng(9).permutation(truth.targets)
-    result = train_heads(embeddings, replace(truth, targets=labels), split, SHORT)
+    embeddings, targets, split = two_classes(distance=0.0)
+    labels = np.random.default_rng(9).permutation(targets.targets)
+    result = train_heads(embeddings, replace(targets, targets=labels), split, SHORT)
     found = result.predictions
     assert found.val_smaller is not None
     for probabilities in (found.val, found.val_smaller):
@@ -250,8 +250,8 @@ def test_an_images_own_label_does_not_reach_its_probability() -> None:
 
 
 def test_shapes_and_what_was_chosen() -> None:
-    embeddings, truth, split = two_classes()
-    result = train_heads(embeddings, truth, split, SHORT)
+    embeddings, targets, split = two_classes()
+    result = train_heads(embeddings, targets, split, SHORT)
     found, pool = result.predictions, len(split.train) + len(split.val)
     assert found.val.shape == (2, pool, 1)
     assert found.val.dtype == np.float32
@@ -263,18 +263,18 @@ def test_shapes_and_what_was_chosen() -> None:
     assert len(result.chosen["epoch"]) == 6
     assert set(result.chosen["learning_rate"]) <= set(SHORT.learning_rates)
     assert json.loads(json.dumps(result.chosen)) == result.chosen
-    assert val_f1(result, truth) > 0.9
+    assert val_f1(result, targets) > 0.9
 
 
 @pytest.mark.parametrize(("grouped", "rate"), [(False, 1e-3), (True, 1e-2)])
 def test_only_clear_evidence_leaves_the_end_of_the_grid(grouped: bool, rate: float) -> None:
     """Two dozen images tell F1 1 from about 0.67 apart; two dozen images of one group are one observation."""
-    embeddings, truth, split = two_classes()
+    embeddings, targets, split = two_classes()
     protocol = replace(SHORT, learning_rates=(1e-3, 1e-2), epochs=3)
-    plan = make_plan(truth, split, protocol, embeddings.image_ids)
-    groups = np.zeros(len(truth.targets), np.int64) if grouped else None
-    selection = ModelSelection(plan, truth.targets, truth.task, protocol, groups)
-    right = truth.targets[plan.folds[0].choose]
+    plan = make_plan(targets, split, protocol, embeddings.image_ids)
+    groups = np.zeros(len(targets.targets), np.int64) if grouped else None
+    selection = ModelSelection(plan, targets.targets, targets.task, protocol, groups)
+    right = targets.targets[plan.folds[0].choose]
     poor = np.where(np.arange(len(right))[:, None] % 3 == 0, 1 - right, right)
     for number, values in enumerate([(poor, right), (poor, right), (right, poor)]):
         selection.see(number + 1, [0], [np.stack(values).astype(np.float32)])
@@ -284,22 +284,22 @@ def test_only_clear_evidence_leaves_the_end_of_the_grid(grouped: bool, rate: flo
 
 @pytest.mark.parametrize("name", list(ProtocolName))
 def test_without_a_test_part(name: ProtocolName) -> None:
-    embeddings, truth, split = two_classes()
+    embeddings, targets, split = two_classes()
     part = replace(split, test=np.zeros(0, np.int64), val=np.sort(np.concatenate([split.val, split.test])))
-    result = train_heads(embeddings, truth, part, replace(SHORT, name=name))
+    result = train_heads(embeddings, targets, part, replace(SHORT, name=name))
     assert result.predictions.test.shape == (0, 1)
     assert len(result.predictions.val_rows) == (90 if name is ProtocolName.CV else 36)
 
 
 def test_smaller_heads_are_those_that_saw_the_inner_part_alone() -> None:
     """A head of the holdout protocol on the same rows gives the same probabilities."""
-    embeddings, truth, split = two_classes(150, distance=1.5)
+    embeddings, targets, split = two_classes(150, distance=1.5)
     protocol = replace(SHORT, name=ProtocolName.HOLDOUT, learning_rates=(1e-2,))
-    plan = make_plan(truth, split, protocol, embeddings.image_ids)
-    found = train_heads(embeddings, truth, split, protocol).predictions
+    plan = make_plan(targets, split, protocol, embeddings.image_ids)
+    found = train_heads(embeddings, targets, split, protocol).predictions
     inner = plan.folds[0].inner
     data = replace(
-        material_for(embeddings.features, truth.targets, protocol, 1, exclusive=False),
+        material_for(embeddings.features, targets.targets, protocol, 1, exclusive=False),
         features=(working := working_copy(embeddings.features, plan.used)),
         **dict(zip(("scale", "shift"), part_scales(working, [inner]), strict=True)),
     )
@@ -309,40 +309,42 @@ def test_smaller_heads_are_those_that_saw_the_inner_part_alone() -> None:
     assert found.val_smaller is not None
     np.testing.assert_allclose(found.val_smaller[0], 1 / (1 + np.exp(-logits)), atol=1e-5)
     assert found.train_sizes == (len(inner), len(split.train), len(split.train) + len(split.val))
-    cross = train_heads(embeddings, truth, split, SHORT).predictions
+    cross = train_heads(embeddings, targets, split, SHORT).predictions
     assert cross.train_sizes == pytest.approx((120 * 4 / 9, 80, 120), abs=1)
     reference = replace(SHORT, name=ProtocolName.REFERENCE)
-    assert train_heads(embeddings, truth, split, reference).predictions.val_smaller is None
+    assert train_heads(embeddings, targets, split, reference).predictions.val_smaller is None
 
 
 def test_holdout_and_reference_score_the_given_validation_part() -> None:
-    embeddings, truth, split = two_classes(150)
+    embeddings, targets, split = two_classes(150)
     for name, epochs in ((ProtocolName.HOLDOUT, 6), (ProtocolName.REFERENCE, 150)):
-        result = train_heads(embeddings, truth, split, replace(SHORT, name=name, epochs=epochs))
+        result = train_heads(embeddings, targets, split, replace(SHORT, name=name, epochs=epochs))
         assert np.array_equal(result.predictions.val_rows, split.val)
         assert result.predictions.val.shape == (1, len(split.val), 1)
-        assert val_f1(result, truth) > 0.9
+        assert val_f1(result, targets) > 0.9
 
 
 def test_reference_is_one_raw_head_at_its_best_validation_epoch() -> None:
-    embeddings, truth, split = two_classes(150, distance=1.5)
+    embeddings, targets, split = two_classes(150, distance=1.5)
     protocol = HeadProtocol(name=ProtocolName.REFERENCE)
-    result = train_heads(embeddings, truth, split, protocol)
+    result = train_heads(embeddings, targets, split, protocol)
     assert result.chosen["learning_rate"] == [1e-3]
     assert result.val_history.shape == (20,)
     best = result.chosen["epoch"][0] - 1
     assert best == int(result.val_history.argmax())
-    assert val_f1(result, truth) == pytest.approx(float(result.val_history.max()), abs=1e-6)
+    assert val_f1(result, targets) == pytest.approx(float(result.val_history.max()), abs=1e-6)
     tiny = replace(embeddings, features=embeddings.features * np.float32(1e-18))
-    assert val_f1(train_heads(tiny, truth, split, protocol), truth) < val_f1(result, truth)
+    assert val_f1(train_heads(tiny, targets, split, protocol), targets) < val_f1(result, targets)
 
 
 def test_standardised_heads_do_not_mind_scale_or_offset() -> None:
-    embeddings, truth, split = two_classes()
-    reference = val_f1(train_heads(embeddings, truth, split, SHORT), truth)
+    embeddings, targets, split = two_classes()
+    reference = val_f1(train_heads(embeddings, targets, split, SHORT), targets)
     for features in (embeddings.features * 1e-18, embeddings.features + 100.0):
         other = replace(embeddings, features=features.astype(np.float32))
-        assert val_f1(train_heads(other, truth, split, SHORT), truth) == pytest.approx(reference, abs=0.05)
+        assert val_f1(train_heads(other, targets, split, SHORT), targets) == pytest.approx(
+            reference, abs=0.05
+        )
 
 
 def test_standardisation_is_that_of_the_part() -> None:
@@ -364,83 +366,83 @@ def test_standardisation_is_that_of_the_part() -> None:
 
 def test_many_classes() -> None:
     labels = np.arange(150) % 5
-    embeddings, truth, split = problem(labels, Task.MULTICLASS, distance=4.0)
-    result = train_heads(embeddings, truth, split, SHORT)
+    embeddings, targets, split = problem(labels, Task.MULTICLASS, distance=4.0)
+    result = train_heads(embeddings, targets, split, SHORT)
     assert result.predictions.val.shape[2] == 5
     np.testing.assert_allclose(result.predictions.val.sum(-1), 1, atol=1e-5)
-    assert val_f1(result, truth, Average.MACRO) > 0.9
+    assert val_f1(result, targets, Average.MACRO) > 0.9
 
 
 def test_ten_digits() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     digits = datasets.load_digits()
-    embeddings, truth, split = problem(digits.target[:600].astype(np.int64), Task.MULTICLASS)
+    embeddings, targets, split = problem(digits.target[:600].astype(np.int64), Task.MULTICLASS)
     features = replace(embeddings, features=digits.data[:600].astype(np.float32))
-    result = train_heads(features, truth, split, replace(SHORT, repeats=1, epochs=12))
-    assert val_f1(result, truth, Average.MACRO) > 0.9
+    result = train_heads(features, targets, split, replace(SHORT, repeats=1, epochs=12))
+    assert val_f1(result, targets, Average.MACRO) > 0.9
 
 
 def test_several_labels_an_image() -> None:
     generator = np.random.default_rng(2)
-    embeddings, truth, split = two_classes(120)
-    targets = (embeddings.features[:, :3] + 0.2 * generator.normal(size=(120, 3)) > 0.3).astype(np.float32)
-    truth = Targets(targets=targets, classes=("a", "b", "c"), task=Task.MULTILABEL)
+    embeddings, targets, split = two_classes(120)
+    wanted = (embeddings.features[:, :3] + 0.2 * generator.normal(size=(120, 3)) > 0.3).astype(np.float32)
+    targets = Targets(targets=wanted, classes=("a", "b", "c"), task=Task.MULTILABEL)
     for kind in (ThresholdKind.FIXED, ThresholdKind.TUNED):
         result = train_heads(
-            embeddings, truth, split, replace(SHORT, threshold=ThresholdRule(kind=kind), epochs=10)
+            embeddings, targets, split, replace(SHORT, threshold=ThresholdRule(kind=kind), epochs=10)
         )
         assert result.predictions.val.shape[2] == 3
-        assert val_f1(result, truth, Average.MACRO) > 0.65
+        assert val_f1(result, targets, Average.MACRO) > 0.65
 
 
 def test_tuned_thresholds_differ_per_fold_and_recall_is_reached() -> None:
-    embeddings, truth, split = two_classes(200, distance=1.0, share=0.3)
+    embeddings, targets, split = two_classes(200, distance=1.0, share=0.3)
     tuned = train_heads(
-        embeddings, truth, split, replace(SHORT, threshold=ThresholdRule(kind=ThresholdKind.TUNED))
+        embeddings, targets, split, replace(SHORT, threshold=ThresholdRule(kind=ThresholdKind.TUNED))
     )
     assert len(set(tuned.chosen["threshold"])) > 1
     wanted = ThresholdRule(kind=ThresholdKind.RECALL, value=0.95)
-    found = train_heads(embeddings, truth, split, replace(SHORT, updates=150, threshold=wanted)).predictions
-    decided = decide(found.val, found.val_thresholds, truth.task)[..., 0]
-    positive = truth.targets[found.val_rows, 0] > 0.5
+    found = train_heads(embeddings, targets, split, replace(SHORT, updates=150, threshold=wanted)).predictions
+    decided = decide(found.val, found.val_thresholds, targets.task)[..., 0]
+    positive = targets.targets[found.val_rows, 0] > 0.5
     assert decided[:, positive].mean() > 0.85
 
 
 def test_balanced_classes_raise_recall() -> None:
-    embeddings, truth, split = two_classes(300, distance=0.6, share=0.1)
+    embeddings, targets, split = two_classes(300, distance=0.6, share=0.1)
     plain, balanced = (
-        train_heads(embeddings, truth, split, replace(SHORT, balanced=flag)).predictions
+        train_heads(embeddings, targets, split, replace(SHORT, balanced=flag)).predictions
         for flag in (False, True)
     )
-    positive = truth.targets[plain.val_rows, 0] > 0.5
+    positive = targets.targets[plain.val_rows, 0] > 0.5
     assert (balanced.val[:, positive] >= 0.5).mean() > (plain.val[:, positive] >= 0.5).mean() + 0.1
 
 
 def test_ninety_nine_to_one() -> None:
     labels = np.zeros(600, np.int64)
     labels[:6] = 1
-    embeddings, truth, split = problem(labels, distance=6.0)
-    result = train_heads(embeddings, truth, split, SHORT)
+    embeddings, targets, split = problem(labels, distance=6.0)
+    result = train_heads(embeddings, targets, split, SHORT)
     assert np.isfinite(result.predictions.val).all()
-    assert val_f1(result, truth) > 0.3
+    assert val_f1(result, targets) > 0.3
 
 
 def test_shuffled_labels_score_at_chance() -> None:
-    embeddings, truth, split = two_classes(300)
-    shuffled = np.random.default_rng(5).permutation(truth.targets)
-    result = train_heads(embeddings, replace(truth, targets=shuffled), split, SHORT)
-    assert 0.35 < val_f1(result, truth) < 0.62
+    embeddings, targets, split = two_classes(300)
+    shuffled = np.random.default_rng(5).permutation(targets.targets)
+    result = train_heads(embeddings, replace(targets, targets=shuffled), split, SHORT)
+    assert 0.35 < val_f1(result, targets) < 0.62
 
 
 def test_state_is_trained_in_slices_when_it_is_large() -> None:
     from benchmark.heads import fit as fitting
 
-    embeddings, truth, _ = two_classes()
+    embeddings, targets, _ = two_classes()
     protocol = replace(SHORT, dropout=0.2)
     jobs = [
         Job(label=str(n), train=np.arange(40 + n), rates=(1e-2,), decays=(0.0,), epochs=3) for n in range(4)
     ]
-    data = material_for(embeddings.features, truth.targets, protocol, 4, exclusive=False)
+    data = material_for(embeddings.features, targets.targets, protocol, 4, exclusive=False)
     together = last_heads(data, jobs)
     apart: dict[int, tuple[Float32, Float32]] = {}
 
@@ -455,8 +457,8 @@ def test_state_is_trained_in_slices_when_it_is_large() -> None:
 
 
 def test_predictions_in_blocks_agree() -> None:
-    embeddings, truth, _ = two_classes()
-    data = material_for(embeddings.features, truth.targets, SHORT, 2, exclusive=False)
+    embeddings, targets, _ = two_classes()
+    data = material_for(embeddings.features, targets.targets, SHORT, 2, exclusive=False)
     heads = Heads(kernel=np.ones((2, 12, 1), np.float32), bias=np.zeros((2, 1), np.float32))
     found = predict(data, heads, [np.arange(7), np.arange(90)])
     wanted = 1 / (1 + np.exp(-embeddings.features.sum(1)))
@@ -465,47 +467,47 @@ def test_predictions_in_blocks_agree() -> None:
 
 
 def test_errors_say_what_is_wrong() -> None:
-    embeddings, truth, split = two_classes()
+    embeddings, targets, split = two_classes()
     with pytest.raises(EmbeddingError, match="do not belong"):
-        train_heads(replace(embeddings, features=embeddings.features[:-1]), truth, split, SHORT)
+        train_heads(replace(embeddings, features=embeddings.features[:-1]), targets, split, SHORT)
     broken = embeddings.features.copy()
     broken[3, 3] = np.nan
     with pytest.raises(EmbeddingError, match="not finite"):
-        train_heads(replace(embeddings, features=broken), truth, split, SHORT)
+        train_heads(replace(embeddings, features=broken), targets, split, SHORT)
     with pytest.raises(TrainingError, match="not finite"):
-        train_heads(embeddings, truth, split, replace(SHORT, learning_rates=(1e30,), weight_decays=(1e3,)))
+        train_heads(embeddings, targets, split, replace(SHORT, learning_rates=(1e30,), weight_decays=(1e3,)))
     lonely = np.zeros((90, 1), np.float32)
     lonely[split.train[0]] = 1
     with pytest.raises(DataError, match="'class1' has too few images"):
-        train_heads(embeddings, replace(truth, targets=lonely), split, SHORT)
+        train_heads(embeddings, replace(targets, targets=lonely), split, SHORT)
 
 
 def test_six_images_are_refused() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
-    embeddings, truth, _ = problem(labels)
+    embeddings, targets, _ = problem(labels)
     split = Split(train=np.array([0, 1, 3, 4]), val=np.array([2, 5]), test=np.zeros(0, np.int64), given=False)
-    result = train_heads(embeddings, truth, split, SHORT)
+    result = train_heads(embeddings, targets, split, SHORT)
     assert result.predictions.val.shape == (2, 6, 1)
     four = replace(split, val=np.zeros(0, np.int64), test=np.array([2, 5]))
     with pytest.raises(DataError, match="too few images to choose"):
-        train_heads(embeddings, truth, four, SHORT)
+        train_heads(embeddings, targets, four, SHORT)
 
 
 @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
 @pytest.mark.parametrize("name", ProtocolName)
 def test_the_final_head_alone_is_the_one_that_scores_the_test_part(task: Task, name: ProtocolName) -> None:
     labels = np.arange(150, dtype=np.int64) % (2 if task is Task.BINARY else 3)
-    embeddings, truth, split = problem(labels, task, distance=1.0)
+    embeddings, targets, split = problem(labels, task, distance=1.0)
     features = (embeddings.features * 1e-3 + 50).astype(np.float32)  # far from 0, hardly moving
     embeddings = replace(embeddings, features=features)
     rule = ThresholdRule(kind=ThresholdKind.TUNED)
     protocol = replace(SHORT, name=name, threshold=rule)
-    board = train_heads(embeddings, truth, split, protocol).predictions
-    head = final_head(embeddings, truth, split, protocol)
+    board = train_heads(embeddings, targets, split, protocol).predictions
+    head = final_head(embeddings, targets, split, protocol)
     found = head.probabilities(features[split.test], exclusive=task is Task.MULTICLASS)
     np.testing.assert_allclose(found, board.test, atol=2e-3)
     assert head.threshold == board.test_threshold
     fitted = split.train if name is ProtocolName.REFERENCE else np.union1d(split.train, split.val)
     np.testing.assert_array_equal(head.fitted, fitted)
-    alone = final_head(embeddings, truth, replace(split, test=split.test[:0]), protocol)
+    alone = final_head(embeddings, targets, replace(split, test=split.test[:0]), protocol)
     np.testing.assert_array_equal(alone.kernel, head.kernel)

@@ -26,7 +26,7 @@ def plan_of(
         test=np.flatnonzero(part == 2),
         given=False,
     )
-    truth = Targets(
+    targets = Targets(
         targets=(units % 2 == 0).astype(np.float32)[:, None],
         classes=("a", "b"),
         task=Task.BINARY,
@@ -34,7 +34,7 @@ def plan_of(
         groups=groups,
     )
     ids = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(count)]
-    return make_plan(truth, split, HeadProtocol(name=name), ids), split, truth
+    return make_plan(targets, split, HeadProtocol(name=name), ids), split, targets
 
 
 @pytest.mark.parametrize("name", list(ProtocolName))
@@ -55,7 +55,7 @@ def test_who_trains_chooses_and_is_scored(name: ProtocolName, grouped: bool) -> 
 
 
 def test_cross_validation_scores_every_image_once_a_repeat() -> None:
-    plan, split, truth = plan_of(ProtocolName.CV)
+    plan, split, targets = plan_of(ProtocolName.CV)
     assert [fold.label for fold in plan.folds[:6]] == [f"cv/0/{n}" for n in range(5)] + ["cv/1/0"]
     for repeat in range(3):
         scored = np.concatenate([fold.score for fold in plan.folds if fold.repeat == repeat])
@@ -65,7 +65,7 @@ def test_cross_validation_scores_every_image_once_a_repeat() -> None:
     assert final.repeat is None
     assert np.array_equal(final.score, split.test)
     assert np.array_equal(np.sort(final.train), plan.val_rows)
-    shares = [float(truth.targets[fold.choose].mean()) for fold in plan.folds]
+    shares = [float(targets.targets[fold.choose].mean()) for fold in plan.folds]
     assert np.ptp(shares) < 0.1
     assert len(plan.rates) == len(plan.decays) == 10
     assert len({tuple(fold.score) for fold in plan.folds}) == 16
@@ -85,7 +85,7 @@ def test_holdout_and_reference_use_the_given_parts() -> None:
 
 
 def test_an_empty_part_is_named() -> None:
-    truth = Targets(
+    targets = Targets(
         targets=(np.arange(40) % 2).astype(np.float32)[:, None],
         classes=("a", "b"),
         task=Task.BINARY,
@@ -96,5 +96,5 @@ def test_an_empty_part_is_named() -> None:
     ids = [str(row) for row in range(40)]
     for name in (ProtocolName.HOLDOUT, ProtocolName.REFERENCE):
         with pytest.raises(DataError, match="the validation part is empty"):
-            make_plan(truth, split, HeadProtocol(name=name), ids)
-    assert len(make_plan(truth, split, HeadProtocol(), ids).folds) == 16
+            make_plan(targets, split, HeadProtocol(name=name), ids)
+    assert len(make_plan(targets, split, HeadProtocol(), ids).folds) == 16

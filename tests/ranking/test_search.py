@@ -27,7 +27,7 @@ IMAGES, SEARCHED = 500, 400
 WIDE = SearchOptions(margin=0.08)
 
 
-def truth_of(images: int = IMAGES, groups: Int64 | None = None, positive_share: float = 0.5) -> Targets:
+def targets_of(images: int = IMAGES, groups: Int64 | None = None, positive_share: float = 0.5) -> Targets:
     targets = (np.random.default_rng(9).permutation(images) < images * positive_share).astype(np.float32)
     return Targets(targets=targets[:, None], classes=("a", "b"), task=Task.BINARY, positive=1, groups=groups)
 
@@ -36,11 +36,11 @@ class Zoo:
     """Backbones of known error rates that get better with more images."""
 
     def __init__(
-        self, truth: Targets, errors: dict[str, float], seed: int = 0, sizes: dict[str, int] | None = None
+        self, targets: Targets, errors: dict[str, float], seed: int = 0, sizes: dict[str, int] | None = None
     ) -> None:
-        self.truth, self.errors = truth, errors
+        self.targets, self.errors = targets, errors
         self.hardness = {
-            name: np.random.default_rng([seed, k]).random((len(truth.targets), 1))
+            name: np.random.default_rng([seed, k]).random((len(targets.targets), 1))
             for k, name in enumerate(sorted(errors))
         }
         self.sizes = sizes or {name: 1000 * (k + 1) for k, name in enumerate(sorted(errors))}
@@ -53,7 +53,7 @@ class Zoo:
         self.calls.append((name, len(rows)))
         error = self.errors[name] * (1 + 20 / len(rows))
         wrong = self.hardness[name][rows] < error
-        decided = (self.truth.targets[rows] > 0.5) ^ wrong
+        decided = (self.targets.targets[rows] > 0.5) ^ wrong
         return Scored(
             backbone=name,
             family="f",
@@ -80,42 +80,42 @@ def sizes_of_four_and_twelve() -> dict[str, int]:
 
 
 def test_subsets_are_nested_stratified_and_end_with_everything() -> None:
-    truth, rows = truth_of(), np.arange(SEARCHED)
-    subsets = search_subsets(truth, rows, SearchOptions(minimum=100))
+    targets, rows = targets_of(), np.arange(SEARCHED)
+    subsets = search_subsets(targets, rows, SearchOptions(minimum=100))
     assert [round(len(each), -1) for each in subsets] == [100, 200, 400]
     for small, large in pairwise(subsets):
         assert set(small.tolist()) < set(large.tolist())
-    shares = [float(truth.targets[each].mean()) for each in subsets]
+    shares = [float(targets.targets[each].mean()) for each in subsets]
     assert shares == pytest.approx([shares[-1]] * len(shares), abs=0.01)
     np.testing.assert_array_equal(subsets[-1], rows)
-    again = search_subsets(truth, rows, SearchOptions(minimum=100))
+    again = search_subsets(targets, rows, SearchOptions(minimum=100))
     assert all(np.array_equal(one, other) for one, other in zip(subsets, again, strict=True))
-    other = search_subsets(truth, rows, SearchOptions(minimum=100, seed=1))
+    other = search_subsets(targets, rows, SearchOptions(minimum=100, seed=1))
     assert not np.array_equal(subsets[0], other[0])
 
 
 def test_groups_move_whole() -> None:
     groups = np.arange(IMAGES) // 7
-    truth, rows = truth_of(groups=groups), np.arange(SEARCHED)
-    for subset in search_subsets(truth, rows, SearchOptions(minimum=80))[:-1]:
+    targets, rows = targets_of(groups=groups), np.arange(SEARCHED)
+    for subset in search_subsets(targets, rows, SearchOptions(minimum=80))[:-1]:
         taken = set(groups[subset].tolist())
         assert len(subset) == np.isin(groups[rows], list(taken)).sum()
 
 
 @pytest.mark.parametrize(("images", "share"), [(60, 0.5), (400, 0.01)])
 def test_too_few_images_are_searched_exhaustively(images: int, share: float) -> None:
-    truth = truth_of(images, positive_share=share)
-    assert len(search_subsets(truth, np.arange(images), SearchOptions())) == 1
-    labels = dataclasses.replace(truth, task=Task.MULTILABEL)
+    targets = targets_of(images, positive_share=share)
+    assert len(search_subsets(targets, np.arange(images), SearchOptions())) == 1
+    labels = dataclasses.replace(targets, task=Task.MULTILABEL)
     assert len(search_subsets(labels, np.arange(images), SearchOptions())) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_four_real_and_twelve_random_cost_less_than_a_third(seed: int) -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, four_and_twelve(), seed, sizes_of_four_and_twelve())
+    targets = targets_of()
+    zoo = Zoo(targets, four_and_twelve(), seed, sizes_of_four_and_twelve())
     full = [zoo.score(name, np.arange(SEARCHED)) for name in zoo.errors]
-    audit = audit_search(full, zoo.score, truth)
+    audit = audit_search(full, zoo.score, targets)
     assert audit.same_winner
     assert audit.same_tie_group
     assert audit.lost == ()
@@ -125,23 +125,26 @@ def test_four_real_and_twelve_random_cost_less_than_a_third(seed: int) -> None:
 
 
 def test_equal_backbones_are_not_dropped() -> None:
-    truth = truth_of()
+    targets = targets_of()
     lost = 0
     for seed in range(20):
-        zoo = Zoo(truth, {f"Backbone{k}": 0.1 for k in range(8)}, seed)
+        zoo = Zoo(targets, {f"Backbone{k}": 0.1 for k in range(8)}, seed)
         report = run_search(
-            zoo.candidates(), zoo.score, truth, search_subsets(truth, np.arange(SEARCHED), SearchOptions())
+            zoo.candidates(),
+            zoo.score,
+            targets,
+            search_subsets(targets, np.arange(SEARCHED), SearchOptions()),
         )
         lost += any(each.kind is DropKind.BEHIND for each in report.dropped)
     assert lost <= 3
 
 
 def test_larger_ones_are_not_run_once_a_perfect_small_one_finished() -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, {"Small": 0.0, "Large": 0.01, "Larger": 0.02})
+    targets = targets_of()
+    zoo = Zoo(targets, {"Small": 0.0, "Large": 0.01, "Larger": 0.02})
     zoo.sizes = {"Small": 10, "Large": 200, "Larger": 300}
     subsets = (np.arange(SEARCHED),)
-    report = run_search(zoo.candidates(), zoo.score, truth, subsets, WIDE)
+    report = run_search(zoo.candidates(), zoo.score, targets, subsets, WIDE)
     assert zoo.calls == [("Small", SEARCHED)]
     assert set(report.finished) == {"Small"}
     assert {each.backbone: each.kind for each in report.dropped} == {
@@ -153,26 +156,26 @@ def test_larger_ones_are_not_run_once_a_perfect_small_one_finished() -> None:
 
 
 def test_larger_ones_are_run_where_they_may_win() -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, {"Small": 0.0, "Large": 0.01})
+    targets = targets_of()
+    zoo = Zoo(targets, {"Small": 0.0, "Large": 0.01})
     options = SearchOptions(margin=0.0)
-    report = run_search(zoo.candidates(), zoo.score, truth, (np.arange(SEARCHED),), options)
+    report = run_search(zoo.candidates(), zoo.score, targets, (np.arange(SEARCHED),), options)
     assert set(report.finished) == {"Small", "Large"}
 
 
 def test_a_smaller_backbone_is_never_dropped_for_size() -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, {"Small": 0.02, "Large": 0.0})
+    targets = targets_of()
+    zoo = Zoo(targets, {"Small": 0.02, "Large": 0.0})
     zoo.sizes = {"Small": 100, "Large": 200}
-    report = run_search(zoo.candidates(), zoo.score, truth, (np.arange(SEARCHED),))
+    report = run_search(zoo.candidates(), zoo.score, targets, (np.arange(SEARCHED),))
     assert "Small" in report.finished
 
 
 def test_dropped_backbones_become_pruned_outcomes() -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, four_and_twelve(), 0, sizes_of_four_and_twelve())
-    subsets = search_subsets(truth, np.arange(SEARCHED), SearchOptions())
-    report = run_search(zoo.candidates(), zoo.score, truth, subsets)
+    targets = targets_of()
+    zoo = Zoo(targets, four_and_twelve(), 0, sizes_of_four_and_twelve())
+    subsets = search_subsets(targets, np.arange(SEARCHED), SearchOptions())
+    report = run_search(zoo.candidates(), zoo.score, targets, subsets)
     by_name = {each.backbone: each for each in report.outcomes()}
     assert len(by_name) == 16
     for each in report.dropped:
@@ -184,15 +187,15 @@ def test_dropped_backbones_become_pruned_outcomes() -> None:
 
 
 def test_a_failure_leaves_the_race_and_stays_on_record() -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, {"Good": 0.1, "Bad": 0.1})
+    targets = targets_of()
+    zoo = Zoo(targets, {"Good": 0.1, "Bad": 0.1})
     failed = Failed(backbone="Bad", family="f", source="keras", reason="no weights")
 
     def score(name: str, rows: Int64) -> Scored:
         return failed if name == "Bad" else zoo.score(name, rows)
 
-    subsets = search_subsets(truth, np.arange(SEARCHED), SearchOptions())
-    report = run_search(zoo.candidates(), score, truth, subsets)
+    subsets = search_subsets(targets, np.arange(SEARCHED), SearchOptions())
+    report = run_search(zoo.candidates(), score, targets, subsets)
     assert report.unfinished == {"Bad": failed}
     assert set(report.finished) == {"Good"}
     assert failed in report.outcomes()
@@ -213,51 +216,51 @@ def standing_of(zoo: Zoo, scored: list[Outcome], finished: list[Outcome], images
 
 
 def test_nothing_scored_drops_nobody() -> None:
-    truth = truth_of()
-    assert next_round(standing_of(Zoo(truth, {"A": 0.1}), [], [], 400), truth, SearchOptions()) == ()
+    targets = targets_of()
+    assert next_round(standing_of(Zoo(targets, {"A": 0.1}), [], [], 400), targets, SearchOptions()) == ()
 
 
 def test_the_leader_is_never_dropped_and_reasons_name_it() -> None:
-    truth, rows = truth_of(), np.arange(200)
-    zoo = Zoo(truth, {"Best": 0.02, "Worst": 0.5})
+    targets, rows = targets_of(), np.arange(200)
+    zoo = Zoo(targets, {"Best": 0.02, "Worst": 0.5})
     scored = [zoo.score(name, rows) for name in ("Best", "Worst")]
-    (worst,) = next_round(standing_of(zoo, scored, [], SEARCHED), truth, SearchOptions())
+    (worst,) = next_round(standing_of(zoo, scored, [], SEARCHED), targets, SearchOptions())
     assert (worst.backbone, worst.kind, worst.images) == ("Worst", DropKind.BEHIND, 200)
     assert "Best on 200 images" in worst.reason
 
 
 def test_a_finished_small_one_spares_larger_ones_that_make_mistakes() -> None:
-    truth, rows = truth_of(), np.arange(200)
-    zoo = Zoo(truth, {"Small": 0.015, "Larger": 0.15, "Perfect": 0.0})
+    targets, rows = targets_of(), np.arange(200)
+    zoo = Zoo(targets, {"Small": 0.015, "Larger": 0.15, "Perfect": 0.0})
     zoo.sizes = {"Small": 100, "Larger": 200, "Perfect": 300}
     small = zoo.score("Small", np.arange(SEARCHED))
     alone = standing_of(zoo, [zoo.score("Larger", rows)], [small], SEARCHED)
     without = dataclasses.replace(alone, running={"Larger": alone.running["Larger"]})
-    (larger,) = next_round(without, truth, WIDE)
+    (larger,) = next_round(without, targets, WIDE)
     assert (larger.backbone, larger.kind, larger.images) == ("Larger", DropKind.SIZE, 200)
     # A rival that has not failed yet may still beat the small one, and then Larger may be needed.
     both = standing_of(zoo, [zoo.score(name, rows) for name in ("Larger", "Perfect")], [small], SEARCHED)
-    kinds = {each.kind for each in next_round(both, truth, SearchOptions(margin=0.03))}
+    kinds = {each.kind for each in next_round(both, targets, SearchOptions(margin=0.03))}
     assert DropKind.SIZE not in kinds
 
 
 def test_a_larger_finished_one_that_is_better_keeps_the_race_open() -> None:
-    truth, rows = truth_of(), np.arange(200)
-    zoo = Zoo(truth, {"Small": 0.1, "Better": 0.02, "Larger": 0.1})
+    targets, rows = targets_of(), np.arange(200)
+    zoo = Zoo(targets, {"Small": 0.1, "Better": 0.02, "Larger": 0.1})
     zoo.sizes = {"Small": 100, "Better": 200, "Larger": 300}
     finished = [zoo.score(name, np.arange(SEARCHED)) for name in ("Small", "Better")]
     state = standing_of(zoo, [], finished, SEARCHED)
     state = dataclasses.replace(state, running={"Larger": zoo.score("Larger", rows)})
-    (larger,) = next_round(state, truth, WIDE)
+    (larger,) = next_round(state, targets, WIDE)
     assert "larger than Better" in larger.reason
 
 
 def test_cheap_contenders_finish_early_where_that_may_spare_the_rest() -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, {"Small": 0.01, "Huge": 0.15})
+    targets = targets_of()
+    zoo = Zoo(targets, {"Small": 0.01, "Huge": 0.15})
     zoo.sizes = {"Small": 10, "Huge": 10_000}
-    subsets = search_subsets(truth, np.arange(SEARCHED), SearchOptions())
-    report = run_search(zoo.candidates(), zoo.score, truth, subsets, WIDE)
+    subsets = search_subsets(targets, np.arange(SEARCHED), SearchOptions())
+    report = run_search(zoo.candidates(), zoo.score, targets, subsets, WIDE)
     assert set(report.finished) == {"Small"}
     assert report.dropped[0].images == len(subsets[0])
     assert ("Huge", SEARCHED) not in zoo.calls
@@ -266,14 +269,14 @@ def test_cheap_contenders_finish_early_where_that_may_spare_the_rest() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_heavy_and_competent_backbones_do_not_cost_everything(seed: int) -> None:
     """Random weights are not always hopeless: heavy ones may be near, yet too large to win."""
-    truth = truth_of()
+    targets = targets_of()
     errors = {f"Real{k}": 0.02 + 0.004 * k for k in range(4)}
     errors |= {f"Random{k:02}": 0.1 if k < 4 else 0.25 for k in range(12)}
     sizes = {f"Real{k}": 100 + k for k in range(4)}
     sizes |= {f"Random{k:02}": 5000 + k if k < 4 else 300 + k for k in range(12)}
-    zoo = Zoo(truth, errors, seed, sizes)
+    zoo = Zoo(targets, errors, seed, sizes)
     full = [zoo.score(name, np.arange(SEARCHED)) for name in errors]
-    audit = audit_search(full, zoo.score, truth, WIDE, BoardOptions(max_loss=WIDE.margin))
+    audit = audit_search(full, zoo.score, targets, WIDE, BoardOptions(max_loss=WIDE.margin))
     assert audit.same_winner
     assert audit.same_tie_group
     assert audit.share <= 0.45
@@ -285,7 +288,7 @@ def test_heavy_and_competent_backbones_do_not_cost_everything(seed: int) -> None
         lambda: SearchOptions(growth=1.0),
         lambda: SearchOptions(error=0.0),
         lambda: SearchOptions(minimum=0),
-        lambda: audit_search([], lambda name, rows: None, truth_of()),  # type: ignore[arg-type,return-value]
+        lambda: audit_search([], lambda name, rows: None, targets_of()),  # type: ignore[arg-type,return-value]
     ],
 )
 def test_bad_requests_are_refused(make: Callable[[], object]) -> None:
@@ -294,8 +297,8 @@ def test_bad_requests_are_refused(make: Callable[[], object]) -> None:
 
 
 def test_rounds_on_different_images_are_refused() -> None:
-    truth = truth_of()
-    zoo = Zoo(truth, {"A": 0.1, "B": 0.1})
+    targets = targets_of()
+    zoo = Zoo(targets, {"A": 0.1, "B": 0.1})
     scored = [zoo.score("A", np.arange(100)), zoo.score("B", np.arange(1, 101))]
     with pytest.raises(ArgumentError, match="different images"):
-        next_round(standing_of(zoo, scored, [], SEARCHED), truth, SearchOptions())
+        next_round(standing_of(zoo, scored, [], SEARCHED), targets, SearchOptions())

@@ -103,9 +103,9 @@ def make_results() -> Callable[[int], Results]:
             statements=("Backbones | 1 to 4 cannot be told apart.",),
             notes=("Weights are <random>.",),
         )
-        targets = np.tile(np.array([[0.0], [1.0]], np.float32), (IMAGES // 2, 1))
-        truth = Targets(targets=targets, classes=CLASSES, task=Task.BINARY, positive=1)
-        return board, tuple(outcome(position, name) for position, name in enumerate(names)), truth
+        wanted = np.tile(np.array([[0.0], [1.0]], np.float32), (IMAGES // 2, 1))
+        targets = Targets(targets=wanted, classes=CLASSES, task=Task.BINARY, positive=1)
+        return board, tuple(outcome(position, name) for position, name in enumerate(names)), targets
 
     return make
 

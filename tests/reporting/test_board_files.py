@@ -47,7 +47,7 @@ def cells(board: Leaderboard) -> list[dict[str, object]]:
 def write_all(
     board: Leaderboard,
     outcomes: tuple[Outcome, ...],
-    truth: Targets,
+    targets: Targets,
     folder: Path,
     *,
     baselines: Sequence[Mapping[str, Any]] = (),
@@ -56,12 +56,12 @@ def write_all(
     rejected: tuple[Rejected, ...] = (),
 ) -> None:
     """The board with its plots and its page."""
-    makers = plot_makers(board, class_scores(outcomes, truth), learning)
+    makers = plot_makers(board, class_scores(outcomes, targets), learning)
     plots = tuple(make() for make in makers)
     write_board(
         board,
         outcomes,
-        truth,
+        targets,
         folder,
         plots=plots,
         baselines=baselines,
@@ -291,9 +291,9 @@ def test_a_missing_board_is_named(tmp_path: Path) -> None:
 def test_nothing_scored_still_makes_files(results: Results, tmp_path: Path) -> None:
     import dataclasses
 
-    board, _, truth = results
+    board, _, targets = results
     empty = dataclasses.replace(board, rows=board.rows[-1:], winner=None, loss_bound=math.nan)
-    write_all(empty, (), truth, tmp_path)
+    write_all(empty, (), targets, tmp_path)
     assert "No backbone was scored" in (tmp_path / "leaderboard.html").read_text()
     assert not (tmp_path / "plots").exists()
 
@@ -301,11 +301,11 @@ def test_nothing_scored_still_makes_files(results: Results, tmp_path: Path) -> N
 def test_class_scores_agree_with_scikit_learn(results: Results) -> None:
     from sklearn.metrics import f1_score
 
-    _, outcomes, truth = results
-    rows = class_scores(outcomes, truth)
+    _, outcomes, targets = results
+    rows = class_scores(outcomes, targets)
     assert [row["class"] for row in rows[:2]] == ["sound", "cracked"]
     predictions = outcomes[0].predictions
-    true = truth.targets[predictions.val_rows, 0]
+    true = targets.targets[predictions.val_rows, 0]
     for label, row in enumerate(rows[:2]):
         wanted = np.mean([f1_score(true, val[:, 0] >= 0.5, pos_label=label) for val in predictions.val])
         assert row["val_f1"] == pytest.approx(wanted)

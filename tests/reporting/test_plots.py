@@ -28,9 +28,9 @@ Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
 
 
 def test_a_full_board_draws_and_stays_the_same(make_results: Callable[[int], Results]) -> None:
-    board, outcomes, truth = make_results(52)
-    plots = draw_plots(board, class_scores(outcomes, truth))
-    again = draw_plots(board, class_scores(outcomes, truth))
+    board, outcomes, targets = make_results(52)
+    plots = draw_plots(board, class_scores(outcomes, targets))
+    again = draw_plots(board, class_scores(outcomes, targets))
     assert [plot.png for plot in plots] == [plot.png for plot in again]
     for plot in plots:
         picture = Image.open(io.BytesIO(plot.png))
@@ -41,8 +41,8 @@ def test_a_full_board_draws_and_stays_the_same(make_results: Callable[[int], Res
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_tiny_boards_draw(make_results: Callable[[int], Results], count: int) -> None:
-    board, outcomes, truth = make_results(count)
-    names = [plot.name for plot in draw_plots(board, class_scores(outcomes, truth))]
+    board, outcomes, targets = make_results(count)
+    names = [plot.name for plot in draw_plots(board, class_scores(outcomes, targets))]
     assert names == ["f1_vs_size", "ranks"], "a heat map of two classes says no more than the table"
 
 
@@ -85,8 +85,8 @@ def test_missing_intervals_and_test_scores_draw(results: Results) -> None:
 def test_many_classes_show_the_hardest(results: Results) -> None:
     board, outcomes, _ = results
     classes = tuple(f"kind {number}" for number in range(60))
-    targets = np.eye(60, dtype=np.float32)
-    truth = Targets(targets=targets, classes=classes, task=Task.MULTICLASS)
+    wanted = np.eye(60, dtype=np.float32)
+    targets = Targets(targets=wanted, classes=classes, task=Task.MULTICLASS)
     random = np.random.default_rng(0)
     wide = tuple(
         dataclasses.replace(
@@ -101,7 +101,7 @@ def test_many_classes_show_the_hardest(results: Results) -> None:
         )
         for outcome in outcomes
     )
-    plot = draw_plots(board, class_scores(wide, truth))[-1]
+    plot = draw_plots(board, class_scores(wide, targets))[-1]
     assert "40 hardest of 60" in plot.caption
 
 

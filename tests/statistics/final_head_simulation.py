@@ -118,32 +118,32 @@ def watch_final_heads(world: HeadWorld, *, trials: int, seed: int = 0) -> FinalH
 
 def draw_final_head(world: HeadWorld, generator: np.random.Generator, seed: int) -> list[float]:
     """``compare_with_new`` of one data set of a world, with one repeat of cross-validation."""
-    features, truth = world.draw(generator)
+    features, targets = world.draw(generator)
     rows = np.arange(len(features))
     ids = tuple(f"{row:064x}" for row in rows)
     split = Split(train=rows[: world.images], val=rows[:0], test=rows[world.images :], given=False)
     embeddings = Embeddings(image_ids=ids, features=features)
-    return compare_with_new(embeddings, truth, split, repeats=1, seed=seed)
+    return compare_with_new(embeddings, targets, split, repeats=1, seed=seed)
 
 
 def compare_with_new(
-    embeddings: Embeddings, truth: Targets, split: Split, *, repeats: int = 3, seed: int = 0
+    embeddings: Embeddings, targets: Targets, split: Split, *, repeats: int = 3, seed: int = 0
 ) -> list[float]:
     """F1 of the final head on new images, the test part, then ``val_f1`` and ``new_f1`` with intervals."""
     protocol = HeadProtocol(repeats=repeats, seed=seed)
-    found = train_heads(embeddings, truth, split, protocol).predictions
+    found = train_heads(embeddings, targets, split, protocol).predictions
     assert found.val_smaller is not None
     assert found.train_sizes is not None
-    average = default_average(truth.task)
-    groups = None if truth.groups is None else truth.groups[found.val_rows]
-    sample = Sample.of(truth.targets[found.val_rows], average, groups)
+    average = default_average(targets.task)
+    groups = None if targets.groups is None else targets.groups[found.val_rows]
+    sample = Sample.of(targets.targets[found.val_rows], average, groups)
     heads, smaller = (
-        [ErrorCounts.of(decide(each, found.val_thresholds, truth.task), sample)]
+        [ErrorCounts.of(decide(each, found.val_thresholds, targets.task), sample)]
         for each in (found.val, found.val_smaller)
     )
-    decided = decide(found.test, found.test_threshold, truth.task)
+    decided = decide(found.test, found.test_threshold, targets.task)
     return [
-        float(f1(decided, truth.targets[found.test_rows], average)),
+        float(f1(decided, targets.targets[found.test_rows], average)),
         *estimates(sample, heads, seed=seed)[0].tolist(),
         *final_head_estimates(sample, heads, smaller, found.train_sizes, seed=seed)[0].tolist(),
     ]

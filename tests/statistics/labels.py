@@ -54,10 +54,8 @@ def draw(task: Task, seed: int, flips: float, images: int = 600, sharpness: floa
         else:
             backbones.append(outcome(name, 1 / (1 + np.exp(-seen))))
     positive = 1 if task is Task.BINARY else None
-    truth_side = Targets(
-        targets=targets.astype(np.float32), classes=NAMES[:classes], task=task, positive=positive
-    )
-    return backbones, truth_side, planted
+    known = Targets(targets=targets.astype(np.float32), classes=NAMES[:classes], task=task, positive=positive)
+    return backbones, known, planted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +97,11 @@ def watch_labels(
     """
     seen = []
     for trial in range(trials):
-        backbones, truth, planted = draw(task, seed + 1000 * trial, flips, images, sharpness)
+        backbones, targets, planted = draw(task, seed + 1000 * trial, flips, images, sharpness)
         if spoilt_groups:
-            truth, planted = _spoil(truth, spoilt_groups, seed + trial)
-        found = judge_labels(backbones, backbones[0], truth)
-        answers = len(truth.classes) if task is Task.MULTILABEL else 1
+            targets, planted = _spoil(targets, spoilt_groups, seed + trial)
+        found = judge_labels(backbones, backbones[0], targets)
+        answers = len(targets.classes) if task is Task.MULTILABEL else 1
         first = [one.row for one in found.suspects[: answers * len(planted)]]
         precision = np.isin(first, planted).mean() if first else np.nan
         share = len(planted) / images
@@ -117,11 +115,11 @@ def watch_labels(
     )
 
 
-def _spoil(truth: Targets, count: int, seed: int) -> tuple[Targets, Int64]:
-    groups = np.arange(len(truth.targets)) // 10
+def _spoil(targets: Targets, count: int, seed: int) -> tuple[Targets, Int64]:
+    groups = np.arange(len(targets.targets)) // 10
     random = np.random.default_rng([seed, 9])
-    chosen = random.choice(len(truth.targets) // 10, count, replace=False)
+    chosen = random.choice(len(targets.targets) // 10, count, replace=False)
     rows = np.sort(np.concatenate([10 * group + random.choice(10, 6, replace=False) for group in chosen]))
-    targets = truth.targets.copy()
-    targets[rows] = 1 - targets[rows]
-    return replace(truth, targets=targets, groups=groups), rows
+    labels = targets.targets.copy()
+    labels[rows] = 1 - labels[rows]
+    return replace(targets, targets=labels, groups=groups), rows

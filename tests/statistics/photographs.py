@@ -42,12 +42,12 @@ class Photographs:
 
     Attributes:
         image_ids: of N images.
-        truth: of them; groups are blocks of ten file numbers of a class.
+        targets: of them; groups are blocks of ten file numbers of a class.
         features: by backbone, float32 (N, D).
     """
 
     image_ids: Sequence[str]
-    truth: Targets
+    targets: Targets
     features: dict[str, Float32]
 
 
@@ -80,18 +80,18 @@ def read_photographs(cache: Path, names: Sequence[str] = BACKBONES) -> Photograp
     }
     blocks = [int(re.findall(r"\d+", Path(path).stem)[-1]) // _BLOCK for path in images.paths]
     _, groups = np.unique(np.stack([images.targets, blocks]), axis=1, return_inverse=True)
-    truth = replace(Targets.of(images), groups=groups.ravel())
-    return Photographs(image_ids=images.image_ids, truth=truth, features=features)
+    targets = replace(Targets.of(images), groups=groups.ravel())
+    return Photographs(image_ids=images.image_ids, targets=targets, features=features)
 
 
 def watch_photographs(
-    features: Float32, truth: Targets, images: int, *, grouped: bool, trials: int, seed: int
+    features: Float32, targets: Targets, images: int, *, grouped: bool, trials: int, seed: int
 ) -> tuple[Gap, Gap]:
     """Heads against the reference, trained on some photographs and scored on the rest.
 
     Args:
         features: float32 (N, D) of one backbone.
-        truth: labels and groups.
+        targets: labels and groups.
         images: how many train, about.
         grouped: photographs of one group all train or none.
         trials: draws.
@@ -101,8 +101,8 @@ def watch_photographs(
         Against a reference whose own folds know of the groups, and against one whose folds do not; the same
         twice where ``grouped`` is False.
     """
-    alone = replace(truth, groups=None)
-    known = truth if grouped else alone
+    alone = replace(targets, groups=None)
+    known = targets if grouped else alone
     seen = []
     for trial, (train, fresh) in enumerate(_draws(known, images, trials, seed)):
         heads = f1_of_heads(features, known, train, fresh, trial)
@@ -117,11 +117,11 @@ def watch_photographs(
 
 
 def watch_halves(
-    features: Float32, truth: Targets, *, grouped: bool, trials: int, seed: int
+    features: Float32, targets: Targets, *, grouped: bool, trials: int, seed: int
 ) -> tuple[list[LearningCurve], LearningCurve]:
     """Learning curves of heads on halves of the photographs, and of heads on all of them."""
-    known = truth if grouped else replace(truth, groups=None)
-    halves = _draws(known, len(truth.targets) // 2, trials, seed)
+    known = targets if grouped else replace(targets, groups=None)
+    halves = _draws(known, len(targets.targets) // 2, trials, seed)
     curves = [curve_of_heads(features, known, rows, trial) for trial, (rows, _) in enumerate(halves)]
     return curves, curve_of_heads(features, known, np.arange(len(features)), seed)
 
@@ -149,12 +149,12 @@ class LabelsSeen:
 
 def watch_changed_labels(photographs: Photographs, share: float, *, grouped: bool, seed: int) -> LabelsSeen:
     """Change a share of the labels, train the heads of all backbones (one repeat), judge the labels."""
-    truth = photographs.truth if grouped else replace(photographs.truth, groups=None)
-    rows = np.arange(len(truth.targets))
+    targets = photographs.targets if grouped else replace(photographs.targets, groups=None)
+    rows = np.arange(len(targets.targets))
     changed = np.random.default_rng(seed).choice(rows, round(share * len(rows)), replace=False)
-    targets = truth.targets.copy()
-    targets[changed] = 1 - targets[changed]
-    truth = replace(truth, targets=targets)
+    labels = targets.targets.copy()
+    labels[changed] = 1 - labels[changed]
+    targets = replace(targets, targets=labels)
     ids = tuple(f"{row:064x}" for row in rows)
     split = Split(train=rows, val=rows[:0], test=rows[:0], given=False)
     outcomes = [
@@ -162,11 +162,14 @@ def watch_changed_labels(photographs: Photographs, share: float, *, grouped: boo
         for name, features in photographs.features.items()
         for result in [
             train_heads(
-                Embeddings(image_ids=ids, features=features), truth, split, HeadProtocol(repeats=1, seed=seed)
+                Embeddings(image_ids=ids, features=features),
+                targets,
+                split,
+                HeadProtocol(repeats=1, seed=seed),
             )
         ]
     ]
-    found = judged(build_leaderboard(outcomes, truth, BoardOptions()), outcomes, truth)
+    found = judged(build_leaderboard(outcomes, targets, BoardOptions()), outcomes, targets)
     assert found is not None, "a winner is named"
     suspects = [one.row for one in found.suspects]
     first = suspects[: len(changed)]
@@ -215,25 +218,25 @@ def watch_other_walls(
     own = [row_of[image] for image in images.image_ids]
     rows = np.concatenate([own, np.setdiff1d(np.arange(len(row_of)), own)]).astype(np.int64)
     new = np.arange(len(own), len(rows))
-    truth = replace(Targets.of(images), targets=photographs.truth.targets[rows])
-    if truth.groups is not None:  # each new image a group of its own: nothing depends on theirs
-        truth = replace(truth, groups=np.concatenate([truth.groups, truth.groups.max() + 1 + new]))
+    targets = replace(Targets.of(images), targets=photographs.targets.targets[rows])
+    if targets.groups is not None:  # each new image a group of its own: nothing depends on theirs
+        targets = replace(targets, groups=np.concatenate([targets.groups, targets.groups.max() + 1 + new]))
     ids = tuple(photographs.image_ids[row] for row in rows)
     return {
         name: compare_with_new(
-            Embeddings(image_ids=ids, features=features[rows]), truth, replace(images.split, test=new)
+            Embeddings(image_ids=ids, features=features[rows]), targets, replace(images.split, test=new)
         )
         for name, features in photographs.features.items()
     }
 
 
-def _draws(truth: Targets, images: int, trials: int, seed: int) -> Iterator[tuple[Int64, Int64]]:
+def _draws(targets: Targets, images: int, trials: int, seed: int) -> Iterator[tuple[Int64, Int64]]:
     """Rows that train, as many of each class, and rows of groups that do not.
 
     Groups are taken in random order until there are enough; what is left of the last one is in neither.
     """
-    positive = truth.targets[:, 0] > 0
-    groups = np.arange(len(positive)) if truth.groups is None else truth.groups
+    positive = targets.targets[:, 0] > 0
+    groups = np.arange(len(positive)) if targets.groups is None else targets.groups
     for trial in range(trials):
         place = np.random.default_rng([seed, trial]).permutation(int(groups.max()) + 1)[groups]
         order = np.argsort(place, kind="stable")

@@ -303,7 +303,7 @@ def print_photographs(scale: float) -> None:
             for grouped in (False, True):
                 own, plain = watch_photographs(
                     features,
-                    found.truth,
+                    found.targets,
                     images,
                     grouped=grouped,
                     trials=max(2, round(25 * scale)),
@@ -324,7 +324,7 @@ def print_halves(scale: float) -> None:
     for name, features in found.features.items():
         for grouped in (False, True):
             trials = max(1, round(5 * scale))
-            halves, whole = watch_halves(features, found.truth, grouped=grouped, trials=trials, seed=FRESH)
+            halves, whole = watch_halves(features, found.targets, grouped=grouped, trials=trials, seed=FRESH)
             now = np.mean([curve.now.value for curve in halves])
             ends = np.array([[p.value, p.low, p.high] for p in (curve.predicted for curve in halves)])
             value, low, high = ends.mean(0)
@@ -378,7 +378,7 @@ def print_labels(scale: float) -> None:
                 for draw in range(max(1, round((5 if share else 1) * scale)))
             ]
             out = [one for one in draws if one.listed]
-            count = round(share * len(found.truth.targets))
+            count = round(share * len(found.targets.targets))
             estimates = f"{min(one.share for one in draws):.1%} to {max(one.share for one in draws):.1%}"
             said = [f"{len(out)} of {len(draws)}", "", ""]
             if out:

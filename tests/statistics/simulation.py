@@ -166,9 +166,9 @@ def _data_sets(world: World, trials: int, seed: int) -> Iterator[tuple[int, Samp
 def watch_intervals(world: World, *, trials: int, seed: int = 0) -> IntervalsSeen:
     """Intervals of every backbone in ``trials`` data sets."""
     found, seen = [], []
-    for trial, sample, mistakes in _data_sets(world, trials, seed):
-        found.append(resample(sample, mistakes, seed=trial).intervals())
-        seen.append([each.score(sample).mean() for each in mistakes])
+    for trial, sample, errors in _data_sets(world, trials, seed):
+        found.append(resample(sample, errors, seed=trial).intervals())
+        seen.append([each.score(sample).mean() for each in errors])
     low, high = np.moveaxis(np.array(found), -1, 0)
     truth = world.true_f1
     return IntervalsSeen(
@@ -185,8 +185,8 @@ def watch_ties(world: World, *, trials: int, seed: int = 0, draws: int = 2000) -
     truth = world.true_f1
     best = truth >= truth.max() - 1e-12
     seen = []
-    for trial, sample, mistakes in _data_sets(world, trials, seed):
-        pairs = Pairs.of(sample, mistakes)
+    for trial, sample, errors in _data_sets(world, trials, seed):
+        pairs = Pairs.of(sample, errors)
         group = tie_groups(pairs, draws=draws, seed=trial)[0]
         inside = np.isin(np.arange(len(truth)), group.members)
         _, low, high = losses(pairs, draws=draws, seed=trial).T
@@ -228,8 +228,8 @@ def watch_loss(world: World, *, trials: int, seed: int = 0, draws: int = 2000) -
     """What the first backbone gives away, in ``trials`` data sets."""
     given = float(world.true_f1.max() - world.true_f1[0])
     seen = []
-    for trial, sample, mistakes in _data_sets(world, trials, seed):
-        pairs = Pairs.of(sample, mistakes)
+    for trial, sample, errors in _data_sets(world, trials, seed):
+        pairs = Pairs.of(sample, errors)
         estimate, low, high = losses(pairs, draws=draws, seed=trial)[0].tolist()
         held = low <= given + 1e-12 and given <= high + 1e-12
         seen.append((pairs.score.max() - pairs.score[0], estimate, low, high, held))
@@ -265,8 +265,8 @@ def watch_winners(world: World, *, trials: int, seed: int = 0) -> WinnersSeen:
     names = [f"{k:03}" for k in range(len(truth))]
     sizes = 1.0 + np.argsort(np.argsort(truth))
     seen = []
-    for trial, sample, mistakes in _data_sets(world, trials, seed):
-        found = assess(sample, mistakes, names=names, sizes=sizes, resamples=2, seed=trial)
+    for trial, sample, errors in _data_sets(world, trials, seed):
+        found = assess(sample, errors, names=names, sizes=sizes, resamples=2, seed=trial)
         best = int(found.order[0])
         winner = best if found.picks is None else found.picks.winner
         bound = found.loss_bounds[winner]
@@ -298,8 +298,8 @@ def watch_rules(world: World, *, related: bool, trials: int, seed: int = 0) -> F
     truth = world.true_f1
     loss = truth.max() - truth
     seen = []
-    for trial, sample, mistakes in _data_sets(world, trials, seed):
-        pairs = Pairs.of(sample, mistakes)
+    for trial, sample, errors in _data_sets(world, trials, seed):
+        pairs = Pairs.of(sample, errors)
         size = np.argsort(np.argsort(truth)).astype(np.float64)
         if not related:
             size = np.random.default_rng([seed, trial, 1]).permutation(size)
@@ -375,32 +375,34 @@ def watch_heads(kind: str, images: int, *, trials: int, seed: int = 0) -> HeadsS
     for trial in range(trials):
         generator = np.random.default_rng([seed, trial])
         features, labels = draw_embeddings(kind, images + _FRESH, generator)
-        truth = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
+        targets = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
         rows = np.arange(len(labels))
         seen.append(
             [
-                f1_of_heads(features, truth, rows[:images], rows[images:], trial),
-                f1_of_reference(features, truth, rows[:images], rows[images:]),
+                f1_of_heads(features, targets, rows[:images], rows[images:], trial),
+                f1_of_reference(features, targets, rows[:images], rows[images:]),
             ]
         )
     heads_f1, reference = np.array(seen, np.float64).mean(0).tolist()
     return HeadsSeen(heads=heads_f1, reference=reference)
 
 
-def f1_of_heads(features: Float32, truth: Targets, train: Int64, fresh: Int64, seed: int) -> float:
+def f1_of_heads(features: Float32, targets: Targets, train: Int64, fresh: Int64, seed: int) -> float:
     """F1 on fresh rows of the head that the default protocol trains on all of ``train``, ascending."""
     ids = tuple(f"{row:064x}" for row in range(len(features)))
     # The final head trains on both parts; where they meet plays no part.
     split = Split(train=train[1:], val=train[:1], test=fresh, given=False)
     protocol = HeadProtocol(name=ProtocolName.HOLDOUT, seed=seed)
-    found = train_heads(Embeddings(image_ids=ids, features=features), truth, split, protocol)
-    return float(f1(decide(found.predictions.test, 0.5, truth.task), truth.targets[fresh], Average.BINARY))
+    found = train_heads(Embeddings(image_ids=ids, features=features), targets, split, protocol)
+    return float(
+        f1(decide(found.predictions.test, 0.5, targets.task), targets.targets[fresh], Average.BINARY)
+    )
 
 
-def f1_of_reference(features: Float32, truth: Targets, train: Int64, fresh: Int64) -> float:
+def f1_of_reference(features: Float32, targets: Targets, train: Int64, fresh: Int64) -> float:
     """The same of scikit-learn's LogisticRegressionCV."""
-    found = logistic_regression_cv(features, truth)(train, fresh).astype(np.float32)
-    return float(f1(decide(found, 0.5, truth.task), truth.targets[fresh], Average.BINARY))
+    found = logistic_regression_cv(features, targets)(train, fresh).astype(np.float32)
+    return float(f1(decide(found, 0.5, targets.task), targets.targets[fresh], Average.BINARY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -517,32 +519,32 @@ def watch_curve(classes: int, distance: float, images: int, *, trials: int, seed
     )
 
 
-def curve_of_heads(features: Float32, truth: Targets, rows: Int64, seed: int) -> LearningCurve:
+def curve_of_heads(features: Float32, targets: Targets, rows: Int64, seed: int) -> LearningCurve:
     """The learning curve of the heads of the default protocol, cross-validated on some rows."""
     embeddings = Embeddings(image_ids=tuple(f"{row:064x}" for row in range(len(features))), features=features)
     protocol = HeadProtocol(seed=seed)
     split = Split(train=rows, val=rows[:0], test=rows[:0], given=False)
-    result = train_heads(embeddings, truth, split, protocol)
-    fewer = train_on_fewer(embeddings, truth, split, protocol, result.chosen)
-    groups = None if truth.groups is None else truth.groups[rows]
-    sample = Sample.of(truth.targets[rows], default_average(truth.task), groups)
-    mistakes = {
-        size: ErrorCounts.of(decide(each.val, each.val_thresholds, truth.task), sample)
+    result = train_heads(embeddings, targets, split, protocol)
+    fewer = train_on_fewer(embeddings, targets, split, protocol, result.chosen)
+    groups = None if targets.groups is None else targets.groups[rows]
+    sample = Sample.of(targets.targets[rows], default_average(targets.task), groups)
+    errors = {
+        size: ErrorCounts.of(decide(each.val, each.val_thresholds, targets.task), sample)
         for size, each in {**fewer.predictions, fewer.images: result.predictions}.items()
     }
-    return fit_curve(sample, mistakes, images=2 * fewer.images, seed=seed)
+    return fit_curve(sample, errors, images=2 * fewer.images, seed=seed)
 
 
 def head_curve(distance: float, images: int, *, seed: int) -> tuple[LearningCurve, float]:
     """The curve of heads on two simulated classes, and F1 of a head on twice the images of a fold."""
     twice = 2 * round(0.8 * images)
     features, numbers = draw_classes(2, distance, images + twice + _FRESH, np.random.default_rng(seed))
-    targets = numbers[:, None].astype(np.float32)
-    truth = Targets(targets=targets, classes=("no", "yes"), task=Task.BINARY, positive=1)
+    labels = numbers[:, None].astype(np.float32)
+    targets = Targets(targets=labels, classes=("no", "yes"), task=Task.BINARY, positive=1)
     rows = np.arange(len(numbers))
     train, fresh = rows[images : images + twice], rows[images + twice :]
-    curve = curve_of_heads(features, truth, rows[:images], seed)
-    return curve, f1_of_heads(features, truth, train, fresh, seed)
+    curve = curve_of_heads(features, targets, rows[:images], seed)
+    return curve, f1_of_heads(features, targets, train, fresh, seed)
 
 
 def _law(curve: LearningCurve, most: float) -> float:

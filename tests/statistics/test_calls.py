@@ -25,7 +25,7 @@ SIZES = {"a": 3e6, "b": 1e6, "c": 1e5}
 
 
 def test_it_is_what_the_board_runs() -> None:
-    truth = Targets(
+    targets = Targets(
         targets=TARGETS[:, None].astype(np.float32), classes=("no", "yes"), task=Task.BINARY, positive=1
     )
     outcomes = [
@@ -45,7 +45,7 @@ def test_it_is_what_the_board_runs() -> None:
         )
         for name, found in DECISIONS.items()
     ]
-    board = build_leaderboard(outcomes, truth, BoardOptions(max_loss=0.1))
+    board = build_leaderboard(outcomes, targets, BoardOptions(max_loss=0.1))
     found = compare(TARGETS, DECISIONS, sizes=SIZES, margin=0.1)
     rows = {row["backbone"]: row for row in board.rows}
     assert found.winner == board.winner

@@ -27,7 +27,7 @@ def test_photographs_are_learnt_as_well(grouped: bool, tmp_path_factory: pytest.
     found = read_photographs(tmp_path_factory.getbasetemp() / "photographs", [name])
     if found is None:
         pytest.skip("the shared photographs are not here")
-    gap, _ = watch_photographs(found.features[name], found.truth, 200, grouped=grouped, trials=8, seed=1)
+    gap, _ = watch_photographs(found.features[name], found.targets, 200, grouped=grouped, trials=8, seed=1)
     assert gap.heads > 0.85
     # With groups one draw is unlike the next: the allowance, and what the draws themselves leave open.
     assert gap.mean > -ALLOWED - (gap.error if grouped else 0)

@@ -68,18 +68,18 @@ def test_a_hopeless_sample_has_an_interval() -> None:
 
 
 def test_equal_decisions_have_equal_intervals_and_others_do_not_matter() -> None:
-    sample, mistakes = World(images=200, errors=(0.1, 0.2, 0.3), repeats=3).draw(np.random.default_rng(0))
-    alone = resample(sample, mistakes[:1], seed=5).intervals()
-    together = resample(sample, [mistakes[2], mistakes[0], mistakes[0]], seed=5).intervals()
+    sample, errors = World(images=200, errors=(0.1, 0.2, 0.3), repeats=3).draw(np.random.default_rng(0))
+    alone = resample(sample, errors[:1], seed=5).intervals()
+    together = resample(sample, [errors[2], errors[0], errors[0]], seed=5).intervals()
     np.testing.assert_array_equal(alone[0], together[1])
     np.testing.assert_array_equal(together[1], together[2])
 
 
 def test_drawing_in_blocks_and_batches_is_the_same_as_at_once() -> None:
     world = World(images=5000, errors=(0.05, 0.1), repeats=2)
-    sample, mistakes = world.draw(np.random.default_rng(1))
-    several = resample(sample, mistakes, resamples=200, seed=3)
-    one_by_one = [resample(sample, [each], resamples=200, seed=3) for each in mistakes]
+    sample, errors = world.draw(np.random.default_rng(1))
+    several = resample(sample, errors, resamples=200, seed=3)
+    one_by_one = [resample(sample, [each], resamples=200, seed=3) for each in errors]
     np.testing.assert_array_equal(several.low, np.hstack([each.low for each in one_by_one]))
     assert several.low.std() > 0
 
@@ -103,10 +103,10 @@ def test_several_classes(average: Average) -> None:
     true = generator.choice(4, 300, p=[0.4, 0.3, 0.2, 0.1])
     predicted = np.where(generator.random((2, 300)) < 0.1, generator.integers(0, 4, (2, 300)), true)
     sample = Sample.of(np.eye(4)[true], average)
-    mistakes = ErrorCounts.of(np.eye(4, dtype=bool)[predicted], sample)
+    errors = ErrorCounts.of(np.eye(4, dtype=bool)[predicted], sample)
     expected = [f1_score(true, each, average=average.value) for each in predicted]
-    assert mistakes.score(sample) == pytest.approx(expected)
-    low, high = resample(sample, [mistakes]).intervals()[0]
+    assert errors.score(sample) == pytest.approx(expected)
+    low, high = resample(sample, [errors]).intervals()[0]
     assert low < np.mean(expected) < high
     assert 0.02 < high - low < 0.2
 
@@ -150,8 +150,8 @@ def test_intervals_of_another_metric_cover_at_the_stated_rate(
         true = generator.random(images) < 0.25
         right = generator.random(images) < np.where(true, *recalls)
         sample = Sample.of(true[:, None], Average.BINARY, metric=METRICS[metric])
-        mistakes = [ErrorCounts.of((true == right)[None, :, None], sample)]
-        value, low, high = estimates(sample, mistakes, resamples=400, seed=seed)[0]
+        errors = [ErrorCounts.of((true == right)[None, :, None], sample)]
+        value, low, high = estimates(sample, errors, resamples=400, seed=seed)[0]
         assert low <= value <= high
         held += low <= known[metric] <= high
     assert held >= enough(trials) * trials

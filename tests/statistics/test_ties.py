@@ -109,8 +109,8 @@ def decided_pair(both_right: int, first_only: int, second_only: int) -> tuple[Sa
 @pytest.mark.parametrize(("one_sided", "groups"), [(2, 1), (3, 1), (8, 2), (14, 2)])
 def test_few_images_that_all_speak_for_one_separate_nothing(one_sided: int, groups: int) -> None:
     """McNemar's exact two-sided p is 0.5, 0.25, 0.008 and 0.0001 here."""
-    sample, mistakes = decided_pair(100, one_sided, 0)
-    assert len(tie_groups(Pairs.of(sample, mistakes))) == groups
+    sample, errors = decided_pair(100, one_sided, 0)
+    assert len(tie_groups(Pairs.of(sample, errors))) == groups
 
 
 def test_six_images_separate_nothing() -> None:
@@ -130,8 +130,8 @@ def test_six_images_separate_nothing() -> None:
 def test_identical_decisions_tie(seed: int, repeats: int) -> None:
     generator = np.random.default_rng(seed)
     world = World(images=60, errors=(0.05, 0.2, 0.4), repeats=repeats)
-    sample, mistakes = world.draw(generator)
-    comparison = Pairs.of(sample, [*mistakes, *mistakes])
+    sample, errors = world.draw(generator)
+    comparison = Pairs.of(sample, [*errors, *errors])
     for group in tie_groups(comparison, draws=500):
         for member in group.members.tolist():
             assert (member + 3) % 6 in group.members
@@ -139,9 +139,9 @@ def test_identical_decisions_tie(seed: int, repeats: int) -> None:
 
 def test_groups_hold_everyone_once_and_do_not_depend_on_order() -> None:
     world = World(images=500, errors=tuple(np.linspace(0.02, 0.4, 20)), correlation=0.3)
-    sample, mistakes = world.draw(np.random.default_rng(0))
-    forward = tie_groups(Pairs.of(sample, mistakes))
-    backward = tie_groups(Pairs.of(sample, mistakes[::-1]))
+    sample, errors = world.draw(np.random.default_rng(0))
+    forward = tie_groups(Pairs.of(sample, errors))
+    backward = tie_groups(Pairs.of(sample, errors[::-1]))
     assert sorted(np.concatenate([group.members for group in forward]).tolist()) == list(range(20))
     assert [sorted((19 - group.members).tolist()) for group in backward] == [
         group.members.tolist() for group in forward
@@ -157,8 +157,8 @@ def test_all_perfect_still_bounds_the_loss() -> None:
 
 def test_the_loss_bound_shrinks_with_more_images() -> None:
     def bound(images: int) -> float:
-        sample, mistakes = World(images=images, errors=(0.05,) * 3).draw(np.random.default_rng(0))
-        return float(losses(Pairs.of(sample, mistakes))[:, 2].max())
+        sample, errors = World(images=images, errors=(0.05,) * 3).draw(np.random.default_rng(0))
+        return float(losses(Pairs.of(sample, errors))[:, 2].max())
 
     assert bound(100) > bound(1000) > bound(10_000)
 
@@ -174,8 +174,8 @@ def test_several_classes_are_compared(average: Average) -> None:
         return np.eye(5, dtype=bool)[np.where(wrong, other, true)]
 
     sample = Sample.of(np.eye(5)[true], average)
-    mistakes = [ErrorCounts.of(decided(error), sample) for error in (0.05, 0.05, 0.3, 0.3)]
-    groups = tie_groups(Pairs.of(sample, mistakes))
+    errors = [ErrorCounts.of(decided(error), sample) for error in (0.05, 0.05, 0.3, 0.3)]
+    groups = tie_groups(Pairs.of(sample, errors))
     assert [group.members.tolist() for group in groups] == [[0, 1], [2, 3]]
 
 
