@@ -19,6 +19,8 @@
         └── NothingScored         a run without a single scored backbone
 """
 
+from typing import Self
+
 
 class BenchmarkError(Exception):
     """An error with everything that its reader needs to go on.
@@ -44,6 +46,12 @@ class BenchmarkError(Exception):
         self.got = str(got)
         self.next_step = next_step
         super().__init__(self._message())
+
+    @classmethod
+    def not_installed(cls, what: str, extra: str, *, where: object = "", got: object = "") -> Self:
+        """The error of a missing package, with the extra of this one that brings it."""
+        install = f"Install it: pip install 'backbone-benchmark[{extra}]'."
+        return cls(f"{what} is not installed", where=where, got=got, next_step=install)
 
     def _message(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what

@@ -68,11 +68,7 @@ def import_library(source: str) -> KerasModule:
     if source != LEGACY:
         return import_keras()
     if util.find_spec(LEGACY) is None:
-        raise WeightsError(
-            "tf_keras is not installed",
-            where=f"source {LEGACY}",
-            next_step="Install it: pip install backbone-benchmark[legacy].",
-        )
+        raise WeightsError.not_installed("tf_keras", "legacy", where=f"source {LEGACY}")
     with _quietly():
         import tf_keras
 

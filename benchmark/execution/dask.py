@@ -73,11 +73,7 @@ def dask_runner(cluster: str, shared: Path, describe: Describe, tell: Tell) -> I
         import dask
         from distributed import Client
     except ImportError as error:
-        raise ArgumentError(
-            "Dask is not installed",
-            where=f"`cluster={cluster}`",
-            next_step="Install it: pip install 'backbone-benchmark[dask]'.",
-        ) from error
+        raise ArgumentError.not_installed("Dask", "dask", where=f"`cluster={cluster}`") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # losses are told in our words
     with dask.config.set(_SETTINGS), _address(cluster) as address:
         try:

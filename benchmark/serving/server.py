@@ -58,11 +58,7 @@ def serve(options: ServeOptions, observer: Observer) -> None:
     try:
         import uvicorn
     except ImportError as error:
-        raise ArgumentError(
-            "serving needs Starlette and uvicorn",
-            got=str(error),
-            next_step="pip install 'backbone-benchmark[serve]'.",
-        ) from error
+        raise ArgumentError.not_installed("what serves the page", "serve", got=error) from error
     predictor = open_model(options.model)
     answers = Respondent(options, predictor)
     answers.try_out()

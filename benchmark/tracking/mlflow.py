@@ -42,12 +42,7 @@ class MLflowTracker:
         try:
             from mlflow import MlflowClient
         except ImportError as error:
-            raise ArgumentError(
-                "MLflow is not installed",
-                where="track",
-                got=error,
-                next_step="pip install 'backbone-benchmark[mlflow]', or leave it out.",
-            ) from error
+            raise ArgumentError.not_installed("MLflow", "mlflow", where="`track`", got=error) from error
         self._client: Any = MlflowClient()
         self._run = ""
 

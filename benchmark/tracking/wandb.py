@@ -36,11 +36,8 @@ class WandbTracker:
         try:
             import wandb
         except ImportError as error:
-            raise ArgumentError(
-                "Weights & Biases is not installed",
-                where="track",
-                got=error,
-                next_step="pip install 'backbone-benchmark[wandb]', or leave it out.",
+            raise ArgumentError.not_installed(
+                "Weights & Biases", "wandb", where="`track`", got=error
             ) from error
         self._wandb: Any = wandb
         self._run: Any = None

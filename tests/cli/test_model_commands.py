@@ -22,8 +22,8 @@ from benchmark.cli.model_commands import _explain
 from benchmark.cli.observer import make_observer
 from benchmark.deployment import Prediction, open_explainer
 from benchmark.options import PredictCommandOptions
-from benchmark.records import Manifest, Resize, Task
 from benchmark.storage import sha256_bytes, sha256_file
+from tests.manifests import a_manifest
 
 SIDE = 16
 TINY_EXPORT = ("--parity-images", 3, "--timeout", 300)
@@ -74,29 +74,13 @@ def _describe(model_dir: Path, data: Path) -> None:
     for name, part in (("training", listed[::2]), ("validation", listed[1::2])):
         beginnings = sorted(bytes.fromhex(image_id)[:8] for _, image_id in part)
         (model_dir / f"{name}_images.ids").write_bytes(b"".join(beginnings))
-    manifest = Manifest(
-        schema=1,
-        backbone="Tiny",
-        family="tiny",
-        recipe="two-phase-f1",
-        task=Task.BINARY,
+    names = ("model.keras", "training_images.ids", "validation_images.ids")
+    manifest = a_manifest(
         classes=("bright", "dark"),
-        positive=0,
-        threshold=0.5,
         input_size=SIDE,
-        resize=Resize.BILINEAR,
         preprocessing="identity",
-        weights="random",
-        weights_sha256="0" * 64,
         data=str(data),
-        data_fingerprint="0" * 64,
-        seed=0,
-        metrics={},
-        versions={},
-        files={
-            name: sha256_file(model_dir / name)
-            for name in ("model.keras", "training_images.ids", "validation_images.ids")
-        },
+        files={name: sha256_file(model_dir / name) for name in names},
     )
     write_manifest(model_dir, manifest)
     with (model_dir / "split.csv").open("w", newline="") as file:

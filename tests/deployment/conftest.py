@@ -20,8 +20,9 @@ from PIL import Image
 from benchmark.deployment import ExportOptions, export_model, target_names
 from benchmark.deployment.export import ExportResult
 from benchmark.finetuning.manifest import write_manifest
-from benchmark.records import Float32, Manifest, Resize, Task, UInt8
+from benchmark.records import Float32, Manifest, UInt8
 from benchmark.storage import sha256_bytes, sha256_file
+from tests.manifests import a_manifest
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
@@ -118,28 +119,8 @@ def _write_data(root: Path, pixels: UInt8, cracked: npt.NDArray[np.bool_]) -> li
 
 
 def manifest_of(model_dir: Path, data: Path) -> Manifest:
-    return Manifest(
-        schema=1,
-        backbone="Tiny",
-        family="tiny",
-        recipe="two-phase-f1",
-        task=Task.BINARY,
-        classes=CLASSES,
-        positive=0,
-        threshold=0.5,
-        input_size=SIDE,
-        resize=Resize.BILINEAR,
-        preprocessing="tf",
-        weights="random",
-        weights_sha256="0" * 64,
-        data=str(data),
-        data_fingerprint="0" * 64,
-        seed=0,
-        metrics={},
-        versions={},
-        files={"model.keras": sha256_file(model_dir / "model.keras")},
-        sure_from=0.97,
-    )
+    files = {"model.keras": sha256_file(model_dir / "model.keras")}
+    return a_manifest(classes=CLASSES, input_size=SIDE, data=str(data), files=files, sure_from=0.97)
 
 
 @pytest.fixture(scope="session")

@@ -10,31 +10,11 @@ import pytest
 
 from benchmark.errors import ManifestError
 from benchmark.finetuning.familiar import VECTORS_FILE, Familiar
-from benchmark.records import Manifest, Resize, Split, Task
+from benchmark.records import Split
+from tests.manifests import SHA, a_manifest
 
 WIDTH = 24
-MANIFEST = Manifest(
-    schema=1,
-    backbone="Tiny",
-    family="tiny",
-    recipe="frozen",
-    task=Task.BINARY,
-    classes=("no", "yes"),
-    positive=1,
-    threshold=0.5,
-    input_size=32,
-    resize=Resize.BILINEAR,
-    preprocessing="tf",
-    weights="random",
-    weights_sha256="0" * 64,
-    data="photos",
-    data_fingerprint="0" * 64,
-    seed=0,
-    metrics={},
-    versions={},
-    files={VECTORS_FILE: "0" * 64},
-    unlike_from=0.25,
-)
+MANIFEST = a_manifest(recipe="frozen", files={VECTORS_FILE: SHA}, unlike_from=0.25)
 
 
 def walls(generator: np.random.Generator, count: int, centre: int = 0) -> np.ndarray:

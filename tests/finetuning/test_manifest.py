@@ -11,26 +11,12 @@ import pytest
 from benchmark.errors import ManifestError
 from benchmark.finetuning import load_manifest
 from benchmark.finetuning.manifest import write_manifest
-from benchmark.records import Average, Manifest, Resize, Task
+from benchmark.records import Average, Task
 from benchmark.storage import sha256_bytes
+from tests.manifests import a_manifest
 
-GOOD = Manifest(
-    schema=1,
-    backbone="Tiny",
-    family="tiny",
-    recipe="two-phase-f1",
-    task=Task.BINARY,
-    classes=("crack", "sound"),
-    positive=0,
-    threshold=0.5,
-    input_size=32,
-    resize=Resize.BILINEAR,
-    preprocessing="tf",
-    weights="random",
-    weights_sha256="0" * 64,
+GOOD = a_manifest(
     data="/data/猫",
-    data_fingerprint="1" * 64,
-    seed=0,
     metrics={"val": {"f1": 0.9}},
     versions={"keras": "3"},
     files={"model.keras": sha256_bytes(b"model")},

@@ -49,7 +49,7 @@ from benchmark.pipeline.measurements import Measurement
 from benchmark.pipeline.places import _owner
 from benchmark.pipeline.stored import portable_options, stored_request
 from benchmark.ranking import SanityRow, load_outcome, save_outcome
-from benchmark.records import Leaderboard, Manifest, Predictions, Resize, Scored, Task
+from benchmark.records import Leaderboard, Predictions, Scored
 from benchmark.reporting import (
     BackboneRecord,
     DataRecord,
@@ -60,6 +60,7 @@ from benchmark.reporting import (
 )
 from benchmark.reporting.board_files import json_bytes
 from benchmark.storage import Memo, parse_json, sha256_bytes, write_arrays
+from tests.manifests import a_manifest
 
 MEMORY_BYTES = 3 * 2**30
 SECONDS = 10
@@ -169,30 +170,6 @@ def a_record() -> RunRecord:
         seeds={"data": 0},
         backbones={"M": BackboneRecord(status="scored", weights_sha256=SHA, input_size=32)},
         timings={"wall_seconds": 1.5},
-    )
-
-
-def a_manifest(files: dict[str, str]) -> Manifest:
-    return Manifest(
-        schema=1,
-        backbone="Tiny",
-        family="tiny",
-        recipe="two-phase-f1",
-        task=Task.BINARY,
-        classes=("crack", "plain"),
-        positive=0,
-        threshold=0.5,
-        input_size=32,
-        resize=Resize.BILINEAR,
-        preprocessing="tf",
-        weights="random",
-        weights_sha256=SHA,
-        data="/walls",
-        data_fingerprint=SHA,
-        seed=0,
-        metrics={"val": {"f1": 0.5}},
-        versions={"keras": "3.15.1"},
-        files=files,
     )
 
 
@@ -347,7 +324,7 @@ def readers() -> list[Reader]:
     )
     seen = {"records": np.zeros(3, _RECORD)}
     part = written("part.npz", lambda folder: write_arrays(folder / "part.npz", None, seen, root=folder))
-    description = describe(a_manifest({"model.keras": SHA}), "onnx", model="model.onnx", batch=0)
+    description = describe(a_manifest(files={"model.keras": SHA}), "onnx", model="model.onnx", batch=0)
     listing = [{"path": "a/=b.jpg", "reason": "damaged"}, {"path": "c.jpg", "reason": "empty"}]
     table = b"path,label,split,group\na.jpg,x,train,1\nb.jpg,y,val,2\nc.jpg,x,test,3\n"
     images = [{"id": SHA, "label": "N", "part": "train", "group": 1, "path": "N/a.jpg"}]
@@ -386,7 +363,9 @@ def readers() -> list[Reader]:
         Reader("recipe.toml", Recipe.text("two-phase-f1").encode(), use_recipe),
         Reader(
             "manifest.json",
-            written("manifest.json", lambda folder: write_manifest(folder, a_manifest({"model.keras": SHA}))),
+            written(
+                "manifest.json", lambda folder: write_manifest(folder, a_manifest(files={"model.keras": SHA}))
+            ),
             use_manifest,
         ),
         Reader(

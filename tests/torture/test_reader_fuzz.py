@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ def fuzzed(fuzzer: str, seed: int, count: int) -> list[tuple[str, int]]:
     done = subprocess.run(
         [sys.executable, str(_HERE / fuzzer), str(seed), str(count)],
         capture_output=True, text=True, timeout=3500, check=False,
+        env=os.environ | {"PYTHONPATH": str(_HERE.parents[1])},
     )  # fmt: skip
     assert done.returncode == 0, f"seed {seed}, status {done.returncode}: {done.stderr[-3000:]}"
     lines = [line.split() for line in done.stdout.splitlines()]

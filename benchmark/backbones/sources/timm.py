@@ -26,7 +26,6 @@ from benchmark.records import Backbone, Engine, Preprocessing, WeightsKind, Weig
 TorchModule: TypeAlias = Any
 
 _PREFIX = "timm:"
-_INSTALL = "pip install backbone-benchmark[timm]"
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -87,7 +86,7 @@ def _version(name: str) -> str:
 
 def _require() -> None:
     if util.find_spec("timm") is None:
-        raise WeightsError("timm is not installed", where="source timm", next_step=f"Install it: {_INSTALL}.")
+        raise WeightsError.not_installed("timm", "timm", where="source timm")
     if "tensorflow" in sys.modules:
         # Triton, PyTorch's compiler for GPUs, ends a process that has loaded TensorFlow before it: both bring
         # their own LLVM. PyTorch does without where it is not found; nothing here compiles with it.

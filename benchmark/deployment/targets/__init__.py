@@ -177,9 +177,5 @@ def require_packages(names: Iterable[str]) -> None:
 
 def missing_packages(target: str, missing: Iterable[str]) -> ExportError:
     """The error for modules that a target needs and that are not installed."""
-    return ExportError(
-        "a package that this format needs is not installed",
-        where=target,
-        got=f"no {', '.join(missing)}",
-        next_step="Install the export packages: pip install backbone-benchmark[export].",
-    )
+    what = "a package that this format needs"
+    return ExportError.not_installed(what, "export", where=target, got=f"no {', '.join(missing)}")
