@@ -25,12 +25,12 @@ from benchmark.options import (
     CacheOptions,
     EmbedOptions,
     EvaluateOptions,
-    ExportCommandOptions,
+    ExportOptions,
     FinetuneOptions,
     ListOptions,
     Options,
     PlanOptions,
-    PredictCommandOptions,
+    PredictOptions,
     RankOptions,
     StudyOptions,
     choices,
@@ -294,7 +294,7 @@ class Model:
         """Class names, in the order of the probabilities."""
         return self.predictor.description.labels
 
-    @takes(PredictCommandOptions, without=("model", "images", "heatmaps", "output", "page"))
+    @takes(PredictOptions, without=("model", "images", "heatmaps", "output", "page"))
     def predict(
         self,
         images: Source | Sequence[Source],
@@ -320,7 +320,7 @@ class Model:
         import pandas as pd
 
         given = [images] if isinstance(images, str | Path) else list(images)
-        asked = PredictCommandOptions.check({"model": self.folder, "images": given, **options})
+        asked = PredictOptions.check({"model": self.folder, "images": given, **options})
         return pd.DataFrame(predict_images(self.predictor, asked, observer).rows())
 
     def predict_proba(self, images: Source | Sequence[Source]) -> Float32:
@@ -352,7 +352,7 @@ class Model:
         asked = EvaluateOptions.check({"model": self.folder, "data": data, **options})
         return evaluate_model(self.predictor, asked, observer)[0]
 
-    @takes(ExportCommandOptions, without=("model", "from_board", "backbone", "cache", "results"))
+    @takes(ExportOptions, without=("model", "from_board", "backbone", "cache", "results"))
     def export(
         self,
         to: str | Sequence[str],
@@ -376,7 +376,7 @@ class Model:
         """
         import pandas as pd
 
-        asked = ExportCommandOptions.check({"to": to, **options})
+        asked = ExportOptions.check({"to": to, **options})
         done = export_to(self.folder, asked, observer)
         return pd.DataFrame([result.row() for result in done])
 

@@ -250,6 +250,7 @@ Port = Annotated[int, Field(ge=0, lt=2**16), _expecting("a whole number from 0 u
 TwoOrMore = Annotated[int, Field(ge=2), _expecting("a whole number from 2 up")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _expecting("a number above 0")]
 Share = Annotated[float, Field(ge=0, le=1), _expecting("a number from 0 to 1")]
+Overlap = Annotated[float, Field(ge=0, le=0.95), _expecting("a number from 0 to 0.95")]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1), _expecting("a number from 0 up to, not including, 1")]
 CountOrTied = Annotated[Count | Literal["tied"], _expecting("'tied' or a whole number from 1 up")]
 Side = Annotated[int, Field(ge=16), _expecting("a whole number of pixels from 16 up")]
@@ -716,7 +717,7 @@ class _Model(Options):
     model: Place = _option(_MODEL, metavar="MODEL_DIR", positional=True)
 
 
-class ExportCommandOptions(FolderOptions):
+class ExportOptions(FolderOptions):
     """Convert a model, then compare it with the original."""
 
     model: Place | None = _option(_MODEL, None, metavar="MODEL_DIR", positional=True, nargs="?")
@@ -736,7 +737,9 @@ class ExportCommandOptions(FolderOptions):
     timeout: Positive = _option("for one conversion or one comparison", 900.0, metavar="SECONDS")
 
 
-class _ModelThreshold(Options):
+class AnswerOptions(Options):
+    """From which probability on a model's answer is given, and is sure."""
+
     threshold: Share | None = _option(
         "decision threshold of sigmoid outputs (default: the model's own)", None, metavar="P"
     )
@@ -745,14 +748,14 @@ class _ModelThreshold(Options):
     )
 
 
-class PredictCommandOptions(_Model, _ModelThreshold):
+class PredictOptions(_Model, AnswerOptions):
     """Labels and probabilities of images."""
 
     images: tuple[Place, ...] = _option("files or folders", metavar="IMAGES", positional=True, nargs="+")
     tiles: Count | None = _option(
         "slide windows over large photographs (default side 224)", None, metavar="SIDE", nargs="?", const=224
     )
-    overlap: ShareBelowOne | None = _option(
+    overlap: Overlap | None = _option(
         "with tiles: of neighbouring windows (default 0.5)", None, metavar="SHARE"
     )
     merge: Literal["max", "mean"] | None = _option(
@@ -768,7 +771,7 @@ class PredictCommandOptions(_Model, _ModelThreshold):
     page: Place | None = _option("also write the photographs with their labels", None, metavar="FILE.html")
 
 
-class ServeOptions(_Model, _ModelThreshold):
+class ServeOptions(_Model, AnswerOptions):
     """A page on this machine: drop a photograph, see what a model says of it."""
 
     host: Text = _option("address to listen at; others than this machine's own are open to all", "127.0.0.1")
@@ -777,7 +780,7 @@ class ServeOptions(_Model, _ModelThreshold):
     per_minute: Count = _option("photographs a minute and sender", 120, metavar="N")
 
 
-class EvaluateOptions(_Labelled, _Model, ReadingOptions, _ModelThreshold, FolderOptions):
+class EvaluateOptions(_Labelled, _Model, ReadingOptions, AnswerOptions, FolderOptions):
     """Metrics of a model on other labelled images."""
 
     include_seen: bool = _option(

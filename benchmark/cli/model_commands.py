@@ -12,10 +12,10 @@ from benchmark.cli.printing import print_rows, put, rows_text, say
 from benchmark.errors import ArgumentError, DataError, StorageError
 from benchmark.options import (
     EvaluateOptions,
-    ExportCommandOptions,
+    ExportOptions,
     FinetuneOptions,
     OutputOptions,
-    PredictCommandOptions,
+    PredictOptions,
     RecipesOptions,
     ServeOptions,
     StudyOptions,
@@ -110,7 +110,7 @@ def study_command(options: StudyOptions, output: OutputOptions) -> int:
     return 1 if done.failed else 0
 
 
-def export_command(options: ExportCommandOptions, output: OutputOptions) -> int:
+def export_command(options: ExportOptions, output: OutputOptions) -> int:
     """``backbones export``."""
     from benchmark.deployment import parse_targets
     from benchmark.pipeline import export_to
@@ -127,7 +127,7 @@ def export_command(options: ExportCommandOptions, output: OutputOptions) -> int:
     return 0 if all(result.passed for result in results) else 1
 
 
-def _ship_board(options: ExportCommandOptions, observer: Observer) -> Path:
+def _ship_board(options: ExportOptions, observer: Observer) -> Path:
     """The model folder of a board's backbone and head, made where it is not there."""
     from benchmark.pipeline import FinetuneJob, finetune_backbones
 
@@ -145,7 +145,7 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def predict_command(options: PredictCommandOptions, output: OutputOptions) -> int:
+def predict_command(options: PredictOptions, output: OutputOptions) -> int:
     """``backbones predict``."""
     from benchmark.deployment import open_explainer, open_model
     from benchmark.pipeline import check_tiling, predict_images, report_predictions
@@ -208,7 +208,7 @@ def _say_lines(lines: Sequence[str]) -> None:
 
 
 def _explain(
-    options: PredictCommandOptions,
+    options: PredictOptions,
     explainer: Explainer,
     found: Sequence[Prediction],
     folder: Path,

@@ -6,7 +6,7 @@ No import here loads TensorFlow: conversions and Keras models do when they are u
 from benchmark.deployment.attribution import Explainer, open_explainer
 from benchmark.deployment.description import Deployment
 from benchmark.deployment.evaluation import Evaluation, evaluate
-from benchmark.deployment.export import ExportOptions, ExportResult, export_model
+from benchmark.deployment.export import ExportResult, export_model
 from benchmark.deployment.frozen import frozen_function
 from benchmark.deployment.heatmap import blended, picture_name
 from benchmark.deployment.kit import (
@@ -19,7 +19,7 @@ from benchmark.deployment.kit import (
     write_kit,
 )
 from benchmark.deployment.opening import export_folders, find_model, open_model
-from benchmark.deployment.prediction import Prediction, PredictOptions, predict
+from benchmark.deployment.prediction import Prediction, predict
 from benchmark.deployment.predictor import Predictor
 from benchmark.deployment.ssh import check_destination, measure_over_ssh
 from benchmark.deployment.targets import (
@@ -30,4 +30,4 @@ from benchmark.deployment.targets import (
     require_packages,
     target_names,
 )
-from benchmark.deployment.tiling import Merge, TileOptions, predict_tiles
+from benchmark.deployment.tiling import predict_tiles

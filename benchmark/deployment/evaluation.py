@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.prediction import UNLIKE, FoundImage, Prediction, PredictOptions, predict_listed
+from benchmark.deployment.prediction import UNLIKE, FoundImage, Prediction, predict_listed
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import DataError
 from benchmark.finetuning import TrainedOn
+from benchmark.options import EvaluateOptions
 from benchmark.records import Average, Bool, Float32, ImageSet, Int64, Observer, Rejected, Task
 from benchmark.statistics import Abstention, count, default_average, per_class_scores, scores, selective
 
@@ -77,9 +78,8 @@ class Evaluation:
 def evaluate(
     predictor: Predictor,
     images: ImageSet,
-    options: PredictOptions | None = None,
+    options: EvaluateOptions,
     *,
-    include_seen: bool = False,
     observer: Observer | None = None,
 ) -> Evaluation:
     """Score a model on the images of a set that it has not seen, whatever their parts.
@@ -90,8 +90,7 @@ def evaluate(
     Args:
         predictor: an opened model of any format.
         images: labelled images whose classes are the model's, or some of them.
-        options: how images are read, and the threshold.
-        include_seen: score the images that the model has seen with the others.
+        options: of the command; neither its model nor its data is looked at.
         observer: hears of every batch.
 
     Raises:
@@ -102,11 +101,11 @@ def evaluate(
     description = predictor.description
     _check_classes(description, images)
     seen_as = _seen_as(predictor.trained_on, images)
-    scored = np.ones(len(images), bool) if include_seen else seen_as == _UNSEEN
+    scored = np.ones(len(images), bool) if options.include_seen else seen_as == _UNSEEN
     if not scored.any():
         raise _all_seen(seen_as, images)
     listed = [FoundImage(images.root / path) for path in images.paths]
-    rows = predict_listed(predictor, listed, options, observer=observer)
+    rows = predict_listed(predictor, listed, options, max_pixels=options.max_pixels, observer=observer)
     readable = np.array([not row.error for row in rows])
     scored &= readable
     if not scored.any():
@@ -115,6 +114,7 @@ def evaluate(
             where=images.root,
             got=next(row.error for row in rows if row.error),
         )
+    sure_from = description.sure_from if options.sure_from is None else options.sure_from
     labels, everything = description.labels, _truth(images, description.labels)
     decisions = np.array([row.decided or (False,) * len(labels) for row in rows], bool)
     truth, decided = everything[scored], decisions[scored]
@@ -131,9 +131,9 @@ def evaluate(
         unreadable=len(rows) - int(readable.sum()),
         rejected=images.rejected,
         absent=tuple(label for label, found in zip(labels, truth.any(0), strict=True) if not found),
-        threshold=_threshold(options, description),
+        threshold=description.threshold if options.threshold is None else options.threshold,
         unlike=_unlike(predictor, rows, scored),
-        abstention=_abstention(rows, decisions, everything, scored, images.groups, options, description),
+        abstention=_abstention(rows, decisions, everything, scored, images.groups, sure_from),
         average=default_average(description.task, description.average),
         per_class=_per_class(decided, truth, labels),
         confusion=_confusion(decided, truth) if description.task is not Task.MULTILABEL else None,
@@ -142,7 +142,7 @@ def evaluate(
         truth=tuple(_names(row, labels) for row in everything),
         targets=everything,
         seen=None if predictor.trained_on is None else seen,
-        includes_seen=include_seen and bool(seen),
+        includes_seen=options.include_seen and bool(seen),
         seen_as=tuple(seen_as.tolist()),
     )
 
@@ -166,11 +166,6 @@ def _all_seen(seen_as: npt.NDArray[np.str_], images: ImageSet) -> DataError:
     )
 
 
-def _threshold(options: PredictOptions | None, description: Deployment) -> float:
-    given = options.threshold if options else None
-    return description.threshold if given is None else given
-
-
 def _unlike(predictor: Predictor, rows: tuple[Prediction, ...], scored: Bool) -> int | None:
     if predictor.familiar is None:
         return None
@@ -183,13 +178,10 @@ def _abstention(
     truth: Float32,
     scored: Bool,
     groups: Int64 | None,
-    options: PredictOptions | None,
-    description: Deployment,
+    sure_from: float,
 ) -> Abstention:
-    given = options.sure_from if options else None
     sure = np.array([row.sureness for row in rows])[scored]
     right = (decisions == (truth > 0.5)).all(-1)[scored]
-    sure_from = description.sure_from if given is None else given
     return selective(sure, right, sure_from, None if groups is None else groups[scored])
 
 

@@ -33,9 +33,10 @@ from benchmark.deployment.samples import (
     write_images,
 )
 from benchmark.deployment.subprocess_runner import Work, carry_out
-from benchmark.deployment.targets import Tolerance, find_target, no_target, require_packages
+from benchmark.deployment.targets import Tolerance, find_target, parse_targets, require_packages
 from benchmark.errors import ExportError
 from benchmark.finetuning import SEEN_FILES, load_manifest
+from benchmark.options import ExportOptions
 from benchmark.records import Float32, Manifest, Observer, Silent
 from benchmark.storage import (
     MOST_LIST_BYTES,
@@ -52,34 +53,9 @@ _TABLES = {".csv", ".tsv"}
 _TASK = "export"
 _KERAS_NAME = "reference"
 _EXAMPLE_PHOTOS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOptions:
-    """How an export is made and judged.
-
-    Attributes:
-        calibration_images: most training images that the ranges of int8 exports are measured on, stratified
-            by label.
-        parity_images: most validation images that an export is compared on, stratified by label; 0 takes all.
-        latency_repeats: timed single-image predictions.
-        timeout_seconds: for one conversion or one comparison; a longer one is ended and failed.
-        threads: of the runtimes; 0 uses all cores.
-        tolerances: name of a target -> what applies instead of its own tolerance.
-        seed: of the stratified samples.
-    """
-
-    calibration_images: int = 200
-    parity_images: int = 2000
-    latency_repeats: int = 30
-    timeout_seconds: float = 900.0
-    threads: int = 0
-    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
-    seed: int = 0
-
-    def tolerance(self, target: str) -> Tolerance:
-        """The tolerance that applies to a target."""
-        return self.tolerances.get(target) or find_target(target).tolerance
+_CALIBRATION_IMAGES = 200  # of the training part, which the ranges of int8 exports are measured on
+_LATENCY_REPEATS = 30
+_SAMPLE_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +98,16 @@ class _Bench:
     model_dir: Path
     manifest: Manifest
     options: ExportOptions
+    tolerances: Mapping[str, Tolerance]  # of targets, instead of their own
     scratch: Path  # temporary folder for images, answers and the log
     targets: Float32  # (N, C), of the validation images
     photos: tuple[Path, ...]  # files of some of them, which the examples are run on
     observer: Observer
     done: Counter[str] = field(default_factory=Counter)
+
+    def tolerance(self, target: str) -> Tolerance:
+        """The tolerance that applies to a target."""
+        return self.tolerances.get(target) or find_target(target).tolerance
 
     def advance(self, target: str, note: str, steps: int = 1) -> None:
         """So many more steps of a target are done: each is converted, then compared."""
@@ -136,10 +117,9 @@ class _Bench:
 
 def export_model(
     model_dir: Path,
-    targets: Sequence[str],
-    options: ExportOptions | None = None,
+    options: ExportOptions,
     *,
-    data: Path | None = None,
+    tolerances: Mapping[str, Tolerance] | None = None,
     observer: Observer | None = None,
 ) -> tuple[ExportResult, ...]:
     """Export a fine-tuned model to ``model_dir/export/<target>/`` and compare each export with it.
@@ -150,9 +130,8 @@ def export_model(
 
     Args:
         model_dir: a folder that fine-tuning wrote.
-        targets: names of formats; repeats are dropped.
-        options: how to export and judge.
-        data: the folder or CSV of images, when it is no longer where the manifest says.
+        options: of the command; its model is not looked at.
+        tolerances: name of a target -> what applies instead of its own tolerance.
         observer: hears of each target.
 
     Returns:
@@ -164,23 +143,21 @@ def export_model(
         ArgumentError: no target, or an unknown one.
         StorageError: no room for the export.
     """
-    wanted = tuple(dict.fromkeys(targets))
-    if not wanted:
-        raise no_target()
+    wanted = parse_targets(options.to)
     require_packages(wanted)
-    options = options or ExportOptions()
     manifest = load_manifest(model_dir, verify=False)
     check_files(model_dir, manifest.files)
     observer = observer or Silent()
     observer.started(_TASK, 2 * len(wanted))
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
-            root = _data_root(data or Path(manifest.data))
-            compared = _prepare(model_dir, manifest, options, Path(scratch), root)
+            root = _data_root(options.data or Path(manifest.data))
+            compared = _prepare(model_dir, manifest, options.parity_images, Path(scratch), root)
             bench = _Bench(
                 model_dir=model_dir,
                 manifest=manifest,
                 options=options,
+                tolerances=tolerances or {},
                 scratch=Path(scratch),
                 targets=targets_of(compared, manifest),
                 photos=some_photos(compared, root, _EXAMPLE_PHOTOS),
@@ -201,7 +178,7 @@ def _data_root(data: Path) -> Path:
 
 
 def _prepare(
-    model_dir: Path, manifest: Manifest, options: ExportOptions, scratch: Path, root: Path
+    model_dir: Path, manifest: Manifest, parity_images: int, scratch: Path, root: Path
 ) -> tuple[SplitRow, ...]:
     """Write the calibration and validation images to scratch; the rows of the latter."""
     rows = read_split(model_dir)
@@ -213,8 +190,8 @@ def _prepare(
             where=model_dir,
             got=f"{len(rows)} rows",
         )
-    calibration = stratified(train, options.calibration_images, options.seed)
-    compared = stratified(val, options.parity_images, options.seed)
+    calibration = stratified(train, _CALIBRATION_IMAGES, _SAMPLE_SEED)
+    compared = stratified(val, parity_images, _SAMPLE_SEED)
     write_images(calibration, root, manifest, scratch / "calibration.npy")
     write_images(compared, root, manifest, scratch / "validation.npy")
     return compared
@@ -297,7 +274,7 @@ def _conversion(bench: _Bench, target: str, folder: Path) -> Work:
 
 
 def _work(bench: _Bench, tasks: Sequence[Work]) -> Iterable[tuple[Work, dict[str, Any] | ExportError]]:
-    return carry_out(tasks, log=bench.scratch / "worker.log", timeout_seconds=bench.options.timeout_seconds)
+    return carry_out(tasks, log=bench.scratch / "worker.log", timeout_seconds=bench.options.timeout)
 
 
 def _write_metadata(bench: _Bench, target: str, folder: Path, notes: tuple[str, ...]) -> None:
@@ -337,8 +314,7 @@ def _measurement(bench: _Bench, name: str, folder: Path) -> Work:
         "folder": str(folder.resolve()),
         "images": str(bench.scratch / "validation.npy"),
         "probabilities": str(bench.scratch / f"probabilities-{name}.npy"),
-        "repeats": bench.options.latency_repeats,
-        "threads": bench.options.threads,
+        "repeats": _LATENCY_REPEATS,
         "photos": [] if name == _KERAS_NAME else [str(photo) for photo in bench.photos],
     }
     return Work(
@@ -364,7 +340,7 @@ def _judged(
     after = _probabilities(bench, _measurement(bench, target, folder))
     manifest = bench.manifest
     parity = compare(before, after, bench.targets, manifest.task, manifest.threshold, manifest.average)
-    tolerance = bench.options.tolerance(target)
+    tolerance = bench.tolerance(target)
     reason = verdict(parity, tolerance)
     return replace(
         result,
@@ -389,7 +365,7 @@ def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
     """Write the verdict and rename the staged folder to its place, instead of an earlier export."""
     assert result.folder is not None
     final = bench.model_dir / EXPORT / result.target
-    tolerance = asdict(bench.options.tolerance(result.target))
+    tolerance = asdict(bench.tolerance(result.target))
     placed = replace(result, folder=final)
     verdict_fields = {name: value for name, value in placed.row().items() if name != "folder"}
     content = json.dumps(_finite(verdict_fields | {"tolerance": tolerance}), indent=1, ensure_ascii=False)

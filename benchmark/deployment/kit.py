@@ -155,7 +155,6 @@ def _work(scratch: Path, target: str, folder: Path) -> Work:
         "images": str(scratch / "images.npy"),
         "probabilities": str(scratch / f"{target}.npy"),
         "repeats": 1,
-        "threads": 0,
         "photos": [],
     }
     return Work(action="measure", name=target, arguments=arguments, answer=scratch / f"{target}.json")

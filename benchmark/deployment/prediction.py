@@ -17,6 +17,7 @@ from benchmark.deployment.description import Deployment
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError
 from benchmark.machine import cores
+from benchmark.options import AnswerOptions, PredictOptions
 from benchmark.records import MAX_PIXELS, Float32, Observer, Silent, Task, UInt8
 from benchmark.statistics import decide, sureness
 
@@ -47,27 +48,6 @@ class Prediction:
     sureness: float = math.nan
     doubt: str = ""
     error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictOptions:
-    """How images are read for prediction.
-
-    Attributes:
-        batch_size: images held at once.
-        threads: that decode; 0 uses all cores.
-        threshold: of sigmoid outputs; None takes the model's own.
-        sure_from: a label of a lower probability is unsure; None takes the model's own.
-        max_pixels: images whose header declares more are refused before decoding.
-        follow_links: links may lead outside of the folders given.
-    """
-
-    batch_size: int = 64
-    threads: int = 0
-    threshold: float | None = None
-    sure_from: float | None = None
-    max_pixels: int = MAX_PIXELS
-    follow_links: bool = False
 
 
 class FoundImage(NamedTuple):
@@ -113,18 +93,13 @@ def list_images(
 
 
 def predict(
-    predictor: Predictor,
-    sources: Sequence[Path],
-    options: PredictOptions | None = None,
-    *,
-    observer: Observer | None = None,
+    predictor: Predictor, options: PredictOptions, *, observer: Observer | None = None
 ) -> tuple[Prediction, ...]:
     """Label images.
 
     Args:
         predictor: an opened model of any format.
-        sources: image files and folders.
-        options: how to read.
+        options: of the command; its model is not looked at, nor what it says of tiles and files.
         observer: hears of every batch.
 
     Returns:
@@ -134,25 +109,34 @@ def predict(
         ArgumentError: no images.
         ExportError: the model fails.
     """
-    options = options or PredictOptions()
-    listed = list_images(sources, follow_links=options.follow_links, observer=observer)
-    return predict_listed(predictor, listed, options, observer=observer)
+    listed = list_images(options.images, follow_links=options.follow_links, observer=observer)
+    return predict_listed(
+        predictor,
+        listed,
+        options,
+        max_pixels=options.max_pixels or MAX_PIXELS,
+        batch_size=options.batch_size,
+        observer=observer,
+    )
 
 
 def predict_listed(
     predictor: Predictor,
     listed: Sequence[FoundImage],
-    options: PredictOptions | None = None,
+    options: AnswerOptions,
     *,
+    max_pixels: int,
+    batch_size: int = 64,
     observer: Observer | None = None,
 ) -> tuple[Prediction, ...]:
     """``predict`` for files that were listed before: one prediction each, in their order."""
-    options, observer = options or PredictOptions(), observer or Silent()
+    observer = observer or Silent()
     observer.started(_TASK, len(listed))
     rows: list[Prediction] = []
-    with ThreadPoolExecutor(options.threads or cores()) as pool:
-        for start in range(0, len(listed), options.batch_size):
-            rows += _predict_batch(predictor, listed[start : start + options.batch_size], options, pool)
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(listed), batch_size):
+            batch = listed[start : start + batch_size]
+            rows += _predict_batch(predictor, batch, options, max_pixels, pool)
             observer.advanced(_TASK, len(rows))
     unread = sum(bool(row.error) for row in rows)
     observer.finished(_TASK, f"{unread} of {len(rows)} files could not be read")
@@ -160,10 +144,14 @@ def predict_listed(
 
 
 def _predict_batch(
-    predictor: Predictor, listed: Sequence[FoundImage], options: PredictOptions, pool: ThreadPoolExecutor
+    predictor: Predictor,
+    listed: Sequence[FoundImage],
+    options: AnswerOptions,
+    max_pixels: int,
+    pool: ThreadPoolExecutor,
 ) -> list[Prediction]:
     description = predictor.description
-    loaded = list(pool.map(lambda one: _load(one, description, options.max_pixels), listed))
+    loaded = list(pool.map(lambda one: _load(one, description, max_pixels), listed))
     images = [image for image in loaded if not isinstance(image, str)]
     rows = iter(_doubted(predictor, np.stack(images), options) if images else ())
     return [
@@ -174,7 +162,7 @@ def _predict_batch(
     ]
 
 
-def _doubted(predictor: Predictor, images: UInt8, options: PredictOptions) -> Iterator[Prediction]:
+def _doubted(predictor: Predictor, images: UInt8, options: AnswerOptions) -> Iterator[Prediction]:
     probabilities, strange = predictor.recognise(images)
     rows = predictions_of(probabilities, predictor.description, options.threshold, options.sure_from)
     for row, unlike in zip(rows, strange, strict=True):

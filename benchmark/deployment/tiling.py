@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,59 +22,18 @@ from benchmark.deployment.prediction import (
 )
 from benchmark.deployment.predictor import Predictor
 from benchmark.errors import ArgumentError, DataError, StorageError
+from benchmark.options import PredictOptions
 from benchmark.records import MAX_PIXELS, Float32, Float64, Int64, Observer, Silent, Task, UInt8
 from benchmark.storage import write_whole
 
 _TASK = "predict tiles"
 _LONGEST_SIDE = 1600
-
-
-class Merge(StrEnum):
-    """How the probabilities of the windows of a photograph become one.
-
-    MAX: the largest of each class, so that one small defect decides. It answers "is there one anywhere?", and
-    therefore its false alarms grow with the number of windows. MEAN: the mean of each class over all windows,
-    for classes that fill the photograph.
-    """
-
-    MAX = "max"
-    MEAN = "mean"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileOptions:
-    """How photographs are cut.
-
-    Attributes:
-        size: side of a window in pixels of the photograph; 0 takes the model's input size. Windows of another
-            size are resized to it.
-        overlap: share of a window that the next one covers again, from 0 to below 1. At 0.5 or more, what
-            lies on the border of one window lies well inside another.
-        merge: None takes MAX for two classes and several labels, MEAN for exclusive classes.
-        threshold: of sigmoid outputs; None takes the model's own.
-        sure_from: a label of a lower probability is unsure; None: none is.
-        max_pixels: larger photographs are refused before decoding; four times what is usual for images that
-            are scaled down.
-        batch_size: windows held at once.
-        follow_links: links may lead outside of the folders given.
-    """
-
-    size: int = 0
-    overlap: float = 0.5
-    merge: Merge | None = None
-    threshold: float | None = None
-    sure_from: float | None = None
-    max_pixels: int = 4 * MAX_PIXELS
-    batch_size: int = 32
-    follow_links: bool = False
-
-    def __post_init__(self) -> None:
-        if self.size < 0:
-            raise ArgumentError("must be 1 or more", where="`tiles`", got=self.size)
-        if not 0.0 <= self.overlap <= 0.95:
-            raise ArgumentError("is out of range", where="`overlap`", expected="0 to 0.95", got=self.overlap)
-        if self.batch_size < 1:
-            raise ArgumentError("must be at least 1", where="batch_size", got=self.batch_size)
+_OVERLAP = 0.5  # what lies on the border of one window lies well inside another
+_MOST_PIXELS = 4 * MAX_PIXELS  # of photographs that are not scaled down
+# How the probabilities of the windows of a photograph become one. The largest of each class lets a small
+# defect decide: it answers "is there one anywhere?", and its false alarms grow with the number of windows.
+# The mean of each class is for classes that fill the photograph.
+Merge = Literal["max", "mean"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +69,7 @@ def _starts(length: int, size: int, step: int) -> list[int]:
 
 def merged(probabilities: Float32, merge: Merge) -> Float32:
     """One row of probabilities from those of the windows: (W, C) -> (C,)."""
-    result: Float32 = probabilities.max(0) if merge is Merge.MAX else probabilities.mean(0, dtype=np.float64)
+    result: Float32 = probabilities.max(0) if merge == "max" else probabilities.mean(0, dtype=np.float64)
     return result.astype(np.float32)
 
 
@@ -150,21 +109,15 @@ def _closeness(length: int) -> Float64:
 
 
 def predict_tiles(
-    predictor: Predictor,
-    sources: Sequence[Path],
-    options: TileOptions | None = None,
-    *,
-    overlays: Path | None = None,
-    observer: Observer | None = None,
+    predictor: Predictor, options: PredictOptions, *, observer: Observer | None = None
 ) -> tuple[TiledPrediction, ...]:
     """Slide windows over photographs.
 
     Args:
         predictor: an opened model of any format.
-        sources: image files and folders.
-        options: how to cut and merge.
-        overlays: folder for one ``<number>-<name>.png`` per photograph; None draws none. The map shows the
-            positive class, or the decided one.
+        options: of the command; its model is not looked at. Windows without a side are of the model's input
+            size, others are resized to it. In the folder ``heatmaps``, each photograph gets one
+            ``<number>-<name>.png``, which shows the positive class, or the decided one.
         observer: hears of every photograph.
 
     Returns:
@@ -175,41 +128,44 @@ def predict_tiles(
         ArgumentError: no images, or MAX for exclusive classes.
         ExportError: the model fails.
     """
-    options, observer = options or TileOptions(), observer or Silent()
-    merge = _merge_for(options, predictor.description.task)
-    listed = list_images(sources, follow_links=options.follow_links, observer=observer)
+    observer = observer or Silent()
+    _merge_for(options, predictor.description.task)
+    listed = list_images(options.images, follow_links=options.follow_links, observer=observer)
     observer.started(_TASK, len(listed))
     results = []
     for number, one in enumerate(listed):
-        target = overlays / picture_name(number, one.path) if overlays else None
-        results.append(_predict_one(predictor, one, replace(options, merge=merge), target))
+        target = options.heatmaps / picture_name(number, one.path) if options.heatmaps else None
+        results.append(_predict_one(predictor, one, options, target))
         observer.advanced(_TASK, number + 1)
     observer.finished(_TASK)
     return tuple(results)
 
 
-def _merge_for(options: TileOptions, task: Task) -> Merge:
+def _merge_for(options: PredictOptions, task: Task) -> Merge:
+    """The mean for exclusive classes, else what is asked for, else the largest."""
     if task is not Task.MULTICLASS:
-        return options.merge or Merge.MAX
-    if options.merge is Merge.MAX:
+        return options.merge or "max"
+    if options.merge == "max":
         raise ArgumentError(
             "says nothing about exclusive classes, of which nearly every one is largest somewhere",
             where="`merge`",
             expected="mean",
             got="max",
         )
-    return Merge.MEAN
+    return "mean"
 
 
 def _predict_one(
-    predictor: Predictor, found: FoundImage, options: TileOptions, target: Path | None
+    predictor: Predictor, found: FoundImage, options: PredictOptions, target: Path | None
 ) -> TiledPrediction:
     path = found.path
     if found.reason:
         return _not_read(path, found.reason, predictor)
     try:
         photo = decode(
-            read_regular(path), max_pixels=options.max_pixels, bit_depth=predictor.description.bit_depth
+            read_regular(path),
+            max_pixels=options.max_pixels or _MOST_PIXELS,
+            bit_depth=predictor.description.bit_depth,
         )
     except DataError as error:
         return _not_read(path, clause_of(error), predictor)
@@ -232,11 +188,12 @@ def _not_read(path: Path, reason: str, predictor: Predictor) -> TiledPrediction:
     )
 
 
-def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> TiledPrediction:
+def predict_photo(predictor: Predictor, photo: UInt8, options: PredictOptions) -> TiledPrediction:
     """Slide windows over one decoded photograph, uint8 (H, W, 3), RGB, of any size."""
     description = predictor.description
-    size = options.size or description.input_size
-    windows = windows_of(photo.shape[0], photo.shape[1], size, options.overlap)
+    size = options.tiles or description.input_size
+    overlap = _OVERLAP if options.overlap is None else options.overlap
+    windows = windows_of(photo.shape[0], photo.shape[1], size, overlap)
     answers = np.concatenate(
         [predictor.predict(batch) for batch in _crops(photo, windows, options, description)]
     )
@@ -248,9 +205,9 @@ def predict_photo(predictor: Predictor, photo: UInt8, options: TileOptions) -> T
     )
 
 
-def _crops(photo: UInt8, windows: Int64, options: TileOptions, description: Deployment) -> Iterator[UInt8]:
+def _crops(photo: UInt8, windows: Int64, options: PredictOptions, description: Deployment) -> Iterator[UInt8]:
     """Batches of windows as the model takes them; a window that is no square is mirrored to one."""
-    size = options.size or description.input_size
+    size = options.tiles or description.input_size
     for start in range(0, len(windows), options.batch_size):
         crops = []
         for top, left, height, width in windows[start : start + options.batch_size]:

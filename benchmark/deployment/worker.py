@@ -87,7 +87,7 @@ def _measure(arguments: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         arguments: ``folder`` (of a model or an export), ``images`` (.npy of uint8 (N, S, S, 3)),
-            ``probabilities`` (.npy to write, float32 (N, C)), ``repeats``, ``threads``, ``photos`` (files to
+            ``probabilities`` (.npy to write, float32 (N, C)), ``repeats``, ``photos`` (files to
             run the example on; none where there is no example).
 
     Returns:
@@ -95,7 +95,7 @@ def _measure(arguments: dict[str, Any]) -> dict[str, Any]:
         probability.
     """
     folder, photos = Path(arguments["folder"]), [Path(photo) for photo in arguments["photos"]]
-    predictor = open_model(folder, threads=int(arguments["threads"]))
+    predictor = open_model(folder)
     images = np.load(arguments["images"], mmap_mode="r")
     np.save(arguments["probabilities"], predictor.predict(images))
     median, high = predictor.latency_ms(np.asarray(images[0]), int(arguments["repeats"]))

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.data import load_images, tell_reading
 from benchmark.deployment import (
     Evaluation,
-    ExportOptions,
     ExportResult,
-    Merge,
     Prediction,
-    PredictOptions,
     Predictor,
-    TileOptions,
     evaluate,
     export_model,
-    parse_targets,
     predict,
     predict_tiles,
 )
@@ -28,8 +23,8 @@ from benchmark.errors import ArgumentError
 from benchmark.options import (
     DataOptions,
     EvaluateOptions,
-    ExportCommandOptions,
-    PredictCommandOptions,
+    ExportOptions,
+    PredictOptions,
     ReadingOptions,
 )
 from benchmark.pipeline.model_reports import report_evaluation, report_exports
@@ -67,7 +62,7 @@ class Predicted:
         ]
 
 
-def check_tiling(options: PredictCommandOptions) -> None:
+def check_tiling(options: PredictOptions) -> None:
     """See that nothing would be ignored.
 
     Raises:
@@ -79,7 +74,7 @@ def check_tiling(options: PredictCommandOptions) -> None:
 
 
 def predict_images(
-    predictor: Predictor, options: PredictCommandOptions, observer: Observer | None = None
+    predictor: Predictor, options: PredictOptions, observer: Observer | None = None
 ) -> Predicted:
     """Label images, or large photographs window by window.
 
@@ -96,37 +91,12 @@ def predict_images(
     _check_threshold(options.threshold, predictor)
     labels = predictor.description.labels
     if options.tiles is None:
-        plain = PredictOptions(
-            batch_size=options.batch_size,
-            threshold=options.threshold,
-            sure_from=options.sure_from,
-            follow_links=options.follow_links,
-        )
-        how = replace(plain, max_pixels=options.max_pixels or plain.max_pixels)
-        return Predicted(labels=labels, found=predict(predictor, options.images, how, observer=observer))
-    tiled = predict_tiles(
-        predictor, options.images, _tile_options(options), overlays=options.heatmaps, observer=observer
-    )
+        return Predicted(labels=labels, found=predict(predictor, options, observer=observer))
+    tiled = predict_tiles(predictor, options, observer=observer)
     return Predicted(
         labels=labels,
         found=[one.prediction for one in tiled],
         failures=tuple(f"{one.prediction.path}: {one.overlay_error}" for one in tiled if one.overlay_error),
-    )
-
-
-def _tile_options(options: PredictCommandOptions) -> TileOptions:
-    plain = TileOptions(
-        size=options.tiles or 0,
-        merge=None if options.merge is None else Merge(options.merge),
-        threshold=options.threshold,
-        sure_from=options.sure_from,
-        batch_size=options.batch_size,
-        follow_links=options.follow_links,
-    )
-    return replace(
-        plain,
-        overlap=plain.overlap if options.overlap is None else options.overlap,
-        max_pixels=options.max_pixels or plain.max_pixels,
     )
 
 
@@ -140,7 +110,7 @@ def _check_threshold(threshold: float | None, predictor: Predictor) -> None:
 
 
 def export_to(
-    model_dir: Path, options: ExportCommandOptions, observer: Observer | None = None
+    model_dir: Path, options: ExportOptions, observer: Observer | None = None
 ) -> tuple[ExportResult, ...]:
     """Convert a model and compare each export with it; its page and its card then tell how to use them.
 
@@ -155,9 +125,7 @@ def export_to(
         ManifestError: the folder is no model.
         StorageError: no room for an export.
     """
-    how = ExportOptions(parity_images=options.parity_images, timeout_seconds=options.timeout)
-    targets = parse_targets(options.to)
-    results = export_model(model_dir, targets, how, data=options.data, observer=observer)
+    results = export_model(model_dir, options, observer=observer)
     report_exports(model_dir, observer or Silent())
     return results
 
@@ -192,10 +160,7 @@ def evaluate_model(
         observer=watch,
     )
     tell_reading(images, watch)
-    how = PredictOptions(
-        threshold=options.threshold, sure_from=options.sure_from, max_pixels=options.max_pixels
-    )
-    evaluation = evaluate(predictor, images, how, include_seen=options.include_seen, observer=watch)
+    evaluation = evaluate(predictor, images, options, observer=watch)
     results = results_folder(options.results, images, options.data)
     results.claim(watch)
     folder = evaluation_folder(evaluation, results.path)

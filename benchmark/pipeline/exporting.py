@@ -20,7 +20,7 @@ from benchmark.deployment import (
 from benchmark.errors import DataError
 from benchmark.execution import failure
 from benchmark.finetuning import FineTuned
-from benchmark.options import FinetuneOptions
+from benchmark.options import ExportOptions, FinetuneOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.heads import HeadJob, outcome_digest
@@ -103,7 +103,8 @@ def ship(
     places = {"data": data, "cache": cache, "results": results}
     job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
     (model,) = finetune_backbones(replace(job, known=known), observer).models
-    exported = export_model(model.model_dir, targets, data=data, observer=observer)
+    asked = ExportOptions.check({"to": list(targets), "data": data})
+    exported = export_model(model.model_dir, asked, observer=observer)
     run = tuple(one.target for one in exported if one.parity is not None)
     answers = answers_of(model.model_dir, run, data) if run else None
     return ShippedBackbone(model=model, results=exported, answers=answers)

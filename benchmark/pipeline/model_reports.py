@@ -26,7 +26,7 @@ from benchmark.deployment import (
 )
 from benchmark.errors import ArgumentError, DataError
 from benchmark.finetuning import ALREADY_DONE, FineTuned, augmented_views
-from benchmark.options import PredictCommandOptions
+from benchmark.options import PredictOptions
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.records import (
     MAX_PIXELS,
@@ -392,7 +392,7 @@ def _card(model: FineTuned, images: ImageSet, backbone: Backbone) -> ModelCard:
 
 
 def report_predictions(
-    predictor: Predictor, found: Sequence[Prediction], options: PredictCommandOptions, path: Path
+    predictor: Predictor, found: Sequence[Prediction], options: PredictOptions, path: Path
 ) -> tuple[str, ...]:
     """Write a page of labelled photographs; why there is none, where it could not be made.
 
@@ -404,9 +404,7 @@ def report_predictions(
     return tuple(cosmetics.notes)
 
 
-def _predicted(
-    predictor: Predictor, found: Sequence[Prediction], options: PredictCommandOptions
-) -> PredictionPage:
+def _predicted(predictor: Predictor, found: Sequence[Prediction], options: PredictOptions) -> PredictionPage:
     description = predictor.description
     read = [one for one in found if not one.error]
     unread = [(one.path, one.error) for one in found if one.error]

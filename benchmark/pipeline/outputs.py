@@ -231,7 +231,8 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob, record: RunRecord) -> l
         baselines=baselines.methods,
         has_baseline_scores=bool(baselines.backbones),
         rejected=images.rejected,
-        errors=cosmetics.make("How the picks err", partial(pick_errors, board, ranked.outcomes, truth)) or (),
+        errors=cosmetics.make("How the picks err", partial(pick_errors, board, ranked.outcomes, targets))
+        or (),
         plots=(*plots, *_sheets(run.path)),
         facts=_facts(record, images, ranked.board),
         source=record.data.source,

@@ -12,12 +12,12 @@ from PIL import Image
 
 from benchmark.deployment import Explainer, Predictor, open_explainer
 from benchmark.errors import BenchmarkError, ExportError
-from benchmark.options import PredictCommandOptions, ServeOptions
+from benchmark.options import PredictOptions, ServeOptions
 from benchmark.pipeline import predict_images
 from benchmark.records import MAX_PIXELS
 
 _NAME = "photograph"
-_SHARED = sorted(PredictCommandOptions.model_fields.keys() & ServeOptions.model_fields.keys())
+_SHARED = sorted(PredictOptions.model_fields.keys() & ServeOptions.model_fields.keys())
 
 
 class Respondent:
@@ -79,7 +79,7 @@ class Respondent:
                 "tiles": self._predictor.description.input_size if tiles else None,
                 "heatmaps": overlays if tiles and heatmap else None,
             }
-            predicted = predict_images(self._predictor, PredictCommandOptions.check(asked))
+            predicted = predict_images(self._predictor, PredictOptions.check(asked))
             (found,) = predicted.found
             if found.error:
                 return {"error": found.error.replace(str(place), _NAME)}

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmark.cli.model_commands import _explain
 from benchmark.cli.observer import make_observer
 from benchmark.deployment import Prediction, open_explainer
-from benchmark.options import PredictCommandOptions
+from benchmark.options import PredictOptions
 from benchmark.storage import sha256_bytes, sha256_file
 from tests.manifests import a_manifest
 
@@ -395,7 +395,7 @@ def test_an_image_that_vanishes_costs_its_own_heatmap_alone(shelf: Path, tmp_pat
     """Between its prediction and its picture."""
     photo = save(tmp_path / "here.png", 20)
     found = [Prediction(path=str(tmp_path / "gone.png"), label="dark"), Prediction(path=str(photo))]
-    options = PredictCommandOptions(model=shelf / "model", images=(photo,))
+    options = PredictOptions(model=shelf / "model", images=(photo,))
     with make_observer(quiet=True) as observer:
         (failure,) = _explain(options, open_explainer(shelf / "model"), found, tmp_path / "maps", observer)
     assert "gone.png" in failure

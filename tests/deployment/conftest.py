@@ -17,9 +17,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from benchmark.deployment import ExportOptions, export_model, target_names
+from benchmark.deployment import export_model
 from benchmark.deployment.export import ExportResult
 from benchmark.finetuning.manifest import write_manifest
+from benchmark.options import ExportOptions
 from benchmark.records import Float32, Manifest, UInt8
 from benchmark.storage import sha256_bytes, sha256_file
 from tests.manifests import a_manifest
@@ -158,6 +159,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="session")
 def exported(trained: Trained) -> dict[str, ExportResult]:
-    options = ExportOptions(calibration_images=64, latency_repeats=3, threads=1)
-    results = export_model(trained.model_dir, target_names(), options)
+    results = export_model(trained.model_dir, ExportOptions(to="all"))
     return {result.target: result for result in results}

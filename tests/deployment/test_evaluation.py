@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import deployment
 from benchmark.data import load_images
-from benchmark.deployment import PredictOptions, Predictor, evaluate
+from benchmark.deployment import Evaluation, Predictor
 from benchmark.deployment.description import Deployment
 from benchmark.errors import DataError, ManifestError
 from benchmark.finetuning import SEEN_FILES, TrainedOn
 from benchmark.finetuning.familiar import Familiar
 from benchmark.finetuning.trained_on import seen_contents
-from benchmark.options import DataOptions
+from benchmark.options import DataOptions, EvaluateOptions
 from benchmark.pipeline.model_reports import judged_evaluation
 from benchmark.records import Average, Float32, ImageSet, Resize, Split, Task, UInt8
 from benchmark.statistics import selective
@@ -51,6 +52,11 @@ def brightness(images: UInt8) -> Float32:
 
 def channels(images: UInt8) -> Float32:
     return (images.mean((1, 2)) / 255).astype(np.float32)
+
+
+def evaluate(predictor: Predictor, images: ImageSet, **options: object) -> Evaluation:
+    asked = EvaluateOptions.check({"model": "model", "data": "data", **options})
+    return deployment.evaluate(predictor, images, asked)
 
 
 NAMES = ("blue", "green", "red")
@@ -186,9 +192,9 @@ def test_what_could_not_be_scored_is_counted(tmp_path: Path) -> None:
 def test_a_larger_limit_of_pixels_reaches_the_decoder(tmp_path: Path) -> None:
     root = photos(tmp_path / "d", {"bright": (200, 2)})
     images = loaded(BRIGHT, root)
-    assert evaluate(BRIGHT, images, PredictOptions(max_pixels=63)).images == 2
+    assert evaluate(BRIGHT, images, max_pixels=63).images == 2
     with pytest.raises(DataError, match="too many pixels"):
-        evaluate(BRIGHT, images, PredictOptions(max_pixels=62))
+        evaluate(BRIGHT, images, max_pixels=62)
 
 
 def test_the_models_average_is_used(tmp_path: Path) -> None:
@@ -205,7 +211,7 @@ def test_the_models_average_is_used(tmp_path: Path) -> None:
 def test_the_threshold_may_be_another(tmp_path: Path) -> None:
     images = loaded(BRIGHT, photos(tmp_path / "d", {"bright": (100, 4), "dark": (20, 4)}))
     assert evaluate(BRIGHT, images).threshold == 0.5
-    result = evaluate(BRIGHT, images, PredictOptions(threshold=0.3))
+    result = evaluate(BRIGHT, images, threshold=0.3)
     assert (result.threshold, result.metrics["f1"]) == (0.3, 1.0)
 
 
@@ -249,7 +255,7 @@ def test_the_page_and_the_figures_agree_on_what_is_unsure(tmp_path: Path) -> Non
     model = Predictor(BRIGHT.description, brightness)
     none_known = Familiar(vectors=np.array([[-1.0, 0.0, 0.0]], np.float16), limit=0.5)
     model.know(none_known, lambda shown: (brightness(shown), channels(shown)))
-    found = evaluate(model, images, PredictOptions(sure_from=0.65))
+    found = evaluate(model, images, sure_from=0.65)
     assert found.unlike == found.images == 60
     judged = judged_evaluation(found, images)
     shown = selective(judged.sure, judged.right, judged.sure_from, judged.groups, seed=judged.seed)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from benchmark.deployment import (
-    ExportOptions,
     Tolerance,
     export_model,
     open_model,
@@ -26,6 +25,7 @@ from benchmark.deployment.export import ExportResult
 from benchmark.deployment.parity import compare
 from benchmark.errors import ArgumentError, ExportError, ManifestError
 from benchmark.finetuning.manifest import write_manifest
+from benchmark.options import ExportOptions
 from benchmark.records import Average, Silent, Task
 from benchmark.storage import temporary_beside
 
@@ -158,8 +158,8 @@ def without_exports(trained: Any, tmp_path: Path) -> Path:
 def test_an_export_outside_its_tolerance_is_kept_and_marked(trained: Any, tmp_path: Path) -> None:
     model_dir = without_exports(trained, tmp_path)
     strict = {"tflite-dynamic": Tolerance(max_difference=0.0)}
-    options = ExportOptions(parity_images=20, latency_repeats=1, tolerances=strict)
-    (result,) = export_model(model_dir, ["tflite-dynamic"], options)
+    options = ExportOptions(to="tflite-dynamic", parity_images=20)
+    (result,) = export_model(model_dir, options, tolerances=strict)
     assert not result.passed
     assert "largest" in result.reason
     assert result.parity is not None
@@ -189,9 +189,8 @@ class Steps(Silent):
 
 def test_progress_counts_what_is_finished(trained: Any, tmp_path: Path) -> None:
     told = Steps()
-    wanted = ["tflite-dynamic", "tflite-float16"]
-    options = ExportOptions(parity_images=20, latency_repeats=1)
-    export_model(without_exports(trained, tmp_path), wanted, options, observer=told)
+    options = ExportOptions(to="tflite-dynamic,tflite-float16", parity_images=20)
+    export_model(without_exports(trained, tmp_path), options, observer=told)
     assert (told.total, told.done) == (4, [1, 2, 3, 4])
     assert told.notes == [
         "tflite-dynamic: converted",
@@ -212,8 +211,7 @@ def test_what_killed_exports_left_is_taken_away(trained: Any, tmp_path: Path) ->
     assert [path.name[:5] for path in (model_dir / "export").iterdir()] == [".tmp-"]
     alive = temporary_beside(model_dir / "export" / "onnx")
     alive.mkdir()
-    options = ExportOptions(parity_images=20, latency_repeats=1)
-    export_model(model_dir, ["tflite-dynamic"], options)
+    export_model(model_dir, ExportOptions(to="tflite-dynamic", parity_images=20))
     kept = sorted(path.name for path in (model_dir / "export").iterdir())
     assert kept == [alive.name, "tflite-dynamic"], "what another export is at work on stays"
 
@@ -225,32 +223,32 @@ def test_what_takes_too_long_is_ended_and_leaves_the_old_export(
     assert folder is not None
     before = (folder / "deployment.json").read_bytes()
     with pytest.raises(ExportError, match=r"not finished after 0.2 seconds"):
-        export_model(trained.model_dir, ["onnx"], ExportOptions(timeout_seconds=0.2))
+        export_model(trained.model_dir, ExportOptions(to="onnx", timeout=0.2))
     assert (folder / "deployment.json").read_bytes() == before
     assert sorted(path.name for path in (trained.model_dir / "export").iterdir()) == sorted(target_names())
 
 
 def test_missing_and_changed_images_are_named(trained: Any, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="cannot be used"):
-        export_model(trained.model_dir, ["onnx"], data=tmp_path)
+        export_model(trained.model_dir, ExportOptions(to="onnx", data=tmp_path))
     copied = shutil.copytree(trained.data, tmp_path / "data")
     for path in (copied / "crack").iterdir():
         shutil.copy(copied / "plain" / "0001.png", path)
     with pytest.raises(ExportError, match="other bytes"):
-        export_model(trained.model_dir, ["onnx"], data=copied)
+        export_model(trained.model_dir, ExportOptions(to="onnx", data=copied))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_the_csv_that_a_model_was_trained_on_names_its_folder(
     trained: Any, tmp_path: Path, suffix: str
 ) -> None:
-    options = ExportOptions(parity_images=4, calibration_images=2, latency_repeats=1)
     model_dir = without_exports(trained, tmp_path)
     table = (trained.data / "photos").with_suffix(suffix)
-    (result,) = export_model(model_dir, ["keras"], options, data=table)
+    options = ExportOptions(to="keras", parity_images=4, data=table)
+    (result,) = export_model(model_dir, options)
     assert result.passed, result.reason
     with pytest.raises(ExportError, match="`data`"):
-        export_model(model_dir, ["keras"], options, data=tmp_path / "photos.csv")
+        export_model(model_dir, options.but(data=tmp_path / "photos.csv"))
 
 
 def test_the_images_are_written_one_by_one(trained: Any, tmp_path: Path) -> None:
@@ -286,18 +284,19 @@ def test_a_pipe_in_the_place_of_an_image_is_no_wait(trained: Any, tmp_path: Path
         path.unlink()
         os.mkfifo(path)
     with pytest.raises(ExportError, match="not a regular file"):
-        export_model(trained.model_dir, ["onnx"], data=copied)
+        export_model(trained.model_dir, ExportOptions(to="onnx", data=copied))
 
 
 def test_at_most_two_thousand_images_are_compared_unless_asked(trained: Any) -> None:
     from benchmark.deployment.samples import SplitRow, stratified
 
-    assert ExportOptions().parity_images == 2000
+    usual = ExportOptions(to="onnx").parity_images
+    assert usual == 2000
     rows = tuple(
         SplitRow(path=f"{n}.png", image_id=f"{n}", label="a" if n % 10 else "b", part="val")
         for n in range(5000)
     )
-    chosen = stratified(rows, ExportOptions().parity_images, 0)
+    chosen = stratified(rows, usual, 0)
     assert len(chosen) == 2000
     assert sum(row.label == "b" for row in chosen) == 200
 
@@ -305,8 +304,7 @@ def test_at_most_two_thousand_images_are_compared_unless_asked(trained: Any) -> 
 def test_the_model_says_how_f1_is_averaged(trained: Any, tmp_path: Path) -> None:
     model_dir = without_exports(trained, tmp_path)
     write_manifest(model_dir, replace(trained.manifest, average=Average.MACRO))
-    options = ExportOptions(parity_images=60, calibration_images=2, latency_repeats=1)
-    (result,) = export_model(model_dir, ["keras"], options)
+    (result,) = export_model(model_dir, ExportOptions(to="keras", parity_images=60))
     assert result.parity is not None
     assert result.folder is not None
     description = read_description(result.folder)
@@ -328,6 +326,6 @@ def test_targets_are_parsed() -> None:
 
 def test_a_model_directory_is_needed(tmp_path: Path) -> None:
     with pytest.raises(ManifestError):
-        export_model(tmp_path, ["onnx"])
+        export_model(tmp_path, ExportOptions(to="onnx"))
     with pytest.raises(ArgumentError, match="no export target"):
-        export_model(tmp_path, [])
+        export_model(tmp_path, ExportOptions(to=""))

@@ -20,6 +20,7 @@ from benchmark.deployment.description import read_description
 from benchmark.deployment.export import ExportResult
 from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
 from benchmark.finetuning.manifest import write_manifest
+from benchmark.options import ExportOptions
 from benchmark.storage import sha256_file
 
 pytestmark = pytest.mark.faults("foreign and damaged models")
@@ -282,7 +283,7 @@ def model_folder(trained: Any, tmp_path: Path) -> Path:
     return folder
 
 
-OPENERS = [open_model, open_explainer, lambda folder: export_model(folder, ["keras"])]
+OPENERS = [open_model, open_explainer, lambda folder: export_model(folder, ExportOptions(to="keras"))]
 
 
 @pytest.mark.parametrize("opener", OPENERS)

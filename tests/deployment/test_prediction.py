@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import deployment
 from benchmark.data import KnownLabels, load_images
-from benchmark.deployment import PredictOptions, Predictor, predict
+from benchmark.deployment import Predictor
 from benchmark.deployment.description import Deployment
-from benchmark.deployment.prediction import list_images
+from benchmark.deployment.prediction import Prediction, list_images
 from benchmark.errors import ArgumentError, ExportError
-from benchmark.records import Float32, Resize, Task, UInt8
+from benchmark.options import PredictOptions
+from benchmark.records import Float32, Observer, Resize, Task, UInt8
 
 
 def described(task: Task, labels: tuple[str, ...], positive: str | None = None) -> Deployment:
@@ -45,6 +48,13 @@ def channels(images: UInt8) -> Float32:
     return (images.mean((1, 2)) / 255).astype(np.float32)
 
 
+def predict(
+    predictor: Predictor, images: Sequence[Path], observer: Observer | None = None, **options: object
+) -> tuple[Prediction, ...]:
+    asked = PredictOptions.check({"model": "model", "images": images, **options})
+    return deployment.predict(predictor, asked, observer=observer)
+
+
 BRIGHT = Predictor(described(Task.BINARY, ("bright", "dark"), "bright"), brightness, batch=3)
 
 
@@ -60,7 +70,7 @@ def test_bad_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     broken.write_bytes(b"no picture")
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     absent = tmp_path / "absent.png"
-    rows = predict(BRIGHT, [tmp_path / "a", black, absent, black], PredictOptions(batch_size=2))
+    rows = predict(BRIGHT, [tmp_path / "a", black, absent, black], batch_size=2)
     assert [Path(row.path) for row in rows] == [broken, light, black, absent, black]
     assert [row.label for row in rows] == ["", "bright", "dark", "", "dark"], "a file given twice has two"
     assert rows[1].probabilities == (1.0, 0.0)
@@ -91,7 +101,7 @@ def test_order_and_progress(tmp_path: Path) -> None:
             self.seen.append(text)
 
     watch = Watch()
-    rows = predict(BRIGHT, paths[::-1], PredictOptions(batch_size=5), observer=watch)
+    rows = predict(BRIGHT, paths[::-1], batch_size=5, observer=watch)
     assert [row.path for row in rows] == [str(path) for path in paths[::-1]]
     values = [row.probabilities[0] for row in rows]
     assert values == sorted(values, reverse=True)
@@ -101,7 +111,7 @@ def test_order_and_progress(tmp_path: Path) -> None:
 def test_the_threshold_may_be_overridden(tmp_path: Path) -> None:
     path = save(tmp_path / "x.png", (100, 0, 0))
     assert predict(BRIGHT, [path])[0].label == "dark"
-    assert predict(BRIGHT, [path], PredictOptions(threshold=0.3))[0].label == "bright"
+    assert predict(BRIGHT, [path], threshold=0.3)[0].label == "bright"
 
 
 def test_exclusive_and_several_labels(tmp_path: Path) -> None:
@@ -152,7 +162,7 @@ def test_a_folder_is_listed_as_rank_lists_it(tmp_path: Path) -> None:
         file.path: file.reason for file in images.rejected
     }
     assert set(paths) - ranked == {"bright/phone.heic", "bright/link.png", "bright/gone.png"}
-    followed = predict(BRIGHT, [folder], PredictOptions(follow_links=True))
+    followed = predict(BRIGHT, [folder], follow_links=True)
     assert {Path(row.path).name for row in followed if row.error} == {"gone.png", "phone.heic"}
     assert [row.path for row in predict(BRIGHT, [folder, folder])] == [row.path for row in rows] * 2
     assert predict(BRIGHT, [outside])[0].label == "bright"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.deployment import Merge, Predictor, TileOptions, open_model, predict_tiles
+from benchmark.deployment import Predictor, open_model, predict_tiles
 from benchmark.deployment.export import ExportResult
 from benchmark.deployment.tiling import heat_map, merged, predict_photo, windows_of
 from benchmark.errors import ArgumentError
+from benchmark.options import PredictOptions
 from benchmark.records import Task
+
+
+def asked(images: Sequence[Path] = (), **options: object) -> PredictOptions:
+    return PredictOptions.check({"model": "model", "images": images, **options})
 
 
 @given(
@@ -65,14 +71,14 @@ def test_the_map_lies_between_the_scores_everywhere(scale: float, height: int, w
 
 def test_merge_rules() -> None:
     probabilities = np.array([[0.1], [0.8], [0.3]], np.float32)
-    assert merged(probabilities, Merge.MAX)[0] == np.float32(0.8)
-    assert merged(probabilities, Merge.MEAN)[0] == pytest.approx(0.4)
+    assert merged(probabilities, "max")[0] == np.float32(0.8)
+    assert merged(probabilities, "mean")[0] == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("options", [{"overlap": 1.0}, {"overlap": -0.1}, {"size": -1}])
+@pytest.mark.parametrize("options", [{"overlap": 1.0}, {"overlap": -0.1}, {"tiles": 0}, {"batch_size": 0}])
 def test_impossible_options(options: dict[str, float]) -> None:
     with pytest.raises(ArgumentError):
-        TileOptions(**options)  # type: ignore[arg-type]
+        asked(**options)
 
 
 def photo_with_crack(tools: Any, seed: int, centre: tuple[float, float]) -> np.ndarray:
@@ -85,7 +91,7 @@ def photo_with_crack(tools: Any, seed: int, centre: tuple[float, float]) -> np.n
 def found_share(
     predictor: Predictor, tools: Any, centres: list[tuple[float, float]], overlap: float
 ) -> float:
-    options = TileOptions(overlap=overlap)
+    options = asked(overlap=overlap)
     photos = [photo_with_crack(tools, seed, centre) for seed, centre in enumerate(centres)]
     return float(
         np.mean([predict_photo(predictor, photo, options).prediction.label == "crack" for photo in photos])
@@ -123,7 +129,7 @@ def test_plain_walls_are_not_called_cracked(exported: dict[str, ExportResult], t
     predictor = open_model(folder, threads=1)
     calls = [
         predict_photo(
-            predictor, tools.as_photo(tools.plaster(np.random.default_rng(seed), 96, 96)), TileOptions()
+            predictor, tools.as_photo(tools.plaster(np.random.default_rng(seed), 96, 96)), asked()
         ).prediction.label
         for seed in range(30)
     ]
@@ -144,7 +150,7 @@ def test_photographs_of_any_shape_and_overlays(
         sources.append(tmp_path / f"{number} =photo.png")
         Image.fromarray(tools.as_photo(wall)).save(sources[-1])
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    results = predict_tiles(predictor, [*sources, tmp_path / "broken.png"], overlays=tmp_path / "maps")
+    results = predict_tiles(predictor, asked([*sources, tmp_path / "broken.png"], heatmaps=tmp_path / "maps"))
     assert [len(result.windows) for result in results] == [4 * 12, 5, 1, 0]
     assert results[0].prediction.label == "crack"
     hottest = results[0].windows[results[0].probabilities[:, 0].argmax()]
@@ -162,7 +168,7 @@ def test_a_pipe_is_listed_and_not_waited_for(exported: dict[str, ExportResult], 
     folder = exported["onnx"].folder
     assert folder is not None
     os.mkfifo(tmp_path / "pipe.png")
-    (result,) = predict_tiles(open_model(folder, threads=1), [tmp_path / "pipe.png"])
+    (result,) = predict_tiles(open_model(folder, threads=1), asked([tmp_path / "pipe.png"]))
     assert result.prediction.error == "not a regular file"
 
 
@@ -173,7 +179,9 @@ def test_a_picture_that_cannot_be_written_costs_no_prediction(
     assert folder is not None
     Image.fromarray(tools.as_photo(tools.plaster(np.random.default_rng(0), 64, 64))).save(tmp_path / "a.png")
     (tmp_path / "maps").write_text("a file in the way")
-    (result,) = predict_tiles(open_model(folder, threads=1), [tmp_path / "a.png"], overlays=tmp_path / "maps")
+    (result,) = predict_tiles(
+        open_model(folder, threads=1), asked([tmp_path / "a.png"], heatmaps=tmp_path / "maps")
+    )
     assert result.prediction.label
     assert result.overlay is None
     assert "maps" in result.overlay_error
@@ -189,17 +197,15 @@ def test_windows_come_in_the_batches_asked_for(exported: dict[str, ExportResult]
         return np.zeros((len(images), 1), np.float32)
 
     predictor = Predictor(open_model(folder).description, watched, batch=100)
-    predict_photo(predictor, np.zeros((160, 32, 3), np.uint8), TileOptions(overlap=0.0, batch_size=2))
+    predict_photo(predictor, np.zeros((160, 32, 3), np.uint8), asked(overlap=0.0, batch_size=2))
     assert sizes == [2, 2, 1]
-    with pytest.raises(ArgumentError, match="batch_size"):
-        TileOptions(batch_size=0)
 
 
 def test_windows_of_another_size_are_resized(exported: dict[str, ExportResult], tools: Any) -> None:
     folder = exported["onnx"].folder
     assert folder is not None
     photo = tools.as_photo(tools.plaster(np.random.default_rng(0), 128, 128))
-    result = predict_photo(open_model(folder), photo, TileOptions(size=64))
+    result = predict_photo(open_model(folder), photo, asked(tiles=64))
     assert len(result.windows) == 9
     assert result.probabilities.shape == (9, 2)
 
@@ -218,6 +224,6 @@ def test_max_is_refused_for_exclusive_classes(exported: dict[str, ExportResult])
     predictor = Predictor(description, answer)
     photo = np.zeros((40, 40, 3), np.uint8)
     with pytest.raises(ArgumentError, match="exclusive classes"):
-        predict_photo(predictor, photo, TileOptions(merge=Merge.MAX))
-    result = predict_photo(predictor, photo, TileOptions())
+        predict_photo(predictor, photo, asked(merge="max"))
+    result = predict_photo(predictor, photo, asked())
     assert result.prediction.label == "b"

@@ -152,15 +152,10 @@ def parse_targets(text: str) -> tuple[str, ...]:
     if "all" in names:
         return target_names()
     if not names:
-        raise no_target()
+        raise ArgumentError("no export target given", where="target", expected=", ".join(target_names()))
     for name in names:
         find_target(name)
     return tuple(dict.fromkeys(names))
-
-
-def no_target() -> ArgumentError:
-    """The error for an empty list of targets."""
-    return ArgumentError("no export target given", where="target", expected=", ".join(target_names()))
 
 
 def require_packages(names: Iterable[str]) -> None:
