@@ -24,12 +24,12 @@ def decoded_pixels(images: ImageSet, request: FinetuneRequest) -> Pixels:
             images.root / images.paths[row],
             request.recipe.image_size,
             request.resize,
-            max_pixels=request.max_pixels,
+            max_pixels=request.options.max_pixels,
             bit_depth=images.bit_depth,
         )
 
     def pixels(rows: Int64) -> Iterator[UInt8]:
-        with ThreadPoolExecutor(request.jobs or cores()) as threads:
+        with ThreadPoolExecutor(request.options.jobs or cores()) as threads:
             todo = iter(rows)
             while chunk := list(itertools.islice(todo, _READ_AHEAD)):
                 yield from threads.map(read, chunk)
@@ -55,12 +55,12 @@ def open_pixels(request: FinetuneRequest, images: ImageSet, observer: Observer) 
         observer.message("The pixels exceed the scratch limit: images are decoded anew in every epoch.")
         yield decoded_pixels(images, request)
         return
-    scratch = PixelBuffer.create(request.cache, images.image_ids, size)
+    scratch = PixelBuffer.create(request.options.cache, images.image_ids, size)
     try:
         scratch.fill(
             images.paths,
             request.resize,
-            request.jobs,
+            request.options.jobs,
             root=images.root,
             bit_depth=images.bit_depth,
             observer=observer,

@@ -7,9 +7,10 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,8 @@ from benchmark.finetuning.recipe import Recipe
 from benchmark.finetuning.tables import PREDICTIONS_FILE, SPLIT_FILE
 from benchmark.heads import FinalHead
 from benchmark.memory import PackedStrings
+from benchmark.options import FinetuneOptions
 from benchmark.records import (
-    MAX_PIXELS,
-    AbstentionRule,
-    Average,
     Backbone,
     Float32,
     ImageSet,
@@ -30,7 +29,6 @@ from benchmark.records import (
     Predictions,
     Resize,
     Task,
-    ThresholdRule,
     WeightsKind,
     WeightsSource,
 )
@@ -72,19 +70,8 @@ class FinetuneRequest:
         backbone: which network; its own ``weights`` override those below.
         recipe: the protocol; its own ``backbone`` is not looked at.
         out: the model directory.
-        cache: folder of the embedding cache, of decoded pixels and of remembered digests.
+        options: of the command. What names data, backbone, recipe and weights there has been looked at.
         weights: source for a backbone that carries none of its own.
-        seed: of the head's first weights, order, augmentation and dropout.
-        threshold: decision rule of sigmoid outputs, found on validation images.
-        balanced: weight classes by inverse frequency.
-        abstain: when predictions are called unsure, found on validation images.
-        average: of F1; None means BINARY for two classes, MACRO for more and for multi-label.
-        cached_views: train phase 1 on embeddings of this many augmented views per image, computed once;
-            0 runs the frozen network in every epoch.
-        force: repeat a finished run, and forget an interrupted one.
-        jobs: threads that decode; 0 uses all cores.
-        resize: how images get the input size.
-        max_pixels: images whose header declares more are refused.
         scratch_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
         board: what the board says of this backbone, to compare with; changes nothing else.
         head: what a recipe that starts from the board puts on the backbone; None for the others.
@@ -93,21 +80,20 @@ class FinetuneRequest:
     backbone: Backbone
     recipe: Recipe
     out: Path
-    cache: Path = Path("embeddings_cache")
+    options: FinetuneOptions
     weights: WeightsSource = field(default_factory=lambda: WeightsSource(kind=WeightsKind.IMAGENET))
-    seed: int = 0
-    threshold: ThresholdRule = field(default_factory=ThresholdRule)
-    balanced: bool = False
-    abstain: AbstentionRule = field(default_factory=AbstentionRule)
-    average: Average | None = None
-    cached_views: int = 0
-    force: bool = False
-    jobs: int = 0
-    resize: Resize = Resize.BILINEAR
-    max_pixels: int = MAX_PIXELS
     scratch_bytes: int = SCRATCH_BYTES
     board: BoardScore | None = None
     head: BoardHead | None = None
+
+    def but(self, **changes: Any) -> FinetuneRequest:  # noqa: ANN401 - values of any option
+        """The same request with other options."""
+        return replace(self, options=self.options.but(**changes))
+
+    @property
+    def resize(self) -> Resize:
+        """How images get the input size."""
+        return self.options.resize or Resize.BILINEAR
 
     @property
     def source(self) -> WeightsSource:
@@ -129,7 +115,7 @@ class FinetuneRequest:
         return _sha256(parts)
 
     def _decisive(self, task: Task, weights_sha256: str) -> dict[str, object]:
-        backbone = self.backbone
+        backbone, options = self.backbone, self.options
         return {
             "backbone": [
                 backbone.architecture,
@@ -138,12 +124,12 @@ class FinetuneRequest:
             ],
             "weights": weights_sha256,
             "recipe": self.recipe.model_dump(mode="json"),
-            "seed": self.seed,
-            "threshold": [self.threshold.kind, self.threshold.value],
-            "balanced": self.balanced,
-            "abstain": str(self.abstain),
-            "average": default_average(task, self.average),
-            "cached_views": self.cached_views,
+            "seed": options.seed,
+            "threshold": [options.threshold.kind, options.threshold.value],
+            "balanced": options.balanced,
+            "abstain": str(options.abstain),
+            "average": default_average(task, options.average),
+            "cached_views": options.cached_views,
             "resize": self.resize,
         } | ({"head": self._head_digest(self.head.head)} if self.head else {})
 

@@ -101,7 +101,7 @@ def finetune(
     _check_request(request, images)
     directory = ModelDirectory(request.out)
     with directory.alone():
-        known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
+        known = known_weights_sha256(request.backbone, request.source, cache=request.options.cache)
         done = _found(request, directory, request.digest(images, known)) if known else None
         if done is None:
             kind = _KerasRun if request.backbone.source == KERAS else _ForeignRun
@@ -116,7 +116,7 @@ def find_finished(request: FinetuneRequest, images: ImageSet) -> FineTuned | Non
         TrainingError: another process fine-tunes into this folder.
         StorageError: the folder cannot be written.
     """
-    known = known_weights_sha256(request.backbone, request.source, cache=request.cache)
+    known = known_weights_sha256(request.backbone, request.source, cache=request.options.cache)
     directory = ModelDirectory(request.out)
     with directory.alone():
         done = _found(request, directory, request.digest(images, known)) if known else None
@@ -184,7 +184,7 @@ def _found(request: FinetuneRequest, directory: ModelDirectory, digest: str) -> 
     It is the latest model, or one that was finished and not yet published when its process was killed, or one
     that stands aside; those two become the latest.
     """
-    if request.force:
+    if request.options.force:
         return None
     for place in (directory.out, directory.new, directory.kept_beside(digest)):
         done = _finished(request, place, digest)
@@ -325,7 +325,9 @@ class _Run(ABC):
         self._observer = observer
         self._notes: list[str] = []
         self._scoring = Scoring(
-            task=images.task, average=default_average(images.task, request.average), rule=request.threshold
+            task=images.task,
+            average=default_average(images.task, request.options.average),
+            rule=request.options.threshold,
         )
 
     def run(self) -> FineTuned:
@@ -384,7 +386,7 @@ class _Run(ABC):
 
     def _progress(self, digest: str, weights_sha256: str) -> Progress:
         """What an interrupted run of the same request left, else a beginning."""
-        kept = None if self._request.force else Progress.load(self._directory.state(digest))
+        kept = None if self._request.options.force else Progress.load(self._directory.state(digest))
         if kept is None or kept.weights_sha256 != weights_sha256:
             return Progress(weights_sha256=weights_sha256)
         if kept.history:
@@ -433,7 +435,7 @@ class _Run(ABC):
         rows, images = getattr(self._images.split, part), self._images
         groups = None if images.groups is None else images.groups[rows]
         targets = images.head_targets()[rows]
-        return self._scoring.score(probabilities, targets, groups, threshold, self._request.seed)
+        return self._scoring.score(probabilities, targets, groups, threshold, self._request.options.seed)
 
     def _settled(
         self,
@@ -446,12 +448,12 @@ class _Run(ABC):
         settled = settle(
             self._scoring,
             self._images,
-            self._request.abstain,
+            self._request.options.abstain,
             tempering,
             trained.threshold,
             raw,
             final,
-            self._request.seed,
+            self._request.options.seed,
         )
         self._notes += settled.notes()
         familiar = self._familiar(pixels)
@@ -480,7 +482,7 @@ class _Run(ABC):
             phases=progress.metrics,
             notes=self._notes,
             recipe=recipe.model_dump(mode="json"),
-            cached_views=request.cached_views,
+            cached_views=request.options.cached_views,
             train_seconds=sum(row["seconds"] for row in progress.history),
         )
         write_whole(directory.new / RUN_FILE, as_json(asdict(run)), root=directory.new)
@@ -513,7 +515,7 @@ class _Run(ABC):
             weights_sha256=progress.weights_sha256,
             data=whole_text(str(images.root)),
             data_fingerprint=images.fingerprint(),
-            seed=request.seed,
+            seed=request.options.seed,
             metrics={part: values for part, values in measured.items() if values is not None},
             versions={"backbone-benchmark": __version__, **versions(request.backbone)},
             files={
@@ -536,14 +538,14 @@ class _KerasRun(_Run):
 
     def _load(self) -> str:
         request, images, recipe = self._request, self._images, self._request.recipe
-        _make_deterministic(request.seed)
+        _make_deterministic(request.options.seed)
         # Layers that Keras names by counting (re_lu_3) get the names of a fresh process, whatever ran in this
         # one before: recipes and --unfreeze-from name them.
         keras.utils.clear_session()
         model = request.backbone.build(recipe.image_size)
-        loaded = load_weights(request.backbone, model, request.source, cache=request.cache)
+        loaded = load_weights(request.backbone, model, request.source, cache=request.options.cache)
         outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
-        network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.seed)
+        network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.options.seed)
         if request.head is not None:
             network.head.layers[-1].set_weights([request.head.head.kernel, request.head.head.bias])
         if recipe.phase2.epochs:
@@ -568,7 +570,7 @@ class _KerasRun(_Run):
         network, views = self._network, None
         if data.in_vain:
             self._observer.message(f"Nothing is trained, the board's head is kept: {data.in_vain}.")
-        elif self._request.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
+        elif self._request.options.cached_views and data.recipe.phase1.epochs and progress.phase == 1:
             views = embed_views(data, network, progress.weights_sha256, self._observer)
         trainer = Trainer(network, data, state, self._observer, views, self._answers(data.pixels))
         if self._request.head is not None:
@@ -647,7 +649,7 @@ class _ForeignRun(_Run):
 
     def _load(self) -> str:
         request, size = self._request, self._request.recipe.image_size
-        self._loaded = load_network(request.backbone, request.source, size, cache=request.cache)
+        self._loaded = load_network(request.backbone, request.source, size, cache=request.options.cache)
         return self._loaded.weights_sha256
 
     def _as_the_data_allow(self, data: FineTuningData) -> FineTuningData:

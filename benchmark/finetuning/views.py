@@ -57,8 +57,8 @@ class _ViewWork:
         self._recipe = data.request.recipe
         self._pooled = self._recipe.head.pooling is Pooling.AVG  # as engines pool
         # Without augmentation all views are the picture itself.
-        self.count = 1 if self._recipe.augmentation.changes_nothing else data.request.cached_views
-        self._store = EmbeddingStore(data.request.cache)
+        self.count = 1 if self._recipe.augmentation.changes_nothing else data.request.options.cached_views
+        self._store = EmbeddingStore(data.request.options.cache)
         planned = Engine.TENSORFLOW
         if self._pooled:
             planned = plan_engine(self._engine_request(None), self.count * len(self._ids))[0]
@@ -67,7 +67,7 @@ class _ViewWork:
     def names(self, view: int) -> list[str]:
         """The cache's row names of one view of every training image."""
         changes = self._recipe.augmentation.model_dump_json().encode()
-        seed = self._request.seed
+        seed = self._request.options.seed
         return [hashlib.sha256(view_key(seed, view, name) + changes).hexdigest() for name in self._ids]
 
     def missing(self) -> list[Int64]:
@@ -111,7 +111,7 @@ class _ViewWork:
             for view, positions in enumerate(missing):
                 if not len(positions):
                     continue
-                keys = view_keys(self._request.seed, view, [self._ids[at] for at in positions])
+                keys = view_keys(self._request.options.seed, view, [self._ids[at] for at in positions])
                 names = self.names(view)
                 rows = _ViewRows(feed, self._train[positions], keys)
                 extract(frozen, rows, [names[at] for at in positions], writer, progress)
@@ -143,8 +143,8 @@ class _ViewWork:
             engine=engine,
             # Phase 2 and the saved model compute in float32: so do the vectors that the head learns from.
             precision=Precision.FLOAT32,
-            threads=self._request.jobs or cores(),
-            cache=self._request.cache,
+            threads=self._request.options.jobs or cores(),
+            cache=self._request.options.cache,
         )
 
 

@@ -570,19 +570,12 @@ class _FinetuneAll:
             recipe=choice.recipe,
             # A backbone named with its own weights file (NAME@path) keeps a readable, path-free name.
             out=place(self._run.folder, "finetune", name, choice.recipe.name),
-            # Workers elsewhere work in another folder.
-            cache=options.cache if self._runner.is_local else options.cache.absolute(),
+            options=options.but(
+                resize=_resize(choice.backbone, options.resize),
+                # Workers elsewhere work in another folder.
+                cache=options.cache if self._runner.is_local else options.cache.absolute(),
+            ),
             weights=choice.weights,
-            seed=options.seed,
-            threshold=options.threshold,
-            balanced=options.balanced,
-            abstain=options.abstain,
-            average=options.average,
-            cached_views=options.cached_views,
-            force=options.force,
-            jobs=options.jobs,
-            resize=_resize(choice.backbone, options.resize),
-            max_pixels=options.max_pixels,
             board=self._board.get(name),
         )
 

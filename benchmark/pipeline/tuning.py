@@ -94,7 +94,7 @@ def tuning_task(task: TuningTask, threads: int) -> dict[str, Any]:
         epochs.append(dict(row))
 
     try:
-        request = replace(task.request, jobs=threads)
+        request = task.request.but(jobs=threads)
         if task.handed is None:
             found: dict[str, Any] = {"model": finetune(request, task.images, heard, keep)}
         else:

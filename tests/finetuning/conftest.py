@@ -14,7 +14,7 @@ from PIL import Image
 from benchmark.data import load_images
 from benchmark.finetuning import BoardHead, FinetuneRequest, Recipe
 from benchmark.heads import FinalHead
-from benchmark.options import DataOptions, RecipeChanges
+from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.records import (
     Backbone,
     ImageSet,
@@ -75,7 +75,8 @@ def tiny_backbone() -> Backbone:
 
 def tiny_request(recipe: Recipe, out: Path, cache: Path) -> FinetuneRequest:
     weights = WeightsSource(kind=WeightsKind.RANDOM, seed=1)
-    return FinetuneRequest(backbone=tiny_backbone(), recipe=recipe, out=out, cache=cache, weights=weights)
+    options = FinetuneOptions(data=Path("photos"), cache=cache)
+    return FinetuneRequest(backbone=tiny_backbone(), recipe=recipe, out=out, options=options, weights=weights)
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +165,7 @@ Request = Callable[..., FinetuneRequest]
 
 @pytest.fixture
 def request_for(tmp_path: Path) -> Request:
-    """Builds a request: recipe name, overrides as a dictionary, the rest as for FinetuneRequest."""
+    """Builds a request: recipe name, overrides as a dictionary, the rest for the request or its options."""
 
     def build(
         name: str = "two-phase-f1", overrides: dict[str, Any] | None = None, **rest: object
@@ -172,6 +173,7 @@ def request_for(tmp_path: Path) -> Request:
         small: dict[str, Any] = {"image_size": SIZE, "epochs": (2, 2), "batch_size": 16}
         recipe = Recipe.load(name).changed(RecipeChanges(**(small | (overrides or {}))))
         request = tiny_request(recipe, tmp_path / "model", tmp_path / "cache")
-        return replace(request, **rest)
+        own = {name: rest.pop(name) for name in rest.keys() & FinetuneRequest.__dataclass_fields__.keys()}
+        return replace(request, **own).but(**rest)
 
     return build

@@ -159,12 +159,16 @@ RUNS = {
         None,
         {"threshold": ThresholdRule(kind=ThresholdKind.RECALL, value=1.0)},
     ),
-    "mobilenetv2-augmented": ("three", (2, 1), 4, {"balanced": True}),
+    "mobilenetv2-augmented": ("three", (2, 1), 4, {"class_weight": "balanced"}),
     "mobilenetv2-plain": (
         "labelled",
         (2, 1),
         4,
-        {"balanced": True, "average": Average.MICRO, "threshold": ThresholdRule(kind=ThresholdKind.TUNED)},
+        {
+            "class_weight": "balanced",
+            "average": Average.MICRO,
+            "threshold": ThresholdRule(kind=ThresholdKind.TUNED),
+        },
     ),
     "vgg16-average": ("without_test", (1, 2), 4, {"cached_views": 1}),
     "vgg16-flatten": ("binary", (0, 2), None, {}),
@@ -219,14 +223,14 @@ def test_a_finished_run_is_repeated_when_forced_changed_or_damaged(
 ) -> None:
     asked = request_for(overrides={"epochs": (2, 1)})
     first = finetune(asked, binary)
-    forced = finetune(replace(asked, force=True), binary)
+    forced = finetune(asked.but(force=True), binary)
     assert forced.repeated
     assert forced.phases == first.phases  # the same seed
-    other = finetune(replace(asked, seed=1), binary)
+    other = finetune(asked.but(seed=1), binary)
     assert other.repeated
     assert other.phases != first.phases
     (first.model_dir / "model.keras").write_bytes(b"damaged")
-    assert finetune(replace(asked, seed=1), binary).repeated
+    assert finetune(asked.but(seed=1), binary).repeated
 
 
 def progress(first: dict | None, second: dict | None) -> Progress:
@@ -287,10 +291,10 @@ def test_kept_views_are_computed_once(head: str, binary: ImageSet, request_for: 
     assert ("started", "embed views", 2 * len(binary.split.train)) in watch.events
     check_artefacts(first, binary)
     more = Witness()
-    finetune(replace(asked, cached_views=3, out=asked.out / "more"), binary, more)
+    finetune(replace(asked.but(cached_views=3), out=asked.out / "more"), binary, more)
     assert ("started", "embed views", len(binary.split.train)) in more.events
     again = Witness()
-    repeated = finetune(replace(asked, force=True), binary, again)
+    repeated = finetune(asked.but(force=True), binary, again)
     assert "embed views" not in again.text()
     assert repeated.phases == first.phases
 
@@ -308,10 +312,10 @@ def test_views_are_kept_under_the_engine_that_made_them(
     monkeypatch.setattr(views, "open_engine", fall_back)
     asked = request_for(overrides={"epochs": (1, 0)}, cached_views=1)
     first = finetune(asked, binary)
-    keys = [entry.key for entry in EmbeddingStore(asked.cache).entries()]
+    keys = [entry.key for entry in EmbeddingStore(asked.options.cache).entries()]
     assert [key and key.engine for key in keys] == [Engine.TENSORFLOW]
     watch = Witness()
-    again = finetune(replace(asked, force=True), binary, watch)
+    again = finetune(asked.but(force=True), binary, watch)
     assert "embed views" not in watch.text(), "they are there"
     assert again.phases == first.phases
 
@@ -321,7 +325,7 @@ def test_views_of_a_recipe_without_augmentation_are_one(binary: ImageSet, reques
     watch = Witness()
     kept = finetune(asked, binary, watch)
     assert ("started", "embed views", len(binary.split.train)) in watch.events
-    plain = finetune(replace(asked, cached_views=0, out=asked.out / "plain"), binary)
+    plain = finetune(replace(asked.but(cached_views=0), out=asked.out / "plain"), binary)
     for part in ("val", "test"):
         assert kept.phases["phase1"][part] == pytest.approx(plain.phases["phase1"][part], abs=1e-4)
 
@@ -343,7 +347,7 @@ def test_pixels_that_do_not_fit_the_scratch_are_decoded_anew(binary: ImageSet, r
     kept = finetune(asked, binary)
     anew = finetune(replace(asked, scratch_bytes=0, out=asked.out / "anew"), binary)
     assert anew.phases == kept.phases
-    assert not list((asked.cache / "scratch").iterdir())
+    assert not list((asked.options.cache / "scratch").iterdir())
 
 
 def test_decoding_on_the_way_gives_the_pixels_of_the_scratch(binary: ImageSet, request_for: Request) -> None:
@@ -357,7 +361,7 @@ def test_decoding_on_the_way_gives_the_pixels_of_the_scratch(binary: ImageSet, r
             found.append(np.stack(list(pixels(rows))))
     assert found[0].shape == (3, 32, 32, 3)
     assert np.array_equal(*found)
-    assert not list((asked.cache / "scratch").glob("*"))
+    assert not list((asked.options.cache / "scratch").glob("*"))
 
 
 def test_an_image_with_too_many_pixels_is_refused_where_its_content_is_not_compared(
@@ -458,7 +462,7 @@ def test_photographs_of_brickwork(tmp_path: Path) -> None:
     from benchmark.backbones import parse_weights, select
     from benchmark.data import load_images
     from benchmark.finetuning import Recipe
-    from benchmark.options import DataOptions, RecipeChanges
+    from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 
     images = load_images(PHOTOGRAPHS, cache=tmp_path / "cache", options=DataOptions())
     (backbone,) = select("MobileNetV3Small_0.75")
@@ -467,9 +471,8 @@ def test_photographs_of_brickwork(tmp_path: Path) -> None:
             backbone=backbone,
             recipe=Recipe.load().changed(RecipeChanges(epochs=(25, 2))),
             out=tmp_path / "model",
-            cache=tmp_path / "cache",
+            options=FinetuneOptions(data=PHOTOGRAPHS, cache=tmp_path / "cache", cached_views=4),
             weights=parse_weights(str(WEIGHTS)),
-            cached_views=4,
         ),
         images,
     )

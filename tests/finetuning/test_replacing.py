@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,13 +210,13 @@ def test_another_run_leaves_the_finished_model_alone(binary: ImageSet, request_f
     # Two interrupted trials change nothing, and each keeps its own state.
     for seed in (1, 2):
         with pytest.raises(Stop):
-            finetune(replace(asked, seed=seed), binary, StopAfter(0))
+            finetune(asked.but(seed=seed), binary, StopAfter(0))
         assert contents(asked.out) == before
         assert len(list(bench.folder.glob("state-*.npz"))) == seed
     assert load_manifest(asked.out) == first.manifest
 
     # One of them goes on: the first model steps aside, whole.
-    second = finetune(replace(asked, seed=1), binary)
+    second = finetune(asked.but(seed=1), binary)
     assert "goes on after epoch 1" in second.notes[0]
     aside = bench.kept_beside(json.loads(before["run.json"])["digest"])
     assert contents(aside) == before
@@ -237,7 +236,7 @@ def test_another_run_leaves_the_finished_model_alone(binary: ImageSet, request_f
     assert load_manifest(kept) == second.manifest
 
     # By force: the model is made again, and stands alone.
-    forced = finetune(replace(asked, force=True), binary)
+    forced = finetune(asked.but(force=True), binary)
     assert forced.repeated
     assert not (asked.out / "export").exists()
     assert {path.name for path in asked.out.parent.iterdir() if path.name.startswith(asked.out.name)} == {
@@ -277,7 +276,7 @@ images = load_images(folder / "stripes", cache=folder / "cache", options=DataOpt
 recipe = Recipe.load().changed(RecipeChanges(image_size=32, batch_size=16, epochs=(1, 1)))
 request = module.tiny_request(recipe, folder / "model", folder / "cache")
 print("ready", flush=True)
-finetune(replace(request, seed=int(sys.argv[3]), force=sys.argv[4] == "force"), images)
+finetune(request.but(seed=int(sys.argv[3]), force=sys.argv[4] == "force"), images)
 """
 
 

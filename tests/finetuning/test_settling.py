@@ -75,7 +75,7 @@ def test_a_shipped_head_is_judged_as_one_head_not_as_the_mean_of_several(
     head = replace(board_head(many), part="test", expected=expected, predictions=predictions)
     recipe = Recipe.load("frozen").model_copy(update={"image_size": 32})
     wish = AbstentionRule.parse("coverage=0.7")
-    done = finetune(replace(request_for(head=head), recipe=recipe, abstain=wish), many)
+    done = finetune(replace(request_for(head=head, abstain=wish), recipe=recipe), many)
     tempering = Tempering(task=Task.BINARY, temperature=done.manifest.temperature)
     one = tempering.probabilities(said[0])[np.searchsorted(rows, many.split.val)]
     assert done.probabilities(many, "val") == pytest.approx(one, abs=1e-5)

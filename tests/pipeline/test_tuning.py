@@ -94,5 +94,7 @@ def test_as_many_side_by_side_as_find_memory(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_training_takes_is_not_underrated(name: str, size: int, measured: float) -> None:
     (backbone,) = select(name)
     recipe = Recipe.load().changed(RecipeChanges(image_size=size, batch_size=32))
-    found = training_bytes(FinetuneRequest(backbone=backbone, recipe=recipe, out=Path("model")))
+    options = FinetuneOptions(data=Path("photos"))
+    request = FinetuneRequest(backbone=backbone, recipe=recipe, out=Path("model"), options=options)
+    found = training_bytes(request)
     assert measured < found < 1.5 * measured
