@@ -712,6 +712,19 @@ class StudyOptions(
         own = {"epochs", "top"}
         return {name: value for name, value in self if name in kind.model_fields and name not in own}
 
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.top is not None and self.winner not in (None, _AUTO):
+            raise ArgumentError(
+                "fine-tunes the first of the board, whoever they are",
+                where=f"`top={self.top}`",
+                got=f"`winner={self.winner}`",
+                next_step="Give one of the two.",
+            )
+        if self.halving and self.top is None:
+            raise ArgumentError("is about several backbones", where="`halving`", next_step="Give `top`, too.")
+        return self
+
 
 class _Model(Options):
     model: Place = _option(_MODEL, metavar="MODEL_DIR", positional=True)
@@ -769,6 +782,15 @@ class PredictOptions(_Model, AnswerOptions):
     )
     output: Place | None = _option("write to FILE.csv or FILE.json instead of printing", None, metavar="FILE")
     page: Place | None = _option("also write the photographs with their labels", None, metavar="FILE.html")
+
+    @model_validator(mode="after")
+    def _tiles_alone_are_merged(self) -> Self:
+        for name in ("overlap", "merge"):
+            if self.tiles is None and getattr(self, name) is not None:
+                raise ArgumentError(
+                    "says how windows are laid and merged", where=f"`{name}`", expected="`tiles`"
+                )
+        return self
 
 
 class ServeOptions(_Model, AnswerOptions):

@@ -148,9 +148,8 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 def predict_command(options: PredictOptions, output: OutputOptions) -> int:
     """``backbones predict``."""
     from benchmark.deployment import open_explainer, open_model
-    from benchmark.pipeline import check_tiling, predict_images, report_predictions
+    from benchmark.pipeline import predict_images, report_predictions
 
-    check_tiling(options)
     _check_output(options.output)
     # Before any work, and only where it is needed: it loads TensorFlow.
     explainer = open_explainer(options.model) if options.heatmaps and options.tiles is None else None

@@ -1,6 +1,6 @@
 """The loops of the product and their failure policy: embed, rank, fine-tune."""
 
-from benchmark.pipeline.applying import check_tiling, evaluate_model, export_to, predict_images
+from benchmark.pipeline.applying import evaluate_model, export_to, predict_images
 from benchmark.pipeline.auditing import audit_data
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones

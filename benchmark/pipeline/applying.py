@@ -62,17 +62,6 @@ class Predicted:
         ]
 
 
-def check_tiling(options: PredictOptions) -> None:
-    """See that nothing would be ignored.
-
-    Raises:
-        ArgumentError: an option that needs ``tiles``, without it.
-    """
-    for name in ("overlap", "merge"):
-        if options.tiles is None and getattr(options, name) is not None:
-            raise ArgumentError("says how windows are laid and merged", where=f"`{name}`", expected="`tiles`")
-
-
 def predict_images(
     predictor: Predictor, options: PredictOptions, observer: Observer | None = None
 ) -> Predicted:
@@ -87,7 +76,6 @@ def predict_images(
         ArgumentError: no images, or an option that says nothing about this model.
         ExportError: the model fails.
     """
-    check_tiling(options)
     _check_threshold(options.threshold, predictor)
     labels = predictor.description.labels
     if options.tiles is None:

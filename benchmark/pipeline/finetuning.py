@@ -124,21 +124,12 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     """Fine-tune one backbone, or the first ``top`` of the board.
 
     Raises:
-        ArgumentError: no such backbone, no board to take the winner from, or a winner beside ``top``.
+        ArgumentError: no such backbone, or no board to take the winner from.
         DataError: the images cannot be used.
         NothingScored: none of several backbones could be fine-tuned.
         BenchmarkError: the one backbone that was asked for could not be fine-tuned.
     """
     options = job.options
-    if options.top is not None and options.winner not in (None, AUTO):
-        raise ArgumentError(
-            "fine-tunes the first of the board, whoever they are",
-            where=f"`top={options.top}`",
-            got=f"`winner={options.winner}`",
-            next_step="Give one of the two.",
-        )
-    if options.halving and options.top is None:
-        raise ArgumentError("is about several backbones", where="`halving`", next_step="Give `top`, too.")
     trackers = open_trackers(options.trackers)
     watch = OneAtATime(observer or Silent())
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)

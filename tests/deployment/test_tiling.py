@@ -78,7 +78,7 @@ def test_merge_rules() -> None:
 @pytest.mark.parametrize("options", [{"overlap": 1.0}, {"overlap": -0.1}, {"tiles": 0}, {"batch_size": 0}])
 def test_impossible_options(options: dict[str, float]) -> None:
     with pytest.raises(ArgumentError):
-        asked(**options)
+        asked(**({"tiles": 32} | options))
 
 
 def photo_with_crack(tools: Any, seed: int, centre: tuple[float, float]) -> np.ndarray:
@@ -91,7 +91,7 @@ def photo_with_crack(tools: Any, seed: int, centre: tuple[float, float]) -> np.n
 def found_share(
     predictor: Predictor, tools: Any, centres: list[tuple[float, float]], overlap: float
 ) -> float:
-    options = asked(overlap=overlap)
+    options = asked(tiles=tools.SIDE, overlap=overlap)
     photos = [photo_with_crack(tools, seed, centre) for seed, centre in enumerate(centres)]
     return float(
         np.mean([predict_photo(predictor, photo, options).prediction.label == "crack" for photo in photos])
@@ -197,7 +197,7 @@ def test_windows_come_in_the_batches_asked_for(exported: dict[str, ExportResult]
         return np.zeros((len(images), 1), np.float32)
 
     predictor = Predictor(open_model(folder).description, watched, batch=100)
-    predict_photo(predictor, np.zeros((160, 32, 3), np.uint8), asked(overlap=0.0, batch_size=2))
+    predict_photo(predictor, np.zeros((160, 32, 3), np.uint8), asked(tiles=32, overlap=0.0, batch_size=2))
     assert sizes == [2, 2, 1]
 
 
@@ -224,6 +224,6 @@ def test_max_is_refused_for_exclusive_classes(exported: dict[str, ExportResult])
     predictor = Predictor(description, answer)
     photo = np.zeros((40, 40, 3), np.uint8)
     with pytest.raises(ArgumentError, match="exclusive classes"):
-        predict_photo(predictor, photo, asked(merge="max"))
+        predict_photo(predictor, photo, asked(tiles=32, merge="max"))
     result = predict_photo(predictor, photo, asked())
     assert result.prediction.label == "b"
