@@ -115,9 +115,9 @@ def evaluate(
             got=next(row.error for row in rows if row.error),
         )
     sure_from = description.sure_from if options.sure_from is None else options.sure_from
-    labels, everything = description.labels, _truth(images, description.labels)
+    labels, everything = description.labels, _targets(images, description.labels)
     decisions = np.array([row.decided or (False,) * len(labels) for row in rows], bool)
-    truth, decided = everything[scored], decisions[scored]
+    targets, decided = everything[scored], decisions[scored]
     seen = {
         name: {"images": int(part.sum()), **_metrics(decisions[part], everything[part], description)}
         for name in (_TRAINING, _VALIDATION)
@@ -126,17 +126,17 @@ def evaluate(
     return Evaluation(
         model=description,
         data_fingerprint=images.fingerprint(),
-        metrics=_metrics(decided, truth, description),
-        images=len(truth),
+        metrics=_metrics(decided, targets, description),
+        images=len(targets),
         unreadable=len(rows) - int(readable.sum()),
         rejected=images.rejected,
-        absent=tuple(label for label, found in zip(labels, truth.any(0), strict=True) if not found),
+        absent=tuple(label for label, found in zip(labels, targets.any(0), strict=True) if not found),
         threshold=description.threshold if options.threshold is None else options.threshold,
         unlike=_unlike(predictor, rows, scored),
         abstention=_abstention(rows, decisions, everything, scored, images.groups, sure_from),
         average=default_average(description.task, description.average),
-        per_class=_per_class(decided, truth, labels),
-        confusion=_confusion(decided, truth) if description.task is not Task.MULTILABEL else None,
+        per_class=_per_class(decided, targets, labels),
+        confusion=_confusion(decided, targets) if description.task is not Task.MULTILABEL else None,
         labels=labels,
         rows=rows,
         truth=tuple(_names(row, labels) for row in everything),
@@ -175,13 +175,13 @@ def _unlike(predictor: Predictor, rows: tuple[Prediction, ...], scored: Bool) ->
 def _abstention(
     rows: tuple[Prediction, ...],
     decisions: Bool,
-    truth: Float32,
+    targets: Float32,
     scored: Bool,
     groups: Int64 | None,
     sure_from: float,
 ) -> Abstention:
     sure = np.array([row.sureness for row in rows])[scored]
-    right = (decisions == (truth > 0.5)).all(-1)[scored]
+    right = (decisions == (targets > 0.5)).all(-1)[scored]
     return selective(sure, right, sure_from, None if groups is None else groups[scored])
 
 
@@ -204,25 +204,25 @@ def _check_classes(description: Deployment, images: ImageSet) -> None:
         )
 
 
-def _truth(images: ImageSet, labels: tuple[str, ...]) -> Float32:
+def _targets(images: ImageSet, labels: tuple[str, ...]) -> Float32:
     """Targets float32 (N, C) of 0 and 1, in the order of the model's labels."""
     columns = [labels.index(name) for name in images.classes]
-    truth = np.zeros((len(images), len(labels)), np.float32)
+    targets = np.zeros((len(images), len(labels)), np.float32)
     if images.task is Task.MULTILABEL:
-        truth[:, columns] = images.targets
+        targets[:, columns] = images.targets
     else:
-        truth[np.arange(len(images)), np.array(columns)[images.targets]] = 1
-    return truth
+        targets[np.arange(len(images)), np.array(columns)[images.targets]] = 1
+    return targets
 
 
 def _names(row: Float32, labels: tuple[str, ...]) -> str:
     return ";".join(label for label, present in zip(labels, row, strict=True) if present)
 
 
-def _metrics(decided: Bool, truth: Float32, description: Deployment) -> dict[str, float]:
+def _metrics(decided: Bool, targets: Float32, description: Deployment) -> dict[str, float]:
     average = default_average(description.task, description.average)
     columns = _scored_columns(description, average)
-    return scores(decided[:, columns], truth[:, columns], average)
+    return scores(decided[:, columns], targets[:, columns], average)
 
 
 def _scored_columns(description: Deployment, average: Average) -> Bool:
@@ -234,9 +234,9 @@ def _scored_columns(description: Deployment, average: Average) -> Bool:
 
 
 def _per_class(
-    decided: Bool, truth: Float32, labels: tuple[str, ...]
+    decided: Bool, targets: Float32, labels: tuple[str, ...]
 ) -> tuple[Mapping[str, float | int | str], ...]:
-    found = {name: values.tolist() for name, values in per_class_scores(count(decided, truth)).items()}
+    found = {name: values.tolist() for name, values in per_class_scores(count(decided, targets)).items()}
     return tuple(
         {"class": label, **{name: values[column] for name, values in found.items()}}
         | {"support": int(found["support"][column])}
@@ -244,5 +244,5 @@ def _per_class(
     )
 
 
-def _confusion(decided: Bool, truth: Float32) -> Int64:
-    return (truth.T @ decided.astype(np.float32)).round().astype(np.int64)
+def _confusion(decided: Bool, targets: Float32) -> Int64:
+    return (targets.T @ decided.astype(np.float32)).round().astype(np.int64)
