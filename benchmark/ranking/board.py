@@ -157,12 +157,8 @@ def _validated(
     scored: Sequence[Scored], targets: Targets, options: BoardOptions
 ) -> tuple[Assessment, dict[str, Float64]]:
     """The assessment, and every metric with its interval, float64 (K, 3)."""
-    rows = _common_rows(scored)
-    groups = None if targets.groups is None else targets.groups[rows]
-    average = default_average(targets.task, options.average)
-    sample = Sample.of(targets.targets[rows], average, groups, METRICS[options.metric])
-    errors = [_error_counts(outcome.predictions, sample, targets.task) for outcome in scored]
-    seed = data_seed(targets, rows, options.seed)
+    sample, errors = validation_errors(scored, targets, options.average, options.metric)
+    seed = data_seed(targets, scored[0].predictions.val_rows, options.seed)
     found = assess(
         sample,
         errors,
@@ -202,6 +198,24 @@ def _new_f1(scored: Sequence[Scored], found: Assessment, targets: Targets, optio
     return new
 
 
+def validation_errors(
+    scored: Sequence[Scored], targets: Targets, average: Average | None = None, metric: str = "f1"
+) -> tuple[Sample, list[ErrorCounts]]:
+    """The images that outcomes were validated on, and the errors of each of them there.
+
+    Raises:
+        ArgumentError: they were validated on different images.
+    """
+    sample = sample_at(targets, _common_rows(scored), average, metric)
+    return sample, [_error_counts(outcome.predictions, sample, targets.task) for outcome in scored]
+
+
+def sample_at(targets: Targets, rows: Int64, average: Average | None = None, metric: str = "f1") -> Sample:
+    """The images of some rows, with their groups, to be scored by a metric."""
+    groups = None if targets.groups is None else targets.groups[rows]
+    return Sample.of(targets.targets[rows], default_average(targets.task, average), groups, METRICS[metric])
+
+
 def _common_rows(scored: Sequence[Scored]) -> Int64:
     first = scored[0]
     for outcome in scored[1:]:
@@ -221,9 +235,8 @@ def _error_counts(predictions: Predictions, sample: Sample, task: Task) -> Error
 
 def validation_f1(outcome: Scored, targets: Targets, average: Average | None = None) -> Float64:
     """Pooled out-of-fold F1 of each repeat, float64 (R,); its mean is ``val_f1``."""
-    wanted = targets.targets[outcome.predictions.val_rows]
-    sample = Sample.of(wanted, default_average(targets.task, average))
-    return _error_counts(outcome.predictions, sample, targets.task).score(sample)
+    sample, (errors,) = validation_errors([outcome], targets, average)
+    return errors.score(sample)
 
 
 def curve_of(outcome: Scored, fewer: FewerImages, targets: Targets, protocol: HeadProtocol) -> LearningCurve:
@@ -236,8 +249,7 @@ def curve_of(outcome: Scored, fewer: FewerImages, targets: Targets, protocol: He
         protocol: average and seed.
     """
     rows = outcome.predictions.val_rows
-    groups = None if targets.groups is None else targets.groups[rows]
-    sample = Sample.of(targets.targets[rows], default_average(targets.task, protocol.average), groups)
+    sample = sample_at(targets, rows, protocol.average)
     found = {**fewer.predictions, fewer.images: outcome.predictions}
     return fit_curve(
         sample,
@@ -262,11 +274,9 @@ def _test_scores(predictions: Predictions, targets: Targets, options: BoardOptio
     rows = predictions.test_rows
     if not len(rows):
         return {}
-    average = default_average(targets.task, options.average)
-    groups = None if targets.groups is None else targets.groups[rows]
-    sample = Sample.of(targets.targets[rows], average, groups)
+    sample = sample_at(targets, rows, options.average)
     decided = decide(predictions.test, predictions.test_threshold, targets.task)
-    reached = scores(decided, targets.targets[rows], average)
+    reached = scores(decided, targets.targets[rows], sample.average)
     errors, seed = [ErrorCounts.of(decided[None], sample)], data_seed(targets, rows, options.seed)
     for name in {"f1", options.metric}:
         scored_by = replace(sample, metric=METRICS[name])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmark.ranking.board import data_seed
+from benchmark.ranking.board import data_seed, sample_at
 from benchmark.records import Average, Float32, Float64, Int64, Scored, Targets, Task
-from benchmark.statistics import ErrorCounts, Interval, Sample, decide, default_average, estimates
+from benchmark.statistics import ErrorCounts, Interval, decide, estimates
 
 # The output of an int8 export has 256 steps: nearer to 0 or 1 it cannot tell how far it is.
 _STEP = 1 / 256
@@ -46,8 +46,7 @@ def exported_f1(
     rows = found.val_rows[kept]
     at = order[np.searchsorted(positions, rows, sorter=order)]
     moved = _moved(found.val[:, kept], before[at], after[at], targets.task, temperature)
-    groups = None if targets.groups is None else targets.groups[rows]
-    sample = Sample.of(targets.targets[rows], default_average(targets.task, average), groups)
+    sample = sample_at(targets, rows, average)
     errors = ErrorCounts.of(decide(moved, found.val_thresholds[:, kept], targets.task), sample)
     value, low, high = estimates(sample, [errors], seed=data_seed(targets, rows, seed))[0].tolist()
     return Interval(value=value, low=low, high=high)

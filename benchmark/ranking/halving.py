@@ -11,9 +11,9 @@ from benchmark.ranking.search import (
     Candidate,
     DropKind,
     Dropped,
+    PairwiseComparison,
     SearchOptions,
     SearchState,
-    evidence_of,
     next_round,
     search_subsets,
 )
@@ -173,9 +173,9 @@ class _Halving:
         """Contenders that finish for less than the next subset costs for all larger ones, cheapest first."""
         if not scored:
             return
-        evidence = evidence_of(scored, self._targets, self._options)
-        beaten = evidence.comparison.beaten()
-        contenders = {name for name, lags in zip(evidence.names, beaten, strict=True) if not lags}
+        found = PairwiseComparison.of(scored, self._targets, self._options)
+        beaten = found.comparison.beaten()
+        contenders = {name for name, lags in zip(found.names, beaten, strict=True) if not lags}
         seen, following = len(self._subsets[number]), len(self._subsets[number + 1])
         for name in sorted(contenders & set(self._latest), key=self._cost):
             own = self._candidates[name]

@@ -25,19 +25,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
 
 from benchmark.errors import ArgumentError
+from benchmark.ranking.board import sample_at, validation_errors
 from benchmark.records import DEFAULT_MARGIN, Average, Float64, Int64, Scored, Targets, Task
 from benchmark.statistics import (
     FAMILY_LEVEL,
     METRICS,
-    ErrorCounts,
     Pairs,
     Sample,
-    decide,
-    default_average,
     hidden_loss,
     range_quantile,
 )
@@ -137,8 +136,7 @@ def search_subsets(targets: Targets, rows: Int64, options: SearchOptions) -> tup
 
 
 def _first_share(targets: Targets, rows: Int64, options: SearchOptions) -> float:
-    groups = None if targets.groups is None else targets.groups[rows]
-    sample = Sample.of(targets.targets[rows], Average.MACRO, groups)
+    sample = sample_at(targets, rows, Average.MACRO)
     fewest = float(sample.side_units.min()) if len(rows) else 0.0
     if fewest < 1:
         return 1.0
@@ -195,36 +193,23 @@ class PairwiseComparison:
     sample: Sample
     comparison: Pairs  # of the backbones in that order
 
+    @classmethod
+    def of(cls, outcomes: Sequence[Scored], targets: Targets, options: SearchOptions) -> Self:
+        """Compare outcomes on the images that all of them were validated on.
+
+        Raises:
+            ArgumentError: they were validated on different images.
+        """
+        scored = sorted(outcomes, key=lambda outcome: outcome.backbone)
+        sample, errors = validation_errors(scored, targets, options.average, options.metric)
+        names = tuple(outcome.backbone for outcome in scored)
+        return cls(names=names, sample=sample, comparison=Pairs.of(sample, errors))
+
     @property
     def losses(self) -> Float64:
         """What each F1 lacks to a backbone without mistakes, float64 (K,)."""
         nothing = np.zeros(self.sample.targets.shape[1])
         return np.asarray(np.maximum(self.sample.score(nothing, nothing) - self.comparison.score, 0.0))
-
-
-def evidence_of(outcomes: Sequence[Scored], targets: Targets, options: SearchOptions) -> PairwiseComparison:
-    """Compare outcomes on the images that all of them were validated on.
-
-    Raises:
-        ArgumentError: they were validated on different images.
-    """
-    scored = sorted(outcomes, key=lambda outcome: outcome.backbone)
-    rows = scored[0].predictions.val_rows
-    groups = None if targets.groups is None else targets.groups[rows]
-    average, metric = default_average(targets.task, options.average), METRICS[options.metric]
-    sample = Sample.of(targets.targets[rows], average, groups, metric)
-    errors = [_error_counts(outcome, rows, sample, targets.task) for outcome in scored]
-    names = tuple(outcome.backbone for outcome in scored)
-    return PairwiseComparison(names=names, sample=sample, comparison=Pairs.of(sample, errors))
-
-
-def _error_counts(outcome: Scored, rows: Int64, sample: Sample, task: Task) -> ErrorCounts:
-    found = outcome.predictions
-    if not np.array_equal(found.val_rows, rows):
-        raise ArgumentError(
-            "backbones of one round were validated on different images", where=outcome.backbone
-        )
-    return ErrorCounts.of(decide(found.val, found.val_thresholds, task), sample)
 
 
 def next_round(state: SearchState, targets: Targets, options: SearchOptions) -> tuple[Dropped, ...]:
@@ -237,8 +222,8 @@ def next_round(state: SearchState, targets: Targets, options: SearchOptions) -> 
 def _behind(state: SearchState, targets: Targets, options: SearchOptions) -> list[Dropped]:
     if not state.scored:
         return []
-    evidence = evidence_of(state.scored, targets, options)
-    images = len(evidence.sample.targets)
+    found = PairwiseComparison.of(state.scored, targets, options)
+    images = len(found.sample.targets)
     share = images / state.images
     if share >= 1:  # nothing is left to save
         return []
@@ -246,26 +231,26 @@ def _behind(state: SearchState, targets: Targets, options: SearchOptions) -> lis
     separates = NormalDist().inv_cdf(1 - (1 - FAMILY_LEVEL) / pairs)
     unlikely = state.chance_quantile(options.error) * math.sqrt(1 - share)
     limit = unlikely + separates * math.sqrt(share)
-    lagging = evidence.comparison.beaten(limit)
+    lagging = found.comparison.beaten(limit)
     return [
         Dropped(
             backbone=name,
             kind=DropKind.BEHIND,
-            reason=_behind_reason(evidence, position),
+            reason=_behind_reason(found, position),
             round=state.round,
             images=images,
         )
-        for position, name in enumerate(evidence.names)
+        for position, name in enumerate(found.names)
         if lagging[position] and name in state.running
     ]
 
 
-def _behind_reason(evidence: PairwiseComparison, position: int) -> str:
-    score, title = evidence.comparison.score, evidence.sample.metric.title
-    leader = int(np.argmax(evidence.comparison.statistics[:, position]))
+def _behind_reason(found: PairwiseComparison, position: int) -> str:
+    score, title = found.comparison.score, found.sample.metric.title
+    leader = int(np.argmax(found.comparison.statistics[:, position]))
     return (
         f"unlikely to reach the leaders: {title} {score[position]:.3f} against {score[leader]:.3f} of "
-        f"{evidence.names[leader]} on {len(evidence.sample.targets)} images"
+        f"{found.names[leader]} on {len(found.sample.targets)} images"
     )
 
 
@@ -299,7 +284,7 @@ def _smallest_safe(
     """The smallest finished backbone that is within the margin of whatever larger ones may reach."""
     if not state.finished:
         return None
-    finished = evidence_of(list(state.finished.values()), targets, options)
+    finished = PairwiseComparison.of(list(state.finished.values()), targets, options)
     z = state.chance_quantile(options.error)
     rivals = {
         name: 0.0 if outcome is None else _least_loss(outcome, state.images, z, (targets, options))
@@ -326,12 +311,12 @@ def _smallest_safe(
 
 def _least_loss(outcome: Scored, images: int, z: float, data: tuple[Targets, SearchOptions]) -> float:
     """What a running backbone will at least lose to one without mistakes when it has seen all images."""
-    evidence = evidence_of([outcome], *data)
-    loss, variance = float(evidence.losses[0]), float(evidence.comparison.covariance[0, 0])
-    cost = float(evidence.comparison.error_cost[0])
+    found = PairwiseComparison.of([outcome], *data)
+    loss, variance = float(found.losses[0]), float(found.comparison.covariance[0, 0])
+    cost = float(found.comparison.error_cost[0])
     if loss <= 0:
         return 0.0
     # As many Poisson mistakes as give this loss its variance, at most as many as there were.
     errors = min(loss**2 / variance if variance > 0 else math.inf, loss / cost if cost > 0 else math.inf)
     lower = max(1 - 1 / (9 * errors) - z / (3 * math.sqrt(errors)), 0.0) ** 3
-    return loss * lower * math.sqrt(len(evidence.sample.targets) / images)
+    return loss * lower * math.sqrt(len(found.sample.targets) / images)

@@ -201,7 +201,7 @@ def test_a_failure_leaves_the_race_and_stays_on_record() -> None:
     assert failed in report.outcomes()
 
 
-def standing_of(zoo: Zoo, scored: list[Outcome], finished: list[Outcome], images: int) -> SearchState:
+def state_of(zoo: Zoo, scored: list[Outcome], finished: list[Outcome], images: int) -> SearchState:
     done = {outcome.backbone: outcome for outcome in finished}
     latest = {outcome.backbone: outcome for outcome in scored}
     return SearchState(
@@ -217,14 +217,14 @@ def standing_of(zoo: Zoo, scored: list[Outcome], finished: list[Outcome], images
 
 def test_nothing_scored_drops_nobody() -> None:
     targets = targets_of()
-    assert next_round(standing_of(Zoo(targets, {"A": 0.1}), [], [], 400), targets, SearchOptions()) == ()
+    assert next_round(state_of(Zoo(targets, {"A": 0.1}), [], [], 400), targets, SearchOptions()) == ()
 
 
 def test_the_leader_is_never_dropped_and_reasons_name_it() -> None:
     targets, rows = targets_of(), np.arange(200)
     zoo = Zoo(targets, {"Best": 0.02, "Worst": 0.5})
     scored = [zoo.score(name, rows) for name in ("Best", "Worst")]
-    (worst,) = next_round(standing_of(zoo, scored, [], SEARCHED), targets, SearchOptions())
+    (worst,) = next_round(state_of(zoo, scored, [], SEARCHED), targets, SearchOptions())
     assert (worst.backbone, worst.kind, worst.images) == ("Worst", DropKind.BEHIND, 200)
     assert "Best on 200 images" in worst.reason
 
@@ -234,12 +234,12 @@ def test_a_finished_small_one_spares_larger_ones_that_make_mistakes() -> None:
     zoo = Zoo(targets, {"Small": 0.015, "Larger": 0.15, "Perfect": 0.0})
     zoo.sizes = {"Small": 100, "Larger": 200, "Perfect": 300}
     small = zoo.score("Small", np.arange(SEARCHED))
-    alone = standing_of(zoo, [zoo.score("Larger", rows)], [small], SEARCHED)
+    alone = state_of(zoo, [zoo.score("Larger", rows)], [small], SEARCHED)
     without = dataclasses.replace(alone, running={"Larger": alone.running["Larger"]})
     (larger,) = next_round(without, targets, WIDE)
     assert (larger.backbone, larger.kind, larger.images) == ("Larger", DropKind.SIZE, 200)
     # A rival that has not failed yet may still beat the small one, and then Larger may be needed.
-    both = standing_of(zoo, [zoo.score(name, rows) for name in ("Larger", "Perfect")], [small], SEARCHED)
+    both = state_of(zoo, [zoo.score(name, rows) for name in ("Larger", "Perfect")], [small], SEARCHED)
     kinds = {each.kind for each in next_round(both, targets, SearchOptions(margin=0.03))}
     assert DropKind.SIZE not in kinds
 
@@ -249,7 +249,7 @@ def test_a_larger_finished_one_that_is_better_keeps_the_race_open() -> None:
     zoo = Zoo(targets, {"Small": 0.1, "Better": 0.02, "Larger": 0.1})
     zoo.sizes = {"Small": 100, "Better": 200, "Larger": 300}
     finished = [zoo.score(name, np.arange(SEARCHED)) for name in ("Small", "Better")]
-    state = standing_of(zoo, [], finished, SEARCHED)
+    state = state_of(zoo, [], finished, SEARCHED)
     state = dataclasses.replace(state, running={"Larger": zoo.score("Larger", rows)})
     (larger,) = next_round(state, targets, WIDE)
     assert "larger than Better" in larger.reason
@@ -301,4 +301,4 @@ def test_rounds_on_different_images_are_refused() -> None:
     zoo = Zoo(targets, {"A": 0.1, "B": 0.1})
     scored = [zoo.score("A", np.arange(100)), zoo.score("B", np.arange(1, 101))]
     with pytest.raises(ArgumentError, match="different images"):
-        next_round(standing_of(zoo, scored, [], SEARCHED), targets, SearchOptions())
+        next_round(state_of(zoo, scored, [], SEARCHED), targets, SearchOptions())
