@@ -56,7 +56,7 @@ def search_by_halving(request: RankRequest, job: HeadJob, observer: Observer) ->
         for backbone in request.backbones
     }
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    targets, options = Targets.of(job.images), _options(request)
+    targets, options = Targets.of(job.images), SearchOptions(board=board_options(request))
     candidates = [_candidate(plan, targets) for plan in plans.values() if plan.stopped is None]
     subsets = search_subsets(targets, scorer.rows, options)
     report = run_search(candidates, scorer.score, targets, subsets, options, prepare=scorer.prepare)
@@ -77,8 +77,8 @@ def replay_halving(
     if not any(isinstance(outcome, Scored) for outcome in outcomes):
         return ()
     scorer = SubsetScorer(request=request, job=job, observer=observer)
-    targets, options = Targets.of(job.images), _options(request)
-    audit = audit_search(outcomes, scorer.score, targets, options, board_options(request), rows=scorer.rows)
+    targets, options = Targets.of(job.images), SearchOptions(board=board_options(request))
+    audit = audit_search(outcomes, scorer.score, targets, options, rows=scorer.rows)
     return (_audited(audit), _spent(audit.report, len(audit.report.finished) + len(audit.report.unfinished)))
 
 
@@ -142,16 +142,6 @@ def _in_all(outcome: Outcome, positions: Int64) -> Outcome:
     found = outcome.predictions
     moved = replace(found, val_rows=positions[found.val_rows], test_rows=positions[found.test_rows])
     return replace(outcome, predictions=moved)
-
-
-def _options(request: RankRequest) -> SearchOptions:
-    protocol = request.protocol
-    return SearchOptions(
-        metric=request.options.rank_by,
-        average=protocol.average,
-        seed=protocol.seed,
-        margin=request.options.max_loss,
-    )
 
 
 def _candidate(plan: Plan, targets: Targets) -> Candidate:

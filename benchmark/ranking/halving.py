@@ -223,7 +223,6 @@ def audit_search(
     score: Score,
     targets: Targets,
     options: SearchOptions | None = None,
-    board: BoardOptions | None = None,
     *,
     rows: Int64 | None = None,
 ) -> SearchAudit:
@@ -234,7 +233,6 @@ def audit_search(
         score: as for ``run_search``; it is called for the smaller subsets only.
         targets: labels and groups of all images.
         options: of the search.
-        board: of the leaderboards that are compared.
         rows: int64 (M,) train and val positions, ascending; None where all of them were validated.
 
     Returns:
@@ -258,11 +256,11 @@ def audit_search(
         for each in full.values()
     ]
     report = run_search(candidates, score_or_recall, targets, subsets, options)
-    return _compared(list(full.values()), report, targets, board)
+    return _compared(list(full.values()), report, targets, options.board)
 
 
 def _compared(
-    exhaustive: Sequence[Outcome], report: SearchReport, targets: Targets, board: BoardOptions | None
+    exhaustive: Sequence[Outcome], report: SearchReport, targets: Targets, board: BoardOptions
 ) -> SearchAudit:
     wanted, winner = _first_group(exhaustive, targets, board)
     found, found_winner = _first_group(list(report.finished.values()), targets, board)
@@ -278,7 +276,7 @@ def _compared(
 
 
 def _first_group(
-    outcomes: Sequence[Outcome], targets: Targets, options: BoardOptions | None
+    outcomes: Sequence[Outcome], targets: Targets, options: BoardOptions
 ) -> tuple[set[str], str | None]:
     board = build_leaderboard(outcomes, targets, options)
     return {row["backbone"] for row in board.rows if row["tie_group"] == 1}, board.winner

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import NormalDist
 from typing import Self
@@ -30,8 +30,8 @@ from typing import Self
 import numpy as np
 
 from benchmark.errors import ArgumentError
-from benchmark.ranking.board import sample_at, validation_errors
-from benchmark.records import DEFAULT_MARGIN, Average, Float64, Int64, Scored, Targets, Task
+from benchmark.ranking.board import BoardOptions, sample_at, validation_errors
+from benchmark.records import Average, Float64, Int64, Scored, Targets, Task
 from benchmark.statistics import (
     FAMILY_LEVEL,
     METRICS,
@@ -61,20 +61,14 @@ class SearchOptions:
         growth: factor from one subset to the next.
         error: chance of dropping, over all rounds and backbones, one that would have been in the first tie
             group.
-        margin: F1 that the winner may give away for being smaller.
-        metric: what decides, of ``METRICS``.
-        average: of it over classes; None means the task's own.
-        seed: of the subsets.
+        board: what decides, and what the winner may give away for being smaller; its seed draws the subsets.
     """
 
     minimum: int = 96
     fewest_per_class: int = 20
     growth: float = 2.0
     error: float = 0.05
-    margin: float = DEFAULT_MARGIN
-    metric: str = "f1"
-    average: Average | None = None
-    seed: int = 0
+    board: BoardOptions = field(default_factory=BoardOptions)
 
     def __post_init__(self) -> None:
         if self.minimum < 1 or self.fewest_per_class < 1:
@@ -124,7 +118,7 @@ def search_subsets(targets: Targets, rows: Int64, options: SearchOptions) -> tup
     Returns:
         int64 arrays of positions, ascending. A single one when the images are too few to search with less.
     """
-    order, strata = _drawing_order(targets, rows, options.seed)
+    order, strata = _drawing_order(targets, rows, options.board.seed)
     first = _first_share(targets, rows, options)
     shares = []
     share = first
@@ -201,7 +195,7 @@ class PairwiseComparison:
             ArgumentError: they were validated on different images.
         """
         scored = sorted(outcomes, key=lambda outcome: outcome.backbone)
-        sample, errors = validation_errors(scored, targets, options.average, options.metric)
+        sample, errors = validation_errors(scored, targets, options.board.average, options.board.metric)
         names = tuple(outcome.backbone for outcome in scored)
         return cls(names=names, sample=sample, comparison=Pairs.of(sample, errors))
 
@@ -258,7 +252,7 @@ def _too_large(state: SearchState, gone: set[str], targets: Targets, options: Se
     safe = _smallest_safe(state, gone, targets, options)
     if safe is None:
         return []
-    loss = f"{options.margin:g} {METRICS[options.metric].title}"
+    loss = f"{options.board.max_loss:g} {METRICS[options.board.metric].title}"
     others = "whatever larger ones may still reach"
     reason = f"larger than {safe.backbone}, which gives away at most {loss} to {others}"
     return [
@@ -304,7 +298,7 @@ def _smallest_safe(
         gap = max(float(finished.losses[position]) - least, 0.0)
         cost = float(finished.comparison.error_cost[position])
         unseen = 0.0 if math.isinf(least) else hidden_loss(gap, cost, critical)
-        if max(float(bounds[position]), unseen) <= options.margin:
+        if max(float(bounds[position]), unseen) <= options.board.max_loss:
             return candidate
     return None
 

@@ -24,7 +24,7 @@ from benchmark.records import Failed, Int64, Outcome, Predictions, Scored, Statu
 
 IMAGES, SEARCHED = 500, 400
 # 400 images cannot show that less than about 0.03 F1 is given away.
-WIDE = SearchOptions(margin=0.08)
+WIDE = SearchOptions(board=BoardOptions(max_loss=0.08))
 
 
 def targets_of(images: int = IMAGES, groups: Int64 | None = None, positive_share: float = 0.5) -> Targets:
@@ -90,7 +90,7 @@ def test_subsets_are_nested_stratified_and_end_with_everything() -> None:
     np.testing.assert_array_equal(subsets[-1], rows)
     again = search_subsets(targets, rows, SearchOptions(minimum=100))
     assert all(np.array_equal(one, other) for one, other in zip(subsets, again, strict=True))
-    other = search_subsets(targets, rows, SearchOptions(minimum=100, seed=1))
+    other = search_subsets(targets, rows, SearchOptions(minimum=100, board=BoardOptions(seed=1)))
     assert not np.array_equal(subsets[0], other[0])
 
 
@@ -158,7 +158,7 @@ def test_larger_ones_are_not_run_once_a_perfect_small_one_finished() -> None:
 def test_larger_ones_are_run_where_they_may_win() -> None:
     targets = targets_of()
     zoo = Zoo(targets, {"Small": 0.0, "Large": 0.01})
-    options = SearchOptions(margin=0.0)
+    options = SearchOptions(board=BoardOptions(max_loss=0.0))
     report = run_search(zoo.candidates(), zoo.score, targets, (np.arange(SEARCHED),), options)
     assert set(report.finished) == {"Small", "Large"}
 
@@ -240,7 +240,9 @@ def test_a_finished_small_one_spares_larger_ones_that_make_mistakes() -> None:
     assert (larger.backbone, larger.kind, larger.images) == ("Larger", DropKind.SIZE, 200)
     # A rival that has not failed yet may still beat the small one, and then Larger may be needed.
     both = state_of(zoo, [zoo.score(name, rows) for name in ("Larger", "Perfect")], [small], SEARCHED)
-    kinds = {each.kind for each in next_round(both, targets, SearchOptions(margin=0.03))}
+    kinds = {
+        each.kind for each in next_round(both, targets, SearchOptions(board=BoardOptions(max_loss=0.03)))
+    }
     assert DropKind.SIZE not in kinds
 
 
@@ -276,7 +278,7 @@ def test_heavy_and_competent_backbones_do_not_cost_everything(seed: int) -> None
     sizes |= {f"Random{k:02}": 5000 + k if k < 4 else 300 + k for k in range(12)}
     zoo = Zoo(targets, errors, seed, sizes)
     full = [zoo.score(name, np.arange(SEARCHED)) for name in errors]
-    audit = audit_search(full, zoo.score, targets, WIDE, BoardOptions(max_loss=WIDE.margin))
+    audit = audit_search(full, zoo.score, targets, WIDE)
     assert audit.same_winner
     assert audit.same_tie_group
     assert audit.share <= 0.45
