@@ -674,6 +674,19 @@ class FinetuneOptions(
     """Two-phase fine-tuning of one backbone, or of several: `jobs` of them side by side."""
 
     @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.top is not None and self.winner not in (None, _AUTO):
+            raise ArgumentError(
+                "fine-tunes the first of the board, whoever they are",
+                where=f"`top={self.top}`",
+                got=f"`winner={self.winner}`",
+                next_step="Give one of the two.",
+            )
+        if self.halving and self.top is None:
+            raise ArgumentError("is about several backbones", where="`halving`", next_step="Give `top`, too.")
+        return self
+
+    @model_validator(mode="after")
     def _memory_is_of_one_process(self) -> Self:
         return _in_one_process(self, self.cluster, self.jobs, alone=self.jobs <= 1)
 
@@ -711,19 +724,6 @@ class StudyOptions(
         """What another command has, too; ``epochs`` and ``top`` mean something else there."""
         own = {"epochs", "top"}
         return {name: value for name, value in self if name in kind.model_fields and name not in own}
-
-    @model_validator(mode="after")
-    def _one_or_several(self) -> Self:
-        if self.top is not None and self.winner not in (None, _AUTO):
-            raise ArgumentError(
-                "fine-tunes the first of the board, whoever they are",
-                where=f"`top={self.top}`",
-                got=f"`winner={self.winner}`",
-                next_step="Give one of the two.",
-            )
-        if self.halving and self.top is None:
-            raise ArgumentError("is about several backbones", where="`halving`", next_step="Give `top`, too.")
-        return self
 
 
 class _Model(Options):
