@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmark.errors import WeightsError
-from benchmark.storage import storage_error
+from benchmark.storage import dead_temporaries, remove_all, storage_error, sync_folder, temporary_beside
 
 _WAYS_OUT = (
     "Give the weights with `weights=DIR` ('backbones weights bundle DIR' on a connected machine writes such "
@@ -67,6 +67,7 @@ class Downloads:
 
         Raises:
             WeightsError: it cannot be had.
+            StorageError: the folder cannot be written.
         """
         import pooch
         import requests
@@ -83,11 +84,22 @@ class Downloads:
         def download(address: str, target: str, caller: object) -> None:
             if host in self._unreachable:
                 raise _unreachable(host, self._unreachable[host])
-            pooch.HTTPDownloader(timeout=self.timeout_seconds)(address, target, caller)
+            remove_all(dead_temporaries(folder))
+            # pooch makes its file for the owner alone, under a name that does not say who made it, and moves
+            # it without flushing it: after a power failure a file without a hash would be taken as it is.
+            Path(target).unlink()
+            beside = temporary_beside(folder / name)
+            try:
+                pooch.HTTPDownloader(timeout=self.timeout_seconds)(address, str(beside), caller)
+                with beside.open("rb+") as file:
+                    os.fsync(file.fileno())
+                beside.replace(target)
+            finally:
+                beside.unlink(missing_ok=True)
 
         with self._lock:
             try:
-                return Path(held.fetch(name, downloader=download, processor=_readable))
+                return Path(held.fetch(name, downloader=download, processor=_settled))
             except ValueError:
                 reason = "wrong content: its digest is not the published one"
             except requests.Timeout:
@@ -104,10 +116,10 @@ class Downloads:
         raise _unreachable(host, reason)
 
 
-def _readable(path: str, action: str, _: object) -> str:
-    """Let others read what was downloaded, as Keras does: pooch makes files for their owner alone."""
+def _settled(path: str, action: str, _: object) -> str:
+    """Flush the name of what was downloaded, too."""
     if action != "fetch":
-        Path(path).chmod(0o644)
+        sync_folder(Path(path).parent)
     return path
 
 

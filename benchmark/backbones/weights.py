@@ -72,7 +72,7 @@ def load_weights(
         _draw(backbone, model, source.seed)
         origin = f"random, seed {source.seed}"
     else:
-        path = _sound_file(backbone, source, downloads)
+        path = keras_file(backbone, source, downloads=downloads)
         _load_file(backbone, model, path, legacy=source.kind is WeightsKind.IMAGENET)
         origin = "imagenet" if source.kind is WeightsKind.IMAGENET else str(path)
     sha256 = weights_digest(variable_digest(_path(item), item.numpy()) for item in model.weights)
@@ -83,30 +83,26 @@ def load_weights(
 def keras_file(backbone: Backbone, source: WeightsSource, *, downloads: Downloads | None = None) -> Path:
     """The file that holds a Keras backbone's weights; ImageNet weights are downloaded where missing.
 
+    A published file that has no hash and is not whole is downloaded again, once: Keras itself downloads in
+    place, and killed midway it leaves a part under the final name.
+
     Raises:
-        WeightsError: there is none.
+        WeightsError: there is none, or what was downloaded is none.
     """
     if source.kind is WeightsKind.IMAGENET:
-        return (downloads or Downloads.shared()).fetch(published_file(backbone))
+        fetch, published = (downloads or Downloads.shared()).fetch, published_file(backbone)
+        path = fetch(published)
+        if not published["hash"]:
+            most_bytes = backbone.float32_bytes + _SPARE_BYTES
+            try:
+                inspect_file(path, most_bytes)
+            except WeightsError:
+                path.unlink()
+                inspect_file(fetch(published), most_bytes)
+        return path
     path = local_file(backbone, source)
     if not path.is_file():
         raise _missing(backbone, path)
-    return path
-
-
-def _sound_file(backbone: Backbone, source: WeightsSource, downloads: Downloads | None) -> Path:
-    """The weights file; a published one that has no hash and is not whole is downloaded again, once.
-
-    Keras itself downloads in place: killed midway, it leaves a part under the final name.
-    """
-    path = keras_file(backbone, source, downloads=downloads)
-    published = published_file(backbone)
-    if source.kind is WeightsKind.IMAGENET and not published["hash"]:
-        try:
-            inspect_file(path, backbone.float32_bytes + _SPARE_BYTES)
-        except WeightsError:
-            path.unlink()
-            return keras_file(backbone, source, downloads=downloads)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,15 +67,21 @@ def test_published_weights_load(
     assert loaded.origin == "imagenet"
 
 
+@pytest.mark.parametrize("way", ["load", "fetch"])
 def test_a_partial_file_that_keras_left_behind_is_not_used(
-    tiny: Backbone, published: tuple[Path, str], tmp_path: Path
+    tiny: Backbone, published: tuple[Path, str], tmp_path: Path, way: str
 ) -> None:
     name = description()[tiny.architecture]["weights"]["file"]
     partial = tmp_path / name
     partial.write_bytes((published[0] / name).read_bytes()[:5000])
     away = Downloads(base="http://127.0.0.1:9", folder=tmp_path, tries=1)
+    source, cache = parse_weights("imagenet"), tmp_path / "cache"
+    attempts: dict[str, Callable[[], object]] = {
+        "fetch": lambda: fetch_weights(tiny, downloads=away),
+        "load": lambda: load_weights(tiny, tiny.build(32), source, cache=cache, downloads=away),
+    }
     with pytest.raises(WeightsError, match="cannot be downloaded"):
-        load_weights(tiny, tiny.build(32), parse_weights("imagenet"), cache=tmp_path, downloads=away)
+        attempts[way]()
     assert not partial.exists()
 
 

@@ -82,6 +82,9 @@ def published(digest: str = hashlib.md5(CONTENT).hexdigest()) -> dict[str, str]:
     return {"file": "net_notop.h5", "url": "https://weights.invalid/path/net_notop.h5", "hash": digest}
 
 
+HASHED, BARE = published()["hash"], ""
+
+
 def downloads(server: Server, folder: Path, timeout_seconds: float = 0.3) -> Downloads:
     return Downloads(
         base=f"http://127.0.0.1:{server.server_port}",
@@ -94,10 +97,38 @@ def test_a_download_is_whole_and_happens_once(server: Server, tmp_path: Path) ->
     fetcher = downloads(server, tmp_path)
     path = fetcher.fetch(published())
     assert path.read_bytes() == CONTENT
-    assert path.stat().st_mode & 0o777 == 0o644
     assert fetcher.fetch(published()) == path
     assert server.requests == 1
     assert [item.name for item in tmp_path.iterdir()] == ["net_notop.h5"]
+
+
+@pytest.mark.parametrize(("mask", "rights"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_a_download_is_the_users_choice(
+    server: Server, tmp_path: Path, mask: int, rights: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        path = downloads(server, tmp_path).fetch(published())
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == rights
+
+
+def test_a_download_is_on_the_disk_before_it_has_its_name(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the bytes, then the name: a file without a hash is taken as it is after a power failure."""
+    flushed: list[tuple[int, bool]] = []
+    target = tmp_path / "net_notop.h5"
+    flush = os.fsync
+
+    def watched(descriptor: int) -> None:
+        flush(descriptor)
+        flushed.append((os.fstat(descriptor).st_ino, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    downloads(server, tmp_path).fetch(published(BARE))
+    assert flushed == [(target.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
 
 
 @pytest.mark.parametrize("fault", ["error", "truncated", "wrong", "hang"])
@@ -105,9 +136,6 @@ def test_a_fault_is_retried(server: Server, tmp_path: Path, fault: str) -> None:
     server.script = [fault, "ok"]
     assert downloads(server, tmp_path).fetch(published()).read_bytes() == CONTENT
     assert server.requests == 2
-
-
-HASHED, BARE = published()["hash"], ""
 
 
 @pytest.mark.parametrize(
@@ -166,10 +194,11 @@ def test_a_download_killed_midway_is_never_used(server: Server, tmp_path: Path) 
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     deadline = time.monotonic() + 30
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".tmp-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     server.release.set()
     assert not (tmp_path / "net_notop.h5").exists()
     assert downloads(server, tmp_path).fetch(published("")).read_bytes() == CONTENT
+    assert [item.name for item in tmp_path.iterdir()] == ["net_notop.h5"], "the part that it left is gone"
