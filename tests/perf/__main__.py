@@ -59,6 +59,7 @@ BENCHMARKS = {
     "heads": Benchmark(heads.measure, "training heads against Model.fit"),
     "jobs": Benchmark(jobs.measure, "make embeddings, first and second process, against the loop"),
     "dask": Benchmark(dask_runs.measure, "a Dask cluster of this machine against its own processes"),
+    "workers": Benchmark(dask_runs.measure_workers, "a Dask cluster of 1, 2 and 4 workers", long=True),
     "startup": Benchmark(boards.measure_startup, "help, list, and a finished ranking again"),
     "memory": Benchmark(memory.measure, "peak memory with ten times the images"),
     "halving": Benchmark(halving.measure, "halving against exhaustive on brick photographs"),

@@ -1,26 +1,38 @@
-"""SIGKILL of workers of a Dask cluster under `embed` and `rank`: the command ends as if nothing had been."""
+"""SIGKILL of workers of a Dask cluster under `embed` and `rank`: the command ends as if nothing had been.
+
+Once with the cache on a disk that all share, once in a bucket, with a home of its own for every machine.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
+import fsspec
 import pandas as pd
 import psutil
 import pytest
 from process_runs import NETWORKS, SMALL, Command, Vectors, image_ids, lost, run, start, vectors, wrong
 
+from benchmark.locations import Kind, folder_of
+
+sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("execution", "cloud")]
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+from clusters import cluster
+from s3_server import s3_server
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 
 IMAGES = 60
 KILLS = int(os.environ.get("TORTURE_KILLS", "0")) or 50  # fewer for a quick look
+A_FEW = 2
 # A call that lost three workers is given up: two kills are what any call must survive.
 KILLS_A_RUN = 2
 LONGEST_HANG_SECONDS = 60
@@ -35,19 +47,11 @@ CLOCKED = [
 ]
 
 
-def _clusters() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "execution" / "clusters.py"
-    spec = importlib.util.spec_from_file_location("clusters", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    __import__("sys").modules["clusters"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def command(kind: str, data: Path, place: Path, address: str = "") -> tuple[object, ...]:
-    words: tuple[object, ...] = (kind, data, "--backbones", NETWORKS, *SMALL, "--cache", place / "cache")
+def command(
+    kind: str, data: Path, place: Path, address: str = "", cache: object = None
+) -> tuple[object, ...]:
+    where = cache or place / "cache"
+    words: tuple[object, ...] = (kind, data, "--backbones", NETWORKS, *SMALL, "--cache", where)
     if kind == "rank":
         words += ("--repeats", 1, "--epochs", 2, "--groups", "none", "--results", place / "results")
     return (*words, "--cluster", address) if address else (*words, "--jobs", 1)
@@ -80,28 +84,118 @@ def kill_while_it_runs(
     return killed
 
 
+@dataclass
+class Place:
+    """Where commands and workers keep what they make, and what workers are told of it.
+
+    Attributes:
+        url: of a bucket that takes the caches; empty: they lie in folders that all share.
+        machines: folder of the homes of the workers, each of which is a machine of its own.
+    """
+
+    url: str = ""
+    machines: Path | None = None
+    workers: int = field(default=0, init=False)
+
+    def cache(self, folder: Path) -> object:
+        return f"{self.url}/{folder.name}" if self.url else folder / "cache"
+
+    def held(self, folder: Path, ids: tuple[str, ...]) -> Vectors:
+        """What a cache holds, to somebody who has no copy of it."""
+        if not self.url:
+            return vectors(folder / "cache", ids)
+        home = folder / "reader"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(home))
+            return vectors(folder_of(str(self.cache(folder)), Kind.CACHE), ids)
+
+    def machine(self) -> dict[str, str]:
+        """The environment of the next worker."""
+        self.workers += 1
+        return {"XDG_CACHE_HOME": str(self.machines / str(self.workers))} if self.machines else {}
+
+
+@contextmanager
+def on_a_disk(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
+    yield Place()
+
+
+@contextmanager
+def in_a_bucket(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for package in ("s3fs", "moto", "flask_cors"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    with s3_server(folder) as server:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "here"))
+        yield Place("s3://bench/torture", folder / "machines")
+
+
+WHERE = {"disk": on_a_disk, "bucket": in_a_bucket}
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    """A folder of images beside what one process makes of them."""
+    run("demo", tmp_path / "walls", "--count", IMAGES, "--quiet", folder=tmp_path)
+    place = tmp_path / "reference"
+    place.mkdir()
+    done = run(*command("rank", tmp_path / "walls", place), folder=tmp_path)
+    assert done.wait() == 0, done.errors
+    return place
+
+
+@pytest.mark.timeout(1200)
+def test_a_few_killed_workers_with_the_cache_in_a_bucket(
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One dies as soon as somebody has put embeddings there, one more a little later."""
+    data, place, chance = tmp_path / "walls", tmp_path / "place", random.Random(1)
+    ids = image_ids(data)
+    place.mkdir()
+    (tmp_path / "cluster").mkdir()
+    with in_a_bucket(tmp_path, monkeypatch) as where, cluster(tmp_path / "cluster", 0) as made:
+        nannies = [psutil.Process(made.add(nanny=True, **where.machine()).pid) for _ in range(2)]
+        running = start(*command("rank", data, place, made.address, where.cache(place)), folder=tmp_path)
+        bucket = fsspec.filesystem("s3", use_listings_cache=False)
+        deadline, killed = time.monotonic() + 600, 0
+        while running.process.poll() is None and killed < A_FEW:
+            assert time.monotonic() < deadline
+            if killed or any("/part-" in name for name in bucket.find(where.cache(place))):
+                killed += kill_a_worker(nannies, chance)
+                time.sleep(2 * chance.random())
+            time.sleep(0.05)
+        assert running.wait(seconds=600) == 0, running.errors
+        held, wanted = where.held(place, ids), vectors(reference / "cache", ids)
+    assert killed == A_FEW
+    assert (lost(wanted, held), wrong(held, wanted)) == (0, 0)
+    pd.testing.assert_frame_equal(board(place), board(reference))
+
+
 @pytest.mark.torture
 @pytest.mark.timeout(7200)
-def test_killed_workers(tmp_path: Path, torture_row: Callable[..., None]) -> None:
-    clusters = _clusters()
-    data, reference = tmp_path / "walls", tmp_path / "reference"
-    run("demo", data, "--count", IMAGES, "--quiet", folder=tmp_path)
-    reference.mkdir()
-    done = run(*command("rank", data, reference), folder=tmp_path)
-    assert done.wait() == 0, done.errors
+@pytest.mark.parametrize("where", WHERE)
+def test_killed_workers(
+    where: str,
+    tmp_path: Path,
+    reference: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    torture_row: Callable[..., None],
+) -> None:
+    data = tmp_path / "walls"
     ids = image_ids(data)
     held: Vectors = vectors(reference / "cache", ids)
     wanted = board(reference)
     chance, problems = random.Random(KILLS), list[str]()
     killed = survived = rows_lost = rows_wrong = runs = 0
     (tmp_path / "cluster").mkdir()
-    with clusters.cluster(tmp_path / "cluster", 0) as made:
-        nannies = [psutil.Process(made.add(nanny=True).pid) for _ in range(2)]
+    with WHERE[where](tmp_path, monkeypatch) as there, cluster(tmp_path / "cluster", 0) as made:
+        nannies = [psutil.Process(made.add(nanny=True, **there.machine()).pid) for _ in range(2)]
         undisturbed: dict[str, float] = {}
         while killed < KILLS:
             kind, place = ("embed", "rank")[runs % 2], tmp_path / f"place-{runs}"
             place.mkdir()
-            running = start(*command(kind, data, place, made.address), folder=tmp_path)
+            running = start(*command(kind, data, place, made.address, there.cache(place)), folder=tmp_path)
             now = 0
             if kind in undisturbed:
                 most = min(KILLS_A_RUN, KILLS - killed)
@@ -109,7 +203,7 @@ def test_killed_workers(tmp_path: Path, torture_row: Callable[..., None]) -> Non
             longest = undisturbed.get(kind, 600.0) * (1 + now) + LONGEST_HANG_SECONDS
             status = running.wait(seconds=longest)  # a run that hangs ends the test here
             undisturbed.setdefault(kind, time.monotonic() - running.began)
-            found = vectors(place / "cache", ids)
+            found = there.held(place, ids)
             gone, bad = lost(held, found), wrong(found, held)
             if status or (kind == "rank" and not board(place).equals(wanted)):
                 problems.append(f"{kind}, {now} kills: {status} {running.errors[-300:]}")
@@ -118,7 +212,7 @@ def test_killed_workers(tmp_path: Path, torture_row: Callable[..., None]) -> Non
             rows_lost, rows_wrong = rows_lost + gone, rows_wrong + bad
             shutil.rmtree(place)
     torture_row(
-        "SIGKILL of workers of a cluster: embed, rank",
+        f"SIGKILL of workers of a cluster, cache {'in a' if where == 'bucket' else 'on a'} {where}",
         injected=killed,
         survived=survived,
         rows_lost=rows_lost,
