@@ -8,7 +8,8 @@ A reader waits for its rows; where the filler failed, it gets its error. That th
 case of its own: workers end with the process that started them.
 
 The folder's name says which process of which machine made it, from the first moment to the last, so that what
-a killed process left can be told from what is in use.
+a killed process left can be told from what is in use. Whether a process of another machine still runs cannot
+be asked, and each container is a machine of its own: what one of those left is removed when it is a week old.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -37,7 +39,14 @@ from benchmark.data.workers import map_in_order
 from benchmark.errors import BenchmarkError, CacheError, DataError, JobError
 from benchmark.memory import PackedStrings
 from benchmark.records import Observer, Resize, Silent, UInt8
-from benchmark.storage import fetch_copy, made_by_living, read_json, sha256_bytes, storage_error
+from benchmark.storage import (
+    fetch_copy,
+    is_running,
+    read_json,
+    sha256_bytes,
+    storage_error,
+    this_process,
+)
 
 TASK: Final = "decode"
 _FOLDER = "scratch"
@@ -48,7 +57,9 @@ _LONGEST_NAP_SECONDS = 0.02
 _BLOCK_BYTES = 1 << 20
 _ROWS_PER_TASK = 8
 _ID_BYTES = 64
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
 _HERE: Final = Path()
+_OWN_NAME = re.compile(r"(?P<host>[0-9a-f]{8})\.(?P<process>[0-9]+(\.[0-9]+)?)\.[0-9a-f]+")
 
 
 class PixelBuffer:
@@ -87,7 +98,7 @@ class PixelBuffer:
         if ids.as_bytes(_ID_BYTES) is None:
             raise ValueError(f"image ids of another length than {_ID_BYTES}")
         cls.remove_abandoned(cache)
-        folder = cache / _FOLDER / f"{_this_host()}.{os.getpid()}.{secrets.token_hex(6)}"
+        folder = cache / _FOLDER / f"{_this_host()}.{this_process()}.{secrets.token_hex(6)}"
         try:
             folder.mkdir(parents=True)
             _allocate(folder / _IDS, 0).write_bytes(ids.letters)
@@ -117,17 +128,14 @@ class PixelBuffer:
 
     @staticmethod
     def remove_abandoned(cache: Path) -> tuple[Path, ...]:
-        """Delete the scratches in a cache whose processes are gone; those of other machines stay.
+        """Delete the scratches in a cache whose processes are gone.
+
+        Those of other machines are, when nothing wrote to them for a week.
 
         Returns:
             What was deleted.
         """
-        own = [
-            (folder, int(pid))
-            for folder in sorted((cache / _FOLDER).glob(f"{_this_host()}.*.*"))
-            if (pid := folder.name.split(".")[1]).isdecimal()
-        ]
-        dead = tuple(folder for folder, pid in own if not made_by_living(pid, folder))
+        dead = tuple(folder for folder in sorted((cache / _FOLDER).glob("*")) if _is_abandoned(folder))
         for folder in dead:
             shutil.rmtree(folder, ignore_errors=True)
         return dead
@@ -281,3 +289,17 @@ def _reserved(descriptor: int, size: int) -> bool:
 
 def _this_host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether nobody fills or reads a scratch any more; what is none is left alone."""
+    found = _OWN_NAME.fullmatch(folder.name)
+    if found is None:
+        return False
+    if found["host"] == _this_host():
+        return not is_running(found["process"])
+    try:
+        last_written = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+    except OSError:  # a file server that does not answer says nothing of its age
+        return False
+    return last_written < time.time() - _ABANDONED_SECONDS

@@ -25,13 +25,14 @@ from benchmark.storage.files import (
     TEMPORARY_PREFIX,
     check_inside,
     dead_temporaries,
+    is_running,
     is_temporary,
-    made_by_living,
     path_part,
     place,
     storage_error,
     sync_folder,
     temporary_beside,
+    this_process,
     write_whole,
 )
 from benchmark.storage.locks import claim_folder

@@ -6,6 +6,7 @@ A file is written beside its target, flushed to the disk, then renamed.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import re
@@ -16,7 +17,9 @@ from pathlib import Path
 from benchmark.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<pid>[0-9]+)-[0-9a-f]+")
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<maker>[0-9]+(\.[0-9]+)?)-[0-9a-f]+")
+# A process's start is computed from the time since the machine's, which a correction of its clock moves.
+_SAME_START_SECONDS = 10
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
@@ -137,7 +140,19 @@ def storage_error(error: OSError, path: Path) -> StorageError:
 
 def temporary_beside(path: Path) -> Path:
     """A name for what will be renamed to a path or away from it, which says whose process made it."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}")
+    return path.with_name(f"{TEMPORARY_PREFIX}{this_process()}-{secrets.token_hex(6)}")
+
+
+def this_process() -> str:
+    """What tells this process from every other one of its machine: its number, and the second it started."""
+    return f"{os.getpid()}.{_started(os.getpid())}"
+
+
+@functools.cache
+def _started(pid: int) -> int:
+    import psutil
+
+    return int(psutil.Process(pid).create_time())
 
 
 def is_temporary(name: str) -> bool:
@@ -154,16 +169,24 @@ def dead_temporaries(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
         for name in (*folders, *files):
             found = _TEMPORARY.fullmatch(name)
-            if found and not made_by_living(int(found["pid"]), Path(folder, name)):
+            if found and not is_running(found["maker"]):
                 yield Path(folder, name)
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
 
 
-def made_by_living(pid: int, file: Path) -> bool:
-    """Whether the process that made a file or folder still runs; a younger one of its number is another."""
+def is_running(process: str) -> bool:
+    """Whether a process that ``this_process`` named still runs.
+
+    A process of its number that started at another time is another one. The times that a file server puts on
+    files say nothing of that: its clock is its own.
+    """
     import psutil
 
+    pid, _, started = process.partition(".")
     try:
-        return bool(psutil.Process(pid).create_time() <= file.lstat().st_mtime + 1)
-    except (psutil.Error, OSError, OverflowError):
-        return bool(psutil.pid_exists(pid)) if pid < 2**31 else False
+        away_seconds = psutil.Process(int(pid)).create_time() - int(started)
+        return bool(abs(away_seconds) < _SAME_START_SECONDS)
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, ValueError, OverflowError):  # it is gone, or no such name was given
+        return False

@@ -101,8 +101,7 @@ def test_what_the_dead_left_is_removed(images: ImageSet, tmp_path: Path) -> None
     )
     command = [sys.executable, "-c", code, str(tmp_path), *images.image_ids]
     dead = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-    _, pid, token = dead.name.split(".")
-    others = [dead.parent / "foreign", dead.parent / f"00000000.{pid}.{token}"]
+    others = [dead.parent / "foreign", dead.parent / ("00000000" + dead.name[8:])]
     for folder in others:
         folder.mkdir()
     assert dead.exists()
@@ -115,9 +114,35 @@ def test_what_the_dead_left_is_removed(images: ImageSet, tmp_path: Path) -> None
 def test_a_younger_process_of_the_same_number_is_another(images: ImageSet, tmp_path: Path) -> None:
     """In a container, process numbers are the same in every run."""
     scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
-    old = time.time() - 24 * 3600
-    os.utime(scratch.folder, (old, old))
-    assert PixelBuffer.remove_abandoned(tmp_path) == (scratch.folder,)
+    host, pid, started, token = scratch.folder.name.split(".")
+    older = scratch.folder.with_name(f"{host}.{pid}.{int(started) - 60}.{token}")
+    scratch.folder.rename(older)
+    assert PixelBuffer.remove_abandoned(tmp_path) == (older,)
+
+
+def test_a_file_server_whose_clock_lags_takes_nothing_from_the_living(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    """Times of files are the server's."""
+    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    os.utime(scratch.folder, (1, 1))
+    assert PixelBuffer.remove_abandoned(tmp_path) == ()
+    scratch.fill(paths_of(images), Resize.BILINEAR, 1)
+    assert scratch.rows(0, 30).shape == (30, 6, 6, 3)
+
+
+@pytest.mark.parametrize(("days", "is_removed"), [(6, False), (8, True)])
+def test_what_another_machine_left_goes_after_a_week(
+    images: ImageSet, tmp_path: Path, days: int, is_removed: bool
+) -> None:
+    """A container that was killed has another name when it comes again."""
+    own = PixelBuffer.create(tmp_path, images.image_ids, 6).folder
+    left = own.rename(own.with_name("00000000" + own.name[8:]))
+    then = time.time() - days * 24 * 3600
+    for path in (*left.iterdir(), left):
+        os.utime(path, (then, then))
+    assert PixelBuffer.remove_abandoned(tmp_path) == ((left,) if is_removed else ())
+    assert left.exists() != is_removed
 
 
 @pytest.mark.parametrize("moment", ["benchmark.data.pixel_buffer._allocate", "os.unlink"])

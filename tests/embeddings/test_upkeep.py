@@ -16,6 +16,7 @@ from store_shelves import KEY, Shelf, fill, make_features, make_ids
 from benchmark.embeddings import EmbeddingStore
 from benchmark.embeddings.writer import PartSize
 from benchmark.records import EmbeddingKey
+from benchmark.storage import temporary_beside, this_process
 
 
 def test_compaction_joins_parts_and_keeps_every_bit(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def model_of(root: Path, name: str, size: int, used: float) -> Path:
 def test_damaged_files_and_converted_models_count_too(tmp_path: Path) -> None:
     (key,) = sized(tmp_path, [5])
     young, old = model_of(tmp_path, "A-01", 10_000, 1e9), model_of(tmp_path, "B-02", 10_000, 10)
-    growing = model_of(tmp_path, f".tmp-{os.getpid()}-0123456789ab", 9000, 1e9)
+    growing = model_of(tmp_path, temporary_beside(Path("any")).name, 9000, 1e9)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "part").write_bytes(bytes(5000))
     store, one = EmbeddingStore(tmp_path), total(tmp_path)
@@ -167,8 +168,8 @@ def test_cleaning_takes_stale_files_and_given_keys_only(shelf: Shelf) -> None:
     gone = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    mine, dead = (shelf.folder / f".tmp-{pid}-0123456789ab" for pid in (os.getpid(), gone))
-    old_folder = shelf.root / f".tmp-{gone}-ba9876543210"
+    mine, dead = temporary_beside(shelf.folder / "any"), shelf.folder / f".tmp-{gone}.17-0123456789ab"
+    old_folder = shelf.root / f".tmp-{gone}.17-ba9876543210"
     old_folder.mkdir()
     (old_folder / "part").write_bytes(b"123")
     mine.write_bytes(b"1")
@@ -183,10 +184,14 @@ def test_cleaning_takes_stale_files_and_given_keys_only(shelf: Shelf) -> None:
 
 
 def test_a_younger_process_with_the_number_of_a_dead_one_does_not_keep_its_files(shelf: Shelf) -> None:
-    stale = shelf.folder / f".tmp-{os.getpid()}-0123456789ab"
-    stale.write_bytes(b"")
-    os.utime(stale, (1, 1))
+    """Whatever a file server's clock says of when they were written."""
+    pid, started = this_process().split(".")
+    own, stale = (shelf.folder / f".tmp-{pid}.{start}-0123456789ab" for start in (started, int(started) - 60))
+    for path in (own, stale):
+        path.write_bytes(b"")
+        os.utime(path, (1, 1))
     assert EmbeddingStore(shelf.root).clean().paths == (stale,)
+    assert own.exists()
 
 
 class Diary:
