@@ -338,7 +338,8 @@ def _silent(verdicts: Mapping[str, Sequence[_Verdict]], sets: Sequence[_DataSet]
 def _sentences(runs: Sequence[TunedBackbone], sets: Sequence[_DataSet]) -> Iterable[str]:
     seeds = len({run.seed for run in runs})
     models = sum(one.tuned.size for one in sets)
-    yield f"{models} fine-tuned models: {len(sets)} data sets, {seeds} seed{'s' if seeds > 1 else ''} each."
+    counts = f"{len(sets)} data set{'s' * (len(sets) > 1)} under {seeds} seed{'s' * (seeds > 1)}"
+    yield f"Fine-tuned models: {models}, of {counts} each."
     if len(sets) < FEWEST_DATA_SETS:
         yield (
             f"Too few data sets for an interval ({len(sets)}, it takes {FEWEST_DATA_SETS}): the means are "

@@ -43,11 +43,15 @@ def data_shown(tables: StudyTables) -> list[dict[str, str]]:
             "its F1": score(number(row, "best_f1")),
             "the worst's": score(number(row, "worst_f1")),
             "noise of a difference": score(number(row, "noise")),
-            "within twice the noise": f"{text(row['within_noise'])} of {row['backbones']}",
+            "within twice the noise": _of(row["within_noise"], row["backbones"]),
             "kept frozen": f"{row['kept_frozen']} of {row['backbones'] * row['seeds']}",
         }
         for row in tables.data
     ]
+
+
+def _of(part: int | None, whole: int) -> str:
+    return "" if part is None else f"{part} of {whole}"
 
 
 def _choices_shown(tables: StudyTables) -> list[dict[str, str]]:

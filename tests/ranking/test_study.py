@@ -12,6 +12,7 @@ import pytest
 
 from benchmark.ranking import StudyTables, TunedBackbone, study_tables
 from benchmark.ranking.study import FEWEST_DATA_SETS, over_data_sets
+from benchmark.reporting import data_shown
 
 BACKBONES = ("A", "B", "C")
 
@@ -110,6 +111,13 @@ def test_the_order_of_runs_changes_nothing_and_a_backbone_that_a_seed_lacks_take
     less = [run for run in TWO_SEEDS if (run.seed, run.backbone) != (1, "C")]
     (row,) = study_tables(less).data
     assert row["backbones"] == 2
+
+
+def test_one_seed_shows_no_noise() -> None:
+    tables = study_tables(runs_of("one", [(0.9, 0.8, 0.7)], [(0.5, 0.6, 0.7)]))
+    (shown,) = data_shown(tables)
+    assert (shown["noise of a difference"], shown["within twice the noise"]) == ("", "")
+    assert tables.sentences[0] == "Fine-tuned models: 3, of 1 data set under 1 seed each."
 
 
 def test_models_that_stayed_frozen_are_counted() -> None:
