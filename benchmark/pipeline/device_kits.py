@@ -215,15 +215,15 @@ def _exports(
         if answers is None or result.folder is None or not result.passed:
             yield {"backbone": name, "target": result.target, "reason": result.reason}
             continue
-        f1 = shipped.f1(result.target, job, outcome)
+        found = shipped.f1(result.target, job, outcome)
         yield KitEntry(
             backbone=name,
             weights_sha256=str(row["weights_sha256"]),
             target=result.target,
             export=result.folder,
             size_bytes=result.size_bytes,
-            f1=(f1.value, f1.low, f1.high),
-            f1_images=len(answers.image_ids),
+            f1=(found.f1.value, found.f1.low, found.f1.high),
+            f1_images=found.images,
             pixels=answers.pixels,
             expected=answers.after[result.target][answers.sampled],
         )

@@ -25,13 +25,12 @@ from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.requests import RankRequest
-from benchmark.ranking import ExportScore, exported_f1, next_to_export, with_exports
+from benchmark.ranking import ExportedF1, ExportScore, exported_f1, next_to_export, with_exports
 from benchmark.records import Backbone, Leaderboard, Observer, Outcome, Scored, Targets
-from benchmark.statistics import Interval
 from benchmark.storage import Memo
 
 # Raised whenever a change of the code changes an export or its score; older stored ones are not reused.
-_EXPORT_VERSION = 1
+_EXPORT_VERSION = 2
 _CONVERTERS = ("tensorflow", "keras", "onnx")
 
 
@@ -49,7 +48,7 @@ class ShippedBackbone:
     results: tuple[ExportResult, ...]
     answers: Answers | None
 
-    def f1(self, target: str, job: HeadJob, outcome: Scored) -> Interval:
+    def f1(self, target: str, job: HeadJob, outcome: Scored) -> ExportedF1:
         """F1 of an export as the board counts it.
 
         Raises:
@@ -171,15 +170,17 @@ class PickExports:
             (result,) = shipped.results
             if result.parity is None:
                 return result.reason
-            f1 = shipped.f1(self._target, self._job, outcome)
+            found = shipped.f1(self._target, self._job, outcome)
         except Exception as error:
             told = failure(error)
             observer.message(f"{outcome.backbone} was not exported: {told['error']}")
             return str(told["error"])
         return ExportScore(
-            f1=f1.value,
-            f1_low=f1.low,
-            f1_high=f1.high,
+            f1=found.f1.value,
+            f1_low=found.f1.low,
+            f1_high=found.f1.high,
+            lost=found.lost,
+            images=found.images,
             size_bytes=result.size_bytes,
             outside=result.reason,
             bounds=result.bounds,

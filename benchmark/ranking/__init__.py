@@ -22,7 +22,7 @@ from benchmark.ranking.export_scores import (
     next_to_export,
     with_exports,
 )
-from benchmark.ranking.exported import exported_f1
+from benchmark.ranking.exported import ExportedF1, exported_f1
 from benchmark.ranking.halving import SearchAudit, SearchReport, audit_search, run_search
 from benchmark.ranking.outcomes import load_outcome, outcome_path, save_outcome
 from benchmark.ranking.search import Candidate, SearchOptions, search_subsets

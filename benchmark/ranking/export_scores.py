@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,8 @@ class ExportScore:
         f1: what ``val_f1`` of the board becomes with this export.
         f1_low: lower end of its 95 % interval.
         f1_high: upper end.
+        lost: F1 that the export costs, on the same images with it and without.
+        images: their number.
         size_bytes: of the model's file or files.
         outside: why the export is outside its tolerance; empty where it is inside.
         bounds: what stands exactly on the tolerance.
@@ -29,6 +32,8 @@ class ExportScore:
     f1: float
     f1_low: float
     f1_high: float
+    lost: float
+    images: int
     size_bytes: int
     outside: str = ""
     bounds: tuple[str, ...] = ()
@@ -50,19 +55,18 @@ def next_to_export(
     picks = [row for row in board.rows if row["pick"]]
     tied = sorted((row for row in board.rows if row["tie_group"] == 1), key=lambda row: row["size_bytes"])
     left = [str(row["backbone"]) for row in picks if row["backbone"] not in scores]
-    if not left and picks and all(objection(row, scores[row["backbone"]], max_loss) for row in picks):
+    if not left and picks and all(objection(scores[row["backbone"]], max_loss) for row in picks):
         done = [row for row in tied if row["backbone"] in scores]
-        if all(objection(row, scores[row["backbone"]], max_loss) for row in done):
+        if all(objection(scores[row["backbone"]], max_loss) for row in done):
             left = [str(row["backbone"]) for row in tied if row["backbone"] not in scores]
     return next(iter(left), None)
 
 
-def objection(row: Mapping[str, Any], score: ExportScore | str, max_loss: float) -> str:
-    """What speaks against shipping a row of the board as this export; empty where nothing does."""
+def objection(score: ExportScore | str, max_loss: float) -> str:
+    """What speaks against shipping a backbone as this export; empty where nothing does."""
     if isinstance(score, str):
         return f"could not be scored: {score}"
-    lost = float(row["val_f1"]) - score.f1
-    parts = [f"loses {lost:.3f} F1, more than {max_loss:g}"] if lost > max_loss else []
+    parts = [f"loses {score.lost:.3f} F1, more than {max_loss:g}"] if score.lost > max_loss else []
     parts += [f"is outside its tolerance: {score.outside}"] if score.outside else []
     return "; it ".join(parts)
 
@@ -82,7 +86,7 @@ def with_exports(
         return board
     blank = {each.name: each.blank for each in COLUMNS if each.name in _COLUMNS}
     rows = [
-        {**row, **blank, **_cells(row, target, scores[row["backbone"]], max_loss)}
+        {**row, **blank, **_cells(target, scores[row["backbone"]], max_loss)}
         if row["backbone"] in scores
         else {**row, **blank}
         for row in board.rows
@@ -115,10 +119,8 @@ def best_export(board: Leaderboard) -> Mapping[str, Any] | None:
     )
 
 
-def _cells(
-    row: Mapping[str, Any], target: str, score: ExportScore | str, max_loss: float
-) -> dict[str, object]:
-    told: dict[str, object] = {"export_target": target, "export_reason": objection(row, score, max_loss)}
+def _cells(target: str, score: ExportScore | str, max_loss: float) -> dict[str, object]:
+    told: dict[str, object] = {"export_target": target, "export_reason": objection(score, max_loss)}
     if isinstance(score, str):
         return told
     return told | {
@@ -151,8 +153,11 @@ def _sentences(board: Leaderboard, target: str, scores: Mapping[str, ExportScore
         score = scores.get(row["backbone"])
         if isinstance(score, ExportScore):
             bounds = "".join(f"; {bound}" for bound in score.bounds)
+            without = score.f1 + score.lost
+            whole = math.isclose(without, row["val_f1"], abs_tol=1e-9)
+            where = "" if whole else f" on {score.images:,} of the validated images"
             yield (
-                f"As {target}, {row['backbone']} has F1 {_interval(row)} instead of {row['val_f1']:.3f}, in "
+                f"As {target}, {row['backbone']} has F1 {_interval(row)} instead of {without:.3f}{where}, in "
                 f"{figure(score.size_bytes / 1e6)} MB{bounds}."
             )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,8 @@ from benchmark.ranking.board import build_leaderboard
 from benchmark.records import Leaderboard, Predictions, Scored, Targets, Task
 
 LOSS = 0.02
-GOOD = ExportScore(f1=0.94, f1_low=0.9, f1_high=0.97, size_bytes=982_000)
-BAD = ExportScore(f1=0.5, f1_low=0.4, f1_high=0.6, size_bytes=982_000)
+GOOD = ExportScore(f1=0.94, f1_low=0.9, f1_high=0.97, lost=0.01, images=120, size_bytes=982_000)
+BAD = ExportScore(f1=0.5, f1_low=0.4, f1_high=0.6, lost=0.45, images=120, size_bytes=982_000)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +48,7 @@ def walk(board: Leaderboard, kept: set[str]) -> list[str]:
     scores: dict[str, ExportScore | str] = {}
     while (name := next_to_export(board, scores, max_loss=LOSS)) is not None:
         assert name not in scores
-        row = next(row for row in board.rows if row["backbone"] == name)
-        kept_f1 = ExportScore(f1=row["val_f1"] - 0.001, f1_low=0.5, f1_high=1.0, size_bytes=1)
-        scores[name] = kept_f1 if name in kept else BAD
+        scores[name] = GOOD if name in kept else BAD
     return list(scores)
 
 
@@ -85,7 +85,7 @@ def test_columns_stand_in_their_order_and_say_what_was_found(board: Leaderboard)
     assert rows["poor"]["export_target"] == ""
     assert all(set(row) == set(found.columns) for row in found.rows)
     (said,) = (text for text in found.statements if text.startswith("As tflite-int8, "))
-    assert said.startswith("As tflite-int8, large has F1 0.940 [0.900, 0.970] instead of 0.9")
+    assert said.startswith("As tflite-int8, large has F1 0.940 [0.900, 0.970] instead of 0.950 ")
     assert said.endswith("in 0.982 MB.")
 
 
@@ -109,11 +109,35 @@ def test_a_pick_that_the_export_ruins_is_said_and_another_named(board: Leaderboa
 def test_the_parity_gate_speaks_too_and_what_stands_on_it_reads_so(board: Leaderboard) -> None:
     pick = next(str(row["backbone"]) for row in board.rows if row["pick"])
     bound = "label agreement stands exactly on the tolerance, 0.95, on 20 images"
-    close = ExportScore(f1=0.97, f1_low=0.9, f1_high=0.99, size_bytes=1_000, bounds=(bound,))
+    close = ExportScore(
+        f1=0.97, f1_low=0.9, f1_high=0.99, lost=0.0, images=120, size_bytes=1_000, bounds=(bound,)
+    )
     found = with_exports(board, "onnx", {pick: close}, max_loss=LOSS)
     assert found.statements[-1].endswith(f"; {bound}.")
     assert not [note for note in found.notes if "Do not ship" in note]
-    outside = ExportScore(f1=0.97, f1_low=0.9, f1_high=0.99, size_bytes=1_000, outside="mean difference 0.2")
+    outside = ExportScore(
+        f1=0.97,
+        f1_low=0.9,
+        f1_high=0.99,
+        lost=0.0,
+        images=120,
+        size_bytes=1_000,
+        outside="mean difference 0.2",
+    )
     found = with_exports(board, "onnx", {pick: outside}, max_loss=LOSS)
     assert "it mean difference" not in found.notes[0]
     assert found.notes[0].endswith("is outside its tolerance: mean difference 0.2.")
+
+
+def test_a_sample_that_is_harder_than_all_images_is_not_the_exports_fault(board: Leaderboard) -> None:
+    pick = next(row for row in board.rows if row["pick"])
+    sampled = ExportScore(
+        f1=pick["val_f1"] - 0.05, f1_low=0.8, f1_high=0.99, lost=0.001, images=60, size_bytes=1_000
+    )
+    found = with_exports(board, "onnx", {pick["backbone"]: sampled}, max_loss=LOSS)
+    assert found.notes == board.notes
+    without = pick["val_f1"] - 0.049
+    assert f"instead of {without:.3f} on 60 of the validated images, in" in found.statements[-1]
+    lossy = replace(sampled, f1=pick["val_f1"], lost=0.03)
+    found = with_exports(board, "onnx", {pick["backbone"]: lossy}, max_loss=LOSS)
+    assert found.notes[0].endswith("it loses 0.030 F1, more than 0.02.")

@@ -53,10 +53,10 @@ def test_an_export_that_changes_nothing_has_the_figures_of_the_board(task: Task,
     outcome, targets = board(task, classes)
     fitted = outcome.predictions.val[0]
     row = build_leaderboard([outcome], targets).rows[0]
-    found = exported_f1(outcome, targets, np.arange(len(fitted)), fitted, fitted)
+    found = exported_f1(outcome, targets, np.arange(len(fitted)), fitted, fitted).f1
     assert (found.value, found.low, found.high) == (row["val_f1"], row["val_f1_low"], row["val_f1_high"])
     saturated = np.clip(np.round(fitted * 256) / 256, 0, 255 / 256).astype(np.float32)
-    steps = exported_f1(outcome, targets, np.arange(len(fitted)), fitted, saturated)
+    steps = exported_f1(outcome, targets, np.arange(len(fitted)), fitted, saturated).f1
     assert steps.value == pytest.approx(found.value, abs=0.02), "256 steps cost next to nothing"
 
 
@@ -65,10 +65,10 @@ def test_an_export_that_ruins_the_answers_shows(task: Task, classes: int) -> Non
     outcome, targets = board(task, classes)
     fitted = outcome.predictions.val[0]
     positions = np.arange(len(fitted))
-    before = exported_f1(outcome, targets, positions, fitted, fitted)
+    before = exported_f1(outcome, targets, positions, fitted, fitted).f1
     ruined = np.full_like(fitted, 0.02)
     ruined[:, 0] = 0.9
-    after = exported_f1(outcome, targets, positions, fitted, ruined)
+    after = exported_f1(outcome, targets, positions, fitted, ruined).f1
     assert after.value < before.value - 0.05
     assert after.high < before.value
 
@@ -100,4 +100,22 @@ def test_probabilities_of_0_and_1_stay_what_they_are() -> None:
     found = exported_f1(
         dataclasses.replace(outcome, predictions=certain), targets, np.arange(len(fitted)), fitted, 1 - fitted
     )
-    assert found.value == build_leaderboard([outcome], targets).rows[0]["val_f1"]
+    assert found.f1.value == build_leaderboard([outcome], targets).rows[0]["val_f1"]
+
+
+def test_an_export_that_changes_nothing_costs_nothing_on_any_sample() -> None:
+    outcome, targets = board(Task.BINARY, images=6000)
+    row = build_leaderboard([outcome], targets).rows[0]
+    fitted = outcome.predictions.val[0]
+    drawn = [np.random.default_rng(seed).choice(6000, 400, replace=False) for seed in range(20)]
+    found = [exported_f1(outcome, targets, some, fitted[some], fitted[some]) for some in drawn]
+    assert all(one.lost == 0.0 for one in found)
+    assert all(one.images == 400 for one in found)
+    below = [row["val_f1"] - one.f1.value for one in found]
+    assert max(below) > 0.01, "samples differ from all images by more than an export may cost"
+    sign = np.where(np.arange(6000) % 20 == 0, 1, 0)[:, None]
+    spoilt = np.abs(sign - fitted).astype(np.float32)  # turns every twentieth decision round
+    lost = [exported_f1(outcome, targets, some, fitted[some], spoilt[some]).lost for some in drawn]
+    whole = exported_f1(outcome, targets, np.arange(6000), fitted, spoilt)
+    assert whole.lost == row["val_f1"] - whole.f1.value
+    assert np.mean(lost) == pytest.approx(whole.lost, abs=0.005)
