@@ -6,11 +6,14 @@ sees it end when this process is gone, whatever the reason, and removes what it 
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import os
 import re
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -23,37 +26,65 @@ from benchmark.deployment.kit import kit_origin, pack
 from benchmark.errors import ArgumentError, ExportError
 from benchmark.storage import read_small, storage_error
 
-# No prompts: nobody might sit there. An unknown host is refused, as ssh does when it cannot ask.
-_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
+# No prompts: nobody might sit there. An unknown host is refused, as ssh does when it cannot ask. A shared
+# connection that somebody's configuration opens here would outlive this one, and hold its streams.
+_SETTINGS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ControlMaster=no")
+_OPTIONS = ("-T", *(word for setting in _SETTINGS for word in ("-o", setting)))
 _DESTINATION = re.compile(
-    r"(ssh://)?(?P<user>[A-Za-z0-9_][\w.+-]*@)?(?P<host>[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?",
+    r"(?P<url>ssh://)?((?P<user>[A-Za-z0-9_][\w.+-]*)@)?"
+    r"(?P<host>[A-Za-z0-9_][\w.-]*|\[(?P<inner>[0-9A-Fa-f:.]+(%[\w.-]+)?)\]|[0-9A-Fa-f:.]+(%[\w.-]+)?)"
+    r"(:(?P<port>[0-9]{1,5}))?",
     re.ASCII,
 )
 _PYTHON = re.compile(r"[A-Za-z0-9_./][\w./+ -]*", re.ASCII)
 # Reads a length, then a program of that length, and runs it: what follows on standard input is the program's.
-_START = "import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), 'visit.py', 'exec'))"
+# Its own syntax is newer than some Pythons, so that their age is looked at first.
+_START = (
+    "import sys; v = sys.version_info; v < (3, 9) and (sys.stderr.write("
+    f"'Python %d.%d is too old: 3.9 or later is needed\\n' % v[:2]), sys.exit({visit.TOO_OLD})); "
+    "i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), 'visit.py', 'exec'))"
+)
 _MOST_ANSWER = 4 * 2**20
 _SSH_FAILED, _NOT_FOUND, _NOT_EXECUTABLE = 255, 127, 126
 
 
 def check_destination(text: str) -> str:
-    """What ssh is given as its destination: a host, ``user@host`` or ``ssh://user@host:port``.
+    """See that this is a destination of ssh: a host, ``user@host`` or ``ssh://user@host:port``.
 
     Returns:
-        The name of the host alone.
+        The name of the host alone; an IPv6 address without brackets.
 
     Raises:
         ArgumentError: it could be read as something else, an option for example.
     """
+    return _destination(text)[0]
+
+
+def _destination(text: str) -> tuple[str, list[str]]:
+    """The host alone, and the words that ssh is given: it takes brackets nowhere, and ports as an option."""
     found = _DESTINATION.fullmatch(text)
-    if found is None or (found["port"] and not text.startswith("ssh://")):
+    if found is None or (found["port"] and not found["url"]) or not _is_host(found):
         raise ArgumentError(
             "no host as ssh takes it",
             where="`ssh`",
-            expected="a host, user@host or ssh://user@host:port",
+            expected="a host, user@host or ssh://user@host:port; an IPv6 address in brackets or as it is",
             got=repr(text),
         )
-    return found["host"].strip("[]")
+    host = found["inner"] or found["host"]
+    port = ["-p", found["port"]] if found["port"] else []
+    return host, [*port, "--", f"{found['user']}@{host}" if found["user"] else host]
+
+
+def _is_host(found: re.Match[str]) -> bool:
+    """Whether what looks like an IPv6 address is one; in a URL, its port could not be told from it."""
+    host = found["inner"] or found["host"]
+    if ":" not in host:
+        return found["inner"] is None
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return found["inner"] is not None or not found["url"]
 
 
 def measure_over_ssh(
@@ -77,7 +108,7 @@ def measure_over_ssh(
         ExportError: the device cannot be reached, or has not measured anything.
         StorageError: no room here for the kit as one file.
     """
-    check_destination(destination)
+    _, words = _destination(destination)
     if not _PYTHON.fullmatch(python):
         raise ArgumentError(
             "no name of an interpreter", where="`python`", expected="for example python3", got=repr(python)
@@ -90,7 +121,7 @@ def measure_over_ssh(
             where="`ssh`",
             next_step="Install OpenSSH's client, or copy the kit by hand and run measure.py there.",
         )
-    command = [ssh, *_OPTIONS, "--", destination, f"{shlex.quote(python)} -c {shlex.quote(_START)}"]
+    command = [ssh, *_OPTIONS, *words, f"{shlex.quote(python)} -c {shlex.quote(_START)}"]
     with tempfile.TemporaryDirectory(prefix="backbones-kit-") as scratch:
         packed = Path(scratch) / "kit.zip"
         try:
@@ -108,7 +139,8 @@ def measure_over_ssh(
             next_step="Give it longer (`timeout`), or make a smaller kit.",
         )
     if not visited.answer:
-        raise _failed(where, python, status, visited.last_words)
+        by_hand = shlex.join(["ssh", *(word for word in words if word != "--")])
+        raise _failed(where, python, status, visited.last_words, by_hand)
     return visited.answer
 
 
@@ -155,9 +187,8 @@ class _Visit:
             return process.wait()
         finally:
             timer.cancel()
-            if process.poll() is None:  # the device sees its standard input end
-                process.kill()
-                process.wait()
+            _end(process)  # the device sees its standard input end
+            process.wait()
             for thread in threads:
                 thread.join()
             for stream in (process.stdin, process.stdout, process.stderr):
@@ -167,7 +198,7 @@ class _Visit:
 
     def _out_of_time(self, process: subprocess.Popen[bytes]) -> None:
         self.late = True
-        process.kill()
+        _end(process)
 
     def _send(self, process: subprocess.Popen[bytes]) -> None:
         """The program and the kit; standard input is left open."""
@@ -189,14 +220,21 @@ class _Visit:
         self.answer = found.partition(self._mark.encode())[2]
 
 
-def _failed(where: str, python: str, status: int, said: str) -> ExportError:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End ssh, and the proxy that it may have started, which would hold its streams open."""
+    if process.returncode is None:  # not waited for: its number is still its own, also when it has ended
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _failed(where: str, python: str, status: int, said: str, by_hand: str) -> ExportError:
     """Why nothing came back."""
     if status == _SSH_FAILED:
         return ExportError(
             "ssh could not connect, or lost the connection",
             where=where,
             got=said,
-            next_step=f"Connect by hand once, which settles keys and the host's name: ssh {where}.",
+            next_step=f"Connect by hand once, which settles keys and the host's name: {by_hand}.",
         )
     if status in (_NOT_FOUND, _NOT_EXECUTABLE):
         return ExportError(

@@ -1,16 +1,18 @@
 """Runs on a device at the other end of ssh: a kit comes in, device.json goes out, nothing stays.
 
-Python 3.9 or later, its standard library alone. It is sent as text, this file as it is. Standard input then
-brings one line of JSON (``bytes`` of the zip file, ``mark``), the zip file, and nothing more: when it ends,
-whoever asked is gone, and the work is given up. What ``measure.py`` prints goes to standard error; to
-standard output go the mark and the content of ``device.json``. The folder of the kit is removed however this
-ends, SIGKILL and power failures apart.
+Python 3.9 or later, its standard library alone; whoever sends it sees to that, for an older one does not
+even read it. It is sent as text, this file as it is. Standard input then brings one line of JSON (``bytes``
+of the zip file, ``mark``), the zip file, and nothing more: when it ends, whoever asked is gone, and the work
+is given up. What ``measure.py`` prints goes to standard error; to standard output go the mark and the
+content of ``device.json``. The folder of the kit is removed however this ends, SIGKILL and power failures
+apart.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,37 +25,49 @@ from pathlib import Path
 # Above what measure.py and Python return, below what shells and ssh do.
 TOO_OLD, NO_ROOM, GIVEN_UP, DAMAGED = 40, 41, 42, 43
 _BLOCK = 1 << 16
-_OLDEST = (3, 9)
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def main() -> int:
     """The status of measure.py, or one of those above."""
-    if sys.version_info < _OLDEST:
-        print(f"Python {sys.version.split()[0]} is too old: 3.9 or later is needed", file=sys.stderr)
-        return TOO_OLD
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(GIVEN_UP))
+    for number in _SIGNALS:
+        signal.signal(number, _give_up)
     asked = json.loads(sys.stdin.buffer.readline())
-    folder = None
+    # Named before it is made: a signal may come as soon as it is there.
+    folder = Path(tempfile.gettempdir()) / f"backbones-kit-{secrets.token_hex(8)}"
     try:
-        folder = Path(tempfile.mkdtemp(prefix="backbones-kit-"))
-        (folder / "kit").mkdir()
-        if not _receive(folder / "kit.zip", asked["bytes"]):
-            return DAMAGED
-        with zipfile.ZipFile(folder / "kit.zip") as archive:
-            archive.extractall(folder / "kit")
-        (folder / "kit.zip").unlink()
-        status, found = _measure(folder / "kit")
+        try:
+            folder.mkdir(mode=0o700)
+            (folder / "kit").mkdir()
+            if not _receive(folder / "kit.zip", asked["bytes"]):
+                return DAMAGED
+            with zipfile.ZipFile(folder / "kit.zip") as archive:
+                archive.extractall(folder / "kit")
+            (folder / "kit.zip").unlink()
+            status, found = _measure(folder / "kit")
+        finally:
+            _hear_nothing()
     except (OSError, zipfile.BadZipFile) as error:
         print(error, file=sys.stderr)
         return DAMAGED if isinstance(error, zipfile.BadZipFile) else NO_ROOM
     finally:
-        if folder is not None:
-            shutil.rmtree(str(folder), ignore_errors=True)
+        shutil.rmtree(str(folder), ignore_errors=True)
     if found:
         sys.stdout.buffer.write(asked["mark"].encode() + found)
         sys.stdout.buffer.flush()
     return status
+
+
+def _give_up(*_: object) -> None:
+    """End the work; a lost connection and whoever ends it may both say so, and the first one is enough."""
+    _hear_nothing()
+    sys.exit(GIVEN_UP)
+
+
+def _hear_nothing() -> None:
+    """From now on no signal disturbs the removal of the folder."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: None)
 
 
 def _receive(path: Path, left: int) -> bool:
@@ -73,6 +87,8 @@ def _measure(kit: Path) -> tuple[int, bytes]:
     file = kit / "device.json"
     if file.exists():  # of a measurement where the kit was made
         file.unlink()
+    # Held back until the process has a name here, without which nobody could end it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     process = subprocess.Popen(
         [sys.executable, "-u", "measure.py"],
         cwd=str(kit),
@@ -91,6 +107,7 @@ def _measure(kit: Path) -> tuple[int, bytes]:
 
     threading.Thread(target=watch, daemon=True).start()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         status = process.wait()
     finally:
         _end(process)
