@@ -40,6 +40,7 @@ KIT_FILE, MEASURE = "kit.json", "measure.py"
 _EXPECTED = "expected.npy"
 _MOST_IMAGES, _SAMPLES = 2000, 32
 _TIMEOUT_SECONDS = 900.0
+_MODEL = "reference"  # beside the names of targets
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # equal kits are equal files
 
 
@@ -50,14 +51,15 @@ class Answers:
     Attributes:
         image_ids: N, those of train and validation; of more than 2,000 a stratified sample.
         before: float32 (N, C), probabilities of the Keras model.
-        after: target -> float32 (N, C), probabilities of the export, on this machine.
+        after: target -> float32 (N, C), probabilities of the export, on this machine; why not, of one that
+            cannot be run.
         sampled: int64 (n,), positions of the images that travel with the kit.
         pixels: uint8 (n, S, S, 3), of those.
     """
 
     image_ids: tuple[str, ...]
     before: Float32
-    after: Mapping[str, Float32]
+    after: Mapping[str, Float32 | ExportError]
     sampled: Int64
     pixels: UInt8
 
@@ -116,7 +118,7 @@ def answers_of(model_dir: Path, targets: Sequence[str], data: Path) -> Answers:
         data: the folder or CSV of images.
 
     Raises:
-        ExportError: an image is not what it was, or a model cannot be run.
+        ExportError: an image is not what it was, or the model cannot be run.
         StorageError: no room for the pixels.
     """
     manifest = load_manifest(model_dir, verify=False)
@@ -124,25 +126,29 @@ def answers_of(model_dir: Path, targets: Sequence[str], data: Path) -> Answers:
     rows = stratified(used, _MOST_IMAGES, manifest.seed)
     chosen = set(stratified(tuple(row for row in rows if row.part == "val"), _SAMPLES, manifest.seed))
     sampled = np.array([position for position, row in enumerate(rows) if row in chosen], np.int64)
-    folders = {"keras": model_dir, **{target: model_dir / EXPORT / target for target in targets}}
+    folders = {_MODEL: model_dir, **{target: model_dir / EXPORT / target for target in targets}}
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-kit-") as name:
             scratch = Path(name)
             write_images(rows, data if data.is_dir() else data.parent, manifest, scratch / "images.npy")
             tasks = [_work(scratch, target, folder) for target, folder in folders.items()]
+            found: dict[str, Float32 | ExportError] = {}
             for task, answer in carry_out(
                 tasks, log=scratch / "worker.log", timeout_seconds=_TIMEOUT_SECONDS
             ):
                 if isinstance(answer, ExportError):
-                    raise answer
-                assert answer, task.name
-            found = {target: np.load(scratch / f"{target}.npy") for target in folders}
+                    found[task.name] = answer
+                else:
+                    found[task.name] = np.load(scratch / f"{task.name}.npy")
             pixels = np.load(scratch / "images.npy", mmap_mode="r")[sampled]
     except OSError as error:
         raise storage_error(error, Path(tempfile.gettempdir())) from error
+    before = found.pop(_MODEL)
+    if isinstance(before, ExportError):
+        raise before
     return Answers(
         image_ids=tuple(row.image_id for row in rows),
-        before=found.pop("keras"),
+        before=before,
         after=found,
         sampled=sampled,
         pixels=pixels,

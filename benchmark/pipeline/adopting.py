@@ -18,16 +18,18 @@ BOARD_FILE = "leaderboard.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBoard:
-    """The latest board of a data set, and how it came about.
+    """A board of a data set, usually the latest, and how it came about.
 
     Attributes:
         folder: ``results/<dataset>``.
+        path: of the board and the lists beside it: the folder itself, or ``runs/<id>`` in it.
         board: the board.
         record: of its run.
         request: of its run, without backbones.
     """
 
     folder: Path
+    path: Path
     board: Leaderboard
     record: RunRecord
     request: RankRequest
@@ -37,18 +39,29 @@ class StoredBoard:
         return next((row for row in self.board.rows if row["backbone"] == backbone), None)
 
 
-def stored_board(folder: Path, *, data: Path, results: Path, cache: Path) -> StoredBoard | None:
+def stored_board(
+    folder: Path, *, data: Path, results: Path, cache: Path, path: Path | None = None
+) -> StoredBoard | None:
     """The board in ``results/<dataset>``; None where nothing was ranked.
+
+    Args:
+        folder: ``results/<dataset>``.
+        data: the images.
+        results: folder of all results.
+        cache: embedding cache.
+        path: folder of a run, whose board it is; None takes the latest, which another run may replace.
 
     Raises:
         DataError: its files cannot be read, or one of them is gone.
     """
-    if not (folder / BOARD_FILE).exists():
+    source = path or folder
+    if not (source / BOARD_FILE).exists():
         return None
-    record = RunRecord.read(folder)
+    record = RunRecord.read(source)
     return StoredBoard(
         folder=folder,
-        board=read_board(folder / BOARD_FILE),
+        path=source,
+        board=read_board(source / BOARD_FILE),
         record=record,
         request=stored_request(record, data=data, results=results, cache=cache),
     )
@@ -69,7 +82,7 @@ def check_same_images(stored: StoredBoard, images: ImageSet, *, limited: bool) -
     """
     if stored.record.data.fingerprint == images.fingerprint():
         return
-    before = {name: facts["label"] for name, facts in read_image_list(stored.folder).items()}
+    before = {name: facts["label"] for name, facts in read_image_list(stored.path).items()}
     now = {name: facts["label"] for name, facts in image_list(images).items()}
     new = 0 if stored.request.options.limit else len(now.keys() - before.keys())
     gone = 0 if limited else len(before.keys() - now.keys())

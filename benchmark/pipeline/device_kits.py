@@ -124,8 +124,15 @@ def measure_device(options: DeviceOptions, observer: Observer | None = None) -> 
     if options.ssh is None:
         raise ArgumentError("is needed", where="`ssh`", expected="the device, for example pi@pi5")
     host = check_destination(options.ssh)
+    if options.name is None and ":" in host:
+        raise ArgumentError(
+            "is needed where the host is an IPv6 address",
+            where="`name`",
+            expected="what the device is called, for example pi5",
+        )
     name = options.name or host
-    folder, _ = _board_of(*kit_origin(options.source), options)
+    origin = kit_origin(options.source)
+    folder, _ = _board_of(*origin, options)
     device_path(folder, name)  # refused before minutes of work
     told = observer or Silent()
     content = measure_over_ssh(
@@ -136,6 +143,14 @@ def measure_device(options: DeviceOptions, observer: Observer | None = None) -> 
         tell=told.message,
     )
     device = understood(content, name, where=options.ssh)
+    if (device.record.data, device.record.fingerprint) != origin:  # else it would choose the board
+        raise DataError(
+            "measured another kit than it was sent",
+            where=options.ssh,
+            expected=f"fingerprint {origin[1][:16]} of {origin[0]}",
+            got=f"{device.record.fingerprint[:16]} of {device.record.data}",
+            next_step="Do not trust this device before you know why.",
+        )
     if not any(one.status == "passed" for one in device.record.exports):
         reasons = dict.fromkeys(one.reason for one in device.record.exports)
         raise ExportError("nothing could be measured there", where=options.ssh, got="; ".join(reasons))
@@ -206,6 +221,7 @@ def _exports(
         data=options.source,
         cache=options.cache,
         results=options.results,
+        board=latest.path,
         observer=observer,
     )
     job = head_job(latest.request, images, latest.folder)
@@ -214,6 +230,10 @@ def _exports(
         answers = shipped.answers
         if answers is None or result.folder is None or not result.passed:
             yield {"backbone": name, "target": result.target, "reason": result.reason}
+            continue
+        after = answers.after[result.target]
+        if isinstance(after, ExportError):
+            yield {"backbone": name, "target": result.target, "reason": str(failure(after)["error"])}
             continue
         found = shipped.f1(result.target, job, outcome)
         yield KitEntry(
@@ -225,7 +245,7 @@ def _exports(
             f1=(found.f1.value, found.f1.low, found.f1.high),
             f1_images=found.images,
             pixels=answers.pixels,
-            expected=answers.after[result.target][answers.sampled],
+            expected=after[answers.sampled],
         )
 
 

@@ -17,9 +17,9 @@ from benchmark.deployment import (
     find_target,
     require_packages,
 )
-from benchmark.errors import DataError
+from benchmark.errors import DataError, ExportError
 from benchmark.execution import failure
-from benchmark.finetuning import FineTuned
+from benchmark.finetuning import FineTuned, load_manifest
 from benchmark.options import ExportOptions, FinetuneOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
@@ -53,8 +53,12 @@ class ShippedBackbone:
 
         Raises:
             DataError: images that the model is compared on are gone.
+            ExportError: it could not be run on them.
         """
         assert self.answers is not None, "of an export that could be run"
+        after = self.answers.after[target]
+        if isinstance(after, ExportError):
+            raise after
         where = {image_id: position for position, image_id in enumerate(job.images.image_ids)}
         gone = sum(image_id not in where for image_id in self.answers.image_ids)
         if gone:
@@ -68,7 +72,7 @@ class ShippedBackbone:
             Targets.of(job.images),
             np.array([where[image_id] for image_id in self.answers.image_ids]),
             self.answers.before,
-            self.answers.after[target],
+            after,
             temperature=self.model.manifest.temperature,
             average=job.protocol.average,
             seed=job.protocol.seed,
@@ -82,10 +86,11 @@ def ship(
     data: Path,
     cache: Path,
     results: Path,
+    board: Path,
     observer: Observer,
     known: tuple[Backbone, ...] = (),
 ) -> ShippedBackbone:
-    """Give a backbone the head of the latest board, and export it; an export that fails says so.
+    """Give a backbone the head of a board, and export it; an export that fails says so.
 
     Args:
         name: of the backbone on that board.
@@ -93,6 +98,7 @@ def ship(
         data: the ranked images.
         cache: embedding cache.
         results: folder of all results.
+        board: folder of the run whose board it is: the latest may be another run's by now.
         observer: told of the progress.
         known: backbones that the name may mean before the registry is asked.
 
@@ -101,11 +107,17 @@ def ship(
     """
     places = {"data": data, "cache": cache, "results": results}
     job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
-    (model,) = finetune_backbones(replace(job, known=known), observer).models
+    (model,) = finetune_backbones(replace(job, known=known, board=board), observer).models
     asked = ExportOptions.check({"to": list(targets), "data": data})
     exported = export_model(model.model_dir, asked, observer=observer)
     run = tuple(one.target for one in exported if one.parity is not None)
     answers = answers_of(model.model_dir, run, data) if run else None
+    if load_manifest(model.model_dir, verify=False).files != model.manifest.files:
+        raise ExportError(
+            "the model was replaced while it was exported, by another run on these images",
+            where=model.model_dir,
+            next_step="Run it again when the other one is done.",
+        )
     return ShippedBackbone(model=model, results=exported, answers=answers)
 
 
@@ -153,19 +165,26 @@ class PickExports:
             question = self._question(scored[name])
             score: ExportScore | str | None = self._memo.recall(name, question)
             if score is None:
-                score = self._made(scored[name], request, observer)
+                score = self._made(scored[name], request, ranked.run, observer)
             if isinstance(score, ExportScore):
                 self._memo.remember(name, question, score)
             scores[name] = score
         return with_exports(ranked.board, self._target, scores, max_loss=self._max_loss)
 
-    def _made(self, outcome: Scored, request: RankRequest, observer: Observer) -> ExportScore | str:
+    def _made(
+        self, outcome: Scored, request: RankRequest, board: Path, observer: Observer
+    ) -> ExportScore | str:
         """The score of an export, or why there is none."""
         options = request.options
         places = {"data": options.data, "cache": options.cache, "results": options.results}
         try:
             shipped = ship(
-                outcome.backbone, (self._target,), **places, observer=observer, known=request.backbones
+                outcome.backbone,
+                (self._target,),
+                **places,
+                board=board,
+                observer=observer,
+                known=request.backbones,
             )
             (result,) = shipped.results
             if result.parity is None:

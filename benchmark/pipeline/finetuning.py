@@ -68,11 +68,13 @@ class FinetuneJob:
         options: of the command; what they leave open is as on the board.
         recipe: the protocol, overrides applied; None where the board decides which.
         known: backbones that a name may mean before the registry is asked.
+        board: folder of the run whose board it goes on from; None takes the latest.
     """
 
     options: FinetuneOptions
     recipe: Recipe | None
     known: tuple[Backbone, ...] = ()
+    board: Path | None = None
 
     @classmethod
     def of(cls, options: FinetuneOptions) -> FinetuneJob:
@@ -91,6 +93,17 @@ class FinetuneJob:
     def ships_the_board(self) -> bool:
         """Whether nothing is trained: the head is the board's as it is."""
         return self.recipe is not None and self.recipe.ships_the_board
+
+    def stored_board(self, folder: Path) -> StoredBoard | None:
+        """The board in ``results/<dataset>`` that it goes on from; None where nothing was ranked.
+
+        Raises:
+            DataError: its files cannot be read.
+        """
+        options = self.options
+        return stored_board(
+            folder, data=options.data, results=options.results, cache=options.cache, path=self.board
+        )
 
     @property
     def weights(self) -> WeightsSource | None:
@@ -166,7 +179,7 @@ def _grouped(job: FinetuneJob, stored: StoredBoard | None, images: ImageSet, obs
     """The images with the groups that the board found; without such a board, with those found now."""
     seed = job.options.seed
     if stored is not None and stored.request.options.auto_groups:
-        listed = read_image_list(stored.folder)
+        listed = read_image_list(stored.path)
         if listed.keys() == set(images.image_ids):
             return with_groups_of(listed, images, seed=seed)
     images, notes = with_auto_groups(images, cache=job.options.cache, seed=seed, observer=observer)
@@ -189,7 +202,7 @@ def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> St
     options = job.options
     if options.winner is None and options.top is None and _winner(job) != AUTO:
         return None
-    stored = stored_board(folder, data=options.data, results=options.results, cache=options.cache)
+    stored = job.stored_board(folder)
     if stored is not None and not job.ships_the_board:
         check_same_images(stored, images, limited=options.limit is not None)
     return stored
@@ -236,7 +249,7 @@ def _as_the_board(
     ranked = stored.request
     taken = {name: getattr(ranked.options, name) for name in DataOptions.model_fields}
     taken |= {"average": ranked.protocol.average, "resize": ranked.options.resize, "jobs": job.options.jobs}
-    images = images_as_ranked(ranked, stored.record, stored.folder, observer)
+    images = images_as_ranked(ranked, stored.record, stored.path, observer)
     return replace(job, options=job.options.but(**taken)), images
 
 
@@ -618,7 +631,7 @@ def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str,
     """Intervals of the latest board by backbone, where it averages F1 as this job does."""
     options = job.options
     try:
-        stored = stored_board(folder, data=options.data, results=options.results, cache=options.cache)
+        stored = job.stored_board(folder)
     except DataError:  # the files of a board that nobody asked for
         stored = None
     if stored is None:

@@ -117,7 +117,9 @@ def write_outputs(
 
 
 def write_again(run: Run, ranked: Ranked, job: HeadJob) -> Ranked:
-    """Write the pages of this run's board anew, which was given columns since, and make them the latest.
+    """Write the pages of this run's board anew, which was given columns since.
+
+    They become the latest again, unless another run has taken that place meanwhile.
 
     Args:
         run: with the board as it was.
@@ -135,14 +137,15 @@ def write_again(run: Run, ranked: Ranked, job: HeadJob) -> Ranked:
     ranked = replace(ranked, board=_with_notes(ranked.board, notes))
     digest = "" if notes else board_digest(ranked, job, record.data.source)
     replace(record, board_digest=digest).write(run.path)
-    _publish(run)
-    return ranked
+    return _publish_over(run.identifier, run, ranked)
 
 
 def publish_again(
     run: Run, record: RunRecord, source: Path, ranked: Ranked, job: HeadJob, started: float
 ) -> Ranked:
-    """Write the pages of a stored board anew, and make them the latest; its audit still holds.
+    """Write the pages of a stored board anew; its audit still holds.
+
+    They become the latest, unless another run has taken that place meanwhile.
 
     Args:
         run: takes the files.
@@ -164,8 +167,22 @@ def publish_again(
     _link_all(source, run.path, [name for name in AUDIT_FILES if (source / name).is_file()])
     failed = _write_pages(run, ranked, job, record)
     replace(record, identifier=run.identifier, started=_stamp(started)).write(run.path)
-    _publish(run)
-    return replace(ranked, board=_with_notes(ranked.board, failed))
+    ranked = replace(ranked, board=_with_notes(ranked.board, failed))
+    return _publish_over(record.identifier, run, ranked)
+
+
+def _publish_over(expected: str, run: Run, ranked: Ranked) -> Ranked:
+    """Make a run the latest in place of the run that its board is of; a later one of another run stays."""
+    try:
+        latest = RunRecord.read(run.folder).identifier
+    except DataError:  # gone: there is nothing to be kept
+        latest = expected
+    if latest == expected:
+        _publish(run)
+        return ranked
+    said = f"Another run has made its board the latest meanwhile ({latest}); this one is kept in {run.path}."
+    run.log(said)
+    return replace(ranked, replaced=said)
 
 
 def _publish(run: Run) -> None:

@@ -501,7 +501,12 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[loopback.
 
 
 def test_a_kit_is_measured_over_ssh(
-    board: Place, backbones: Run, device: Path, clean: Callable[..., Path], there: loopback.Loopback
+    board: Place,
+    backbones: Run,
+    device: Path,
+    clean: Callable[..., Path],
+    there: loopback.Loopback,
+    tmp_path: Path,
 ) -> None:
     words = ("device", "measure", board.board / "device_kit", *board.folders, "--quiet")
     assert "--ssh: is needed" in backbones(*words).said
@@ -521,4 +526,13 @@ def test_a_kit_is_measured_over_ssh(
     assert row["device_f1"] == pytest.approx(row["val_f1"], abs=1e-3)
     kept = json.loads((board.board / "devices" / "device.json").read_text())
     assert [one["status"] for one in kept["exports"]] == ["passed"] * len(TARGETS)
+    # A device that answers for another board than the one whose kit it was sent.
+    swapped = Path(shutil.copytree(board.board / "device_kit", tmp_path / "kit"))
+    other = json.dumps(kept | {"fingerprint": "f" * 64})
+    (swapped / "measure.py").write_text(f"open('device.json', 'w').write({other!r})")
+    words = ("device", "measure", swapped, *board.folders, "--quiet", "--ssh", "device")
+    foreign = backbones(*words, "--python", sys.executable, "--name", "liar")
+    assert foreign.status == 2
+    assert "measured another kit than it was sent" in foreign.said
+    assert not (board.board / "devices" / "liar.json").exists()
     assert there.left() == []

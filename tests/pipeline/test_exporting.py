@@ -1,0 +1,106 @@
+"""Exports of a board while another run makes its own board the latest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from benchmark.pipeline import Ranked, RankRequest, rank_backbones
+from benchmark.pipeline.rebuilding import rebuild_report
+from benchmark.records import Silent
+from benchmark.reporting import RunRecord
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's
+    pytest.mark.timeout(600),
+]
+Make = Callable[..., RankRequest]
+TARGET = "keras"
+
+
+class Meanwhile(Silent):
+    """Does something once, as soon as something holds."""
+
+    def __init__(self, holds: Callable[[], bool], do: Callable[[], object]) -> None:
+        self._holds, self._do = holds, do
+        self.done = False
+
+    def _look(self) -> None:
+        if not self.done and self._holds():
+            self.done = True
+            self._do()
+
+    def started(self, task: str, total: int) -> None:
+        self._look()
+
+    def advanced(self, task: str, done: int, note: str = "") -> None:
+        self._look()
+
+    def message(self, text: str) -> None:
+        self._look()
+
+
+def rows(folder: Path) -> dict[str, dict[str, object]]:
+    return {row["backbone"]: row for row in json.loads((folder / "leaderboard.json").read_text())["rows"]}
+
+
+def test_the_exports_are_of_the_runs_own_board(photos: Path, request_for: Make, tiny: ModuleType) -> None:
+    ours = request_for(photos, tiny.tiny_backbone("Tiny", 8), max_loss=0.5)
+    theirs = request_for(photos, tiny.tiny_backbone("Other", 12))
+    folder = ours.options.results / photos.name
+    meanwhile = Meanwhile((folder / "leaderboard.json").exists, lambda: rank_backbones(theirs))
+    found = rank_backbones(ours.but(export_to=TARGET), meanwhile)
+    assert meanwhile.done
+    (row,) = found.board.rows
+    assert row["export_reason"] == "", "the head is that of the board which asked"
+    assert rows(found.run)["Tiny"]["export_target"] == TARGET
+    assert list(rows(folder)) == ["Other"], "the board that was published since stays the latest"
+    assert str(found.run) in found.replaced
+    rank_backbones(ours.but(export_to=TARGET))
+    assert rows(folder)["Tiny"]["export_f1"] == row["export_f1"], "it is the latest when it ran last"
+
+
+def test_a_model_that_another_run_replaced_meanwhile_is_not_scored(
+    photos: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    request = request_for(photos, tiny.tiny_backbone("Tiny", 8), max_loss=0.5)
+    folder = request.options.results / photos.name
+    model = folder / "finetune" / "Tiny" / "frozen"
+
+    def replaced() -> None:
+        manifest = json.loads((model / "manifest.json").read_text())
+        manifest["files"]["labels.txt"] = "0" * 64
+        (model / "manifest.json").write_text(json.dumps(manifest))
+
+    meanwhile = Meanwhile((model / "export" / TARGET).exists, replaced)
+    (row,) = rank_backbones(request.but(export_to=TARGET), meanwhile).board.rows
+    assert meanwhile.done
+    assert "was replaced while it was exported" in row["export_reason"]
+    assert not list(folder.rglob("*.export.json"))
+
+
+def test_a_rebuilt_board_does_not_replace_a_later_one(
+    photos: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    request = request_for(photos, tiny.tiny_backbone("Tiny", 8))
+    options = request.options
+    first = rank_backbones(request)
+    later = first.run.with_name("99999999-000000-abcdef")
+
+    def publish() -> None:
+        shutil.copytree(first.run, later)
+        record = json.loads((later / "run.json").read_text()) | {"identifier": later.name}
+        for place in (later, first.folder):
+            (place / "run.json").write_text(json.dumps(record))
+
+    runs = first.run.parent
+    meanwhile = Meanwhile(lambda: len(list(runs.iterdir())) > 0, publish)
+    found: Ranked = rebuild_report(photos, results=options.results, cache=options.cache, observer=meanwhile)
+    assert meanwhile.done
+    assert RunRecord.read(first.folder).identifier == later.name
+    assert str(found.run) in found.replaced
