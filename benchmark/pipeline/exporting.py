@@ -165,7 +165,15 @@ class PickExports:
             question = self._question(scored[name])
             score: ExportScore | str | None = self._memo.recall(name, question)
             if score is None:
-                score = self._made(scored[name], request, ranked.run, observer)
+                try:
+                    score = self._made(scored[name], request, ranked.run, observer)
+                except Exception as error:
+                    told = failure(error)
+                    observer.message(f"{name} was not exported: {told['error']}")
+                    scores[name] = str(told["error"])
+                    if told["elsewhere"]:  # a full disk, for example: the next one would fare no better
+                        break
+                    continue
             if isinstance(score, ExportScore):
                 self._memo.remember(name, question, score)
             scores[name] = score
@@ -174,26 +182,26 @@ class PickExports:
     def _made(
         self, outcome: Scored, request: RankRequest, board: Path, observer: Observer
     ) -> ExportScore | str:
-        """The score of an export, or why there is none."""
+        """The score of an export, or why it could not be made.
+
+        Raises:
+            BenchmarkError: it could not be tried.
+        """
         options = request.options
-        places = {"data": options.data, "cache": options.cache, "results": options.results}
-        try:
-            shipped = ship(
-                outcome.backbone,
-                (self._target,),
-                **places,
-                board=board,
-                observer=observer,
-                known=request.backbones,
-            )
-            (result,) = shipped.results
-            if result.parity is None:
-                return result.reason
-            found = shipped.f1(self._target, self._job, outcome)
-        except Exception as error:
-            told = failure(error)
-            observer.message(f"{outcome.backbone} was not exported: {told['error']}")
-            return str(told["error"])
+        shipped = ship(
+            outcome.backbone,
+            (self._target,),
+            data=options.data,
+            cache=options.cache,
+            results=options.results,
+            board=board,
+            observer=observer,
+            known=request.backbones,
+        )
+        (result,) = shipped.results
+        if result.parity is None:
+            return result.reason
+        found = shipped.f1(self._target, self._job, outcome)
         return ExportScore(
             f1=found.f1.value,
             f1_low=found.f1.low,

@@ -13,6 +13,8 @@ from benchmark.records import Leaderboard
 
 _COLUMNS = tuple(each.name for each in COLUMNS if each.name.split("_")[0] == "export")
 
+_MOST_OTHERS = 5  # beside the picks: each takes a minute or more
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportScore:
@@ -42,7 +44,7 @@ class ExportScore:
 def next_to_export(
     board: Leaderboard, scores: Mapping[str, ExportScore | str], *, max_loss: float
 ) -> str | None:
-    """Whom to export next: the picks, and where none of them keeps its F1, those that are tied with the best.
+    """Whom to export next: the picks; where none of them keeps its F1, up to five tied with the best.
 
     Args:
         board: with its picks; without any, nobody is exported.
@@ -58,7 +60,8 @@ def next_to_export(
     if not left and picks and all(objection(scores[row["backbone"]], max_loss) for row in picks):
         done = [row for row in tied if row["backbone"] in scores]
         if all(objection(scores[row["backbone"]], max_loss) for row in done):
-            left = [str(row["backbone"]) for row in tied if row["backbone"] not in scores]
+            others = [str(row["backbone"]) for row in tied if not row["pick"]]
+            left = [name for name in others[:_MOST_OTHERS] if name not in scores]
     return next(iter(left), None)
 
 
@@ -142,7 +145,9 @@ def _warnings(board: Leaderboard, target: str) -> Iterator[str]:
         )
     best = best_export(board)
     if spoilt and best is None:
-        yield f"None of the {len(tried)} that were exported as {target} may be shipped so."
+        others = sum(row["tie_group"] == 1 and not row["export_target"] for row in board.rows)
+        more = f"; tied with the best, and not exported: {others}" if others else ""
+        yield f"None of the {len(tried)} that were exported as {target} may be shipped so{more}."
     elif spoilt and best is not None:
         yield f"{best['backbone']} may be shipped as {target}: F1 {_interval(best)}."
 

@@ -14,6 +14,7 @@ from benchmark.pipeline import Ranked, RankRequest, rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report
 from benchmark.records import Silent
 from benchmark.reporting import RunRecord
+from benchmark.storage import sha256_file
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's
@@ -73,8 +74,9 @@ def test_a_model_that_another_run_replaced_meanwhile_is_not_scored(
     model = folder / "finetune" / "Tiny" / "frozen"
 
     def replaced() -> None:
-        manifest = json.loads((model / "manifest.json").read_text())
-        manifest["files"]["labels.txt"] = "0" * 64
+        run, manifest = model / "run.json", json.loads((model / "manifest.json").read_text())
+        run.write_text(run.read_text() + "\n")  # a whole model, and another one
+        manifest["files"]["run.json"] = sha256_file(run)
         (model / "manifest.json").write_text(json.dumps(manifest))
 
     meanwhile = Meanwhile((model / "export" / TARGET).exists, replaced)
@@ -82,6 +84,19 @@ def test_a_model_that_another_run_replaced_meanwhile_is_not_scored(
     assert meanwhile.done
     assert "was replaced while it was exported" in row["export_reason"]
     assert not list(folder.rglob("*.export.json"))
+
+
+def test_a_machine_that_cannot_store_exports_is_not_asked_again(
+    photos: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    field = [tiny.tiny_backbone(f"Tiny{filters}", filters) for filters in (8, 9, 10)]
+    request = request_for(photos, *field, max_loss=0.5, export_to=TARGET)
+    folder = request.options.results / photos.name
+    meanwhile = Meanwhile((folder / "leaderboard.json").exists, (folder / "finetune").touch)
+    rows = rank_backbones(request, meanwhile).board.rows
+    assert sum(row["tie_group"] == 1 for row in rows) > 1
+    (tried,) = (row for row in rows if row["export_target"])
+    assert "finetune" in tried["export_reason"]
 
 
 def test_a_rebuilt_board_does_not_replace_a_later_one(

@@ -63,6 +63,20 @@ def test_picks_are_exported_and_others_where_no_pick_keeps_its_f1(board: Leaderb
     assert walk(board, set()) == [*picks, *tied], "never those that are worse anyway"
 
 
+def test_of_many_that_are_tied_some_are_enough(board: Leaderboard) -> None:
+    row = next(row for row in board.rows if row["tie_group"] == 1 and not row["pick"])
+    many = replace(board, rows=(*board.rows, *({**row, "backbone": f"more{number}"} for number in range(30))))
+    picks = [row["backbone"] for row in board.rows if row["pick"]]
+    tried = walk(many, set())
+    assert len(tried) == len(picks) + 5, "each takes a minute or more"
+    found = with_exports(many, "onnx", dict.fromkeys(tried, BAD), max_loss=LOSS)
+    tied = sum(row["tie_group"] == 1 for row in many.rows)
+    said = (
+        f"None of the {len(tried)} that were exported as onnx may be shipped so; tied with the best, and not "
+    )
+    assert found.notes[len(picks)] == f"{said}exported: {tied - len(tried)}."
+
+
 def test_nobody_is_exported_without_picks(board: Leaderboard) -> None:
     rows = tuple({**row, "pick": ""} for row in board.rows)
     without = Leaderboard(**{name: getattr(board, name) for name in board.__slots__} | {"rows": rows})
@@ -102,7 +116,8 @@ def test_a_pick_that_the_export_ruins_is_said_and_another_named(board: Leaderboa
     assert best["backbone"] == other
     nobody = with_exports(board, "tflite-int8", {pick: "no such operator.", other: BAD}, max_loss=0.1)
     assert nobody.notes[0].endswith("could not be scored: no such operator.")
-    assert nobody.notes[1] == "None of the 2 that were exported as tflite-int8 may be shipped so."
+    assert nobody.notes[1].startswith("None of the 2 that were exported as tflite-int8 may be shipped so; ")
+    assert nobody.notes[1].endswith("not exported: 1.")
     assert best_export(nobody) is None
 
 
