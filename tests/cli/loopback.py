@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -12,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+# The folder that sshd of root gives up its rights in; a service makes it at its start. Where tests made it, a
+# file in it says so, which every process of tests with an sshd of its own holds locked.
+RIGHTLESS = Path("/run/sshd")
+MADE = RIGHTLESS / "made-by-tests"
 TOOLS = (SSHD, shutil.which("ssh"), shutil.which("ssh-keygen"))
 
 
@@ -23,11 +28,13 @@ class Loopback:
         bin: folder of an ``ssh`` that reads the configuration of this device alone; for ``PATH``.
         there: the folder of temporary files of whatever runs at the other end.
         process: sshd.
+        lock: descriptor of ``MADE``; None where the system has the folder of its own.
     """
 
     bin: Path
     there: Path
     process: subprocess.Popen[bytes]
+    lock: int | None
 
     @property
     def path(self) -> str:
@@ -39,6 +46,34 @@ class Loopback:
         while (found := list(self.there.iterdir())) and time.monotonic() < end:
             time.sleep(0.1)
         return found
+
+    def stop(self) -> None:
+        """End it; the last one removes what tests have made of the system's."""
+        self.process.terminate()
+        self.process.wait(10)
+        if self.lock is not None:
+            _leave(self.lock)
+
+
+def _enter() -> int | None:
+    """See that sshd has its folder."""
+    if os.getuid() != 0 or (RIGHTLESS.exists() and not MADE.exists()):
+        return None
+    RIGHTLESS.mkdir(mode=0o755, exist_ok=True)
+    lock = os.open(MADE, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def _leave(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        MADE.unlink()
+        RIGHTLESS.rmdir()
+    except OSError:  # another one needs it
+        pass
+    finally:
+        os.close(lock)
 
 
 def start(folder: Path) -> Loopback:
@@ -61,8 +96,7 @@ def start(folder: Path) -> Loopback:
         free.bind(("127.0.0.1", 0))
         closed = free.getsockname()[1]
     user = pwd.getpwuid(os.getuid()).pw_name
-    if os.getuid() == 0:  # the folder that sshd gives up its rights in; a service makes it at its start
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    lock = _enter()
     lines = (
         f"Port {port}",
         "ListenAddress 127.0.0.1",
@@ -98,7 +132,7 @@ def start(folder: Path) -> Loopback:
         process = subprocess.Popen(
             [str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")], stdin=subprocess.DEVNULL, stderr=log
         )
-    found = Loopback(own, there, process)
+    found = Loopback(own, there, process, lock)
     for _ in range(60):
         answer = subprocess.run(
             [str(own / "ssh"), "-o", "BatchMode=yes", "device", "true"], capture_output=True, check=False
@@ -106,6 +140,5 @@ def start(folder: Path) -> Loopback:
         if answer.returncode == 0:
             return found
         time.sleep(0.25)
-    process.kill()
-    process.wait()
+    found.stop()
     raise RuntimeError(answer.stderr.decode() + (folder / "log").read_text()[-500:])

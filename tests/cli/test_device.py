@@ -496,8 +496,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[loopback.
         pytest.skip(f"sshd lets nobody in: {error}")
     monkeypatch.setenv("PATH", found.path)
     yield found
-    found.process.terminate()
-    found.process.wait(10)
+    found.stop()
 
 
 def test_a_kit_is_measured_over_ssh(

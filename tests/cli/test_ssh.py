@@ -45,8 +45,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     except RuntimeError as error:
         pytest.skip(f"sshd lets nobody in: {error}")
     yield found
-    found.process.terminate()
-    found.process.wait(10)
+    found.stop()
 
 
 @pytest.fixture
