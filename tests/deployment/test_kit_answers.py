@@ -11,6 +11,7 @@ import pytest
 
 from benchmark.deployment import answers_of, export_model
 from benchmark.errors import ExportError
+from benchmark.options import ExportOptions
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -24,7 +25,8 @@ pytestmark = [
 def test_one_export_that_cannot_be_run_costs_no_other(trained: Trained, tmp_path: Path) -> None:
     model_dir = Path(shutil.copytree(trained.model_dir, tmp_path / "model"))
     targets = ("tflite-float32", "keras")  # the second has the name of the model's own library
-    broken, whole = export_model(model_dir, targets, data=trained.data)
+    asked = ExportOptions.check({"to": list(targets), "data": trained.data})
+    broken, whole = export_model(model_dir, asked)
     assert broken.folder is not None
     (file,) = broken.folder.glob("*.tflite")
     file.write_bytes(b"no model")
