@@ -7,13 +7,13 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmark.execution.runner import Call, Function, Machine, Result
+from benchmark.execution.runner import THREADS, Call, Function, Machine, Result
 from benchmark.execution.scheduling import Shift, shifts
 from benchmark.machine import cores, mute_native_stderr
 
@@ -83,7 +83,10 @@ class LocalRunner:
         for shift in self._shifts(calls, at_once, alone=alone):
             if not shift.workers:
                 for position in shift.positions:
-                    yield position, function(calls[position].argument, shift.threads)
+                    # What comes after it in this process may have more threads.
+                    with _as_it_was(THREADS):
+                        own = function(calls[position].argument, shift.threads)
+                    yield position, own
                 continue
             arguments = [calls[position].argument for position in shift.positions]
             with closing(_run_shift(function, arguments, shift)) as results:
@@ -100,16 +103,23 @@ class LocalRunner:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(variables)
+    with _as_it_was(variables):
+        os.environ.update(variables)
+        yield
+
+
+@contextmanager
+def _as_it_was(names: Iterable[str]) -> Iterator[None]:
+    """Give variables of the environment back what they had, whatever was set meanwhile."""
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
-        for name in variables:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
+        for name, value in before.items():
+            if value is None:
                 os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _run_shift(

@@ -21,6 +21,8 @@ Function = Callable[[Any, int], Result]
 Machine = tuple[tuple[str, str], ...]
 """What decides the arithmetic of a machine, as sorted (name, value) pairs."""
 Describe = Callable[[], Machine]
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+"""Variables of the environment that say how many threads TensorFlow starts with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +94,8 @@ def quiet_environment(threads: int) -> None:
     """Settings that TensorFlow reads when it is first imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
+    for name in THREADS:
+        os.environ.setdefault(name, str(threads))
 
 
 # What another machine may have: room, memory, the images, the weights, a network.

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from benchmark.errors import WeightsError
-from benchmark.execution import Call, LocalRunner, end_workers, failure
+from benchmark.execution import Call, LocalRunner, end_workers, failure, quiet_environment
 from benchmark.execution.runner import Function
 from benchmark.pipeline.progress import Poller, ProgressTable, Stage
 
@@ -51,6 +51,21 @@ def test_one_job_is_this_process() -> None:
     results = dict(run(double, [1, 2, 3], 1))
     assert [results[row]["value"] for row in range(3)] == [2, 4, 6]  # type: ignore[index]
     assert {result["pid"] for result in results.values() if result} == {os.getpid()}
+
+
+def quiet(threads: int, _: int) -> dict[str, Any]:
+    quiet_environment(threads)
+    return {"threads": os.environ["TF_NUM_INTRAOP_THREADS"]}
+
+
+def test_a_task_in_this_process_does_not_decide_the_threads_of_what_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "7")
+    assert [result for _, result in run(quiet, [1, 3], 1)] == [{"threads": "1"}, {"threads": "3"}]
+    assert "TF_NUM_INTRAOP_THREADS" not in os.environ
+    assert os.environ["TF_NUM_INTEROP_THREADS"] == "7"
 
 
 def test_more_jobs_are_other_processes() -> None:
