@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,7 @@ from benchmark.finetuning.trained_on import SEEN_FILES
 from benchmark.finetuning.training import PREDICTION_BATCH, EpochRecorder, FineTuningData, Trainer
 from benchmark.finetuning.views import embed_views
 from benchmark.heads import FinalHead
+from benchmark.machine import cores
 from benchmark.records import Float32, ImageSet, Int64, Manifest, Observer, Silent, Task
 from benchmark.statistics import default_average
 from benchmark.storage import read_json, sha256_file, storage_error, write_whole
@@ -99,6 +101,7 @@ def finetune(
     """
     watch = observer or Silent()
     _check_request(request, images)
+    _take_the_cores()
     directory = ModelDirectory(request.out)
     with directory.alone():
         known = known_weights_sha256(request.backbone, request.source, cache=request.options.cache)
@@ -107,6 +110,21 @@ def finetune(
             kind = _KerasRun if request.backbone.source == KERAS else _ForeignRun
             done = kind(request, images, watch, directory, on_epoch).run()
         return _compared(done, request, images, directory)
+
+
+def _take_the_cores() -> None:
+    """Have TensorFlow begin with the threads that processes side by side are told to have.
+
+    It would count the processors, also those that a container has no time for. Sums are taken in another
+    order by another number of threads.
+    """
+    threads = tf.config.threading
+    if "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        with suppress(RuntimeError):  # it has begun
+            threads.set_intra_op_parallelism_threads(cores())
+    if "TF_NUM_INTEROP_THREADS" not in os.environ:
+        with suppress(RuntimeError):
+            threads.set_inter_op_parallelism_threads(cores())
 
 
 def find_finished(request: FinetuneRequest, images: ImageSet) -> FineTuned | None:

@@ -159,11 +159,11 @@ def tune_all(
     waiting = []
     for position, request in enumerate(requests):
         # Whoever works elsewhere does not see what stands here.
-        done = None if runner.is_local else find_finished(request, images)
-        if done is None:
+        found = None if runner.is_local else _finished(request, images)
+        if found is None:
             waiting.append(position)
         else:
-            yield Tuned(position=position, model=done)
+            yield replace(found, position=position)
     if not waiting:
         return
     observer.started(_TASK, len(waiting))
@@ -177,6 +177,15 @@ def tune_all(
             observer.advanced(_TASK, count, request.backbone.name)
             yield replace(_taken(request, images, runner, told), position=waiting[place])
     observer.finished(_TASK)
+
+
+def _finished(request: FinetuneRequest, images: ImageSet) -> Tuned | None:
+    """What stands here; a folder that is locked or cannot be written costs its own model, not the others."""
+    try:
+        done = find_finished(request, images)
+    except Exception as error:
+        return Tuned(position=0, failure=failure(error))
+    return None if done is None else Tuned(position=0, model=done)
 
 
 def _call(request: FinetuneRequest, images: ImageSet, runner: Runner) -> Call:

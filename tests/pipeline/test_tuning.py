@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
-from dataclasses import replace
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 
-from benchmark.backbones import select
+from benchmark.backbones import parse_weights, select
+from benchmark.data import load_images
+from benchmark.execution import Call
 from benchmark.finetuning import FineTuned, FinetuneRequest, Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
 from benchmark.pipeline.finetuning import FinetuneResult
-from benchmark.pipeline.tuning import most_side_by_side, training_bytes
-from benchmark.records import Backbone
+from benchmark.pipeline.tuning import most_side_by_side, training_bytes, tune_all
+from benchmark.records import Backbone, Silent
 
 pytestmark = [
     # Keras converts variables without NumPy 2's copy keyword.
@@ -78,6 +84,91 @@ def same(one: FinetuneResult, other: FinetuneResult) -> None:
 def test_side_by_side_is_one_after_the_other(fine_tuned: Finetune) -> None:
     """Also in rounds, of which the second takes up what the first one found."""
     same(fine_tuned("one", halving=True), fine_tuned("two", halving=True, jobs=2))
+
+
+@dataclass
+class FarRunner:
+    """Workers elsewhere, all of which fail."""
+
+    handed_over: Path
+    is_local = False
+    threads = workers = 1
+
+    def computes_as(self, _: object) -> bool:
+        return False
+
+    def run(self, _: object, calls: list[Call], **__: object) -> Generator[tuple[int, dict[str, Any]]]:
+        yield from ((place, {"error": f"{call.name} failed there"}) for place, call in enumerate(calls))
+
+
+def test_a_folder_that_is_taken_fails_alone(tmp_path: Path, photos: Path, pair: tuple[Backbone, ...]) -> None:
+    options = FinetuneOptions.check({"data": photos, "weights": "random", "cache": tmp_path / "cache"})
+    images = load_images(photos, cache=options.cache, options=options)
+    requests = [
+        FinetuneRequest(
+            backbone=one,
+            recipe=Recipe.load(),
+            out=tmp_path / one.name / "model",
+            options=options,
+            weights=parse_weights("random"),
+        )
+        for one in pair
+    ]
+    tried = [one.failure["error"] for one in tune_all(requests, images, FarRunner(tmp_path), Silent())]
+    assert tried == ["finetune-Tiny8 failed there", "finetune-Tiny12 failed there"]
+    (lock,) = (tmp_path / "Tiny8").rglob("lock")
+    with filelock.FileLock(lock):
+        found = {one.position: one for one in tune_all(requests, images, FarRunner(tmp_path), Silent())}
+    assert "another process is fine-tuning" in found[0].failure["error"]
+    assert "finetune-Tiny12 failed there" in found[1].failure["error"]
+
+
+_IN_A_CONTAINER = """
+import sys
+from pathlib import Path
+import benchmark.machine
+benchmark.machine.cores = lambda: 1  # of a container with more processors than time for them
+import tiny
+from benchmark.backbones import parse_weights
+from benchmark.data import load_images
+from benchmark.finetuning import FinetuneRequest, Recipe, finetune
+from benchmark.options import FinetuneOptions, RecipeChanges
+
+photos, out = map(Path, sys.argv[1:])
+options = FinetuneOptions.check({"data": photos, "cache": out / "cache"})
+changes = RecipeChanges(image_size=tiny.SIZE, batch_size=16, epochs=(1, 0))
+finetune(
+    FinetuneRequest(
+        backbone=tiny.tiny_backbone("Tiny8", 8),
+        recipe=Recipe.load().changed(changes),
+        out=out / "model",
+        options=options,
+        weights=parse_weights("random"),
+    ),
+    load_images(photos, cache=options.cache, options=options),
+)
+import tensorflow as tf
+threads = tf.config.threading
+print(threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads())
+"""
+
+
+def test_one_alone_trains_with_the_threads_of_those_side_by_side(
+    tmp_path: Path, tiny: ModuleType, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of threads sums in another order."""
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(str(tiny.__file__)).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_A_CONTAINER, str(photos), str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["1", "1"]
 
 
 def test_as_many_side_by_side_as_find_memory(monkeypatch: pytest.MonkeyPatch) -> None:
