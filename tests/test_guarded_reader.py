@@ -235,7 +235,7 @@ UNGUARDED = {
     "deployment/export.py",
     "deployment/kit.py",
     "deployment/measure.py",
-    "deployment/visit.py",  # the same, at the other end of ssh
+    "deployment/visit.py",
     "deployment/measuring.py",
     "deployment/worker.py",
     "deployment/subprocess_runner.py",

@@ -78,6 +78,7 @@ class KitEntry:
         f1_images: images that it was found on.
         pixels: uint8 (n, S, S, 3) to run it on.
         expected: float32 (n, C), what it answers here.
+        bounds: what stands exactly on its tolerance; for the reader of the command, not in the kit.
     """
 
     backbone: str
@@ -89,6 +90,7 @@ class KitEntry:
     f1_images: int
     pixels: UInt8
     expected: Float32
+    bounds: tuple[str, ...] = ()
 
 
 def kit_targets(text: str) -> tuple[str, ...]:

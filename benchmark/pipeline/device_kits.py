@@ -246,6 +246,7 @@ def _exports(
             f1_images=found.images,
             pixels=answers.pixels,
             expected=after[answers.sampled],
+            bounds=result.bounds,
         )
 
 
@@ -258,7 +259,7 @@ def _row(entry: KitEntry) -> dict[str, Any]:
         "f1": value,
         "f1_low": low,
         "f1_high": high,
-        "reason": "",
+        "reason": "; ".join(entry.bounds),
     }
 
 
