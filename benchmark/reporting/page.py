@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones import KERAS
 from benchmark.cells import columns_of, figure
-from benchmark.ranking import Column, Surface
+from benchmark.ranking import Column, Surface, best_export, is_exported
 from benchmark.records import Leaderboard, Rejected
 from benchmark.reporting.formats import by_rank, display, number, ranking_columns, score, shown_columns, text
 from benchmark.reporting.pick_errors import PickErrors
@@ -151,19 +151,25 @@ def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, 
         "winner": row["backbone"] == board.winner,
         "reasons": [why[each] for each in names if each in why],
         "facts": [(heading, value) for heading, value in facts.items() if value],
-        "commands": _commands(source, row) if source and row["backbone"] == board.winner else [],
+        "commands": _commands(source, row, board) if source and row["backbone"] == board.winner else [],
     }
 
 
-def _commands(source: str, row: Mapping[str, Any]) -> list[str]:
-    """What to do next with a backbone; one of another library than Keras is shipped as it is."""
-    given = {"DATA": source, "NAME": text(row["backbone"])}
-    export = "backbones export --from-board DATA --backbone NAME --to"
-    usual = (
-        (f"{export} tflite-int8", "backbones finetune DATA --winner NAME")
-        if row["source"] == KERAS
-        else (f"{export} onnx,openvino",)
-    )
+def _commands(source: str, row: Mapping[str, Any], board: Leaderboard) -> list[str]:
+    """What to do next with the winner; one of another library than Keras is shipped as it is.
+
+    Where the board has exports, none is advised that something speaks against.
+    """
+    kept = best_export(board)
+    shipped, target = text(row["backbone"]), "tflite-int8" if row["source"] == KERAS else "onnx,openvino"
+    if kept is not None:
+        shipped, target = text(kept["backbone"]), text(kept["export_target"])
+    given = {"DATA": source, "NAME": text(row["backbone"]), "SHIPPED": shipped, "TARGET": target}
+    usual = []
+    if kept is not None or not is_exported(board):
+        usual.append("backbones export --from-board DATA --backbone SHIPPED --to TARGET")
+    if row["source"] == KERAS:
+        usual.append("backbones finetune DATA --winner NAME")
     return [shlex.join(given.get(word, word) for word in command.split()) for command in usual]
 
 

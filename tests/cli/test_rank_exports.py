@@ -133,6 +133,9 @@ def test_a_pick_that_the_export_ruins_is_said_and_others_are_tried(
     assert f"Do not ship {pick['backbone']} (" in text
     assert "may be shipped so" in text
     assert "Next: backbones finetune" in answer.out + answer.err, "no export to go on with"
+    page = (tmp_path / "results" / colours.name / "leaderboard.html").read_text()
+    assert "backbones finetune" in page
+    assert "--from-board" not in page, "nor on the page"
 
 
 def test_an_export_that_cannot_be_made_is_a_reason(
