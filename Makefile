@@ -11,9 +11,9 @@ CACHE     ?= embeddings_cache
 ARGS      ?=
 TEST_JOBS ?= 2
 
-# The first interpreter that TensorFlow has wheels for; PYTHON=/path/to/python overrides.
+# The first interpreter that TensorFlow has wheels for and the lock is made from; PYTHON=/path/to/python overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 WEIGHED = $(if $(WEIGHTS),--weights "$(WEIGHTS)")
@@ -39,7 +39,7 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv with everything that the other targets need
 
 $(STAMP): pyproject.toml requirements.lock
-	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python.' >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo 'No Python 3.11.5 to 3.13 found; install one, or say make PYTHON=/path/to/python.' >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo 'Installing into .venv (TensorFlow is large; the first time takes a few minutes)...'
 	@$(PIP) --require-hashes --no-deps --requirement requirements.lock
@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 lock: $(STAMP) ## hashes of the versions in constraints.txt: what setup and the container install
-	@$(PIP) uv
+	@$(PIP) --constraint constraints.txt uv
 	@$(LOCK) $(foreach extra,$(SETUP),--extra $(extra)) --output-file requirements.lock pyproject.toml
 	@$(LOCK) $(foreach extra,$(CONTAINER),--extra $(extra)) --output-file container.lock pyproject.toml
 

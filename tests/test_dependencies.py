@@ -84,13 +84,18 @@ def test_locked_versions_are_those_of_the_constraints_with_hashes(file: str, ext
     assert "://" not in (ROOT / file).read_text(), "no index stands in the file"
 
 
-@pytest.mark.parametrize("file", LOCKS)
-def test_what_is_locked_needs_nothing_that_is_not(file: str) -> None:
+@pytest.mark.parametrize(("file", "extras"), LOCKS.items())
+def test_what_is_locked_needs_nothing_that_is_not(file: str, extras: set[str]) -> None:
     """Installed is what the file says, without looking for more."""
     held = locked(file)
     here = {name for name, (one, _) in held.items() if one.marker is None or one.marker.evaluate()}
-    pending = [(name, extra) for name in here for extra in ("", *held[name][0].extras)]
-    for name, extra in pending:
+    # The file names no extras: they are asked for by those who need them.
+    pending = {(name, "") for name in here}
+    pending |= {(name, extra) for name, one in requirements(extras).items() for extra in one.extras}
+    seen: set[tuple[str, str]] = set()
+    while pending:
+        seen.add(next_one := pending.pop())
+        name, extra = next_one
         try:
             needs = metadata.requires(name) or []
         except metadata.PackageNotFoundError:  # of an extra that this environment lacks
@@ -98,6 +103,15 @@ def test_what_is_locked_needs_nothing_that_is_not(file: str) -> None:
         for needed in map(Requirement, needs):
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 assert canonicalize_name(needed.name) in here, f"{name} needs {needed}"
+                pending |= {(canonicalize_name(needed.name), one) for one in needed.extras} - seen
+
+
+def test_what_makes_the_lock_is_pinned_and_setup_takes_no_older_python() -> None:
+    make = (ROOT / "Makefile").read_text()
+    assert "--constraint constraints.txt uv\n" in make
+    assert "uv" in constraints()
+    (lowest,) = re.findall(r"--python-version ([\d.]+)", make)
+    assert f"({lowest.replace('.', ', ')}) <= sys.version_info[:3]" in make
 
 
 def test_setup_and_the_container_install_by_hash() -> None:
