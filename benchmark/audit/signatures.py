@@ -6,11 +6,9 @@ and whichever data sets it stands in. Labels and file names are not remembered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 import imagehash
@@ -21,7 +19,7 @@ from PIL import Image
 from benchmark.data import FULL_DEPTH, NO_LIMIT, decode_thumbnail, map_in_order, read_regular
 from benchmark.errors import DataError, StorageError
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer, Silent
-from benchmark.storage import load_arrays, sha256_bytes, write_arrays
+from benchmark.storage import claim_folder, load_arrays, sha256_bytes, write_arrays
 
 # Part of the file's name: a change of anything below that changes a stored value needs a new number.
 SCHEMA = 2
@@ -32,6 +30,8 @@ _THUMBNAIL = 64
 _LOOK_SIDE = 4 * _THUMBNAIL
 _ROWS_PER_MESSAGE = 256
 _ROWS_AT_ONCE = 20_000
+_GROWTH = 4  # what is remembered is written again when it has grown by a quarter
+_LOCK_SECONDS = 60.0
 _RECORD = np.dtype(
     [
         ("image_id", "S64"),
@@ -97,7 +97,10 @@ def _records(
     """Everything that is known, that of the wanted rows included, and the wanted image ids."""
     depth = "" if images.bit_depth == FULL_DEPTH else f"-{images.bit_depth}bit"
     path = cache / "audit" / f"signatures-{SCHEMA}{depth}.npz"
-    known = _remembered(path)
+    try:
+        known = _remembered(path)
+    except OSError:  # not now: what is not known is looked at
+        known = np.zeros(0, _RECORD)
     wanted = np.array([images.image_ids[row] for row in rows], dtype="S64")
     missing = rows[~np.isin(wanted, known["image_id"])]
     if len(missing):
@@ -105,38 +108,54 @@ def _records(
     return known, wanted
 
 
-def _looked_at(images: ImageSet, rows: Int64, path: Path, observer: Observer) -> Iterator[Records]:
-    """Records of the given rows, some thousands at a time, which are remembered before the next."""
+def _looked_at(images: ImageSet, rows: Int64, path: Path, observer: Observer) -> list[Records]:
+    """Records of the given rows; they are remembered now and then, and at the end, Ctrl-C included."""
     observer.started(_TASK, len(rows))
-    with closing(map_in_order(lambda row: _record(images, row), rows.tolist(), 0)) as looks:
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            found = []
-            for done, record in enumerate(islice(looks, _ROWS_AT_ONCE), start=start + 1):
+    found: list[Records] = []
+    saved, pause = 0, _ROWS_AT_ONCE
+    try:
+        with closing(map_in_order(lambda row: _record(images, row), rows.tolist(), 0)) as looks:
+            for done, record in enumerate(looks, start=1):
                 found += [record] if record is not None else []
                 if done % _ROWS_PER_MESSAGE == 0:
                     observer.advanced(_TASK, done)
-            if found:
-                some = np.concatenate(found)
-                _remember(path, some, observer)
-                yield some
+                if len(found) - saved >= pause:
+                    # The whole file is written: ever rarer as it grows, so that all writing together is
+                    # some times what is remembered, not its square.
+                    pause = max(_ROWS_AT_ONCE, _remember(path, found[saved:], observer) // _GROWTH)
+                    saved = len(found)
+    finally:
+        if found[saved:]:
+            _remember(path, found[saved:], observer)
     observer.finished(_TASK)
+    return found
 
 
-def _remember(path: Path, some: Records, observer: Observer) -> None:
+def _remember(path: Path, some: list[Records], observer: Observer) -> int:
     """Add records to those in the file; where that fails the audit is still right, only the next one slow.
 
-    Of two runs that do it at the same moment, the records of one may be forgotten.
+    Returns:
+        How many the file has now; 0 where it could not be written.
     """
+    cache = path.parents[1]
     try:
-        together = np.concatenate([_remembered(path), some])
-        write_arrays(path, None, {"records": together}, root=path.parents[1])
-    except StorageError as error:
+        # Of two runs neither may write what it read before the other wrote.
+        with claim_folder(cache, f"audit-{path.stem}", timeout=_LOCK_SECONDS):
+            together = np.concatenate([_remembered(path), *some])
+            write_arrays(path, None, {"records": together}, root=cache)
+    except (OSError, StorageError) as error:
         observer.message(f"What the audit saw cannot be remembered: {error}")
+        return 0
+    return len(together)
 
 
 def _remembered(path: Path) -> Records:
-    """The records in the file; none where it is damaged or another's: its images are looked at again."""
-    with suppress(OSError, ValueError, KeyError):
+    """The records in the file; none where there is none, or a damaged one, or another's.
+
+    Raises:
+        OSError: it cannot be read now, and may hold what should not be written over.
+    """
+    with suppress(FileNotFoundError, ValueError, KeyError):
         records = load_arrays(path)[1]["records"]
         if records.dtype == _RECORD and records.ndim == 1:
             return records

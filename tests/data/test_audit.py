@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import struct
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,6 +256,65 @@ def test_a_memo_that_can_neither_be_read_nor_written_ends_nothing(
     again = signatures(images, cache=cache, observer=watch)
     np.testing.assert_array_equal(again.colours, first.signatures.colours)
     assert "cannot be remembered" in " ".join(watch.messages)
+
+
+def test_a_memo_that_cannot_be_read_now_is_not_written_over(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    images, first = report_of(clean, cache)
+    (part,) = (cache / "audit").glob("signatures-*.npz")
+    content = part.read_bytes()
+
+    def too_many_open(_: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(signing, "load_arrays", too_many_open)
+    watch = Messages()
+    again = signatures(images, cache=cache, observer=watch)
+    np.testing.assert_array_equal(again.colours, first.signatures.colours)
+    assert "Too many open files" in " ".join(watch.messages)
+    assert part.read_bytes() == content
+
+
+def test_what_two_audits_see_at_the_same_time_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, written = tmp_path / "cache", signing.write_arrays
+
+    def write_slowly(*given: Any, **named: Any) -> None:  # noqa: ANN401
+        time.sleep(0.5)
+        written(*given, **named)
+
+    monkeypatch.setattr(signing, "write_arrays", write_slowly)
+    folders = [
+        folder_of(tmp_path / name, {"a": range(at, at + 4), "b": range(at + 20, at + 24)})
+        for name, at in (("x", 0), ("y", 50))
+    ]
+    sets = [load_images(folder, cache=cache) for folder in folders]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda images: signatures(images, cache=cache), sets))
+    monkeypatch.setattr(signing, "_record", lambda *_: pytest.fail("looked at again"))
+    for images in sets:
+        assert signatures(images, cache=cache).readable.all()
+
+
+def test_remembering_writes_some_times_what_there_is(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not its square: that of twenty pieces of two would be 420."""
+    images, written, keep = load_images(clean, cache=tmp_path / "cache"), [], signing.write_arrays
+
+    def count(path: Path, fields: object, arrays: dict[str, Any], **named: Any) -> None:  # noqa: ANN401
+        written.append(len(arrays["records"]))
+        keep(path, fields, arrays, **named)
+
+    monkeypatch.setattr(signing, "write_arrays", count)
+    monkeypatch.setattr(signing, "_ROWS_AT_ONCE", 2)
+    signatures(images, cache=tmp_path / "cache")
+    assert written[0] == 2
+    assert written[-1] == len(images) == 40
+    assert sum(written) < 6 * len(images)
 
 
 def refuse_to_write(path: Path, *_: object, **__: object) -> None:
