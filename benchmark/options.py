@@ -703,7 +703,9 @@ class StudyOptions(
         "splits, boards and fine-tunings of each data set: seed, seed + 1, ...", 3, metavar="N"
     )
     top: Count | None = _option(
-        "fine-tune the first K of each data set's first board (default: every backbone)", None, metavar="K"
+        "fine-tune the first K of each data set's first board and its boards' picks (default: every one)",
+        None,
+        metavar="K",
     )
     recipe: Text | None = _option(
         "of the fine-tuning, see 'backbones recipes' (default: probe-then-tune)", None, metavar="NAME|FILE"

@@ -16,7 +16,7 @@ from typing import Any
 from benchmark.backbones import KERAS, chosen, parse_weights
 from benchmark.data import dataset_name
 from benchmark.engines import image_seconds
-from benchmark.errors import ArgumentError, NothingScored
+from benchmark.errors import ArgumentError, NothingScored, StorageError
 from benchmark.execution import failure
 from benchmark.finetuning import BOARD_RECIPE, FineTuned, Recipe
 from benchmark.locations import as_given
@@ -62,8 +62,8 @@ def study_backbones(
 ) -> StudyResult:
     """Rank and fine-tune every backbone on every data set under every seed, then judge the cheap rules.
 
-    A board or a fine-tuning that fails is told, and costs no other one. Nothing that an earlier study with
-    the same options has finished in this results folder is done again.
+    A board or a fine-tuning that fails is told, and costs no other one; a full disk ends the study. Nothing
+    that an earlier study with the same options has finished in this results folder is done again.
 
     Args:
         options: of the command.
@@ -165,9 +165,17 @@ class _Study:
                 got="; ".join(dict.fromkeys(self._failed))
                 or "nothing failed, but there is one backbone each",
             )
-        tables = replace(tables, sentences=(*tables.sentences, *self._failed))
+        tables = replace(tables, sentences=(*tables.sentences, *self._about_top(), *self._failed))
         write_study(tables, self._run.folder, options=_record(self._options))
         return StudyResult(tables=tables, folder=self._run.folder, failed=tuple(self._failed))
+
+    def _about_top(self) -> Iterator[str]:
+        top = self._options.top
+        if top is not None and top < len(self._backbones):
+            yield (
+                f"Every rule chose among the fine-tuned backbones alone, chance too: the first {top} of each "
+                "data set's first board, and what its boards pick."
+            )
 
     def _tell_cost(self) -> None:
         """Say what all of it takes at most, before it begins."""
@@ -181,11 +189,13 @@ class _Study:
             models += count * len(self._seeds)
             seconds = sorted(self._model_seconds(one, cost.images) for one in self._backbones)
             each += len(self._seeds) * sum(seconds[-count:])
+        besides = " and those that the boards pick besides," if count < len(self._backbones) else ""
         self._observer.message(
             f"{len(self._options.data)} data sets, {len(self._seeds)} seeds: "
-            f"{len(self._options.data) * len(self._seeds)} boards in about {spoken(boards)}, {models} models "
-            f"fine-tuned ({self._recipe.name}) in very roughly {spoken(each)} here; the rate of the "
-            "first ones corrects that. What is there already is not done again."
+            f"{len(self._options.data) * len(self._seeds)} boards in about {spoken(boards)}, "
+            f"{models} models{besides} fine-tuned ({self._recipe.name}) in very roughly "
+            f"{spoken(each)} here; the rate of the first ones corrects that. "
+            "What is there already is not done again."
         )
 
     def _model_seconds(self, backbone: Backbone, images: int) -> float:
@@ -204,10 +214,15 @@ class _Study:
             where = f"{dataset_name(data)}, seed {seed}"
             try:
                 ranked = rank_backbones(replace(asked, backbones=self._backbones), self._observer)
+            except StorageError:  # nothing else could be written either; the same command goes on later
+                raise
             except Exception as error:
                 self._note(f"{where}: no board", error)
             else:
-                boards[data, seed] = ranked
+                if ranked.images.split.test.size:
+                    boards[data, seed] = ranked
+                else:
+                    self._failed.append(f"{where}: no test part to judge by, so nothing was fine-tuned")
                 for one in ranked.outcomes:
                     if not isinstance(one, Scored):
                         self._failed.append(f"{where}: {one.backbone} was not ranked: {one.reason}")
@@ -223,7 +238,7 @@ class _Study:
             (key, ranked, backbone)
             for key, ranked in boards.items()
             for backbone in self._to_tune(key[0], boards)
-            if any(row["backbone"] == backbone.name and row["rank"] for row in ranked.board.rows)
+            if any(row["backbone"] == backbone.name for row in _ranked_rows(ranked))
         ]
         found: list[TunedBackbone] = []
         begun = time.monotonic()
@@ -232,6 +247,8 @@ class _Study:
             try:
                 model = self._model(data, seed, backbone)
                 found.append(_tuned(dataset_name(data), seed, ranked, model))
+            except StorageError:
+                raise
             except Exception as error:
                 self._note(f"{dataset_name(data)}, seed {seed}: {backbone.name} was not fine-tuned", error)
             left = (time.monotonic() - begun) / number * (len(wanted) - number)
@@ -244,10 +261,13 @@ class _Study:
         return found
 
     def _to_tune(self, data: Path, boards: Mapping[tuple[Path, int], Ranked]) -> Iterator[Backbone]:
-        """Every backbone, or the first ones of the data set's first board, the same under every seed."""
-        first = next((boards[data, seed] for seed in self._seeds if (data, seed) in boards), None)
-        rows = [row for row in first.board.rows if row["rank"]] if first else []
-        names = [str(row["backbone"]) for row in rows][: self._options.top]
+        """Every backbone, or the first ones of the data set's first board and the picks of all its boards.
+
+        They are the same under every seed.
+        """
+        of_data = [boards[data, seed] for seed in self._seeds if (data, seed) in boards]
+        names = {str(row["backbone"]) for row in _ranked_rows(of_data[0])[: self._options.top]}
+        names.update(name for board in of_data for name in _picks(board).values())
         return (one for one in self._backbones if one.name in names)
 
     def _model(self, data: Path, seed: int, backbone: Backbone) -> FineTuned:
@@ -263,28 +283,33 @@ class _Study:
         self._observer.message(self._failed[-1])
 
 
+def _ranked_rows(ranked: Ranked) -> list[Mapping[str, Any]]:
+    return [row for row in ranked.board.rows if row["rank"]]
+
+
+def _picks(ranked: Ranked) -> dict[str, str]:
+    """Whom the board picks, by what it says of them; a board at chance level has no winner."""
+    tied = [row for row in _ranked_rows(ranked) if row["tie_group"] == 1]
+    smallest = min(tied, key=lambda row: (row["size_bytes"], row["backbone"]), default={})
+    named = {"winner": ranked.board.winner, "smallest tied": smallest.get("backbone")}
+    return {word: str(name) for word, name in named.items() if name}
+
+
 def _tuned(data: str, seed: int, ranked: Ranked, model: FineTuned) -> TunedBackbone:
-    rows = [row for row in ranked.board.rows if row["rank"]]
-    row = next(row for row in rows if row["backbone"] == model.backbone)
-    tied = [each for each in rows if each["tie_group"] == 1]
-    smallest = min(tied, key=lambda each: (each["size_bytes"], each["backbone"]), default=None)
-    picks = ["winner"] * (ranked.board.winner == model.backbone)
-    picks += ["smallest tied"] * (smallest is not None and smallest["backbone"] == model.backbone)
+    row = next(row for row in _ranked_rows(ranked) if row["backbone"] == model.backbone)
     (outcome,) = (one for one in ranked.outcomes if one.backbone == model.backbone)
     known = outcome.baselines if isinstance(outcome, Scored) else {}
-    part = "test" if "test" in model.manifest.metrics else "val"
     return TunedBackbone(
         data=data,
         seed=seed,
         backbone=model.backbone,
         val_f1=float(row["val_f1"]),
-        picks=", ".join(picks),
+        picks=", ".join(word for word, name in _picks(ranked).items() if name == model.backbone),
         **{
             name: float(known.get(name, math.nan))
             for name in ("params", "imagenet_top1", "knn_f1", "logme", "h_score")
         },
         tuned_val_f1=model.val_f1,
-        tuned_f1=float(model.manifest.metrics[part]["f1"]),
-        part=part,
+        tuned_f1=float(model.manifest.metrics["test"]["f1"]),
         kept=model.kept_phase,
     )

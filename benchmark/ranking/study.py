@@ -4,15 +4,17 @@ A rule says something of every backbone before anything is fine-tuned; its pick 
 one seed, the rule and the fine-tuning share one split: the rule sees training and validation images, the F1
 that it is judged by is of the test part. ``F(b, s)`` is that F1 of backbone b under seed s, ``F(b)`` its mean
 over the seeds, and the best backbone is the one with the highest ``F(b)``. A rule's regret on a data set is
-the mean over the seeds of ``F(best, s) - F(pick of s, s)``. The highest of several noisy means flatters
-itself: it adds the same to the regret of every rule, a pick at random included, which stands beside them.
+the mean over the seeds of ``F(best, s) - F(pick of s, s)``. Under a seed where it picks nobody, what is to be
+expected of a pick at random counts: leaving the seed out would judge rules by different seeds. The highest of
+several noisy means flatters itself: it adds the same to the regret of every rule, a pick at random included,
+which stands beside them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,8 +46,7 @@ class TunedBackbone:
         logme: LogME.
         h_score: H-score.
         tuned_val_f1: validation F1 of the fine-tuned model.
-        tuned_f1: its F1 on ``part``; what rules are judged by.
-        part: ``test``, or ``val`` where the data set has no test part.
+        tuned_f1: its F1 on the test part; what rules are judged by.
         kept: which model that is: ``before`` (the board's head on the frozen backbone), ``phase1`` or
             ``phase2``.
     """
@@ -62,7 +63,6 @@ class TunedBackbone:
     h_score: float
     tuned_val_f1: float
     tuned_f1: float
-    part: str
     kept: str
 
 
@@ -136,7 +136,6 @@ class _DataSet:
         lead = np.sort(mean)[-1] - mean
         return {
             "data": self.name,
-            "part": self.runs[0][0].part,
             "backbones": len(mean),
             "seeds": len(self.runs),
             "best": self.backbones[int(mean.argmax())],
@@ -150,12 +149,24 @@ class _DataSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verdict:
-    """What a rule did on one data set, mean over the seeds; nan where it says nothing."""
+    """What a rule did on one data set, mean over the seeds; tau over those in which it orders the backbones.
 
-    picks: tuple[str, ...] = ()  # of each seed
-    regret: float = _NAN
-    best: float = _NAN
-    tau: float = _NAN
+    Attributes:
+        picks: of each seed; empty where it picks nobody.
+        regret: of the picks.
+        best: share of the picks that are the best.
+        tau: nan where there is no order.
+    """
+
+    picks: tuple[str, ...]
+    regret: float
+    best: float
+    tau: float
+
+    @property
+    def silent(self) -> int:
+        """Seeds under which it picks nobody."""
+        return self.picks.count("")
 
 
 _Values = Callable[[_DataSet, int], Float64]
@@ -217,25 +228,23 @@ def study_tables(runs: Sequence[TunedBackbone], *, seed: int = 0) -> StudyTables
             for one, each in zip(sets, found, strict=True)
         ),
         runs=tuple(asdict(run) for run in runs),
-        sentences=(*_sentences(runs, sets), *_silent(verdicts, sets)),
+        sentences=(*_sentences(runs, sets), *_left_out(runs, sets), *_silent(verdicts, sets)),
     )
 
 
 def _judge(values: _Values, data: _DataSet) -> _Verdict:
     best = int(data.mean.argmax())
+    is_best = data.mean >= data.mean[best] - _SAME
     picks, lost, hits, taus = [], [], [], []
     for seed, tuned in enumerate(data.tuned):
         said = values(data, seed)
-        if not np.isfinite(said).any():
-            continue
         # Of equal values the first by name: backbones stand in that order.
-        pick = int(np.nanargmax(said))
-        picks.append(data.backbones[pick])
-        lost.append(tuned[best] - tuned[pick])
-        hits.append(data.mean[pick] >= data.mean[best] - _SAME)
+        pick = int(np.nanargmax(said)) if np.isfinite(said).any() else None
+        chosen = slice(None) if pick is None else slice(pick, pick + 1)  # at random: all alike
+        picks.append("" if pick is None else data.backbones[pick])
+        lost.append(tuned[best] - tuned[chosen].mean())
+        hits.append(is_best[chosen].mean())
         taus.append(_tau(said, tuned))
-    if not picks:
-        return _Verdict()
     return _Verdict(
         picks=tuple(picks), regret=float(np.mean(lost)), best=float(np.mean(hits)), tau=_mean(taus)
     )
@@ -267,10 +276,8 @@ def _elsewhere(sets: Sequence[_DataSet], data: _DataSet) -> _Values:
 
 def _at_random(data: _DataSet) -> _Verdict:
     """What is to be expected of any backbone, drawn without a look."""
-    mean = data.mean
-    return _Verdict(
-        regret=float(mean.max() - mean.mean()), best=float(np.mean(mean >= mean.max() - _SAME)), tau=0.0
-    )
+    found = _judge(lambda _, __: np.full(len(data.backbones), _NAN), data)
+    return replace(found, tau=0.0)
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -279,10 +286,11 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _rule_row(rule: str, found: Sequence[_Verdict], how: str, seed: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"rule": rule, "data_sets": sum(one.regret == one.regret for one in found)}
+    speaks = sum(any(one.picks) or rule == _CHANCE for one in found)
+    row: dict[str, Any] = {"rule": rule, "data_sets": speaks}
     for name, values in (
-        ("regret", [one.regret for one in found]),
-        ("p_best", [one.best for one in found]),
+        ("regret", [one.regret for one in found if speaks]),
+        ("p_best", [one.best for one in found if speaks]),
         ("tau", [one.tau for one in found]),
     ):
         mean = over_data_sets(values, seed=seed)
@@ -318,7 +326,8 @@ def _choice_row(rule: str, data: _DataSet, found: _Verdict) -> dict[str, Any]:
     return {
         "rule": rule,
         "data": data.name,
-        "picks": ", ".join(dict.fromkeys(found.picks)),
+        "picks": ", ".join(filter(None, dict.fromkeys(found.picks))),
+        "silent_seeds": 0 if rule == _CHANCE else found.silent,
         "regret": found.regret,
         "p_best": found.best,
         "tau": found.tau,
@@ -329,16 +338,35 @@ def _silent(verdicts: Mapping[str, Sequence[_Verdict]], sets: Sequence[_DataSet]
     """Where a rule picks nobody: a board at chance level, the other data sets of a single one."""
     for rule, found in verdicts.items():
         where = [
-            one.name for one, each in zip(sets, found, strict=True) if not each.picks and rule != _CHANCE
+            f"{one.silent} of {len(one.picks)} seeds of {data.name}"
+            for data, one in zip(sets, found, strict=True)
+            if one.silent and rule != _CHANCE
         ]
         if where:
-            yield f"'{rule}' picks nobody on {listed(where)}, and is judged without."
+            speaks = any(any(one.picks) for one in found)
+            counts = "there a pick at random counts" if speaks else "it is not judged"
+            yield f"'{rule}' names nobody who was fine-tuned under {', '.join(where)}: {counts}."
+
+
+def _left_out(runs: Sequence[TunedBackbone], sets: Sequence[_DataSet]) -> Iterable[str]:
+    judged = {one.name: one for one in sets}
+    for name in dict.fromkeys(run.data for run in runs):
+        if name not in judged:
+            yield f"{name}: fewer than two backbones were fine-tuned under every seed; left out."
+            continue
+        tuned = {run.backbone for run in runs if run.data == name}
+        lacking = sorted(tuned.difference(judged[name].backbones))
+        if lacking:
+            was, takes = ("was", "takes") if len(lacking) == 1 else ("were", "take")
+            yield f"{name}: {listed(lacking)} {was} not fine-tuned under every seed, and {takes} no part."
 
 
 def _sentences(runs: Sequence[TunedBackbone], sets: Sequence[_DataSet]) -> Iterable[str]:
-    seeds = len({run.seed for run in runs})
+    each = sorted({len(one.runs) for one in sets}) or [0]
+    seeds = each[0]
     models = sum(one.tuned.size for one in sets)
-    counts = f"{len(sets)} data set{'s' * (len(sets) > 1)} under {seeds} seed{'s' * (seeds > 1)}"
+    counted = f"{seeds} to {each[-1]}" if each[-1] > seeds else f"{seeds}"
+    counts = f"{len(sets)} data set{'s' * (len(sets) > 1)} under {counted} seed{'s' * (each[-1] > 1)}"
     yield f"Fine-tuned models: {models}, of {counts} each."
     if len(sets) < FEWEST_DATA_SETS:
         yield (
@@ -365,9 +393,3 @@ def _sentences(runs: Sequence[TunedBackbone], sets: Sequence[_DataSet]) -> Itera
     unknown = sorted({run.backbone for run in runs if run.imagenet_top1 != run.imagenet_top1})
     if unknown:
         yield f"ImageNet top-1 accuracy is not known of {listed(unknown)}: that rule sees the others alone."
-    parts = {one.name for one in sets if one.runs[0][0].part != "test"}
-    if parts:
-        yield (
-            f"{listed(sorted(parts))}: no test part, so F1 after fine-tuning is of validation images, which "
-            "also chose the epoch."
-        )

@@ -37,7 +37,6 @@ def data_shown(tables: StudyTables) -> list[dict[str, str]]:
     return [
         {
             "data": str(row["data"]),
-            "F1 of": str(row["part"]),
             "seeds": str(row["seeds"]),
             "best fine-tuned": str(row["best"]),
             "its F1": score(number(row, "best_f1")),

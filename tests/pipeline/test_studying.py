@@ -6,17 +6,19 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from benchmark.errors import DataError, NothingScored
+from benchmark.errors import DataError, NothingScored, StorageError
 from benchmark.options import StudyOptions
-from benchmark.pipeline import study_backbones
+from benchmark.pipeline import RankRequest, study_backbones, studying
+from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.studying import StudyResult
-from benchmark.records import Backbone, Silent
+from benchmark.records import Backbone, Observer, Silent
 
 pytestmark = [
     pytest.mark.timeout(900),  # whole boards
@@ -135,6 +137,58 @@ def test_what_fails_is_told_and_costs_nothing_else(options: StudyOptions, tiny: 
     assert len(result.failed) == 2
     assert all("Broken was not ranked" in line and "no such architecture" in line for line in result.failed)
     assert set(result.failed) <= set(result.tables.sentences)
+
+
+def test_the_boards_pick_is_fine_tuned_wherever_it_stands(
+    options: StudyOptions, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board names the last of four; of them the first one alone is asked for."""
+    known = tuple(tiny.tiny_backbone(f"Tiny{filters}", filters) for filters in (4, 8, 12, 16))
+    real, named = studying.rank_backbones, {}
+
+    def ranking(request: RankRequest, observer: Observer) -> Ranked:
+        ranked = real(request, observer)
+        rows = [row for row in ranked.board.rows if row["rank"]]
+        first, last = str(rows[0]["backbone"]), str(rows[-1]["backbone"])
+        named[ranked.folder.name] = {first, last}
+        return replace(ranked, board=replace(ranked.board, winner=last))
+
+    monkeypatch.setattr(studying, "rank_backbones", ranking)
+    result = study_backbones(options.but(top=1), known=known)
+    for data, names in named.items():
+        runs = {run["backbone"]: run for run in result.tables.runs if run["data"] == data}
+        assert names <= set(runs)
+        assert sum("winner" in run["picks"] for run in runs.values()) == 1
+    assert any(sentence.startswith("Every rule chose among") for sentence in result.tables.sentences)
+
+
+def test_a_data_set_without_a_test_part_judges_nothing(
+    options: StudyOptions, pair: tuple[Backbone, Backbone], tmp_path: Path
+) -> None:
+    """Its validation images would judge the fine-tuning that they have chosen."""
+    given = tmp_path / "given"
+    for number, path in enumerate(sorted(options.data[0].glob("*/*.png"))):
+        target = given / ("val" if number % 3 == 0 else "train") / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    result = study_backbones(options.but(data=(options.data[0], given), limit=None), known=pair)
+    assert [row["data"] for row in result.tables.data] == [options.data[0].name]
+    assert not list(result.folder.glob("seed*/given/finetune"))
+    assert [line for line in result.failed if line.startswith("given, seed 0: no test part")]
+
+
+@pytest.mark.parametrize("step", ["rank_backbones", "finetune_backbones"])
+def test_a_full_disk_ends_the_study(study: Study, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    calls = []
+
+    def full(*_: object) -> None:
+        calls.append(step)
+        raise StorageError("no space left on the disk")
+
+    monkeypatch.setattr(studying, step, full)
+    with pytest.raises(StorageError, match="no space left"):
+        study()
+    assert len(calls) == 1, "nothing else was tried"
 
 
 def test_nothing_to_compare_is_an_error(options: StudyOptions, tiny: ModuleType) -> None:

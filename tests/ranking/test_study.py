@@ -38,7 +38,6 @@ def runs_of(
             h_score=float(place),
             tuned_val_f1=tuned[seed][place],
             tuned_f1=tuned[seed][place],
-            part="test",
             kept=facts.get("kept", ("phase2",) * 3)[place],
         )
         for seed in range(len(tuned))
@@ -90,8 +89,41 @@ def test_a_rule_that_says_nothing_has_no_order_and_one_that_knows_less_is_told_o
     assert rule(tables, "ImageNet top-1")["regret"] == pytest.approx(0.2)
     assert math.isnan(rule(tables, "smallest tied")["regret"]), "the board names none"
     assert any("not known of A" in sentence for sentence in tables.sentences)
-    assert any(sentence.startswith("'smallest tied' picks nobody on one") for sentence in tables.sentences)
+    assert any(sentence.startswith("'smallest tied' names nobody") for sentence in tables.sentences)
     assert not any("'at random'" in sentence for sentence in tables.sentences)
+
+
+def test_where_a_rule_names_nobody_a_pick_at_random_counts() -> None:
+    """The board names its winner under the first of three seeds alone, and names the best one there."""
+    tuned = [(0.9, 0.6, 0.6), (0.9, 0.3, 0.3), (0.6, 0.9, 0.3)]
+    whole = runs_of("one", tuned, [(0.9, 0.5, 0.4)] * 3)
+    runs = [replace(run, picks="" if run.seed else run.picks) for run in whole]
+    silent = [replace(run, data="two", picks="") for run in runs]
+    tables = study_tables([*runs, *silent])
+    one, two = (row for row in tables.choices if row["rule"] == "board winner")
+    assert one["regret"] == pytest.approx((0 + (0.9 - 0.5) + (0.6 - 0.6)) / 3)
+    assert one["p_best"] == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
+    assert one["picks"] == "A"
+    assert (one["silent_seeds"], two["silent_seeds"]) == (2, 3)
+    (chance, _) = (row for row in tables.choices if row["rule"] == "at random")
+    assert (two["regret"], two["p_best"]) == pytest.approx((chance["regret"], chance["p_best"]))
+    assert rule(tables, "board winner")["regret"] == pytest.approx((one["regret"] + chance["regret"]) / 2)
+    assert rule(tables, "board winner")["data_sets"] == 1
+    told = [sentence for sentence in tables.sentences if sentence.startswith("'board winner'")]
+    assert told == [
+        "'board winner' names nobody who was fine-tuned under 2 of 3 seeds of one, 3 of 3 seeds of two: "
+        "there a pick at random counts."
+    ]
+
+
+def test_data_sets_and_backbones_that_are_not_judged_are_told_of() -> None:
+    less = [run for run in TWO_SEEDS if (run.seed, run.backbone) != (1, "C")]
+    alone = [replace(run, data="two") for run in TWO_SEEDS if run.backbone == "A"]
+    short = [replace(run, data="three") for run in TWO_SEEDS if run.seed == 0]
+    tables = study_tables([*less, *alone, *short])
+    assert "one: C was not fine-tuned under every seed, and takes no part." in tables.sentences
+    assert "two: fewer than two backbones were fine-tuned under every seed; left out." in tables.sentences
+    assert "Fine-tuned models: 7, of 2 data sets under 1 to 2 seeds each." in tables.sentences
 
 
 def test_what_a_seed_does_to_all_backbones_alike_is_no_noise() -> None:
