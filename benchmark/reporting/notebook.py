@@ -53,15 +53,18 @@ def in_notebook() -> bool:
 
 
 class CellLine:
-    """An observer that shows one line in a notebook's cell: the outermost task that runs, and how far it is.
+    """An observer that shows one line in a notebook's cell while work goes on.
 
-    The line is of the cell that began it, whichever thread tells of the work. Messages are not shown: they
-    stand on the board, with the model or in the log.
+    It says how far the outermost task is, then what was told last inside it (how far an inner task is, or a
+    message), then what was told last between tasks, such as the cost of all of it. The line is of the cell
+    that began it, whichever thread tells of the work.
     """
 
     def __init__(self) -> None:
         self._began = self._said = time.monotonic()
         self._tasks: dict[str, int] = {}
+        self._done: tuple[int, str] = (0, "")  # of the outermost task: how much, and its note
+        self._inside = self._between = ""
         self._handle: Any = None
 
     def __enter__(self) -> Self:
@@ -76,23 +79,44 @@ class CellLine:
 
     def started(self, task: str, total: int) -> None:
         """Remember how much there is to do."""
+        if not self._tasks:
+            self._done, self._inside = (0, ""), ""
         self._tasks[task] = total
 
     def advanced(self, task: str, done: int, note: str = "") -> None:
-        """Change the line, if it is this task's and not too soon."""
-        now = time.monotonic()
-        if task != next(iter(self._tasks), task) or now - max(self._said, self._began + _PATIENCE) < _PAUSE:
-            return
-        self._said, total = now, self._tasks.get(task, 0)
-        told = f"{task}: {done:,} of {total:,}" if total else f"{task}: {done:,}"
-        self._show(", ".join(filter(None, (told, note))), f"max={total} value={done}" if total else "")
+        """Change the line, if it is not too soon."""
+        if task == next(iter(self._tasks), task):
+            self._tasks.setdefault(task, 0)
+            self._done, self._inside = (done, note), ""
+        else:
+            self._inside = _how_far(task, done, self._tasks.get(task, 0), note)
+        self._refresh()
 
     def finished(self, task: str, note: str = "") -> None:
         """The next task's turn."""
         self._tasks.pop(task, None)
+        if note:
+            self.message(note)
 
     def message(self, text: str) -> None:
-        """Ignore."""
+        """Keep it in the line until the next one: of those inside a task, or of those between tasks."""
+        if self._tasks:
+            self._inside = text
+        else:
+            self._between = text
+        self._refresh()
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - max(self._said, self._began + _PATIENCE) < _PAUSE:
+            return
+        self._said = now
+        outer, bar = "", None
+        for task, total in list(self._tasks.items())[:1]:
+            outer = _how_far(task, self._done[0], total, self._done[1])
+            bar = f"max={total} value={self._done[0]}" if total else ""
+        inside = self._inside if self._tasks else ""
+        self._show("; ".join(filter(None, (outer, inside, self._between))), bar)
 
     def _show(self, line: str, bar: str | None = None) -> None:
         drawn = "" if bar is None else f"<progress {bar} style='width: 12em'></progress> "
@@ -101,3 +125,8 @@ class CellLine:
             self._handle = sys.modules["IPython.display"].display(shown, raw=True, display_id=True)
         else:
             self._handle.update(shown, raw=True)
+
+
+def _how_far(task: str, done: int, total: int, note: str) -> str:
+    told = f"{task}: {done:,} of {total:,}" if total else f"{task}: {done:,}"
+    return ", ".join(filter(None, (told, note)))
