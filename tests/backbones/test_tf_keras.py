@@ -163,7 +163,7 @@ def test_without_the_package_the_error_says_what_to_install(
     monkeypatch.setattr("benchmark.backbones.keras_models.util.find_spec", lambda _: None)
     assert len(select("tf_keras:all")) == 31, "listing needs nothing"
     assert source.SOURCE.versions()["tf_keras"]
-    with pytest.raises(WeightsError, match=r"pip install backbone-benchmark\[legacy\]"):
+    with pytest.raises(WeightsError, match=r"pip install 'backbone-benchmark\[legacy\]'"):
         load_network(named(SMALL), parse_weights("random"), SIDE, cache=tmp_path)
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 import benchmark
 from benchmark.data import resize_pixels
 from benchmark.deployment import open_model, predict
+from benchmark.options import PredictOptions
 from benchmark.records import Resize
 from benchmark.storage import sha256_file
 
@@ -162,7 +163,7 @@ def answers(address: str, photos: list[Path], profile: Path) -> list[Any]:
 
 
 def assert_as_predicted(found: list[Any], export: Path, photos: list[Path]) -> None:
-    wanted = predict(open_model(export), photos)
+    wanted = predict(open_model(export), PredictOptions(model=export, images=tuple(photos)))
     np.testing.assert_allclose(
         [one["probabilities"] for one in found], [one.probabilities for one in wanted], atol=1e-3
     )

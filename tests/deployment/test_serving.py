@@ -29,7 +29,7 @@ from PIL import Image
 
 from benchmark.deployment import open_model, predict
 from benchmark.errors import ExportError
-from benchmark.options import ServeOptions
+from benchmark.options import PredictOptions, ServeOptions
 from benchmark.records import UInt8
 from benchmark.serving.answers import Respondent
 
@@ -100,7 +100,8 @@ def png(pixels: UInt8) -> bytes:
 def test_the_answer_is_that_of_predict(patient: Server, trained: Trained) -> None:
     paths = sorted(trained.data.rglob("*.png"))[::200]
     said = [patient.predict(path.read_bytes())[1] for path in paths]
-    wanted = predict(open_model(trained.model_dir), paths)
+    options = PredictOptions(model=trained.model_dir, images=tuple(paths))
+    wanted = predict(open_model(trained.model_dir), options)
     assert [one["label"] for one in said] == [one.label for one in wanted]
     assert [one["doubt"] for one in said] == [one.doubt for one in wanted]
     found = [list(one["probabilities"].values()) for one in said]
