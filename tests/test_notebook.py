@@ -58,7 +58,7 @@ def test_a_cell_shows_one_line_that_ends_with_the_time_it_took(tmp_path: Path) -
     assert line["output_type"] == "display_data", "no line of TensorFlow, no warning"
     assert line["data"]["text/plain"].startswith("done in ")
     assert "<progress" not in line["data"]["text/html"]
-    assert any(text.startswith("backbones: ") and " of 2" in text for text in said), said
-    assert len(said) > 3
+    # How often it changes is the clock's: here it is that it is one line, however often.
+    assert said[-1] == line["data"]["text/plain"]
     assert [output["output_type"] for output in shown] == ["execute_result"]
     assert again == []

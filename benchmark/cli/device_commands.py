@@ -11,7 +11,7 @@ from benchmark.options import DeviceOptions, OutputOptions
 
 def device_command(options: DeviceOptions, output: OutputOptions) -> int:
     """``backbones device kit|measure|add``."""
-    return {"kit": _kit, "measure": _measure, "add": _add}[options.action](options, output)
+    return (_kit if options.action == "kit" else _board)(options, output)
 
 
 def _kit(options: DeviceOptions, output: OutputOptions) -> int:
@@ -27,21 +27,12 @@ def _kit(options: DeviceOptions, output: OutputOptions) -> int:
     return 0
 
 
-def _measure(options: DeviceOptions, output: OutputOptions) -> int:
-    from benchmark.pipeline import measure_device
+def _board(options: DeviceOptions, output: OutputOptions) -> int:
+    from benchmark.pipeline import add_device, measure_device
 
+    act = measure_device if options.action == "measure" else add_device
     with make_observer(quiet=output.quiet) as observer:
-        added = measure_device(options, observer)
-    print_board(added.ranked.board, output.format)
-    say(f"Written to {added.ranked.folder}")
-    return 0
-
-
-def _add(options: DeviceOptions, output: OutputOptions) -> int:
-    from benchmark.pipeline import add_device
-
-    with make_observer(quiet=output.quiet) as observer:
-        added = add_device(options, observer)
+        added = act(options, observer)
     print_board(added.ranked.board, output.format)
     say(f"Written to {added.ranked.folder}")
     return 0

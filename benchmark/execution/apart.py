@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmark.errors import JobError
 from benchmark.execution.runner import Function, Result
+from benchmark.machine import mute_native_stderr
 
 _POLL_SECONDS = 0.1
 
@@ -48,6 +49,7 @@ def run_apart(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": found, **environment},
+        start_new_session=True,  # Ctrl-C is for whoever waits here, and ends it in order
     )
     done = threading.Event()
     watching = threading.Thread(target=_end_unwanted, args=(process, is_wanted, done), daemon=True)
@@ -81,6 +83,8 @@ def main(parent: int) -> int:
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no result
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
+        mute_native_stderr()
     function, argument, threads = pickle.load(sys.stdin.buffer)
     with output:
         output.write(pickle.dumps(function(argument, threads)))

@@ -8,16 +8,20 @@ import threading
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmark.errors import JobError
+from benchmark.execution.apart import run_apart
 from benchmark.execution.runner import THREADS, Call, Function, Machine, Result
 from benchmark.execution.scheduling import Shift, shifts
 from benchmark.machine import cores, mute_native_stderr
 
 _ROUNDS_TOGETHER = 2
+_TRIES_APART = 3
 _WATCH = "parent-watch"
 # What the workers of this process were begun with: they outlive a run, and would go by it in the next.
 _pool_environment: dict[str, str] | None = None
@@ -67,20 +71,11 @@ class LocalRunner:
         apart: Mapping[str, str] | None = None,
     ) -> Generator[tuple[int, Result | None]]:
         """As ``Runner.run``: calls that fit side by side run side by side, larger ones after them."""
-        if apart is None:
-            yield from self._run(function, calls, at_once, alone=alone)
-            return
-        # Workers begin with the environment of this process, and are replaced where it was another one.
-        with _environment(apart):
-            try:
-                yield from self._run(function, calls, at_once, alone=alone)
-            finally:
-                end_workers()
-
-    def _run(
-        self, function: Function, calls: Sequence[Call], at_once: int, *, alone: bool
-    ) -> Generator[tuple[int, Result | None]]:
         for shift in self._shifts(calls, at_once, alone=alone):
+            if apart is not None:
+                with closing(_run_apart(function, calls, shift, apart)) as results:
+                    yield from results
+                continue
             if not shift.workers:
                 for position in shift.positions:
                     # What comes after it in this process may have more threads.
@@ -101,11 +96,34 @@ class LocalRunner:
         return shifts(self.jobs or at_once, needs, costs)
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    with _as_it_was(variables):
-        os.environ.update(variables)
-        yield
+def _run_apart(
+    function: Function, calls: Sequence[Call], shift: Shift, environment: Mapping[str, str]
+) -> Generator[tuple[int, Result | None]]:
+    """Each call in a new process, as many at once as fit."""
+    left = threading.Event()
+
+    def result_of(position: int) -> Result | None:
+        for _ in range(_TRIES_APART):
+            with suppress(JobError):
+                return run_apart(
+                    function,
+                    calls[position].argument,
+                    shift.threads,
+                    environment=environment,
+                    is_wanted=lambda: not left.is_set(),
+                )
+            if left.is_set():
+                break
+        return None
+
+    with ThreadPoolExecutor(max(1, shift.workers), thread_name_prefix="apart") as pool:
+        try:
+            pending = {pool.submit(result_of, position): position for position in shift.positions}
+            for done in as_completed(pending):
+                yield pending[done], done.result()
+        finally:
+            left.set()
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

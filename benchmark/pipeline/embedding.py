@@ -18,7 +18,7 @@ from benchmark.data import PixelBuffer, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import memory_bytes
 from benchmark.errors import StorageError, WeightsError
-from benchmark.execution import Call, open_runner
+from benchmark.execution import Call
 from benchmark.memory import PackedStrings
 from benchmark.pipeline.blocks import Block, blocks_of
 from benchmark.pipeline.costs import (
@@ -31,7 +31,7 @@ from benchmark.pipeline.costs import (
 )
 from benchmark.pipeline.display import TIMING, EmbeddingDisplay, JobProgress
 from benchmark.pipeline.estimating import predict
-from benchmark.pipeline.machines import describe_machine
+from benchmark.pipeline.machines import describe_machine, runner_of
 from benchmark.pipeline.measurements import Measurement, load_measurement
 from benchmark.pipeline.pixels import decoded, scratch_bytes
 from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_facts
@@ -140,13 +140,7 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
     with _run_log(options.cache, watch) as (logging, run):
         tell_reading(images, logging)
         request, banner = with_fallback(request.as_read(images), logging)
-        with open_runner(
-            options.cluster,
-            options.jobs,
-            shared=options.cache,
-            describe=describe_machine,
-            tell=logging.message,
-        ) as runner:
+        with runner_of(options, logging.message) as runner:
             request = request.executed_by(runner)
             plans = make_plans(request, images, observer=logging)
             prediction = predict(request, images, plans, logging)

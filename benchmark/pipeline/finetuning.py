@@ -13,7 +13,7 @@ from typing import Any, Literal
 from benchmark.backbones import FILE, KERAS, parse_weights, select
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored, RecipeError, TrainingError
-from benchmark.execution import LocalRunner, Runner, failure, open_runner
+from benchmark.execution import LocalRunner, Runner, failure
 from benchmark.finetuning import (
     BOARD_RECIPE,
     DEFAULT_RECIPE,
@@ -25,7 +25,7 @@ from benchmark.finetuning import (
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
-from benchmark.pipeline.machines import describe_machine
+from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.model_reports import report_model
 from benchmark.pipeline.places import ResultsFolder, results_folder
 from benchmark.pipeline.progress import OneAtATime
@@ -162,13 +162,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
             images = _grouped(job, stored, images, logged)
         with (
             tracking(trackers, logged, "finetune", options, images) as told,
-            open_runner(
-                options.cluster,
-                options.jobs,
-                shared=options.cache,
-                describe=describe_machine,
-                tell=logged.message,
-            ) as runner,
+            runner_of(options, logged.message) as runner,
         ):
             return _FinetuneAll(job, choices, images, run, logged, stored, told, runner).run()
     finally:

@@ -1,6 +1,9 @@
-"""What decides the arithmetic of a machine, so that a run on several computes every matrix in one."""
+"""What executes the tasks of a command, on machines of one arithmetic: no matrix is computed in two."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -8,8 +11,9 @@ from benchmark import __version__
 from benchmark.backbones import keras_version
 from benchmark.data import decoder_name
 from benchmark.engines import engine_version, gpu_name, has_gpu
-from benchmark.execution import Machine
+from benchmark.execution import Machine, Runner, open_runner
 from benchmark.machine import instruction_set
+from benchmark.options import EmbedOptions, FinetuneOptions
 from benchmark.records import Engine
 
 
@@ -25,3 +29,17 @@ def describe_machine() -> Machine:
         "instructions": instruction_set(),
     }
     return tuple(sorted(facts.items()))
+
+
+def runner_of(
+    options: EmbedOptions | FinetuneOptions, tell: Callable[[str], None]
+) -> AbstractContextManager[Runner]:
+    """What executes the tasks of a command; see ``execution.open_runner``.
+
+    Args:
+        options: of the command.
+        tell: takes what a reader must know.
+    """
+    return open_runner(
+        options.cluster, options.jobs, shared=options.cache, describe=describe_machine, tell=tell
+    )

@@ -9,7 +9,6 @@ from dataclasses import replace
 from benchmark.audit import Severity
 from benchmark.data import load_images, tell_reading
 from benchmark.errors import NothingScored
-from benchmark.execution import open_runner
 from benchmark.heads import make_plan
 from benchmark.pipeline.auditing import Audited, audit_images
 from benchmark.pipeline.baselines import shortcut_notes
@@ -21,7 +20,7 @@ from benchmark.pipeline.estimating import AUDIT, predict
 from benchmark.pipeline.exporting import PickExports, check_target
 from benchmark.pipeline.heads import HeadJob, head_job, on_other_folds, train_all
 from benchmark.pipeline.limits import too_slow
-from benchmark.pipeline.machines import describe_machine
+from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.outputs import write_again, write_outputs
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plans
@@ -65,13 +64,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
         tell_reading(images, logged)
         with (
             tracking(trackers, logged, "rank", options, images) as told,
-            open_runner(
-                options.cluster,
-                options.jobs,
-                shared=options.cache,
-                describe=describe_machine,
-                tell=logged.message,
-            ) as runner,
+            runner_of(options, logged.message) as runner,
         ):
             asked = request.as_read(images).executed_by(runner)
             ranking = _Ranking(asked, run, logged)

@@ -238,6 +238,9 @@ def training_bytes(request: FinetuneRequest) -> float:
 
 
 def most_side_by_side(jobs: int, needs: Sequence[float]) -> int:
-    """How many of ``jobs`` processes find memory, if each needs as much as the largest; at least 1."""
-    room = available_memory() * (1 - _SPARE)
+    """How many of ``jobs`` processes find memory, if each needs as much as the largest; at least 1.
+
+    This process draws the report of one model while others are trained.
+    """
+    room = available_memory() * (1 - _SPARE) - _PROCESS_BYTES
     return max(1, min(jobs, len(needs), int(room // max(needs, default=1.0))))

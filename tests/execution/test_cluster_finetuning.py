@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,14 @@ def models(place: Path) -> dict[str, Any]:
     return found
 
 
-def training(made: Cluster) -> psutil.Process | None:
-    """A worker that has begun to train."""
-    for worker in made.workers:
-        if worker.poll() is None:
+def training(made: Cluster) -> tuple[psutil.Process, list[psutil.Process]] | None:
+    """A worker that has begun to train, and its children."""
+    for worker in (one for one in made.workers if one.poll() is None):
+        with suppress(psutil.Error):  # a process may end while it is looked at
             process = psutil.Process(worker.pid)
-            if any("benchmark.execution.apart" in child.cmdline() for child in process.children()):
-                return process
+            children = process.children()
+            if any("benchmark.execution.apart" in child.cmdline() for child in children):
+                return process, children
     return None
 
 
@@ -92,9 +94,9 @@ def test_a_killed_worker_changes_no_digit(tmp_path: Path, monkeypatch: pytest.Mo
     with cluster(tmp_path / "cluster", 2) as made:
 
         def disturb() -> None:
-            while (process := training(made)) is None:
+            while (found := training(made)) is None:
                 time.sleep(0.05)
-            children = process.children()
+            process, children = found
             process.kill()
             killed.append(process)
             made.add()

@@ -22,8 +22,13 @@ from benchmark.finetuning import FineTuned, FinetuneRequest, Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
 from benchmark.pipeline.finetuning import FinetuneResult
+
 from benchmark.pipeline.tuning import most_side_by_side, training_bytes, tune_all
 from benchmark.records import Backbone, Silent
+
+# Processes of their own know the networks by name.
+sys.path.append(str(Path(__file__).resolve().parent))
+import tiny as by_name
 
 pytestmark = [
     # Keras converts variables without NumPy 2's copy keyword.
@@ -34,8 +39,8 @@ Finetune = Callable[..., FinetuneResult]
 
 
 @pytest.fixture(scope="module")
-def pair(tiny: ModuleType) -> tuple[Backbone, ...]:
-    return tuple(tiny.tiny_backbone(f"Tiny{width}", width) for width in (8, 12))
+def pair() -> tuple[Backbone, ...]:
+    return tuple(by_name.tiny_backbone(f"Tiny{width}", width) for width in (8, 12))
 
 
 @pytest.fixture
