@@ -22,7 +22,6 @@ from benchmark.finetuning import FineTuned, FinetuneRequest, Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
 from benchmark.pipeline.finetuning import FinetuneResult
-
 from benchmark.pipeline.tuning import most_side_by_side, training_bytes, tune_all
 from benchmark.records import Backbone, Silent
 
