@@ -115,6 +115,21 @@ def test_only_tables_scroll_sideways(page: Path, width: int) -> None:
     assert height < 80, "a column of single letters"
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_chart_is_read_at_any_width(page: Path, width: int) -> None:
+    script = """
+        const drawing = inner.querySelector(".chart svg");
+        const texts = [...drawing.querySelectorAll("text[text-anchor=middle]")];
+        const costs = texts.map(one => one.getBoundingClientRect());
+        const apart = costs.every((one, at) => !at || costs[at - 1].right < one.left);
+        return [drawing.getScreenCTM().a, costs.length, apart];
+    """
+    _, (scale, count, apart) = scrolled(page, width, script)
+    assert scale == pytest.approx(1, abs=0.02), "numbers as large as they are meant"
+    assert count > 1
+    assert apart
+
+
 @pytest.mark.parametrize("count", [1, 3, 1850])
 def test_boards_of_any_size_open_without_an_error(make_page: Callable[[int], Path], count: int) -> None:
     page = make_page(count)
