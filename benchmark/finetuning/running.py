@@ -395,7 +395,7 @@ class _Run(ABC):
         """Save the network with a head behind it; what answers the images at some positions."""
 
     @abstractmethod
-    def _familiar(self, pixels: Pixels) -> Familiar | None:
+    def _familiar(self, pixels: Pixels, kept: str) -> Familiar | None:
         """What pictures like the training images are, for the network as it is now."""
 
     @abstractmethod
@@ -474,7 +474,7 @@ class _Run(ABC):
             self._request.options.seed,
         )
         self._notes += settled.notes()
-        familiar = self._familiar(pixels)
+        familiar = self._familiar(pixels, trained.kept)
         return _Finished(trained=trained, found=final, settled=settled, familiar=familiar)
 
     def _check_answers(self, found: Float32, expected: Float32) -> None:
@@ -649,10 +649,10 @@ class _KerasRun(_Run):
                 next_step="Run again; if it happens again, report this backbone.",
             )
 
-    def _familiar(self, pixels: Pixels) -> Familiar:
+    def _familiar(self, pixels: Pixels, kept: str) -> Familiar:
         head = self._request.head
-        if self._request.recipe.ships_the_board and head is not None and head.features is not None:
-            features = head.features
+        if kept == "before" and head is not None and head.features is not None:
+            features = head.features  # of this network, by the engine that ranked
             return Familiar.found(lambda rows: features[rows], self._images.split)
         return Familiar.found(Inference(self._network.body, pixels, PREDICTION_BATCH), self._images.split)
 
@@ -692,7 +692,7 @@ class _ForeignRun(_Run):
             self._notes.append(f"{model.files[0]} and no ONNX: {model.note}.")
         return partial(model.answers, pixels)
 
-    def _familiar(self, pixels: Pixels) -> None:
+    def _familiar(self, pixels: Pixels, kept: str) -> None:
         return None
 
     def _architecture(self) -> bytes:

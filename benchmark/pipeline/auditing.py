@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.audit import (
-    COPIES_VERSION,
     AuditReport,
     Grouping,
     audit,
@@ -26,6 +25,7 @@ from benchmark.backbones import is_pretrained
 from benchmark.data import load_images, regroup, tell_reading
 from benchmark.embeddings import VIEWS, EmbeddingStore
 from benchmark.errors import CacheError
+from benchmark.pipeline.copies import known_copies, remember_copies
 from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.places import results_folder
@@ -34,7 +34,7 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import MOST_TURNED, RankRequest, TurnedRequest
 from benchmark.records import Float32, ImageSet, Int64, Observer, Silent
 from benchmark.reporting import remove_files, write_rejected
-from benchmark.storage import Memo, json_digest, place, write_whole
+from benchmark.storage import place, write_whole
 
 _GROUPS_FILE = "groups.png"
 
@@ -189,15 +189,11 @@ def _copies(request: RankRequest, images: ImageSet, plan: Plan, observer: Observ
     (seen,) = embed_images(wanted, images, observer, planned_images=len(images)).plans
     if seen.key is None or seen.stopped is not None:
         return None
-    # Comparing pictures takes longer than all else of a ranking that is repeated.
-    memo = Memo(folder=request.options.cache / "copies", kind=list[tuple[int, int]])
-    question = [seen.key.digest(), json_digest(list(images.image_ids)), COPIES_VERSION]
-    pairs = memo.recall(plan.backbone.name, question)
+    pairs = known_copies(request.options.cache, seen.key, images)
     if pairs is None:
         features = _features(request, images, seen, observer)
         if features is None:
             return None
-        found = copy_links(images, features.reshape(len(images), VIEWS, -1))
-        pairs = [(first, second) for first, second in found.tolist()]
-        memo.remember(plan.backbone.name, question, pairs)
-    return np.array(pairs, np.int64).reshape(-1, 2)
+        pairs = copy_links(images, features.reshape(len(images), VIEWS, -1))
+        remember_copies(request.options.cache, seen.key, images, pairs)
+    return pairs

@@ -36,10 +36,10 @@ START_SECONDS, LIGHT_START_SECONDS = 4.0, 1.0
 _UPDATE_SECONDS, _VALUE_SECONDS, _OUTPUT_SECONDS = 65e-6, 63e-9, 57e-9
 _PAIR_SECONDS = 0.23e-9
 _HEAD_BYTES, _HEAD_COPIES = 150e6, 10
-# Of one core: reading a file; the audit once, for an image, and where it looks for copies among what looks
-# alike; the board once, for a backbone and for an image.
+# Of one core: reading a file; the audit for an image, once where a backbone lends its eyes, and for an image
+# where it looks for copies among what looks alike; the board once, for a backbone and for an image.
 _READ_SECONDS = 4e-3
-_AUDIT_SECONDS, _LOOK_SECONDS, _COPIES_SECONDS = 1.4, 1e-3, 16e-3
+_AUDIT_SECONDS, _EYES_SECONDS, _COPIES_SECONDS = 0.5e-3, 1.0, 15e-3
 _BOARD_SECONDS, _BOARD_BACKBONE_SECONDS, _BOARD_IMAGE_SECONDS = 1.7, 0.2, 8e-3
 # Processes that prepare networks while one computes; all of them share the memory of the one GPU.
 _ON_ONE_GPU = 4
@@ -156,14 +156,15 @@ class CostModel:
         seconds = (folds + 1) * updates * each + _PAIR_SECONDS * images**2 * dim
         return seconds * self.factor(WorkKind.HEADS)
 
-    def audit(self, images: int, *, copies: bool) -> float:
+    def audit(self, images: int, *, eyes: bool, copies: bool) -> float:
         """Seconds of one core for comparing images with each other.
 
         Args:
             images: how many.
-            copies: turned and cropped copies are looked for, through a backbone.
+            eyes: of a pretrained backbone, which sees what is related.
+            copies: turned and cropped copies are looked for, through that backbone.
         """
-        seconds = _AUDIT_SECONDS + images * (_LOOK_SECONDS + _COPIES_SECONDS * copies)
+        seconds = _EYES_SECONDS * eyes + images * (_AUDIT_SECONDS + _COPIES_SECONDS * copies)
         return seconds * self.factor(WorkKind.AUDIT)
 
     def board(self, backbones: int, images: int) -> float:

@@ -19,6 +19,7 @@ from benchmark.errors import ArgumentError, BenchmarkError, DataError
 from benchmark.machine import all_processors, cores, processor_seconds
 from benchmark.options import PlanOptions
 from benchmark.pipeline.blocks import count_blocks
+from benchmark.pipeline.copies import known_copies
 from benchmark.pipeline.costs import (
     LIGHT_START_SECONDS,
     START_SECONDS,
@@ -47,7 +48,7 @@ from benchmark.reporting import RunRecord
 
 ALL, AUDIT = "all", "audit"
 _ESTIMATE, _SELF_TEST = "estimate", "timing this machine"
-_AGAIN_SECONDS = 0.5  # everything was there already
+_AGAIN_SECONDS = 0.3  # everything was there already
 _BUSY = 0.15  # share of the processors that others use: less is not worth a word
 # Tasks that observers are told of, and what their time is counted as; all other time is that of the board.
 _PHASES = {BOARD: "embedding", TIMING: "timing", AUDIT: "audit", HEADS: "heads"}
@@ -401,7 +402,7 @@ class _PlannedJob:
             decode,
             reading=self.costs.reading(unseen) / self.slots,
             known=frozenset() if unseen else self._with_heads(images, plans),
-            turned=None if unseen else self._turned(images),
+            views=(None, False) if unseen else self._views(images),
             outputs=images.head_targets()[:1].shape[1],
         )
 
@@ -414,7 +415,7 @@ class _PlannedJob:
         *,
         reading: float,
         known: frozenset[str] = frozenset(),
-        turned: tuple[Plan, int] | None = None,
+        views: tuple[Plan | None, bool] = (None, False),
         outputs: int = 1,
     ) -> Estimate:
         heads = [
@@ -430,14 +431,15 @@ class _PlannedJob:
         starting = START_SECONDS * any(map(self._imports_tensorflow, waiting))
         core = sum(heads) + sum(cost.seconds() for cost in costs) + decode * max(lacking, default=0)
         core += starting * min(len(waiting), cores())
-        if turned is not None and isinstance(self.request, RankRequest):
-            plan, count = turned
-            wanted = TurnedRequest.seen_by(plan.backbone, self.request)
-            views = self.costs.embedding(wanted, plan, count)
-            embed, core = embed + views.seconds(cores()), core + views.seconds()
+        turned, copies_known = views
+        if turned is not None:
+            wanted = TurnedRequest.seen_by(turned.backbone, self.request)
+            cost = self.costs.embedding(wanted, turned, images)
+            embed, core = embed + cost.seconds(cores()), core + cost.seconds()
         audit = board = 0.0
         if isinstance(self.request, RankRequest):
-            audit = self.costs.audit(images, copies=self._looks_for_copies(images))
+            looks = self._looks_for_copies(images)
+            audit = self.costs.audit(images, eyes=looks, copies=looks and not copies_known)
             board = self.costs.board(len(plans), images) if any(lacking) or any(heads) else _AGAIN_SECONDS
         return Estimate(
             backbones=tuple(map(self._one, plans, lacking, costs, heads, [images] * len(plans))),
@@ -536,20 +538,26 @@ class _PlannedJob:
         in_openvino = plan.engine is Engine.OPENVINO
         return not (in_openvino and is_converted(engine_request(self.request, plan, 1)))
 
-    def _turned(self, images: ImageSet) -> tuple[Plan, int] | None:
-        """The plan of the views through which the audit looks for copies, and how many images lack them."""
+    def _views(self, images: ImageSet) -> tuple[Plan | None, bool]:
+        """The plan of the views through which the audit looks for copies, where they are to be embedded.
+
+        Returns:
+            That plan, and whether it is known already which images are copies.
+        """
         request = self.request
         seeing = cheapest_pretrained(request)
         if not self._looks_for_copies(len(images)) or seeing is None or images.groups is not None:
-            return None
+            return None, True
         wanted = TurnedRequest.seen_by(seeing, request)
-        store = EmbeddingStore(request.options.cache)
+        cache = request.options.cache
+        store = EmbeddingStore(cache)
         # Not which rows there are: the parts of views are large, and reading them is most of using them.
-        held = store.keys_of(seeing.architecture, input_size=request.size_of(seeing))
-        if any(key.decoder == wanted.decoder and store.parts(key) for key in held):
-            return None
+        keys = store.keys_of(seeing.architecture, input_size=request.size_of(seeing))
+        held = [key for key in keys if key.decoder == wanted.decoder and store.parts(key)]
+        if held:
+            return None, any(known_copies(cache, key, images) is not None for key in held)
         plan = plan_unseen(wanted, seeing, len(images))
-        return None if plan.stopped else (plan, len(images))
+        return (None if plan.stopped else plan), False
 
     def _looks_for_copies(self, images: int) -> bool:
         """Whether the audit looks for turned and cropped copies, where the images have no groups."""
