@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -28,15 +28,14 @@ _SERIES = {
 class EventLog:
     """One event file each for training and validation, with the tags that Keras's own callback uses.
 
-    A run that goes on after an interruption writes its earlier epochs again, into new files.
+    A run that goes on after an interruption adds its earlier epochs again, to new files.
     """
 
-    def __init__(self, folder: Path, history: Sequence[Mapping[str, float]], started: float) -> None:
-        """Replace what stands in the folder ``tensorboard`` by files that hold the epochs of ``history``.
+    def __init__(self, folder: Path, started: float) -> None:
+        """Replace what stands in the folder ``tensorboard`` by files without an epoch.
 
         Args:
             folder: where they go.
-            history: epochs that are already done.
             started: seconds since the epoch, part of the files' names.
 
         Raises:
@@ -53,8 +52,6 @@ class EventLog:
                 self._write(name, event_pb2.Event(wall_time=started, file_version="brain.Event:2"))
         except OSError as error:
             raise storage_error(error, folder) from error
-        for row in history:
-            self.add(row)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Write one epoch's numbers.

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from benchmark.errors import TrainingError
+from benchmark.errors import CacheError, TrainingError
 from benchmark.storage import (
     TEMPORARY_PREFIX,
     check_inside,
@@ -26,6 +26,7 @@ from benchmark.storage import (
     read_small,
     storage_error,
     sync_folder,
+    take_back,
 )
 
 RUN_FILE = "run.json"
@@ -58,10 +59,17 @@ class ModelDirectory:
         new: what the run in progress has written of its model directory.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, states: Path | None = None) -> None:
+        """Name the places; nothing is made.
+
+        Args:
+            out: the model directory.
+            states: folder of the states of runs; None: the hidden one.
+        """
         self.out = out
         self.folder = out.with_name(f".{out.name}")
         self.new = self.folder / "new"
+        self._states = states or self.folder
         self._old = self.folder / "old"
         self._waste = self.folder / "waste"
 
@@ -99,7 +107,7 @@ class ModelDirectory:
 
     def state(self, digest: str) -> Path:
         """The file that keeps the progress of a run."""
-        return self.folder / f"state-{digest[:16]}.npz"
+        return self._states / f"state-{digest[:16]}.npz"
 
     def begin(self) -> None:
         """Forget what a killed run wrote of its model directory; its state stays."""
@@ -108,7 +116,8 @@ class ModelDirectory:
 
     def finish(self, digest: str) -> None:
         """Forget how a run got to its model."""
-        self.state(digest).unlink(missing_ok=True)
+        with suppress(CacheError):  # one at a URL goes with its folder at the latest
+            take_back(self.state(digest))
         for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # of killed runs
             path.unlink(missing_ok=True)
 

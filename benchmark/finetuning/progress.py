@@ -1,4 +1,4 @@
-"""How far a run has come, kept on disk after every epoch so that it can go on after an interruption."""
+"""How far a run has come, kept after every epoch so that it can go on after an interruption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.finetuning.untyped import Variable
-from benchmark.storage import MOST_MODEL_BYTES, load_arrays, parse_record, write_arrays
+from benchmark.storage import (
+    MOST_MODEL_BYTES,
+    hand_over,
+    load_arrays,
+    parse_record,
+    take_over,
+    write_arrays,
+)
 
 Arrays = list[npt.NDArray[Any]]
 _LISTS = ("current", "optimizer", "best1", "best2", "decided")
@@ -54,7 +61,7 @@ class Progress(_Meta):
         self.optimizer = []
 
     def save(self, path: Path) -> None:
-        """Write everything, whole or not at all.
+        """Write everything, whole or not at all, where other machines see it if the path stands for a URL.
 
         Raises:
             StorageError: it cannot be written.
@@ -62,11 +69,17 @@ class Progress(_Meta):
         meta = {each.name: getattr(self, each.name) for each in fields(_Meta)}
         arrays = {f"{name}-{i:05d}": array for name in _LISTS for i, array in enumerate(getattr(self, name))}
         write_arrays(path, meta, arrays, root=path.parent)
+        hand_over(path)
 
     @classmethod
     def load(cls, path: Path) -> Progress | None:
-        """Read what ``save`` wrote; None when there is nothing, or nothing that can be trusted."""
+        """Read what ``save`` wrote; None when there is nothing, or nothing that can be trusted.
+
+        Raises:
+            CacheError: it lies at a URL and cannot be fetched or kept.
+        """
         try:
+            take_over(path, most_bytes=_MOST_BYTES, again=True)
             stored, arrays = load_arrays(path, most_bytes=_MOST_BYTES)
             meta = parse_record(_Meta, json.dumps(stored))
         except (OSError, ValueError):

@@ -75,6 +75,7 @@ class FinetuneRequest:
         scratch_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
         board: what the board says of this backbone, to compare with; changes nothing else.
         head: what a recipe that starts from the board puts on the backbone; None for the others.
+        states: folder that keeps how far a run has come, also for other machines; None: beside ``out``.
     """
 
     backbone: Backbone
@@ -85,6 +86,7 @@ class FinetuneRequest:
     scratch_bytes: int = SCRATCH_BYTES
     board: BoardScore | None = None
     head: BoardHead | None = None
+    states: Path | None = None
 
     def but(self, **changes: Any) -> FinetuneRequest:  # noqa: ANN401 - values of any option
         """The same request with other options."""

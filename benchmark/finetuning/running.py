@@ -87,7 +87,7 @@ def finetune(
         request: what, how, and where to.
         images: the labelled images, split.
         observer: told of epochs and batches.
-        on_epoch: told of the figures of every epoch that this call trains.
+        on_epoch: told of the figures of every epoch, also of those that an interrupted run trained.
 
     Returns:
         The model directory and what it reached.
@@ -102,7 +102,7 @@ def finetune(
     watch = observer or Silent()
     _check_request(request, images)
     _take_the_cores()
-    directory = ModelDirectory(request.out)
+    directory = ModelDirectory(request.out, request.states)
     with directory.alone():
         known = known_weights_sha256(request.backbone, request.source, cache=request.options.cache)
         done = _found(request, directory, request.digest(images, known)) if known else None
@@ -593,13 +593,15 @@ class _KerasRun(_Run):
         trainer = Trainer(network, data, state, self._observer, views, self._answers(data.pixels))
         if self._request.head is not None:
             self._check_answers(trainer.frozen("val"), self._request.head.expected)
-        with closing(EventLog(self._directory.new / "tensorboard", progress.history, time.time())) as events:
+        with closing(EventLog(self._directory.new / "tensorboard", time.time())) as events:
 
             def record(row: Mapping[str, float]) -> None:
                 events.add(row)
                 if self._on_epoch:
                     self._on_epoch(row)
 
+            for row in progress.history:
+                record(row)
             trained = trainer.run(progress, record)
         if progress.found_rate:
             self._notes.append(f"Phase 2 learnt at {progress.found_rate:.1e}, found by a range test.")

@@ -53,7 +53,7 @@ class TuningTask:
     Attributes:
         request: what and how; the model goes to its ``out`` where ``handed`` is None.
         images: labels, groups and parts.
-        handed: folder on shared storage that takes the model.
+        handed: folder on shared storage that takes the model, and before it what each epoch left.
     """
 
     request: FinetuneRequest
@@ -100,7 +100,9 @@ def tuning_task(task: TuningTask, threads: int) -> dict[str, Any]:
         else:
             with tempfile.TemporaryDirectory(prefix="backbones-finetune-") as scratch:
                 out = Path(scratch, request.out.name)
-                finetune(replace(request, out=out), task.images, heard, keep)
+                # Who takes up what a lost worker began goes on after the last epoch that it finished.
+                request = replace(request, out=out, states=task.handed).but(force=False)
+                finetune(request, task.images, heard, keep)
                 found = hand_over_model(out, task.handed)
         return {"messages": heard.messages, "epochs": epochs, **found}
     except Exception as error:
@@ -132,7 +134,7 @@ class Tuned:
     Attributes:
         position: of the request.
         model: None where it failed.
-        epochs: figures of each epoch that was trained.
+        epochs: figures of each epoch.
         failure: what ``failure`` makes of an error; empty where there is a model.
     """
 

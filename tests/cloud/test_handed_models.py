@@ -1,13 +1,16 @@
-"""A model that a worker trained reaches a command that shares nothing with it but a bucket."""
+"""What a worker trains reaches machines that share nothing with it but a bucket."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 from s3_server import S3Server
 
+from benchmark.finetuning.model_directory import ModelDirectory
+from benchmark.finetuning.progress import Progress
 from benchmark.locations import Kind, folder_of
 from benchmark.pipeline.tuning import hand_over_model, taken_over
 from benchmark.storage import take_back
@@ -36,3 +39,30 @@ def test_every_file_arrives_and_nothing_stays(
     assert {name: path.read_bytes() for name, path in found.items()} == FILES
     take_back(folder)
     assert not fsspec.filesystem("s3", use_listings_cache=False).find(url)
+
+
+def test_a_training_is_taken_up_where_its_last_epoch_ended(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a worker was thought lost, and was not; what arrives damaged is not believed."""
+    url, digest = f"s3://bench/{tmp_path.name}/cache", "ab" * 32
+
+    def on(machine: str) -> ModelDirectory:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
+        return ModelDirectory(tmp_path / machine / "model", folder_of(url, Kind.CACHE) / ".tmp-run")
+
+    for epoch in (1, 2):
+        weights = [np.full(9, epoch, np.float32)]
+        Progress(epoch=epoch, current=weights, weights_sha256="cd").save(on("first").state(digest))
+        after = Progress.load(on("second").state(digest))
+        assert after is not None
+        assert (after.epoch, after.weights_sha256) == (epoch, "cd")
+        np.testing.assert_array_equal(after.current, weights)
+    bucket = fsspec.filesystem("s3", use_listings_cache=False)
+    (there,) = bucket.find(url)
+    content = bytearray(bucket.cat_file(there))
+    content[len(content) // 2] ^= 1
+    bucket.pipe_file(there, bytes(content))
+    assert Progress.load(on("third").state(digest)) is None
+    on("second").finish(digest)
+    assert not bucket.find(url)

@@ -82,10 +82,11 @@ def test_an_interruption_changes_nothing(binary: ImageSet, request_for: Request,
         with pytest.raises(Stop):
             finetune(request, binary, StopAfter(epochs))
         assert not request.out.exists()
-    watch = StopAfter(100)
-    done = finetune(request, binary, watch)
+    watch, told = StopAfter(100), list[float]()
+    done = finetune(request, binary, watch, lambda row: told.append(row["epoch"]))
     same(undisturbed, done)
     assert "goes on after epoch 5" in " ".join(watch.messages)
+    assert told == [1, 2, 3, 4, 5, 6]
     (events,) = (request.out / "tensorboard" / "train").iterdir()
     assert events.read_bytes().count(b"epoch_loss") == 6
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +17,7 @@ from typing import Any
 
 import filelock
 import numpy as np
+import psutil
 import pytest
 
 from benchmark.backbones import parse_weights, select
@@ -35,6 +40,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 Finetune = Callable[..., FinetuneResult]
+GOES_ON = "An interrupted run goes on after epoch"
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +58,14 @@ def fine_tuned(
 ) -> Finetune:
     """Fine-tunes all of a board in results of its own."""
 
-    def finetune(name: str, *backbones: Backbone, **options: object) -> FinetuneResult:
+    def finetune(
+        name: str, *backbones: Backbone, epochs: tuple[int, int] = (1, 1), **options: object
+    ) -> FinetuneResult:
         results = tmp_path / name
         rank_backbones(request_for(photos, *pair, results=results))
         places = {"data": photos, "weights": "random", "cache": tmp_path / "cache", "results": results}
         asked = FinetuneOptions.check({**places, "top": len(pair), **options})
-        changes = RecipeChanges(image_size=tiny.SIZE, batch_size=16, epochs=(1, 1))
+        changes = RecipeChanges(image_size=tiny.SIZE, batch_size=16, epochs=epochs)
         recipe = Recipe.load().changed(changes)
         return finetune_backbones(FinetuneJob(options=asked, recipe=recipe, known=(*backbones, *pair)))
 
@@ -68,7 +76,8 @@ def content(model: FineTuned) -> dict[str, object]:
     """What does not depend on place or clock."""
     manifest = replace(model.manifest, files={})
     tables = {name: (model.model_dir / name).read_bytes() for name in ("predictions.csv", "split.csv")}
-    return {"phases": model.phases, "manifest": manifest, "notes": model.notes, **tables}
+    notes = [note for note in model.notes if GOES_ON not in note]
+    return {"phases": model.phases, "manifest": manifest, "notes": notes, **tables}
 
 
 def top(result: FinetuneResult) -> list[dict[str, str]]:
@@ -88,6 +97,30 @@ def same(one: FinetuneResult, other: FinetuneResult) -> None:
 def test_side_by_side_is_one_after_the_other(fine_tuned: Finetune) -> None:
     """Also in rounds, of which the second takes up what the first one found."""
     same(fine_tuned("one", halving=True), fine_tuned("two", halving=True, jobs=2))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_a_killed_process_costs_no_finished_epoch(fine_tuned: Finetune, tmp_path: Path) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill() -> None:
+        """Every process that trains, as soon as one has finished an epoch."""
+        while not list(tmp_path.glob("two/*/finetune/*/.*/state-*.npz")):
+            time.sleep(0.01)
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if "benchmark.execution.apart" in child.cmdline():
+                    child.kill()
+                    killed.append(child)
+
+    undisturbed = fine_tuned("one", epochs=(2, 3))
+    killing = threading.Thread(target=kill, daemon=True)
+    killing.start()
+    disturbed = fine_tuned("two", epochs=(2, 3), jobs=2)
+    killing.join(10)
+    assert killed
+    assert [note for model in disturbed.models for note in model.notes if GOES_ON in note]
+    same(undisturbed, disturbed)
 
 
 @dataclass
