@@ -195,7 +195,7 @@ def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
         unknown = (
             SanityRow(baseline=name, val_f1=math.nan, test_f1=math.nan, note=note) for name in _SHORTCUTS
         )
-        return (*sanity_rows(setting_of(job.images, job.protocol)), *unknown)
+        return (*sanity_rows(setting_of(job)), *unknown)
     rows = tuple(SanityRow(**row) for row in result["rows"])
     if result["settled"]:
         _memo(job).keep("sanity", _question(job, best), rows)
@@ -219,7 +219,7 @@ def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None], _: int) -> dict[st
 
     try:
         rows = sanity_rows(
-            setting_of(job.images, job.protocol),
+            setting_of(job),
             {
                 "colour_histogram": noting(partial(colour_histograms, job.images, cache=job.cache)),
                 **{
@@ -232,7 +232,7 @@ def _sanity_task(asked: tuple[HeadJob, BackboneFacts | None], _: int) -> dict[st
         return failure(error)
     if best is not None:
         try:
-            setting = setting_of(job.images, job.protocol)
+            setting = setting_of(job)
             rows = (*rows, reference_row(setting, best.backbone, _cached_features(job, best)))
         except Exception as error:  # embeddings that were cleaned away are no reason to lack the rest
             note, complete = failure(error)["error"], False

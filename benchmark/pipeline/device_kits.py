@@ -21,16 +21,16 @@ from benchmark.deployment import (
 from benchmark.errors import ArgumentError, DataError, ExportError, NothingScored
 from benchmark.execution import failure
 from benchmark.options import DeviceOptions, RankOptions
-from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.devices import device_path, keep_device, read_measured, understood
 from benchmark.pipeline.exporting import ship
 from benchmark.pipeline.heads import head_job
 from benchmark.pipeline.places import stored_folders
-from benchmark.pipeline.rebuilding import LatestRun, latest_run, rebuild_report, scored_outcome
+from benchmark.pipeline.rebuilding import latest_run, rebuild_report, scored_outcome
+from benchmark.pipeline.stored import BOARD_FILE, StoredRun
 from benchmark.ranking import MeasuredDevice
 from benchmark.records import ImageSet, Observer, Silent, Status
-from benchmark.reporting import RunRecord, read_board
+from benchmark.reporting import RunRecord
 from benchmark.storage import place
 
 _LONGEST_REASON = 300
@@ -84,8 +84,7 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     latest, images = latest_run(options.source, options.results, options.cache, told)
     folder = options.output or place(latest.folder, "device_kit")
     check_place(folder)  # before minutes of work
-    board = read_board(latest.path / BOARD_FILE)
-    first = [row for row in board.rows if row["status"] == Status.SCORED][: options.top]
+    first = [row for row in latest.board.rows if row["status"] == Status.SCORED][: options.top]
     if not first:
         raise DataError("nothing on the board was scored", where=latest.folder / BOARD_FILE)
     entries, left_out = [], []
@@ -208,7 +207,7 @@ def _board_of(made_from: str, fingerprint: str, options: DeviceOptions) -> tuple
 def _exports(
     options: DeviceOptions,
     targets: tuple[str, ...],
-    latest: LatestRun,
+    latest: StoredRun,
     images: ImageSet,
     row: Mapping[str, Any],
     observer: Observer,

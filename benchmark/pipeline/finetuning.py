@@ -23,7 +23,6 @@ from benchmark.finetuning import (
     Recipe,
 )
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
-from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard, check_same_images, stored_board
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
 from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.model_reports import report_model
@@ -32,6 +31,7 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.rebuilding import images_as_ranked
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.shipping import board_head, start_head
+from benchmark.pipeline.stored import BOARD_FILE, StoredRun, check_same_images
 from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
 from benchmark.pipeline.tuning import most_side_by_side, training_bytes, tune_all
 from benchmark.records import (
@@ -94,14 +94,16 @@ class FinetuneJob:
         """Whether nothing is trained: the head is the board's as it is."""
         return self.recipe is not None and self.recipe.ships_the_board
 
-    def stored_board(self, folder: Path) -> StoredBoard | None:
-        """The board in ``results/<dataset>`` that it goes on from; None where nothing was ranked.
+    def stored_run(self, folder: Path) -> StoredRun | None:
+        """The run in ``results/<dataset>`` whose board it goes on from; None where nothing was ranked.
 
         Raises:
             DataError: its files cannot be read.
         """
+        if not ((self.board or folder) / BOARD_FILE).exists():
+            return None
         options = self.options
-        return stored_board(
+        return StoredRun.read(
             folder, data=options.data, results=options.results, cache=options.cache, path=self.board
         )
 
@@ -169,7 +171,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         run.close()
 
 
-def _grouped(job: FinetuneJob, stored: StoredBoard | None, images: ImageSet, observer: Observer) -> ImageSet:
+def _grouped(job: FinetuneJob, stored: StoredRun | None, images: ImageSet, observer: Observer) -> ImageSet:
     """The images with the groups that the board found; without such a board, with those found now."""
     seed = job.options.seed
     if stored is not None and stored.request.options.auto_groups:
@@ -187,7 +189,7 @@ def _winner(job: FinetuneJob) -> str:
     return job.options.winner or own
 
 
-def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredBoard | None:
+def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredRun | None:
     """The board of these very images; None where nothing was ranked, or a recipe brings its own backbone.
 
     Raises:
@@ -196,14 +198,14 @@ def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> St
     options = job.options
     if options.winner is None and options.top is None and _winner(job) != AUTO:
         return None
-    stored = job.stored_board(folder)
+    stored = job.stored_run(folder)
     if stored is not None and not job.ships_the_board:
         check_same_images(stored, images, limited=options.limit is not None)
     return stored
 
 
 def _as_ranked(
-    job: FinetuneJob, stored: StoredBoard, images: ImageSet, observer: Observer
+    job: FinetuneJob, stored: StoredRun, images: ImageSet, observer: Observer
 ) -> tuple[FinetuneJob, ImageSet]:
     """What the job leaves open, as the board has it; and the images read so."""
     ranked, options = stored.request, job.options
@@ -222,7 +224,7 @@ def _as_ranked(
 
 
 def _as_the_board(
-    job: FinetuneJob, stored: StoredBoard | None, folder: ResultsFolder, observer: Observer
+    job: FinetuneJob, stored: StoredRun | None, folder: ResultsFolder, observer: Observer
 ) -> tuple[FinetuneJob, ImageSet]:
     """Everything as the board has it: its head belongs to these images, parts and embeddings.
 
@@ -243,7 +245,7 @@ def _as_the_board(
     ranked = stored.request
     taken = {name: getattr(ranked.options, name) for name in DataOptions.model_fields}
     taken |= {"average": ranked.protocol.average, "resize": ranked.options.resize, "jobs": job.options.jobs}
-    images = images_as_ranked(ranked, stored.record, stored.path, observer)
+    images = images_as_ranked(stored, observer)
     return replace(job, options=job.options.but(**taken)), images
 
 
@@ -283,7 +285,7 @@ class _FinetuneAll:
         images: ImageSet,
         run: Run,
         observer: Observer,
-        stored: StoredBoard | None,
+        stored: StoredRun | None,
         told: Tracking,
         runner: Runner,
     ) -> None:
@@ -625,7 +627,7 @@ def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str,
     """Intervals of the latest board by backbone, where it averages F1 as this job does."""
     options = job.options
     try:
-        stored = job.stored_board(folder)
+        stored = job.stored_run(folder)
     except DataError:  # the files of a board that nobody asked for
         stored = None
     if stored is None:
@@ -647,7 +649,7 @@ def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str,
     }
 
 
-def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None) -> tuple[_Choice, ...]:
+def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredRun | None) -> tuple[_Choice, ...]:
     """The backbones to fine-tune, each with its weights and its input size, in the board's order."""
     winner = _winner(job)
     if job.options.top is not None or winner == AUTO:
@@ -667,7 +669,7 @@ def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredBoard | None
     return (_choice(job, found[0], stored),)
 
 
-def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) -> _Choice:
+def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredRun | None) -> _Choice:
     """A backbone as the board ranked it, or would have ranked it, where the job does not say otherwise."""
     weights, size, row = job.weights, None, None
     if stored is not None:
@@ -697,7 +699,7 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) ->
 
 
 def _missing_of_the_board(
-    job: FinetuneJob, stored: StoredBoard | None, row: Mapping[str, Any] | None, source: str
+    job: FinetuneJob, stored: StoredRun | None, row: Mapping[str, Any] | None, source: str
 ) -> str:
     """Why a board has no head to go on from; empty where it has one."""
     if stored is None:
@@ -726,7 +728,7 @@ def _default_recipe(job: FinetuneJob, missing: str) -> tuple[Recipe, str]:
     return Recipe.load(DEFAULT_RECIPE).changed(job.options), missing
 
 
-def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Backbone, ...]:
+def _named(job: FinetuneJob, name: str, stored: StoredRun | None) -> tuple[Backbone, ...]:
     known = tuple(backbone for backbone in job.known if backbone.name == name)
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
@@ -736,14 +738,14 @@ def _named(job: FinetuneJob, name: str, stored: StoredBoard | None) -> tuple[Bac
     return known or select(name, seed=seed, option="winner")
 
 
-def _as_asked(name: str, stored: StoredBoard) -> tuple[Backbone, ...]:
+def _as_asked(name: str, stored: StoredRun) -> tuple[Backbone, ...]:
     """A network of the user's own with what was said of it when it was ranked, which its name lacks."""
     asked = stored.request.options
     found = select(asked.backbones, seed=asked.seed, sources=asked.sources or "")
     return tuple(backbone for backbone in found if backbone.name == name)
 
 
-def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredBoard | None) -> None:
+def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredRun | None) -> None:
     """See that a recipe that trains has a network of Keras.
 
     Raises:
@@ -767,7 +769,7 @@ def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredBoard |
 
 
 def _first_of_board(
-    folder: ResultsFolder, stored: StoredBoard | None, top: int | Literal["tied"] | None
+    folder: ResultsFolder, stored: StoredRun | None, top: int | Literal["tied"] | None
 ) -> list[str]:
     """The winner, the first so many by rank, or all that cannot be told from the best."""
     path = folder.path / BOARD_FILE

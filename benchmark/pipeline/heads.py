@@ -41,25 +41,6 @@ _DIED = "the process that trained its heads died each time; it may need more mem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeadTask:
-    """Train the heads of one backbone.
-
-    Attributes:
-        plan: of the backbone; its key addresses the embeddings.
-        images: labels, groups and parts.
-        protocol: how.
-        cache: embedding cache.
-        target: file on shared storage that takes the outcome.
-    """
-
-    plan: Plan
-    images: ImageSet
-    protocol: HeadProtocol
-    cache: Path
-    target: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HeadJob:
     """The heads of several backbones on one set of images.
 
@@ -76,6 +57,21 @@ class HeadJob:
     cache: Path
     folder: Path
     runner: Runner = field(default_factory=LocalRunner, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadTask:
+    """Train the heads of one backbone.
+
+    Attributes:
+        job: images, protocol, embedding cache.
+        plan: of the backbone; its key addresses the embeddings.
+        target: file on shared storage that takes the outcome.
+    """
+
+    job: HeadJob
+    plan: Plan
+    target: Path
 
 
 def head_job(request: RankRequest, images: ImageSet, folder: Path) -> HeadJob:
@@ -134,16 +130,16 @@ def train_all(
     """
     watch = OneAtATime(observer or Silent())
     tasks = [_task(job, plan) for plan in plans]
-    outcomes: list[Scored | Failed | None] = [_stored(job, task) for task in tasks]
+    outcomes: list[Scored | Failed | None] = [_stored(task) for task in tasks]
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]
     if waiting:
         watch.started(HEADS, len(waiting))
-        calls = [_call(job, tasks[position]) for position in waiting]
+        calls = [_call(tasks[position]) for position in waiting]
         with closing(job.runner.run(head_task, calls)) as results:
             for done, (place, result) in enumerate(results, start=1):
                 task = tasks[waiting[place]]
                 told = {"error": _DIED} if result is None else result
-                outcomes[waiting[place]] = _taken(job, task, told)
+                outcomes[waiting[place]] = _taken(task, told)
                 watch.advanced(HEADS, done, task.plan.backbone.name)
         watch.finished(HEADS)
     return tuple(
@@ -168,11 +164,11 @@ def head_task(task: HeadTask, _: int) -> dict[str, Any]:
 
 
 def _train(task: HeadTask) -> Scored:
-    plan, images = task.plan, task.images
+    plan, job = task.plan, task.job
     if plan.key is None:
         raise ValueError("heads need embedded images")
-    embeddings = EmbeddingStore(task.cache).read(plan.key, images.image_ids)
-    result = train_heads(embeddings, Targets.of(images), images.split, task.protocol)
+    embeddings = EmbeddingStore(job.cache).read(plan.key, job.images.image_ids)
+    result = train_heads(embeddings, Targets.of(job.images), job.images.split, job.protocol)
     facts = plan_facts(plan) | {"embedding_dim": embeddings.features.shape[1]}
     return Scored(
         **facts,
@@ -191,17 +187,16 @@ def _baselines(task: HeadTask, embeddings: Embeddings) -> dict[str, float]:
     backbone = task.plan.backbone
     is_random = task.plan.weights.kind is WeightsKind.RANDOM
     name = f"{backbone.architecture}@random" if is_random else backbone.architecture
-    found = asdict(
-        selection_scores(name, embeddings, setting_of(task.images, task.protocol), params=backbone.params)
-    )
+    found = asdict(selection_scores(name, embeddings, setting_of(task.job), params=backbone.params))
     del found["backbone"]
     return found
 
 
-def setting_of(images: ImageSet, protocol: HeadProtocol) -> Setting:
+def setting_of(job: HeadJob) -> Setting:
     """What baselines are measured on."""
+    images = job.images
     return Setting(
-        targets=Targets.of(images), split=images.split, protocol=protocol, image_ids=images.image_ids
+        targets=Targets.of(images), split=images.split, protocol=job.protocol, image_ids=images.image_ids
     )
 
 
@@ -212,25 +207,26 @@ def _task(job: HeadJob, plan: Plan) -> HeadTask:
     # Workers elsewhere know the cache, not the results.
     folder = job.runner.handed_over or job.folder
     target = outcome_path(folder, plan.backbone.architecture, digest)
-    return HeadTask(plan=plan, images=job.images, protocol=job.protocol, cache=job.cache, target=target)
+    return HeadTask(job=job, plan=plan, target=target)
 
 
-def _stored(job: HeadJob, task: HeadTask) -> Scored | None:
+def _stored(task: HeadTask) -> Scored | None:
     try:
-        return load_outcome(job.folder / task.target.name)
+        return load_outcome(task.job.folder / task.target.name)
     except (FileNotFoundError, CacheDamaged):
         return None
 
 
-def _taken(job: HeadJob, task: HeadTask, result: dict[str, Any]) -> Scored | Failed:
+def _taken(task: HeadTask, result: dict[str, Any]) -> Scored | Failed:
+    folder = task.job.folder
     if "error" not in result:
         try:
             take_over(task.target, most_bytes=MOST_MODEL_BYTES)
             outcome = load_outcome(task.target)
         except (OSError, CacheError) as error:
             return Failed(**plan_facts(task.plan), reason=f"its scores did not arrive: {error}")
-        if task.target.parent != job.folder:
-            save_outcome(job.folder / task.target.name, outcome)
+        if task.target.parent != folder:
+            save_outcome(folder / task.target.name, outcome)
             with suppress(CacheError):  # it goes with the run at the latest
                 take_back(task.target)
         return outcome
@@ -255,7 +251,7 @@ def _with_costs(job: HeadJob, plan: Plan, outcome: Scored | Failed) -> Scored | 
     )
 
 
-def _call(job: HeadJob, task: HeadTask) -> Call:
+def _call(task: HeadTask) -> Call:
     backbone = task.plan.backbone
-    memory = head_memory_bytes(len(job.images), backbone.embedding_dim)
+    memory = head_memory_bytes(len(task.job.images), backbone.embedding_dim)
     return Call(name=f"heads-{backbone.name}", argument=task, memory=(memory, 0.0))

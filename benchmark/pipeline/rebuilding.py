@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.data import dataset_name, load_images
 from benchmark.errors import CacheDamaged, DataError
-from benchmark.pipeline.adopting import BOARD_FILE
 from benchmark.pipeline.auditing import with_groups_of
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.devices import measured_device
 from benchmark.pipeline.heads import HeadJob, head_job, stored_outcome
 from benchmark.pipeline.outputs import publish_again
 from benchmark.pipeline.places import stored_folders
-from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
-from benchmark.pipeline.stored import stored_request
+from benchmark.pipeline.stored import StoredRun
 from benchmark.ranking import with_device
 from benchmark.records import ImageSet, Observer, Scored, Silent, Status
-from benchmark.reporting import (
-    BackboneRecord,
-    RunRecord,
-    read_board,
-    read_image_list,
-    read_rejected,
-)
-from benchmark.storage import place
+from benchmark.reporting import BackboneRecord, read_image_list, read_rejected
 
 _NO_DEVICE = "none"
 _AGAIN = "Run 'backbones rank' again: what is cached is not computed twice."
@@ -67,71 +58,41 @@ def rebuild_report(
         run.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatestRun:
-    """The latest run of a data set.
-
-    Attributes:
-        folder: ``results/<dataset>``.
-        path: of the run, ``results/<dataset>/runs/<id>``; where that is gone, its copy, the folder itself.
-        record: its ``run.json``.
-        request: what it was asked for.
-    """
-
-    folder: Path
-    path: Path
-    record: RunRecord
-    request: RankRequest
-
-
-def latest_run(data: Path, results: Path, cache: Path, observer: Observer) -> tuple[LatestRun, ImageSet]:
+def latest_run(data: Path, results: Path, cache: Path, observer: Observer) -> tuple[StoredRun, ImageSet]:
     """The latest run on these images, and the images as it saw them."""
     refused: DataError | None = None
     for folder in stored_folders(results, dataset_name(data), data):
         try:
-            record = RunRecord.read(folder)
-            path = place(folder, "runs", record.identifier)
-            stored = LatestRun(
-                folder=folder,
-                path=path if (path / BOARD_FILE).exists() else folder,
-                record=record,
-                request=stored_request(record, data=data, results=results, cache=cache),
-            )
-            return stored, images_as_ranked(stored.request, record, stored.path, observer)
+            stored = StoredRun.read(folder, data=data, results=results, cache=cache)
+            return stored, images_as_ranked(stored, observer)
         except DataError as error:  # of another data set of this name, perhaps
             refused = refused or error
     assert refused is not None, "there is always a folder to look into"
     raise refused
 
 
-def images_as_ranked(request: RankRequest, record: RunRecord, path: Path, observer: Observer) -> ImageSet:
+def images_as_ranked(stored: StoredRun, observer: Observer) -> ImageSet:
     """The images as a run saw them, its groups and its list of rejected files included.
-
-    Args:
-        request: of the run.
-        record: its ``run.json``.
-        path: the folder of its lists.
-        observer: told of the reading.
 
     Raises:
         DataError: there are other images, labels or parts now.
     """
-    options = request.options
+    options = stored.request.options
     images = load_images(options.data, cache=options.cache, options=options, observer=observer)
     if options.auto_groups:
-        images = with_groups_of(read_image_list(path), images, seed=options.seed)
-    if images.fingerprint() != record.data.fingerprint:
+        images = with_groups_of(read_image_list(stored.path), images, seed=options.seed)
+    if images.fingerprint() != stored.record.data.fingerprint:
         raise DataError(
             "the images, labels or parts are not those of the latest run",
             where=options.data,
-            expected=f"fingerprint {record.data.fingerprint[:16]}",
+            expected=f"fingerprint {stored.record.data.fingerprint[:16]}",
             got=images.fingerprint()[:16],
             next_step=_AGAIN,
         )
-    return replace(images, rejected=read_rejected(path))
+    return replace(images, rejected=read_rejected(stored.path))
 
 
-def _showing(stored: LatestRun, device: str | None) -> LatestRun:
+def _showing(stored: StoredRun, device: str | None) -> StoredRun:
     """The run with another device; its board is then another one than a later run could take over."""
     if device is None:
         return stored
@@ -140,10 +101,10 @@ def _showing(stored: LatestRun, device: str | None) -> LatestRun:
     return replace(stored, record=record, request=stored.request.but(device=shown))
 
 
-def _rebuild(stored: LatestRun, images: ImageSet, run: Run, started: float) -> Ranked:
+def _rebuild(stored: StoredRun, images: ImageSet, run: Run, started: float) -> Ranked:
     job = head_job(stored.request, images, run.folder)
     device = measured_device(stored.request.options.device, run.folder)
-    board = with_device(read_board(stored.path / BOARD_FILE), device, images.fingerprint())
+    board = with_device(stored.board, device, images.fingerprint())
     outcomes = tuple(
         scored_outcome(job, name, one)
         for name, one in stored.record.backbones.items()

@@ -9,10 +9,10 @@ from benchmark.errors import ArgumentError, TrainingError
 from benchmark.execution import Runner
 from benchmark.finetuning import BoardHead
 from benchmark.heads import FinalHead, final_head
-from benchmark.pipeline.adopting import BOARD_FILE, StoredBoard
 from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.heads import HeadJob, head_job, train_all
 from benchmark.pipeline.planning import Plan
+from benchmark.pipeline.stored import BOARD_FILE, StoredRun
 from benchmark.records import (
     Backbone,
     Embeddings,
@@ -31,7 +31,7 @@ from benchmark.records import (
 
 
 def board_head(
-    stored: StoredBoard,
+    stored: StoredRun,
     backbone: Backbone,
     weights: WeightsSource,
     images: ImageSet,
@@ -41,7 +41,7 @@ def board_head(
     """The head that scored the test part of a board, trained on train + validation by the board's choices.
 
     Args:
-        stored: the board.
+        stored: the run whose board it is.
         backbone: one that it scored.
         weights: that it was ranked with.
         images: as they were ranked.
@@ -62,7 +62,7 @@ def board_head(
 
 
 def start_head(
-    stored: StoredBoard,
+    stored: StoredRun,
     backbone: Backbone,
     weights: WeightsSource,
     images: ImageSet,
@@ -82,7 +82,7 @@ def start_head(
 
 
 def _embedded(
-    stored: StoredBoard,
+    stored: StoredRun,
     backbone: Backbone,
     weights: WeightsSource,
     images: ImageSet,

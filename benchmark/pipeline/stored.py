@@ -1,16 +1,71 @@
-"""A ranking's options as ``run.json`` keeps them, and back, for what goes on from a board or repeats it."""
+"""A finished ranking as its files keep it, for what goes on from its board or repeats it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmark.errors import ArgumentError, DataError
 from benchmark.locations import url_of
 from benchmark.options import RankOptions
 from benchmark.pipeline.requests import RankRequest
-from benchmark.records import WeightsKind
-from benchmark.reporting import RunRecord
+from benchmark.records import ImageSet, Leaderboard, WeightsKind
+from benchmark.reporting import RunRecord, image_list, read_board, read_image_list
+from benchmark.storage import place
+
+BOARD_FILE = "leaderboard.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A finished run of a data set, usually the latest, and its board.
+
+    Attributes:
+        folder: ``results/<dataset>``.
+        path: of the board and the lists beside it, ``results/<dataset>/runs/<id>``; where that is gone, its
+            copy, the folder itself.
+        board: the board.
+        record: its ``run.json``.
+        request: what it was asked for, without backbones.
+    """
+
+    folder: Path
+    path: Path
+    board: Leaderboard
+    record: RunRecord
+    request: RankRequest
+
+    @classmethod
+    def read(cls, folder: Path, *, data: Path, results: Path, cache: Path, path: Path | None = None) -> Self:
+        """The run of a board in ``results/<dataset>``.
+
+        Args:
+            folder: ``results/<dataset>``.
+            data: where its images lie now.
+            results: folder of all results.
+            cache: embedding cache.
+            path: folder of the run; None takes the latest, which another run may replace.
+
+        Raises:
+            DataError: there is none, or one of its files cannot be read.
+        """
+        record = RunRecord.read(path or folder)
+        if path is None:
+            path = place(folder, "runs", record.identifier)
+            path = path if (path / BOARD_FILE).exists() else folder
+        return cls(
+            folder=folder,
+            path=path,
+            board=read_board(path / BOARD_FILE),
+            record=record,
+            request=stored_request(record, data=data, results=results, cache=cache),
+        )
+
+    def row(self, backbone: str) -> Mapping[str, Any] | None:
+        """The row of a backbone; None where it is not on the board."""
+        return next((row for row in self.board.rows if row["backbone"] == backbone), None)
 
 
 def portable_options(request: RankRequest) -> dict[str, Any]:
@@ -58,3 +113,35 @@ def _options_of(record: RunRecord) -> RankOptions:
             got=error.got,
             next_step="Run 'backbones rank' again: what is cached is not computed twice.",
         ) from error
+
+
+def check_same_images(stored: StoredRun, images: ImageSet, *, limited: bool) -> None:
+    """See that a board is about these images; groups and parts may differ.
+
+    Where one of the two was limited to some of the images, it is enough that the other one has them all.
+
+    Args:
+        stored: the run whose board it is.
+        images: the images now.
+        limited: whether only some of the data set's images were read.
+
+    Raises:
+        DataError: there are other images, or other labels.
+    """
+    if stored.record.data.fingerprint == images.fingerprint():
+        return
+    before = {name: facts["label"] for name, facts in read_image_list(stored.path).items()}
+    now = {name: facts["label"] for name, facts in image_list(images).items()}
+    new = 0 if stored.request.options.limit else len(now.keys() - before.keys())
+    gone = 0 if limited else len(before.keys() - now.keys())
+    relabelled = sum(before[name] != now[name] for name in now.keys() & before.keys())
+    if new or gone or relabelled or not now.keys() & before.keys():
+        raise DataError(
+            "the board is of other images",
+            where=stored.folder / BOARD_FILE,
+            expected=f"the {len(now)} images of {images.name}",
+            got=f"{len(before)} images; {new} of these are not on the board, {gone} of the board's are gone, "
+            f"{relabelled} have other labels",
+            next_step="Run 'backbones rank' on these images first (what is cached is not computed twice), "
+            "or use another results folder.",
+        )

@@ -17,8 +17,8 @@ from benchmark.execution import LocalRunner
 from benchmark.finetuning import Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
-from benchmark.pipeline.adopting import stored_board
 from benchmark.pipeline.shipping import start_head
+from benchmark.pipeline.stored import StoredRun
 from benchmark.records import (
     Average,
     Backbone,
@@ -368,10 +368,9 @@ def test_training_goes_on_from_a_head_that_saw_the_training_part_alone(
 ) -> None:
     request = request_for(photos, *pair)
     ranked = rank_backbones(replace(request, protocol=replace(request.protocol, name=protocol)))
-    stored = stored_board(
+    stored = StoredRun.read(
         ranked.folder, data=photos, results=ranked.folder.parent, cache=request.options.cache
     )
-    assert stored is not None
     weights = WeightsSource(kind=WeightsKind.RANDOM)
     start = start_head(stored, pair[0], weights, ranked.images, Silent(), LocalRunner())
     assert start.head.fitted.tolist() == sorted(ranked.images.split.train.tolist())
