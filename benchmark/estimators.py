@@ -279,7 +279,7 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
         embeddings = self._embeddings(X)
         protocol = HeadProtocol(balanced=self.class_weight == "balanced", seed=self.seed)
         self.head_ = final_head(
-            embeddings, _truth(positions, len(self.classes_), groups), _all_train(len(positions)), protocol
+            embeddings, _targets(positions, len(self.classes_), groups), _all_train(len(positions)), protocol
         )
         return self
 
@@ -296,7 +296,7 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
         return np.asarray(self.classes_[found.argmax(1)])
 
 
-def _truth(positions: Int64, count: int, groups: npt.ArrayLike | None) -> Targets:
+def _targets(positions: Int64, count: int, groups: npt.ArrayLike | None) -> Targets:
     binary = count == 2
     one_hot = np.eye(count, dtype=np.float32)[positions]
     numbers = (

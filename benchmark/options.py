@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
@@ -464,18 +465,11 @@ class _HeadOptions(_FoldOptions):
     protocol: ProtocolName | None = _option("default cv; holdout where DATA comes in parts", None)
     epochs: Count = _option("of each head", _DEFAULTS.epochs, metavar="N")
 
-    def head_protocol(self, seed: int) -> HeadProtocol:
-        """How heads are trained; where no protocol is asked for, as without given parts."""
-        return HeadProtocol(
-            name=self.protocol or _DEFAULTS.name,
-            epochs=self.epochs,
-            folds=self.folds,
-            repeats=self.repeats,
-            threshold=self.threshold,
-            average=self.average,
-            balanced=self.balanced,
-            seed=seed,
-        )
+    def head_protocol(self) -> HeadProtocol:
+        """How heads are trained: options of its fields' names; without a name, as without given parts."""
+        names = {one.name for one in fields(HeadProtocol)}
+        asked = {name: value for name, value in self if name in names}
+        return replace(_DEFAULTS, **asked, name=self.protocol or _DEFAULTS.name, balanced=self.balanced)
 
 
 class _BoardOptions(Options):
@@ -533,10 +527,10 @@ class AuditOptions(_Labelled, DataOptions, BackboneOptions, FolderOptions):
     about = {"backbones": "whose cached embeddings help to find look-alikes; nothing is embedded"}
 
 
-Asked = TypeVar("Asked", bound=Options)
+_SomeOptions = TypeVar("_SomeOptions", bound=Options)
 
 
-def _in_one_process(asked: Asked, cluster: str | None, jobs: int, *, alone: bool) -> Asked:
+def _in_one_process(asked: _SomeOptions, cluster: str | None, jobs: int, *, alone: bool) -> _SomeOptions:
     places = (getattr(asked, name, None) for name in ("cache", "data"))
     url = next(filter(None, (url_of(place) for place in places if place)), "")
     if url.startswith("memory://") and (cluster or not alone):

@@ -230,12 +230,12 @@ def _neighbours_are_alike(look: Float64) -> bool:
     strangers = 2 * float(look.var(0).sum())
     if strangers <= 0:
         return False
-    evidence = _neighbour_distance(look) / strangers
-    if evidence >= _SEQUENCE_EVIDENCE:
+    ratio = _neighbour_distance(look) / strangers
+    if ratio >= _SEQUENCE_EVIDENCE:
         return False
     random = np.random.default_rng(0)
     shuffled = min(_neighbour_distance(random.permutation(look)) for _ in range(_SHUFFLES))
-    return evidence < shuffled / strangers
+    return ratio < shuffled / strangers
 
 
 def _neighbour_distance(look: Float64) -> float:

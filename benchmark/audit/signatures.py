@@ -19,7 +19,7 @@ from PIL import Image
 from benchmark.data import FULL_DEPTH, NO_LIMIT, decode_thumbnail, map_in_order, read_regular
 from benchmark.errors import DataError, StorageError
 from benchmark.records import Bool, Float32, Float64, ImageSet, Int64, Observer, Silent
-from benchmark.storage import claim_folder, load_arrays, sha256_bytes, write_arrays
+from benchmark.storage import load_arrays, lock_folder, sha256_bytes, write_arrays
 
 # Part of the file's name: a change of anything below that changes a stored value needs a new number.
 SCHEMA = 2
@@ -140,7 +140,7 @@ def _remember(path: Path, some: list[Records], observer: Observer) -> int:
     cache = path.parents[1]
     try:
         # Of two runs neither may write what it read before the other wrote.
-        with claim_folder(cache, f"audit-{path.stem}", timeout=_LOCK_SECONDS):
+        with lock_folder(cache, f"audit-{path.stem}", timeout=_LOCK_SECONDS):
             together = np.concatenate([_remembered(path), *some])
             write_arrays(path, None, {"records": together}, root=cache)
     except (OSError, StorageError) as error:

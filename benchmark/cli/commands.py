@@ -148,7 +148,7 @@ def _cache_verify(options: CacheCommandOptions, output: OutputOptions) -> int:
 
 def _cache_clean(options: CacheCommandOptions, output: OutputOptions) -> int:
     from benchmark.embeddings import EmbeddingStore
-    from benchmark.pipeline import clean_scratch
+    from benchmark.pipeline import clean_buffers
 
     store = EmbeddingStore(options.cache)
     keys = []
@@ -160,7 +160,7 @@ def _cache_clean(options: CacheCommandOptions, output: OutputOptions) -> int:
         removed.append(store.enforce_limit(round(options.cache_limit_gb * 1e9)))
     joined = sum(store.compact(entry.key) for entry in store.entries() if entry.key and entry.parts > 1)
     freed = sum(one.size_bytes for one in removed)
-    gone = sum(len(one.paths) for one in removed) + len(clean_scratch(options.cache))
+    gone = sum(len(one.paths) for one in removed) + len(clean_buffers(options.cache))
     if output.format == "table":
         put(f"joined parts: {joined} fewer\n" if joined else "")
         put(f"removed {gone} files and folders, {freed:,} bytes\n")

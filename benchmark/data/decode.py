@@ -96,7 +96,7 @@ class _NoFixedRangeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
+class Thumbnail:
     """An image looked at without need for all its pixels.
 
     Attributes:
@@ -228,7 +228,7 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FUL
 
 def decode_thumbnail(
     content: bytes, side: int, *, max_pixels: int = MAX_PIXELS, bit_depth: int = FULL_DEPTH
-) -> Glance:
+) -> Thumbnail:
     """Decode an image for a look at it: like ``decode``, but a large JPEG at a fraction of its size.
 
     Args:
@@ -246,7 +246,7 @@ def decode_thumbnail(
         if image.format == "JPEG":
             image.draft("RGB", (side, side))
         pixels = _upright_rgb(image, content, bit_depth, whole=image.size == size)
-        return Glance(pixels=pixels, captured=_capture_time(image))
+        return Thumbnail(pixels=pixels, captured=_capture_time(image))
     except _PARSER_ERRORS as error:
         raise _damaged(image.format or "image", error) from error
 

@@ -22,12 +22,12 @@ from benchmark.storage import (
     MOST_FETCHED_BYTES,
     RemoteFile,
     RemoteStorage,
-    claim_folder,
     fetch_copy,
     is_temporary,
     keep_copy,
     limit_bytes,
     load_json,
+    lock_folder,
     notes_of,
     path_part,
     remove_all,
@@ -229,12 +229,12 @@ def hold_place(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
         waiting: called once if another process holds it.
     """
     name = path_part(url_of(place) or str(place))
-    with claim_folder(home(), name) as owned:
+    with lock_folder(home(), name) as owned:
         if owned:
             yield
             return
     waiting()
-    with claim_folder(home(), name, timeout=-1):
+    with lock_folder(home(), name, timeout=-1):
         yield
 
 

@@ -84,10 +84,10 @@ class PixelBuffer:
 
     @classmethod
     def create(cls, cache: Path, image_ids: Sequence[str], size: int) -> PixelBuffer:
-        """Make an empty scratch with every byte allocated, so that a full disk is an error and not a crash.
+        """Make an empty buffer with every byte allocated, so that a full disk is an error and not a crash.
 
         Args:
-            cache: folder of the cache, in which the scratch gets a folder of its own.
+            cache: folder of the cache, in which the buffer gets a folder of its own.
             image_ids: N image ids, at least one.
             size: side S in pixels.
 
@@ -111,7 +111,7 @@ class PixelBuffer:
 
     @classmethod
     def attach(cls, folder: Path) -> PixelBuffer:
-        """Open a scratch that this or another process made.
+        """Open a buffer that this or another process made.
 
         Raises:
             CacheError: there is none.
@@ -128,7 +128,7 @@ class PixelBuffer:
 
     @staticmethod
     def remove_abandoned(cache: Path) -> tuple[Path, ...]:
-        """Delete the scratches in a cache whose processes are gone.
+        """Delete the buffers in a cache whose processes are gone.
 
         Those of other machines are, when nothing wrote to them for a week.
 
@@ -187,7 +187,7 @@ class PixelBuffer:
         """Pixels of rows ``start`` to ``stop``, waiting until they are ready.
 
         Returns:
-            uint8 (n, S, S, 3), a read-only view of the scratch.
+            uint8 (n, S, S, 3), a read-only view of the buffer.
 
         Raises:
             DataError: an image could not be decoded.
@@ -292,7 +292,7 @@ def _this_host() -> str:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether nobody fills or reads a scratch any more; what is none is left alone."""
+    """Whether nobody fills or reads a buffer any more; what is none is left alone."""
     found = _OWN_NAME.fullmatch(folder.name)
     if found is None:
         return False

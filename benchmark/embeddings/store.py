@@ -17,7 +17,7 @@ from benchmark.embeddings.writer import PartSize, PartWriter
 from benchmark.errors import CacheError, EmbeddingError
 from benchmark.memory import PackedStrings
 from benchmark.records import Bool, EmbeddingKey, Embeddings, Float32, Observer
-from benchmark.storage import claim_folder
+from benchmark.storage import lock_folder
 
 _ATTEMPTS = 4  # parts may be compacted by another process while they are read
 
@@ -127,9 +127,9 @@ class EmbeddingStore(Upkeep):
             )
         return PartWriter(self.place, self.root, key, dim, size=size)
 
-    def claim(self, key: EmbeddingKey, *, timeout: float = 0.0) -> AbstractContextManager[bool]:
-        """Try to be the one process that computes a key; see ``claim_folder``."""
-        return claim_folder(self.root, folder_name(key), timeout=timeout)
+    def lock(self, key: EmbeddingKey, *, timeout: float = 0.0) -> AbstractContextManager[bool]:
+        """Try to be the one process that computes a key; see ``lock_folder``."""
+        return lock_folder(self.root, folder_name(key), timeout=timeout)
 
     def compact(self, key: EmbeddingKey) -> int:
         """Join the parts of a key into fewer, of 64 MiB each; vectors keep their bits.

@@ -21,7 +21,7 @@ from benchmark.storage import (
     DAMAGED_FOLDER,
     Removed,
     Stored,
-    claim_folder,
+    lock_folder,
     remove_all,
     shrink,
 )
@@ -174,14 +174,14 @@ class Upkeep(PartReader):
         Args:
             max_bytes: for embeddings, converted models and damaged files together.
             keep: keys that stay; so do those that this store object has read or written, and those that
-                another process has claimed.
+                another process has locked.
         """
         kept = self._used | {folder_name(key) for key in keep}
 
         def remove(path: Path) -> bool:
             if path.name in kept:
                 return False
-            with claim_folder(self.root, path.name) as free:
+            with lock_folder(self.root, path.name) as free:
                 return free and bool(remove_all([path]).paths)
 
         things = [*map(Stored.of, self.place.folders()), *model_cache_entries(self.root)]

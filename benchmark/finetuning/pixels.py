@@ -42,7 +42,7 @@ def open_pixels(request: FinetuneRequest, images: ImageSet, observer: Observer) 
     """Pixels for as long as a run lasts.
 
     Args:
-        request: input size, resizing method, threads, cache and ``scratch_bytes``.
+        request: input size, resizing method, threads, cache and ``buffer_bytes``.
         images: the data set.
         observer: told how many images are decoded.
 
@@ -51,13 +51,13 @@ def open_pixels(request: FinetuneRequest, images: ImageSet, observer: Observer) 
         StorageError: no room for the pixels.
     """
     size = request.recipe.image_size
-    if PixelBuffer.bytes_needed(len(images), size) > request.scratch_bytes:
-        observer.message("The pixels exceed the scratch limit: images are decoded anew in every epoch.")
+    if PixelBuffer.bytes_needed(len(images), size) > request.buffer_bytes:
+        observer.message("The pixels exceed the buffer limit: images are decoded anew in every epoch.")
         yield decoded_pixels(images, request)
         return
-    scratch = PixelBuffer.create(request.options.cache, images.image_ids, size)
+    buffer = PixelBuffer.create(request.options.cache, images.image_ids, size)
     try:
-        scratch.fill(
+        buffer.fill(
             images.paths,
             request.resize,
             request.options.jobs,
@@ -65,6 +65,6 @@ def open_pixels(request: FinetuneRequest, images: ImageSet, observer: Observer) 
             bit_depth=images.bit_depth,
             observer=observer,
         )
-        yield lambda rows: (scratch.rows(int(row), int(row) + 1)[0] for row in rows)
+        yield lambda rows: (buffer.rows(int(row), int(row) + 1)[0] for row in rows)
     finally:
-        scratch.remove()
+        buffer.remove()

@@ -35,7 +35,7 @@ from benchmark.records import (
 from benchmark.statistics import default_average
 from benchmark.storage import MOST_LIST_BYTES, read_small
 
-SCRATCH_BYTES = 4 * 2**30
+BUFFER_BYTES = 4 * 2**30
 _STATE_SCHEMA = 3
 ALREADY_DONE = "Already done"
 
@@ -72,7 +72,7 @@ class FinetuneRequest:
         out: the model directory.
         options: of the command. What names data, backbone, recipe and weights there has been looked at.
         weights: source for a backbone that carries none of its own.
-        scratch_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
+        buffer_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
         board: what the board says of this backbone, to compare with; changes nothing else.
         head: what a recipe that starts from the board puts on the backbone; None for the others.
         states: folder that keeps how far a run has come, also for other machines; None: beside ``out``.
@@ -83,7 +83,7 @@ class FinetuneRequest:
     out: Path
     options: FinetuneOptions
     weights: WeightsSource = field(default_factory=lambda: WeightsSource(kind=WeightsKind.IMAGENET))
-    scratch_bytes: int = SCRATCH_BYTES
+    buffer_bytes: int = BUFFER_BYTES
     board: BoardScore | None = None
     head: BoardHead | None = None
     states: Path | None = None

@@ -9,7 +9,7 @@ from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.estimating import estimate_costs
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.model_reports import report_predictions
-from benchmark.pipeline.pixels import clean_scratch
+from benchmark.pipeline.pixels import clean_buffers
 from benchmark.pipeline.planning import Plan
 from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.rebuilding import rebuild_report

@@ -27,7 +27,7 @@ from benchmark.pipeline.exporting import ship
 from benchmark.pipeline.heads import head_job
 from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.rebuilding import latest_run, rebuild_report, scored_outcome
-from benchmark.pipeline.stored import BOARD_FILE, StoredRun
+from benchmark.pipeline.stored import BOARD_FILE, StoredRanking
 from benchmark.ranking import MeasuredDevice
 from benchmark.records import ImageSet, Observer, Silent, Status
 from benchmark.reporting import RunRecord
@@ -207,7 +207,7 @@ def _board_of(made_from: str, fingerprint: str, options: DeviceOptions) -> tuple
 def _exports(
     options: DeviceOptions,
     targets: tuple[str, ...],
-    latest: StoredRun,
+    latest: StoredRanking,
     images: ImageSet,
     row: Mapping[str, Any],
     observer: Observer,

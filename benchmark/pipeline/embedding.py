@@ -33,7 +33,7 @@ from benchmark.pipeline.display import TIMING, EmbeddingDisplay, JobProgress
 from benchmark.pipeline.estimating import predict
 from benchmark.pipeline.machines import describe_machine, runner_of
 from benchmark.pipeline.measurements import Measurement, load_measurement
-from benchmark.pipeline.pixels import decoded, scratch_bytes
+from benchmark.pipeline.pixels import buffer_bytes, decoded
 from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_facts
 from benchmark.pipeline.progress import PROGRESS_FILE, OneAtATime, Poller, ProgressTable, Stage
 from benchmark.pipeline.remarks import EngineRemarks
@@ -191,7 +191,7 @@ def embed_images(
         The plans as carried out. One backbone's failure is its own.
 
     Raises:
-        StorageError: the scratch cannot be written.
+        StorageError: the buffer cannot be written.
     """
     watch = OneAtATime(observer or Silent())
     request, banner = with_fallback(request.as_read(images), watch)
@@ -244,7 +244,7 @@ def with_fallback(request: AnyRequest, observer: Observer) -> tuple[AnyRequest, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Window:
-    """Images that are decoded together, as many as the scratch holds.
+    """Images that are decoded together, as many as the buffer holds.
 
     Attributes:
         size: side in pixels.
@@ -307,7 +307,7 @@ class _Work:
     def _windows(self, unfinished: Sequence[int]) -> list[_Window]:
         """What is missing, cheap backbones first, in portions that find room."""
         ordered = sorted(unfinished, key=lambda one: (self._shape(one), self.plans[one].backbone.flops))
-        room = scratch_bytes(self.request)
+        room = buffer_bytes(self.request)
         windows = []
         for (size, resize), group in groupby(ordered, key=self._shape):
             positions = tuple(group)
@@ -344,25 +344,25 @@ class _Work:
             if not self.plans[position].stopped and self._count(position, window.rows)
         ]
         if concerned:
-            with decoded(self.request, self.images, window.rows, window.size, window.resize) as scratch:
-                self._embed_from(scratch, window.rows, concerned, job)
+            with decoded(self.request, self.images, window.rows, window.size, window.resize) as buffer:
+                self._embed_from(buffer, window.rows, concerned, job)
         job.window_done(window.cost)
 
-    def _embed_from(self, scratch: PixelBuffer, rows: Int64, positions: list[int], job: JobProgress) -> None:
-        table = ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
+    def _embed_from(self, buffer: PixelBuffer, rows: Int64, positions: list[int], job: JobProgress) -> None:
+        table = ProgressTable(buffer.folder / PROGRESS_FILE, len(positions))
         plans = [self.plans[position] for position in positions]
         images = [self._count(position, rows) for position in positions]
         costs = [self._cost(position, rows) for position in positions]
         with Poller(EmbeddingDisplay(self.observer, plans, images, costs, table, job).poll):
             places = list(range(len(positions)))
             for wait in (False, True):
-                places = self._run_places(scratch, rows, positions, places, wait=wait)
+                places = self._run_places(buffer, rows, positions, places, wait=wait)
 
     def _run_places(
-        self, scratch: PixelBuffer, rows: Int64, positions: list[int], places: list[int], *, wait: bool
+        self, buffer: PixelBuffer, rows: Int64, positions: list[int], places: list[int], *, wait: bool
     ) -> list[int]:
         """Run the tasks of some places in the table; places that another run is busy with come back."""
-        calls = [self._call(scratch, rows, place, positions[place], wait=wait) for place in places]
+        calls = [self._call(buffer, rows, place, positions[place], wait=wait) for place in places]
         at_once = most_at_once([self.plans[positions[place]] for place in places])
         bare = self.costs.bare
         expected = [self._cost(positions[place], rows, bare).prepare for place in places]
@@ -402,20 +402,20 @@ class _Work:
         expected = sum(one.expected_prepare for one in self.done)
         remember_ratio(cache, WorkKind.PREPARE, expected, sum(one.prepare for one in self.done))
 
-    def _call(self, scratch: PixelBuffer, rows: Int64, place: int, position: int, *, wait: bool) -> Call:
+    def _call(self, buffer: PixelBuffer, rows: Int64, place: int, position: int, *, wait: bool) -> Call:
         plan = self.plans[position]
         return Call(
             name=f"embed-{plan.backbone.name}",
-            argument=replace(self._task(scratch, place, position), wait=wait),
+            argument=replace(self._task(buffer, place, position), wait=wait),
             cost=self._cost(position, rows).seconds(),
             memory=memory_bytes(plan.backbone, plan.input_size, plan.engine),
         )
 
-    def _task(self, scratch: PixelBuffer, place: int, position: int) -> EmbedTask:
+    def _task(self, buffer: PixelBuffer, place: int, position: int) -> EmbedTask:
         return EmbedTask(
             wanted=self._wanted(position),
-            scratch=scratch.folder,
-            progress=scratch.folder / PROGRESS_FILE,
+            buffer=buffer.folder,
+            progress=buffer.folder / PROGRESS_FILE,
             row=place,
         )
 
@@ -585,8 +585,8 @@ class _Work:
         try:
             for (size, resize), group in groupby(sorted(unknown, key=self._shape), key=self._shape):
                 if self.request.executor.is_local:
-                    with decoded(self.request, self.images, sample, size, resize) as scratch:
-                        self._measure_from(scratch, list(group))
+                    with decoded(self.request, self.images, sample, size, resize) as buffer:
+                        self._measure_from(buffer, list(group))
                 else:
                     self._measure_on_cluster(self._files(sample), list(group))
         except StorageError as error:
@@ -613,10 +613,10 @@ class _Work:
             return Measurement()
         return load_measurement(self.store.root, plan.key, anywhere=not self.request.executor.is_local)
 
-    def _measure_from(self, scratch: PixelBuffer, positions: list[int]) -> None:
-        ProgressTable(scratch.folder / PROGRESS_FILE, len(positions))
+    def _measure_from(self, buffer: PixelBuffer, positions: list[int]) -> None:
+        ProgressTable(buffer.folder / PROGRESS_FILE, len(positions))
         calls = [
-            Call(name="measure", argument=replace(self._task(scratch, place, position), only_measure=True))
+            Call(name="measure", argument=replace(self._task(buffer, place, position), only_measure=True))
             for place, position in enumerate(positions)
         ]
         with closing(self.request.executor.run(embed_task, calls, alone=True)) as results:

@@ -32,7 +32,7 @@ from benchmark.pipeline.costs import (
 )
 from benchmark.pipeline.display import BOARD, TIMING, spoken
 from benchmark.pipeline.heads import HEADS
-from benchmark.pipeline.pixels import scratch_bytes
+from benchmark.pipeline.pixels import buffer_bytes
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_unseen
 from benchmark.pipeline.requests import (
@@ -499,9 +499,9 @@ class _PlannedJob:
         return seconds
 
     def _of_size(self, size: int, waiting: Sequence[tuple[Plan, int]], decode: float) -> float:
-        """Backbones of one input size, in as many windows of images as the scratch makes of them."""
+        """Backbones of one input size, in as many windows of images as the buffer makes of them."""
         rows = max(count for _, count in waiting)
-        step = max(1, scratch_bytes(self.request) // max(1, PixelBuffer.bytes_needed(1, size)))
+        step = max(1, buffer_bytes(self.request) // max(1, PixelBuffer.bytes_needed(1, size)))
         windows = -(-rows // step)
         plans = [plan for plan, _ in waiting]
         seconds = 0.0

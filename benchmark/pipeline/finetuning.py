@@ -31,7 +31,7 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.rebuilding import images_as_ranked
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.shipping import board_head, start_head
-from benchmark.pipeline.stored import BOARD_FILE, StoredRun, check_same_images
+from benchmark.pipeline.stored import BOARD_FILE, StoredRanking, check_same_images
 from benchmark.pipeline.tracking import Tracking, open_trackers, tracking
 from benchmark.pipeline.tuning import most_side_by_side, training_bytes, tune_all
 from benchmark.records import (
@@ -94,7 +94,7 @@ class FinetuneJob:
         """Whether nothing is trained: the head is the board's as it is."""
         return self.recipe is not None and self.recipe.ships_the_board
 
-    def stored_run(self, folder: Path) -> StoredRun | None:
+    def stored_ranking(self, folder: Path) -> StoredRanking | None:
         """The run in ``results/<dataset>`` whose board it goes on from; None where nothing was ranked.
 
         Raises:
@@ -103,7 +103,7 @@ class FinetuneJob:
         if not ((self.board or folder) / BOARD_FILE).exists():
             return None
         options = self.options
-        return StoredRun.read(
+        return StoredRanking.read(
             folder, data=options.data, results=options.results, cache=options.cache, path=self.board
         )
 
@@ -171,7 +171,9 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         run.close()
 
 
-def _grouped(job: FinetuneJob, stored: StoredRun | None, images: ImageSet, observer: Observer) -> ImageSet:
+def _grouped(
+    job: FinetuneJob, stored: StoredRanking | None, images: ImageSet, observer: Observer
+) -> ImageSet:
     """The images with the groups that the board found; without such a board, with those found now."""
     seed = job.options.seed
     if stored is not None and stored.request.options.auto_groups:
@@ -189,7 +191,7 @@ def _winner(job: FinetuneJob) -> str:
     return job.options.winner or own
 
 
-def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredRun | None:
+def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredRanking | None:
     """The board of these very images; None where nothing was ranked, or a recipe brings its own backbone.
 
     Raises:
@@ -198,14 +200,14 @@ def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> St
     options = job.options
     if options.winner is None and options.top is None and _winner(job) != AUTO:
         return None
-    stored = job.stored_run(folder)
+    stored = job.stored_ranking(folder)
     if stored is not None and not job.ships_the_board:
         check_same_images(stored, images, limited=options.limit is not None)
     return stored
 
 
 def _as_ranked(
-    job: FinetuneJob, stored: StoredRun, images: ImageSet, observer: Observer
+    job: FinetuneJob, stored: StoredRanking, images: ImageSet, observer: Observer
 ) -> tuple[FinetuneJob, ImageSet]:
     """What the job leaves open, as the board has it; and the images read so."""
     ranked, options = stored.request, job.options
@@ -224,7 +226,7 @@ def _as_ranked(
 
 
 def _as_the_board(
-    job: FinetuneJob, stored: StoredRun | None, folder: ResultsFolder, observer: Observer
+    job: FinetuneJob, stored: StoredRanking | None, folder: ResultsFolder, observer: Observer
 ) -> tuple[FinetuneJob, ImageSet]:
     """Everything as the board has it: its head belongs to these images, parts and embeddings.
 
@@ -285,7 +287,7 @@ class _FinetuneAll:
         images: ImageSet,
         run: Run,
         observer: Observer,
-        stored: StoredRun | None,
+        stored: StoredRanking | None,
         told: Tracking,
         runner: Runner,
     ) -> None:
@@ -627,7 +629,7 @@ def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str,
     """Intervals of the latest board by backbone, where it averages F1 as this job does."""
     options = job.options
     try:
-        stored = job.stored_run(folder)
+        stored = job.stored_ranking(folder)
     except DataError:  # the files of a board that nobody asked for
         stored = None
     if stored is None:
@@ -649,7 +651,7 @@ def _board_scores(job: FinetuneJob, folder: Path, images: ImageSet) -> dict[str,
     }
 
 
-def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredRun | None) -> tuple[_Choice, ...]:
+def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredRanking | None) -> tuple[_Choice, ...]:
     """The backbones to fine-tune, each with its weights and its input size, in the board's order."""
     winner = _winner(job)
     if job.options.top is not None or winner == AUTO:
@@ -669,7 +671,7 @@ def _choices(job: FinetuneJob, folder: ResultsFolder, stored: StoredRun | None) 
     return (_choice(job, found[0], stored),)
 
 
-def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredRun | None) -> _Choice:
+def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredRanking | None) -> _Choice:
     """A backbone as the board ranked it, or would have ranked it, where the job does not say otherwise."""
     weights, size, row = job.weights, None, None
     if stored is not None:
@@ -699,7 +701,7 @@ def _choice(job: FinetuneJob, backbone: Backbone, stored: StoredRun | None) -> _
 
 
 def _missing_of_the_board(
-    job: FinetuneJob, stored: StoredRun | None, row: Mapping[str, Any] | None, source: str
+    job: FinetuneJob, stored: StoredRanking | None, row: Mapping[str, Any] | None, source: str
 ) -> str:
     """Why a board has no head to go on from; empty where it has one."""
     if stored is None:
@@ -728,7 +730,7 @@ def _default_recipe(job: FinetuneJob, missing: str) -> tuple[Recipe, str]:
     return Recipe.load(DEFAULT_RECIPE).changed(job.options), missing
 
 
-def _named(job: FinetuneJob, name: str, stored: StoredRun | None) -> tuple[Backbone, ...]:
+def _named(job: FinetuneJob, name: str, stored: StoredRanking | None) -> tuple[Backbone, ...]:
     known = tuple(backbone for backbone in job.known if backbone.name == name)
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
@@ -738,14 +740,14 @@ def _named(job: FinetuneJob, name: str, stored: StoredRun | None) -> tuple[Backb
     return known or select(name, seed=seed, option="winner")
 
 
-def _as_asked(name: str, stored: StoredRun) -> tuple[Backbone, ...]:
+def _as_asked(name: str, stored: StoredRanking) -> tuple[Backbone, ...]:
     """A network of the user's own with what was said of it when it was ranked, which its name lacks."""
     asked = stored.request.options
     found = select(asked.backbones, seed=asked.seed, sources=asked.sources or "")
     return tuple(backbone for backbone in found if backbone.name == name)
 
 
-def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredRun | None) -> None:
+def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredRanking | None) -> None:
     """See that a recipe that trains has a network of Keras.
 
     Raises:
@@ -769,7 +771,7 @@ def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredRun | N
 
 
 def _first_of_board(
-    folder: ResultsFolder, stored: StoredRun | None, top: int | Literal["tied"] | None
+    folder: ResultsFolder, stored: StoredRanking | None, top: int | Literal["tied"] | None
 ) -> list[str]:
     """The winner, the first so many by rank, or all that cannot be told from the best."""
     path = folder.path / BOARD_FILE

@@ -18,18 +18,18 @@ _SHARE = 4
 _LEAST_BYTES = 64 * 2**20
 
 
-def clean_scratch(cache: Path) -> tuple[Path, ...]:
+def clean_buffers(cache: Path) -> tuple[Path, ...]:
     """Remove the decoded pixels that killed runs left in a cache; what was removed."""
     return PixelBuffer.remove_abandoned(cache)
 
 
-def scratch_bytes(request: EmbedRequest) -> int:
+def buffer_bytes(request: EmbedRequest) -> int:
     """Bytes of decoded pixels to keep at once: a part of what is free, so that a small disk is not filled."""
     try:
         free = free_bytes(request.options.cache)
     except OSError:
-        return request.scratch_bytes
-    return min(request.scratch_bytes, max(_LEAST_BYTES, free // _SHARE))
+        return request.buffer_bytes
+    return min(request.buffer_bytes, max(_LEAST_BYTES, free // _SHARE))
 
 
 @contextmanager
@@ -38,23 +38,23 @@ def decoded(
 ) -> Iterator[PixelBuffer]:
     """Decoded pixels of some images, filled by threads of this process while workers already read."""
     ids = PackedStrings.of(images.image_ids).take(rows)
-    scratch = PixelBuffer.create(request.options.cache, ids, size)
+    buffer = PixelBuffer.create(request.options.cache, ids, size)
     paths = PackedStrings.of(images.paths).take(rows)
     filler = threading.Thread(
-        target=_fill, args=(scratch, images.root, paths, request, resize), name="decode", daemon=True
+        target=_fill, args=(buffer, images.root, paths, request, resize), name="decode", daemon=True
     )
     filler.start()
     try:
-        yield scratch
+        yield buffer
     finally:
-        scratch.stop()
+        buffer.stop()
         try:
             filler.join()
         finally:  # a second Ctrl-C
-            scratch.remove()
+            buffer.remove()
 
 
-def _fill(scratch: PixelBuffer, root: Path, paths: Sequence[str], request: EmbedRequest, resize: str) -> None:
-    """Decode into a scratch; what goes wrong reaches the readers of its rows."""
+def _fill(buffer: PixelBuffer, root: Path, paths: Sequence[str], request: EmbedRequest, resize: str) -> None:
+    """Decode into a buffer; what goes wrong reaches the readers of its rows."""
     with suppress(Exception):
-        scratch.fill(paths, resize, request.options.jobs, root=root, bit_depth=request.bit_depth)
+        buffer.fill(paths, resize, request.options.jobs, root=root, bit_depth=request.bit_depth)

@@ -15,7 +15,7 @@ from benchmark.pipeline.heads import HeadJob, head_job, stored_outcome
 from benchmark.pipeline.outputs import publish_again
 from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.runs import Run
-from benchmark.pipeline.stored import StoredRun
+from benchmark.pipeline.stored import StoredRanking
 from benchmark.ranking import with_device
 from benchmark.records import ImageSet, Observer, Scored, Silent, Status
 from benchmark.reporting import BackboneRecord, read_image_list, read_rejected
@@ -58,12 +58,12 @@ def rebuild_report(
         run.close()
 
 
-def latest_run(data: Path, results: Path, cache: Path, observer: Observer) -> tuple[StoredRun, ImageSet]:
+def latest_run(data: Path, results: Path, cache: Path, observer: Observer) -> tuple[StoredRanking, ImageSet]:
     """The latest run on these images, and the images as it saw them."""
     refused: DataError | None = None
     for folder in stored_folders(results, dataset_name(data), data):
         try:
-            stored = StoredRun.read(folder, data=data, results=results, cache=cache)
+            stored = StoredRanking.read(folder, data=data, results=results, cache=cache)
             return stored, images_as_ranked(stored, observer)
         except DataError as error:  # of another data set of this name, perhaps
             refused = refused or error
@@ -71,7 +71,7 @@ def latest_run(data: Path, results: Path, cache: Path, observer: Observer) -> tu
     raise refused
 
 
-def images_as_ranked(stored: StoredRun, observer: Observer) -> ImageSet:
+def images_as_ranked(stored: StoredRanking, observer: Observer) -> ImageSet:
     """The images as a run saw them, its groups and its list of rejected files included.
 
     Raises:
@@ -92,7 +92,7 @@ def images_as_ranked(stored: StoredRun, observer: Observer) -> ImageSet:
     return replace(images, rejected=read_rejected(stored.path))
 
 
-def _showing(stored: StoredRun, device: str | None) -> StoredRun:
+def _showing(stored: StoredRanking, device: str | None) -> StoredRanking:
     """The run with another device; its board is then another one than a later run could take over."""
     if device is None:
         return stored
@@ -101,7 +101,7 @@ def _showing(stored: StoredRun, device: str | None) -> StoredRun:
     return replace(stored, record=record, request=stored.request.but(device=shown))
 
 
-def _rebuild(stored: StoredRun, images: ImageSet, run: Run, started: float) -> Ranked:
+def _rebuild(stored: StoredRanking, images: ImageSet, run: Run, started: float) -> Ranked:
     job = head_job(stored.request, images, run.folder)
     device = measured_device(stored.request.options.device, run.folder)
     board = with_device(stored.board, device, images.fingerprint())

@@ -20,7 +20,7 @@ from benchmark.records import (
     WeightsSource,
 )
 
-SCRATCH_BYTES = 4 * 2**30
+BUFFER_BYTES = 4 * 2**30
 MOST_TURNED = 100_000  # images whose views are looked at: 10 kB an image in memory
 AnyRequest = TypeVar("AnyRequest", bound="EmbedRequest")
 
@@ -33,14 +33,14 @@ class EmbedRequest:
         options: of the command.
         backbones: what to run, in board order.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with, which reading decides.
-        scratch_bytes: most bytes of decoded pixels kept on disk at once; fewer where there is little room.
+        buffer_bytes: most bytes of decoded pixels kept on disk at once; fewer where there is little room.
         runner: what executes its tasks; None means processes of this machine.
     """
 
     options: EmbedOptions
     backbones: tuple[Backbone, ...]
     bit_depth: int = 16
-    scratch_bytes: int = SCRATCH_BYTES
+    buffer_bytes: int = BUFFER_BYTES
     runner: Runner | None = field(default=None, compare=False)
 
     @classmethod
@@ -153,7 +153,7 @@ class RankRequest(EmbedRequest):
         """
         asked = RankOptions.check(dict(options))
         whole = EmbedRequest.of(asked)
-        return cls(options=asked, backbones=whole.backbones, protocol=asked.head_protocol(asked.seed))
+        return cls(options=asked, backbones=whole.backbones, protocol=asked.head_protocol())
 
     @property
     def measure_latency(self) -> bool:

@@ -12,7 +12,7 @@ from benchmark.heads import FinalHead, final_head
 from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.heads import HeadJob, head_job, train_all
 from benchmark.pipeline.planning import Plan
-from benchmark.pipeline.stored import BOARD_FILE, StoredRun
+from benchmark.pipeline.stored import BOARD_FILE, StoredRanking
 from benchmark.records import (
     Backbone,
     Embeddings,
@@ -31,7 +31,7 @@ from benchmark.records import (
 
 
 def board_head(
-    stored: StoredRun,
+    stored: StoredRanking,
     backbone: Backbone,
     weights: WeightsSource,
     images: ImageSet,
@@ -62,7 +62,7 @@ def board_head(
 
 
 def start_head(
-    stored: StoredRun,
+    stored: StoredRanking,
     backbone: Backbone,
     weights: WeightsSource,
     images: ImageSet,
@@ -82,7 +82,7 @@ def start_head(
 
 
 def _embedded(
-    stored: StoredRun,
+    stored: StoredRanking,
     backbone: Backbone,
     weights: WeightsSource,
     images: ImageSet,

@@ -19,8 +19,8 @@ BOARD_FILE = "leaderboard.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRun:
-    """A finished run of a data set, usually the latest, and its board.
+class StoredRanking:
+    """A finished ranking of a data set, usually the latest, and its board.
 
     Attributes:
         folder: ``results/<dataset>``.
@@ -39,7 +39,7 @@ class StoredRun:
 
     @classmethod
     def read(cls, folder: Path, *, data: Path, results: Path, cache: Path, path: Path | None = None) -> Self:
-        """The run of a board in ``results/<dataset>``.
+        """The ranking in ``results/<dataset>``.
 
         Args:
             folder: ``results/<dataset>``.
@@ -115,7 +115,7 @@ def _options_of(record: RunRecord) -> RankOptions:
         ) from error
 
 
-def check_same_images(stored: StoredRun, images: ImageSet, *, limited: bool) -> None:
+def check_same_images(stored: StoredRanking, images: ImageSet, *, limited: bool) -> None:
     """See that a board is about these images; groups and parts may differ.
 
     Where one of the two was limited to some of the images, it is enough that the other one has them all.

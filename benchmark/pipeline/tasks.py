@@ -68,11 +68,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedTask:
-    """Embed the images of a scratch with one backbone.
+    """Embed the images of a buffer with one backbone.
 
     Attributes:
         wanted: which vectors.
-        scratch: folder of the decoded images.
+        buffer: folder of the decoded images.
         progress: file of the progress table.
         row: this task's row in it.
         wait: wait for another run that computes the same, instead of coming back as busy.
@@ -80,7 +80,7 @@ class EmbedTask:
     """
 
     wanted: Wanted
-    scratch: Path
+    buffer: Path
     progress: Path
     row: int
     wait: bool = False
@@ -99,13 +99,13 @@ def embed_task(task: EmbedTask, threads: int) -> dict[str, Any]:
     table = ProgressTable(task.progress)
     table.update(task.row, Stage.PREPARING)
     try:
-        pixels = PixelBuffer.attach(task.scratch)
+        pixels = PixelBuffer.attach(task.buffer)
         embedding = _EmbeddingWork(
             task.wanted, threads, pixels, _sample(pixels), lambda *told: table.update(task.row, *told)
         )
         if task.only_measure:
             return embedding.measured()
-        return embedding.claimed(wait=task.wait)
+        return embedding.locked(wait=task.wait)
     except Exception as error:
         return failure(error)
     finally:
@@ -220,11 +220,11 @@ class _EmbeddingWork:
         self._timed = timed and not wanted.turned
         self._store = EmbeddingStore(wanted.engine.cache)
 
-    def claimed(self, *, wait: bool) -> dict[str, Any]:
+    def locked(self, *, wait: bool) -> dict[str, Any]:
         """Embed what the cache lacks; ``busy`` while another run on this machine embeds the same."""
 
         def report(frozen: FrozenBackbone) -> ExtractReport | None:
-            with self._store.claim(self._key(frozen), timeout=_PATIENCE_SECONDS if wait else 0.0) as mine:
+            with self._store.lock(self._key(frozen), timeout=_PATIENCE_SECONDS if wait else 0.0) as mine:
                 return self._extract_missing(frozen) if mine or wait else None
 
         return self._opened(report)

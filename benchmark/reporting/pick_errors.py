@@ -35,31 +35,31 @@ class PickErrors:
     confusion: ConfusionTable | None
 
 
-def pick_errors(board: Leaderboard, outcomes: Sequence[Outcome], truth: Targets) -> tuple[PickErrors, ...]:
+def pick_errors(board: Leaderboard, outcomes: Sequence[Outcome], targets: Targets) -> tuple[PickErrors, ...]:
     """The errors of each pick, the winner's first; none where no winner is named."""
     if board.winner is None:
         return ()
     picked = {str(row["backbone"]): text(row["pick"]) for row in board.rows if row.get("pick")}
     found = [
-        _errors(outcome, " and ".join(picked[outcome.backbone].split(", ")), truth)
+        _errors(outcome, " and ".join(picked[outcome.backbone].split(", ")), targets)
         for outcome in outcomes
         if isinstance(outcome, Scored) and outcome.backbone in picked
     ]
     return tuple(sorted(found, key=lambda one: one.backbone != board.winner))
 
 
-def _errors(outcome: Scored, title: str, truth: Targets) -> PickErrors:
+def _errors(outcome: Scored, title: str, targets: Targets) -> PickErrors:
     said = outcome.predictions
-    targets = truth.targets[said.val_rows]
-    decided = decide(said.val, said.val_thresholds, truth.task)
-    labels = tuple(text(label) for label in truth.classes)
+    actual = targets.targets[said.val_rows]
+    decided = decide(said.val, said.val_thresholds, targets.task)
+    labels = tuple(text(label) for label in targets.classes)
     return PickErrors(
         backbone=text(outcome.backbone),
         title=title,
-        images=len(targets),
+        images=len(actual),
         repeats=len(said.val),
-        recall=_recall(said.val, decided, said.val_thresholds, targets, labels, truth),
-        confusion=confusion_table(decided, targets, labels, truth.task, truth.positive),
+        recall=_recall(said.val, decided, said.val_thresholds, actual, labels, targets),
+        confusion=confusion_table(decided, actual, labels, targets.task, targets.positive),
     )
 
 
@@ -67,9 +67,9 @@ def _recall(
     probabilities: Float32,
     decided: Bool,
     thresholds: Float64,
-    targets: Float32,
+    actual: Float32,
     labels: tuple[str, ...],
-    truth: Targets,
+    targets: Targets,
 ) -> Drawing | None:
     """Precision against recall of all repeats together.
 
@@ -77,21 +77,21 @@ def _recall(
         probabilities: float32 (R, V, C).
         decided: bool (R, V, C).
         thresholds: float64 (R, V).
-        targets: float32 (V, C).
+        actual: float32 (V, C), what is true of them.
         labels: class names.
-        truth: of all images.
+        targets: of all images.
     """
-    counts = count_errors(decided.mean(0), targets)
+    counts = count_errors(decided.mean(0), actual)
     chosen = hardest_columns(counts)
     if not chosen:
         return None
-    outputs = labels if truth.positive is None else (labels[truth.positive],)
+    outputs = labels if targets.positive is None else (labels[targets.positive],)
     mark = None
-    if len(chosen) == 1 and truth.task is not Task.MULTICLASS:
+    if len(chosen) == 1 and targets.task is not Task.MULTICLASS:
         here = per_class_scores(counts)
         at = chosen[0]
         mark = (float(here["recall"][at]), float(here["precision"][at]), _threshold(thresholds))
-    return draw(recall_chart(probabilities, targets, outputs, chosen, mark))
+    return draw(recall_chart(probabilities, actual, outputs, chosen, mark))
 
 
 def _threshold(thresholds: Float64) -> str:

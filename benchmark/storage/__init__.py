@@ -35,7 +35,7 @@ from benchmark.storage.files import (
     this_process,
     write_whole,
 )
-from benchmark.storage.locks import claim_folder
+from benchmark.storage.locks import lock_folder
 from benchmark.storage.reading import (
     MOST_LIST_BYTES,
     MOST_MODEL_BYTES,

@@ -12,7 +12,7 @@ _LOG = logging.getLogger("benchmark.storage")
 
 
 @contextmanager
-def claim_folder(root: Path, name: str, *, timeout: float = 0.0) -> Iterator[bool]:
+def lock_folder(root: Path, name: str, *, timeout: float = 0.0) -> Iterator[bool]:
     """Try to be the one process that computes a key.
 
     The operating system lets go of the lock when its process ends, however it ends, so no lock is ever stale.
@@ -23,7 +23,7 @@ def claim_folder(root: Path, name: str, *, timeout: float = 0.0) -> Iterator[boo
         timeout: seconds to wait for another process; 0 only asks.
 
     Yields:
-        False while another living process has the claim; True otherwise, and also where locks do not work
+        False while another living process has the lock; True otherwise, and also where locks do not work
         (then two runs may compute the same rows, and both keep theirs).
     """
     from filelock import FileLock, Timeout

@@ -51,10 +51,10 @@ def test_twelve_bits_are_found_said_and_scaled(tmp_path: Path) -> None:
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert decode(path.read_bytes()).max() == 16, "almost black"
     assert decode_thumbnail(path.read_bytes(), 4, bit_depth=12).pixels.max() == 255
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, SIDE)
-    scratch.fill(images.paths, root=images.root, bit_depth=images.bit_depth)
-    np.testing.assert_array_equal(scratch.rows(0, 1)[0], pixels)
-    scratch.remove()
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, SIDE)
+    buffer.fill(images.paths, root=images.root, bit_depth=images.bit_depth)
+    np.testing.assert_array_equal(buffer.rows(0, 1)[0], pixels)
+    buffer.remove()
 
 
 def test_the_memo_of_an_earlier_scan_knows_it_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The scratch: filled once, read meanwhile by others; a failing filler ends their wait."""
+"""The buffer: filled once, read meanwhile by others; a failing filler ends their wait."""
 
 from __future__ import annotations
 
@@ -33,50 +33,50 @@ def paths_of(images: ImageSet) -> list[Path]:
 
 @pytest.mark.parametrize("resize", list(Resize))
 def test_rows_are_what_load_pixels_gives(images: ImageSet, tmp_path: Path, resize: Resize) -> None:
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
-    scratch.fill(paths_of(images), resize, 2)
-    rows = scratch.rows(0, len(images))
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer.fill(paths_of(images), resize, 2)
+    rows = buffer.rows(0, len(images))
     assert rows.shape == (30, 6, 6, 3)
     assert not rows.flags.writeable
     for row, path in zip(rows, paths_of(images), strict=True):
         assert np.array_equal(row, load_pixels(path, 6, resize))
-    assert (scratch.folder / "pixels.u8").stat().st_size == PixelBuffer.bytes_needed(30, 6)
-    scratch.remove()
-    assert not scratch.folder.exists()
+    assert (buffer.folder / "pixels.u8").stat().st_size == PixelBuffer.bytes_needed(30, 6)
+    buffer.remove()
+    assert not buffer.folder.exists()
 
 
 def test_another_process_reads_while_rows_are_filled(images: ImageSet, tmp_path: Path) -> None:
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     code = (
         "import sys; from pathlib import Path; from benchmark.data import PixelBuffer\n"
         "s = PixelBuffer.attach(Path(sys.argv[1])); print('attached', flush=True)\n"
         "print(sum(int(s.rows(n, n + 5).sum(dtype='int64')) for n in range(0, 30, 5)), s.size)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(scratch.folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(buffer.folder)], stdout=subprocess.PIPE, text=True
     ) as reader:
         assert reader.stdout is not None
         assert reader.stdout.readline() == "attached\n"
-        scratch.fill(paths_of(images), Resize.BILINEAR, 1)
-        assert reader.stdout.read().split() == [str(int(scratch.rows(0, 30).sum(dtype=np.int64))), "6"]
+        buffer.fill(paths_of(images), Resize.BILINEAR, 1)
+        assert reader.stdout.read().split() == [str(int(buffer.rows(0, 30).sum(dtype=np.int64))), "6"]
 
 
 def test_a_reader_waits_for_its_own_rows_only(images: ImageSet, tmp_path: Path) -> None:
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     pipe = tmp_path / "never.png"
     paths = [*paths_of(images)[:29], pipe]
     with pytest.raises(DataError):
-        scratch.fill(paths, Resize.BILINEAR, 1)
-    assert scratch.rows(0, 20).shape == (20, 6, 6, 3)
+        buffer.fill(paths, Resize.BILINEAR, 1)
+    assert buffer.rows(0, 20).shape == (20, 6, 6, 3)
 
 
 def test_a_bad_image_reaches_every_reader(images: ImageSet, tmp_path: Path) -> None:
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     caught: list[BaseException] = []
 
     def read() -> None:
         try:
-            PixelBuffer.attach(scratch.folder).rows(0, 30)
+            PixelBuffer.attach(buffer.folder).rows(0, 30)
         except BenchmarkError as error:
             caught.append(error)
 
@@ -86,7 +86,7 @@ def test_a_bad_image_reaches_every_reader(images: ImageSet, tmp_path: Path) -> N
     changed = paths_of(images)[7]
     changed.write_bytes(paths_of(images)[8].read_bytes())
     with pytest.raises(DataError, match="it changed during the run"):
-        scratch.fill(paths_of(images), Resize.BILINEAR, 2)
+        buffer.fill(paths_of(images), Resize.BILINEAR, 2)
     for reader in readers:
         reader.join(timeout=10)
     assert [type(error) for error in caught] == [DataError] * 3
@@ -94,7 +94,7 @@ def test_a_bad_image_reaches_every_reader(images: ImageSet, tmp_path: Path) -> N
 
 
 def test_what_the_dead_left_is_removed(images: ImageSet, tmp_path: Path) -> None:
-    """By whoever makes the next scratch; what lives, what is foreign and what another machine made stays."""
+    """By whoever makes the next buffer; what lives, what is foreign and what another machine made stays."""
     code = (
         "import sys; from pathlib import Path; from benchmark.data import PixelBuffer\n"
         "print(PixelBuffer.create(Path(sys.argv[1]), sys.argv[2:], 6).folder)"
@@ -113,10 +113,10 @@ def test_what_the_dead_left_is_removed(images: ImageSet, tmp_path: Path) -> None
 
 def test_a_younger_process_of_the_same_number_is_another(images: ImageSet, tmp_path: Path) -> None:
     """In a container, process numbers are the same in every run."""
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
-    host, pid, started, token = scratch.folder.name.split(".")
-    older = scratch.folder.with_name(f"{host}.{pid}.{int(started) - 60}.{token}")
-    scratch.folder.rename(older)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    host, pid, started, token = buffer.folder.name.split(".")
+    older = buffer.folder.with_name(f"{host}.{pid}.{int(started) - 60}.{token}")
+    buffer.folder.rename(older)
     assert PixelBuffer.remove_abandoned(tmp_path) == (older,)
 
 
@@ -124,11 +124,11 @@ def test_a_file_server_whose_clock_lags_takes_nothing_from_the_living(
     images: ImageSet, tmp_path: Path
 ) -> None:
     """Times of files are the server's."""
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
-    os.utime(scratch.folder, (1, 1))
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    os.utime(buffer.folder, (1, 1))
     assert PixelBuffer.remove_abandoned(tmp_path) == ()
-    scratch.fill(paths_of(images), Resize.BILINEAR, 1)
-    assert scratch.rows(0, 30).shape == (30, 6, 6, 3)
+    buffer.fill(paths_of(images), Resize.BILINEAR, 1)
+    assert buffer.rows(0, 30).shape == (30, 6, 6, 3)
 
 
 @pytest.mark.parametrize(("days", "is_removed"), [(6, False), (8, True)])
@@ -168,11 +168,11 @@ def test_an_interrupted_filler_is_told(images: ImageSet, tmp_path: Path) -> None
         def started(self, task: str, total: int) -> None:
             raise KeyboardInterrupt
 
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     with pytest.raises(KeyboardInterrupt):
-        scratch.fill(paths_of(images), Resize.BILINEAR, 1, observer=Interrupting())  # type: ignore[arg-type]
+        buffer.fill(paths_of(images), Resize.BILINEAR, 1, observer=Interrupting())  # type: ignore[arg-type]
     with pytest.raises(JobError, match="decoding stopped; got KeyboardInterrupt"):
-        scratch.rows(0, 1)
+        buffer.rows(0, 1)
 
 
 def test_nothing_to_attach_to(tmp_path: Path) -> None:
@@ -202,30 +202,30 @@ def test_descriptors_and_threads_return(images: ImageSet, tmp_path: Path) -> Non
         pytest.skip("no /proc here")
     counts = []
     for _ in range(4):
-        scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
-        scratch.fill(paths_of(images), Resize.BILINEAR, 2)
-        scratch.rows(0, 30)
-        scratch.remove()
-        del scratch
+        buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
+        buffer.fill(paths_of(images), Resize.BILINEAR, 2)
+        buffer.rows(0, 30)
+        buffer.remove()
+        del buffer
         counts.append((len(list(descriptors.iterdir())), threading.active_count()))
     assert counts[-1] == counts[0]
 
 
 def test_filling_overlaps_with_reading(images: ImageSet, tmp_path: Path) -> None:
     """Rows become readable in order while later ones are still being decoded."""
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     paths_of(images)[-1].unlink()
     seen: list[int] = []
 
     def read() -> None:
         for row in range(20):
-            scratch.rows(row, row + 1)
+            buffer.rows(row, row + 1)
             seen.append(row)
 
     reader = threading.Thread(target=read)
     reader.start()
     with pytest.raises(DataError, match="no such file"):
-        scratch.fill(paths_of(images), Resize.BILINEAR, 1)
+        buffer.fill(paths_of(images), Resize.BILINEAR, 1)
     reader.join(timeout=10)
     assert len(seen) == 20
 
@@ -250,35 +250,35 @@ def test_a_stopped_filler_ends_after_the_image_at_hand(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = slow_decoder(monkeypatch, 0.1)
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     caught: list[BaseException] = []
 
     def fill() -> None:
         try:
-            scratch.fill(paths_of(images), Resize.BILINEAR, 2)
+            buffer.fill(paths_of(images), Resize.BILINEAR, 2)
         except BenchmarkError as error:
             caught.append(error)
 
     filler = threading.Thread(target=fill)
     filler.start()
-    scratch.rows(0, 1)
-    scratch.stop()
+    buffer.rows(0, 1)
+    buffer.stop()
     seen = len(begun)
     filler.join(timeout=2)
     assert not filler.is_alive()
     assert len(begun) <= seen + 2, "at most the image that each thread was about to begin"
     assert [type(error) for error in caught] == [JobError]
     with pytest.raises(JobError, match="decoding was stopped"):
-        PixelBuffer.attach(scratch.folder).rows(29, 30)
+        PixelBuffer.attach(buffer.folder).rows(29, 30)
 
 
 def test_a_failure_makes_no_folder_anew(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_decoder(monkeypatch, 0.1)
-    scratch = PixelBuffer.create(tmp_path, images.image_ids, 6)
+    buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     paths_of(images)[9].unlink()
-    threading.Timer(0.15, scratch.remove).start()
+    threading.Timer(0.15, buffer.remove).start()
     with pytest.raises(DataError, match="no such file"):
-        scratch.fill(paths_of(images), Resize.BILINEAR, 1)
-    assert not scratch.folder.exists()
+        buffer.fill(paths_of(images), Resize.BILINEAR, 1)
+    assert not buffer.folder.exists()

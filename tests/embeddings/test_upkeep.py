@@ -117,7 +117,7 @@ def test_keys_in_use_stay(tmp_path: Path) -> None:
     keys = sized(tmp_path, [9, 8, 7, 6])
     store = EmbeddingStore(tmp_path)
     store.read(keys[0], make_ids(10))
-    with EmbeddingStore(tmp_path).claim(keys[1]):
+    with EmbeddingStore(tmp_path).lock(keys[1]):
         store.enforce_limit(0, keep=[keys[2]])
     assert {entry.key for entry in store.entries()} == {keys[0], keys[1], keys[2]}
 

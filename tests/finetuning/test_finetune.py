@@ -342,21 +342,21 @@ def test_kept_views_learn_what_running_the_network_learns(binary: ImageSet, requ
 
 
 @pytest.mark.slow
-def test_pixels_that_do_not_fit_the_scratch_are_decoded_anew(binary: ImageSet, request_for: Request) -> None:
+def test_pixels_that_do_not_fit_the_buffer_are_decoded_anew(binary: ImageSet, request_for: Request) -> None:
     asked = request_for(overrides={"epochs": (1, 0)})
     kept = finetune(asked, binary)
-    anew = finetune(replace(asked, scratch_bytes=0, out=asked.out / "anew"), binary)
+    anew = finetune(replace(asked, buffer_bytes=0, out=asked.out / "anew"), binary)
     assert anew.phases == kept.phases
     assert not list((asked.options.cache / "scratch").iterdir())
 
 
-def test_decoding_on_the_way_gives_the_pixels_of_the_scratch(binary: ImageSet, request_for: Request) -> None:
+def test_decoding_on_the_way_gives_the_pixels_of_the_buffer(binary: ImageSet, request_for: Request) -> None:
     from benchmark.finetuning.pixels import open_pixels
 
     rows = np.array([5, 0, 17])
     found = []
     for limit in (0, 2**30):
-        asked = replace(request_for(), scratch_bytes=limit)
+        asked = replace(request_for(), buffer_bytes=limit)
         with open_pixels(asked, binary, Witness()) as pixels:
             found.append(np.stack(list(pixels(rows))))
     assert found[0].shape == (3, 32, 32, 3)
@@ -369,7 +369,7 @@ def test_an_image_with_too_many_pixels_is_refused_where_its_content_is_not_compa
 ) -> None:
     from benchmark.finetuning.pixels import open_pixels
 
-    asked = request_for(scratch_bytes=0, max_pixels=40 * 40 - 1)
+    asked = request_for(buffer_bytes=0, max_pixels=40 * 40 - 1)
     with (
         pytest.raises(DataError, match="at most 1,599"),
         open_pixels(asked, binary, Witness()) as pixels,

@@ -218,7 +218,7 @@ def test_every_window_counts_its_own_images(
         return frozen
 
     monkeypatch.setattr(tasks, "open_engine", remarking)
-    request = replace(request_of(*pair), scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    request = replace(request_of(*pair), buffer_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
     images, told = images_of(request), Notebook()
     done = embed_images(request, images, told)
     assert [total for task, total in told.totals if task == "Tiny8"] == [25, 25, 10]
@@ -240,7 +240,7 @@ def test_windows_that_concern_a_backbone_not_at_all_do_not_open_it(
     request = request_of(pair[0])
     images = images_of(request)
     embed_images(request, take_rows(images, range(30)))
-    both = replace(request, backbones=pair, scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    both = replace(request, backbones=pair, buffer_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
     told = Notebook()
     done = embed_images(both, images, told)
     assert [total for task, total in told.totals if task == "Tiny8"] == [20, 10]
@@ -252,7 +252,7 @@ def test_windows_after_every_backbone_has_failed_are_left_out(
     request_of: Callable[..., EmbedRequest], tiny: ModuleType
 ) -> None:
     broken = tiny.tiny_backbone("Broken", build=tiny.explode)
-    request = replace(request_of(broken), scratch_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
+    request = replace(request_of(broken), buffer_bytes=FIRST_WINDOW * tiny.SIZE**2 * 3)
     told = Notebook()
     (stopped,) = embed_images(request, images_of(request), told).stopped
     assert "no such architecture" in stopped.reason
@@ -260,15 +260,15 @@ def test_windows_after_every_backbone_has_failed_are_left_out(
     assert told.finishes[-1] == BOARD
 
 
-def test_little_room_makes_a_small_scratch(
+def test_little_room_makes_a_small_buffer(
     request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = request_of(*pair)
-    rooms = {8 * 2**30: 2 * 2**30, 10**15: request.scratch_bytes, 0: 64 * 2**20}
+    rooms = {8 * 2**30: 2 * 2**30, 10**15: request.buffer_bytes, 0: 64 * 2**20}
     for free, wanted in rooms.items():
         monkeypatch.setattr(pixels, "free_bytes", lambda folder, free=free: free)
-        assert pixels.scratch_bytes(request) == wanted
-    assert pixels.scratch_bytes(replace(request, scratch_bytes=7)) == 7
+        assert pixels.buffer_bytes(request) == wanted
+    assert pixels.buffer_bytes(replace(request, buffer_bytes=7)) == 7
 
 
 # Stopping ------------------------------------------------------------------------------------------
@@ -292,15 +292,15 @@ def test_an_interrupted_run_stops_its_decoder(
     monkeypatch.setattr(decoding, "decode", slowly)
     everything = np.arange(len(images), dtype=np.int64)
     held = pixels.decoded(request, images, everything, 24, "bilinear")
-    scratch = held.__enter__()
-    scratch.rows(0, 1)
+    buffer = held.__enter__()
+    buffer.rows(0, 1)
     assert not held.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     seen = len(begun)
     assert seen < 10
     assert not [one for one in threading.enumerate() if one.name.startswith(("decode", "images"))]
     time.sleep(0.3)
     assert len(begun) == seen
-    assert not scratch.folder.exists()
+    assert not buffer.folder.exists()
 
 
 # Threads and measurements --------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from benchmark.finetuning import Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
 from benchmark.pipeline.shipping import start_head
-from benchmark.pipeline.stored import StoredRun
+from benchmark.pipeline.stored import StoredRanking
 from benchmark.records import (
     Average,
     Backbone,
@@ -368,7 +368,7 @@ def test_training_goes_on_from_a_head_that_saw_the_training_part_alone(
 ) -> None:
     request = request_for(photos, *pair)
     ranked = rank_backbones(replace(request, protocol=replace(request.protocol, name=protocol)))
-    stored = StoredRun.read(
+    stored = StoredRanking.read(
         ranked.folder, data=photos, results=ranked.folder.parent, cache=request.options.cache
     )
     weights = WeightsSource(kind=WeightsKind.RANDOM)

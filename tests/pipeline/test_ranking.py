@@ -339,13 +339,13 @@ def test_the_tensorflow_engine_can_be_asked_for(
 
 
 @pytest.mark.parametrize("size", [10, 25])
-def test_a_scratch_smaller_than_the_data_streams(
+def test_a_buffer_smaller_than_the_data_streams(
     photos: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType, size: int
 ) -> None:
     request = request_for(photos, pair[0])
-    ranked = rank_backbones(replace(request, scratch_bytes=size * tiny.SIZE**2 * 3))
+    ranked = rank_backbones(replace(request, buffer_bytes=size * tiny.SIZE**2 * 3))
     assert ranked.images_embedded == 60
-    assert not list((request.options.cache / "scratch").glob("*/pixels*")), "the scratch is gone"
+    assert not list((request.options.cache / "scratch").glob("*/pixels*")), "the buffer is gone"
 
 
 def test_memory_that_runs_out_halves_the_batch_and_the_board_says_so(

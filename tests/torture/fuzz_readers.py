@@ -158,7 +158,7 @@ def an_outcome() -> Scored:
 
 def a_record() -> RunRecord:
     options = RankOptions(data=Path("walls"))
-    request = RankRequest(options=options, backbones=(), protocol=options.head_protocol(0))
+    request = RankRequest(options=options, backbones=(), protocol=options.head_protocol())
     return RunRecord(
         identifier="20260101-000000-abc",
         started="2026-01-01T00:00:00",

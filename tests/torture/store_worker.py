@@ -1,7 +1,7 @@
 """A process that works on a cache until somebody kills it: ``python store_worker.py TASK ROOT [ROWS]``.
 
-Tasks: ``fill`` computes what is missing, ``share`` does so one key after the other under claims, ``compact``
-joins parts, ``read`` reads all that is there and compares, ``hold`` keeps a claim, ``overfill`` writes until
+Tasks: ``fill`` computes what is missing, ``share`` does so one key after the other under locks, ``compact``
+joins parts, ``read`` reads all that is there and compares, ``hold`` keeps a lock, ``overfill`` writes until
 the disk is full, ``look`` reads once. A worker prints one line per event: ``ready`` before the work,
 ``part N`` when N rows are durable, ``computed N`` when N rows were computed, ``lost N`` and ``wrong N`` rows,
 ``error``, ``done``.
@@ -57,7 +57,7 @@ def share(store: EmbeddingStore, rows: int) -> None:
     """One pass takes the keys that nobody works on, the next waits for the others."""
     for timeout in (0.0, 30.0):
         for key in KEYS:
-            with store.claim(key, timeout=timeout) as owned:
+            with store.lock(key, timeout=timeout) as owned:
                 if owned:
                     compute(store, key, rows)
 
@@ -85,7 +85,7 @@ def read(store: EmbeddingStore, rows: int) -> None:
 
 
 def hold(store: EmbeddingStore, rows: int) -> None:
-    with store.claim(KEY) as owned:
+    with store.lock(KEY) as owned:
         say(f"owned {int(owned)}")
         time.sleep(rows)
 
@@ -106,7 +106,7 @@ def look(store: EmbeddingStore, rows: int) -> None:
     """Read what is there; say what the user would see."""
     try:
         say(f"part {rows - len(store.missing(KEY, make_ids(rows)))}")
-        with store.claim(KEY) as owned:
+        with store.lock(KEY) as owned:
             say(f"owned {int(owned)}")
         read = store.read(KEY, make_ids(rows)).features
         say(f"wrong {int((read != make_features(make_ids(rows), DIM)).any(axis=1).sum())}")

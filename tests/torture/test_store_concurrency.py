@@ -72,26 +72,26 @@ def test_a_claim_dies_with_its_process(tmp_path: Path, torture_row: Callable[...
     holder = start("hold", tmp_path, 60)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "owned 1\n"
-    with store.claim(KEY) as owned:
+    with store.lock(KEY) as owned:
         assert not owned
     holder.kill()
     holder.communicate()
-    with store.claim(KEY) as owned:
+    with store.lock(KEY) as owned:
         assert owned
-    torture_row("SIGKILL of a process that holds a claim", injected=1, survived=1)
+    torture_row("SIGKILL of a process that holds a lock", injected=1, survived=1)
 
 
 def test_claims_do_not_nest_within_a_process(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path)
-    with store.claim(KEY) as first, store.claim(KEY) as second, store.claim(KEYS[1]) as other:
+    with store.lock(KEY) as first, store.lock(KEY) as second, store.lock(KEYS[1]) as other:
         assert (first, second, other) == (True, False, True)
-    with store.claim(KEY) as again:
+    with store.lock(KEY) as again:
         assert again
 
 
 def test_where_locks_do_not_work_everybody_owns(tmp_path: Path) -> None:
     (tmp_path / "locks").write_text("a file where the folder of locks belongs")
     store = EmbeddingStore(tmp_path)
-    with store.claim(KEY) as first, store.claim(KEY) as second:
+    with store.lock(KEY) as first, store.lock(KEY) as second:
         assert first
         assert second
