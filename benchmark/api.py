@@ -183,9 +183,7 @@ class Board(Leaderboard):
         path = self.folder / "plots" / f"{'f1_vs_size' if name == 'size' else name}.png"
         if not path.is_file():
             there = sorted(each.stem for each in path.parent.glob("*.png"))
-            known = ", ".join(
-                "size" if each == "f1_vs_size" else each for each in there if "epoch" not in each
-            )
+            known = ", ".join("size" if each == "f1_vs_size" else each for each in there)
             raise ArgumentError("no such plot", where="`name`", expected=known or "a scored board", got=name)
         return Picture(path)
 

@@ -7,9 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.errors import ManifestError
-from benchmark.finetuning.model_directory import RUN_FILE
 from benchmark.finetuning.request import as_json
-from benchmark.finetuning.tables import SPLIT_FILE
 from benchmark.records import Manifest, Task
 from benchmark.storage import (
     is_sha256,
@@ -57,17 +55,6 @@ LISTED = {
     "training_vectors.npy": "pooled vectors of some training images (float16, unit length): how predict "
     "knows pictures unlike them",
 }
-# What earlier versions wrote instead of the page.
-_EARLIER = frozenset(
-    {
-        "augmentation.png",
-        "classification_report.txt",
-        "confusion_matrix.png",
-        "curves.png",
-        "data.png",
-        "predictions.png",
-    }
-)
 _EVENTS = "tensorboard/"
 MANIFEST_SCHEMA = 1
 _AGAIN = "Run 'backbones finetune' again, or copy the whole model directory."
@@ -75,9 +62,7 @@ _AGAIN = "Run 'backbones finetune' again, or copy the whole model directory."
 
 def is_unlisted(name: str) -> bool:
     """Whether a file below a model directory may be there without being listed: no runtime opens it."""
-    # Manifests of earlier versions do not list split.csv and run.json, which are checked as they are read.
-    known = {MANIFEST_FILE, SPLIT_FILE, RUN_FILE, *FOR_PEOPLE, *_EARLIER}
-    return name in known or name.startswith(_EVENTS) or is_temporary(name)
+    return name in {MANIFEST_FILE, *FOR_PEOPLE} or name.startswith(_EVENTS) or is_temporary(name)
 
 
 def write_manifest(model_dir: Path, manifest: Manifest) -> None:

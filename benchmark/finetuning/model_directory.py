@@ -217,9 +217,7 @@ def read_run(model_dir: Path) -> StoredRun:
         OSError: there is none.
         ValueError: it cannot be understood.
     """
-    # Earlier versions had another name for it.
-    content = read_small(model_dir / RUN_FILE).replace(b'"kinship":', b'"comparable_digest":', 1)
-    run = parse_record(StoredRun, content)
+    run = parse_record(StoredRun, read_small(model_dir / RUN_FILE))
     wrong = {
         "digest, comparable_digest: not a SHA-256": not (
             is_sha256(run.digest) and is_sha256(run.comparable_digest)

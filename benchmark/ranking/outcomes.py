@@ -117,8 +117,6 @@ def _outcome(fields: dict[str, Any], arrays: dict[str, Any]) -> Scored:
     names = ("images_per_second", "latency_ms", "latency_p95_ms", "embed_seconds", "agreement")
     measured = {name: math.nan for name in names if fields.get(name) is None}
     baselines = {name: math.nan if value is None else value for name, value in fields["baselines"].items()}
-    # Earlier versions wrote these two; only what was scored is stored.
-    fields = {name: value for name, value in fields.items() if name not in {"status", "reason"}}
     return Scored(
         **fields
         | measured

@@ -141,13 +141,6 @@ class RunRecord:
         """
         try:
             stored = parse_json(content)
-            schema = stored.get("schema") if isinstance(stored, dict) else None
-            if type(schema) is int and 0 < schema < _SCHEMA:
-                raise DataError(
-                    "a run of an earlier version, whose options this one does not read",
-                    where=RUN_FILE,
-                    next_step="Run 'backbones rank' again: what is cached is not computed twice.",
-                )
             record = parse_record(cls, content)
             _check_record(record, stored)
         except ValueError as error:

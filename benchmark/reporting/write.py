@@ -35,10 +35,8 @@ BOARD_FILES = {
     "plots/ranks.png": "intervals in rank order, with the tie group of the best",
     "plots/learning_curve.png": "learning curves of the picks",
     "plots/per_class_f1.png": "F1 of each of three or more classes, the hardest first",
-    "plots/val_f1_per_epoch_all.png": "of earlier versions",
-    "plots/val_f1_per_epoch_top10.png": "of earlier versions",
 }
-"""Everything that ``write_board`` and ``write_page`` may write, or wrote once, with what it holds."""
+"""Everything that ``write_board`` and ``write_page`` may write, with what it holds."""
 OTHER_FILES = {
     "run.json": "arguments, versions, hardware, data fingerprint, seeds, timings of the latest run",
     "images.csv": "every image: path, id, label, part, group",

@@ -120,7 +120,8 @@ def _write_data(root: Path, pixels: UInt8, cracked: npt.NDArray[np.bool_]) -> li
 
 
 def manifest_of(model_dir: Path, data: Path) -> Manifest:
-    files = {"model.keras": sha256_file(model_dir / "model.keras")}
+    names = [name for name in ("model.keras", "split.csv") if (model_dir / name).exists()]
+    files = {name: sha256_file(model_dir / name) for name in names}
     return a_manifest(classes=CLASSES, input_size=SIDE, data=str(data), files=files, sure_from=0.97)
 
 

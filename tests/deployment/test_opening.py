@@ -276,7 +276,7 @@ def model_folder(trained: Any, tmp_path: Path) -> Path:
     (folder / "run.json").write_text("{}")
     (folder / "tensorboard" / "train").mkdir(parents=True)
     (folder / "tensorboard" / "train" / "events.out.tfevents.1.host").write_bytes(b"x")
-    for name in ("curves.png", "metrics.json", "rejected.csv", ".tmp-17-0a", ".DS_Store"):
+    for name in ("history.csv", "metrics.json", "rejected.csv", ".tmp-17-0a", ".DS_Store"):
         (folder / name).write_bytes(b"x")
     files = {name: sha256_file(folder / name) for name in ("model.keras", "split.csv", "run.json")}
     write_manifest(folder, replace(trained.manifest, files=files))
@@ -315,20 +315,14 @@ def test_a_listed_file_has_the_content_that_was_written(
 
 def test_what_only_people_read_may_change_and_go(model_folder: Path) -> None:
     open_model(model_folder)
-    (model_folder / "curves.png").unlink()
+    (model_folder / "history.csv").unlink()
     (model_folder / "split.csv").unlink()  # an export needs it, a prediction does not
     (model_folder / "metrics.json").write_bytes(b"other")
     open_model(model_folder)
 
 
-def test_a_folder_of_an_earlier_version_still_opens(model_folder: Path, trained: Any) -> None:
-    """Its manifest lists neither split.csv nor run.json."""
-    write_manifest(model_folder, trained.manifest)
-    open_model(model_folder)
-
-
 @pytest.mark.parametrize("opener", OPENERS)
-@pytest.mark.parametrize("name", ["curves.png", "split.csv", "tensorboard/train/x", "deep", "export"])
+@pytest.mark.parametrize("name", ["history.csv", "split.csv", "tensorboard/train/x", "deep", "export"])
 def test_a_link_in_a_model_folder_is_refused(
     model_folder: Path, name: str, opener: Callable[[Path], object], tmp_path: Path
 ) -> None:

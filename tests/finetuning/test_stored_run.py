@@ -28,12 +28,6 @@ def test_a_good_record_is_read(tmp_path: Path) -> None:
     assert read_run(tmp_path).phases["phase1"] == {"val": {"f1": 0.6}}
 
 
-def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    old = {"kinship" if name == "comparable_digest" else name: value for name, value in GOOD.items()}
-    (tmp_path / "run.json").write_text(json.dumps(old, indent=1))
-    assert read_run(tmp_path).comparable_digest == "1" * 64
-
-
 @pytest.mark.faults("foreign and damaged records")
 @pytest.mark.parametrize(
     "change",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
 from pathlib import Path
 
@@ -57,23 +54,6 @@ def test_an_outcome_comes_back_as_it_was(tmp_path: Path) -> None:
     assert math.isnan(again.baselines["logme"])
     assert again.chosen == outcome.chosen
     assert again.notes == ("a note",)
-
-
-def test_an_outcome_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    """It also said that it was scored, and had the empty reason of one that was."""
-    path = tmp_path / "x"
-    save_outcome(path, an_outcome())
-    with np.load(io.BytesIO(path.read_bytes().partition(b"\n")[2])) as stored:
-        arrays = dict(stored)
-    arrays["fields"] = np.array(
-        json.dumps({**json.loads(str(arrays["fields"])), "status": "scored", "reason": ""})
-    )
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    path.write_bytes(
-        f"outcome {hashlib.sha256(buffer.getvalue()).hexdigest()}\n".encode() + buffer.getvalue()
-    )
-    assert load_outcome(path).chosen == an_outcome().chosen
 
 
 @settings(max_examples=60, deadline=None)

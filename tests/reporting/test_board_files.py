@@ -36,7 +36,6 @@ from benchmark.reporting.formats import count, megabytes, seconds
 from benchmark.statistics import LearningCurve
 
 Results = tuple[Leaderboard, tuple[Outcome, ...], Targets]
-_EARLIER = {"plots/val_f1_per_epoch_all.png", "plots/val_f1_per_epoch_top10.png"}
 _OF_A_DEVICE = "plots/f1_vs_device_latency.png"  # of boards that show one
 
 
@@ -109,7 +108,7 @@ def test_every_file_of_a_board_is_written(written: Path) -> None:
         "plots/ranks.png",
         "plots/learning_curve.png",
     }
-    assert set(BOARD_FILES) == names | {_OF_A_DEVICE, "plots/per_class_f1.png"} | _EARLIER
+    assert set(BOARD_FILES) == names | {_OF_A_DEVICE, "plots/per_class_f1.png"}
 
 
 def test_a_learning_curve_is_a_tidy_table(written: Path, learning: dict[str, LearningCurve]) -> None:
@@ -135,7 +134,7 @@ def test_a_later_board_leaves_nothing_of_an_earlier_one_but_users_files(
     write_all(*results, written)
     left = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert own <= left
-    drawn_elsewhere = {"plots/learning_curve.png", "plots/per_class_f1.png", _OF_A_DEVICE} | _EARLIER
+    drawn_elsewhere = {"plots/learning_curve.png", "plots/per_class_f1.png", _OF_A_DEVICE}
     optional = {"baselines.csv", "baseline_scores.csv", "learning_curve.csv", "rejected.csv"}
     assert left - own == set(BOARD_FILES) - optional - drawn_elsewhere
     assert "baseline_scores.csv" not in (written / "leaderboard.html").read_text()
