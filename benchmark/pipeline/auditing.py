@@ -31,7 +31,7 @@ from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
 from benchmark.pipeline.progress import OneAtATime
-from benchmark.pipeline.requests import MOST_TURNED, RankRequest, TurnedRequest
+from benchmark.pipeline.requests import MOST_TURNED, RankRequest
 from benchmark.records import Float32, ImageSet, Int64, Observer, Silent
 from benchmark.reporting import remove_files, write_rejected
 from benchmark.storage import place, write_whole
@@ -185,7 +185,7 @@ def _copies(request: RankRequest, images: ImageSet, plan: Plan, observer: Observ
             f"Turned and cropped copies are not looked for among more than {MOST_TURNED:,} images."
         )
         return None
-    wanted = TurnedRequest.seen_by(plan.backbone, request)
+    wanted = request.views_under(plan.backbone)
     (seen,) = embed_images(wanted, images, observer, planned_images=len(images)).plans
     if seen.key is None or seen.stopped is not None:
         return None

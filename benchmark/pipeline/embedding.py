@@ -64,6 +64,7 @@ _DIED = "its process died each time that it was tried; it may need more memory t
 _CHANGING = "its engine computed in another arithmetic each time, so that its embeddings are not complete"
 # An engine may only find out while it is opened that it has to compute otherwise than planned.
 _PASSES = 3
+_TIMED_IMAGES = 16  # decoded for timing a backbone alone, one of which is timed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,17 +407,15 @@ class _Work:
         plan = self.plans[position]
         return Call(
             name=f"embed-{plan.backbone.name}",
-            argument=replace(self._task(buffer, place, position), wait=wait),
+            argument=EmbedTask(
+                wanted=self._wanted(position),
+                buffer=buffer.folder,
+                progress=buffer.folder / PROGRESS_FILE,
+                row=place,
+                wait=wait,
+            ),
             cost=self._cost(position, rows).seconds(),
             memory=memory_bytes(plan.backbone, plan.input_size, plan.engine),
-        )
-
-    def _task(self, buffer: PixelBuffer, place: int, position: int) -> EmbedTask:
-        return EmbedTask(
-            wanted=self._wanted(position),
-            buffer=buffer.folder,
-            progress=buffer.folder / PROGRESS_FILE,
-            row=place,
         )
 
     def _wanted(self, position: int) -> Wanted:
@@ -581,17 +580,14 @@ class _Work:
         unknown = self._unmeasured()
         if unknown:
             self.observer.started(TIMING, len(unknown))
-        sample = np.arange(min(SAMPLE_IMAGES, len(self.images)), dtype=np.int64)
-        try:
-            for (size, resize), group in groupby(sorted(unknown, key=self._shape), key=self._shape):
-                if self.request.executor.is_local:
-                    with decoded(self.request, self.images, sample, size, resize) as buffer:
-                        self._measure_from(buffer, list(group))
-                else:
-                    self._measure_on_cluster(self._files(sample), list(group))
-        except StorageError as error:
-            self.observer.message(f"Latencies cannot be measured: {error}")
-        if unknown:
+            rows = np.arange(min(_TIMED_IMAGES, len(self.images)), dtype=np.int64)
+            nothing, sample = self._files(rows[:0]), self._files(rows)
+            tasks = [BlockTask(wanted=(self._wanted(one),), images=nothing, sample=sample) for one in unknown]
+            calls = [Call(name="measure", argument=task) for task in tasks]
+            with closing(self.request.executor.run(block_task, calls, alone=True)) as results:
+                for place, result in results:
+                    (told,) = _each(1, result or {"error": _DIED})
+                    self._note(unknown[place], [str(told["error"])] if "error" in told else told["notes"])
             self.observer.finished(TIMING)
         if self.request.measure_latency:
             for position in self._unmeasured():
@@ -612,28 +608,6 @@ class _Work:
         if not plan.key:
             return Measurement()
         return load_measurement(self.store.root, plan.key, anywhere=not self.request.executor.is_local)
-
-    def _measure_from(self, buffer: PixelBuffer, positions: list[int]) -> None:
-        ProgressTable(buffer.folder / PROGRESS_FILE, len(positions))
-        calls = [
-            Call(name="measure", argument=replace(self._task(buffer, place, position), only_measure=True))
-            for place, position in enumerate(positions)
-        ]
-        with closing(self.request.executor.run(embed_task, calls, alone=True)) as results:
-            for place, result in results:
-                told = {"error": _DIED} if result is None else result
-                self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
-
-    def _measure_on_cluster(self, sample: ImageFiles, positions: list[int]) -> None:
-        calls = []
-        for position in positions:
-            wanted = (self._wanted(position),)
-            task = BlockTask(wanted=wanted, images=sample, sample=sample, only_measure=True)
-            calls.append(Call(name="measure", argument=task))
-        with closing(self.request.executor.run(block_task, calls, alone=True)) as results:
-            for place, result in results:
-                (told,) = _each(1, result or {"error": _DIED})
-                self._note(positions[place], [str(told["error"])] if "error" in told else told["notes"])
 
     # Sanity checks -------------------------------------------------------------------------------------
 

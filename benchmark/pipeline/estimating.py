@@ -39,7 +39,6 @@ from benchmark.pipeline.requests import (
     MOST_TURNED,
     EmbedRequest,
     RankRequest,
-    TurnedRequest,
     cheapest_pretrained,
 )
 from benchmark.pipeline.self_test import self_test
@@ -433,7 +432,7 @@ class _PlannedJob:
         core += starting * min(len(waiting), cores())
         turned, copies_known = views
         if turned is not None:
-            wanted = TurnedRequest.seen_by(turned.backbone, self.request)
+            wanted = self.request.views_under(turned.backbone)
             cost = self.costs.embedding(wanted, turned, images)
             embed, core = embed + cost.seconds(cores()), core + cost.seconds()
         audit = board = 0.0
@@ -548,7 +547,7 @@ class _PlannedJob:
         seeing = cheapest_pretrained(request)
         if not self._looks_for_copies(len(images)) or seeing is None or images.groups is not None:
             return None, True
-        wanted = TurnedRequest.seen_by(seeing, request)
+        wanted = request.views_under(seeing)
         cache = request.options.cache
         store = EmbeddingStore(cache)
         # Not which rows there are: the parts of views are large, and reading them is most of using them.

@@ -34,12 +34,14 @@ class EmbedRequest:
         backbones: what to run, in board order.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with, which reading decides.
         buffer_bytes: most bytes of decoded pixels kept on disk at once; fewer where there is little room.
+        turned: embed views of each image (``turned``) instead of the image itself.
         runner: what executes its tasks; None means processes of this machine.
     """
 
     options: EmbedOptions
     backbones: tuple[Backbone, ...]
     bit_depth: int = 16
+    turned: bool = False
     buffer_bytes: int = BUFFER_BYTES
     runner: Runner | None = field(default=None, compare=False)
 
@@ -61,6 +63,16 @@ class EmbedRequest:
         """The same with what reading the images has decided."""
         return replace(self, bit_depth=images.bit_depth)
 
+    def views_under(self, backbone: Backbone) -> EmbedRequest:
+        """Views of the same images under one backbone, kept under keys of their own."""
+        return EmbedRequest(
+            options=self.options,
+            backbones=(backbone,),
+            bit_depth=self.bit_depth,
+            turned=True,
+            runner=self.runner,
+        )
+
     def executed_by(self, runner: Runner) -> Self:
         """The same, carried out by a runner; one elsewhere works in another folder."""
         asked = self if runner.is_local else self.but(cache=self.options.cache.absolute())
@@ -73,13 +85,8 @@ class EmbedRequest:
 
     @property
     def decoder(self) -> str:
-        """How images become pixels, as it stands in embedding keys."""
-        return decoder_name(self.bit_depth)
-
-    @property
-    def turned(self) -> bool:
-        """Whether to embed views of each image (``turned``) instead of the image itself."""
-        return False
+        """How images become pixels, and which views of them, as it stands in embedding keys."""
+        return decoder_name(self.bit_depth) + (f"-{VIEWS}views" if self.turned else "")
 
     @property
     def measure_latency(self) -> bool:
@@ -103,31 +110,6 @@ class EmbedRequest:
     def size_of(self, backbone: Backbone) -> int:
         """The input side that a backbone gets, in pixels."""
         return backbone.default_size if backbone.fixed_size else self.options.size or backbone.default_size
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnedRequest(EmbedRequest):
-    """Views of each image instead of the image itself, kept under keys of their own."""
-
-    @classmethod
-    def seen_by(cls, backbone: Backbone, request: EmbedRequest) -> TurnedRequest:
-        """The views of the same images through one backbone."""
-        return cls(
-            options=request.options,
-            backbones=(backbone,),
-            bit_depth=request.bit_depth,
-            runner=request.runner,
-        )
-
-    @property
-    def decoder(self) -> str:
-        """How images become pixels, and those views, as it stands in embedding keys."""
-        return f"{decoder_name(self.bit_depth)}-{VIEWS}views"
-
-    @property
-    def turned(self) -> bool:
-        """Yes."""
-        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,6 @@ class EmbedTask:
         progress: file of the progress table.
         row: this task's row in it.
         wait: wait for another run that computes the same, instead of coming back as busy.
-        only_measure: embed nothing; time single images, if nobody has yet.
     """
 
     wanted: Wanted
@@ -84,7 +83,6 @@ class EmbedTask:
     progress: Path
     row: int
     wait: bool = False
-    only_measure: bool = False
 
 
 def embed_task(task: EmbedTask, threads: int) -> dict[str, Any]:
@@ -103,8 +101,6 @@ def embed_task(task: EmbedTask, threads: int) -> dict[str, Any]:
         embedding = _EmbeddingWork(
             task.wanted, threads, pixels, _sample(pixels), lambda *told: table.update(task.row, *told)
         )
-        if task.only_measure:
-            return embedding.measured()
         return embedding.locked(wait=task.wait)
     except Exception as error:
         return failure(error)
@@ -147,17 +143,15 @@ class BlockTask:
 
     Attributes:
         wanted: which vectors, of each backbone.
-        images: the block.
+        images: the block; of none, single images of the sample are timed, if nobody has yet.
         sample: images that engines are checked and timed on, the same for every block.
         timed: measure how fast the backbones are.
-        only_measure: embed nothing.
     """
 
     wanted: tuple[Wanted, ...]
     images: ImageFiles
     sample: ImageFiles
     timed: bool = True
-    only_measure: bool = False
 
 
 def block_task(task: BlockTask, threads: int) -> dict[str, Any]:
@@ -185,7 +179,7 @@ def _embedded(
 ) -> dict[str, Any]:
     try:
         embedding = _EmbeddingWork(wanted, threads, pixels, _sample(sample), timed=task.timed)
-        return embedding.measured() if task.only_measure else embedding.missing()
+        return embedding.missing() if task.images.paths else embedding.measured()
     except Exception as error:
         return failure(error)
 

@@ -74,7 +74,13 @@ def _describe(model_dir: Path, data: Path) -> None:
     for name, part in (("training", listed[::2]), ("validation", listed[1::2])):
         beginnings = sorted(bytes.fromhex(image_id)[:8] for _, image_id in part)
         (model_dir / f"{name}_images.ids").write_bytes(b"".join(beginnings))
-    names = ("model.keras", "training_images.ids", "validation_images.ids")
+    with (model_dir / "split.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "image_id", "label", "part"])
+        for number, (path, image_id) in enumerate(listed):
+            part = "val" if number % 2 else "train"
+            writer.writerow([path.relative_to(data).as_posix(), image_id, path.parent.name, part])
+    names = ("model.keras", "split.csv", "training_images.ids", "validation_images.ids")
     manifest = a_manifest(
         classes=("bright", "dark"),
         input_size=SIDE,
@@ -83,12 +89,6 @@ def _describe(model_dir: Path, data: Path) -> None:
         files={name: sha256_file(model_dir / name) for name in names},
     )
     write_manifest(model_dir, manifest)
-    with (model_dir / "split.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "image_id", "label", "part"])
-        for number, (path, image_id) in enumerate(listed):
-            part = "val" if number % 2 else "train"
-            writer.writerow([path.relative_to(data).as_posix(), image_id, path.parent.name, part])
 
 
 @pytest.fixture(scope="session")
