@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 _FONT, _HALO, _MARKER = 8.0, 2.5, 6.0  # in points: letters, the white around them, half a marker
-# Offsets in points from the marker, near ones first; beyond the first ring a thin line leads to the point.
-_RINGS = (9.0, 22.0, 38.0, 56.0, 76.0)
+# Offsets in points from the marker, near ones first.
 _DIRECTIONS = ((1, 0.35), (1, -0.35), (-1, 0.35), (-1, -0.35), (0.3, 1), (0.3, -1), (-0.3, 1), (-0.3, -1))
+_OFFSETS = [(ring * right, ring * up) for ring in (9, 22, 38, 56, 76) for right, up in _DIRECTIONS]
+_NEAR = 16.0  # farther names get a thin line to their point
 
-Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
 
@@ -33,90 +31,47 @@ def place_labels(
         bars: lower and upper end of each point's bar; labels keep clear of them, but for the first name's.
         names: position in ``points`` -> text, the most important first.
     """
+    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox, IdentityTransform
+
     figure: Figure = axes.figure  # type: ignore[assignment]
     for _ in range(2):  # what the first pass moves changes what the second one measures
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    scale = figure.dpi / 72
-    pixels = [(float(x), float(y)) for x, y in axes.transData.transform(list(points))]
-    reach = _MARKER * scale
-    taken: list[Box] = [(x - reach, y - reach, x + reach, y + reach) for x, y in pixels]
-    low = axes.transData.transform([(x, bar[0]) for (x, _), bar in zip(points, bars, strict=True)])
-    high = axes.transData.transform([(x, bar[1]) for (x, _), bar in zip(points, bars, strict=True)])
-    lines: list[Box] = [
-        (a[0] - scale, a[1] - scale, a[0] + scale, b[1] + scale) for a, b in zip(low, high, strict=True)
-    ]
-    edge = axes.get_window_extent()
-    bounds = (edge.x0, edge.y0, edge.x1, edge.y1)
+    scale, edge = figure.dpi / 72, axes.get_window_extent()
+    pixels = axes.transData.transform(list(points))
+    taken = [Bbox([place, place]).padded(_MARKER * scale) for place in pixels]
+    ends = ([(x, low), (x, high)] for (x, _), (low, high) in zip(points, bars, strict=True))
+    lines = [Bbox(axes.transData.transform(each)).padded(scale) for each in ends]
     for rank, (position, name) in enumerate(names.items()):
-        label = _label(axes, name)
-        extent = label.get_window_extent()
-        size = (extent.width + _HALO * scale, extent.height + _HALO * scale)
-        tries = [_free_places(pixels[position], size, (scale, _RINGS), (taken + lines, bounds))]
-        if rank == 0:
-            tries.append(_free_places(pixels[position], size, (scale, _RINGS), (taken, bounds)))
-        place = next(chain.from_iterable(tries), None)
-        if place is None:
+        x, y = (float(value) for value in pixels[position])
+        label = axes.text(
+            *(0, 0, name),
+            transform=IdentityTransform(),  # pixels
+            fontsize=_FONT,
+            va="center",
+            color="#1f2328",
+            zorder=5,
+            path_effects=[withStroke(linewidth=_HALO, foreground="white")],
+        )
+        width, height = label.get_window_extent().padded(_HALO * scale / 2).size
+        boxes = [
+            Bbox.from_bounds(
+                x + right * scale - (0 if right > 0 else width), y + up * scale - height / 2, width, height
+            )
+            for right, up in _OFFSETS
+        ]
+        inside = [box for box in boxes if edge.contains(*box.min) and edge.contains(*box.max)]
+        tries = [taken + lines] if rank else [taken + lines, taken]
+        free = (box for others in tries for box in inside if not box.count_overlaps(others))
+        box = next(free, None)
+        if box is None:
             label.remove()
             continue
-        taken.append(place)
-        label.set_position((place[0] + _HALO * scale / 2, (place[1] + place[3]) / 2))
-        _lead(axes, pixels[position], place, scale)
-
-
-def _free_places(
-    point: Point, size: Point, reach: tuple[float, tuple[float, ...]], room: tuple[list[Box], Box]
-) -> Iterator[Box]:
-    taken, bounds = room
-    width, height = size
-    scale, rings = reach
-    for ring in rings:
-        for across, up in _DIRECTIONS:
-            middle_y = point[1] + up * ring * scale
-            start = point[0] + across * ring * scale
-            left = start if across > 0 else start - width
-            box = (left, middle_y - height / 2, left + width, middle_y + height / 2)
-            inside = (
-                box[0] >= bounds[0] and box[2] <= bounds[2] and box[1] >= bounds[1] and box[3] <= bounds[3]
-            )
-            if inside and not any(_overlap(box, other) for other in taken):
-                yield box
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _label(axes: Axes, name: str) -> Text:
-    """A name, somewhere: where it goes depends on how wide it is."""
-    from matplotlib.patheffects import withStroke
-    from matplotlib.transforms import IdentityTransform
-
-    return axes.text(
-        0,
-        0,
-        name,
-        transform=IdentityTransform(),  # pixels
-        fontsize=_FONT,
-        va="center",
-        ha="left",
-        color="#1f2328",
-        zorder=5,
-        path_effects=[withStroke(linewidth=_HALO, foreground="white")],
-    )
-
-
-def _lead(axes: Axes, point: Point, box: Box, scale: float) -> None:
-    """A thin line from a name to its point, where that is not near."""
-    nearest_x = min(max(point[0], box[0]), box[2])
-    middle_y = (box[1] + box[3]) / 2
-    if abs(nearest_x - point[0]) + abs(middle_y - point[1]) > 16 * scale:
-        axes.annotate(
-            "",
-            xy=point,
-            xytext=(nearest_x, middle_y),
-            xycoords="figure pixels",
-            textcoords="figure pixels",
-            arrowprops={"arrowstyle": "-", "color": "#b6bdc5", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4},
-            zorder=1,
-        )
+        taken.append(box)
+        middle = (box.y0 + box.y1) / 2
+        label.set_position((box.x0 + _HALO * scale / 2, middle))
+        nearest = min(max(x, box.x0), box.x1)
+        if abs(nearest - x) + abs(middle - y) > _NEAR * scale:
+            line = {"arrowstyle": "-", "color": "#b6bdc5", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4}
+            axes.annotate("", (x, y), (nearest, middle), "figure pixels", arrowprops=line, zorder=1)
