@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -41,22 +40,9 @@ class BundleState(StrEnum):
     """What became of one file of a bundle."""
 
     INTACT = "intact"
-    DAMAGED = "damaged"
+    DAMAGED = "damaged"  # its bytes differ from the checksum list
     MISSING = "missing"
     UNLISTED = "unlisted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleCheck:
-    """One file of a bundle.
-
-    Attributes:
-        file: its name.
-        state: intact, damaged (its bytes differ from the list), missing, or not in the list.
-    """
-
-    file: str
-    state: BundleState
 
 
 def fetch_weights(backbone: Backbone, *, downloads: Downloads | None = None) -> Path:
@@ -145,8 +131,8 @@ def _list(folder: Path, name: str, digest: str) -> None:
         write_whole(folder / CHECKSUMS, lines.encode(), root=folder)
 
 
-def verify_bundle(folder: Path) -> tuple[BundleCheck, ...]:
-    """Compare every file of a bundle with its checksum.
+def verify_bundle(folder: Path) -> dict[str, BundleState]:
+    """Compare every file of a bundle with its checksum; what became of each, by name.
 
     Raises:
         WeightsError: there is no checksum list, or a file cannot be read.
@@ -164,8 +150,7 @@ def verify_bundle(folder: Path) -> tuple[BundleCheck, ...]:
         for path in folder.iterdir()
         if path.name.endswith((WEIGHTS_SUFFIX, *_COPIED)) and not path.name.startswith(".")
     }
-    names = sorted({*listed, *present})
-    return tuple(BundleCheck(file=name, state=_state(folder / name, listed.get(name))) for name in names)
+    return {name: _state(folder / name, listed.get(name)) for name in sorted({*listed, *present})}
 
 
 def _state(path: Path, digest: str | None) -> BundleState:

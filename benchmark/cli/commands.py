@@ -211,7 +211,7 @@ def _compare(first: Path, second: Path, style: str) -> int:
 
 def weights_command(options: WeightsOptions, output: OutputOptions) -> int:
     """``backbones weights fetch|verify|bundle``."""
-    from benchmark.pipeline import bundle_backbones, check_bundle, fetch_backbones
+    from benchmark.pipeline import check_bundle, collect_weights
 
     folder = options.folder
     if (options.action == "fetch") != (folder is None):
@@ -221,13 +221,11 @@ def weights_command(options: WeightsOptions, output: OutputOptions) -> int:
             expected="'fetch' (into Keras's own folder), 'bundle DIR' or 'verify DIR'",
         )
     with make_observer(quiet=output.quiet) as observer:
-        if folder is None:
-            rows = fetch_backbones(select(options.backbones), observer)
-        elif options.action == "verify":
+        if folder is not None and options.action == "verify":
             rows = check_bundle(folder)
         else:
             wanted = select(options.backbones)
-            rows = bundle_backbones(wanted, folder, cache=options.cache, observer=observer)
+            rows = collect_weights(wanted, folder, cache=options.cache, observer=observer)
     print_rows(rows, output.format)
     return 1 if any(row["status"] == "failed" for row in rows) else 0
 

@@ -3,7 +3,7 @@
 from benchmark.pipeline.applying import evaluate_model, export_to, predict_images
 from benchmark.pipeline.auditing import audit_data
 from benchmark.pipeline.boards import Ranked
-from benchmark.pipeline.bundling import bundle_backbones, check_bundle, fetch_backbones
+from benchmark.pipeline.bundling import check_bundle, collect_weights
 from benchmark.pipeline.device_kits import add_device, make_kit, measure_device
 from benchmark.pipeline.embedding import Embedded, embed, embed_images
 from benchmark.pipeline.estimating import estimate_costs

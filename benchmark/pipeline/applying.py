@@ -29,7 +29,6 @@ from benchmark.options import (
 )
 from benchmark.pipeline.model_reports import report_evaluation, report_exports
 from benchmark.pipeline.places import results_folder
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.records import Observer, Silent, Task
 from benchmark.reporting import evaluation_folder, write_evaluation
 
@@ -137,7 +136,7 @@ def evaluate_model(
         StorageError: a folder cannot be written.
     """
     _check_threshold(options.threshold, predictor)
-    watch = OneAtATime(observer or Silent())
+    watch = observer or Silent()
     description = predictor.description
     asked = {name: getattr(options, name) for name in ReadingOptions.model_fields}
     images = load_images(

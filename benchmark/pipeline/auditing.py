@@ -30,7 +30,6 @@ from benchmark.pipeline.cosmetics import Cosmetics
 from benchmark.pipeline.embedding import embed_images
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plan
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import MOST_TURNED, RankRequest
 from benchmark.records import Float32, ImageSet, Int64, Observer, Silent
 from benchmark.reporting import remove_files, write_rejected
@@ -70,7 +69,7 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
         DataError: the images cannot be used.
         StorageError: a folder cannot be written.
     """
-    watch = OneAtATime(observer or Silent())
+    watch = observer or Silent()
     options = request.options
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     tell_reading(images, watch)

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.backbones import BundleState, bundle_weights, fetch_weights, verify_bundle
 from benchmark.errors import BenchmarkError
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.records import Backbone, Observer, Silent
 
 _TASK = "weights"
 
 
-def fetch_backbones(backbones: Sequence[Backbone], observer: Observer | None = None) -> list[dict[str, Any]]:
-    """Download ImageNet weights into Keras's own folder.
-
-    Returns:
-        One row per backbone: name, status (ready or failed), where or why not.
-    """
-    return _each(backbones, lambda backbone: fetch_weights(backbone), observer)
-
-
-def bundle_backbones(
-    backbones: Sequence[Backbone], folder: Path, *, cache: Path, observer: Observer | None = None
+def collect_weights(
+    backbones: Sequence[Backbone], folder: Path | None, *, cache: Path, observer: Observer | None = None
 ) -> list[dict[str, Any]]:
-    """Write ``<backbone>.weights.h5`` files and their checksums into a folder.
+    """Download published weights into their libraries' own folders, or write them into a bundle.
+
+    Args:
+        backbones: whose weights.
+        folder: of the bundle, which holds a file of each and their checksums; None writes none.
+        cache: folder that remembers digests.
+        observer: told of each.
 
     Returns:
         One row per backbone: name, status (ready or failed), where or why not.
     """
-    return _each(backbones, lambda backbone: bundle_weights(backbone, folder, cache=cache), observer)
+    watch = observer or Silent()
+    watch.started(_TASK, len(backbones))
+    rows = []
+    for done, one in enumerate(backbones, start=1):
+        try:
+            path = fetch_weights(one) if folder is None else bundle_weights(one, folder, cache=cache)
+            rows.append({"name": one.name, "status": "ready", "detail": str(path)})
+        except BenchmarkError as error:
+            rows.append({"name": one.name, "status": "failed", "detail": str(error)})
+        watch.advanced(_TASK, done, one.name)
+    watch.finished(_TASK)
+    return rows
 
 
 def check_bundle(folder: Path) -> list[dict[str, Any]]:
@@ -44,30 +51,6 @@ def check_bundle(folder: Path) -> list[dict[str, Any]]:
         WeightsError: there is no checksum list.
     """
     return [
-        {
-            "name": check.file,
-            "status": "ready" if check.state is BundleState.INTACT else "failed",
-            "detail": check.state.value,
-        }
-        for check in verify_bundle(folder)
+        {"name": name, "status": "ready" if state is BundleState.INTACT else "failed", "detail": state.value}
+        for name, state in verify_bundle(folder).items()
     ]
-
-
-def _each(
-    backbones: Sequence[Backbone], action: Callable[[Backbone], Path], observer: Observer | None
-) -> list[dict[str, Any]]:
-    watch = OneAtATime(observer or Silent())
-    watch.started(_TASK, len(backbones))
-    rows = []
-    for done, backbone in enumerate(backbones, start=1):
-        rows.append(_row(backbone, action))
-        watch.advanced(_TASK, done, backbone.name)
-    watch.finished(_TASK)
-    return rows
-
-
-def _row(backbone: Backbone, action: Callable[[Backbone], Path]) -> dict[str, Any]:
-    try:
-        return {"name": backbone.name, "status": "ready", "detail": str(action(backbone))}
-    except BenchmarkError as error:
-        return {"name": backbone.name, "status": "failed", "detail": str(error)}

@@ -13,7 +13,6 @@ from benchmark.execution import Call, failure, quiet_environment
 from benchmark.heads import train_on_fewer
 from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.planning import Plan
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.ranking import curve_of
 from benchmark.records import Leaderboard, Observer, Outcome, ProtocolName, Scored, Targets
 from benchmark.statistics import LearningCurve
@@ -67,8 +66,7 @@ def train_curves(
     ]
     notes = []
     if tasks:
-        watch = OneAtATime(observer)
-        watch.started(_CURVES, len(tasks))
+        observer.started(_CURVES, len(tasks))
         calls = [Call(name=f"curve-{task.outcome.backbone}", argument=task) for task in tasks]
         with closing(job.runner.run(_curve_task, calls, alone=True)) as results:
             for done, (place, result) in enumerate(results, start=1):
@@ -76,8 +74,8 @@ def train_curves(
                 name = outcome.backbone
                 error = _DIED if result is None else _keep(job, outcome, result)
                 notes += [f"The learning curve of {name} could not be computed: {error}."] if error else []
-                watch.advanced(_CURVES, done, name)
-        watch.finished(_CURVES)
+                observer.advanced(_CURVES, done, name)
+        observer.finished(_CURVES)
     return tuple(notes)
 
 

@@ -135,7 +135,7 @@ def embed(request: EmbedRequest, observer: Observer | None = None) -> Embedded:
         DataError: the images cannot be used.
         StorageError: the cache cannot be written.
     """
-    watch = OneAtATime(observer or Silent())
+    watch = observer or Silent()
     options = request.options
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     with _run_log(options.cache, watch) as (logging, run):

@@ -35,6 +35,7 @@ from benchmark.pipeline.heads import HEADS
 from benchmark.pipeline.pixels import buffer_bytes
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, engine_request, make_plans, plan_unseen
+from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import (
     MOST_TURNED,
     EmbedRequest,
@@ -183,7 +184,7 @@ def _size(size: float) -> str:
     return f"{size / 1e3:.0f} kB"
 
 
-class Forecast:
+class Forecast(OneAtATime):
     """An estimate beside a watch that sees what its job really takes: it hands on what an observer is told.
 
     Args:
@@ -196,10 +197,10 @@ class Forecast:
     def __init__(
         self, estimate: Estimate, costs: CostModel, observer: Observer, *, is_local: bool = True
     ) -> None:
+        super().__init__(observer)
         self._is_local = is_local
         self.estimate = estimate
         self._costs = costs
-        self._observer = observer
         self._start = self._since = _Moment.now()
         self._running: list[str] = []
         self._spent = dict.fromkeys(_PHASES.values(), _Moment())
@@ -211,18 +212,14 @@ class Forecast:
         if task in _PHASES:
             self._count()
             self._running.append(_PHASES[task])
-        self._observer.started(task, total)
-
-    def advanced(self, task: str, done: int, note: str = "") -> None:
-        """Hand on."""
-        self._observer.advanced(task, done, note)
+        super().started(task, total)
 
     def finished(self, task: str, note: str = "") -> None:
         """Add up, and hand on."""
         if task in _PHASES and self._running:
             self._count()
             self._running.pop()
-        self._observer.finished(task, note)
+        super().finished(task, note)
 
     def _count(self) -> None:
         """Count the time since the last call for the innermost task that is going on."""
@@ -230,10 +227,6 @@ class Forecast:
         if self._running:
             self._spent[self._running[-1]] += now - self._since
         self._since = now
-
-    def message(self, text: str) -> None:
-        """Hand on."""
-        self._observer.message(text)
 
     def timings(self) -> dict[str, float]:
         """What was predicted and what it took so far, for a record: on the clock, and of all cores."""

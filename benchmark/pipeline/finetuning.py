@@ -27,7 +27,6 @@ from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
 from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.model_reports import report_model
 from benchmark.pipeline.places import ResultsFolder, results_folder
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.rebuilding import images_as_ranked
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.shipping import board_head, start_head
@@ -146,7 +145,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     """
     options = job.options
     trackers = open_trackers(options.trackers)
-    watch = OneAtATime(observer or Silent())
+    watch = observer or Silent()
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     folder = results_folder(options.results, images, options.data)
     stored = _board_to_go_on_from(job, folder.path, images)

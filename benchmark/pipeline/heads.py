@@ -17,7 +17,6 @@ from benchmark.heads import train_heads
 from benchmark.pipeline.costs import head_memory_bytes
 from benchmark.pipeline.measurements import load_measurement
 from benchmark.pipeline.planning import Plan, plan_facts
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest
 from benchmark.ranking import Setting, load_outcome, outcome_path, save_outcome, selection_scores
 from benchmark.records import (
@@ -128,7 +127,7 @@ def train_all(
     Returns:
         One outcome per plan, in order; a failure is an outcome.
     """
-    watch = OneAtATime(observer or Silent())
+    watch = observer or Silent()
     tasks = [_task(job, plan) for plan in plans]
     outcomes: list[Scored | Failed | None] = [_stored(task) for task in tasks]
     waiting = [position for position, outcome in enumerate(outcomes) if outcome is None]

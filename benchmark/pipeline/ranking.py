@@ -24,7 +24,6 @@ from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.outputs import write_again, write_outputs
 from benchmark.pipeline.places import results_folder
 from benchmark.pipeline.planning import Plan, make_plans
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.searching import Searched, replay_halving, search_by_halving
@@ -53,7 +52,7 @@ def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ra
     if options.export_to is not None:
         check_target(options.export_to)
     trackers = open_trackers(options.trackers)
-    watch = OneAtATime(observer or Silent())
+    watch = observer or Silent()
     images = load_images(options.data, cache=options.cache, options=options, observer=watch)
     folder = results_folder(options.results, images, options.data)
     request = replace(request, device=measured_device(options.device, folder.path))

@@ -26,7 +26,6 @@ from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.display import spoken
 from benchmark.pipeline.estimating import estimate_costs
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
-from benchmark.pipeline.progress import OneAtATime
 from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
@@ -80,7 +79,7 @@ def study_backbones(
     _check_names(options.data)
     backbones = tuple(known) or _trainable(options)
     run = Run(place(options.results, STUDY_FOLDER), options.results)
-    logged = LoggingObserver(run, OneAtATime(observer or Silent()))
+    logged = LoggingObserver(run, observer or Silent())
     try:
         run.record({"options": _record(options)})
         return _Study(options, backbones, run, logged).carry_out()

@@ -15,7 +15,7 @@ from benchmark.errors import CacheError
 from benchmark.execution import Call, Runner, failure
 from benchmark.finetuning import FineTuned, FinetuneRequest, find_finished, finetune, take_model
 from benchmark.machine import available_memory, cores
-from benchmark.records import FLOPS_SIZE, ImageSet, Observer
+from benchmark.records import FLOPS_SIZE, ImageSet, Observer, Silent
 from benchmark.storage import (
     MOST_MODEL_BYTES,
     hand_over,
@@ -61,20 +61,11 @@ class TuningTask:
     handed: Path | None
 
 
-@dataclass(slots=True)
-class _Listener:
+class _Listener(Silent):
     """Keeps what a run says for the process that hears its reader."""
 
-    messages: list[str] = field(default_factory=list)
-
-    def started(self, task: str, total: int) -> None:
-        """Not kept."""
-
-    def advanced(self, task: str, done: int, note: str = "") -> None:
-        """Not kept."""
-
-    def finished(self, task: str, note: str = "") -> None:
-        """Not kept."""
+    def __init__(self) -> None:
+        self.messages: list[str] = []
 
     def message(self, text: str) -> None:
         """Keep."""

@@ -102,16 +102,15 @@ def test_a_bundle_is_used_elsewhere(
 
 
 def check_damages(folder: Path) -> None:
-    assert [item.state for item in verify_bundle(folder)] == [BundleState.INTACT]
+    assert list(verify_bundle(folder).values()) == [BundleState.INTACT]
     (folder / "extra.weights.h5").write_bytes(b"x")
     (path,) = folder.glob("Mobile*.weights.h5")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    states = {item.file: item.state for item in verify_bundle(folder)}
-    assert states == {path.name: BundleState.DAMAGED, "extra.weights.h5": BundleState.UNLISTED}
+    assert verify_bundle(folder) == {path.name: BundleState.DAMAGED, "extra.weights.h5": BundleState.UNLISTED}
     path.unlink()
-    assert BundleState.MISSING in {item.state for item in verify_bundle(folder)}
+    assert BundleState.MISSING in verify_bundle(folder).values()
 
 
 def test_a_bundle_needs_a_checksum_list(tmp_path: Path) -> None:
