@@ -6,6 +6,8 @@ import functools
 import os
 import platform
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ _ARITHMETIC = (
 _CPU_INFO = Path("/proc/cpuinfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
+_WATCH = "parent-watch"
 
 
 def cores(*, groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:
@@ -153,6 +156,21 @@ def _text(path: Path) -> str:
 def _whole(text: str) -> int:
     """A non-negative whole number; 0 for anything else ("max", "-1", nothing)."""
     return int(text) if text.isdecimal() else 0
+
+
+def end_with_parent(parent: int) -> None:
+    """Have a thread end this process as soon as its parent, the process of that number, is gone."""
+    if not any(thread.name == _WATCH for thread in threading.enumerate()):
+        threading.Thread(target=_watch, args=(parent,), name=_WATCH, daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    import psutil
+
+    # Windows keeps the number of a parent that is gone.
+    while os.getppid() == parent and psutil.pid_exists(parent):
+        time.sleep(0.5)
+    os._exit(1)
 
 
 @contextmanager

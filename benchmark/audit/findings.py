@@ -109,12 +109,3 @@ class AuditReport:
     def nearest_pairs(self) -> Iterator[tuple[int, int]]:
         """Row pairs of near-duplicates, nearest first."""
         yield from self.near.rows[self.near.same].tolist()
-
-    def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """Findings of one severity."""
-        return tuple(finding for finding in self.findings if finding.severity is severity)
-
-    @property
-    def shouts(self) -> bool:
-        """Whether something was found that makes every score worthless."""
-        return bool(self.of(Severity.ERROR))

@@ -69,22 +69,19 @@ def signatures(images: ImageSet, *, cache: Path, observer: Observer | None = Non
     return _in_order(known, wanted)
 
 
-def colour_histograms(
-    images: ImageSet, rows: Int64, *, cache: Path, observer: Observer | None = None
-) -> Float32:
+def colour_histograms(images: ImageSet, rows: Int64, *, cache: Path) -> Float32:
     """Colour histograms of some images, remembered with their signatures.
 
     Args:
         images: the data set.
         rows: int64 (n,) which of its rows.
         cache: where signatures are remembered.
-        observer: told about progress, where something has to be looked at.
 
     Returns:
         float32 (n, 48): for red, green and blue the shares of pixels in 16 equal bins; nan for images that
         cannot be read any more.
     """
-    known, wanted = _records(images, cache, rows, observer)
+    known, wanted = _records(images, cache, rows, None)
     found, place = _places(known, wanted)
     histograms = np.full((len(wanted), HISTOGRAM_DIM), np.nan, np.float32)
     histograms[found] = known["histogram"][place]

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ from benchmark.deployment.samples import (
     write_images,
 )
 from benchmark.deployment.subprocess_runner import Work, carry_out
-from benchmark.deployment.targets import Tolerance, find_target, parse_targets, require_packages
-from benchmark.errors import ExportError
+from benchmark.deployment.targets import find_target, parse_targets, require_packages
+from benchmark.errors import ExportError, StorageError
 from benchmark.finetuning import SEEN_FILES, load_manifest
 from benchmark.options import ExportOptions
 from benchmark.records import Float32, Manifest, Observer, Silent
@@ -43,6 +44,7 @@ from benchmark.storage import (
     check_inside,
     dead_temporaries,
     read_small,
+    remove_all,
     sha256_file,
     storage_error,
     temporary_beside,
@@ -98,16 +100,11 @@ class _Bench:
     model_dir: Path
     manifest: Manifest
     options: ExportOptions
-    tolerances: Mapping[str, Tolerance]  # of targets, instead of their own
     scratch: Path  # temporary folder for images, answers and the log
     targets: Float32  # (N, C), of the validation images
     photos: tuple[Path, ...]  # files of some of them, which the examples are run on
     observer: Observer
     done: Counter[str] = field(default_factory=Counter)
-
-    def tolerance(self, target: str) -> Tolerance:
-        """The tolerance that applies to a target."""
-        return self.tolerances.get(target) or find_target(target).tolerance
 
     def advance(self, target: str, note: str, steps: int = 1) -> None:
         """So many more steps of a target are done: each is converted, then compared."""
@@ -119,7 +116,6 @@ def export_model(
     model_dir: Path,
     options: ExportOptions,
     *,
-    tolerances: Mapping[str, Tolerance] | None = None,
     observer: Observer | None = None,
 ) -> tuple[ExportResult, ...]:
     """Export a fine-tuned model to ``model_dir/export/<target>/`` and compare each export with it.
@@ -131,7 +127,6 @@ def export_model(
     Args:
         model_dir: a folder that fine-tuning wrote.
         options: of the command; its model is not looked at.
-        tolerances: name of a target -> what applies instead of its own tolerance.
         observer: hears of each target.
 
     Returns:
@@ -157,7 +152,6 @@ def export_model(
                 model_dir=model_dir,
                 manifest=manifest,
                 options=options,
-                tolerances=tolerances or {},
                 scratch=Path(scratch),
                 targets=targets_of(compared, manifest),
                 photos=some_photos(compared, root, _EXAMPLE_PHOTOS),
@@ -199,11 +193,8 @@ def _prepare(
 
 def _remove_leftovers(exports: Path) -> None:
     """Take away what killed exports left half done."""
-    for path in list(dead_temporaries(exports)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    with suppress(StorageError):
+        remove_all(list(dead_temporaries(exports)))
 
 
 def _export_all(bench: _Bench, wanted: tuple[str, ...]) -> tuple[ExportResult, ...]:
@@ -340,7 +331,7 @@ def _judged(
     after = _probabilities(bench, _measurement(bench, target, folder))
     manifest = bench.manifest
     parity = compare(before, after, bench.targets, manifest.task, manifest.threshold, manifest.average)
-    tolerance = bench.tolerance(target)
+    tolerance = find_target(target).tolerance
     reason = verdict(parity, tolerance)
     return replace(
         result,
@@ -365,18 +356,13 @@ def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
     """Write the verdict and rename the staged folder to its place, instead of an earlier export."""
     assert result.folder is not None
     final = bench.model_dir / EXPORT / result.target
-    tolerance = asdict(bench.tolerance(result.target))
+    tolerance = asdict(find_target(result.target).tolerance)
     placed = replace(result, folder=final)
     verdict_fields = {name: value for name, value in placed.row().items() if name != "folder"}
     content = json.dumps(_finite(verdict_fields | {"tolerance": tolerance}), indent=1, ensure_ascii=False)
     write_whole(result.folder / "parity.json", (content + "\n").encode(), root=result.folder)
-    if final.exists():
-        earlier = temporary_beside(final)
-        final.rename(earlier)
-        result.folder.rename(final)
-        shutil.rmtree(earlier)
-    else:
-        result.folder.rename(final)
+    remove_all([final])
+    result.folder.rename(final)
     return placed
 
 

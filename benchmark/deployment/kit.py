@@ -30,6 +30,7 @@ from benchmark.storage import (
     check_inside,
     path_part,
     read_json,
+    remove_all,
     sha256_file,
     storage_error,
     temporary_beside,
@@ -257,13 +258,8 @@ def write_kit(
         }
         write_whole(staged / KIT_FILE, (json.dumps(content, indent=1) + "\n").encode(), root=staged)
         pack(staged, f"{folder.name}/", packed)
-        if folder.exists():
-            earlier = temporary_beside(folder)
-            folder.rename(earlier)
-            staged.rename(folder)
-            shutil.rmtree(earlier)
-        else:
-            staged.rename(folder)
+        remove_all([folder])
+        staged.rename(folder)
     except OSError as error:
         raise storage_error(error, folder) from error
     finally:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,14 @@ from benchmark.deployment.examples import check_example
 from benchmark.deployment.opening import open_model
 from benchmark.deployment.targets import GraphTarget, find_target, target_names
 from benchmark.errors import BenchmarkError, ExportError
+from benchmark.machine import end_with_parent
 from benchmark.storage import write_whole
 
 
 def main(plan: Path) -> int:
     """Do the tasks of a plan in order; each answer is ``{"value": ...}`` or ``{"failed": reason}``."""
     # The parent is read first: an orphan must not adopt its new parent as the one to watch.
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent(os.getppid())
     for task in json.loads(plan.read_text(encoding="utf-8")):
         answer = Path(task["answer"])
         try:
@@ -104,12 +103,6 @@ def _measure(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 _ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"convert": _convert, "measure": _measure}
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 if __name__ == "__main__":

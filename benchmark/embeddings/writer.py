@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +63,6 @@ class PartWriter:
         *,
         size: PartSize | None = None,
         generation: str = "",
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place = place
         self._folder = root / folder_name(key)
@@ -72,10 +71,9 @@ class PartWriter:
         self._generation = generation
         self._size = size or PartSize()
         self._most = min(self._size.rows, most_rows(dim))
-        self._clock = clock
         self._ids: list[Ids] = []
         self._features: list[Float32] = []
-        self._since = clock()
+        self._since = time.monotonic()
         self.rows_written = 0
         self.written: list[str] = []
 
@@ -117,11 +115,11 @@ class PartWriter:
         start = 0
         while start < len(ids):
             if not self._ids:
-                self._since = self._clock()
+                self._since = time.monotonic()
             stop = start + self._most - self.rows_buffered
             self._ids.append(ids[start:stop].copy())
             self._features.append(features[start:stop].copy())
-            if stop <= len(ids) or self._clock() - self._since >= self._size.seconds:
+            if stop <= len(ids) or time.monotonic() - self._since >= self._size.seconds:
                 self.flush()
             start = stop
 

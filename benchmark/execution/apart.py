@@ -11,14 +11,13 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import JobError
 from benchmark.execution.runner import Function, Result
-from benchmark.machine import mute_native_stderr
+from benchmark.machine import end_with_parent, mute_native_stderr
 
 _POLL_SECONDS = 0.1
 
@@ -80,7 +79,7 @@ def _end_unwanted(
 def main(parent: int) -> int:
     """The other side."""
     # It may have become an orphan before it could look who its parent is.
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    end_with_parent(parent)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no result
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
@@ -89,12 +88,6 @@ def main(parent: int) -> int:
     with output:
         output.write(pickle.dumps(function(argument, threads)))
     return 0
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,11 +17,10 @@ from benchmark.errors import JobError
 from benchmark.execution.apart import run_apart
 from benchmark.execution.runner import THREADS, Call, Function, Machine, Result
 from benchmark.execution.scheduling import Shift, shifts
-from benchmark.machine import cores, mute_native_stderr
+from benchmark.machine import cores, end_with_parent, mute_native_stderr
 
 _ROUNDS_TOGETHER = 2
 _TRIES_APART = 3
-_WATCH = "parent-watch"
 # What the workers of this process were begun with: they outlive a run, and would go by it in the next.
 _pool_environment: dict[str, str] | None = None
 
@@ -223,8 +221,7 @@ def _become_worker(parent: int) -> None:
     if os.getpid() == parent or threading.current_thread() is not threading.main_thread():
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not any(thread.name == _WATCH for thread in threading.enumerate()):
-        threading.Thread(target=_watch, args=(os.getppid(),), name=_WATCH, daemon=True).start()
+    end_with_parent(os.getppid())
 
 
 def _start_watching(parent: int) -> None:
@@ -234,13 +231,4 @@ def _start_watching(parent: int) -> None:
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
         mute_native_stderr()
-    threading.Thread(target=_watch, args=(parent,), name=_WATCH, daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    import psutil
-
-    # Windows keeps the number of a parent that is gone.
-    while os.getppid() == parent and psutil.pid_exists(parent):
-        time.sleep(0.5)
-    os._exit(1)
+    end_with_parent(parent)

@@ -66,7 +66,7 @@ def majority(targets: Targets) -> Classifier:
     return predict
 
 
-def nearest_neighbours(features: Float32, targets: Targets, neighbours: int = NEIGHBOURS) -> Classifier:
+def nearest_neighbours(features: Float32, targets: Targets) -> Classifier:
     """Shares of the labels among the nearest training images by cosine, centred on the training mean.
 
     Of images at the same distance the first in ``train`` counts; all count, where fewer train.
@@ -75,7 +75,7 @@ def nearest_neighbours(features: Float32, targets: Targets, neighbours: int = NE
     def predict(train: Int64, rows: Int64) -> Float64:
         mean = features[train].mean(0, dtype=np.float64)
         known = _directions(features[train], mean)
-        wanted = min(neighbours, len(train))
+        wanted = min(NEIGHBOURS, len(train))
         shares = np.zeros((len(rows), targets.targets.shape[1]))
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]

@@ -25,6 +25,7 @@ from benchmark.reporting.run_record import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_MOST_SHOWN = 40
 _NOT_A_CAUSE = {"results", "cache", "jobs", "cluster"}
 
 
@@ -242,7 +243,7 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-def comparison_table(comparison: RunComparison, *, most: int = 40) -> RenderableType:
+def comparison_table(comparison: RunComparison) -> RenderableType:
     """A comparison for a terminal: the result in words, what changed, and which scores moved."""
     from rich.console import Group
     from rich.table import Table
@@ -251,18 +252,18 @@ def comparison_table(comparison: RunComparison, *, most: int = 40) -> Renderable
     parts: list[RenderableType] = [Text(text(comparison.statement), style="bold")]
     if comparison.changes:
         table = Table("what changed", "name", "before", "after", box=None, pad_edge=False)
-        for change in comparison.changes[:most]:
+        for change in comparison.changes[:_MOST_SHOWN]:
             values = (change.kind.value, change.name, change.before, change.after)
             table.add_row(*(Text(text(value), overflow="fold") for value in values))
         parts.append(table)
-        parts += _more(len(comparison.changes) - most)
+        parts += _more(len(comparison.changes) - _MOST_SHOWN)
     if comparison.scores:
         table = Table("backbone", "column", "before", "after", "difference", box=None, pad_edge=False)
-        for score in comparison.scores[:most]:
+        for score in comparison.scores[:_MOST_SHOWN]:
             figures = (_cell(score.before), _cell(score.after), _difference(score))
             table.add_row(*(Text(text(cell)) for cell in (score.backbone, score.column, *figures)))
         parts.append(table)
-        parts += _more(len(comparison.scores) - most)
+        parts += _more(len(comparison.scores) - _MOST_SHOWN)
     return Group(*parts)
 
 

@@ -178,11 +178,11 @@ def model_page_bytes(report: ModelReport) -> bytes:
     return page.encode()
 
 
-def interval(value: Interval, digits: int = 3) -> str:
+def interval(value: Interval) -> str:
     """A figure with its interval: ``0.968 [0.951, 0.981]``."""
     if math.isnan(value.value):
         return ""
-    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
 def percent(value: Interval) -> str:

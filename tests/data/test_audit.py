@@ -57,6 +57,10 @@ def folder_of(root: Path, classes: dict[str, range]) -> Path:
     return root
 
 
+def shouts(report: AuditReport) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in report.findings)
+
+
 def report_of(root: Path, cache: Path) -> tuple[ImageSet, AuditReport]:
     images = load_images(root, cache=cache)
     return images, audit(images, cache=cache)
@@ -75,7 +79,7 @@ def test_a_clean_set_has_no_pairs(clean: Path, tmp_path: Path) -> None:
     _, report = report_of(clean, tmp_path / "cache")
     assert report.pairs == ()
     assert set(codes_of(report)) == {"few-images"}
-    assert not report.shouts
+    assert not shouts(report)
 
 
 def test_copies_and_conflicts_are_found(clean: Path, tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_a_test_part_identical_to_train_makes_the_audit_shout(tmp_path: Path) ->
     folder_of(root / "train", {"a": range(12), "b": range(20, 32)})
     folder_of(root / "test", {"a": range(12), "b": range(20, 32)})
     _, report = report_of(root, tmp_path / "cache")
-    assert report.shouts
+    assert shouts(report)
     assert codes_of(report)["test-seen-in-training"] is Severity.ERROR
     shout = next(finding for finding in report.findings if finding.code == "test-seen-in-training")
     assert "100%" in shout.text
@@ -125,7 +129,7 @@ def test_given_parts_without_copies_do_not_shout(tmp_path: Path) -> None:
     root = tmp_path / "data"
     folder_of(root / "train", {"a": range(12), "b": range(20, 32)})
     folder_of(root / "test", {"a": range(40, 52), "b": range(60, 72)})
-    assert not report_of(root, tmp_path / "cache")[1].shouts
+    assert not shouts(report_of(root, tmp_path / "cache")[1])
 
 
 def test_imbalance_and_small_classes_are_named(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from benchmark.deployment import (
 from benchmark.deployment.description import read_description
 from benchmark.deployment.export import ExportResult
 from benchmark.deployment.parity import compare
+from benchmark.deployment.targets import find_target
 from benchmark.errors import ArgumentError, ExportError, ManifestError
 from benchmark.finetuning.manifest import write_manifest
 from benchmark.options import ExportOptions
@@ -155,11 +156,12 @@ def without_exports(trained: Any, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained.model_dir, tmp_path / "model", ignore=ignored))
 
 
-def test_an_export_outside_its_tolerance_is_kept_and_marked(trained: Any, tmp_path: Path) -> None:
+def test_an_export_outside_its_tolerance_is_kept_and_marked(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model_dir = without_exports(trained, tmp_path)
-    strict = {"tflite-dynamic": Tolerance(max_difference=0.0)}
-    options = ExportOptions(to="tflite-dynamic", parity_images=20)
-    (result,) = export_model(model_dir, options, tolerances=strict)
+    monkeypatch.setattr(find_target("tflite-dynamic"), "tolerance", Tolerance(max_difference=0.0))
+    (result,) = export_model(model_dir, ExportOptions(to="tflite-dynamic", parity_images=20))
     assert not result.passed
     assert "largest" in result.reason
     assert result.parity is not None
