@@ -54,11 +54,8 @@ def audit_table(report: AuditReport) -> RenderableType:
     return table
 
 
-def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Path, ...]:
+def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> None:
     """Write ``audit_summary.csv`` and ``audit_pairs.csv``; the picture is ``write_pair_sheet``'s.
-
-    Returns:
-        The files written.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -85,13 +82,8 @@ def write_audit(report: AuditReport, images: ImageSet, folder: Path) -> tuple[Pa
         for pair in report.pairs
     ]
     summary_file, pairs_file, _ = (folder / name for name in AUDIT_FILES)
-    written = {
-        summary_file: csv_bytes(_SUMMARY_COLUMNS, summary),
-        pairs_file: csv_bytes(_PAIR_COLUMNS, pairs),
-    }
-    for path, content in written.items():
-        write_whole(path, content, root=folder)
-    return tuple(written)
+    write_whole(summary_file, csv_bytes(_SUMMARY_COLUMNS, summary), root=folder)
+    write_whole(pairs_file, csv_bytes(_PAIR_COLUMNS, pairs), root=folder)
 
 
 def write_pair_sheet(report: AuditReport, images: ImageSet, folder: Path) -> None:

@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +32,6 @@ _INSPECTION_SECONDS = 120
 _SPARE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedWeights:
-    """What was really loaded.
-
-    Attributes:
-        sha256: over variable paths, shapes and values.
-        origin: ``imagenet``, ``random`` with its seed, or the file.
-    """
-
-    sha256: str
-    origin: str
-
-
 def load_weights(
     backbone: Backbone,
     model: KerasModel,
@@ -53,7 +39,7 @@ def load_weights(
     *,
     cache: Path,
     downloads: Downloads | None = None,
-) -> LoadedWeights:
+) -> str:
     """Put weights into a freshly built network.
 
     Args:
@@ -63,6 +49,9 @@ def load_weights(
         cache: folder that remembers digests.
         downloads: where ImageNet weights are fetched from; Keras's own addresses where None.
 
+    Returns:
+        SHA-256 over the paths, shapes and values of what was loaded.
+
     Raises:
         WeightsError: they cannot be had, are damaged or foreign, or belong to another network.
     """
@@ -70,14 +59,12 @@ def load_weights(
     path: Path | None = None
     if source.kind is WeightsKind.RANDOM:
         _draw(backbone, model, source.seed)
-        origin = f"random, seed {source.seed}"
     else:
         path = keras_file(backbone, source, downloads=downloads)
         _load_file(backbone, model, path, legacy=source.kind is WeightsKind.IMAGENET)
-        origin = "imagenet" if source.kind is WeightsKind.IMAGENET else str(path)
-    sha256 = weights_digest(variable_digest(_path(item), item.numpy()) for item in model.weights)
-    remember_weights(backbone, source, path, sha256, cache=cache)
-    return LoadedWeights(sha256=sha256, origin=origin)
+    digest = weights_digest(variable_digest(_path(item), item.numpy()) for item in model.weights)
+    remember_weights(backbone, source, path, digest, cache=cache)
+    return digest
 
 
 def keras_file(backbone: Backbone, source: WeightsSource, *, downloads: Downloads | None = None) -> Path:

@@ -32,7 +32,7 @@ def _board(options: DeviceOptions, output: OutputOptions) -> int:
 
     act = measure_device if options.action == "measure" else add_device
     with make_observer(quiet=output.quiet) as observer:
-        added = act(options, observer)
-    print_board(added.ranked.board, output.format)
-    say(f"Written to {added.ranked.folder}")
+        ranked = act(options, observer)
+    print_board(ranked.board, output.format)
+    say(f"Written to {ranked.folder}")
     return 0

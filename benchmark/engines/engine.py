@@ -134,9 +134,10 @@ class FrozenBackbone(ABC):
             float32 (B, D) each. The bits of a row depend on its image alone.
         """
 
-    @abstractmethod
     def embed_one(self, image: UInt8) -> Float32:
         """The embedding of one image alone on one core, uint8 (S, S, 3) -> float32 (D,)."""
+        row: Float32 = self.embed_together(image[None])[0]
+        return row
 
     @abstractmethod
     def embed_together(self, images: UInt8) -> Float32:

@@ -61,13 +61,8 @@ class TorchBackbone(FrozenBackbone):
         """Embed batches of uint8 (B, S, S, 3), several at a time, in order; float32 (B, D) each."""
         return in_order(self._pool, self._call, batches, self._workers)
 
-    def embed_one(self, image: UInt8) -> Float32:
-        """The embedding of one image alone, on one core (or on the GPU)."""
-        row: Float32 = self._pool.submit(self._call, image[None]).result()[0]
-        return row
-
     def embed_together(self, images: UInt8) -> Float32:
-        """Embeddings of one batch, on one core (or on the GPU)."""
+        """Embeddings of one batch of any size, on one core (or on the GPU)."""
         return self._pool.submit(self._call, images).result()
 
     def close(self) -> None:

@@ -561,7 +561,7 @@ class _KerasRun(_Run):
         # one before: recipes and --unfreeze-from name them.
         keras.utils.clear_session()
         model = request.backbone.build(recipe.image_size)
-        loaded = load_weights(request.backbone, model, request.source, cache=request.options.cache)
+        digest = load_weights(request.backbone, model, request.source, cache=request.options.cache)
         outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
         network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.options.seed)
         if request.head is not None:
@@ -570,7 +570,7 @@ class _KerasRun(_Run):
             first_trained(network.base, recipe.phase2)  # a layer that is not there is an error now, not later
         freeze(network)
         self._network = network
-        return loaded.sha256
+        return digest
 
     def _as_the_data_allow(self, data: FineTuningData) -> FineTuningData:
         recipe = data.recipe

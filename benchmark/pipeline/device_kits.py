@@ -51,19 +51,6 @@ class Kit:
     rows: tuple[Mapping[str, Any], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
-    """A device beside a board.
-
-    Attributes:
-        path: where it is kept.
-        ranked: the board, with its columns.
-    """
-
-    path: Path
-    ranked: Ranked
-
-
 def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     """Give the first backbones of a board their heads, export them, and pack what passed for a device.
 
@@ -107,7 +94,7 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     return Kit(folder=folder, packed=packed, rows=(*map(_row, entries), *map(_left_out_row, left_out)))
 
 
-def measure_device(options: DeviceOptions, observer: Observer | None = None) -> Added:
+def measure_device(options: DeviceOptions, observer: Observer | None = None) -> Ranked:
     """Measure a kit on a device over ssh, and put what came back on the board that the kit was made from.
 
     Args:
@@ -156,7 +143,7 @@ def measure_device(options: DeviceOptions, observer: Observer | None = None) -> 
     return _added(device, options, told)
 
 
-def add_device(options: DeviceOptions, observer: Observer | None = None) -> Added:
+def add_device(options: DeviceOptions, observer: Observer | None = None) -> Ranked:
     """Put what ``measure.py`` wrote beside the board that its kit was made from, and show it there.
 
     Args:
@@ -175,14 +162,12 @@ def add_device(options: DeviceOptions, observer: Observer | None = None) -> Adde
     return _added(read_measured(options.source, options.name), options, observer or Silent())
 
 
-def _added(device: MeasuredDevice, options: DeviceOptions, observer: Observer) -> Added:
+def _added(device: MeasuredDevice, options: DeviceOptions, observer: Observer) -> Ranked:
     folder, data = _board_of(device.record.data, device.record.fingerprint, options)
-    path = keep_device(device, folder)
-    observer.message(f"Kept in {path}")
-    ranked = rebuild_report(
+    observer.message(f"Kept in {keep_device(device, folder)}")
+    return rebuild_report(
         data, results=options.results, cache=options.cache, observer=observer, device=device.name
     )
-    return Added(path=path, ranked=ranked)
 
 
 def _board_of(made_from: str, fingerprint: str, options: DeviceOptions) -> tuple[Path, Path]:

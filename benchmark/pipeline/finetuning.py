@@ -440,7 +440,7 @@ class _FinetuneAll:
     def _keep(self, choice: _Choice, model: FineTuned) -> None:
         name = choice.backbone.name
         try:
-            _list_rejected(self._images, model.model_dir)
+            write_rejected(self._images.rejected, model.model_dir)
             if model.repeated or not (model.model_dir / PAGE_FILE).is_file():
                 report_model(model, self._images, choice.backbone, self._observer)
         except Exception as error:
@@ -606,14 +606,6 @@ def _with_share(choice: _Choice, share: int) -> _Choice:
     if share == 1:
         return choice
     return replace(choice, recipe=choice.recipe.changed(RecipeChanges(epochs=(first, second))))
-
-
-def _list_rejected(images: ImageSet, model_dir: Path) -> None:
-    """Say beside the model which files it could not learn from; a list of an earlier day goes."""
-    if images.rejected:
-        write_rejected(images.rejected, model_dir)
-    else:
-        (model_dir / "rejected.csv").unlink(missing_ok=True)
 
 
 def _about_rejected(images: ImageSet) -> tuple[str, ...]:

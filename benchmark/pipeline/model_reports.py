@@ -59,7 +59,6 @@ _FEW_IMAGES, _MOST_SHOWN = 10, 300
 _MANY_UNLIKE = 0.1
 _KERAS = "keras"
 _MOMENTS = {"before": "before training", "phase1": "after phase 1", "phase2": "after phase 2"}
-_NO_TARGET = "no test part: the validation part, which chose the epoch and flatters,"
 
 
 def report_model(model: FineTuned, images: ImageSet, backbone: Backbone, observer: Observer) -> None:

@@ -11,10 +11,9 @@ from benchmark.cells import columns_of, csv_bytes
 from benchmark.deployment import Evaluation
 from benchmark.locations import as_given
 from benchmark.reporting.board_files import json_value
-from benchmark.reporting.write import rejected_bytes
+from benchmark.reporting.write import write_rejected
 from benchmark.storage import place, write_whole
 
-_REJECTED = "rejected.csv"
 _DIGEST_DIGITS = 8
 
 
@@ -39,7 +38,7 @@ def evaluation_folder(evaluation: Evaluation, results: Path) -> Path:
     return place(results, "evaluate", "-".join(filter(None, names)))
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data: Path) -> tuple[Path, ...]:
+def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data: Path) -> None:
     """Write an evaluation's metrics, its rows per class, its predictions and its confusion matrix.
 
     ``metrics.json`` (with what was evaluated), ``per_class.csv``, ``predictions.csv``;
@@ -50,9 +49,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data:
         folder: where; see ``evaluation_folder``.
         model: of the model, as given.
         data: of the images, as given.
-
-    Returns:
-        The files written.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -65,13 +61,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, model: Path, data:
     }
     if evaluation.confusion is not None:
         files["confusion_matrix.csv"] = _confusion(evaluation)
-    if evaluation.rejected:
-        files[_REJECTED] = rejected_bytes(evaluation.rejected)
-    else:
-        (folder / _REJECTED).unlink(missing_ok=True)  # of an earlier evaluation
     for name, content in files.items():
         write_whole(folder / name, content, root=folder)
-    return tuple(folder / name for name in files)
+    write_rejected(evaluation.rejected, folder)
 
 
 def _metrics(evaluation: Evaluation, model: Path, data: Path) -> dict[str, Any]:

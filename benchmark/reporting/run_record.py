@@ -152,14 +152,13 @@ class RunRecord:
             ) from error
         return record
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path) -> None:
         """Write ``run.json``.
 
         Raises:
             StorageError: the folder cannot be written.
         """
         write_whole(folder / RUN_FILE, self.to_json().encode(), root=folder)
-        return folder / RUN_FILE
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
@@ -201,14 +200,13 @@ def _check_record(record: RunRecord, stored: dict[str, Any]) -> None:
             raise ValueError(complaint)
 
 
-def write_image_list(images: ImageSet, folder: Path) -> Path:
+def write_image_list(images: ImageSet, folder: Path) -> None:
     """Write ``images.csv``: id, label, part, group and path of each image.
 
     Raises:
         StorageError: the folder cannot be written.
     """
     write_whole(folder / IMAGES_FILE, _image_list_bytes(images), root=folder)
-    return folder / IMAGES_FILE
 
 
 def _image_list_bytes(images: ImageSet) -> bytes:

@@ -71,7 +71,7 @@ def write_board(
     baseline_scores: Sequence[Mapping[str, Any]] = (),
     learning: Mapping[str, LearningCurve] = MappingProxyType({}),
     rejected: Sequence[Rejected] = (),
-) -> tuple[Path, ...]:
+) -> None:
     """Write the board for people and programs, each file whole or not at all; the page is ``write_page``'s.
 
     ``leaderboard.csv``, ``.json``, ``.md``; ``per_class_f1.csv``; ``baselines.csv``, ``baseline_scores.csv``,
@@ -88,9 +88,6 @@ def write_board(
         baseline_scores: rows of ``baseline_scores.csv``, what each cheap method says of each backbone.
         learning: learning curves by backbone.
         rejected: files that were left out.
-
-    Returns:
-        The files written.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -110,11 +107,10 @@ def write_board(
         rows = [row for name, curve in learning.items() for row in _curve_rows(name, curve)]
         files["learning_curve.csv"] = csv_bytes(columns_of(rows), rows)
     if rejected:
-        files["rejected.csv"] = rejected_bytes(rejected)
+        files["rejected.csv"] = _rejected_bytes(rejected)
     for name, content in files.items():
         write_whole(folder / name, content, root=folder)
     remove_files(folder, [name for name in BOARD_FILES if name not in files])
-    return tuple(folder / name for name in files)
 
 
 def _curve_rows(name: str, curve: LearningCurve) -> Iterator[dict[str, Any]]:
@@ -175,7 +171,7 @@ def write_page(board: Leaderboard, extras: Extras, folder: Path) -> Path:
     return path
 
 
-def rejected_bytes(rejected: Sequence[Rejected]) -> bytes:
+def _rejected_bytes(rejected: Sequence[Rejected]) -> bytes:
     """The content of ``rejected.csv``: path and reason of each file that was left out."""
     return csv_bytes(("path", "reason"), [{"path": file.path, "reason": file.reason} for file in rejected])
 
@@ -187,7 +183,7 @@ def write_rejected(rejected: Sequence[Rejected], folder: Path) -> None:
         StorageError: the folder cannot be written.
     """
     if rejected:
-        write_whole(folder / "rejected.csv", rejected_bytes(rejected), root=folder)
+        write_whole(folder / "rejected.csv", _rejected_bytes(rejected), root=folder)
     else:
         remove_files(folder, ["rejected.csv"])
 
@@ -224,11 +220,10 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
             raise storage_error(error, path) from error
 
 
-def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write rows as CSV, text safe for spreadsheets; the keys of the rows are its columns.
 
     Raises:
         StorageError: the folder cannot be written.
     """
     write_whole(path, csv_bytes(columns_of(rows), rows), root=path.parent)
-    return path

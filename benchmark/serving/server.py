@@ -77,6 +77,7 @@ def serve(options: ServeOptions, observer: Observer) -> None:
             server_header=False,
             lifespan="off",
             limit_concurrency=64,
+            headers=list(_HEADERS.items()),
         )
         uvicorn.Server(config).run(sockets=[listener])
 
@@ -142,7 +143,6 @@ def make_app(answers: Respondent, options: ServeOptions) -> Starlette:
             Mount("/", StaticFiles(directory=_PAGE, html=True)),
         ],
         middleware=[
-            Middleware(_Headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=_names(options.host), www_redirect=False),
         ],
     )
@@ -195,24 +195,6 @@ class _Rate:
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
         return allowed
-
-
-class _Headers:
-    """Adds the security headers to every answer."""
-
-    def __init__(self, app: Any) -> None:  # noqa: ANN401 - an ASGI application
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI has no types
-        async def send_more(message: Any) -> None:  # noqa: ANN401
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.lower().encode(), value.encode()) for name, value in _HEADERS.items()),
-                ]
-            await send(message)
-
-        await self._app(scope, receive, send_more)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -184,8 +184,9 @@ def test_look_alikes_come_from_features(clean: Path, tmp_path: Path) -> None:
 def test_files_and_table_are_written(clean: Path, tmp_path: Path) -> None:
     picture(3).save(clean / "sound" / "=again.jpg", quality=80)
     images, report = report_of(clean, tmp_path / "cache")
-    names = [path.name for path in write_audit(report, images, tmp_path / "out")]
-    assert names == ["audit_summary.csv", "audit_pairs.csv"]
+    write_audit(report, images, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"audit_summary.csv", "audit_pairs.csv"}
     write_pair_sheet(report, images, tmp_path / "out")
     lines = list(csv.DictReader(io.StringIO((tmp_path / "out" / "audit_pairs.csv").read_text())))
     assert [line["kind"] for line in lines] == ["near-duplicate"]

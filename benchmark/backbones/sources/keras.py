@@ -33,8 +33,8 @@ class KerasSource:
     def load(self, backbone: Backbone, weights: WeightsSource, input_size: int, *, cache: Path) -> Pretrained:
         """Build the network, load its weights, and check that they are what was asked for."""
         model = backbone.build(input_size)
-        loaded = load_weights(backbone, model, weights, cache=cache)
-        return KerasNetwork(model, backbone.preprocess, loaded.sha256)
+        digest = load_weights(backbone, model, weights, cache=cache)
+        return KerasNetwork(model, backbone.preprocess, digest)
 
 
 SOURCE = KerasSource()

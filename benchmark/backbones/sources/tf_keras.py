@@ -48,15 +48,15 @@ class LegacyKerasSource:
         """
         model = backbone.build(input_size)
         try:
-            loaded = load_weights(backbone, model, weights, cache=cache)
+            digest = load_weights(backbone, model, weights, cache=cache)
         except WeightsError:
             twin = next((item for item in registry() if item.name == _plain(backbone)), None)
             if twin is None or weights.kind in {WeightsKind.IMAGENET, WeightsKind.RANDOM}:
                 raise
             current = twin.build(input_size)
-            loaded = load_weights(twin, current, weights, cache=cache)
+            digest = load_weights(twin, current, weights, cache=cache)
             model.set_weights(current.get_weights())
-        return LegacyNetwork(model, backbone.preprocess, loaded.sha256)
+        return LegacyNetwork(model, backbone.preprocess, digest)
 
 
 def _plain(backbone: Backbone) -> str:
