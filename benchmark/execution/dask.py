@@ -8,13 +8,14 @@ A worker process that holds on to more than its share of memory is started anew 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,10 @@ from benchmark.execution.apart import run_apart
 from benchmark.execution.local import LocalRunner
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Call, Describe, Function, Machine, Result
+from benchmark.locations import as_given
 from benchmark.machine import available_memory, cores
 from benchmark.memory import give_back_memory
-from benchmark.storage import take_back, temporary_beside
+from benchmark.storage import hand_over, take_back, take_over, temporary_beside, write_whole
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -37,10 +39,12 @@ Tell = Callable[[str], None]
 _POLL_SECONDS = 0.02
 _LOOK_SECONDS = 1.0
 _PATIENCE_SECONDS = 60.0
+_ANSWER_SECONDS = 15.0
 _REST_SECONDS = 30.0
 _TRIES = 3
 _SPARE = 0.1
 _LOCAL = "local:"
+_SIGN = "seen"  # a file by which a worker knows the folder
 # A worker that says nothing for so long is ended, and its task goes elsewhere. Results are small and stay in
 # memory; the networks that a task loads are none of Dask's business, and no reason to pause a worker.
 _SETTINGS = {
@@ -74,16 +78,19 @@ def dask_runner(cluster: str, shared: Path, describe: Describe, tell: Tell) -> I
         from distributed import Client
     except ImportError as error:
         raise ArgumentError.not_installed("Dask", "dask", where=f"`cluster={cluster}`") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # losses are told in our words
+    for name in ("distributed", "distributed.client"):  # losses are told in our words
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(_SETTINGS), _address(cluster) as address:
         try:
-            client = Client(address, timeout=_PATIENCE_SECONDS / 4, set_as_default=False)
-        except (OSError, ValueError) as error:
+            if isinstance(address, str):
+                _check_scheduler(address)
+            client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
             raise JobError(
                 "no Dask scheduler answers",
                 where=cluster,
                 got=f"{type(error).__name__}: {error}",
-                next_step="Start one ('dask scheduler') or mend the address.",
+                next_step="Start one ('dask scheduler'), or mend the address or its certificates.",
             ) from error
         try:
             with _handing_over(shared) as folder:
@@ -93,11 +100,38 @@ def dask_runner(cluster: str, shared: Path, describe: Describe, tell: Tell) -> I
                 client.close(timeout=5)
 
 
+def _check_scheduler(address: str) -> None:
+    """See who answers: a client that began with anybody else could not even be closed.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: somebody else.
+        TypeError: certificates are missing.
+    """
+    from distributed import Security, rpc
+
+    async def kind() -> str:
+        connection = Security().get_connection_args("client")
+        async with rpc(address, timeout=_ANSWER_SECONDS, connection_args=connection) as there:
+            return str((await asyncio.wait_for(there.identity(), _ANSWER_SECONDS))["type"])
+
+    with ThreadPoolExecutor(1) as pool:  # this thread's loop may be a notebook's, which runs
+        found = pool.submit(asyncio.run, kind()).result()
+    if found != "Scheduler":
+        raise ValueError(f"a Dask {found.lower()} has this address")
+
+
 @contextmanager
 def _handing_over(shared: Path) -> Iterator[Path]:
-    """A folder for what tasks need beside their own bytes; it goes with the run."""
+    """A folder for what tasks need beside their own bytes; it goes with the run.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     folder = temporary_beside(shared.absolute() / "handed")
     try:
+        write_whole(folder / _SIGN, b"", root=folder)
+        hand_over(folder / _SIGN)
         yield folder
     finally:
         with suppress(CacheError):
@@ -153,10 +187,19 @@ class _Worker:
         return self.address.rpartition(":")[0]
 
 
-def _introduce(describe: Describe) -> tuple[_Worker, float]:
-    """What a worker says of itself, and the free bytes of its machine; runs on the worker."""
+def _introduce(payload: bytes) -> tuple[_Worker, float]:
+    """What a worker says of itself, and the free bytes of its machine; runs on the worker.
+
+    Raises:
+        CacheError: it does not see what all share, so that whatever it did would be in vain.
+    """
     from distributed import get_worker
 
+    describe, sign = unpack(payload)
+    take_over(sign, most_bytes=0)
+    if not sign.exists():
+        where = as_given(sign.parents[1])
+        raise CacheError("not the folder that the command sees under this name", where=where)
     worker = get_worker()
     return _Worker(
         address=worker.address,
@@ -291,7 +334,8 @@ class DaskRunner:
             self._known.pop(address, None)
             self._asked.pop(address, None)
         for address in present - self._known.keys() - self._asked.keys() - self._refused:
-            self._asked[address] = self.submit(_introduce, self._describe, name="introduce", to=address)
+            payload = self.pack((self._describe, self._folder / _SIGN))
+            self._asked[address] = self.submit(_introduce, payload, name="introduce", to=address)
         for address, future in [*self._asked.items()]:
             if future.done():
                 self._meet(address, self._asked.pop(address))
@@ -532,7 +576,10 @@ class _Dispatch:
         self._runner.rest(flight.worker.address)
         others = {one.address for one in self._runner.able()} - self._avoided[flight.position]
         if self._tries[flight.position] >= _TRIES or not others:
-            yield flight.position, result
+            yield (
+                flight.position,
+                {**result, "error": f"on worker {flight.worker.address}: {result['error']}"},
+            )
         else:
             self._waiting.insert(0, flight.position)
 
@@ -562,5 +609,5 @@ def _difference(one: Machine, other: Machine) -> str:
 def _scheduler_lost() -> JobError:
     return JobError(
         "the Dask scheduler is gone",
-        next_step="Start it and run the same command again: what is finished is kept.",
+        next_step="Start it and its workers, and run the same command again: what is finished is kept.",
     )

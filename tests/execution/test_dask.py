@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import pickle
 import threading
@@ -20,6 +21,7 @@ from benchmark.errors import ArgumentError, CacheDamaged, JobError
 from benchmark.execution import Call, LocalRunner, Runner, open_runner
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Function
+from benchmark.locations import Kind, folder_of
 from benchmark.options import EmbedOptions
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
@@ -130,7 +132,26 @@ def test_where_every_disk_is_full_the_reason_is_told(tmp_path: Path) -> None:
     with cluster(tmp_path, 0) as made:
         made.add(DISK="full")
         with runner_of(made) as runner:
-            assert "no room left" in run(runner, needs_room, [None])[0]["error"]
+            told = run(runner, needs_room, [None])[0]["error"]
+    assert "on worker tcp://127.0.0.1:" in told
+    assert "no room left" in told
+
+
+def test_a_worker_with_another_cache_is_left_out_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    shared = folder_of("memory://bench/cache", Kind.CACHE)  # of this process alone, but for copies
+    told: list[str] = []
+    with cluster(tmp_path, 0) as made:
+        made.add(XDG_CACHE_HOME=str(tmp_path / "there"))
+        made.add()
+        with open_runner(made.address, 0, shared=shared, describe=describe, tell=told.append) as runner:
+            while not told:
+                runner.workers  # noqa: B018 - looks
+                time.sleep(0.1)
+            assert "slept" in run(runner, sleeps, [0.0])[0]
+    assert "memory://bench/cache: not the folder that the command sees" in told[0]
 
 
 def test_workers_of_another_arithmetic_stay_idle_and_that_is_said(tmp_path: Path) -> None:
@@ -156,7 +177,10 @@ def test_workers_may_join_in_the_middle(tmp_path: Path) -> None:
     assert len({one["pid"] for one in results.values()}) == 2
 
 
-def test_a_lost_scheduler_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_lost_scheduler_is_one_clear_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("distributed.client"), "handlers", [caplog.handler])
     with cluster(tmp_path, 1) as made, runner_of(made) as runner:
         assert made.scheduler is not None
         threading.Timer(1.0, made.scheduler.kill).start()
@@ -164,14 +188,26 @@ def test_a_lost_scheduler_is_one_clear_error(tmp_path: Path) -> None:
         with pytest.raises(JobError, match="scheduler is gone"):
             run(runner, sleeps, [60.0])
         assert time.monotonic() - begun < 30
+    assert not caplog.records
 
 
-def test_no_scheduler_is_one_clear_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(JobError, match="no Dask scheduler answers"),
-        open_runner("tcp://127.0.0.1:9", 0, shared=tmp_path, describe=describe, tell=print),
-    ):
-        pass
+def test_no_scheduler_is_one_clear_error(pair: Cluster, tmp_path: Path) -> None:
+    from distributed import Client
+
+    with Client(pair.address, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=60)
+        worker, *_ = client.nthreads()
+    told = {
+        "tcp://127.0.0.1:9": "Timed out",
+        worker: "a Dask worker has this address",
+        pair.address.replace("tcp", "tls"): "TLS configuration",
+    }
+    for address, reason in told.items():
+        with (
+            pytest.raises(JobError, match=f"no Dask scheduler answers.*{reason}"),
+            open_runner(address, 0, shared=tmp_path, describe=describe, tell=print),
+        ):
+            pass
 
 
 def test_who_leaves_early_leaves_nothing_queued(pair: Cluster) -> None:
