@@ -384,6 +384,10 @@ class DaskRunner:
         """Keep a worker that failed at something that others may manage from taking every task in turn."""
         self._resting[address] = time.monotonic() + _REST_SECONDS
 
+    def wait_anew(self) -> None:
+        """Begin to wait for somebody who works."""
+        self._served = time.monotonic()
+
     def check_served(self) -> None:
         """See that somebody works.
 
@@ -400,7 +404,7 @@ class DaskRunner:
 
     def _pick(self) -> Machine:
         """The arithmetic of the run: that of GPUs where there are any, else of the most threads."""
-        self._served = time.monotonic()
+        self.wait_anew()
         # Who has not answered by then works for somebody else, and may join later.
         until = time.monotonic() + _PATIENCE_SECONDS / 2
         while not self._known or (self._asked and time.monotonic() < until):
@@ -488,11 +492,13 @@ class _Dispatch:
 
     def results(self) -> Iterator[tuple[int, Result | None]]:
         """(position, result) as they finish."""
+        self._runner.wait_anew()
         while self._unfinished:
             self._runner.look()
             for position, result in (*self._lost(), *self._landed()):
                 self._unfinished.discard(position)
                 yield position, result
+                self._runner.wait_anew()  # what the caller did meanwhile was no waiting for workers
             if not self._send() and not self._completed.has_ready():
                 if not self._out:
                     self._runner.check_served()

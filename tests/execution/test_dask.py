@@ -220,6 +220,15 @@ def test_who_leaves_early_leaves_nothing_queued(pair: Cluster) -> None:
         assert time.monotonic() - begun < 10
 
 
+def test_who_takes_time_with_a_result_has_not_waited_for_workers(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runner_of(pair) as runner:
+        monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 1.0)
+        for _ in runner.run(sleeps, [Call(name="call", argument=0.0)]):
+            time.sleep(2)
+
+
 def test_code_does_not_travel(pair: Cluster) -> None:
     """A task is names and numbers: what only this process knows cannot be sent."""
     with runner_of(pair) as runner, pytest.raises((pickle.PicklingError, AttributeError)):
