@@ -839,8 +839,10 @@ class CompletionOptions(Options):
     shell: Literal["bash", "zsh", "tcsh"] = _option("whose", positional=True)
 
 
-class DeviceOptions(FolderOptions):
+class DeviceOptions(_ClusterOptions, FolderOptions):
     """Measure the board's models on your device: what to copy there, and what came back."""
+
+    about = {"machines": "that export what goes into a kit"}
 
     action: Literal["kit", "measure", "add"] = _option(
         "kit: make what is copied to the device; add: put what was measured there on the board; "
@@ -855,6 +857,11 @@ class DeviceOptions(FolderOptions):
     top: Count = _option("kit: of the first K of the board", 5, metavar="K")
     to: Names = _option(
         "kit: names of targets, comma-separated", "tflite-int8,tflite-float32,onnx", metavar="TARGETS"
+    )
+    jobs: CountOrNone = _option(
+        "kit: backbones that are exported side by side (default: one a core, fewer where memory is short)",
+        0,
+        metavar="N",
     )
     output: Place | None = _option(
         "kit: folder to write (default: device_kit in the results of the data)", None, metavar="DIR"

@@ -4,9 +4,15 @@ No import here loads TensorFlow: conversions and Keras models do when they are u
 """
 
 from benchmark.deployment.attribution import Explainer, open_explainer
-from benchmark.deployment.description import Deployment
+from benchmark.deployment.description import EXPORT, Deployment
 from benchmark.deployment.evaluation import Evaluation, evaluate
-from benchmark.deployment.export import ExportResult, export_model
+from benchmark.deployment.export import (
+    ExportResult,
+    export_model,
+    put_exports,
+    remove_leftovers,
+    time_exports,
+)
 from benchmark.deployment.frozen import frozen_function
 from benchmark.deployment.heatmap import blended, picture_name
 from benchmark.deployment.kit import (

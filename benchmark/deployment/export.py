@@ -27,22 +27,24 @@ from benchmark.deployment.examples import EXAMPLE, example_script
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import (
     SplitRow,
+    images_root,
     read_split,
     some_photos,
     stratified,
     targets_of,
     write_images,
 )
-from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import find_target, parse_targets, require_packages
+from benchmark.deployment.worker import Conversion, ModelRun, Work, carry_out
 from benchmark.errors import ExportError, StorageError
 from benchmark.finetuning import SEEN_FILES, load_manifest
 from benchmark.options import ExportOptions
-from benchmark.records import Float32, Manifest, Observer, Silent
+from benchmark.records import Float32, Manifest, Observer, Silent, UInt8
 from benchmark.storage import (
     MOST_LIST_BYTES,
     check_inside,
     dead_temporaries,
+    parse_json,
     read_small,
     remove_all,
     sha256_file,
@@ -51,13 +53,13 @@ from benchmark.storage import (
     write_whole,
 )
 
-_TABLES = {".csv", ".tsv"}
 _TASK = "export"
 _KERAS_NAME = "reference"
 _EXAMPLE_PHOTOS = 8
 _CALIBRATION_IMAGES = 200  # of the training part, which the ranges of int8 exports are measured on
 _LATENCY_REPEATS = 30
 _SAMPLE_SEED = 0
+_PARITY = "parity.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ class ExportResult:
     reason: str = ""  # why not
     size_bytes: int = 0  # of the model file or files
     parity: Parity | None = None  # against the model that it was made from
-    latency_p50_ms: float = math.nan  # of one image in one call, on this machine
+    latency_p50_ms: float = math.nan  # of one image in one call, on this machine; nan where it was not timed
     latency_p95_ms: float = math.nan
     example_max_difference: float = math.nan  # of a probability that ``example.py`` finds
     notes: tuple[str, ...] = ()  # how the conversion departs from the plain one
@@ -100,7 +102,8 @@ class _Bench:
     model_dir: Path
     manifest: Manifest
     options: ExportOptions
-    scratch: Path  # temporary folder for images, answers and the log
+    scratch: Path  # temporary folder for images and answers
+    timed: bool  # whether single images are timed
     targets: Float32  # (N, C), of the validation images
     photos: tuple[Path, ...]  # files of some of them, which the examples are run on
     observer: Observer
@@ -116,6 +119,7 @@ def export_model(
     model_dir: Path,
     options: ExportOptions,
     *,
+    timed: bool = True,
     observer: Observer | None = None,
 ) -> tuple[ExportResult, ...]:
     """Export a fine-tuned model to ``model_dir/export/<target>/`` and compare each export with it.
@@ -127,6 +131,7 @@ def export_model(
     Args:
         model_dir: a folder that fine-tuning wrote.
         options: of the command; its model is not looked at.
+        timed: whether to time single images; ``time_exports`` does it later, where something else runs now.
         observer: hears of each target.
 
     Returns:
@@ -146,29 +151,24 @@ def export_model(
     observer.started(_TASK, 2 * len(wanted))
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
-            root = _data_root(options.data or Path(manifest.data))
+            root = images_root(options.data or Path(manifest.data))
             compared = _prepare(model_dir, manifest, options.parity_images, Path(scratch), root)
             bench = _Bench(
                 model_dir=model_dir,
                 manifest=manifest,
                 options=options,
                 scratch=Path(scratch),
+                timed=timed,
                 targets=targets_of(compared, manifest),
                 photos=some_photos(compared, root, _EXAMPLE_PHOTOS),
                 observer=observer,
             )
-            _remove_leftovers(model_dir / EXPORT)
+            remove_leftovers(model_dir)
             results = _export_all(bench, wanted)
     except OSError as error:
         raise storage_error(error, model_dir / EXPORT) from error
     observer.finished(_TASK, f"{sum(result.passed for result in results)} of {len(results)} passed")
     return results
-
-
-def _data_root(data: Path) -> Path:
-    """The folder that the split's paths start from: that of a CSV of images, or the data folder itself."""
-    table = data.suffix.lower() in _TABLES and not data.is_dir()
-    return data.parent if table else data
 
 
 def _prepare(
@@ -191,10 +191,10 @@ def _prepare(
     return compared
 
 
-def _remove_leftovers(exports: Path) -> None:
-    """Take away what killed exports left half done."""
+def remove_leftovers(model_dir: Path) -> None:
+    """Take away what killed exports of a model left half done."""
     with suppress(StorageError):
-        remove_all(list(dead_temporaries(exports)))
+        remove_all(list(dead_temporaries(model_dir / EXPORT)))
 
 
 def _export_all(bench: _Bench, wanted: tuple[str, ...]) -> tuple[ExportResult, ...]:
@@ -220,7 +220,10 @@ def _convert_all(
     failures: dict[str, ExportError] = {}
     # The Keras model is run where TensorFlow is loaded anyway.
     reference = _measurement(bench, _KERAS_NAME, bench.model_dir)
-    tasks = [reference, *(_conversion(bench, target, folder) for target, folder in staged.items())]
+    tasks: list[Work] = [
+        reference,
+        *(_conversion(bench, target, folder) for target, folder in staged.items()),
+    ]
     try:
         for task, answer in _work(bench, tasks):
             if task is reference:
@@ -239,7 +242,7 @@ def _convert_all(
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _probabilities(bench, reference), staged, failures
+    return _probabilities(reference), staged, failures
 
 
 def _staging(model_dir: Path, target: str) -> Path:
@@ -249,23 +252,17 @@ def _staging(model_dir: Path, target: str) -> Path:
     return folder
 
 
-def _conversion(bench: _Bench, target: str, folder: Path) -> Work:
-    arguments = {
-        "model": str((bench.model_dir / describe_source(bench.manifest).model).resolve()),
-        "target": target,
-        "output": str((folder / find_target(target).file).resolve()),
-        "calibration": str(bench.scratch / "calibration.npy"),
-    }
-    return Work(
-        action="convert",
+def _conversion(bench: _Bench, target: str, folder: Path) -> Conversion:
+    return Conversion(
         name=target,
-        arguments=arguments,
-        answer=bench.scratch / f"convert-{target}.json",
+        model=(bench.model_dir / describe_source(bench.manifest).model).resolve(),
+        output=(folder / find_target(target).file).resolve(),
+        calibration=bench.scratch / "calibration.npy",
     )
 
 
 def _work(bench: _Bench, tasks: Sequence[Work]) -> Iterable[tuple[Work, dict[str, Any] | ExportError]]:
-    return carry_out(tasks, log=bench.scratch / "worker.log", timeout_seconds=bench.options.timeout)
+    return carry_out(tasks, timeout_seconds=bench.options.timeout)
 
 
 def _write_metadata(bench: _Bench, target: str, folder: Path, notes: tuple[str, ...]) -> None:
@@ -300,21 +297,20 @@ def _judge_all(
         yield target, placed
 
 
-def _measurement(bench: _Bench, name: str, folder: Path) -> Work:
-    arguments = {
-        "folder": str(folder.resolve()),
-        "images": str(bench.scratch / "validation.npy"),
-        "probabilities": str(bench.scratch / f"probabilities-{name}.npy"),
-        "repeats": _LATENCY_REPEATS,
-        "photos": [] if name == _KERAS_NAME else [str(photo) for photo in bench.photos],
-    }
-    return Work(
-        action="measure", name=name, arguments=arguments, answer=bench.scratch / f"measure-{name}.json"
+def _measurement(bench: _Bench, name: str, folder: Path) -> ModelRun:
+    is_export = name != _KERAS_NAME
+    return ModelRun(
+        name=name,
+        folder=folder.resolve(),
+        images=bench.scratch / "validation.npy",
+        probabilities=bench.scratch / f"probabilities-{name}.npy",
+        repeats=_LATENCY_REPEATS if is_export and bench.timed else 0,
+        photos=bench.photos if is_export else (),
     )
 
 
-def _probabilities(bench: _Bench, task: Work) -> Float32:
-    loaded: Float32 = np.load(str(task.arguments["probabilities"]))
+def _probabilities(task: ModelRun) -> Float32:
+    loaded: Float32 = np.load(task.probabilities)
     return loaded
 
 
@@ -328,7 +324,7 @@ def _judged(
     )
     if isinstance(answer, ExportError):
         return replace(result, reason=str(answer))
-    after = _probabilities(bench, _measurement(bench, target, folder))
+    after = _probabilities(_measurement(bench, target, folder))
     manifest = bench.manifest
     parity = compare(before, after, bench.targets, manifest.task, manifest.threshold, manifest.average)
     tolerance = find_target(target).tolerance
@@ -359,16 +355,76 @@ def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
     tolerance = asdict(find_target(result.target).tolerance)
     placed = replace(result, folder=final)
     verdict_fields = {name: value for name, value in placed.row().items() if name != "folder"}
-    content = json.dumps(_finite(verdict_fields | {"tolerance": tolerance}), indent=1, ensure_ascii=False)
-    write_whole(result.folder / "parity.json", (content + "\n").encode(), root=result.folder)
+    _write_parity(result.folder, verdict_fields | {"tolerance": tolerance})
     remove_all([final])
     result.folder.rename(final)
     return placed
 
 
-def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+def _write_parity(folder: Path, fields: Mapping[str, Any]) -> None:
+    content = json.dumps(_finite(fields), indent=1, ensure_ascii=False)
+    write_whole(folder / _PARITY, (content + "\n").encode(), root=folder)
+
+
+def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no NaN."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in fields.items()
     }
+
+
+def time_exports(images: Mapping[Path, UInt8]) -> None:
+    """Time single images with exports, one after the other, and write it into their ``parity.json``.
+
+    One that cannot be run any more keeps what it has.
+
+    Args:
+        images: folder of an export -> uint8 (S, S, 3).
+
+    Raises:
+        StorageError: no room.
+    """
+    with tempfile.TemporaryDirectory(prefix="backbones-export-") as name:
+        tasks = []
+        for number, (folder, image) in enumerate(images.items()):
+            one, answers = Path(name, f"{number}.npy"), Path(name, f"{number}-answers.npy")
+            np.save(one, image[None])
+            tasks.append(
+                ModelRun(
+                    name=str(number),
+                    folder=folder.resolve(),
+                    images=one,
+                    probabilities=answers,
+                    repeats=_LATENCY_REPEATS,
+                )
+            )
+        for folder, (_, answer) in zip(images, carry_out(tasks), strict=True):
+            if isinstance(answer, ExportError):
+                continue
+            told = parse_json(read_small(folder / _PARITY))
+            found = {key: answer[key] for key in ("latency_p50_ms", "latency_p95_ms")}
+            _write_parity(folder, told | found)
+
+
+def put_exports(made: Path, model_dir: Path, targets: Iterable[str]) -> None:
+    """Put exports that were made of a copy of a model beside it, each whole or not at all.
+
+    Args:
+        made: folder of them.
+        model_dir: the model.
+        targets: which.
+
+    Raises:
+        StorageError: no room.
+    """
+    for target in targets:
+        staged = _staging(model_dir, target)
+        try:
+            shutil.copytree(made / target, staged, dirs_exist_ok=True)
+            remove_all([model_dir / EXPORT / target])
+            staged.rename(model_dir / EXPORT / target)
+        except OSError as error:
+            raise storage_error(error, model_dir / EXPORT / target) from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)

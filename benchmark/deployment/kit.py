@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from benchmark.deployment.description import EXPORT
 from benchmark.deployment.measure import MODULES, SCHEMA
-from benchmark.deployment.samples import read_split, stratified, write_images
-from benchmark.deployment.subprocess_runner import Work, carry_out
+from benchmark.deployment.samples import images_root, read_split, stratified, write_images
 from benchmark.deployment.targets import find_target, parse_targets
+from benchmark.deployment.worker import ModelRun, carry_out
 from benchmark.errors import ArgumentError, DataError, ExportError
 from benchmark.finetuning import load_manifest
 from benchmark.records import Float32, Int64, UInt8
@@ -40,7 +40,6 @@ from benchmark.storage import (
 KIT_FILE, MEASURE = "kit.json", "measure.py"
 _EXPECTED = "expected.npy"
 _MOST_IMAGES, _SAMPLES = 2000, 32
-_TIMEOUT_SECONDS = 900.0
 _MODEL = "reference"  # beside the names of targets
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # equal kits are equal files
 
@@ -133,12 +132,10 @@ def answers_of(model_dir: Path, targets: Sequence[str], data: Path) -> Answers:
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-kit-") as name:
             scratch = Path(name)
-            write_images(rows, data if data.is_dir() else data.parent, manifest, scratch / "images.npy")
+            write_images(rows, images_root(data), manifest, scratch / "images.npy")
             tasks = [_work(scratch, target, folder) for target, folder in folders.items()]
             found: dict[str, Float32 | ExportError] = {}
-            for task, answer in carry_out(
-                tasks, log=scratch / "worker.log", timeout_seconds=_TIMEOUT_SECONDS
-            ):
+            for task, answer in carry_out(tasks):
                 if isinstance(answer, ExportError):
                     found[task.name] = answer
                 else:
@@ -158,15 +155,13 @@ def answers_of(model_dir: Path, targets: Sequence[str], data: Path) -> Answers:
     )
 
 
-def _work(scratch: Path, target: str, folder: Path) -> Work:
-    arguments = {
-        "folder": str(folder.resolve()),
-        "images": str(scratch / "images.npy"),
-        "probabilities": str(scratch / f"{target}.npy"),
-        "repeats": 1,
-        "photos": [],
-    }
-    return Work(action="measure", name=target, arguments=arguments, answer=scratch / f"{target}.json")
+def _work(scratch: Path, target: str, folder: Path) -> ModelRun:
+    return ModelRun(
+        name=target,
+        folder=folder.resolve(),
+        images=scratch / "images.npy",
+        probabilities=scratch / f"{target}.npy",
+    )
 
 
 def kit_origin(folder: Path) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from benchmark.records import Float32, Manifest, Task, UInt8
 from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes
 
 _LABEL_SEPARATOR = ";"
+_TABLES = {".csv", ".tsv"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,12 @@ def read_split(model_dir: Path) -> tuple[SplitRow, ...]:
             got=f"{type(error).__name__}: {error}",
             next_step="Fine-tune again, or copy the whole model folder.",
         ) from error
+
+
+def images_root(data: Path) -> Path:
+    """The folder that the split's paths start from: that of a CSV of images, or the data folder itself."""
+    table = data.suffix.lower() in _TABLES and not data.is_dir()
+    return data.parent if table else data
 
 
 def stratified(rows: tuple[SplitRow, ...], most: int, seed: int) -> tuple[SplitRow, ...]:

@@ -1,16 +1,15 @@
-"""A process of its own that converts or measures models, one task after the other.
+"""Conversions and measurements in a process of their own, one after the other.
 
 TFLite's converter and interpreters print a lot, hold memory and can abort the process they run in; here they
-take down nothing but themselves. Run as ``python -m benchmark.deployment.worker PLAN.json``: a list of tasks,
-each with a file to write its answer to.
+take down nothing but themselves.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +19,108 @@ from benchmark.backbones import load_keras_model
 from benchmark.deployment.examples import check_example
 from benchmark.deployment.opening import open_model
 from benchmark.deployment.targets import GraphTarget, find_target, target_names
-from benchmark.errors import BenchmarkError, ExportError
-from benchmark.machine import end_with_parent
-from benchmark.storage import write_whole
+from benchmark.errors import BenchmarkError, ExportError, JobError
+from benchmark.execution import run_in_turn, thread_environment
+from benchmark.machine import cores
+from benchmark.options import ExportOptions
+
+_USUAL_SECONDS: float = ExportOptions.model_fields["timeout"].default
+# Conversions and runtimes of the processor need no GPU, and must not take its memory.
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
-def main(plan: Path) -> int:
-    """Do the tasks of a plan in order; each answer is ``{"value": ...}`` or ``{"failed": reason}``."""
-    # The parent is read first: an orphan must not adopt its new parent as the one to watch.
-    end_with_parent(os.getppid())
-    for task in json.loads(plan.read_text(encoding="utf-8")):
-        answer = Path(task["answer"])
-        try:
-            value = _ACTIONS[task["action"]](task["arguments"])
-        except BenchmarkError as error:
-            write_whole(answer, json.dumps({"failed": str(error)}).encode(), root=answer.parent)
-        else:
-            write_whole(answer, json.dumps({"value": value}).encode(), root=answer.parent)
-    return 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """Convert a model.
+
+    Attributes:
+        name: of the target.
+        model: its file, .keras, or of another library .onnx or .xml.
+        output: file or folder to write.
+        calibration: .npy of uint8 (N, S, S, 3).
+    """
+
+    name: str
+    model: Path
+    output: Path
+    calibration: Path
 
 
-def _convert(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Convert one model; ``notes`` say how the conversion departs from the plain one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRun:
+    """Run a model or an export.
+
+    Attributes:
+        name: what a reader calls it; a target.
+        folder: of the model or export.
+        images: .npy of uint8 (N, S, S, 3).
+        probabilities: .npy to write, float32 (N, C).
+        repeats: single images that are timed; 0 for none.
+        photos: files to run the example on; none where there is no example.
+    """
+
+    name: str
+    folder: Path
+    images: Path
+    probabilities: Path
+    repeats: int = 0
+    photos: tuple[Path, ...] = ()
+
+
+Work = Conversion | ModelRun
+
+
+def carry_out(
+    tasks: Sequence[Work], *, timeout_seconds: float = _USUAL_SECONDS
+) -> Generator[tuple[Work, dict[str, Any] | ExportError]]:
+    """Have tasks done in order, each answered as it comes.
+
+    One that ends the process or takes too long is answered with an ExportError, and costs no other.
 
     Args:
-        arguments: ``model`` (.keras, or of another library .onnx or .xml), ``target``, ``output`` (file or
-            folder to write), ``calibration`` (.npy of uint8 (N, S, S, 3)).
+        tasks: what to do.
+        timeout_seconds: for each task.
     """
-    path, target, output = Path(arguments["model"]), arguments["target"], Path(arguments["output"])
-    if path.suffix != ".keras":
-        return {"notes": list(_convert_graph(path, target, output))}
+    environment = thread_environment() | _ENVIRONMENT
+    answers = run_in_turn(work_task, tasks, cores(), environment=environment, timeout_seconds=timeout_seconds)
+    with closing(answers):
+        for task, answer in zip(tasks, answers, strict=True):
+            reason = str(answer) if isinstance(answer, JobError) else answer.get("failed")
+            yield task, answer if isinstance(answer, dict) and reason is None else _failure(task, reason)
+
+
+def _failure(task: Work, reason: object) -> ExportError:
+    done = "converted" if isinstance(task, Conversion) else "compared"
+    return ExportError(f"the model could not be {done}", where=task.name, got=reason)
+
+
+def work_task(task: Work, threads: int) -> dict[str, Any]:
+    """Do one task with threads that this machine has.
+
+    Returns:
+        Of a conversion ``notes``, how it departs from the plain one; of a measurement ``latency_p50_ms`` and
+        ``latency_p95_ms`` of one image in one call, nan where nothing is timed, and
+        ``example_max_difference`` of a probability. Or ``failed``, the reason.
+    """
+    try:
+        return _convert(task) if isinstance(task, Conversion) else _measure(task, threads)
+    except BenchmarkError as error:
+        return {"failed": str(error)}
+
+
+def _convert(task: Conversion) -> dict[str, Any]:
+    if task.model.suffix != ".keras":
+        return {"notes": list(_convert_graph(task.model, task.name, task.output))}
     import tensorflow as tf
 
-    model = load_keras_model(path)
-    images = np.load(arguments["calibration"], mmap_mode="r")
+    model = load_keras_model(task.model)
+    images = np.load(task.calibration, mmap_mode="r")
     try:
-        notes = find_target(target).convert(model, images, output)
+        notes = find_target(task.name).convert(model, images, task.output)
     except (RuntimeError, ValueError, TypeError, tf.errors.OpError, ImportError) as error:
         # ConverterError derives from Exception alone; it reaches us as RuntimeError or ValueError from MLIR.
         reason = " ".join(str(error).split())[:400]
-        raise ExportError("the converter refuses this model", where=target, got=reason) from error
+        raise ExportError("the converter refuses this model", where=task.name, got=reason) from error
     return {"notes": list(notes)}
 
 
@@ -81,29 +142,12 @@ def _convert_graph(path: Path, target: str, output: Path) -> Iterable[str]:
         raise ExportError("the converter refuses this model", where=target, got=reason) from error
 
 
-def _measure(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Probabilities of images, the latency of one, and whether the export's example does the same.
-
-    Args:
-        arguments: ``folder`` (of a model or an export), ``images`` (.npy of uint8 (N, S, S, 3)),
-            ``probabilities`` (.npy to write, float32 (N, C)), ``repeats``, ``photos`` (files to
-            run the example on; none where there is no example).
-
-    Returns:
-        ``latency_p50_ms``, ``latency_p95_ms`` of one image in one call; ``example_max_difference`` of a
-        probability.
-    """
-    folder, photos = Path(arguments["folder"]), [Path(photo) for photo in arguments["photos"]]
-    predictor = open_model(folder)
-    images = np.load(arguments["images"], mmap_mode="r")
-    np.save(arguments["probabilities"], predictor.predict(images))
-    median, high = predictor.latency_ms(np.asarray(images[0]), int(arguments["repeats"]))
-    example = check_example(folder, predictor, photos) if photos else 0.0
+def _measure(task: ModelRun, threads: int) -> dict[str, Any]:
+    predictor = open_model(task.folder, threads=threads)
+    images = np.load(task.images, mmap_mode="r")
+    np.save(task.probabilities, predictor.predict(images))
+    median, high = math.nan, math.nan
+    if task.repeats:
+        median, high = predictor.latency_ms(np.asarray(images[0]), task.repeats)
+    example = check_example(task.folder, predictor, task.photos) if task.photos else 0.0
     return {"latency_p50_ms": median, "latency_p95_ms": high, "example_max_difference": example}
-
-
-_ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"convert": _convert, "measure": _measure}
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

@@ -1,25 +1,35 @@
-"""A task in a process of its own, which has run nothing before and leaves nothing behind.
+"""Tasks in a process of their own, which has run nothing before and leaves nothing behind.
 
-``python -m benchmark.execution.apart PARENT`` reads a call from its input, writes the result to its output,
-and ends with the process of the number PARENT.
+It reads a function and its arguments from its input, writes one result after the other to its output, and
+ends with its parent.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import JobError
 from benchmark.execution.runner import Function, Result
-from benchmark.machine import end_with_parent, mute_native_stderr
+from benchmark.machine import end_with_parent
 
 _POLL_SECONDS = 0.1
+# Processes that it began look for their parent twice a second.
+_ORPHAN_SECONDS = 1.0
+_TAIL_BYTES = 1500
+_UNWANTED = "not wanted any more"
+# As a module it would be there twice.
+_PROGRAM = "import sys; from benchmark.execution.apart import main; main(int(sys.argv[1]))"
 
 
 def run_apart(
@@ -42,53 +52,157 @@ def run_apart(
     Raises:
         JobError: the process died, or was not wanted any more.
     """
-    found = os.pathsep.join(path for path in (str(Path(__file__).parents[2]), *sys.path) if path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.execution.apart", str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": found, **environment},
-        start_new_session=True,  # Ctrl-C is for whoever waits here, and ends it in order
-    )
-    done = threading.Event()
-    watching = threading.Thread(target=_end_unwanted, args=(process, is_wanted, done), daemon=True)
-    watching.start()
-    try:
-        answer, _ = process.communicate(pickle.dumps((function, argument, threads)))
-    finally:
-        done.set()
-        watching.join()
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        raise JobError("its process died", got=f"status {process.returncode}")
-    result: Result = pickle.loads(answer)
+    results = run_in_turn(function, [argument], threads, environment=environment, is_wanted=is_wanted)
+    with closing(results):
+        result = next(results)
+    if isinstance(result, JobError):
+        raise result
     return result
 
 
-def _end_unwanted(
-    process: subprocess.Popen[bytes], is_wanted: Callable[[], bool], done: threading.Event
-) -> None:
-    while not done.wait(_POLL_SECONDS):
-        if not is_wanted():
-            process.kill()
+def run_in_turn(
+    function: Function,
+    arguments: Sequence[Any],
+    threads: int,
+    *,
+    environment: Mapping[str, str],
+    timeout_seconds: float = math.inf,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Generator[Result | JobError]:
+    """Run a task with one argument after the other in a new process.
+
+    One that ends the process or takes too long costs no other: a fresh process goes on with the next. The
+    process, its children and its temporary files are gone when the caller stops reading.
+
+    Args:
+        function: module-level.
+        arguments: each picklable by name.
+        threads: to use.
+        environment: variables of the process beside those of this one.
+        timeout_seconds: for each.
+        is_wanted: asked again and again; the process is ended, and nothing goes on, when it is not.
+
+    Yields:
+        Their results, in order; instead of one, why there is none: with the last that its process said,
+        unless TensorFlow's whole log was asked for, which then goes to this process's.
+    """
+    left = list(arguments)
+    while left:
+        with _process(pickle.dumps((function, left, threads)), environment) as (process, log):
+            with closing(_Watch(process, is_wanted)) as watch:
+                assert process.stdout is not None
+                while left:
+                    watch.allow(timeout_seconds)
+                    try:
+                        result: Result = pickle.load(process.stdout)
+                    except (EOFError, pickle.UnpicklingError):
+                        break
+                    watch.allow(math.inf)  # whoever reads may take any time
+                    left.pop(0)
+                    yield result
+                else:
+                    return
+            reason = watch.reason
+            if not reason:
+                reason = f"the process ended with status {process.wait()}: {_tail(log)}".rstrip(": ")
+                time.sleep(_ORPHAN_SECONDS)
+        left.pop(0)
+        yield JobError(reason)
+        if reason == _UNWANTED:
             return
 
 
-def main(parent: int) -> int:
-    """The other side."""
+@contextmanager
+def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A process that was told its work, and the file of what it says; what it began goes with it."""
+    found = os.pathsep.join(path for path in (str(Path(__file__).parents[2]), *sys.path) if path)
+    with tempfile.TemporaryDirectory(prefix="backbones-apart-", ignore_cleanup_errors=True) as scratch:
+        variables = {**os.environ, "PYTHONPATH": found, **environment, "TMPDIR": scratch}
+        log = Path(scratch, "said.log")
+        with log.open("wb") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None if variables.get("TF_CPP_MIN_LOG_LEVEL") == "0" else said,
+                env=variables,
+                start_new_session=True,  # Ctrl-C is for whoever waits here, and ends it in order
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(work)
+            yield process, log
+        finally:
+            _end(process)
+            process.stdout.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process with its children, if it has not ended by itself."""
+    import psutil
+
+    if process.poll() is not None:
+        return
+    children: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for child in children:
+        with suppress(psutil.Error):
+            child.kill()
+    process.wait()
+    psutil.wait_procs(children, timeout=_ORPHAN_SECONDS)
+
+
+class _Watch:
+    """Ends a process that nobody wants any more, or that takes too long, and says why."""
+
+    def __init__(self, process: subprocess.Popen[bytes], is_wanted: Callable[[], bool]) -> None:
+        self.reason = ""
+        self._process = process
+        self._is_wanted = is_wanted
+        self._seconds = self._until = math.inf
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def allow(self, seconds: float) -> None:
+        """From now on it has so much time."""
+        self._until = math.inf  # no look between the two may take one for the other
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self.reason and not self._done.wait(_POLL_SECONDS):
+            if time.monotonic() > self._until:
+                self.reason = f"not finished after {self._seconds:g} seconds"
+            elif not self._is_wanted():
+                self.reason = _UNWANTED
+            if self.reason:
+                _end(self._process)
+
+
+def _tail(log: Path) -> str:
+    text = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-500:]
+
+
+def main(parent: int) -> None:
+    """The other side: the process that ends with its parent."""
     # It may have become an orphan before it could look who its parent is.
     end_with_parent(parent)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no result
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
-        mute_native_stderr()
-    function, argument, threads = pickle.load(sys.stdin.buffer)
+    function, arguments, threads = pickle.load(sys.stdin.buffer)
     with output:
-        output.write(pickle.dumps(function(argument, threads)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+        for argument in arguments:
+            output.write(pickle.dumps(function(argument, threads)))
+            output.flush()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmark.errors import BenchmarkError, CacheError, DataError, WeightsError
+from benchmark.machine import cores
 
 Result = dict[str, Any]
 Function = Callable[[Any, int], Result]
@@ -23,6 +24,7 @@ Machine = tuple[tuple[str, str], ...]
 Describe = Callable[[], Machine]
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 """Variables of the environment that say how many threads TensorFlow starts with."""
+_NUMPY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,15 @@ def quiet_environment(threads: int) -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     for name in THREADS:
         os.environ.setdefault(name, str(threads))
+
+
+def thread_environment() -> dict[str, str]:
+    """What decides the arithmetic of a process, as in this one.
+
+    Sums are taken in another order by other numbers of threads: every process has those of this machine,
+    however many share it.
+    """
+    return {name: os.environ.get(name) or str(cores()) for name in (*THREADS, *_NUMPY_THREADS)}
 
 
 # What another machine may have: room, memory, the images, the weights, a network.

@@ -23,8 +23,9 @@ from benchmark.execution import failure
 from benchmark.options import DeviceOptions, RankOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.devices import device_path, keep_device, read_measured, understood
-from benchmark.pipeline.exporting import ship
+from benchmark.pipeline.exporting import ShippedBackbone, ship_all
 from benchmark.pipeline.heads import head_job
+from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.rebuilding import latest_run, rebuild_report, scored_outcome
 from benchmark.pipeline.stored import BOARD_FILE, StoredRanking
@@ -74,18 +75,23 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
     first = [row for row in latest.board.rows if row["status"] == Status.SCORED][: options.top]
     if not first:
         raise DataError("nothing on the board was scored", where=latest.folder / BOARD_FILE)
+    with runner_of(options, told.message) as runner:
+        shipped = ship_all(
+            [str(row["backbone"]) for row in first],
+            targets,
+            options=options,
+            data=options.source,
+            board=latest.path,
+            runner=runner,
+            observer=told,
+        )
     entries, left_out = [], []
     for row in first:
-        try:
-            for one in _exports(options, targets, latest, images, row, told):
-                if isinstance(one, KitEntry):
-                    entries.append(one)
-                else:
-                    left_out.append(one)
-        except Exception as error:
-            left_out.append(
-                {"backbone": str(row["backbone"]), "target": "", "reason": failure(error)["error"]}
-            )
+        for one in _exports(shipped[str(row["backbone"])], latest, images, row):
+            if isinstance(one, KitEntry):
+                entries.append(one)
+            else:
+                left_out.append(one)
     if not entries:
         reasons = "; ".join(dict.fromkeys(one["reason"] for one in left_out))
         raise NothingScored("no export of the board can be measured on a device", got=reasons)
@@ -190,24 +196,26 @@ def _board_of(made_from: str, fingerprint: str, options: DeviceOptions) -> tuple
 
 
 def _exports(
-    options: DeviceOptions,
-    targets: tuple[str, ...],
+    shipped: ShippedBackbone | Mapping[str, Any],
     latest: StoredRanking,
     images: ImageSet,
     row: Mapping[str, Any],
-    observer: Observer,
 ) -> Iterator[KitEntry | dict[str, str]]:
-    """The exports of one backbone; why not, of those that are outside their tolerance."""
+    """The exports of one backbone; why not, of those that cannot be in a kit."""
+    try:
+        if isinstance(shipped, ShippedBackbone):
+            yield from _entries(shipped, latest, images, row)
+            return
+        reason = shipped["error"]
+    except Exception as error:
+        reason = failure(error)["error"]
+    yield {"backbone": str(row["backbone"]), "target": "", "reason": reason}
+
+
+def _entries(
+    shipped: ShippedBackbone, latest: StoredRanking, images: ImageSet, row: Mapping[str, Any]
+) -> Iterator[KitEntry | dict[str, str]]:
     name = str(row["backbone"])
-    shipped = ship(
-        name,
-        targets,
-        data=options.source,
-        cache=options.cache,
-        results=options.results,
-        board=latest.path,
-        observer=observer,
-    )
     job = head_job(latest.request, images, latest.folder)
     outcome = scored_outcome(job, name, latest.record.backbones[name])
     for result in shipped.results:

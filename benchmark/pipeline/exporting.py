@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmark.deployment import (
+    EXPORT,
     Answers,
     ExportResult,
     answers_of,
     export_model,
     find_target,
+    put_exports,
+    remove_leftovers,
     require_packages,
+    time_exports,
 )
-from benchmark.errors import DataError, ExportError
-from benchmark.execution import failure
-from benchmark.finetuning import FineTuned, load_manifest
-from benchmark.options import ExportOptions, FinetuneOptions
+from benchmark.errors import CacheError, DataError, ExportError
+from benchmark.execution import Call, Runner, failure, pack, thread_environment, unpack
+from benchmark.finetuning import FineTuned, load_manifest, model_files
+from benchmark.options import DeviceOptions, ExportOptions, FinetuneOptions, RankOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.requests import RankRequest
+from benchmark.pipeline.tuning import hand_over_model, taken_over
 from benchmark.ranking import ExportedF1, ExportScore, exported_f1, next_to_export, with_exports
 from benchmark.records import Backbone, Leaderboard, Observer, Outcome, Scored, Targets
-from benchmark.storage import Memo
+from benchmark.storage import Memo, take_back
 
 # Raised whenever a change of the code changes an export or its score; older stored ones are not reused.
 _EXPORT_VERSION = 2
 _CONVERTERS = ("tensorflow", "keras", "onnx")
+_TASK = "exports"
+_DIED = "the process that exported it died each time; it may need more memory than there is"
+# Peak of a process that converts: TensorFlow itself, and copies of every weight in graphs and their texts.
+# A little more than was measured: MobileNetV2 1.4 GB, ResNet50 4.2 GB for TFLite and 7.7 GB for ONNX.
+_PROCESS_BYTES = 900e6
+_COPIES = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,46 +94,197 @@ class ShippedBackbone:
         )
 
 
-def ship(
-    name: str,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportTask:
+    """Export one model, and run it and its exports on its images.
+
+    Attributes:
+        model: its folder, or what ``hand_over_model`` told of it where ``handed`` is not None.
+        targets: formats.
+        data: its images.
+        timed: whether single images are timed.
+        handed: folder on shared storage that takes the exports.
+    """
+
+    model: Path | Mapping[str, Any]
+    targets: tuple[str, ...]
+    data: Path
+    timed: bool = False
+    handed: Path | None = None
+
+
+def export_task(task: ExportTask, threads: int, observer: Observer | None = None) -> dict[str, Any]:
+    """Run one ExportTask; how many threads there are decides nothing but its speed.
+
+    Returns:
+        ``results`` and ``answers``; handed over, ``packed``, the same, with ``folder`` and ``files``, the
+        exports; or ``error``, ``trace`` and ``elsewhere``.
+    """
+    try:
+        if isinstance(task.model, Path):
+            return _exported(task.model, task, observer)
+        assert task.handed is not None, "what was handed over has a place"
+        with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
+            # A copy: whoever tries the same at once has one of its own.
+            made = shutil.copytree(taken_over(task.model, task.handed), Path(scratch, "model"))
+            found = _exported(made, task, observer)
+            return {"packed": pack(found, task.handed), **hand_over_model(made / EXPORT, task.handed)}
+    except Exception as error:
+        return failure(error)
+
+
+def _exported(model_dir: Path, task: ExportTask, observer: Observer | None) -> dict[str, Any]:
+    asked = ExportOptions.check({"to": list(task.targets), "data": task.data})
+    results = export_model(model_dir, asked, timed=task.timed, observer=observer)
+    run = tuple(one.target for one in results if one.parity is not None)
+    return {"results": results, "answers": answers_of(model_dir, run, task.data) if run else None}
+
+
+def ship_all(
+    names: Sequence[str],
     targets: Sequence[str],
     *,
+    options: RankOptions | DeviceOptions,
     data: Path,
-    cache: Path,
-    results: Path,
     board: Path,
+    runner: Runner,
     observer: Observer,
     known: tuple[Backbone, ...] = (),
-) -> ShippedBackbone:
-    """Give a backbone the head of a board, and export it; an export that fails says so.
+) -> dict[str, ShippedBackbone | Mapping[str, Any]]:
+    """Give backbones the heads of a board, and export them side by side; an export that fails says so.
+
+    What is made is what one after the other would make. Single images are timed while nothing else runs.
 
     Args:
-        name: of the backbone on that board.
+        names: of backbones on that board.
         targets: formats.
+        options: where embeddings and results lie.
         data: the ranked images.
-        cache: embedding cache.
-        results: folder of all results.
         board: folder of the run whose board it is: the latest may be another run's by now.
+        runner: what executes the exports.
         observer: told of the progress.
-        known: backbones that the name may mean before the registry is asked.
+        known: backbones that a name may mean before the registry is asked.
 
-    Raises:
-        BenchmarkError: it cannot be shipped, or compared.
+    Returns:
+        The backbones by name; what ``failure`` makes of an error for one that cannot be shipped.
     """
-    places = {"data": data, "cache": cache, "results": results}
-    job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
-    (model,) = finetune_backbones(replace(job, known=known, board=board), observer).models
-    asked = ExportOptions.check({"to": list(targets), "data": data})
-    exported = export_model(model.model_dir, asked, observer=observer)
-    run = tuple(one.target for one in exported if one.parity is not None)
-    answers = answers_of(model.model_dir, run, data) if run else None
-    if load_manifest(model.model_dir, verify=False).files != model.manifest.files:
-        raise ExportError(
-            "the model was replaced while it was exported, by another run on these images",
-            where=model.model_dir,
-            next_step="Run it again when the other one is done.",
-        )
-    return ShippedBackbone(model=model, results=exported, answers=answers)
+    shipped: dict[str, ShippedBackbone | Mapping[str, Any]] = {}
+    models: dict[str, FineTuned] = {}
+    places = {"data": data, "cache": options.cache, "results": options.results}
+    for name in names:
+        job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
+        try:
+            (models[name],) = finetune_backbones(replace(job, known=known, board=board), observer).models
+        except Exception as error:
+            shipped[name] = failure(error)
+    try:
+        with closing(_export_all(models, tuple(targets), data, runner, observer)) as exported:
+            for name, told in exported:
+                shipped[name] = _taken(models[name], told, runner)
+    finally:
+        for model in models.values():
+            remove_leftovers(model.model_dir)
+    if not _is_alone(models, runner):
+        _time(shipped.values(), observer)
+    return shipped
+
+
+def _is_alone(models: Sized, runner: Runner) -> bool:
+    """Whether one is exported after the other, in this process."""
+    return runner.is_local and min(runner.workers, len(models)) <= 1
+
+
+def _export_all(
+    models: Mapping[str, FineTuned], targets: tuple[str, ...], data: Path, runner: Runner, observer: Observer
+) -> Generator[tuple[str, Mapping[str, Any]]]:
+    """What became of the exports of each model, as they finish."""
+    if _is_alone(models, runner):
+        for name, model in models.items():
+            task = ExportTask(model=model.model_dir, targets=targets, data=data, timed=True)
+            yield name, export_task(task, runner.threads, observer)
+        return
+    names, calls = [], []
+    # Who waits for the largest at the end waits longest.
+    for name, model in sorted(models.items(), key=lambda one: -_model_bytes(one[1])):
+        try:
+            calls.append(_call(model, targets, data, runner))
+            names.append(name)
+        except Exception as error:
+            yield name, failure(error)
+    observer.started(_TASK, len(calls))
+    with closing(runner.run(export_task, calls, apart=thread_environment())) as results:
+        for count, (position, result) in enumerate(results, start=1):
+            name = names[position]
+            observer.advanced(_TASK, count, name)
+            yield name, {"error": _DIED, "trace": _DIED, "elsewhere": False} if result is None else result
+    observer.finished(_TASK)
+
+
+def _call(model: FineTuned, targets: tuple[str, ...], data: Path, runner: Runner) -> Call:
+    made: Path | Mapping[str, Any] = model.model_dir
+    if runner.handed_over is not None:
+        made = hand_over_model(model.model_dir, runner.handed_over, without=EXPORT)
+    # Converters work with one thread for the most part: memory alone decides how many there are at once.
+    return Call(
+        name=f"export-{model.backbone}",
+        argument=ExportTask(
+            model=made,
+            targets=targets,
+            data=data if runner.is_local else data.absolute(),
+            handed=runner.handed_over,
+        ),
+        memory=(_PROCESS_BYTES + _COPIES * _model_bytes(model), 0.0),
+    )
+
+
+def _model_bytes(model: FineTuned) -> int:
+    return sum((model.model_dir / name).stat().st_size for name in model_files(model.manifest))
+
+
+def _taken(model: FineTuned, told: Mapping[str, Any], runner: Runner) -> ShippedBackbone | Mapping[str, Any]:
+    """A model with its exports in their place."""
+    if "error" in told:
+        return told
+    try:
+        if load_manifest(model.model_dir, verify=False).files != model.manifest.files:
+            raise ExportError(
+                "the model was replaced while it was exported, by another run on these images",
+                where=model.model_dir,
+                next_step="Run it again when the other one is done.",
+            )
+        if "packed" not in told:
+            return ShippedBackbone(model=model, **told)
+        assert runner.handed_over is not None, "it was handed over"
+        made = taken_over(told, runner.handed_over)
+        found = unpack(told["packed"])
+        results = [_beside(model, one) for one in found["results"]]
+        put_exports(made, model.model_dir, [one.target for one in results if one.folder is not None])
+        with suppress(CacheError):  # it goes with the run at the latest
+            take_back(made)
+        return ShippedBackbone(model=model, results=tuple(results), answers=found["answers"])
+    except Exception as error:
+        return failure(error)
+
+
+def _beside(model: FineTuned, result: ExportResult) -> ExportResult:
+    """The result of an export that was made elsewhere, in its place here."""
+    return (
+        result if result.folder is None else replace(result, folder=model.model_dir / EXPORT / result.target)
+    )
+
+
+def _time(shipped: Iterable[ShippedBackbone | Mapping[str, Any]], observer: Observer) -> None:
+    """Time single images with the exports; where that fails, they have no such figures."""
+    images = {
+        one.model.model_dir / EXPORT / target: one.answers.pixels[0]
+        for one in shipped
+        if isinstance(one, ShippedBackbone) and one.answers is not None
+        for target in one.answers.after
+    }
+    try:
+        time_exports(images)
+    except Exception as error:
+        observer.message(f"Exports were not timed: {failure(error)['error']}")
 
 
 def check_target(target: str) -> None:
@@ -165,15 +331,14 @@ class PickExports:
             question = self._question(scored[name])
             score: ExportScore | str | None = self._memo.recall(name, question)
             if score is None:
-                try:
-                    score = self._made(scored[name], request, ranked.run, observer)
-                except Exception as error:
-                    told = failure(error)
-                    observer.message(f"{name} was not exported: {told['error']}")
-                    scores[name] = str(told["error"])
-                    if told["elsewhere"]:  # a full disk, for example: the next one would fare no better
+                made = self._made(scored[name], request, ranked.run, observer)
+                if isinstance(made, Mapping):
+                    observer.message(f"{name} was not exported: {made['error']}")
+                    scores[name] = str(made["error"])
+                    if made["elsewhere"]:  # a full disk, for example: the next one would fare no better
                         break
                     continue
+                score = made
             if isinstance(score, ExportScore):
                 self._memo.remember(name, question, score)
             scores[name] = score
@@ -181,27 +346,28 @@ class PickExports:
 
     def _made(
         self, outcome: Scored, request: RankRequest, board: Path, observer: Observer
-    ) -> ExportScore | str:
-        """The score of an export, or why it could not be made.
-
-        Raises:
-            BenchmarkError: it could not be tried.
-        """
-        options = request.options
-        shipped = ship(
-            outcome.backbone,
-            (self._target,),
-            data=options.data,
-            cache=options.cache,
-            results=options.results,
-            board=board,
-            observer=observer,
-            known=request.backbones,
-        )
-        (result,) = shipped.results
-        if result.parity is None:
-            return result.reason
-        found = shipped.f1(self._target, self._job, outcome)
+    ) -> ExportScore | str | Mapping[str, Any]:
+        """The score of an export, why it could not be made, or what ``failure`` makes of a failure to try."""
+        name = outcome.backbone
+        try:
+            shipped = ship_all(
+                [name],
+                (self._target,),
+                options=request.options,
+                data=request.options.data,
+                board=board,
+                runner=request.executor,
+                observer=observer,
+                known=request.backbones,
+            )[name]
+            if not isinstance(shipped, ShippedBackbone):
+                return shipped
+            (result,) = shipped.results
+            if result.parity is None:
+                return result.reason
+            found = shipped.f1(self._target, self._job, outcome)
+        except Exception as error:
+            return failure(error)
         return ExportScore(
             f1=found.f1.value,
             f1_low=found.f1.low,

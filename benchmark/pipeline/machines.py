@@ -13,7 +13,7 @@ from benchmark.data import decoder_name
 from benchmark.engines import engine_version, gpu_name, has_gpu
 from benchmark.execution import Machine, Runner, open_runner
 from benchmark.machine import instruction_set
-from benchmark.options import EmbedOptions, FinetuneOptions
+from benchmark.options import DeviceOptions, EmbedOptions, FinetuneOptions
 from benchmark.records import Engine
 
 
@@ -32,7 +32,7 @@ def describe_machine() -> Machine:
 
 
 def runner_of(
-    options: EmbedOptions | FinetuneOptions, tell: Callable[[str], None]
+    options: EmbedOptions | FinetuneOptions | DeviceOptions, tell: Callable[[str], None]
 ) -> AbstractContextManager[Runner]:
     """What executes the tasks of a command; see ``execution.open_runner``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import CacheError
-from benchmark.execution import Call, Runner, failure
+from benchmark.execution import Call, Runner, failure, thread_environment
 from benchmark.finetuning import FineTuned, FinetuneRequest, find_finished, finetune, take_model
-from benchmark.machine import available_memory, cores
+from benchmark.machine import available_memory
 from benchmark.records import FLOPS_SIZE, ImageSet, Observer, Silent
 from benchmark.storage import (
     MOST_MODEL_BYTES,
@@ -27,15 +26,6 @@ from benchmark.storage import (
 
 _TASK = "fine-tuning"
 _DIED = "the process that trained it died each time; it may need more memory than there is"
-# Sums are taken in another order by other numbers of threads: every process has those of this machine,
-# however many share it. The first two are TensorFlow's, the others of NumPy's libraries.
-_THREADS = (
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-)
 # Peak of a process that trains: TensorFlow itself, and for every parameter its weight, gradient, moments and
 # the copies of saving; for every image of a batch what its layers say, at 224 pixels. More than was measured:
 # MobileNet_0.25 at 64 pixels 0.9 GB, MobileNetV2 2.3 GB, ResNet50 4.3 GB.
@@ -100,8 +90,13 @@ def tuning_task(task: TuningTask, threads: int) -> dict[str, Any]:
         return failure(error)
 
 
-def hand_over_model(model_dir: Path, handed: Path) -> dict[str, Any]:
+def hand_over_model(model_dir: Path, handed: Path, *, without: str = "") -> dict[str, Any]:
     """Put a model where the one who asked takes it; under a name of its own: others may try the same.
+
+    Args:
+        model_dir: a folder of files.
+        handed: folder on shared storage.
+        without: name of a folder in it that stays here.
 
     Returns:
         ``folder``, its name in ``handed``, and ``files`` there.
@@ -110,12 +105,13 @@ def hand_over_model(model_dir: Path, handed: Path) -> dict[str, Any]:
         StorageError: it cannot be put there.
     """
     name = f"model-{secrets.token_hex(8)}"
-    files = sorted(path for path in model_dir.rglob("*") if path.is_file())
+    below = sorted(path.relative_to(model_dir) for path in model_dir.rglob("*") if path.is_file())
+    files = [path for path in below if path.parts[0] != without]
     for path in files:
-        there = handed / name / path.relative_to(model_dir)
-        write_whole(there, read_small(path, most_bytes=MOST_MODEL_BYTES), root=handed)
+        there = handed / name / path
+        write_whole(there, read_small(model_dir / path, most_bytes=MOST_MODEL_BYTES), root=handed)
         hand_over(there)
-    return {"folder": name, "files": [path.relative_to(model_dir).as_posix() for path in files]}
+    return {"folder": name, "files": [path.as_posix() for path in files]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +157,7 @@ def tune_all(
         return
     observer.started(_TASK, len(waiting))
     calls = [_call(requests[position], images, runner) for position in waiting]
-    with closing(runner.run(tuning_task, calls, apart=_environment())) as results:
+    with closing(runner.run(tuning_task, calls, apart=thread_environment())) as results:
         for count, (place, result) in enumerate(results, start=1):
             request = requests[waiting[place]]
             told = {"error": _DIED, "trace": _DIED} if result is None else result
@@ -188,11 +184,6 @@ def _call(request: FinetuneRequest, images: ImageSet, runner: Runner) -> Call:
         cost=float(request.backbone.flops) * request.recipe.image_size**2,
         memory=(training_bytes(request), 0.0),
     )
-
-
-def _environment() -> dict[str, str]:
-    """What decides the arithmetic of a process that trains: what decides it in this one."""
-    return {name: os.environ.get(name) or str(cores()) for name in _THREADS}
 
 
 def _taken(request: FinetuneRequest, images: ImageSet, runner: Runner, told: Mapping[str, Any]) -> Tuned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -98,6 +99,21 @@ def test_random_weights_are_exported_once(tmp_path: Path, colours: Path, backbon
     assert (place.board / "leaderboard.csv").read_bytes() == shown, "a rebuilt board keeps it"
     assert backbones(*words, "--quiet").status == 0
     assert (place.board / "leaderboard.csv").read_bytes() == bare, "nobody asked"
+
+
+def test_a_cluster_exports_what_this_machine_would(tmp_path: Path, colours: Path, backbones: Run) -> None:
+    pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+    words = ("rank", colours, *SMALL, *QUICK, "--export-to", "tflite-float32", "--format", "json", "--quiet")
+    rows = {}
+    for name, how in {"alone": (), "cluster": ("--cluster", "local:2")}.items():
+        place = Place(tmp_path / name, colours)
+        answer = backbones(*words, *place.folders, *how)
+        assert answer.status == 0, answer.err
+        rows[name] = [{key: one[key] for key in one if key.startswith("export")} for one in answer.rows]
+        (told,) = place.board.glob("finetune/*/frozen/export/tflite-float32/parity.json")
+        assert json.loads(told.read_text())["latency_p50_ms"] > 0
+    assert rows["alone"][0]["export_target"] == "tflite-float32"
+    assert rows["cluster"] == rows["alone"]
 
 
 def spoil(

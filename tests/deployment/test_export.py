@@ -19,6 +19,7 @@ from benchmark.deployment import (
     open_model,
     parse_targets,
     target_names,
+    time_exports,
 )
 from benchmark.deployment.description import read_description
 from benchmark.deployment.export import ExportResult
@@ -171,6 +172,23 @@ def test_an_export_outside_its_tolerance_is_kept_and_marked(
     verdict = json.loads((kept / "parity.json").read_text())
     assert verdict["status"] == "failed"
     assert verdict["tolerance"]["max_difference"] == 0.0
+
+
+def test_what_was_not_timed_is_timed_later(trained: Any, tmp_path: Path) -> None:
+    model_dir = without_exports(trained, tmp_path)
+    options = ExportOptions(to="tflite-dynamic,onnx", parity_images=20)
+    results = export_model(model_dir, options, timed=False)
+    told = [model_dir / "export" / target / "parity.json" for target in ("tflite-dynamic", "onnx")]
+    before = [json.loads(path.read_text()) for path in told]
+    assert [one["latency_p50_ms"] for one in before] == [None, None]
+    assert np.isnan([one.latency_p95_ms for one in results]).all()
+    (told[0].with_name("model.tflite")).write_bytes(b"no model")
+    time_exports({path.parent: trained.pixels[0] for path in told})
+    broken, timed = (json.loads(path.read_text()) for path in told)
+    assert broken == before[0]
+    assert 0 < timed["latency_p50_ms"] <= timed["latency_p95_ms"]
+    assert {**timed, "latency_p50_ms": None, "latency_p95_ms": None} == before[1]
+    assert list(timed) == list(before[1])
 
 
 class Steps(Silent):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,24 @@ def adds_up(asked: dict[str, Any], _: int) -> dict[str, Any]:
 def environment_of(name: str, threads: int) -> dict[str, Any]:
     print("A library has something to say.")
     return {"value": os.environ.get(name), "pid": os.getpid(), "threads": threads}
+
+
+def as_named(name: str, _: int) -> dict[str, Any]:
+    """Does what its argument is called."""
+    print("working on", name, flush=True)
+    if name == "abort":
+        os.abort()
+    if name == "leave":
+        sys.exit(3)
+    if name == "raise":
+        raise ValueError("what nobody expected")
+    if name == "hang":
+        time.sleep(600)
+    return {"name": name, "pid": os.getpid(), "temporary": tempfile.mkdtemp()}
+
+
+def has_a_child(_: object, __: int) -> dict[str, Any]:
+    return {"pid": subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid}
 
 
 def waits_for_ever(told: str, _: int) -> dict[str, Any]:

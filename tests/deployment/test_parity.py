@@ -1,100 +1,12 @@
 from __future__ import annotations
 
-import json
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import SplitRow, stratified
-from benchmark.deployment.subprocess_runner import Work, carry_out
 from benchmark.deployment.targets import EXACT, ROUNDED, Tolerance
-from benchmark.errors import ExportError
 from benchmark.records import Task
-
-# Stands for the real worker: does what each task's name says.
-PROGRAM = textwrap.dedent(
-    """
-    import json, os, sys, time
-    for task in json.load(open(sys.argv[1])):
-        print("working on", task["name"], flush=True)
-        if task["name"] == "abort":
-            os.abort()
-        if task["name"] == "leave":
-            sys.exit(3)
-        if task["name"] == "hang":
-            time.sleep(600)
-        with open(task["answer"] + ".part", "w") as file:
-            json.dump({"failed": "no"} if task["name"] == "fail" else {"value": {"pid": os.getpid()}}, file)
-        os.rename(task["answer"] + ".part", task["answer"])
-    """
-)
-
-
-def tasks_of(names: list[str], folder: Path) -> list[Work]:
-    return [
-        Work(action="convert", name=name, arguments={}, answer=folder / f"{number}.json")
-        for number, name in enumerate(names)
-    ]
-
-
-def test_the_next_task_survives_whatever_a_task_does(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    names = ["one", "fail", "two", "abort", "three", "hang", "leave", "four"]
-    answers = {
-        task.name: answer
-        for task, answer in carry_out(
-            tasks_of(names, tmp_path),
-            log=tmp_path / "log",
-            timeout_seconds=3.0,
-            program=[sys.executable, str(program)],
-        )
-    }
-    assert list(answers) == names
-    pids = {name: answer["pid"] for name, answer in answers.items() if isinstance(answer, dict)}
-    assert set(pids) == {"one", "two", "three", "four"}
-    assert pids["one"] == pids["two"]
-    assert len(set(pids.values())) == 3
-    failures = {name: str(answer) for name, answer in answers.items() if isinstance(answer, ExportError)}
-    assert "got no" in failures["fail"]
-    assert "working on abort" in failures["abort"]
-    assert "not finished after 3 seconds" in failures["hang"]
-    assert "status 3" in failures["leave"]
-
-
-def test_a_caller_that_stops_reading_ends_the_process(tmp_path: Path) -> None:
-    import psutil
-
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    answers = carry_out(
-        tasks_of(["one", "hang"], tmp_path),
-        log=tmp_path / "log",
-        timeout_seconds=60.0,
-        program=[sys.executable, str(program)],
-    )
-    _, answer = next(iter(answers))
-    assert isinstance(answer, dict)
-    assert psutil.pid_exists(answer["pid"])
-    answers.close()  # type: ignore[attr-defined]
-    assert not psutil.pid_exists(answer["pid"])
-
-
-def test_a_plan_reaches_the_worker_as_json(tmp_path: Path) -> None:
-    work = Work(action="measure", name="onnx", arguments={"threads": 2}, answer=tmp_path / "a.json")
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    (_,) = carry_out(
-        [work], log=tmp_path / "log", timeout_seconds=30.0, program=[sys.executable, str(program)]
-    )
-    plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan == [
-        {"action": "measure", "name": "onnx", "arguments": {"threads": 2}, "answer": str(tmp_path / "a.json")}
-    ]
 
 
 def parity(**figures: float) -> Parity:
