@@ -44,7 +44,12 @@ class Familiar:
     limit: float
 
     @classmethod
-    def found(cls, vectors_of: Callable[[Int64], Float32], split: Split) -> Familiar:
+    def found(
+        cls,
+        vectors_of: Callable[[Int64], Float32],
+        split: Split,
+        known: Callable[[Int64], Float32] | None = None,
+    ) -> Familiar:
         """Those of a data set.
 
         Args:
@@ -52,10 +57,12 @@ class Familiar:
             split: its training images are what a picture is compared with, its validation images say how far
                 away a picture like these may lie. Of many, 500 (of wide vectors fewer) and 300 are taken,
                 from all over the part: its rows may be sorted by class.
+            known: the same vectors of training images, where they need not be made again. Validation images,
+                which stand for what is asked later, are seen as that will be.
         """
         near = _units(vectors_of(_some(split.val, _MOST_VALIDATION)))
         fitting = max(_NEAREST, _MOST_BYTES // (2 * max(near.shape[1], 1)))
-        train = _units(vectors_of(_some(split.train, min(fitting, _MOST_TRAINING))))
+        train = _units((known or vectors_of)(_some(split.train, min(fitting, _MOST_TRAINING))))
         found = cls(vectors=train.astype(np.float16), limit=math.inf)
         distances = np.sort(found.distances(near))
         place = min(len(distances), math.ceil((len(distances) + 1) * (1 - _FALSE_ALARMS)))

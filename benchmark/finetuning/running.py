@@ -652,11 +652,11 @@ class _KerasRun(_Run):
             )
 
     def _familiar(self, pixels: Pixels, kept: str) -> Familiar:
-        head = self._request.head
+        head, seen = self._request.head, Inference(self._network.body, pixels, PREDICTION_BATCH)
         if kept == "before" and head is not None and head.features is not None:
             features = head.features  # of this network, by the engine that ranked
-            return Familiar.found(lambda rows: features[rows], self._images.split)
-        return Familiar.found(Inference(self._network.body, pixels, PREDICTION_BATCH), self._images.split)
+            return Familiar.found(seen, self._images.split, lambda rows: features[rows])
+        return Familiar.found(seen, self._images.split)
 
     def _architecture(self) -> bytes:
         return architecture(self._network)

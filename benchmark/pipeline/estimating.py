@@ -394,7 +394,7 @@ class _PlannedJob:
             decode,
             reading=self.costs.reading(unseen) / self.slots,
             known=frozenset() if unseen else self._with_heads(images, plans),
-            views=(None, False) if unseen else self._views(images),
+            views=(None, False) if unseen else self._views(images, plans),
             outputs=images.head_targets()[:1].shape[1],
         )
 
@@ -530,7 +530,7 @@ class _PlannedJob:
         in_openvino = plan.engine is Engine.OPENVINO
         return not (in_openvino and is_converted(engine_request(self.request, plan, 1)))
 
-    def _views(self, images: ImageSet) -> tuple[Plan | None, bool]:
+    def _views(self, images: ImageSet, plans: Sequence[Plan]) -> tuple[Plan | None, bool]:
         """The plan of the views through which the audit looks for copies, where they are to be embedded.
 
         Returns:
@@ -545,7 +545,14 @@ class _PlannedJob:
         store = EmbeddingStore(cache)
         # Not which rows there are: the parts of views are large, and reading them is most of using them.
         keys = store.keys_of(seeing.architecture, input_size=request.size_of(seeing))
-        held = [key for key in keys if key.decoder == wanted.decoder and store.parts(key)]
+        weights = {one.key.weights_sha256 for one in plans if one.backbone == seeing and one.key is not None}
+        held = [
+            key
+            for key in keys
+            if key.decoder == wanted.decoder
+            and (not weights or key.weights_sha256 in weights)
+            and store.parts(key)
+        ]
         if held:
             return None, any(known_copies(cache, key, images) is not None for key in held)
         plan = plan_unseen(wanted, seeing, len(images))
