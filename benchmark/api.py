@@ -51,7 +51,7 @@ from benchmark.pipeline import (
 from benchmark.pipeline import embed as embed_request
 from benchmark.ranking import StudyTables
 from benchmark.records import Embeddings, Float32, Int64, Leaderboard, Observer, Silent
-from benchmark.reporting import CellLine, board_html, in_notebook, read_board, study_html
+from benchmark.reporting import BOARD_FILES, CellLine, board_html, in_notebook, read_board, study_html
 from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes, write_whole
 
 if TYPE_CHECKING:
@@ -180,12 +180,12 @@ class Board(Leaderboard):
         Raises:
             ArgumentError: no such plot, or the board has none of that name; which there are is told.
         """
-        path = self.folder / "plots" / f"{'f1_vs_size' if name == 'size' else name}.png"
-        if not path.is_file():
-            there = sorted(each.stem for each in path.parent.glob("*.png"))
-            known = ", ".join("size" if each == "f1_vs_size" else each for each in there)
-            raise ArgumentError("no such plot", where="`name`", expected=known or "a scored board", got=name)
-        return Picture(path)
+        drawn = [self.folder / each for each in BOARD_FILES if each.endswith(".png")]
+        there = {"size" if path.stem == "f1_vs_size" else path.stem: path for path in drawn if path.is_file()}
+        if name not in there:
+            known = ", ".join(sorted(there)) or "a scored board"
+            raise ArgumentError("no such plot", where="`name`", expected=known, got=name)
+        return Picture(there[name])
 
     def _repr_html_(self) -> str:
         return board_html(self)

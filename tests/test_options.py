@@ -160,6 +160,9 @@ def test_a_record_that_holds_other_options_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(content | {"options": content["options"] | {"steam": 3}}))
     with pytest.raises(DataError, match=r"no such option.*backbones rank"):
         stored_options(file)
+    file.write_text(json.dumps(content | {"argv": ["rank", "photos"]}))  # as another version wrote it
+    with pytest.raises(DataError, match=r"unknown keys: argv.*run 'backbones rank' again"):
+        stored_options(file)
 
 
 def test_options_in_messages_read_as_on_the_command_line() -> None:

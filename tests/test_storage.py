@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from benchmark.cells import cell_text, figure, printable, safe_cell
 from benchmark.errors import StorageError
 from benchmark.storage import (
     Memo,
     check_inside,
+    parse_record,
     path_part,
     place,
     sha256_bytes,
@@ -40,6 +45,34 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
         write_whole(target, b"a file cannot replace a folder", root=tmp_path)
     assert (target / "inside").is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    name: str
+    share: Annotated[float, Field(le=1)]
+    parts: dict[str, int]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"share": 2.0}, "share: Input should be less than or equal to 1; got 2.0"),
+        ({"share": "0.5"}, "share: Input should be a valid number; got '0.5'"),
+        ({"name": None}, "name: Input should be a valid string; got None"),
+        ({"share": "9" * 500}, "share: Input should be a valid number; got '" + "9" * 99),
+        ({"parts": {"a": 1.5}}, "parts.a: Input should be a valid integer; got 1.5"),
+        ({"name": ["x"] * 500}, "name: Input should be a valid string"),
+    ],
+)
+def test_a_record_that_does_not_fit_says_where_and_what_it_holds(
+    change: dict[str, object], said: str
+) -> None:
+    good: dict[str, object] = {"name": "a", "share": 0.5, "parts": {}}
+    assert parse_record(Reading, json.dumps(good)) == Reading(name="a", share=0.5, parts={})
+    with pytest.raises(ValueError, match=r"^\w") as caught:
+        parse_record(Reading, json.dumps(good | change))
+    assert str(caught.value) == said
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,10 @@ def _publish_over(expected: str, run: Run, ranked: Ranked) -> Ranked:
 
 def _publish(run: Run) -> None:
     run.publish()
-    absent = [name for name in (*BOARD_FILES, *LABEL_FILES, *AUDIT_FILES) if not (run.path / name).exists()]
-    remove_files(run.folder, absent)
+    # Pictures go by the runs that drew them, not by name alone: another version may have drawn others.
+    drawn = [f"plots/{picture.name}" for picture in run.folder.glob("runs/*/plots/*.png")]
+    ours = (*BOARD_FILES, *LABEL_FILES, *AUDIT_FILES, *drawn)
+    remove_files(run.folder, [name for name in ours if not (run.path / name).exists()])
 
 
 def _stamp(seconds: float) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -27,7 +29,7 @@ def place_labels(
 
     Args:
         axes: with its limits already set.
-        points: all markers in data coordinates; labels keep clear of them.
+        points: all markers in data coordinates; labels keep clear of them. One with nan has no name.
         bars: lower and upper end of each point's bar; labels keep clear of them, but for the first name's.
         names: position in ``points`` -> text, the most important first.
     """
@@ -40,9 +42,11 @@ def place_labels(
     figure.set_layout_engine("none")
     scale, edge = figure.dpi / 72, axes.get_window_extent()
     pixels = axes.transData.transform(list(points))
-    taken = [Bbox([place, place]).padded(_MARKER * scale) for place in pixels]
+    # What has no place would count as overlapping everything.
+    taken = [Bbox([place, place]).padded(_MARKER * scale) for place in pixels if np.isfinite(place).all()]
     ends = ([(x, low), (x, high)] for (x, _), (low, high) in zip(points, bars, strict=True))
-    lines = [Bbox(axes.transData.transform(each)).padded(scale) for each in ends]
+    places = [axes.transData.transform(each) for each in ends]
+    lines = [Bbox(each).padded(scale) for each in places if np.isfinite(each).all()]
     for rank, (position, name) in enumerate(names.items()):
         x, y = (float(value) for value in pixels[position])
         label = axes.text(

@@ -148,7 +148,8 @@ class RunRecord:
                 "not the record of a run",
                 where=RUN_FILE,
                 got=error,
-                next_step="Give the run.json, or the folder, of a run that this program wrote.",
+                next_step="Give the run.json, or the folder, of a run that this version wrote, or run "
+                "'backbones rank' again: what is cached is not computed twice.",
             ) from error
         return record
 

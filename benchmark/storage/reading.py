@@ -155,7 +155,7 @@ def parse_record(kind: type[T], content: bytes | str) -> T:
     """A dataclass from its JSON text: known keys alone, every value of its field's type, nothing converted.
 
     Raises:
-        ValueError: another text; it names the first field that does not fit.
+        ValueError: another text; it names the first field that does not fit, and what it holds.
     """
     from pydantic import ValidationError
 
@@ -170,7 +170,10 @@ def parse_record(kind: type[T], content: bytes | str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        said = f"{place}: {first['msg']}" if place else first["msg"]
+        if not isinstance(first["input"], dict | list):
+            said += f"; got {first['input']!r:.100}"
+        raise ValueError(said) from error
 
 
 def read_arrays(file: io.BufferedReader | io.BytesIO) -> dict[str, npt.NDArray[Any]]:

@@ -118,12 +118,17 @@ def test_a_board_shows_itself_and_nothing_in_it_is_markup(ranked: Place) -> None
     assert "<b>" not in shown
 
 
-def test_plots_of_a_board_are_pictures(ranked: Place) -> None:
+def test_plots_of_a_board_are_pictures(ranked: Place, tmp_path: Path) -> None:
     board = bb.load_board(ranked.board)
     assert board.plot("size")._repr_png_() == (board.folder / "plots" / "f1_vs_size.png").read_bytes()
     assert board.plot("ranks").path.name == "ranks.png"
-    with pytest.raises(ArgumentError, match=r"no such plot.*size.*ranks.*got rank"):
+    with pytest.raises(ArgumentError, match=r"no such plot.*ranks, size; got rank"):
         board.plot("rank")  # type: ignore[arg-type]
+    folder = Path(shutil.copytree(ranked.board / "plots", tmp_path / "plots")).parent
+    (folder / "plots" / "mine.png").write_bytes(b"")
+    other = bb.Board.of(board, folder)
+    with pytest.raises(ArgumentError, match=r"no such plot.*ranks, size; got mine"):
+        other.plot("mine")  # type: ignore[arg-type]
 
 
 def test_pixels_are_as_good_as_files(walls: Path, tmp_path: Path) -> None:

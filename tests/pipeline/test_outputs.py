@@ -38,11 +38,17 @@ def test_what_was_mended_is_not_listed_any_more(faulty: Path, request_for: Make,
     assert (first.folder / "audit_pairs.png").exists()
     own = first.folder / "plots" / "mine.png"
     own.write_bytes(b"mine")
+    for folder in (first.run, first.folder):  # as a version that drew something else left it
+        (folder / "plots" / "val_f1_per_epoch_all.png").write_bytes(b"old")
     mend(faulty)
     second = rank_backbones(request)
     assert not (second.folder / "rejected.csv").exists()
     assert not (second.folder / "audit_pairs.png").exists()
-    assert own.read_bytes() == b"mine"
+    assert {path.name for path in own.parent.iterdir()} == {
+        "mine.png",
+        *(path.name for path in (second.run / "plots").iterdir()),
+    }
+    assert not (own.parent / "val_f1_per_epoch_all.png").exists()
     assert (second.folder / "outcomes").is_dir()
     assert (first.run / "rejected.csv").exists(), "an earlier run keeps its own"
 

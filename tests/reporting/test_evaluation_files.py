@@ -112,6 +112,13 @@ def test_a_model_of_several_files_has_one_digest() -> None:
 
 def test_the_files_say_what_was_evaluated(tmp_path: Path) -> None:
     write_evaluation(EVALUATION, tmp_path, model=Path("m/export/onnx"), data=Path("others"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.json",
+        "per_class.csv",
+        "confusion_matrix.csv",
+        "predictions.csv",
+        "rejected.csv",
+    }
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["model"] == {
         "path": "m/export/onnx",

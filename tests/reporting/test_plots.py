@@ -124,6 +124,18 @@ def test_labels_do_not_cover_each_other() -> None:
     assert not overlapping
 
 
+def test_a_point_without_a_place_costs_no_other_its_name() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(4, 3)).add_subplot()
+    points, bars = (
+        [(0.5, 0.5), (0.2, math.nan), (0.8, 0.8)],
+        [(0.4, 0.6), (math.nan, math.nan), (0.7, math.nan)],
+    )
+    place_labels(axes, points, bars, {0: "A", 1: "nowhere", 2: "B"})
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["A", "B"]
+
+
 def real_board(board: Leaderboard) -> Leaderboard:
     """Backbones as boards have them: a cloud of sizes and scores, wide bars, long names."""
     count = sum(row["status"] == "scored" for row in board.rows)
