@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from benchmark.errors import CacheError, TrainingError
+from benchmark.errors import TrainingError
 from benchmark.storage import (
     TEMPORARY_PREFIX,
     check_inside,
@@ -26,7 +26,6 @@ from benchmark.storage import (
     read_small,
     storage_error,
     sync_folder,
-    take_back,
 )
 
 RUN_FILE = "run.json"
@@ -64,7 +63,7 @@ class ModelDirectory:
 
         Args:
             out: the model directory.
-            states: folder of the states of runs; None: the hidden one.
+            states: folder of the states of runs, which its owner removes; None: the hidden one.
         """
         self.out = out
         self.folder = out.with_name(f".{out.name}")
@@ -107,7 +106,7 @@ class ModelDirectory:
 
     def state(self, digest: str) -> Path:
         """The file that keeps the progress of a run."""
-        return self._states / f"state-{digest[:16]}.npz"
+        return self._states / _state_name(digest)
 
     def begin(self) -> None:
         """Forget what a killed run wrote of its model directory; its state stays."""
@@ -116,9 +115,8 @@ class ModelDirectory:
 
     def finish(self, digest: str) -> None:
         """Forget how a run got to its model."""
-        with suppress(CacheError):  # one at a URL goes with its folder at the latest
-            take_back(self.state(digest))
-        for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # of killed runs
+        killed = self.folder.glob(f"{TEMPORARY_PREFIX}*")
+        for path in (self.folder / _state_name(digest), *killed):
             path.unlink(missing_ok=True)
 
     def kept_beside(self, digest: str) -> Path:
@@ -190,6 +188,10 @@ class ModelDirectory:
             sync_folder(target.parent)
         except OSError as error:
             raise storage_error(error, target) from error
+
+
+def _state_name(digest: str) -> str:
+    return f"state-{digest[:16]}.npz"
 
 
 def digest_of(model_dir: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.errors import CacheError
 from benchmark.finetuning.untyped import Variable
 from benchmark.storage import (
     MOST_MODEL_BYTES,
@@ -34,6 +36,7 @@ class _Meta:
     epoch: int = 0  # finished ones of that phase
     stale: int = 0  # epochs since its best one
     weights_sha256: str = ""  # of the backbone weights that the run started from
+    token: str = ""  # of the request that began it
     history: list[dict[str, float]] = field(default_factory=list)  # a row for every finished epoch
     found_rate: float = 0.0  # of phase 2, by a range test
     # Moment (before, phase1, phase2) -> part -> metric -> value, or None for a phase left out.
@@ -64,22 +67,23 @@ class Progress(_Meta):
         """Write everything, whole or not at all, where other machines see it if the path stands for a URL.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: it cannot be written on this machine.
         """
         meta = {each.name: getattr(self, each.name) for each in fields(_Meta)}
         arrays = {f"{name}-{i:05d}": array for name in _LISTS for i, array in enumerate(getattr(self, name))}
         write_arrays(path, meta, arrays, root=path.parent)
-        hand_over(path)
+        with suppress(CacheError):  # the state before this one is there, and the next may arrive again
+            hand_over(path)
 
     @classmethod
     def load(cls, path: Path) -> Progress | None:
         """Read what ``save`` wrote; None when there is nothing, or nothing that can be trusted.
 
-        Raises:
-            CacheError: it lies at a URL and cannot be fetched or kept.
+        Where a URL does not answer, it is what this machine itself has.
         """
         try:
-            take_over(path, most_bytes=_MOST_BYTES, again=True)
+            with suppress(CacheError):
+                take_over(path, most_bytes=_MOST_BYTES, again=True)
             stored, arrays = load_arrays(path, most_bytes=_MOST_BYTES)
             meta = parse_record(_Meta, json.dumps(stored))
         except (OSError, ValueError):

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -75,7 +76,9 @@ class FinetuneRequest:
         buffer_bytes: most bytes of decoded pixels kept on disk; beyond, every epoch decodes anew.
         board: what the board says of this backbone, to compare with; changes nothing else.
         head: what a recipe that starts from the board puts on the backbone; None for the others.
-        states: folder that keeps how far a run has come, also for other machines; None: beside ``out``.
+        states: folder of its own that keeps how far a run has come, also for other machines, until the caller
+            removes it; None: beside ``out``.
+        token: of this one among equal ones: forced, it goes on only from a state of its own.
     """
 
     backbone: Backbone
@@ -87,6 +90,7 @@ class FinetuneRequest:
     board: BoardScore | None = None
     head: BoardHead | None = None
     states: Path | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def but(self, **changes: Any) -> FinetuneRequest:  # noqa: ANN401 - values of any option
         """The same request with other options."""

@@ -404,9 +404,15 @@ class _Run(ABC):
 
     def _progress(self, digest: str, weights_sha256: str) -> Progress:
         """What an interrupted run of the same request left, else a beginning."""
-        kept = None if self._request.options.force else Progress.load(self._directory.state(digest))
-        if kept is None or kept.weights_sha256 != weights_sha256:
-            return Progress(weights_sha256=weights_sha256)
+        request = self._request
+        kept = Progress.load(self._directory.state(digest))
+        if (
+            kept is None
+            or kept.weights_sha256 != weights_sha256
+            # Where its process died, the same request is tried again: it forgets only what others left.
+            or (request.options.force and kept.token != request.token)
+        ):
+            return Progress(weights_sha256=weights_sha256, token=request.token)
         if kept.history:
             note = f"An interrupted run goes on after epoch {len(kept.history)}."
             self._notes.append(note)

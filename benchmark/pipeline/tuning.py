@@ -43,7 +43,7 @@ class TuningTask:
     Attributes:
         request: what and how; the model goes to its ``out`` where ``handed`` is None.
         images: labels, groups and parts.
-        handed: folder on shared storage that takes the model, and before it what each epoch left.
+        handed: folder on shared storage that takes the model.
     """
 
     request: FinetuneRequest
@@ -81,10 +81,11 @@ def tuning_task(task: TuningTask, threads: int) -> dict[str, Any]:
         else:
             with tempfile.TemporaryDirectory(prefix="backbones-finetune-") as scratch:
                 out = Path(scratch, request.out.name)
-                # Who takes up what a lost worker began goes on after the last epoch that it finished.
-                request = replace(request, out=out, states=task.handed).but(force=False)
-                finetune(request, task.images, heard, keep)
+                finetune(replace(request, out=out), task.images, heard, keep)
                 found = hand_over_model(out, task.handed)
+            if request.states is not None:
+                with suppress(CacheError):  # it goes with the run at the latest
+                    take_back(request.states)
         return {"messages": heard.messages, "epochs": epochs, **found}
     except Exception as error:
         return failure(error)
@@ -156,7 +157,7 @@ def tune_all(
     if not waiting:
         return
     observer.started(_TASK, len(waiting))
-    calls = [_call(requests[position], images, runner) for position in waiting]
+    calls = [_call(position, requests[position], images, runner) for position in waiting]
     with closing(runner.run(tuning_task, calls, apart=thread_environment())) as results:
         for count, (place, result) in enumerate(results, start=1):
             request = requests[waiting[place]]
@@ -177,10 +178,14 @@ def _finished(request: FinetuneRequest, images: ImageSet) -> Tuned | None:
     return None if done is None else Tuned(position=0, model=done)
 
 
-def _call(request: FinetuneRequest, images: ImageSet, runner: Runner) -> Call:
+def _call(position: int, request: FinetuneRequest, images: ImageSet, runner: Runner) -> Call:
+    handed = runner.handed_over
+    if handed is not None:
+        # Equal weights under two names have one digest: each training keeps its states by itself.
+        request = replace(request, states=handed / f"states-{position}")
     return Call(
         name=f"finetune-{request.backbone.name}",
-        argument=TuningTask(request=request, images=images, handed=runner.handed_over),
+        argument=TuningTask(request=request, images=images, handed=handed),
         cost=float(request.backbone.flops) * request.recipe.image_size**2,
         memory=(training_bytes(request), 0.0),
     )

@@ -64,5 +64,33 @@ def test_a_training_is_taken_up_where_its_last_epoch_ended(
     content[len(content) // 2] ^= 1
     bucket.pipe_file(there, bytes(content))
     assert Progress.load(on("third").state(digest)) is None
-    on("second").finish(digest)
+    directory = on("second")
+    directory.finish(digest)
+    assert bucket.find(url), "its model has not been handed over yet"
+    take_back(directory.state(digest).parent)
     assert not bucket.find(url)
+
+
+def test_an_outage_between_two_epochs_ends_no_training(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others take up is the latest state that arrived."""
+    url = f"s3://bench/{tmp_path.name}/cache"
+
+    def on(machine: str) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
+        return folder_of(url, Kind.CACHE) / ".tmp-run" / "state.npz"
+
+    def epoch_on(machine: str) -> int | None:
+        after = Progress.load(on(machine))
+        return None if after is None else after.epoch
+
+    Progress(epoch=1).save(on("first"))
+    s3.fault("403", method="PUT")
+    Progress(epoch=2).save(on("first"))
+    assert epoch_on("second") == 1
+    s3.fault("403", times=100)
+    assert [epoch_on("first"), epoch_on("third")] == [2, None]
+    s3.heal()
+    Progress(epoch=3).save(on("first"))
+    assert epoch_on("third") == 3

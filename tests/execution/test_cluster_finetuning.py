@@ -94,7 +94,7 @@ def test_killed_workers_change_no_digit_and_cost_no_finished_epoch(
 
         def disturb() -> None:
             """Kill both workers as soon as one has finished an epoch."""
-            while not list((tmp_path / "cache").glob(".tmp-*/state-*.npz")):
+            while not list((tmp_path / "cache").glob(".tmp-*/*/state-*.npz")):
                 time.sleep(0.01)
             below = [one for worker in made.workers for one in psutil.Process(worker.pid).children()]
             for worker in [*made.workers]:

@@ -91,6 +91,21 @@ def test_an_interruption_changes_nothing(binary: ImageSet, request_for: Request,
     assert events.read_bytes().count(b"epoch_loss") == 6
 
 
+def test_force_forgets_what_another_request_left_and_not_what_its_own_process_lost(
+    binary: ImageSet, request_for: Request
+) -> None:
+    epochs = {"epochs": (4, 0)}
+    with pytest.raises(Stop):
+        finetune(request_for(overrides=epochs), binary, StopAfter(2))
+    forced = request_for(overrides=epochs, force=True)
+    first, second = StopAfter(1), StopAfter(100)
+    with pytest.raises(Stop):
+        finetune(forced, binary, first)
+    finetune(forced, binary, second)
+    assert "goes on" not in " ".join(first.messages)
+    assert "An interrupted run goes on after epoch 2." in second.messages
+
+
 @pytest.mark.slow
 def test_a_damaged_state_begins_again(binary: ImageSet, request_for: Request, tmp_path: Path) -> None:
     undisturbed = finetune(request_for(overrides=EPOCHS, out=tmp_path / "undisturbed"), binary)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,14 @@ import pytest
 
 from benchmark.backbones import parse_weights, select
 from benchmark.data import load_images
+from benchmark.errors import StorageError
 from benchmark.execution import Call
 from benchmark.finetuning import FineTuned, FinetuneRequest, Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
 from benchmark.pipeline.finetuning import FinetuneResult
-from benchmark.pipeline.tuning import most_side_by_side, training_bytes, tune_all
-from benchmark.records import Backbone, Silent
+from benchmark.pipeline.tuning import hand_over_model, most_side_by_side, training_bytes, tune_all
+from benchmark.records import Backbone, ImageSet, Silent
 
 # Processes of their own know the networks by name.
 sys.path.append(str(Path(__file__).resolve().parent))
@@ -101,6 +102,7 @@ def test_side_by_side_is_one_after_the_other(fine_tuned: Finetune) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_a_killed_process_costs_no_finished_epoch(fine_tuned: Finetune, tmp_path: Path) -> None:
+    """Also where the command repeats what earlier ones made."""
     killed: list[psutil.Process] = []
 
     def kill() -> None:
@@ -109,14 +111,14 @@ def test_a_killed_process_costs_no_finished_epoch(fine_tuned: Finetune, tmp_path
             time.sleep(0.01)
         for child in psutil.Process().children():
             with suppress(psutil.Error):
-                if "benchmark.execution.apart" in child.cmdline():
+                if "benchmark.execution.apart" in " ".join(child.cmdline()):
                     child.kill()
                     killed.append(child)
 
     undisturbed = fine_tuned("one", epochs=(2, 3))
     killing = threading.Thread(target=kill, daemon=True)
     killing.start()
-    disturbed = fine_tuned("two", epochs=(2, 3), jobs=2)
+    disturbed = fine_tuned("two", epochs=(2, 3), jobs=2, force=True)
     killing.join(10)
     assert killed
     assert [note for model in disturbed.models for note in model.notes if GOES_ON in note]
@@ -138,19 +140,66 @@ class FarRunner:
         yield from ((place, {"error": f"{call.name} failed there"}) for place, call in enumerate(calls))
 
 
-def test_a_folder_that_is_taken_fails_alone(tmp_path: Path, photos: Path, pair: tuple[Backbone, ...]) -> None:
-    options = FinetuneOptions.check({"data": photos, "weights": "random", "cache": tmp_path / "cache"})
-    images = load_images(photos, cache=options.cache, options=options)
+class HereRunner(FarRunner):
+    """This process, as if it were a worker elsewhere."""
+
+    def run(
+        self, function: Callable[..., dict[str, Any]], calls: list[Call], **__: object
+    ) -> Generator[tuple[int, dict[str, Any]]]:
+        yield from ((place, function(call.argument, 1)) for place, call in enumerate(calls))
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def asked(photos: Path, place: Path, backbones: Iterable[Backbone]) -> tuple[list[FinetuneRequest], ImageSet]:
+    """Requests without a board."""
+    options = FinetuneOptions.check({"data": photos, "weights": "random", "cache": place / "cache"})
+    changes = RecipeChanges(image_size=by_name.SIZE, batch_size=16, epochs=(1, 0))
     requests = [
         FinetuneRequest(
             backbone=one,
-            recipe=Recipe.load(),
-            out=tmp_path / one.name / "model",
+            recipe=Recipe.load().changed(changes),
+            out=place / one.name / "model",
             options=options,
             weights=parse_weights("random"),
         )
-        for one in pair
+        for one in backbones
     ]
+    return requests, load_images(photos, cache=options.cache, options=options)
+
+
+def test_a_model_that_was_not_handed_over_costs_no_epoch(
+    tmp_path: Path, photos: Path, pair: tuple[Backbone, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where equal weights are trained under another name meanwhile."""
+    requests, images = asked(photos, tmp_path, (pair[0], replace(pair[0], name="Twin")))
+    handed, lost = tmp_path / "handed", list[Path]()
+
+    def lose_the_first(model_dir: Path, to: Path) -> dict[str, Any]:
+        if lost:
+            return hand_over_model(model_dir, to)
+        lost.append(model_dir)
+        raise StorageError("cannot be written")
+
+    def tune() -> tuple[list[bool], list[str]]:
+        heard = Heard()
+        found = list(tune_all(requests, images, HereRunner(handed), heard))
+        return [one.model is not None for one in found], [one for one in heard.messages if GOES_ON in one]
+
+    monkeypatch.setattr("benchmark.pipeline.tuning.hand_over_model", lose_the_first)
+    assert tune() == ([False, True], [])
+    assert tune() == ([True, True], [f"Tiny8: {GOES_ON} 1."])
+    assert not [path for path in handed.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_is_taken_fails_alone(tmp_path: Path, photos: Path, pair: tuple[Backbone, ...]) -> None:
+    requests, images = asked(photos, tmp_path, pair)
     tried = [one.failure["error"] for one in tune_all(requests, images, FarRunner(tmp_path), Silent())]
     assert tried == ["finetune-Tiny8 failed there", "finetune-Tiny12 failed there"]
     (lock,) = (tmp_path / "Tiny8").rglob("lock")
