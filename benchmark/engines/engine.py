@@ -141,7 +141,11 @@ class FrozenBackbone(ABC):
 
     @abstractmethod
     def embed_together(self, images: UInt8) -> Float32:
-        """Embeddings of ``together`` images on one core, uint8 (n, S, S, 3) -> float32 (n, D)."""
+        """Embeddings of one request on one core, uint8 (n, S, S, 3) -> float32 (n, D).
+
+        Args:
+            images: ``together`` of them; one alone, too, unless the engine has an ``embed_one`` of its own.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -64,7 +64,7 @@ _DIED = "its process died each time that it was tried; it may need more memory t
 _CHANGING = "its engine computed in another arithmetic each time, so that its embeddings are not complete"
 # An engine may only find out while it is opened that it has to compute otherwise than planned.
 _PASSES = 3
-_TIMED_IMAGES = 16  # decoded for timing a backbone alone, one of which is timed
+_TIMED_IMAGES = 16  # that backbones are checked and timed on alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -580,18 +580,39 @@ class _Work:
         unknown = self._unmeasured()
         if unknown:
             self.observer.started(TIMING, len(unknown))
-            rows = np.arange(min(_TIMED_IMAGES, len(self.images)), dtype=np.int64)
-            nothing, sample = self._files(rows[:0]), self._files(rows)
-            tasks = [BlockTask(wanted=(self._wanted(one),), images=nothing, sample=sample) for one in unknown]
-            calls = [Call(name="measure", argument=task) for task in tasks]
-            with closing(self.request.executor.run(block_task, calls, alone=True)) as results:
-                for place, result in results:
-                    (told,) = _each(1, result or {"error": _DIED})
-                    self._note(unknown[place], [str(told["error"])] if "error" in told else told["notes"])
+            together = [[*group] for _, group in groupby(sorted(unknown, key=self._shape), key=self._shape)]
+            again = self._time(together)
+            if again:
+                self._time([[one] for one in again])
             self.observer.finished(TIMING)
         if self.request.measure_latency:
             for position in self._unmeasured():
                 self._note(position, [_unsteady(self._measured(self.plans[position]))])
+
+    def _time(self, together: Sequence[Sequence[int]]) -> list[int]:
+        """Time backbones; those that get the same pixels in one task, for which images are decoded once.
+
+        Returns:
+            Those whose process died, where it may have been for another one.
+        """
+        rows = np.arange(min(_TIMED_IMAGES, len(self.images)), dtype=np.int64)
+        nothing, sample = self._files(rows[:0]), self._files(rows)
+        calls = []
+        for positions in together:
+            wanted = tuple(self._wanted(one) for one in positions)
+            task = BlockTask(wanted=wanted, images=nothing, sample=sample)
+            calls.append(Call(name="measure", argument=task))
+        again: list[int] = []
+        with closing(self.request.executor.run(block_task, calls, alone=True)) as results:
+            for place, result in results:
+                positions = together[place]
+                if result is None and len(positions) > 1:
+                    again += positions
+                    continue
+                each = _each(len(positions), result or {"error": _DIED})
+                for position, told in zip(positions, each, strict=True):
+                    self._note(position, [str(told["error"])] if "error" in told else told["notes"])
+        return again
 
     def _unmeasured(self) -> list[int]:
         """Backbones without a steady figure."""

@@ -19,6 +19,7 @@ from PIL import Image
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import FrozenBackbone, Speed
+from benchmark.execution import LocalRunner
 from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, measurements, pixels, tasks
 from benchmark.pipeline.display import BOARD
 from benchmark.pipeline.embedding import embed_images
@@ -379,6 +380,47 @@ def test_what_was_noisy_beside_others_is_timed_again_alone(
     assert len(seen) == 2
     embed_images(request.but(max_latency_ms=1e9), images)
     assert len(seen) == 2, "a steady figure is not taken again"
+
+
+def test_images_are_decoded_once_for_all_that_is_timed_alone_at_their_size(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, own = [], tasks.ImageFiles.decoded
+
+    def counted(self: tasks.ImageFiles, *told: Any) -> Any:  # noqa: ANN401
+        decoded.extend(self.paths)
+        return own(self, *told)
+
+    monkeypatch.setattr(tasks.ImageFiles, "decoded", counted)
+    seen = timed_as(monkeypatch, SHAKY, SHAKY, CALM)
+    request = request_of(*pair)
+    plans = embed_images(request, images_of(request)).plans
+    assert len(seen) == 4
+    assert not any(load_measurement(request.options.cache, plan.key).noisy for plan in plans if plan.key)
+    assert len(decoded) == len(set(decoded)) == 16
+
+
+class TimesOneAlone(LocalRunner):
+    """A process that is to time several backbones dies."""
+
+    def run(self, function: Any, calls: Any, **how: Any) -> Any:  # noqa: ANN401
+        for place, call in enumerate(calls):
+            if how.get("alone") and len(call.argument.wanted) > 1:
+                yield place, None
+            else:
+                yield from ((place, told) for _, told in LocalRunner.run(self, function, [call], **how))
+
+
+def test_where_timing_several_kills_the_process_each_is_timed_alone(
+    request_of: Callable[..., EmbedRequest], pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed_as(monkeypatch, SHAKY, SHAKY, CALM)
+    request = request_of(*pair).executed_by(TimesOneAlone(jobs=1))
+    done = embed_images(request, images_of(request))
+    keys = [plan.key for plan in done.plans if plan.key]
+    assert len(keys) == 2
+    assert not any(load_measurement(request.options.cache, key).noisy for key in keys)
+    assert not any("died" in note for notes in done.notes.values() for note in notes)
 
 
 def test_what_stays_noisy_is_kept_as_such_and_no_limit_acts_on_it(
