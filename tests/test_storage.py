@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +24,7 @@ from benchmark.storage import (
     parse_record,
     path_part,
     place,
+    replace_folder,
     sha256_bytes,
     sha256_file,
     storage_error,
@@ -45,6 +48,49 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
         write_whole(target, b"a file cannot replace a folder", root=tmp_path)
     assert (target / "inside").is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def folders(root: Path) -> tuple[Path, Path]:
+    """A finished folder, and the one that it is to replace."""
+    staged, final = root / "staged", root / "final"
+    for folder, content in ((staged, "new"), (final, "old")):
+        folder.mkdir()
+        (folder / "file").write_text(content)
+    return staged, final
+
+
+def test_a_folder_is_replaced_and_nothing_stays_beside_it(tmp_path: Path) -> None:
+    staged, final = folders(tmp_path)
+    replace_folder(staged, final)
+    assert (final / "file").read_text() == "new"
+    final.rename(staged)
+    replace_folder(staged, final)
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOTEMPTY, "a file that is open elsewhere"), KeyboardInterrupt()]
+)
+def test_the_new_folder_stands_however_deleting_the_old_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    staged, final = folders(tmp_path)
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with suppress(KeyboardInterrupt):
+        replace_folder(staged, final)
+    assert (final / "file").read_text() == "new"
+
+
+def test_the_old_folder_stands_where_there_is_no_new_one(tmp_path: Path) -> None:
+    staged, final = folders(tmp_path)
+    shutil.rmtree(staged)
+    with pytest.raises(StorageError):
+        replace_folder(staged, final)
+    assert (final / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from benchmark.storage import (
     parse_json,
     read_small,
     remove_all,
+    replace_folder,
     sha256_file,
     storage_error,
     temporary_beside,
@@ -193,8 +194,9 @@ def _prepare(
 
 def remove_leftovers(model_dir: Path) -> None:
     """Take away what killed exports of a model left half done."""
-    with suppress(StorageError):
-        remove_all(list(dead_temporaries(model_dir / EXPORT)))
+    for leftover in list(dead_temporaries(model_dir / EXPORT)):
+        with suppress(StorageError):  # one that stays keeps no other
+            remove_all([leftover])
 
 
 def _export_all(bench: _Bench, wanted: tuple[str, ...]) -> tuple[ExportResult, ...]:
@@ -356,8 +358,7 @@ def _put_in_place(bench: _Bench, result: ExportResult) -> ExportResult:
     placed = replace(result, folder=final)
     verdict_fields = {name: value for name, value in placed.row().items() if name != "folder"}
     _write_parity(result.folder, verdict_fields | {"tolerance": tolerance})
-    remove_all([final])
-    result.folder.rename(final)
+    replace_folder(result.folder, final)
     return placed
 
 
@@ -422,8 +423,7 @@ def put_exports(made: Path, model_dir: Path, targets: Iterable[str]) -> None:
         staged = _staging(model_dir, target)
         try:
             shutil.copytree(made / target, staged, dirs_exist_ok=True)
-            remove_all([model_dir / EXPORT / target])
-            staged.rename(model_dir / EXPORT / target)
+            replace_folder(staged, model_dir / EXPORT / target)
         except OSError as error:
             raise storage_error(error, model_dir / EXPORT / target) from error
         finally:

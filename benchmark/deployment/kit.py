@@ -30,7 +30,7 @@ from benchmark.storage import (
     check_inside,
     path_part,
     read_json,
-    remove_all,
+    replace_folder,
     sha256_file,
     storage_error,
     temporary_beside,
@@ -253,8 +253,7 @@ def write_kit(
         }
         write_whole(staged / KIT_FILE, (json.dumps(content, indent=1) + "\n").encode(), root=staged)
         pack(staged, f"{folder.name}/", packed)
-        remove_all([folder])
-        staged.rename(folder)
+        replace_folder(staged, folder)
     except OSError as error:
         raise storage_error(error, folder) from error
     finally:

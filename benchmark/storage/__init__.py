@@ -56,5 +56,6 @@ from benchmark.storage.sweep import (
     Stored,
     mark_used,
     remove_all,
+    replace_folder,
     shrink,
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from benchmark.errors import StorageError
 from benchmark.storage.files import storage_error, temporary_beside
 
 STAMP_FILE = "last-used"
@@ -106,6 +107,31 @@ def remove_all(paths: Iterable[Path]) -> Removed:
             raise storage_error(error, path) from error
         gone.append(thing)
     return Removed.of(gone)
+
+
+def replace_folder(staged: Path, final: Path) -> None:
+    """Put a finished folder, which lies beside it, in the place of what stands there.
+
+    The old one goes aside, the new one in its place, and only then is the old one deleted. What of it cannot
+    be deleted stays under the name of a temporary file.
+
+    Raises:
+        StorageError: a folder cannot be renamed; what stood there stands there.
+    """
+    aside = temporary_beside(final)
+    try:
+        with suppress(FileNotFoundError):
+            final.rename(aside)
+        try:
+            staged.rename(final)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                aside.rename(final)
+            raise
+    except OSError as error:
+        raise storage_error(error, final) from error
+    with suppress(StorageError):
+        remove_all([aside])
 
 
 def bytes_under(path: Path) -> int:

@@ -18,6 +18,7 @@ from benchmark.deployment import (
     export_model,
     open_model,
     parse_targets,
+    remove_leftovers,
     target_names,
     time_exports,
 )
@@ -29,7 +30,7 @@ from benchmark.errors import ArgumentError, ExportError, ManifestError
 from benchmark.finetuning.manifest import write_manifest
 from benchmark.options import ExportOptions
 from benchmark.records import Average, Silent, Task
-from benchmark.storage import temporary_beside
+from benchmark.storage import dead_temporaries, temporary_beside
 
 CLASSES, SIDE = ("crack", "plain"), 32
 LIGHT = [t for t in target_names() if t not in ("keras", "savedmodel")]
@@ -349,3 +350,22 @@ def test_a_model_directory_is_needed(tmp_path: Path) -> None:
         export_model(tmp_path, ExportOptions(to="onnx"))
     with pytest.raises(ArgumentError, match="no export target"):
         export_model(tmp_path, ExportOptions(to=""))
+
+
+def test_a_leftover_that_cannot_be_deleted_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stuck", "free"):
+        (tmp_path / "export" / name / ".tmp-999999999.1-0a").mkdir(parents=True)
+    own = shutil.rmtree
+
+    def sometimes(path: Path) -> None:
+        if path.parent.name == stuck:
+            raise PermissionError(path)
+        own(path)
+
+    monkeypatch.setattr(shutil, "rmtree", sometimes)
+    stuck = next(dead_temporaries(tmp_path)).parent.name  # the first that is tried
+    remove_leftovers(tmp_path)
+    (other,) = {"stuck", "free"} - {stuck}
+    assert list((tmp_path / "export" / other).iterdir()) == []
