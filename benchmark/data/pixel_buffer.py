@@ -15,14 +15,12 @@ be asked, and each container is a machine of its own: what one of those left is 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
 import re
 import secrets
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +43,7 @@ from benchmark.storage import (
     read_json,
     sha256_bytes,
     storage_error,
+    this_host,
     this_process,
 )
 
@@ -98,7 +97,7 @@ class PixelBuffer:
         if ids.as_bytes(_ID_BYTES) is None:
             raise ValueError(f"image ids of another length than {_ID_BYTES}")
         cls.remove_abandoned(cache)
-        folder = cache / _FOLDER / f"{_this_host()}.{this_process()}.{secrets.token_hex(6)}"
+        folder = cache / _FOLDER / f"{this_host()}.{this_process()}.{secrets.token_hex(6)}"
         try:
             folder.mkdir(parents=True)
             _allocate(folder / _IDS, 0).write_bytes(ids.letters)
@@ -287,16 +286,12 @@ def _reserved(descriptor: int, size: int) -> bool:
     return True
 
 
-def _this_host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-
-
 def _is_abandoned(folder: Path) -> bool:
     """Whether nobody fills or reads a buffer any more; what is none is left alone."""
     found = _OWN_NAME.fullmatch(folder.name)
     if found is None:
         return False
-    if found["host"] == _this_host():
+    if found["host"] == this_host():
         return not is_running(found["process"])
     try:
         last_written = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))

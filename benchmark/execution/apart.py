@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,12 +24,17 @@ from typing import Any
 from benchmark.errors import JobError
 from benchmark.execution.runner import Function, Result
 from benchmark.machine import end_with_parent
+from benchmark.storage import is_running, this_host, this_process
 
 _POLL_SECONDS = 0.1
 # Processes that it began look for their parent twice a second.
 _ORPHAN_SECONDS = 1.0
+# One whose task failed may still wait for a thread that it began.
+_LEAVE_SECONDS = 10.0
 _TAIL_BYTES = 1500
 _UNWANTED = "not wanted any more"
+_KILLED = -9
+_SCRATCH = "backbones-apart-"
 # As a module it would be there twice.
 _PROGRAM = "import sys; from benchmark.execution.apart import main; main(int(sys.argv[1]))"
 
@@ -84,15 +91,19 @@ def run_in_turn(
 
     Yields:
         Their results, in order; instead of one, why there is none: with the last that its process said,
-        unless TensorFlow's whole log was asked for, which then goes to this process's.
+        unless TensorFlow's whole log was asked for, which then goes to this process's. What a process said
+        whose tasks were all done is seen nowhere else.
     """
     left = list(arguments)
     while left:
-        with _process(pickle.dumps((function, left, threads)), environment) as (process, log):
-            with closing(_Watch(process, is_wanted)) as watch:
+        try:
+            with (
+                _process(pickle.dumps((function, left, threads)), environment) as (process, log),
+                closing(_Watch(process, is_wanted)) as watch,
+            ):
                 assert process.stdout is not None
-                while left:
-                    watch.allow(timeout_seconds)
+                # One that was ended for its time just when it was done failed at nothing.
+                while left and watch.allow(timeout_seconds):
                     try:
                         result: Result = pickle.load(process.stdout)
                     except (EOFError, pickle.UnpicklingError):
@@ -101,14 +112,15 @@ def run_in_turn(
                     left.pop(0)
                     yield result
                 else:
-                    return
-            reason = watch.reason
-            if not reason:
-                reason = f"the process ended with status {process.wait()}: {_tail(log)}".rstrip(": ")
+                    continue
+                error = JobError(_ending(process, watch, log))
+                error.add_note(_said(log))
                 time.sleep(_ORPHAN_SECONDS)
+        except OSError as reason:
+            error = JobError(f"no process could be started: {reason}")
         left.pop(0)
-        yield JobError(reason)
-        if reason == _UNWANTED:
+        yield error
+        if str(error) == _UNWANTED:
             return
 
 
@@ -116,7 +128,9 @@ def run_in_turn(
 def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A process that was told its work, and the file of what it says; what it began goes with it."""
     found = os.pathsep.join(path for path in (str(Path(__file__).parents[2]), *sys.path) if path)
-    with tempfile.TemporaryDirectory(prefix="backbones-apart-", ignore_cleanup_errors=True) as scratch:
+    _remove_abandoned()
+    own = f"{_SCRATCH}{this_host()}.{this_process()}."
+    with tempfile.TemporaryDirectory(prefix=own, ignore_cleanup_errors=True) as scratch:
         variables = {**os.environ, "PYTHONPATH": found, **environment, "TMPDIR": scratch}
         log = Path(scratch, "said.log")
         with log.open("wb") as said:
@@ -139,21 +153,38 @@ def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subp
             process.stdout.close()
 
 
+def _remove_abandoned() -> None:
+    """Delete the temporary files of this machine's processes that are gone: a killed one leaves them."""
+    prefix = f"{_SCRATCH}{this_host()}."
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        if not is_running(folder.name.removeprefix(prefix).rpartition(".")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process with its children, if it has not ended by itself."""
+    """End a process with its children, and the children of one that has ended by itself."""
     import psutil
 
-    if process.poll() is not None:
+    if process.returncode is not None:
         return
-    children: list[psutil.Process] = []
-    with suppress(psutil.Error):
-        children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    for child in children:
+    if process.poll() is None:
+        children: list[psutil.Process] = []
         with suppress(psutil.Error):
-            child.kill()
-    process.wait()
-    psutil.wait_procs(children, timeout=_ORPHAN_SECONDS)
+            children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for child in children:
+            with suppress(psutil.Error):
+                child.kill()
+        process.wait()
+        psutil.wait_procs(children, timeout=_ORPHAN_SECONDS)
+    _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End what a process began, right after it ended: its number may soon be another one's."""
+    if hasattr(os, "killpg"):
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 class _Watch:
@@ -164,15 +195,17 @@ class _Watch:
         self._process = process
         self._is_wanted = is_wanted
         self._seconds = self._until = math.inf
+        self._deciding = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def allow(self, seconds: float) -> None:
-        """From now on it has so much time."""
-        self._until = math.inf  # no look between the two may take one for the other
-        self._seconds = seconds
-        self._until = time.monotonic() + seconds
+    def allow(self, seconds: float) -> bool:
+        """From now on it has so much time, unless it has been ended."""
+        with self._deciding:
+            self._seconds = seconds
+            self._until = time.monotonic() + seconds
+            return not self.reason
 
     def close(self) -> None:
         """Watch no longer."""
@@ -181,17 +214,38 @@ class _Watch:
 
     def _run(self) -> None:
         while not self.reason and not self._done.wait(_POLL_SECONDS):
-            if time.monotonic() > self._until:
-                self.reason = f"not finished after {self._seconds:g} seconds"
-            elif not self._is_wanted():
-                self.reason = _UNWANTED
+            is_wanted = self._is_wanted()
+            with self._deciding:
+                if time.monotonic() > self._until:
+                    self.reason = f"not finished after {self._seconds:g} seconds"
+                elif not is_wanted:
+                    self.reason = _UNWANTED
             if self.reason:
                 _end(self._process)
 
 
+def _ending(process: subprocess.Popen[bytes], watch: _Watch, log: Path) -> str:
+    """Why a process has no more results; it is ended if it does not end by itself."""
+    reason = watch.reason
+    watch.allow(_LEAVE_SECONDS)
+    status = process.wait()
+    _end_group(process)
+    if reason or watch.reason == _UNWANTED:
+        return watch.reason
+    ended = f"the process ended with status {status}"
+    if watch.reason:
+        ended = "the task failed, and its process did not end"
+    elif status == _KILLED:
+        ended += " (killed; it may need more memory than there is)"
+    return f"{ended}: {_tail(log)}".rstrip(": ")
+
+
+def _said(log: Path) -> str:
+    return log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+
+
 def _tail(log: Path) -> str:
-    text = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in _said(log).splitlines() if line.strip()]
     return " | ".join(lines[-3:])[-500:]
 
 

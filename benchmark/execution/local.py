@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmark.errors import JobError
 from benchmark.execution.apart import run_apart
-from benchmark.execution.runner import THREADS, Call, Function, Machine, Result
+from benchmark.execution.runner import THREADS, Call, Function, Machine, Result, failure
 from benchmark.execution.scheduling import Shift, shifts
 from benchmark.machine import cores, end_with_parent, mute_native_stderr
 
@@ -100,9 +100,10 @@ def _run_apart(
     """Each call in a new process, as many at once as fit."""
     left = threading.Event()
 
-    def result_of(position: int) -> Result | None:
+    def result_of(position: int) -> Result:
+        told: Result = {}
         for _ in range(_TRIES_APART):
-            with suppress(JobError):
+            try:
                 return run_apart(
                     function,
                     calls[position].argument,
@@ -110,9 +111,12 @@ def _run_apart(
                     environment=environment,
                     is_wanted=lambda: not left.is_set(),
                 )
+            except JobError as error:
+                told = failure(error)
             if left.is_set():
                 break
-        return None
+        tried = f"tried {_TRIES_APART} times in a process of its own; the last time "
+        return {**told, "error": tried + told["error"]}
 
     with ThreadPoolExecutor(max(1, shift.workers), thread_name_prefix="apart") as pool:
         try:

@@ -88,7 +88,8 @@ class Runner(Protocol):
                 calls that began with others. None: it does not matter.
 
         Yields:
-            (position, result) as they finish; the result is None for a call whose process died each time.
+            (position, result) as they finish; the result is None for a call whose process died each time, or,
+            where it is known why, what ``failure`` makes of that.
         """
 
 

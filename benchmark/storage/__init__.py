@@ -32,6 +32,7 @@ from benchmark.storage.files import (
     storage_error,
     sync_folder,
     temporary_beside,
+    this_host,
     this_process,
     write_whole,
 )

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +142,11 @@ def storage_error(error: OSError, path: Path) -> StorageError:
 def temporary_beside(path: Path) -> Path:
     """A name for what will be renamed to a path or away from it, which says whose process made it."""
     return path.with_name(f"{TEMPORARY_PREFIX}{this_process()}-{secrets.token_hex(6)}")
+
+
+def this_host() -> str:
+    """A short name of this machine, for folders that machines may share."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def this_process() -> str:

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import StorageError
-from benchmark.execution import Machine, failure
+from benchmark.execution import Machine, failure, run_in_turn
 
 
 def describe() -> Machine:
@@ -90,3 +91,19 @@ def waits_for_ever(told: str, _: int) -> dict[str, Any]:
     part.rename(told)
     while True:
         time.sleep(1)
+
+
+def waits_inside(told: str, _: int) -> dict[str, Any]:
+    """Has the task that waits in a process of its own, as an export has its conversions."""
+    return {"answers": list(run_in_turn(waits_for_ever, [told], 1, environment={}))}
+
+
+def dies_as_a_parent(told: str, _: int) -> dict[str, Any]:
+    Path(told).write_text(str(has_a_child(0, 0)["pid"]))
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def raises_while_a_thread_works(_: object, __: int) -> dict[str, Any]:
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    raise ValueError("what nobody expected")

@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 import psutil
 import pytest
+from cluster_tasks import as_named
 
 from benchmark.errors import WeightsError
 from benchmark.execution import Call, LocalRunner, end_workers, failure, quiet_environment
@@ -145,6 +146,31 @@ def test_work_apart_is_done_in_an_environment_of_its_own() -> None:
     assert not before & {one["pid"] for one in apart}
     assert not {one["pid"] for one in after} & {one["pid"] for one in apart}
     assert "PLACE" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["raise", "leave"])
+def test_work_apart_says_why_its_process_died_each_time(name: str) -> None:
+    calls = [Call(name="call", argument=one) for one in (name, "other")]
+    results = dict(LocalRunner(2).run(as_named, calls, apart={}))
+    assert results[1] is not None
+    assert results[1]["name"] == "other"
+    told = results[0]
+    assert told is not None
+    reason = {"raise": "ValueError: what nobody expected", "leave": "status 3: working on leave"}[name]
+    assert told["error"].startswith("tried 3 times in a process of its own; the last time the process ended")
+    assert told["error"].endswith(reason)
+    assert f"working on {name}" in told["trace"]
+    assert not told["elsewhere"]
+
+
+def test_work_apart_that_cannot_be_begun_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    calls = [Call(name="call", argument=name) for name in ("one", "two")]
+    results = dict(LocalRunner(2).run(as_named, calls, apart={}))
+    assert sorted(results) == [0, 1]
+    assert all(one and "no process could be started: [Errno 2]" in one["error"] for one in results.values())
 
 
 def test_a_killed_worker_costs_a_retry_only(tmp_path: Path) -> None:
