@@ -300,6 +300,9 @@ class FolderOptions(CacheOptions):
     results: Place = _option("results", Path("results"), metavar="DIR")
 
 
+_AS_MANY_AS_FIT = "default: one a core, fewer where memory is short"
+
+
 class ReadingOptions(Options):
     """How images are found and checked."""
 
@@ -312,7 +315,7 @@ class ReadingOptions(Options):
     limit: Count | None = _option("use N images, stratified", None, metavar="N")
     seed: Seed = _option("of the limit, splits, folds, heads and random weights", 0, metavar="N")
     jobs: CountOrNone = _option(
-        "workers that read and embed (default: one a core, fewer where memory is short)",
+        f"workers that read and embed ({_AS_MANY_AS_FIT})",
         0,
         metavar="N",
     )
@@ -531,7 +534,7 @@ _SomeOptions = TypeVar("_SomeOptions", bound=Options)
 
 
 def _in_one_process(asked: _SomeOptions, cluster: str | None, jobs: int, *, alone: bool) -> _SomeOptions:
-    places = (getattr(asked, name, None) for name in ("cache", "data"))
+    places = (getattr(asked, name, None) for name in ("cache", "data", "source"))
     url = next(filter(None, (url_of(place) for place in places if place)), "")
     if url.startswith("memory://") and (cluster or not alone):
         raise ArgumentError(
@@ -859,7 +862,7 @@ class DeviceOptions(_ClusterOptions, FolderOptions):
         "kit: names of targets, comma-separated", "tflite-int8,tflite-float32,onnx", metavar="TARGETS"
     )
     jobs: CountOrNone = _option(
-        "kit: backbones that are exported side by side (default: one a core, fewer where memory is short)",
+        f"kit: backbones that are exported side by side ({_AS_MANY_AS_FIT})",
         0,
         metavar="N",
     )
@@ -879,6 +882,14 @@ class DeviceOptions(_ClusterOptions, FolderOptions):
     data: DataPlace | None = _option(
         "add, measure: the ranked data, where they have moved since", None, metavar="DATA"
     )
+
+    @model_validator(mode="after")
+    def _cluster_is_of_a_kit(self) -> Self:
+        if self.cluster and self.action != "kit":
+            raise ArgumentError(
+                "only a kit is made on one", where=f"`cluster={self.cluster}`", got=self.action
+            )
+        return _in_one_process(self, self.cluster, self.jobs, alone=True)
 
 
 class DemoOptions(Options):

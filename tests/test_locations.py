@@ -21,7 +21,7 @@ from benchmark.locations import (
     url_of,
     without_secrets,
 )
-from benchmark.options import CacheCommandOptions, EmbedOptions, RankOptions
+from benchmark.options import CacheCommandOptions, DeviceOptions, EmbedOptions, RankOptions
 
 STEP = st.text(min_size=1, max_size=12).filter(
     lambda text: text.isprintable() and text not in {".", ".."} and not set(text) & set("/\\?#")
@@ -117,6 +117,12 @@ def test_what_a_url_cannot_have() -> None:
     with pytest.raises(ArgumentError, match="only this process has this memory"):
         EmbedOptions.check({"data": "photos", "cache": "memory://b/cache"})
     EmbedOptions.check({"data": "photos", "cache": "memory://b/cache", "jobs": 1})
+    kit = {"action": "kit", "source": "photos", "cluster": "local:2"}
+    with pytest.raises(ArgumentError, match="only this process has this memory"):
+        DeviceOptions.check({**kit, "cache": "memory://b/cache"})
+    with pytest.raises(ArgumentError, match=r"`cluster=local:2`: only a kit is made on one"):
+        DeviceOptions.check({**kit, "action": "measure"})
+    DeviceOptions.check({**kit, "cache": "s3://b/cache"})
     with pytest.raises(ArgumentError, match=r"`results`.*this machine"):
         RankOptions.check({"data": "photos", "results": "s3://b/results"})
 

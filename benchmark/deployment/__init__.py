@@ -20,6 +20,7 @@ from benchmark.deployment.kit import (
     KitEntry,
     answers_of,
     check_place,
+    check_scored,
     kit_origin,
     kit_targets,
     write_kit,

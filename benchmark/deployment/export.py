@@ -38,6 +38,7 @@ from benchmark.deployment.targets import find_target, parse_targets, require_pac
 from benchmark.deployment.worker import Conversion, ModelRun, Work, carry_out
 from benchmark.errors import ExportError, StorageError
 from benchmark.finetuning import SEEN_FILES, load_manifest
+from benchmark.machine import lasting_folder
 from benchmark.options import ExportOptions
 from benchmark.records import Float32, Manifest, Observer, Silent, UInt8
 from benchmark.storage import (
@@ -71,6 +72,7 @@ class ExportResult:
     folder: Path | None  # None where nothing could be converted
     passed: bool  # whether it exists and is inside its tolerance
     reason: str = ""  # why not
+    sha256: str = ""  # of its deployment.json, which names the SHA-256 of every file of the model
     size_bytes: int = 0  # of the model file or files
     parity: Parity | None = None  # against the model that it was made from
     latency_p50_ms: float = math.nan  # of one image in one call, on this machine; nan where it was not timed
@@ -167,7 +169,7 @@ def export_model(
             remove_leftovers(model_dir)
             results = _export_all(bench, wanted)
     except OSError as error:
-        raise storage_error(error, model_dir / EXPORT) from error
+        raise storage_error(error, lasting_folder(model_dir / EXPORT)) from error
     observer.finished(_TASK, f"{sum(result.passed for result in results)} of {len(results)} passed")
     return results
 
@@ -187,8 +189,11 @@ def _prepare(
         )
     calibration = stratified(train, _CALIBRATION_IMAGES, _SAMPLE_SEED)
     compared = stratified(val, parity_images, _SAMPLE_SEED)
-    write_images(calibration, root, manifest, scratch / "calibration.npy")
-    write_images(compared, root, manifest, scratch / "validation.npy")
+    try:
+        write_images(calibration, root, manifest, scratch / "calibration.npy")
+        write_images(compared, root, manifest, scratch / "validation.npy")
+    except OSError as error:
+        raise storage_error(error, lasting_folder(Path(tempfile.gettempdir()))) from error
     return compared
 
 
@@ -322,7 +327,12 @@ def _judged(
     description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     size = sum(path.stat().st_size for path in _model_files(folder, description["model"]))
     result = ExportResult(
-        target=target, folder=folder, passed=False, size_bytes=size, notes=tuple(description["notes"])
+        target=target,
+        folder=folder,
+        passed=False,
+        sha256=sha256_file(folder / DESCRIPTION),
+        size_bytes=size,
+        notes=tuple(description["notes"]),
     )
     if isinstance(answer, ExportError):
         return replace(result, reason=str(answer))
@@ -375,7 +385,7 @@ def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def time_exports(images: Mapping[Path, UInt8]) -> None:
+def time_exports(images: Mapping[Path, UInt8]) -> tuple[tuple[Path, ExportError], ...]:
     """Time single images with exports, one after the other, and write it into their ``parity.json``.
 
     One that cannot be run any more keeps what it has.
@@ -383,9 +393,13 @@ def time_exports(images: Mapping[Path, UInt8]) -> None:
     Args:
         images: folder of an export -> uint8 (S, S, 3).
 
+    Returns:
+        Those that could not be timed, and why.
+
     Raises:
         StorageError: no room.
     """
+    failed = []
     with tempfile.TemporaryDirectory(prefix="backbones-export-") as name:
         tasks = []
         for number, (folder, image) in enumerate(images.items()):
@@ -402,10 +416,12 @@ def time_exports(images: Mapping[Path, UInt8]) -> None:
             )
         for folder, (_, answer) in zip(images, carry_out(tasks), strict=True):
             if isinstance(answer, ExportError):
+                failed.append((folder, answer))
                 continue
             told = parse_json(read_small(folder / _PARITY))
             found = {key: answer[key] for key in ("latency_p50_ms", "latency_p95_ms")}
             _write_parity(folder, told | found)
+    return tuple(failed)
 
 
 def put_exports(made: Path, model_dir: Path, targets: Iterable[str]) -> None:

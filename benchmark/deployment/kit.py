@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.deployment.description import EXPORT
+from benchmark.deployment.description import DESCRIPTION, EXPORT, check_files, read_description
 from benchmark.deployment.measure import MODULES, SCHEMA
 from benchmark.deployment.samples import images_root, read_split, stratified, write_images
 from benchmark.deployment.targets import find_target, parse_targets
-from benchmark.deployment.worker import ModelRun, carry_out
+from benchmark.deployment.worker import USUAL_SECONDS, ModelRun, carry_out
 from benchmark.errors import ArgumentError, DataError, ExportError
 from benchmark.finetuning import load_manifest
+from benchmark.machine import lasting_folder
 from benchmark.records import Float32, Int64, UInt8
 from benchmark.storage import (
     check_inside,
@@ -73,6 +74,7 @@ class KitEntry:
         weights_sha256: of the weights on the board.
         target: the format.
         export: folder of the export.
+        sha256: of its ``deployment.json`` when it was scored.
         size_bytes: of the model.
         f1: what ``val_f1`` of the board becomes with this export: value, low, high.
         f1_images: images that it was found on.
@@ -85,6 +87,7 @@ class KitEntry:
     weights_sha256: str
     target: str
     export: Path
+    sha256: str
     size_bytes: int
     f1: tuple[float, float, float]
     f1_images: int
@@ -111,13 +114,16 @@ def kit_targets(text: str) -> tuple[str, ...]:
     return names
 
 
-def answers_of(model_dir: Path, targets: Sequence[str], data: Path) -> Answers:
+def answers_of(
+    model_dir: Path, targets: Sequence[str], data: Path, *, timeout_seconds: float = USUAL_SECONDS
+) -> Answers:
     """Run a model and its exports on the images that it was trained and chosen on, in a process of its own.
 
     Args:
         model_dir: the model, exported to these targets.
         targets: names of formats.
         data: the folder or CSV of images.
+        timeout_seconds: for the model, and for each export.
 
     Raises:
         ExportError: an image is not what it was, or the model cannot be run.
@@ -135,14 +141,14 @@ def answers_of(model_dir: Path, targets: Sequence[str], data: Path) -> Answers:
             write_images(rows, images_root(data), manifest, scratch / "images.npy")
             tasks = [_work(scratch, target, folder) for target, folder in folders.items()]
             found: dict[str, Float32 | ExportError] = {}
-            for task, answer in carry_out(tasks):
+            for task, answer in carry_out(tasks, timeout_seconds=timeout_seconds):
                 if isinstance(answer, ExportError):
                     found[task.name] = answer
                 else:
                     found[task.name] = np.load(scratch / f"{task.name}.npy")
             pixels = np.load(scratch / "images.npy", mmap_mode="r")[sampled]
     except OSError as error:
-        raise storage_error(error, Path(tempfile.gettempdir())) from error
+        raise storage_error(error, lasting_folder(Path(tempfile.gettempdir()))) from error
     before = found.pop(_MODEL)
     if isinstance(before, ExportError):
         raise before
@@ -233,6 +239,7 @@ def write_kit(
 
     Raises:
         ArgumentError: the folder holds something else.
+        ExportError: an export was replaced since it was scored.
         StorageError: it cannot be written.
     """
     check_place(folder)
@@ -265,6 +272,8 @@ def _put(staged: Path, number: int, entry: KitEntry) -> dict[str, Any]:
     """Copy an export with its pixels and expected outputs; its part of ``kit.json``."""
     where = staged / "exports" / path_part(entry.backbone) / entry.target
     shutil.copytree(entry.export, where)
+    check_scored(where, entry.sha256, of=entry.export)
+    check_files(where, read_description(where).files)
     write_whole(where / _EXPECTED, _npy(entry.expected), root=staged)
     samples = f"samples-{entry.pixels.shape[1]}.npy"
     if not (staged / samples).exists():
@@ -291,6 +300,25 @@ def _put(staged: Path, number: int, entry: KitEntry) -> dict[str, Any]:
             name: tolerance[name] for name in ("max_difference", "mean_difference", "label_agreement")
         },
     }
+
+
+def check_scored(folder: Path, sha256: str, *, of: Path) -> None:
+    """See that an export is the one that was scored.
+
+    Args:
+        folder: of it, or of a copy.
+        sha256: of its ``deployment.json`` when it was scored.
+        of: the export, for the reader.
+
+    Raises:
+        ExportError: it is another one.
+    """
+    if sha256_file(folder / DESCRIPTION) != sha256:
+        raise ExportError(
+            "the export was replaced since it was scored, by another command",
+            where=of,
+            next_step="Run it again when the other one is done.",
+        )
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:

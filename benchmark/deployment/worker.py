@@ -6,7 +6,9 @@ take down nothing but themselves.
 
 from __future__ import annotations
 
+import errno
 import math
+import tempfile
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,10 +23,11 @@ from benchmark.deployment.opening import open_model
 from benchmark.deployment.targets import GraphTarget, find_target, target_names
 from benchmark.errors import BenchmarkError, ExportError, JobError
 from benchmark.execution import run_in_turn, thread_environment
-from benchmark.machine import cores
+from benchmark.machine import cores, lasting_folder
 from benchmark.options import ExportOptions
+from benchmark.storage import storage_error
 
-_USUAL_SECONDS: float = ExportOptions.model_fields["timeout"].default
+USUAL_SECONDS: float = ExportOptions.model_fields["timeout"].default
 # Conversions and runtimes of the processor need no GPU, and must not take its memory.
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
@@ -71,7 +74,7 @@ Work = Conversion | ModelRun
 
 
 def carry_out(
-    tasks: Sequence[Work], *, timeout_seconds: float = _USUAL_SECONDS
+    tasks: Sequence[Work], *, timeout_seconds: float = USUAL_SECONDS
 ) -> Generator[tuple[Work, dict[str, Any] | ExportError]]:
     """Have tasks done in order, each answered as it comes.
 
@@ -80,11 +83,16 @@ def carry_out(
     Args:
         tasks: what to do.
         timeout_seconds: for each task.
+
+    Raises:
+        StorageError: there was no room for what a task writes; the next one would fare no better.
     """
     environment = thread_environment() | _ENVIRONMENT
     answers = run_in_turn(work_task, tasks, cores(), environment=environment, timeout_seconds=timeout_seconds)
     with closing(answers):
         for task, answer in zip(tasks, answers, strict=True):
+            if isinstance(answer, dict) and "full" in answer:
+                raise answer["full"]
             reason = str(answer) if isinstance(answer, JobError) else answer.get("failed")
             yield task, answer if isinstance(answer, dict) and reason is None else _failure(task, reason)
 
@@ -100,12 +108,18 @@ def work_task(task: Work, threads: int) -> dict[str, Any]:
     Returns:
         Of a conversion ``notes``, how it departs from the plain one; of a measurement ``latency_p50_ms`` and
         ``latency_p95_ms`` of one image in one call, nan where nothing is timed, and
-        ``example_max_difference`` of a probability. Or ``failed``, the reason.
+        ``example_max_difference`` of a probability. Or ``failed``, the reason, or ``full``, a StorageError.
     """
     try:
         return _convert(task) if isinstance(task, Conversion) else _measure(task, threads)
     except BenchmarkError as error:
         return {"failed": str(error)}
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            return {"failed": f"{type(error).__name__}: {error}"}
+        # A conversion writes beside the export's place, a measurement its answers as a temporary file.
+        written = task.output.parents[1] if isinstance(task, Conversion) else Path(tempfile.gettempdir())
+        return {"full": storage_error(error, lasting_folder(written))}
 
 
 def _convert(task: Conversion) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmark.errors import JobError
 from benchmark.execution.runner import Function, Result
-from benchmark.machine import end_with_parent
+from benchmark.machine import OF_ONE_PROCESS, end_with_parent
 from benchmark.storage import is_running, this_host, this_process
 
 _POLL_SECONDS = 0.1
@@ -34,7 +34,6 @@ _LEAVE_SECONDS = 10.0
 _TAIL_BYTES = 1500
 _UNWANTED = "not wanted any more"
 _KILLED = -9
-_SCRATCH = "backbones-apart-"
 # As a module it would be there twice.
 _PROGRAM = "import sys; from benchmark.execution.apart import main; main(int(sys.argv[1]))"
 
@@ -129,7 +128,7 @@ def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subp
     """A process that was told its work, and the file of what it says; what it began goes with it."""
     found = os.pathsep.join(path for path in (str(Path(__file__).parents[2]), *sys.path) if path)
     _remove_abandoned()
-    own = f"{_SCRATCH}{this_host()}.{this_process()}."
+    own = f"{OF_ONE_PROCESS}{this_host()}.{this_process()}."
     with tempfile.TemporaryDirectory(prefix=own, ignore_cleanup_errors=True) as scratch:
         variables = {**os.environ, "PYTHONPATH": found, **environment, "TMPDIR": scratch}
         log = Path(scratch, "said.log")
@@ -155,7 +154,7 @@ def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subp
 
 def _remove_abandoned() -> None:
     """Delete the temporary files of this machine's processes that are gone: a killed one leaves them."""
-    prefix = f"{_SCRATCH}{this_host()}."
+    prefix = f"{OF_ONE_PROCESS}{this_host()}."
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         if not is_running(folder.name.removeprefix(prefix).rpartition(".")[0]):
             shutil.rmtree(folder, ignore_errors=True)

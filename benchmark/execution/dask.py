@@ -333,6 +333,7 @@ class DaskRunner:
         for address in (self._known.keys() | self._asked.keys()) - present:
             self._known.pop(address, None)
             self._asked.pop(address, None)
+        self._refused &= present  # who comes back under the same address is another one
         for address in present - self._known.keys() - self._asked.keys() - self._refused:
             payload = self.pack((self._describe, self._folder / _SIGN))
             self._asked[address] = self.submit(_introduce, payload, name="introduce", to=address)
@@ -593,7 +594,8 @@ class _Dispatch:
         """What a worker could not even begin, or Dask gave up."""
         from distributed import KilledWorker
 
-        if isinstance(error, KilledWorker):
+        if isinstance(error, KilledWorker) or type(error) is JobError:  # the latter of a process apart
+            self._avoided[flight.position].add(flight.worker.address)
             yield from self._died(flight.position)
         else:
             told = {"error": f"{type(error).__name__}: {error}", "elsewhere": True}

@@ -110,8 +110,8 @@ def thread_environment() -> dict[str, str]:
     return {name: os.environ.get(name) or str(cores()) for name in (*THREADS, *_NUMPY_THREADS)}
 
 
-# What another machine may have: room, memory, the images, the weights, a network.
-_OF_THE_MACHINE = (CacheError, WeightsError, DataError, MemoryError, OSError)
+# What another machine may have: room, memory, the images, the weights, a network, a package.
+_OF_THE_MACHINE = (CacheError, WeightsError, DataError, MemoryError, OSError, ImportError)
 
 
 def failure(error: Exception) -> dict[str, Any]:
@@ -124,5 +124,5 @@ def failure(error: Exception) -> dict[str, Any]:
     return {
         "error": " ".join(text.split()),
         "trace": traceback.format_exc(),
-        "elsewhere": isinstance(error, _OF_THE_MACHINE),
+        "elsewhere": isinstance(error, _OF_THE_MACHINE) or isinstance(error.__cause__, _OF_THE_MACHINE),
     }

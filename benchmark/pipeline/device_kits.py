@@ -13,6 +13,7 @@ from benchmark.deployment import (
     KitEntry,
     check_destination,
     check_place,
+    check_scored,
     kit_origin,
     kit_targets,
     measure_over_ssh,
@@ -227,12 +228,18 @@ def _entries(
         if isinstance(after, ExportError):
             yield {"backbone": name, "target": result.target, "reason": str(failure(after)["error"])}
             continue
+        try:
+            check_scored(result.folder, result.sha256, of=result.folder)
+        except (ExportError, OSError) as error:
+            yield {"backbone": name, "target": result.target, "reason": str(failure(error)["error"])}
+            continue
         found = shipped.f1(result.target, job, outcome)
         yield KitEntry(
             backbone=name,
             weights_sha256=str(row["weights_sha256"]),
             target=result.target,
             export=result.folder,
+            sha256=result.sha256,
             size_bytes=result.size_bytes,
             f1=(found.f1.value, found.f1.low, found.f1.high),
             f1_images=found.images,

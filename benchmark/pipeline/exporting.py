@@ -27,7 +27,7 @@ from benchmark.deployment import (
 )
 from benchmark.errors import CacheError, DataError, ExportError
 from benchmark.execution import Call, Runner, failure, pack, thread_environment, unpack
-from benchmark.finetuning import FineTuned, load_manifest, model_files
+from benchmark.finetuning import MODEL_FILE, FineTuned, load_manifest, model_files
 from benchmark.options import DeviceOptions, ExportOptions, FinetuneOptions, RankOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
@@ -35,18 +35,19 @@ from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.tuning import hand_over_model, taken_over
 from benchmark.ranking import ExportedF1, ExportScore, exported_f1, next_to_export, with_exports
-from benchmark.records import Backbone, Leaderboard, Observer, Outcome, Scored, Targets
+from benchmark.records import Backbone, Leaderboard, Manifest, Observer, Outcome, Scored, Targets
 from benchmark.storage import Memo, take_back
 
 # Raised whenever a change of the code changes an export or its score; older stored ones are not reused.
 _EXPORT_VERSION = 2
-_CONVERTERS = ("tensorflow", "keras", "onnx")
+_CONVERTERS = ("tensorflow", "keras", "onnx", "tf2onnx")
 _TASK = "exports"
 _DIED = "the process that exported it died each time; it may need more memory than there is"
 # Peak of a process that converts: TensorFlow itself, and copies of every weight in graphs and their texts.
 # A little more than was measured: MobileNetV2 1.4 GB, ResNet50 4.2 GB for TFLite and 7.7 GB for ONNX.
 _PROCESS_BYTES = 900e6
 _COPIES = 75
+_GRAPH_COPIES = 8  # of networks of other libraries, whose graphs are read and written as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +58,14 @@ class ShippedBackbone:
         model: the folder.
         results: one a target.
         answers: what the model and those exports that can be run say of its images.
+        versions: of the packages that made and ran the exports, by target; a worker may have others than
+            the command.
     """
 
     model: FineTuned
     results: tuple[ExportResult, ...]
     answers: Answers | None
+    versions: Mapping[str, tuple[str, ...]]
 
     def f1(self, target: str, job: HeadJob, outcome: Scored) -> ExportedF1:
         """F1 of an export as the board counts it.
@@ -103,6 +107,7 @@ class ExportTask:
         targets: formats.
         data: its images.
         timed: whether single images are timed.
+        at_once: how many such tasks may share the processors, each of which then takes so much longer.
         handed: folder on shared storage that takes the exports.
     """
 
@@ -110,6 +115,7 @@ class ExportTask:
     targets: tuple[str, ...]
     data: Path
     timed: bool = False
+    at_once: int = 1
     handed: Path | None = None
 
 
@@ -117,8 +123,8 @@ def export_task(task: ExportTask, threads: int, observer: Observer | None = None
     """Run one ExportTask; how many threads there are decides nothing but its speed.
 
     Returns:
-        ``results`` and ``answers``; handed over, ``packed``, the same, with ``folder`` and ``files``, the
-        exports; or ``error``, ``trace`` and ``elsewhere``.
+        ``results``, ``answers`` and ``versions``; handed over, ``packed``, the same, with ``folder`` and
+        ``files``, the exports; or ``error``, ``trace`` and ``elsewhere``.
     """
     try:
         if isinstance(task.model, Path):
@@ -135,9 +141,14 @@ def export_task(task: ExportTask, threads: int, observer: Observer | None = None
 
 def _exported(model_dir: Path, task: ExportTask, observer: Observer | None) -> dict[str, Any]:
     asked = ExportOptions.check({"to": list(task.targets), "data": task.data})
+    asked = asked.but(timeout=asked.timeout * task.at_once)
     results = export_model(model_dir, asked, timed=task.timed, observer=observer)
     run = tuple(one.target for one in results if one.parity is not None)
-    return {"results": results, "answers": answers_of(model_dir, run, task.data) if run else None}
+    return {
+        "results": results,
+        "answers": answers_of(model_dir, run, task.data, timeout_seconds=asked.timeout) if run else None,
+        "versions": {target: _versions(target) for target in task.targets},
+    }
 
 
 def ship_all(
@@ -167,13 +178,16 @@ def ship_all(
 
     Returns:
         The backbones by name; what ``failure`` makes of an error for one that cannot be shipped.
+
+    Raises:
+        JobError: a cluster's scheduler is gone, or no worker was left.
     """
     shipped: dict[str, ShippedBackbone | Mapping[str, Any]] = {}
     models: dict[str, FineTuned] = {}
     places = {"data": data, "cache": options.cache, "results": options.results}
     for name in names:
-        job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
         try:
+            job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
             (models[name],) = finetune_backbones(replace(job, known=known, board=board), observer).models
         except Exception as error:
             shipped[name] = failure(error)
@@ -203,14 +217,17 @@ def _export_all(
             task = ExportTask(model=model.model_dir, targets=targets, data=data, timed=True)
             yield name, export_task(task, runner.threads, observer)
         return
-    names, calls = [], []
-    # Who waits for the largest at the end waits longest.
-    for name, model in sorted(models.items(), key=lambda one: -_model_bytes(one[1])):
+    # How many a cluster's machine has at once is not known: its workers come and go.
+    at_once = min(runner.workers, len(models)) if runner.is_local else len(models)
+    found: dict[str, Call] = {}
+    for name, model in models.items():
         try:
-            calls.append(_call(model, targets, data, runner))
-            names.append(name)
+            found[name] = _call(model, targets, data, runner, at_once)
         except Exception as error:
             yield name, failure(error)
+    # Who waits for the largest at the end waits longest.
+    names = sorted(found, key=lambda name: -found[name].memory[0])
+    calls = [found[name] for name in names]
     observer.started(_TASK, len(calls))
     with closing(runner.run(export_task, calls, apart=thread_environment())) as results:
         for count, (position, result) in enumerate(results, start=1):
@@ -220,7 +237,7 @@ def _export_all(
     observer.finished(_TASK)
 
 
-def _call(model: FineTuned, targets: tuple[str, ...], data: Path, runner: Runner) -> Call:
+def _call(model: FineTuned, targets: tuple[str, ...], data: Path, runner: Runner, at_once: int) -> Call:
     made: Path | Mapping[str, Any] = model.model_dir
     if runner.handed_over is not None:
         made = hand_over_model(model.model_dir, runner.handed_over, without=EXPORT)
@@ -231,14 +248,22 @@ def _call(model: FineTuned, targets: tuple[str, ...], data: Path, runner: Runner
             model=made,
             targets=targets,
             data=data if runner.is_local else data.absolute(),
+            at_once=at_once,
             handed=runner.handed_over,
         ),
-        memory=(_PROCESS_BYTES + _COPIES * _model_bytes(model), 0.0),
+        memory=(export_bytes(model.model_dir, model.manifest), 0.0),
     )
 
 
-def _model_bytes(model: FineTuned) -> int:
-    return sum((model.model_dir / name).stat().st_size for name in model_files(model.manifest))
+def export_bytes(model_dir: Path, manifest: Manifest) -> float:
+    """Peak memory of a process that exports a model, roughly.
+
+    Raises:
+        OSError: a file of it is gone.
+    """
+    files = model_files(manifest)
+    copies = _COPIES if MODEL_FILE in files else _GRAPH_COPIES
+    return _PROCESS_BYTES + copies * sum((model_dir / name).stat().st_size for name in files)
 
 
 def _taken(model: FineTuned, told: Mapping[str, Any], runner: Runner) -> ShippedBackbone | Mapping[str, Any]:
@@ -261,7 +286,7 @@ def _taken(model: FineTuned, told: Mapping[str, Any], runner: Runner) -> Shipped
         put_exports(made, model.model_dir, [one.target for one in results if one.folder is not None])
         with suppress(CacheError):  # it goes with the run at the latest
             take_back(made)
-        return ShippedBackbone(model=model, results=tuple(results), answers=found["answers"])
+        return ShippedBackbone(model=model, **(found | {"results": tuple(results)}))
     except Exception as error:
         return failure(error)
 
@@ -282,7 +307,8 @@ def _time(shipped: Iterable[ShippedBackbone | Mapping[str, Any]], observer: Obse
         for target in one.answers.after
     }
     try:
-        time_exports(images)
+        for export, reason in time_exports(images):
+            observer.message(f"{export} was not timed: {failure(reason)['error']}")
     except Exception as error:
         observer.message(f"Exports were not timed: {failure(error)['error']}")
 
@@ -328,8 +354,7 @@ class PickExports:
         scores: dict[str, ExportScore | str] = {}
         scored = _scored(ranked.outcomes)
         while (name := self._next(ranked.board, scores)) is not None:
-            question = self._question(scored[name])
-            score: ExportScore | str | None = self._memo.recall(name, question)
+            score: ExportScore | str | None = self._memo.recall(name, self._question(scored[name]))
             if score is None:
                 made = self._made(scored[name], request, ranked.run, observer)
                 if isinstance(made, Mapping):
@@ -338,37 +363,41 @@ class PickExports:
                     if made["elsewhere"]:  # a full disk, for example: the next one would fare no better
                         break
                     continue
-                score = made
-            if isinstance(score, ExportScore):
-                self._memo.remember(name, question, score)
+                score, versions = made
+                if isinstance(score, ExportScore):
+                    self._memo.remember(name, self._question(scored[name], versions), score)
             scores[name] = score
         return with_exports(ranked.board, self._target, scores, max_loss=self._max_loss)
 
     def _made(
         self, outcome: Scored, request: RankRequest, board: Path, observer: Observer
-    ) -> ExportScore | str | Mapping[str, Any]:
-        """The score of an export, why it could not be made, or what ``failure`` makes of a failure to try."""
+    ) -> tuple[ExportScore | str, tuple[str, ...]] | Mapping[str, Any]:
+        """The score of an export, or why it could not be made, and the versions of what made it.
+
+        Of a failure to try, what ``failure`` makes of it; the end of a cluster is no failure of this one.
+        """
         name = outcome.backbone
+        shipped = ship_all(
+            [name],
+            (self._target,),
+            options=request.options,
+            data=request.options.data,
+            board=board,
+            runner=request.executor,
+            observer=observer,
+            known=request.backbones,
+        )[name]
+        if not isinstance(shipped, ShippedBackbone):
+            return shipped
         try:
-            shipped = ship_all(
-                [name],
-                (self._target,),
-                options=request.options,
-                data=request.options.data,
-                board=board,
-                runner=request.executor,
-                observer=observer,
-                known=request.backbones,
-            )[name]
-            if not isinstance(shipped, ShippedBackbone):
-                return shipped
             (result,) = shipped.results
+            versions = shipped.versions[self._target]
             if result.parity is None:
-                return result.reason
+                return result.reason, versions
             found = shipped.f1(self._target, self._job, outcome)
         except Exception as error:
             return failure(error)
-        return ExportScore(
+        score = ExportScore(
             f1=found.f1.value,
             f1_low=found.f1.low,
             f1_high=found.f1.high,
@@ -378,6 +407,7 @@ class PickExports:
             outside=result.reason,
             bounds=result.bounds,
         )
+        return score, versions
 
     def _next(self, board: Leaderboard, scores: dict[str, ExportScore | str]) -> str | None:
         return next_to_export(board, scores, max_loss=self._max_loss)
@@ -386,14 +416,19 @@ class PickExports:
     def _memo(self) -> Memo[ExportScore]:
         return Memo(folder=self._job.folder, kind=ExportScore, suffix=".export.json")
 
-    def _question(self, outcome: Scored) -> list[object]:
-        packages = (*_CONVERTERS, find_target(self._target).runtime)
+    def _question(self, outcome: Scored, versions: tuple[str, ...] = ()) -> list[object]:
+        """What decides a score; those of this machine's packages where no versions are given."""
         digest = outcome_digest(outcome.key_digest, self._job.images, self._job.protocol)
-        return [digest, self._target, [_version(name) for name in packages], _EXPORT_VERSION]
+        return [digest, self._target, [*(versions or _versions(self._target))], _EXPORT_VERSION]
 
 
 def _scored(outcomes: Sequence[Outcome]) -> dict[str, Scored]:
     return {one.backbone: one for one in outcomes if isinstance(one, Scored)}
+
+
+def _versions(target: str) -> tuple[str, ...]:
+    """Of what makes and runs a format."""
+    return tuple(_version(name) for name in (*_CONVERTERS, find_target(target).runtime))
 
 
 def _version(package: str) -> str:

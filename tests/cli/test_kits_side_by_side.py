@@ -211,6 +211,8 @@ def test_a_full_disk_leaves_what_was_there(
     out, err = process.communicate(timeout=600)
     assert process.returncode == 1, (out, err)
     assert "no export of the board can be measured" in err
+    assert "cannot be written; got File too large. Free some space" in " ".join(err.split())
+    assert "backbones-apart" not in err, "which is gone"
     assert not exports(copy)
     assert not (copy.board / "device_kit").exists()
     assert not leftovers(copy, temporary)

@@ -27,6 +27,7 @@ from benchmark.deployment.export import ExportResult
 from benchmark.deployment.parity import compare
 from benchmark.deployment.targets import find_target
 from benchmark.errors import ArgumentError, ExportError, ManifestError
+from benchmark.execution import failure
 from benchmark.finetuning.manifest import write_manifest
 from benchmark.options import ExportOptions
 from benchmark.records import Average, Silent, Task
@@ -184,7 +185,9 @@ def test_what_was_not_timed_is_timed_later(trained: Any, tmp_path: Path) -> None
     assert [one["latency_p50_ms"] for one in before] == [None, None]
     assert np.isnan([one.latency_p95_ms for one in results]).all()
     (told[0].with_name("model.tflite")).write_bytes(b"no model")
-    time_exports({path.parent: trained.pixels[0] for path in told})
+    ((untimed, reason),) = time_exports({path.parent: trained.pixels[0] for path in told})
+    assert untimed == told[0].parent
+    assert "refuses this file" in str(reason)
     broken, timed = (json.loads(path.read_text()) for path in told)
     assert broken == before[0]
     assert 0 < timed["latency_p50_ms"] <= timed["latency_p95_ms"]
@@ -250,8 +253,9 @@ def test_what_takes_too_long_is_ended_and_leaves_the_old_export(
 
 
 def test_missing_and_changed_images_are_named(trained: Any, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="cannot be used"):
+    with pytest.raises(ExportError, match="cannot be used") as found:
         export_model(trained.model_dir, ExportOptions(to="onnx", data=tmp_path))
+    assert failure(found.value)["elsewhere"], "another machine may have them"
     copied = shutil.copytree(trained.data, tmp_path / "data")
     for path in (copied / "crack").iterdir():
         shutil.copy(copied / "plain" / "0001.png", path)

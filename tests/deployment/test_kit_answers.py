@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from benchmark.deployment import answers_of, export_model
-from benchmark.errors import ExportError
+from benchmark.deployment import KitEntry, answers_of, export_model, find_target, require_packages, write_kit
+from benchmark.errors import ExportError, ManifestError
+from benchmark.execution import failure
 from benchmark.options import ExportOptions
+from benchmark.pipeline.exporting import ExportTask, export_task
+from benchmark.storage import sha256_file
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -38,3 +42,50 @@ def test_one_export_that_cannot_be_run_costs_no_other(trained: Trained, tmp_path
     (model_dir / "model.keras").write_bytes(b"no model")
     with pytest.raises(ExportError, match="reference"):
         answers_of(model_dir, targets, trained.data)
+
+
+def test_an_export_that_was_replaced_since_is_not_packed(trained: Trained, tmp_path: Path) -> None:
+    model_dir = Path(shutil.copytree(trained.model_dir, tmp_path / "model"))
+    asked = ExportOptions.check({"to": ["tflite-dynamic"], "data": trained.data})
+    (made,) = export_model(model_dir, asked)
+    assert made.folder is not None
+    assert made.sha256 == sha256_file(made.folder / "deployment.json")
+    entry = KitEntry(
+        backbone="Small",
+        weights_sha256="0" * 64,
+        target=made.target,
+        export=made.folder,
+        sha256=made.sha256,
+        size_bytes=made.size_bytes,
+        f1=(0.5, 0.4, 0.6),
+        f1_images=4,
+        pixels=trained.pixels[:2],
+        expected=np.zeros((2, 1), np.float32),
+    )
+    kit = tmp_path / "kit"
+    write_kit(kit, [entry], data="walls", fingerprint="0" * 64)
+    before = (kit / "kit.json").read_bytes()
+    (made.folder / "model.tflite").write_bytes(b"another model")
+    with pytest.raises(ManifestError, match=r"model\.tflite"):
+        write_kit(kit, [entry], data="walls", fingerprint="0" * 64)
+    description = made.folder / "deployment.json"
+    description.write_text(description.read_text() + "\n")
+    with pytest.raises(ExportError, match="replaced since it was scored"):
+        write_kit(kit, [entry], data="walls", fingerprint="0" * 64)
+    assert (kit / "kit.json").read_bytes() == before
+
+
+def test_tasks_that_share_the_processors_have_more_time(trained: Trained, tmp_path: Path) -> None:
+    model_dir = Path(shutil.copytree(trained.model_dir, tmp_path / "model"))
+    task = ExportTask(model=model_dir, targets=("keras",), data=trained.data, at_once=1)
+    shorter = replace(task, at_once=1e-4)  # type: ignore[arg-type]
+    assert "not finished after 0.09 seconds" in export_task(shorter, 1)["error"]
+    with pytest.raises(ExportError, match=r"not finished after 0\.2 seconds"):
+        answers_of(model_dir, (), trained.data, timeout_seconds=0.2)
+
+
+def test_another_machine_may_have_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(find_target("onnx")), "requires", ("no_such_module",))
+    with pytest.raises(ExportError, match="no no_such_module") as found:
+        require_packages(("onnx",))
+    assert failure(found.value)["elsewhere"]

@@ -48,19 +48,25 @@ class Cluster:
         self.address = json.loads(contact.read_text())["address"]
 
     def add(
-        self, *, nanny: bool = False, limit: Callable[[], None] | None = None, **environment: str
+        self,
+        *,
+        nanny: bool = False,
+        port: str = "0",
+        limit: Callable[[], None] | None = None,
+        **environment: str,
     ) -> subprocess.Popen[bytes]:
         """One more worker.
 
         Args:
             nanny: a second process that starts the worker again when it dies.
+            port: of the worker; 0 takes a free one.
             limit: called in the new process before anything else.
             environment: variables added to this process's.
         """
         words = ["worker", self.address, "--host", "127.0.0.1", "--nthreads", "1"]
         words += ["--dashboard-address", "127.0.0.1:0"]
         words += ["--nanny" if nanny else "--no-nanny", "--memory-limit", "0", "--death-timeout", "30"]
-        words += ["--local-directory", str(self.folder)]
+        words += ["--worker-port", port, "--local-directory", str(self.folder)]
         worker = self._spawn(*words, limit=limit, **environment)
         self.workers.append(worker)
         return worker

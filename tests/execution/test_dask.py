@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ import pytest
 
 from benchmark.errors import ArgumentError, CacheDamaged, JobError
 from benchmark.execution import Call, LocalRunner, Runner, open_runner
+from benchmark.execution.dask import _LOOK_SECONDS
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Function
 from benchmark.locations import Kind, folder_of
 from benchmark.options import EmbedOptions
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
-from cluster_tasks import adds_up, describe, dies, hangs_once, needs_room, sleeps, times
+from cluster_tasks import adds_up, as_named, describe, dies, hangs_once, needs_room, sleeps, times
 from clusters import Cluster, cluster
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
@@ -152,6 +154,42 @@ def test_a_worker_with_another_cache_is_left_out_and_that_is_said(
                 time.sleep(0.1)
             assert "slept" in run(runner, sleeps, [0.0])[0]
     assert "memory://bench/cache: not the folder that the command sees" in told[0]
+
+
+def test_a_worker_that_was_started_again_with_the_right_cache_takes_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    shared = folder_of("memory://bench/cache", Kind.CACHE)
+    told: list[str] = []
+    with cluster(tmp_path, 1) as made:
+        with socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        wrong = made.add(port=port, XDG_CACHE_HOME=str(tmp_path / "there"))
+        with open_runner(made.address, 0, shared=shared, describe=describe, tell=told.append) as runner:
+            while not told:
+                assert runner.workers == 1
+                time.sleep(0.1)
+            wrong.terminate()
+            wrong.wait()
+            time.sleep(2 * _LOOK_SECONDS)
+            assert runner.workers == 1, "which looks"
+            made.add(port=port)
+            deadline = time.monotonic() + 60
+            while runner.workers < 2 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert runner.workers == 2
+
+
+def test_a_process_apart_that_dies_each_time_is_told_as_on_this_machine(pair: Cluster) -> None:
+    with runner_of(pair) as runner:
+        calls = [Call(name=name, argument=name) for name in ("leave", "stay")]
+        with closing(runner.run(as_named, calls, apart={})) as results:
+            found = dict(results)
+    assert found[0] is None
+    assert found[1] is not None
+    assert found[1]["name"] == "stay"
 
 
 def test_workers_of_another_arithmetic_stay_idle_and_that_is_said(tmp_path: Path) -> None:

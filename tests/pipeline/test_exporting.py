@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from benchmark.errors import JobError
+from benchmark.execution import Call, Machine, pack, unpack
+from benchmark.execution.runner import Function, Result
 from benchmark.pipeline import Ranked, RankRequest, rank_backbones
-from benchmark.pipeline.rebuilding import rebuild_report
+from benchmark.pipeline.exporting import PickExports, export_bytes, export_task
+from benchmark.pipeline.heads import head_job
+from benchmark.pipeline.rebuilding import latest_run, rebuild_report
 from benchmark.records import Silent
 from benchmark.reporting import RunRecord
 from benchmark.storage import sha256_file
@@ -48,6 +54,64 @@ class Meanwhile(Silent):
 
 def rows(folder: Path) -> dict[str, dict[str, object]]:
     return {row["backbone"]: row for row in json.loads((folder / "leaderboard.json").read_text())["rows"]}
+
+
+class Elsewhere:
+    """Exports as a cluster does, with packages of other versions; or its scheduler is gone."""
+
+    is_local = False
+    workers = threads = 1
+
+    def __init__(self, handed: Path, *, is_lost: bool = False) -> None:
+        self.handed_over = handed
+        self.exported = 0
+        self._is_lost = is_lost
+
+    def computes_as(self, machine: Machine) -> bool:
+        return True
+
+    def run(
+        self,
+        function: Function,
+        calls: Sequence[Call],
+        *,
+        at_once: int = 0,
+        alone: bool = False,
+        apart: Mapping[str, str] | None = None,
+    ) -> Generator[tuple[int, Result | None]]:
+        assert function is export_task
+        if self._is_lost:
+            raise JobError("the scheduler is gone")
+        self.exported += 1
+        told = function(calls[0].argument, 1)
+        found = unpack(told["packed"])
+        other = {**found, "versions": {TARGET: ("of another time",)}}
+        yield 0, {**told, "packed": pack(other, self.handed_over)}
+
+
+def test_exports_of_other_versions_are_not_taken_for_this_machines_and_a_lost_cluster_ends_the_run(
+    photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path
+) -> None:
+    request = request_for(photos, tiny.tiny_backbone("Tiny", 8), max_loss=0.5)
+    ranked = rank_backbones(request)
+    _, images = latest_run(photos, request.options.results, request.options.cache, Silent())
+    picks = PickExports(TARGET, head_job(request, images, ranked.folder), 0.5)
+    elsewhere = Elsewhere(tmp_path / "handed")
+    for count in (1, 2):
+        (row,) = picks.found(ranked, replace(request, runner=elsewhere), Silent()).rows
+        assert row["export_reason"] == ""
+        assert elsewhere.exported == count, "nothing of this machine's versions is known"
+    with pytest.raises(JobError, match="scheduler is gone"):
+        picks.found(ranked, replace(request, runner=Elsewhere(tmp_path, is_lost=True)), Silent())
+
+
+def test_graphs_of_other_libraries_need_less_memory_than_what_is_converted(tmp_path: Path) -> None:
+    for name in ("model.keras", "model.onnx"):
+        (tmp_path / name).write_bytes(bytes(1_000_000))
+    keras, graph = (
+        export_bytes(tmp_path, SimpleNamespace(files={name: ""})) for name in ("model.keras", "model.onnx")
+    )
+    assert graph < keras - 50e6
 
 
 def test_the_exports_are_of_the_runs_own_board(photos: Path, request_for: Make, tiny: ModuleType) -> None:

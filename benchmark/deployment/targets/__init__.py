@@ -167,7 +167,7 @@ def require_packages(names: Iterable[str]) -> None:
     for name in names:
         missing = [module for module in find_target(name).requires if util.find_spec(module) is None]
         if missing:
-            raise missing_packages(name, missing)
+            raise missing_packages(name, missing) from ModuleNotFoundError(name=missing[0])
 
 
 def missing_packages(target: str, missing: Iterable[str]) -> ExportError:
