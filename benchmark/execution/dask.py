@@ -25,7 +25,7 @@ from benchmark.errors import ArgumentError, CacheError, JobError
 from benchmark.execution.apart import run_apart
 from benchmark.execution.local import LocalRunner
 from benchmark.execution.payload import pack, unpack
-from benchmark.execution.runner import Call, Describe, Function, Machine, Result
+from benchmark.execution.runner import Call, Describe, Function, Machine, Result, failure
 from benchmark.locations import as_given
 from benchmark.machine import available_memory, cores
 from benchmark.memory import give_back_memory
@@ -594,9 +594,14 @@ class _Dispatch:
         """What a worker could not even begin, or Dask gave up."""
         from distributed import KilledWorker
 
-        if isinstance(error, KilledWorker) or type(error) is JobError:  # the latter of a process apart
-            self._avoided[flight.position].add(flight.worker.address)
+        if isinstance(error, KilledWorker):
             yield from self._died(flight.position)
+        elif type(error) is JobError:  # of a process apart: it died, and its worker did not
+            self._avoided[flight.position].add(flight.worker.address)
+            told = failure(error)
+            last = f"tried {_TRIES} times; the last time on worker {flight.worker.address}: {told['error']}"
+            for position, _ in self._died(flight.position):
+                yield position, {**told, "error": last}
         else:
             told = {"error": f"{type(error).__name__}: {error}", "elsewhere": True}
             yield from self._finished(flight, told)

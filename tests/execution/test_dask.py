@@ -187,7 +187,10 @@ def test_a_process_apart_that_dies_each_time_is_told_as_on_this_machine(pair: Cl
         calls = [Call(name=name, argument=name) for name in ("leave", "stay")]
         with closing(runner.run(as_named, calls, apart={})) as results:
             found = dict(results)
-    assert found[0] is None
+    assert found[0] is not None
+    assert "tried 3 times" in found[0]["error"]
+    assert "status 3" in found[0]["error"]
+    assert not found[0]["elsewhere"], "it is this task's own"
     assert found[1] is not None
     assert found[1]["name"] == "stay"
 
