@@ -21,6 +21,7 @@ from benchmark.errors import StorageError
 from benchmark.storage import (
     Memo,
     check_inside,
+    lock_folder,
     parse_record,
     path_part,
     place,
@@ -39,6 +40,21 @@ def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path: Path) -> 
     assert target.read_bytes() == b"two"
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     assert sha256_file(target) == sha256_bytes(b"two")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="flock is of POSIX")
+def test_where_locks_do_not_work_everybody_is_alone_and_nothing_is_left_that_could_go_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with lock_folder(tmp_path, "key") as first, lock_folder(tmp_path, "key") as second:
+        assert first
+        assert second
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+    assert not left, "no file says who has a lock"
 
 
 def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:

@@ -28,14 +28,15 @@ def lock_folder(root: Path, name: str, *, timeout: float = 0.0) -> Iterator[bool
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(root / _FOLDER / f"{name}.lock", timeout=timeout)
+    # Instead of a lock of the operating system, a file could only say who has it, and stay when he is killed.
+    lock = FileLock(root / _FOLDER / f"{name}.lock", timeout=timeout, fallback_to_soft=False)
     owned = True
     try:
         (root / _FOLDER).mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         owned = False
-    except (OSError, NotImplementedError) as error:  # the latter is filelock's, of file systems without locks
+    except OSError as error:
         _LOG.info("locks do not work in %s (%s): work may be repeated, never lost", root, error)
     try:
         yield owned

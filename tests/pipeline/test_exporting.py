@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -71,13 +71,7 @@ class Elsewhere:
         return True
 
     def run(
-        self,
-        function: Function,
-        calls: Sequence[Call],
-        *,
-        at_once: int = 0,
-        alone: bool = False,
-        apart: Mapping[str, str] | None = None,
+        self, function: Function, calls: Sequence[Call], **_: object
     ) -> Generator[tuple[int, Result | None]]:
         assert function is export_task
         if self._is_lost:
