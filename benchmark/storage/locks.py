@@ -28,7 +28,7 @@ def lock_folder(root: Path, name: str, *, timeout: float = 0.0) -> Iterator[bool
     """
     from filelock import FileLock, Timeout
 
-    # Instead of a lock of the operating system, a file could only say who has it, and stay when he is killed.
+    # A file that says who has it would stand in for the lock, and stay when he is killed on another machine.
     lock = FileLock(root / _FOLDER / f"{name}.lock", timeout=timeout, fallback_to_soft=False)
     owned = True
     try:
