@@ -61,7 +61,8 @@ class BenchmarkError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by field, so that errors cross process boundaries whole."""
-        return _rebuild, (type(self), self.what, self.where, self.expected, self.got, self.next_step)
+        fields = (type(self), self.what, self.where, self.expected, self.got, self.next_step)
+        return _rebuild, fields, self.__dict__  # with its notes
 
 
 def _rebuild(

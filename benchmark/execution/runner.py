@@ -1,7 +1,7 @@
 """What executes tasks: processes of this machine, or a cluster.
 
 A task is an idempotent function of one picklable argument and a number of threads. It returns a small
-dictionary and turns its own errors into data; what is large goes to shared storage, as immutable parts.
+dictionary and turns its own errors into data; what is large goes to shared storage where there is one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Runner(Protocol):
 
     @property
     def handed_over(self) -> Path | None:
-        """Folder where tasks leave what the caller takes, until the runner ends; None on this machine."""
+        """Folder through which caller and tasks hand on files until the runner ends; None on this machine."""
 
     @property
     def threads(self) -> int:
@@ -123,6 +123,6 @@ def failure(error: Exception) -> dict[str, Any]:
     text = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
     return {
         "error": " ".join(text.split()),
-        "trace": traceback.format_exc(),
+        "trace": "".join(traceback.format_exception(error)),
         "elsewhere": isinstance(error, _OF_THE_MACHINE) or isinstance(error.__cause__, _OF_THE_MACHINE),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from typing import Any
 import cloudpickle
 import psutil
 import pytest
-from cluster_tasks import as_named
+from cluster_tasks import as_named, sleeps
 
-from benchmark.errors import WeightsError
+from benchmark.errors import JobError, WeightsError
 from benchmark.execution import Call, LocalRunner, end_workers, failure, quiet_environment
 from benchmark.execution.runner import Function
 from benchmark.pipeline.progress import Poller, ProgressTable, Stage
@@ -120,11 +121,16 @@ def test_workers_know_the_environment_of_today(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_caller_who_leaves_early_is_not_lectured() -> None:
-    """Warnings are errors here; after a Ctrl-C one would take the place of the exception."""
+    """Warnings are errors here; after a Ctrl-C one would take the place of the exception.
+
+    It comes while tasks are at work: in the moment in which a result arrives, the pool's thread may stumble
+    over the task that it had just taken on (loky, add_call_item_to_queue), and say so.
+    """
 
     def interrupted() -> None:
-        with closing(run(double, list(range(20)), 2)) as results:
+        with closing(run(sleeps, [0.0, *[60.0] * 19], 2)) as results:
             for _ in results:
+                time.sleep(0.5)
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -233,3 +239,15 @@ def test_workers_that_never_had_a_task_end_with_their_parent() -> None:
     assert len(children) >= 2
     _, left = psutil.wait_procs(children, timeout=20)
     assert left == []
+
+
+def test_an_error_keeps_its_notes_and_its_trace_when_it_is_told_elsewhere_and_later() -> None:
+    try:
+        raise JobError("its process died", where="a task")
+    except JobError as error:
+        error.add_note("the last that it said")
+        stored = error
+    here, elsewhere = (failure(one)["trace"] for one in (stored, pickle.loads(pickle.dumps(stored))))
+    assert "the last that it said" in elsewhere
+    assert here.startswith("Traceback")
+    assert here.endswith(elsewhere)
