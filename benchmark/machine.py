@@ -22,14 +22,6 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 _WATCH = "parent-watch"
-OF_ONE_PROCESS = "backbones-apart-"
-"""How the temporary folders of tasks in processes of their own begin."""
-
-
-def lasting_folder(folder: Path) -> Path:
-    """The folder, or the one that holds it and is still there when the process that works in it has ended."""
-    passing = [one for one in (folder, *folder.parents) if one.name.startswith(OF_ONE_PROCESS)]
-    return passing[-1].parent if passing else folder
 
 
 def cores(*, groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:

@@ -38,7 +38,6 @@ from benchmark.deployment.targets import find_target, parse_targets, require_pac
 from benchmark.deployment.worker import Conversion, ModelRun, Work, carry_out
 from benchmark.errors import ExportError, StorageError
 from benchmark.finetuning import SEEN_FILES, load_manifest
-from benchmark.machine import lasting_folder
 from benchmark.options import ExportOptions
 from benchmark.records import Float32, Manifest, Observer, Silent, UInt8
 from benchmark.storage import (
@@ -169,7 +168,7 @@ def export_model(
             remove_leftovers(model_dir)
             results = _export_all(bench, wanted)
     except OSError as error:
-        raise storage_error(error, lasting_folder(model_dir / EXPORT)) from error
+        raise storage_error(error, model_dir / EXPORT) from error
     observer.finished(_TASK, f"{sum(result.passed for result in results)} of {len(results)} passed")
     return results
 
@@ -193,7 +192,7 @@ def _prepare(
         write_images(calibration, root, manifest, scratch / "calibration.npy")
         write_images(compared, root, manifest, scratch / "validation.npy")
     except OSError as error:
-        raise storage_error(error, lasting_folder(Path(tempfile.gettempdir()))) from error
+        raise storage_error(error, Path(tempfile.gettempdir())) from error
     return compared
 
 

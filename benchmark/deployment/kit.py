@@ -25,7 +25,6 @@ from benchmark.deployment.targets import find_target, parse_targets
 from benchmark.deployment.worker import USUAL_SECONDS, ModelRun, carry_out
 from benchmark.errors import ArgumentError, DataError, ExportError
 from benchmark.finetuning import load_manifest
-from benchmark.machine import lasting_folder
 from benchmark.records import Float32, Int64, UInt8
 from benchmark.storage import (
     check_inside,
@@ -148,7 +147,7 @@ def answers_of(
                     found[task.name] = np.load(scratch / f"{task.name}.npy")
             pixels = np.load(scratch / "images.npy", mmap_mode="r")[sampled]
     except OSError as error:
-        raise storage_error(error, lasting_folder(Path(tempfile.gettempdir()))) from error
+        raise storage_error(error, Path(tempfile.gettempdir())) from error
     before = found.pop(_MODEL)
     if isinstance(before, ExportError):
         raise before

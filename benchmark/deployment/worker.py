@@ -23,7 +23,7 @@ from benchmark.deployment.opening import open_model
 from benchmark.deployment.targets import GraphTarget, find_target, target_names
 from benchmark.errors import BenchmarkError, ExportError, JobError
 from benchmark.execution import run_in_turn, thread_environment
-from benchmark.machine import cores, lasting_folder
+from benchmark.machine import cores
 from benchmark.options import ExportOptions
 from benchmark.storage import storage_error
 
@@ -119,7 +119,7 @@ def work_task(task: Work, threads: int) -> dict[str, Any]:
             return {"failed": f"{type(error).__name__}: {error}"}
         # A conversion writes beside the export's place, a measurement its answers as a temporary file.
         written = task.output.parents[1] if isinstance(task, Conversion) else Path(tempfile.gettempdir())
-        return {"full": storage_error(error, lasting_folder(written))}
+        return {"full": storage_error(error, written)}
 
 
 def _convert(task: Conversion) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmark.errors import JobError
 from benchmark.execution.runner import Function, Result
-from benchmark.machine import OF_ONE_PROCESS, end_with_parent
-from benchmark.storage import is_running, this_host, this_process
+from benchmark.machine import end_with_parent
+from benchmark.storage import OF_ONE_PROCESS, is_running, this_host, this_process
 
 _POLL_SECONDS = 0.1
 # Processes that it began look for their parent twice a second.

@@ -114,7 +114,7 @@ class ModelDirectory:
         check_inside(self.new / RUN_FILE, self.folder)
 
     def finish(self, digest: str) -> None:
-        """Forget how a run got to its model."""
+        """Forget how a run got to its model, but for states whose owner removes them."""
         killed = self.folder.glob(f"{TEMPORARY_PREFIX}*")
         for path in (self.folder / _state_name(digest), *killed):
             path.unlink(missing_ok=True)

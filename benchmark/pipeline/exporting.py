@@ -35,7 +35,7 @@ from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.tuning import hand_over_model, taken_over
 from benchmark.ranking import ExportedF1, ExportScore, exported_f1, next_to_export, with_exports
-from benchmark.records import Backbone, Leaderboard, Manifest, Observer, Outcome, Scored, Targets
+from benchmark.records import Backbone, Float32, Leaderboard, Manifest, Observer, Outcome, Scored, Targets
 from benchmark.storage import Memo, take_back
 
 # Raised whenever a change of the code changes an export or its score; older stored ones are not reused.
@@ -67,6 +67,18 @@ class ShippedBackbone:
     answers: Answers | None
     versions: Mapping[str, tuple[str, ...]]
 
+    def probabilities(self, target: str) -> Float32:
+        """What an export said of the images that the model is compared on, float32 (n, C).
+
+        Raises:
+            ExportError: it could not be run on them.
+        """
+        assert self.answers is not None, "of an export that could be run"
+        after = self.answers.after[target]
+        if isinstance(after, ExportError):
+            raise after
+        return after
+
     def f1(self, target: str, job: HeadJob, outcome: Scored) -> ExportedF1:
         """F1 of an export as the board counts it.
 
@@ -75,9 +87,7 @@ class ShippedBackbone:
             ExportError: it could not be run on them.
         """
         assert self.answers is not None, "of an export that could be run"
-        after = self.answers.after[target]
-        if isinstance(after, ExportError):
-            raise after
+        after = self.probabilities(target)
         where = {image_id: position for position, image_id in enumerate(job.images.image_ids)}
         gone = sum(image_id not in where for image_id in self.answers.image_ids)
         if gone:
@@ -363,16 +373,14 @@ class PickExports:
                     if made["elsewhere"]:  # a full disk, for example: the next one would fare no better
                         break
                     continue
-                score, versions = made
-                if isinstance(score, ExportScore):
-                    self._memo.remember(name, self._question(scored[name], versions), score)
+                score = made
             scores[name] = score
         return with_exports(ranked.board, self._target, scores, max_loss=self._max_loss)
 
     def _made(
         self, outcome: Scored, request: RankRequest, board: Path, observer: Observer
-    ) -> tuple[ExportScore | str, tuple[str, ...]] | Mapping[str, Any]:
-        """The score of an export, or why it could not be made, and the versions of what made it.
+    ) -> ExportScore | str | Mapping[str, Any]:
+        """The score of an export, which is remembered, or why it could not be made.
 
         Of a failure to try, what ``failure`` makes of it; the end of a cluster is no failure of this one.
         """
@@ -391,9 +399,8 @@ class PickExports:
             return shipped
         try:
             (result,) = shipped.results
-            versions = shipped.versions[self._target]
             if result.parity is None:
-                return result.reason, versions
+                return result.reason
             found = shipped.f1(self._target, self._job, outcome)
         except Exception as error:
             return failure(error)
@@ -407,7 +414,8 @@ class PickExports:
             outside=result.reason,
             bounds=result.bounds,
         )
-        return score, versions
+        self._memo.remember(name, self._question(outcome, shipped.versions[self._target]), score)
+        return score
 
     def _next(self, board: Leaderboard, scores: dict[str, ExportScore | str]) -> str | None:
         return next_to_export(board, scores, max_loss=self._max_loss)

@@ -92,7 +92,7 @@ def tuning_task(task: TuningTask, threads: int) -> dict[str, Any]:
 
 
 def hand_over_model(model_dir: Path, handed: Path, *, without: str = "") -> dict[str, Any]:
-    """Put a model where the one who asked takes it; under a name of its own: others may try the same.
+    """Put a folder where the other side takes it; under a name of its own: others may try the same.
 
     Args:
         model_dir: a folder of files.

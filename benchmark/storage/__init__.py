@@ -22,6 +22,7 @@ from benchmark.storage.copies import (
     take_over,
 )
 from benchmark.storage.files import (
+    OF_ONE_PROCESS,
     TEMPORARY_PREFIX,
     check_inside,
     dead_temporaries,

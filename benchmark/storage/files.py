@@ -18,6 +18,8 @@ from pathlib import Path
 from benchmark.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
+OF_ONE_PROCESS = "backbones-apart-"
+"""How the temporary folders of tasks in processes of their own begin."""
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<maker>[0-9]+(\.[0-9]+)?)-[0-9a-f]+")
 # A process's start is computed from the time since the machine's, which a correction of its clock moves.
 _SAME_START_SECONDS = 10
@@ -136,7 +138,13 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     else:
         next_step = "Mend the folder or choose another one, then run again; what is finished is kept."
     reason = error.strerror or type(error).__name__
-    return StorageError("cannot be written", where=path, got=reason, next_step=next_step)
+    return StorageError("cannot be written", where=_lasting(path), got=reason, next_step=next_step)
+
+
+def _lasting(path: Path) -> Path:
+    """The path, or the folder around it that is still there when the process that works in it has ended."""
+    passing = [one for one in (path, *path.parents) if one.name.startswith(OF_ONE_PROCESS)]
+    return passing[-1].parent if passing else path
 
 
 def temporary_beside(path: Path) -> Path:
