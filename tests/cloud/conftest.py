@@ -10,7 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "torture"))
-from s3_server import S3Server, s3_server
+from s3_server import S3Server, reached, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +24,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """The server, healthy, reached by this process, whose copies lie in a folder of the test."""
-    import fsspec
-
     server.heal()
     server.requests()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "machine"))
-    fsspec.filesystem("s3").clear_instance_cache()
-    yield server
+    with reached(server, tmp_path / "machine", monkeypatch):
+        yield server
     server.heal()
 
 

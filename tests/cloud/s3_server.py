@@ -18,7 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
 
 KEY_ID, SECRET = "AKIAPLANTED0KEY0ID00", "planted/secret+of/the/environment0000000"
 _ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0}, {1}</Message></Error>"
@@ -87,6 +90,23 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def reached(server: S3Server, home: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process and those it starts ask this server, and keep their copies in a home of theirs.
+
+    fsspec keeps what it made: a file system of a test before would go on asking that test's server.
+    """
+    import fsspec
+
+    patch.setenv("XDG_CACHE_HOME", str(home))
+    for name, value in server.environment.items():
+        patch.setenv(name, value)
+    kept = fsspec.get_filesystem_class("s3")
+    kept.clear_instance_cache()
+    yield
+    kept.clear_instance_cache()
 
 
 class _Faulty:

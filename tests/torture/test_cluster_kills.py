@@ -26,7 +26,7 @@ from benchmark.locations import Kind, folder_of
 sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("execution", "cloud")]
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 from clusters import cluster
-from s3_server import s3_server
+from s3_server import reached, s3_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 
@@ -124,10 +124,7 @@ def on_a_disk(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
 def in_a_bucket(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
     for package in ("s3fs", "moto", "flask_cors"):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    with s3_server(folder) as server:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "here"))
+    with s3_server(folder) as server, reached(server, folder / "here", patch):
         yield Place("s3://bench/torture", folder / "machines")
 
 
