@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,12 @@ from benchmark.errors import StorageError
 from benchmark.storage import (
     Memo,
     check_inside,
+    dead_temporaries,
     lock_folder,
     parse_record,
     path_part,
     place,
+    remove_leftovers,
     replace_folder,
     sha256_bytes,
     sha256_file,
@@ -100,6 +103,22 @@ def test_the_new_folder_stands_however_deleting_the_old_one_fails(
     assert (final / "file").read_text() == "new"
 
 
+def test_of_those_who_replace_a_folder_at_once_each_puts_his_own_whole(tmp_path: Path) -> None:
+    final = tmp_path / "final"
+
+    def replace_often(who: str) -> None:
+        for number in range(300):
+            staged = tmp_path / f"{who}-{number}"
+            staged.mkdir()
+            (staged / "file").write_text(who)
+            replace_folder(staged, final)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(replace_often, "abc"))
+    assert (final / "file").read_text() in "abc"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
 def test_the_old_folder_stands_where_there_is_no_new_one(tmp_path: Path) -> None:
     staged, final = folders(tmp_path)
     shutil.rmtree(staged)
@@ -107,6 +126,25 @@ def test_the_old_folder_stands_where_there_is_no_new_one(tmp_path: Path) -> None
         replace_folder(staged, final)
     assert (final / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_leftover_that_cannot_be_deleted_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stuck", "free"):
+        (tmp_path / "export" / name / ".tmp-999999999.1-0a").mkdir(parents=True)
+    own = shutil.rmtree
+
+    def sometimes(path: Path) -> None:
+        if path.parent.name == stuck:
+            raise PermissionError(path)
+        own(path)
+
+    monkeypatch.setattr(shutil, "rmtree", sometimes)
+    stuck = next(dead_temporaries(tmp_path)).parent.name  # the first that is tried
+    remove_leftovers(tmp_path)
+    (other,) = {"stuck", "free"} - {stuck}
+    assert list((tmp_path / "export" / other).iterdir()) == []
 
 
 @dataclass(frozen=True)

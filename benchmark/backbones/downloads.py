@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmark.errors import WeightsError
-from benchmark.storage import dead_temporaries, remove_all, storage_error, sync_folder, temporary_beside
+from benchmark.storage import remove_leftovers, storage_error, sync_folder, temporary_beside
 
 _WAYS_OUT = (
     "Give the weights with `weights=DIR` ('backbones weights bundle DIR' on a connected machine writes such "
@@ -84,7 +84,7 @@ class Downloads:
         def download(address: str, target: str, caller: object) -> None:
             if host in self._unreachable:
                 raise _unreachable(host, self._unreachable[host])
-            remove_all(dead_temporaries(folder))
+            remove_leftovers(folder)
             # pooch makes its file for the owner alone, under a name that does not say who made it, and moves
             # it without flushing it: after a power failure a file without a hash would be taken as it is.
             Path(target).unlink()

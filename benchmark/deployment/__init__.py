@@ -10,7 +10,6 @@ from benchmark.deployment.export import (
     ExportResult,
     export_model,
     put_exports,
-    remove_leftovers,
     time_exports,
 )
 from benchmark.deployment.frozen import frozen_function

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,17 +35,16 @@ from benchmark.deployment.samples import (
 )
 from benchmark.deployment.targets import find_target, parse_targets, require_packages
 from benchmark.deployment.worker import Conversion, ModelRun, Work, carry_out
-from benchmark.errors import ExportError, StorageError
+from benchmark.errors import ExportError
 from benchmark.finetuning import SEEN_FILES, load_manifest
 from benchmark.options import ExportOptions
 from benchmark.records import Float32, Manifest, Observer, Silent, UInt8
 from benchmark.storage import (
     MOST_LIST_BYTES,
     check_inside,
-    dead_temporaries,
     parse_json,
     read_small,
-    remove_all,
+    remove_leftovers,
     replace_folder,
     sha256_file,
     storage_error,
@@ -165,7 +163,7 @@ def export_model(
                 photos=some_photos(compared, root, _EXAMPLE_PHOTOS),
                 observer=observer,
             )
-            remove_leftovers(model_dir)
+            remove_leftovers(model_dir / EXPORT)
             results = _export_all(bench, wanted)
     except OSError as error:
         raise storage_error(error, model_dir / EXPORT) from error
@@ -194,13 +192,6 @@ def _prepare(
     except OSError as error:
         raise storage_error(error, Path(tempfile.gettempdir())) from error
     return compared
-
-
-def remove_leftovers(model_dir: Path) -> None:
-    """Take away what killed exports of a model left half done."""
-    for leftover in list(dead_temporaries(model_dir / EXPORT)):
-        with suppress(StorageError):  # one that stays keeps no other
-            remove_all([leftover])
 
 
 def _export_all(bench: _Bench, wanted: tuple[str, ...]) -> tuple[ExportResult, ...]:
@@ -235,6 +226,7 @@ def _convert_all(
             if task is reference:
                 if isinstance(answer, ExportError):
                     raise answer
+                before: Float32 = answer["probabilities"]
                 continue
             target = task.name
             if isinstance(answer, ExportError):
@@ -248,7 +240,7 @@ def _convert_all(
         for folder in staged.values():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _probabilities(reference), staged, failures
+    return before, staged, failures
 
 
 def _staging(model_dir: Path, target: str) -> Path:
@@ -309,15 +301,9 @@ def _measurement(bench: _Bench, name: str, folder: Path) -> ModelRun:
         name=name,
         folder=folder.resolve(),
         images=bench.scratch / "validation.npy",
-        probabilities=bench.scratch / f"probabilities-{name}.npy",
         repeats=_LATENCY_REPEATS if is_export and bench.timed else 0,
         photos=bench.photos if is_export else (),
     )
-
-
-def _probabilities(task: ModelRun) -> Float32:
-    loaded: Float32 = np.load(task.probabilities)
-    return loaded
 
 
 def _judged(
@@ -335,8 +321,7 @@ def _judged(
     )
     if isinstance(answer, ExportError):
         return replace(result, reason=str(answer))
-    after = _probabilities(_measurement(bench, target, folder))
-    manifest = bench.manifest
+    manifest, after = bench.manifest, answer["probabilities"]
     parity = compare(before, after, bench.targets, manifest.task, manifest.threshold, manifest.average)
     tolerance = find_target(target).tolerance
     reason = verdict(parity, tolerance)
@@ -402,16 +387,10 @@ def time_exports(images: Mapping[Path, UInt8]) -> tuple[tuple[Path, ExportError]
     with tempfile.TemporaryDirectory(prefix="backbones-export-") as name:
         tasks = []
         for number, (folder, image) in enumerate(images.items()):
-            one, answers = Path(name, f"{number}.npy"), Path(name, f"{number}-answers.npy")
+            one = Path(name, f"{number}.npy")
             np.save(one, image[None])
             tasks.append(
-                ModelRun(
-                    name=str(number),
-                    folder=folder.resolve(),
-                    images=one,
-                    probabilities=answers,
-                    repeats=_LATENCY_REPEATS,
-                )
+                ModelRun(name=str(number), folder=folder.resolve(), images=one, repeats=_LATENCY_REPEATS)
             )
         for folder, (_, answer) in zip(images, carry_out(tasks), strict=True):
             if isinstance(answer, ExportError):

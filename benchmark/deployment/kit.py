@@ -136,16 +136,17 @@ def answers_of(
     folders = {_MODEL: model_dir, **{target: model_dir / EXPORT / target for target in targets}}
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-kit-") as name:
-            scratch = Path(name)
-            write_images(rows, images_root(data), manifest, scratch / "images.npy")
-            tasks = [_work(scratch, target, folder) for target, folder in folders.items()]
-            found: dict[str, Float32 | ExportError] = {}
-            for task, answer in carry_out(tasks, timeout_seconds=timeout_seconds):
-                if isinstance(answer, ExportError):
-                    found[task.name] = answer
-                else:
-                    found[task.name] = np.load(scratch / f"{task.name}.npy")
-            pixels = np.load(scratch / "images.npy", mmap_mode="r")[sampled]
+            images = Path(name, "images.npy")
+            write_images(rows, images_root(data), manifest, images)
+            tasks = [
+                ModelRun(name=target, folder=folder.resolve(), images=images)
+                for target, folder in folders.items()
+            ]
+            found: dict[str, Float32 | ExportError] = {
+                task.name: answer if isinstance(answer, ExportError) else answer["probabilities"]
+                for task, answer in carry_out(tasks, timeout_seconds=timeout_seconds)
+            }
+            pixels = np.load(images, mmap_mode="r")[sampled]
     except OSError as error:
         raise storage_error(error, Path(tempfile.gettempdir())) from error
     before = found.pop(_MODEL)
@@ -157,15 +158,6 @@ def answers_of(
         after=found,
         sampled=sampled,
         pixels=pixels,
-    )
-
-
-def _work(scratch: Path, target: str, folder: Path) -> ModelRun:
-    return ModelRun(
-        name=target,
-        folder=folder.resolve(),
-        images=scratch / "images.npy",
-        probabilities=scratch / f"{target}.npy",
     )
 
 

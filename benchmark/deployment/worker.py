@@ -6,9 +6,8 @@ take down nothing but themselves.
 
 from __future__ import annotations
 
-import errno
 import math
-import tempfile
+import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from benchmark.backbones import load_keras_model
 from benchmark.deployment.examples import check_example
 from benchmark.deployment.opening import open_model
 from benchmark.deployment.targets import GraphTarget, find_target, target_names
-from benchmark.errors import BenchmarkError, ExportError, JobError
+from benchmark.errors import BenchmarkError, ExportError, JobError, StorageError
 from benchmark.execution import run_in_turn, thread_environment
 from benchmark.machine import cores
 from benchmark.options import ExportOptions
-from benchmark.storage import storage_error
+from benchmark.storage import NO_ROOM, storage_error
 
 USUAL_SECONDS: float = ExportOptions.model_fields["timeout"].default
 # Conversions and runtimes of the processor need no GPU, and must not take its memory.
@@ -57,7 +56,6 @@ class ModelRun:
         name: what a reader calls it; a target.
         folder: of the model or export.
         images: .npy of uint8 (N, S, S, 3).
-        probabilities: .npy to write, float32 (N, C).
         repeats: single images that are timed; 0 for none.
         photos: files to run the example on; none where there is no example.
     """
@@ -65,7 +63,6 @@ class ModelRun:
     name: str
     folder: Path
     images: Path
-    probabilities: Path
     repeats: int = 0
     photos: tuple[Path, ...] = ()
 
@@ -91,35 +88,34 @@ def carry_out(
     answers = run_in_turn(work_task, tasks, cores(), environment=environment, timeout_seconds=timeout_seconds)
     with closing(answers):
         for task, answer in zip(tasks, answers, strict=True):
-            if isinstance(answer, dict) and "full" in answer:
-                raise answer["full"]
-            reason = str(answer) if isinstance(answer, JobError) else answer.get("failed")
-            yield task, answer if isinstance(answer, dict) and reason is None else _failure(task, reason)
+            told = {"failed": answer} if isinstance(answer, JobError) else answer
+            if isinstance(told.get("failed"), StorageError):
+                raise told["failed"]
+            yield task, _failure(task, told["failed"]) if "failed" in told else told
 
 
-def _failure(task: Work, reason: object) -> ExportError:
+def _failure(task: Work, error: BenchmarkError) -> ExportError:
     done = "converted" if isinstance(task, Conversion) else "compared"
-    return ExportError(f"the model could not be {done}", where=task.name, got=reason)
+    return ExportError(f"the model could not be {done}", where=task.name, got=error)
 
 
 def work_task(task: Work, threads: int) -> dict[str, Any]:
     """Do one task with threads that this machine has.
 
     Returns:
-        Of a conversion ``notes``, how it departs from the plain one; of a measurement ``latency_p50_ms`` and
-        ``latency_p95_ms`` of one image in one call, nan where nothing is timed, and
-        ``example_max_difference`` of a probability. Or ``failed``, the reason, or ``full``, a StorageError.
+        Of a conversion ``notes``, how it departs from the plain one; of a measurement ``probabilities``,
+        float32 (N, C), ``latency_p50_ms`` and ``latency_p95_ms`` of one image in one call, nan where nothing
+        is timed, and ``example_max_difference`` of a probability. Or ``failed``, the error: a StorageError
+        where there was no room.
     """
     try:
         return _convert(task) if isinstance(task, Conversion) else _measure(task, threads)
     except BenchmarkError as error:
-        return {"failed": str(error)}
+        return {"failed": error}
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            return {"failed": f"{type(error).__name__}: {error}"}
-        # A conversion writes beside the export's place, a measurement its answers as a temporary file.
-        written = task.output.parents[1] if isinstance(task, Conversion) else Path(tempfile.gettempdir())
-        return {"full": storage_error(error, written)}
+        if isinstance(task, Conversion) and error.errno in NO_ROOM:
+            return {"failed": storage_error(error, task.output.parents[1])}
+        return {"failed": JobError(f"{type(error).__name__}: {error}")}
 
 
 def _convert(task: Conversion) -> dict[str, Any]:
@@ -134,6 +130,9 @@ def _convert(task: Conversion) -> dict[str, Any]:
     except (RuntimeError, ValueError, TypeError, tf.errors.OpError, ImportError) as error:
         # ConverterError derives from Exception alone; it reaches us as RuntimeError or ValueError from MLIR.
         reason = " ".join(str(error).split())[:400]
+        for number in NO_ROOM:  # TensorFlow tells it in words
+            if os.strerror(number) in reason:
+                raise OSError(number, os.strerror(number)) from error
         raise ExportError("the converter refuses this model", where=task.name, got=reason) from error
     return {"notes": list(notes)}
 
@@ -159,9 +158,9 @@ def _convert_graph(path: Path, target: str, output: Path) -> Iterable[str]:
 def _measure(task: ModelRun, threads: int) -> dict[str, Any]:
     predictor = open_model(task.folder, threads=threads)
     images = np.load(task.images, mmap_mode="r")
-    np.save(task.probabilities, predictor.predict(images))
+    found: dict[str, Any] = {"probabilities": predictor.predict(images)}
     median, high = math.nan, math.nan
     if task.repeats:
         median, high = predictor.latency_ms(np.asarray(images[0]), task.repeats)
     example = check_example(task.folder, predictor, task.photos) if task.photos else 0.0
-    return {"latency_p50_ms": median, "latency_p95_ms": high, "example_max_difference": example}
+    return found | {"latency_p50_ms": median, "latency_p95_ms": high, "example_max_difference": example}

@@ -25,7 +25,7 @@ from benchmark.errors import ArgumentError, CacheError, JobError
 from benchmark.execution.apart import run_apart
 from benchmark.execution.local import LocalRunner
 from benchmark.execution.payload import pack, unpack
-from benchmark.execution.runner import Call, Describe, Function, Machine, Result, failure
+from benchmark.execution.runner import Call, Describe, Function, Machine, Result, dead, failure
 from benchmark.locations import as_given
 from benchmark.machine import available_memory, cores
 from benchmark.memory import give_back_memory
@@ -300,7 +300,7 @@ class DaskRunner:
         at_once: int = 0,
         alone: bool = False,
         apart: Mapping[str, str] | None = None,
-    ) -> Generator[tuple[int, Result | None]]:
+    ) -> Generator[tuple[int, Result]]:
         """As ``Runner.run``; ``at_once`` is for machines, which here are the workers' own.
 
         Raises:
@@ -491,7 +491,7 @@ class _Dispatch:
         self._losses: Counter[int] = Counter()
         self._avoided: defaultdict[int, set[str]] = defaultdict(set)
 
-    def results(self) -> Iterator[tuple[int, Result | None]]:
+    def results(self) -> Iterator[tuple[int, Result]]:
         """(position, result) as they finish."""
         self._runner.wait_anew()
         while self._unfinished:
@@ -543,7 +543,7 @@ class _Dispatch:
         first, further = self._calls[position].memory
         return first + further * (worker.threads - 1)
 
-    def _lost(self) -> Iterator[tuple[int, None]]:
+    def _lost(self) -> Iterator[tuple[int, Result]]:
         """Calls whose process is gone go elsewhere; those that lost too many are given up."""
         alive = {one.address for one in self._runner.able()}
         for future in [one for one, flight in self._out.items() if flight.worker.address not in alive]:
@@ -551,7 +551,7 @@ class _Dispatch:
             self._runner.cancel([future])
             yield from self._died(flight.position)
 
-    def _landed(self) -> Iterator[tuple[int, Result | None]]:
+    def _landed(self) -> Iterator[tuple[int, Result]]:
         done: list[tuple[_Worker, int]] = []
         for future in self._completed.next_batch(block=False):
             flight = self._out.pop(future, None)
@@ -574,7 +574,7 @@ class _Dispatch:
         for worker, held in done:
             self._runner.replace(worker, held)
 
-    def _finished(self, flight: _Flight, result: Result) -> Iterator[tuple[int, Result | None]]:
+    def _finished(self, flight: _Flight, result: Result) -> Iterator[tuple[int, Result]]:
         if not result.get("elsewhere"):
             yield flight.position, result
             return
@@ -590,7 +590,7 @@ class _Dispatch:
         else:
             self._waiting.insert(0, flight.position)
 
-    def _broken(self, flight: _Flight, error: BaseException) -> Iterator[tuple[int, Result | None]]:
+    def _broken(self, flight: _Flight, error: BaseException) -> Iterator[tuple[int, Result]]:
         """What a worker could not even begin, or Dask gave up."""
         from distributed import KilledWorker
 
@@ -606,10 +606,10 @@ class _Dispatch:
             told = {"error": f"{type(error).__name__}: {error}", "elsewhere": True}
             yield from self._finished(flight, told)
 
-    def _died(self, position: int) -> Iterator[tuple[int, None]]:
+    def _died(self, position: int) -> Iterator[tuple[int, Result]]:
         self._losses[position] += 1
         if self._losses[position] >= _TRIES:
-            yield position, None
+            yield position, dead()
         else:
             self._waiting.insert(0, position)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.errors import JobError
 from benchmark.execution.apart import run_apart
-from benchmark.execution.runner import THREADS, Call, Function, Machine, Result, failure
+from benchmark.execution.runner import THREADS, Call, Function, Machine, Result, dead, failure
 from benchmark.execution.scheduling import Shift, shifts
 from benchmark.machine import cores, end_with_parent, mute_native_stderr
 
@@ -67,7 +67,7 @@ class LocalRunner:
         at_once: int = 0,
         alone: bool = False,
         apart: Mapping[str, str] | None = None,
-    ) -> Generator[tuple[int, Result | None]]:
+    ) -> Generator[tuple[int, Result]]:
         """As ``Runner.run``: calls that fit side by side run side by side, larger ones after them."""
         for shift in self._shifts(calls, at_once, alone=alone):
             if apart is not None:
@@ -96,7 +96,7 @@ class LocalRunner:
 
 def _run_apart(
     function: Function, calls: Sequence[Call], shift: Shift, environment: Mapping[str, str]
-) -> Generator[tuple[int, Result | None]]:
+) -> Generator[tuple[int, Result]]:
     """Each call in a new process, as many at once as fit."""
     left = threading.Event()
 
@@ -142,9 +142,7 @@ def _as_it_was(names: Iterable[str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run_shift(
-    task: Function, arguments: Sequence[Any], shift: Shift
-) -> Generator[tuple[int, Result | None]]:
+def _run_shift(task: Function, arguments: Sequence[Any], shift: Shift) -> Generator[tuple[int, Result]]:
     waiting = dict(enumerate(arguments))
     for _ in range(_ROUNDS_TOGETHER):
         try:
@@ -156,7 +154,7 @@ def _run_shift(
     yield from _one_by_one(task, waiting, shift)
 
 
-def _round(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tuple[int, Result | None]]:
+def _round(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tuple[int, Result]]:
     global _pool_environment
     import joblib
 
@@ -186,14 +184,14 @@ def _round(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tu
             yield position, result
 
 
-def _one_by_one(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tuple[int, Result | None]]:
+def _one_by_one(task: Function, waiting: dict[int, Any], shift: Shift) -> Iterator[tuple[int, Result]]:
     """The rest alone, so that the one that kills its process is told from its neighbours."""
     for position, argument in [*waiting.items()]:
         try:
             yield from _round(task, {position: argument}, replace(shift, workers=1))
         except BrokenProcessPool:
             end_workers()
-            yield position, None
+            yield position, dead()
 
 
 def end_workers() -> None:

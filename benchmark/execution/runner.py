@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmark.errors import BenchmarkError, CacheError, DataError, WeightsError
+from benchmark.errors import BenchmarkError, CacheError, DataError, JobError, WeightsError
 from benchmark.machine import cores
 
 Result = dict[str, Any]
@@ -76,7 +76,7 @@ class Runner(Protocol):
         at_once: int = 0,
         alone: bool = False,
         apart: Mapping[str, str] | None = None,
-    ) -> Generator[tuple[int, Result | None]]:
+    ) -> Generator[tuple[int, Result]]:
         """Call a function with every argument. In ``with closing(...)`` Ctrl-C ends it in order.
 
         Args:
@@ -88,8 +88,8 @@ class Runner(Protocol):
                 calls that began with others. None: it does not matter.
 
         Yields:
-            (position, result) as they finish; the result is None for a call whose process died each time, or,
-            where it is known why, what ``failure`` makes of that.
+            (position, result) as they finish; of a call whose process died each time, ``dead()`` or, where it
+            is known why, what ``failure`` makes of that.
         """
 
 
@@ -108,6 +108,12 @@ def thread_environment() -> dict[str, str]:
     however many share it.
     """
     return {name: os.environ.get(name) or str(cores()) for name in (*THREADS, *_NUMPY_THREADS)}
+
+
+def dead() -> Result:
+    """The result of a call whose process died each time: what ``failure`` makes of that, and ``dead``."""
+    lost = JobError("its process died each time that it was tried; it may need more memory than there is")
+    return {**failure(lost), "dead": True}
 
 
 # What another machine may have: room, memory, the images, the weights, a network, a package.

@@ -59,7 +59,6 @@ _FACTS_OF = {
     "file_size": ("bytes",),
     "jpeg_quality": ("jpeg_quantisation",),
 }
-_DIED = "the process that computed it died; it may need more memory than there is"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,10 +189,10 @@ def _sanity(job: HeadJob, best: BackboneFacts | None) -> tuple[SanityRow, ...]:
     call = Call(name="baselines", argument=(job, best and BackboneFacts(**best.facts())))
     with closing(job.runner.run(_sanity_task, [call], alone=True)) as results:
         ((_, result),) = results
-    if result is None or "error" in result:
-        note = result["error"] if result else _DIED
+    if "error" in result:
         unknown = (
-            SanityRow(baseline=name, val_f1=math.nan, test_f1=math.nan, note=note) for name in _SHORTCUTS
+            SanityRow(baseline=name, val_f1=math.nan, test_f1=math.nan, note=result["error"])
+            for name in _SHORTCUTS
         )
         return (*sanity_rows(setting_of(job)), *unknown)
     rows = tuple(SanityRow(**row) for row in result["rows"])

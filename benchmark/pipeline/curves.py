@@ -21,7 +21,6 @@ from benchmark.storage import Memo
 # Raised whenever a change of the code changes a curve; older stored ones are not reused.
 _CURVE_VERSION = 2
 _CURVES = "learning curves"
-_DIED = "its process died; it may need more memory than there is"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ def train_curves(
             for done, (place, result) in enumerate(results, start=1):
                 outcome = tasks[place].outcome
                 name = outcome.backbone
-                error = _DIED if result is None else _keep(job, outcome, result)
+                error = _keep(job, outcome, result)
                 notes += [f"The learning curve of {name} could not be computed: {error}."] if error else []
                 observer.advanced(_CURVES, done, name)
         observer.finished(_CURVES)

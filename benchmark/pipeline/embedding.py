@@ -60,7 +60,6 @@ from benchmark.records import (
     WeightsKind,
 )
 
-_DIED = "its process died each time that it was tried; it may need more memory than there is"
 _CHANGING = "its engine computed in another arithmetic each time, so that its embeddings are not complete"
 # An engine may only find out while it is opened that it has to compute otherwise than planned.
 _PASSES = 3
@@ -370,12 +369,11 @@ class _Work:
         busy = []
         with closing(self.request.executor.run(embed_task, calls, at_once=at_once)) as results:
             for number, result in results:
-                if result and result.get("busy"):
+                if result.get("busy"):
                     busy.append(places[number])
                 else:
-                    told = {"error": _DIED} if result is None else result
-                    self._take(positions[places[number]], rows, told)
-                    self._note_cost(positions[places[number]], expected[number], told)
+                    self._take(positions[places[number]], rows, result)
+                    self._note_cost(positions[places[number]], expected[number], result)
         return busy
 
     def _note_cost(self, position: int, expected: float, result: dict[str, Any]) -> None:
@@ -481,10 +479,10 @@ class _Work:
             for number, result in results:
                 block = blocks[number]
                 finished(block)
-                if result is None and len(block.positions) > 1:
+                if "dead" in result and len(block.positions) > 1:
                     again += [replace(block, positions=(one,), after=None) for one in block.positions]
                     continue
-                each = _each(len(block.positions), result or {"error": _DIED})
+                each = _each(len(block.positions), result)
                 for position, told in zip(block.positions, each, strict=True):
                     if not self.plans[position].stopped:
                         self._take(position, block.rows, told)
@@ -606,10 +604,10 @@ class _Work:
         with closing(self.request.executor.run(block_task, calls, alone=True)) as results:
             for place, result in results:
                 positions = together[place]
-                if result is None and len(positions) > 1:
+                if "dead" in result and len(positions) > 1:
                     again += positions
                     continue
-                each = _each(len(positions), result or {"error": _DIED})
+                each = _each(len(positions), result)
                 for position, told in zip(positions, each, strict=True):
                     self._note(position, [str(told["error"])] if "error" in told else told["notes"])
         return again

@@ -21,7 +21,6 @@ from benchmark.deployment import (
     export_model,
     find_target,
     put_exports,
-    remove_leftovers,
     require_packages,
     time_exports,
 )
@@ -36,13 +35,12 @@ from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.tuning import hand_over_model, taken_over
 from benchmark.ranking import ExportedF1, ExportScore, exported_f1, next_to_export, with_exports
 from benchmark.records import Backbone, Float32, Leaderboard, Manifest, Observer, Outcome, Scored, Targets
-from benchmark.storage import Memo, take_back
+from benchmark.storage import Memo, remove_leftovers, take_back
 
 # Raised whenever a change of the code changes an export or its score; older stored ones are not reused.
 _EXPORT_VERSION = 2
 _CONVERTERS = ("tensorflow", "keras", "onnx", "tf2onnx")
 _TASK = "exports"
-_DIED = "the process that exported it died each time; it may need more memory than there is"
 # Peak of a process that converts: TensorFlow itself, and copies of every weight in graphs and their texts.
 # A little more than was measured: MobileNetV2 1.4 GB, ResNet50 4.2 GB for TFLite and 7.7 GB for ONNX.
 _PROCESS_BYTES = 900e6
@@ -207,7 +205,7 @@ def ship_all(
                 shipped[name] = _taken(models[name], told, runner)
     finally:
         for model in models.values():
-            remove_leftovers(model.model_dir)
+            remove_leftovers(model.model_dir / EXPORT)
     if not _is_alone(models, runner):
         _time(shipped.values(), observer)
     return shipped
@@ -243,7 +241,7 @@ def _export_all(
         for count, (position, result) in enumerate(results, start=1):
             name = names[position]
             observer.advanced(_TASK, count, name)
-            yield name, {"error": _DIED, "trace": _DIED, "elsewhere": False} if result is None else result
+            yield name, result
     observer.finished(_TASK)
 
 

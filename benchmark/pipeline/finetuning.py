@@ -773,7 +773,7 @@ def _first_of_board(
     names = [str(row["backbone"]) for row in scored]
     if board.winner is None:
         what = "the board names no winner" if names else "nothing on the board was scored"
-        raise ArgumentError(what, where=path, next_step="Name a backbone instead (`winner=NAME`).")
+        raise ArgumentError(what, where=path, next_step="Name a backbone instead.")
     if top == "tied":
         return [str(row["backbone"]) for row in scored if row["tie_group"] == 1]
     return [board.winner] if top is None else names[:top]
@@ -784,5 +784,5 @@ def _no_board(folder: ResultsFolder) -> ArgumentError:
         "there is no board to take the winner from",
         where=folder.path / BOARD_FILE,
         got=folder.note,
-        next_step="Run 'backbones rank' on the same data first, or name a backbone instead (`winner=NAME`).",
+        next_step="Run 'backbones rank' on the same data first, or name a backbone instead.",
     )

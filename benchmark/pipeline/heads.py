@@ -36,7 +36,6 @@ from benchmark.storage import MOST_MODEL_BYTES, hand_over, take_back, take_over
 # Raised whenever a change of the code changes what a head learns; older stored outcomes are not reused.
 HEAD_VERSION = 5
 HEADS = "heads"
-_DIED = "the process that trained its heads died each time; it may need more memory than there is"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +136,7 @@ def train_all(
         with closing(job.runner.run(head_task, calls)) as results:
             for done, (place, result) in enumerate(results, start=1):
                 task = tasks[waiting[place]]
-                told = {"error": _DIED} if result is None else result
-                outcomes[waiting[place]] = _taken(task, told)
+                outcomes[waiting[place]] = _taken(task, result)
                 watch.advanced(HEADS, done, task.plan.backbone.name)
         watch.finished(HEADS)
     return tuple(

@@ -25,7 +25,6 @@ from benchmark.storage import (
 )
 
 _TASK = "fine-tuning"
-_DIED = "the process that trained it died each time; it may need more memory than there is"
 # Peak of a process that trains: TensorFlow itself, and for every parameter its weight, gradient, moments and
 # the copies of saving; for every image of a batch what its layers say, at 224 pixels. More than was measured:
 # MobileNet_0.25 at 64 pixels 0.9 GB, MobileNetV2 2.3 GB, ResNet50 4.3 GB.
@@ -161,11 +160,10 @@ def tune_all(
     with closing(runner.run(tuning_task, calls, apart=thread_environment())) as results:
         for count, (place, result) in enumerate(results, start=1):
             request = requests[waiting[place]]
-            told = {"error": _DIED, "trace": _DIED} if result is None else result
-            for text in told.get("messages", ()):
+            for text in result.get("messages", ()):
                 observer.message(f"{request.backbone.name}: {text}")
             observer.advanced(_TASK, count, request.backbone.name)
-            yield replace(_taken(request, images, runner, told), position=waiting[place])
+            yield replace(_taken(request, images, runner, result), position=waiting[place])
     observer.finished(_TASK)
 
 

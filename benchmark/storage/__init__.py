@@ -22,6 +22,7 @@ from benchmark.storage.copies import (
     take_over,
 )
 from benchmark.storage.files import (
+    NO_ROOM,
     OF_ONE_PROCESS,
     TEMPORARY_PREFIX,
     check_inside,
@@ -58,6 +59,7 @@ from benchmark.storage.sweep import (
     Stored,
     mark_used,
     remove_all,
+    remove_leftovers,
     replace_folder,
     shrink,
 )

@@ -23,7 +23,7 @@ OF_ONE_PROCESS = "backbones-apart-"
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<maker>[0-9]+(\.[0-9]+)?)-[0-9a-f]+")
 # A process's start is computed from the time since the machine's, which a correction of its clock moves.
 _SAME_START_SECONDS = 10
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
@@ -129,7 +129,7 @@ def sync_folder(folder: Path) -> None:
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """The error that tells a user what to do about a failed write."""
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         next_step = "Free some space or choose another folder, then run again; what is finished is kept."
     elif error.errno in _NO_PERMISSION:
         next_step = "Choose a folder that you may write to (`cache`, `results`) or change its permissions."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from benchmark.errors import StorageError
-from benchmark.storage.files import storage_error, temporary_beside
+from benchmark.storage.files import dead_temporaries, storage_error, temporary_beside
 
 STAMP_FILE = "last-used"
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +111,18 @@ def remove_all(paths: Iterable[Path]) -> Removed:
     return Removed.of(gone)
 
 
+def remove_leftovers(root: Path) -> None:
+    """Take away what killed processes left half done under a folder; what cannot be removed stays."""
+    for leftover in list(dead_temporaries(root)):
+        with suppress(StorageError):
+            remove_all([leftover])
+
+
 def replace_folder(staged: Path, final: Path) -> None:
     """Put a finished folder, which lies beside it, in the place of what stands there.
 
     The old one goes aside, the new one in its place, and only then is the old one deleted. What of it cannot
-    be deleted stays under the name of a temporary file.
+    be deleted stays under the name of a temporary file. Of those who do so at once the last one's stays.
 
     Raises:
         StorageError: a folder cannot be renamed; what stood there stands there.
@@ -124,10 +133,13 @@ def replace_folder(staged: Path, final: Path) -> None:
             final.rename(aside)
         try:
             staged.rename(final)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                aside.rename(final)
-            raise
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in _TAKEN:  # another process was faster
+                replace_folder(staged, final)
+            else:
+                with suppress(FileNotFoundError):
+                    aside.rename(final)
+                raise
     except OSError as error:
         raise storage_error(error, final) from error
     with suppress(StorageError):

@@ -124,6 +124,31 @@ def test_a_kit_is_that_of_one_after_the_other(
     assert not leftovers(copy, temporary)
 
 
+def test_a_worker_without_the_converter_hands_its_task_on(
+    made: Place, copy: Place, backbones: Run, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "execution"))
+    from clusters import HERE, cluster
+
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text("import sys; sys.modules['ai_edge_litert'] = None")
+    with cluster(tmp_path, 0) as workers:
+        workers.add(PYTHONPATH=os.pathsep.join([str(tmp_path / "bare"), str(HERE)]))
+        words = ("device", "kit", copy.data, *KIT, *copy.folders, "--cluster", workers.address)
+        alone = backbones(*words)
+        assert alone.status == 1, alone.err
+        assert "a package that this format needs is not installed" in alone.err
+        assert "on worker tcp://" in alone.err
+        workers.add()
+        with distributed.Client(workers.address) as client:
+            client.wait_for_workers(2, timeout=60)
+        answer = backbones(*words)
+    assert answer.status == 0, answer.err
+    assert [row["reason"] for row in answer.rows] == [""] * 4
+    assert kit(copy) == kit(made)
+
+
 def test_one_that_dies_each_time_is_left_out_and_one_that_died_once_is_not(
     copy: Place, backbones: Run, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,6 @@ from benchmark.deployment import (
     export_model,
     open_model,
     parse_targets,
-    remove_leftovers,
     target_names,
     time_exports,
 )
@@ -26,12 +25,13 @@ from benchmark.deployment.description import read_description
 from benchmark.deployment.export import ExportResult
 from benchmark.deployment.parity import compare
 from benchmark.deployment.targets import find_target
-from benchmark.errors import ArgumentError, ExportError, ManifestError
+from benchmark.deployment.worker import Conversion, carry_out
+from benchmark.errors import ArgumentError, ExportError, ManifestError, StorageError
 from benchmark.execution import failure
 from benchmark.finetuning.manifest import write_manifest
 from benchmark.options import ExportOptions
 from benchmark.records import Average, Silent, Task
-from benchmark.storage import dead_temporaries, temporary_beside
+from benchmark.storage import temporary_beside
 
 CLASSES, SIDE = ("crack", "plain"), 32
 LIGHT = [t for t in target_names() if t not in ("keras", "savedmodel")]
@@ -303,6 +303,29 @@ def test_a_full_disk_is_an_error_and_no_crash(trained: Any) -> None:
         write_images(rows, trained.data, trained.manifest, Path("/dev/full"))
 
 
+@pytest.mark.parametrize("target", target_names())
+def test_a_disk_that_fills_while_a_format_is_written_is_told_as_such(
+    trained: Any, tmp_path: Path, target: str
+) -> None:
+    resource = pytest.importorskip("resource")
+    np.save(tmp_path / "calibration.npy", trained.pixels[:4])
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    task = Conversion(
+        name=target,
+        model=trained.model_dir / "model.keras",
+        output=staged / find_target(target).file,
+        calibration=tmp_path / "calibration.npy",
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot be written; got File too large\. Free some space"):
+            list(carry_out([task]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_a_pipe_in_the_place_of_an_image_is_no_wait(trained: Any, tmp_path: Path) -> None:
     copied = shutil.copytree(trained.data, tmp_path / "data")
     for path in (copied / "crack").iterdir():
@@ -354,22 +377,3 @@ def test_a_model_directory_is_needed(tmp_path: Path) -> None:
         export_model(tmp_path, ExportOptions(to="onnx"))
     with pytest.raises(ArgumentError, match="no export target"):
         export_model(tmp_path, ExportOptions(to=""))
-
-
-def test_a_leftover_that_cannot_be_deleted_keeps_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("stuck", "free"):
-        (tmp_path / "export" / name / ".tmp-999999999.1-0a").mkdir(parents=True)
-    own = shutil.rmtree
-
-    def sometimes(path: Path) -> None:
-        if path.parent.name == stuck:
-            raise PermissionError(path)
-        own(path)
-
-    monkeypatch.setattr(shutil, "rmtree", sometimes)
-    stuck = next(dead_temporaries(tmp_path)).parent.name  # the first that is tried
-    remove_leftovers(tmp_path)
-    (other,) = {"stuck", "free"} - {stuck}
-    assert list((tmp_path / "export" / other).iterdir()) == []

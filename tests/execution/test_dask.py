@@ -22,7 +22,7 @@ from benchmark.errors import ArgumentError, CacheDamaged, JobError
 from benchmark.execution import Call, LocalRunner, Runner, open_runner
 from benchmark.execution.dask import _LOOK_SECONDS
 from benchmark.execution.payload import pack, unpack
-from benchmark.execution.runner import Function
+from benchmark.execution.runner import Function, dead
 from benchmark.locations import Kind, folder_of
 from benchmark.options import EmbedOptions
 
@@ -107,7 +107,7 @@ def test_a_call_that_kills_three_workers_is_given_up_and_the_others_finish(tmp_p
     (tmp_path / "harmless").mkdir()
     with cluster(tmp_path, 4) as made, runner_of(made) as runner:
         results = run(runner, dies, [(str(tmp_path / "deadly"), 99), (str(tmp_path / "harmless"), 0)])
-    assert results == {0: None, 1: {"tried": 1}}
+    assert results == {0: dead(), 1: {"tried": 1}}
     assert len(list((tmp_path / "deadly").iterdir())) == 3
 
 

@@ -188,7 +188,7 @@ def test_a_killed_worker_costs_a_retry_only(tmp_path: Path) -> None:
 def test_a_task_that_always_kills_its_process_is_named_and_its_neighbours_finish(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "a"), str(tmp_path / "b.deadly"), str(tmp_path / "c")]
     results = dict(run(die_once, arguments, 2))
-    assert results[1] is None
+    assert results[1]["dead"]
     assert [row for row in (0, 2) if results[row] == {"path": arguments[row]}] == [0, 2]
 
 

@@ -70,9 +70,7 @@ class Elsewhere:
     def computes_as(self, machine: Machine) -> bool:
         return True
 
-    def run(
-        self, function: Function, calls: Sequence[Call], **_: object
-    ) -> Generator[tuple[int, Result | None]]:
+    def run(self, function: Function, calls: Sequence[Call], **_: object) -> Generator[tuple[int, Result]]:
         assert function is export_task
         if self._is_lost:
             raise JobError("the scheduler is gone")

@@ -529,7 +529,7 @@ def print_side_by_side(runner: Runner, names: list[str], scale: float) -> int:
     shown = failed = 0
     with closing(runner.run(task, calls, apart=environment)) as results:
         for position, result in results:
-            done[position] = result or {"error": "its process died each time"}
+            done[position] = result
             while shown in done:
                 told = done[shown]
                 failed += "error" in told
