@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from benchmark.memory import give_back_memory
 from benchmark.storage import hand_over, take_back, take_over, temporary_beside, write_whole
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, as_completed
 
 Tell = Callable[[str], None]
 
@@ -89,7 +89,7 @@ def dask_runner(cluster: str, shared: Path, describe: Describe, tell: Tell) -> I
             raise JobError(
                 "no Dask scheduler answers",
                 where=cluster,
-                got=f"{type(error).__name__}: {error}",
+                got=f"{type(error).__name__}: {error}".rstrip(": "),
                 next_step="Start one ('dask scheduler'), or mend the address or its certificates.",
             ) from error
         try:
@@ -113,7 +113,7 @@ def _check_scheduler(address: str) -> None:
     async def kind() -> str:
         connection = Security().get_connection_args("client")
         async with rpc(address, timeout=_ANSWER_SECONDS, connection_args=connection) as there:
-            return str((await asyncio.wait_for(there.identity(), _ANSWER_SECONDS))["type"])
+            return str((await asyncio.wait_for(there.identity(), 2 * _ANSWER_SECONDS))["type"])
 
     with ThreadPoolExecutor(1) as pool:  # this thread's loop may be a notebook's, which runs
         found = pool.submit(asyncio.run, kind()).result()
@@ -254,7 +254,8 @@ class DaskRunner:
         self._tell = tell
         self._known: dict[str, _Worker] = {}
         self._free: dict[str, float] = {}
-        self._asked: dict[str, Future] = {}
+        self._asked: dict[Future, str] = {}
+        self._introduced = self.as_they_come()
         self._resting: dict[str, float] = {}
         self._left_out: set[str] = set()
         self._refused: set[str] = set()
@@ -327,29 +328,33 @@ class DaskRunner:
         if self._client.status != "running":
             raise _scheduler_lost()
         try:
-            present = set(self._client.nthreads())
+            present = set(self._client.nthreads(callback_timeout=_PATIENCE_SECONDS))
         except (OSError, TimeoutError) as error:
             raise _scheduler_lost() from error
-        for address in (self._known.keys() | self._asked.keys()) - present:
-            self._known.pop(address, None)
-            self._asked.pop(address, None)
+        for address in self._known.keys() - present:
+            del self._known[address]
+        for future in [one for one, address in self._asked.items() if address not in present]:
+            del self._asked[future]
+            self.cancel([future])
         self._refused &= present  # who comes back under the same address is another one
-        for address in present - self._known.keys() - self._asked.keys() - self._refused:
+        for address in present - self._known.keys() - {*self._asked.values()} - self._refused:
             payload = self.pack((self._describe, self._folder / _SIGN))
-            self._asked[address] = self.submit(_introduce, payload, name="introduce", to=address)
-        for address, future in [*self._asked.items()]:
-            if future.done():
-                self._meet(address, self._asked.pop(address))
+            future = self.submit(_introduce, payload, name="introduce", to=address)
+            self._asked[future] = address
+            self._introduced.add(future)
+        for future, answer in self._introduced.next_batch(block=False):
+            if (asked := self._asked.pop(future, None)) is not None:
+                self._meet(asked, future, answer)
         if self.able():
             self._served = now
 
-    def _meet(self, address: str, future: Future) -> None:
-        if future.status != "finished":
+    def _meet(self, address: str, future: Future, answer: Any) -> None:  # noqa: ANN401 - what came of it
+        if future.status in {"error", "cancelled"}:
             told = future.exception() if future.status == "error" else future.status
             self._refused.add(address)
             self._tell(f"Worker {address} is left out: {told}")
             return
-        worker, memory = future.result()
+        worker, memory = answer
         machine = worker.machine
         self._known[address] = worker
         # A worker that comes later finds its machine at work.
@@ -378,7 +383,7 @@ class DaskRunner:
         here = [one for one in self._known.values() if one.host == worker.host]
         if worker.nanny and held > self.room(worker) / (2 * len(here)):
             self._known.pop(worker.address, None)
-            with suppress(OSError, TimeoutError):
+            with suppress(OSError, TimeoutError, KeyError):  # it may have left just now
                 self._client.restart_workers([worker.address], timeout=30, raise_for_error=False)
 
     def rest(self, address: str) -> None:
@@ -448,6 +453,16 @@ class DaskRunner:
             resources={gpu: 1} if gpu else None,
         )
 
+    def as_they_come(self) -> as_completed:
+        """Takes futures, and has each with its result when it is here.
+
+        A result whose worker dies before it is fetched never comes, and whoever asked the future for it would
+        wait for ever: it is known by its worker, which is gone.
+        """
+        from distributed import as_completed
+
+        return as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
+
     def cancel(self, futures: Sequence[Future]) -> None:
         """Give up futures; what runs already runs to its end, and what it made is kept."""
         if self._client.status == "running":
@@ -476,8 +491,6 @@ class _Dispatch:
         alone: bool,
         apart: Mapping[str, str] | None,
     ) -> None:
-        from distributed import as_completed
-
         self._runner = runner
         self._function = function
         self._calls = calls
@@ -486,7 +499,7 @@ class _Dispatch:
         self._waiting = sorted(range(len(calls)), key=lambda one: -calls[one].cost)
         self._unfinished = set(self._waiting)
         self._out: dict[Future, _Flight] = {}
-        self._completed = as_completed(loop=runner._client.loop)
+        self._completed = runner.as_they_come()
         self._tries: Counter[int] = Counter()
         self._losses: Counter[int] = Counter()
         self._avoided: defaultdict[int, set[str]] = defaultdict(set)
@@ -553,24 +566,19 @@ class _Dispatch:
 
     def _landed(self) -> Iterator[tuple[int, Result]]:
         done: list[tuple[_Worker, int]] = []
-        for future in self._completed.next_batch(block=False):
+        for future, answer in self._completed.next_batch(block=False):
             flight = self._out.pop(future, None)
             if flight is None:  # given up before
                 continue
-            if future.status == "finished":
-                try:
-                    result, held = future.result(timeout=_PATIENCE_SECONDS)
-                except (TimeoutError, CancelledError):  # the worker left before it handed the result over
-                    self._runner.cancel([future])
-                    yield from self._died(flight.position)
-                    continue
-                done.append((flight.worker, held))
-                yield from self._finished(flight, result)
-            elif future.status == "error":
+            if future.status == "error":
                 yield from self._broken(flight, future.exception())
-            else:
+            elif future.status == "cancelled":
                 self._runner.look()
                 yield from self._died(flight.position)
+            else:
+                result, held = answer
+                done.append((flight.worker, held))
+                yield from self._finished(flight, result)
         for worker, held in done:
             self._runner.replace(worker, held)
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,24 @@ from benchmark.execution import Machine, failure, run_in_turn
 def describe() -> Machine:
     """Workers that tests start with another ARITHMETIC compute otherwise."""
     return (("instructions", os.environ.get("ARITHMETIC", "usual")),)
+
+
+class DiesWhenFetched(str):
+    """A text that kills the first process that is asked for it: a result that never arrives."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        with suppress(FileExistsError):
+            Path(os.environ["DIED"]).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return str, (str(self),)
+
+
+def describe_and_die_when_fetched() -> Machine:
+    return (("instructions", DiesWhenFetched("usual")),)
+
+
+def dies_when_fetched(_: object, __: int) -> dict[str, Any]:
+    return {"text": DiesWhenFetched("told")}
 
 
 def times(folder: str, threads: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,12 +23,23 @@ from benchmark.errors import ArgumentError, CacheDamaged, JobError
 from benchmark.execution import Call, LocalRunner, Runner, open_runner
 from benchmark.execution.dask import _LOOK_SECONDS
 from benchmark.execution.payload import pack, unpack
-from benchmark.execution.runner import Function, dead
+from benchmark.execution.runner import Describe, Function, dead
 from benchmark.locations import Kind, folder_of
 from benchmark.options import EmbedOptions
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
-from cluster_tasks import adds_up, as_named, describe, dies, hangs_once, needs_room, sleeps, times
+from cluster_tasks import (
+    adds_up,
+    as_named,
+    describe,
+    describe_and_die_when_fetched,
+    dies,
+    dies_when_fetched,
+    hangs_once,
+    needs_room,
+    sleeps,
+    times,
+)
 from clusters import Cluster, cluster
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
@@ -41,9 +53,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @contextmanager
-def runner_of(made: Cluster, told: list[str] | None = None) -> Iterator[Runner]:
+def runner_of(
+    made: Cluster, told: list[str] | None = None, describing: Describe = describe
+) -> Iterator[Runner]:
     tell = (told if told is not None else []).append
-    with open_runner(made.address, 0, shared=made.folder, describe=describe, tell=tell) as runner:
+    with open_runner(made.address, 0, shared=made.folder, describe=describing, tell=tell) as runner:
         yield runner
 
 
@@ -109,6 +123,23 @@ def test_a_call_that_kills_three_workers_is_given_up_and_the_others_finish(tmp_p
         results = run(runner, dies, [(str(tmp_path / "deadly"), 99), (str(tmp_path / "harmless"), 0)])
     assert results == {0: dead(), 1: {"tried": 1}}
     assert len(list((tmp_path / "deadly").iterdir())) == 3
+
+
+def test_a_worker_that_dies_between_its_answer_and_whoever_fetches_it_costs_a_retry_elsewhere(
+    tmp_path: Path,
+) -> None:
+    with cluster(tmp_path, 0) as made:
+        for _ in range(2):
+            made.add(DIED=str(tmp_path / "died"))
+        with runner_of(made, describing=describe_and_die_when_fetched) as runner:
+            assert (tmp_path / "died").exists()
+            (tmp_path / "died").unlink()
+            made.add(DIED=str(tmp_path / "died"))
+            begun = time.monotonic()
+            results = run(runner, dies_when_fetched, [0])
+            assert time.monotonic() - begun < 20
+            assert (tmp_path / "died").exists()
+    assert results == {0: {"text": "told"}}
 
 
 def test_a_hung_worker_costs_a_retry_elsewhere(tmp_path: Path) -> None:
@@ -230,6 +261,19 @@ def test_a_lost_scheduler_is_one_clear_error(
             run(runner, sleeps, [60.0])
         assert time.monotonic() - begun < 30
     assert not caplog.records
+
+
+def test_a_scheduler_that_does_not_answer_any_more_is_the_same_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster(tmp_path, 1) as made, runner_of(made) as runner:
+        monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 5)
+        assert made.scheduler is not None
+        threading.Timer(1.0, made.scheduler.send_signal, (signal.SIGSTOP,)).start()
+        begun = time.monotonic()
+        with pytest.raises(JobError, match="scheduler is gone"):
+            run(runner, sleeps, [60.0])
+        assert time.monotonic() - begun < 30
 
 
 def test_no_scheduler_is_one_clear_error(pair: Cluster, tmp_path: Path) -> None:

@@ -64,7 +64,12 @@ def board(place: Path) -> pd.DataFrame:
 
 def kill_a_worker(workers: list[psutil.Process], chance: random.Random) -> bool:
     """Kill the process under one nanny, whatever it is at."""
-    below = [one for nanny in workers for one in nanny.children() if one.status() != psutil.STATUS_ZOMBIE]
+    below = [
+        one
+        for nanny in workers
+        for one in nanny.children()
+        if one.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(one.cmdline())
+    ]
     if below:
         chance.choice(below).kill()
     return bool(below)
