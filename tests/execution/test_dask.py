@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 
 from benchmark.errors import ArgumentError, CacheDamaged, JobError
 from benchmark.execution import Call, LocalRunner, Runner, open_runner
-from benchmark.execution.dask import _LOOK_SECONDS
+from benchmark.execution.dask import _LOOK_SECONDS, DaskRunner
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Describe, Function, dead
 from benchmark.locations import Kind, folder_of
@@ -140,6 +141,13 @@ def test_a_worker_that_dies_between_its_answer_and_whoever_fetches_it_costs_a_re
             assert time.monotonic() - begun < 20
             assert (tmp_path / "died").exists()
     assert results == {0: {"text": "told"}}
+
+
+def test_a_worker_that_left_need_not_be_started_anew(pair: Cluster) -> None:
+    with runner_of(pair) as runner:
+        assert isinstance(runner, DaskRunner)
+        (there, *_) = runner.able()
+        runner.replace(replace(there, address=f"{there.host}:1", nanny=True), held=10**15)
 
 
 def test_a_hung_worker_costs_a_retry_elsewhere(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from benchmark.audit import audit
 from benchmark.data import load_images
 from benchmark.execution import LocalRunner
+from benchmark.execution.runner import Result, dead
 from benchmark.pipeline import Ranked, RankRequest, baselines, rank_backbones, rebuild_report
 from benchmark.pipeline.baselines import are_settled, baseline_tables
 from benchmark.pipeline.heads import HeadJob
@@ -44,8 +45,8 @@ class Dying:
 
     is_local = True
 
-    def run(self, *_: object, **__: object) -> Iterator[tuple[int, None]]:
-        yield 0, None
+    def run(self, *_: object, **__: object) -> Iterator[tuple[int, Result]]:
+        yield 0, dead()
 
 
 def colour_row(job: HeadJob) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import FrozenBackbone, Speed
 from benchmark.execution import LocalRunner
+from benchmark.execution.runner import dead
 from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, measurements, pixels, tasks
 from benchmark.pipeline.display import BOARD
 from benchmark.pipeline.embedding import embed_images
@@ -406,7 +407,7 @@ class TimesOneAlone(LocalRunner):
     def run(self, function: Any, calls: Any, **how: Any) -> Any:  # noqa: ANN401
         for place, call in enumerate(calls):
             if how.get("alone") and len(call.argument.wanted) > 1:
-                yield place, None
+                yield place, dead()
             else:
                 yield from ((place, told) for _, told in LocalRunner.run(self, function, [call], **how))
 
