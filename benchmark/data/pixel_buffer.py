@@ -39,11 +39,10 @@ from benchmark.memory import PackedStrings
 from benchmark.records import Observer, Resize, Silent, UInt8
 from benchmark.storage import (
     fetch_copy,
-    is_running,
+    is_abandoned,
     read_json,
     sha256_bytes,
     storage_error,
-    this_host,
     this_process,
 )
 
@@ -56,9 +55,8 @@ _LONGEST_NAP_SECONDS = 0.02
 _BLOCK_BYTES = 1 << 20
 _ROWS_PER_TASK = 8
 _ID_BYTES = 64
-_ABANDONED_SECONDS = 7 * 24 * 3600.0
 _HERE: Final = Path()
-_OWN_NAME = re.compile(r"(?P<host>[0-9a-f]{8})\.(?P<process>[0-9]+(\.[0-9]+)?)\.[0-9a-f]+")
+_OWN_NAME = re.compile(r"(?P<process>[0-9a-f.]+)\.[0-9a-f]+")
 
 
 class PixelBuffer:
@@ -97,7 +95,7 @@ class PixelBuffer:
         if ids.as_bytes(_ID_BYTES) is None:
             raise ValueError(f"image ids of another length than {_ID_BYTES}")
         cls.remove_abandoned(cache)
-        folder = cache / _FOLDER / f"{this_host()}.{this_process()}.{secrets.token_hex(6)}"
+        folder = cache / _FOLDER / f"{this_process()}.{secrets.token_hex(6)}"
         try:
             folder.mkdir(parents=True)
             _allocate(folder / _IDS, 0).write_bytes(ids.letters)
@@ -289,12 +287,4 @@ def _reserved(descriptor: int, size: int) -> bool:
 def _is_abandoned(folder: Path) -> bool:
     """Whether nobody fills or reads a buffer any more; what is none is left alone."""
     found = _OWN_NAME.fullmatch(folder.name)
-    if found is None:
-        return False
-    if found["host"] == this_host():
-        return not is_running(found["process"])
-    try:
-        last_written = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
-    except OSError:  # a file server that does not answer says nothing of its age
-        return False
-    return last_written < time.time() - _ABANDONED_SECONDS
+    return found is not None and is_abandoned(folder, found["process"])

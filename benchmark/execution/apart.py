@@ -24,7 +24,7 @@ from typing import Any
 from benchmark.errors import JobError
 from benchmark.execution.runner import Function, Result
 from benchmark.machine import end_with_parent
-from benchmark.storage import OF_ONE_PROCESS, is_running, this_host, this_process
+from benchmark.storage import OF_ONE_PROCESS, is_abandoned, this_process
 
 _POLL_SECONDS = 0.1
 # Processes that it began look for their parent twice a second.
@@ -128,7 +128,7 @@ def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subp
     """A process that was told its work, and the file of what it says; what it began goes with it."""
     found = os.pathsep.join(path for path in (str(Path(__file__).parents[2]), *sys.path) if path)
     _remove_abandoned()
-    own = f"{OF_ONE_PROCESS}{this_host()}.{this_process()}."
+    own = f"{OF_ONE_PROCESS}{this_process()}."
     with tempfile.TemporaryDirectory(prefix=own, ignore_cleanup_errors=True) as scratch:
         variables = {**os.environ, "PYTHONPATH": found, **environment, "TMPDIR": scratch}
         log = Path(scratch, "said.log")
@@ -153,10 +153,9 @@ def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subp
 
 
 def _remove_abandoned() -> None:
-    """Delete the temporary files of this machine's processes that are gone: a killed one leaves them."""
-    prefix = f"{OF_ONE_PROCESS}{this_host()}."
-    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        if not is_running(folder.name.removeprefix(prefix).rpartition(".")[0]):
+    """Delete the temporary files of processes that are gone: a killed one leaves them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{OF_ONE_PROCESS}*"):
+        if is_abandoned(folder, folder.name.removeprefix(OF_ONE_PROCESS).rpartition(".")[0]):
             shutil.rmtree(folder, ignore_errors=True)
 
 

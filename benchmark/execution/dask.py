@@ -591,10 +591,7 @@ class _Dispatch:
         self._runner.rest(flight.worker.address)
         others = {one.address for one in self._runner.able()} - self._avoided[flight.position]
         if self._tries[flight.position] >= _TRIES or not others:
-            yield (
-                flight.position,
-                {**result, "error": f"on worker {flight.worker.address}: {result['error']}"},
-            )
+            yield flight.position, _said_by(flight.worker, result)
         else:
             self._waiting.insert(0, flight.position)
 
@@ -620,6 +617,16 @@ class _Dispatch:
             yield position, dead()
         else:
             self._waiting.insert(0, position)
+
+
+def _said_by(worker: _Worker, result: Result) -> Result:
+    """A failure that names its worker; of a call for several things, that of each."""
+    named = dict(result)
+    if "error" in result:
+        named["error"] = f"on worker {worker.address}: {result['error']}"
+    if "each" in result:
+        named["each"] = [_said_by(worker, one) for one in result["each"]]
+    return named
 
 
 def _difference(one: Machine, other: Machine) -> str:

@@ -1,7 +1,8 @@
 """What executes tasks: processes of this machine, or a cluster.
 
 A task is an idempotent function of one picklable argument and a number of threads. It returns a small
-dictionary and turns its own errors into data; what is large goes to shared storage where there is one.
+dictionary and turns its own errors into data (``failure``; one for several things has such a dictionary for
+``each``); what is large goes to shared storage where there is one.
 """
 
 from __future__ import annotations

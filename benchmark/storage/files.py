@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from benchmark.errors import StorageError
 TEMPORARY_PREFIX = ".tmp-"
 OF_ONE_PROCESS = "backbones-apart-"
 """How the temporary folders of tasks in processes of their own begin."""
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<maker>[0-9]+(\.[0-9]+)?)-[0-9a-f]+")
+# As ``this_process`` says it; without a machine or a start, earlier versions did.
+_PROCESS = re.compile(r"((?P<host>[0-9a-f]{8})\.)?(?P<pid>[0-9]+)(\.(?P<started>[0-9]+))?")
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<maker>[0-9a-f.]+)-[0-9a-f]+")
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
 # A process's start is computed from the time since the machine's, which a correction of its clock moves.
 _SAME_START_SECONDS = 10
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -152,14 +156,14 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{this_process()}-{secrets.token_hex(6)}")
 
 
-def this_host() -> str:
+def this_process() -> str:
+    """What tells this process from every other: its machine, its number, and the second it started."""
+    return f"{_host()}.{os.getpid()}.{_started(os.getpid())}"
+
+
+def _host() -> str:
     """A short name of this machine, for folders that machines may share."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-
-
-def this_process() -> str:
-    """What tells this process from every other one of its machine: its number, and the second it started."""
-    return f"{os.getpid()}.{_started(os.getpid())}"
 
 
 @functools.cache
@@ -171,32 +175,45 @@ def _started(pid: int) -> int:
 
 def is_temporary(name: str) -> bool:
     """Whether a file is one that is being written, or was when its process ended; no reader looks at it."""
-    return _TEMPORARY.fullmatch(name) is not None
+    return (found := _TEMPORARY.fullmatch(name)) is not None and bool(_PROCESS.fullmatch(found["maker"]))
 
 
 def dead_temporaries(root: Path) -> Iterator[Path]:
-    """Temporary files and folders under a folder whose process is gone; links are not followed.
-
-    On a shared folder a process of another machine may look gone. Its write then fails cleanly: no reader
-    ever looks at a temporary file.
-    """
+    """Temporary files and folders under a folder whose process is gone; links are not followed."""
     for folder, folders, files in os.walk(root, topdown=True, followlinks=False):
         for name in (*folders, *files):
             found = _TEMPORARY.fullmatch(name)
-            if found and not is_running(found["maker"]):
+            if found and is_abandoned(Path(folder, name), found["maker"]):
                 yield Path(folder, name)
-        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+        folders[:] = [name for name in folders if not is_temporary(name)]
 
 
-def is_running(process: str) -> bool:
-    """Whether a process that ``this_process`` named still runs.
+def is_abandoned(path: Path, process: str) -> bool:
+    """Whether the process that made a file or folder is gone.
 
     A process of its number that started at another time is another one. The times that a file server puts on
-    files say nothing of that: its clock is its own.
+    files say nothing of that: its clock is its own. Processes of another machine (each container is one)
+    cannot be asked: theirs is abandoned when nothing was written there for a week.
+
+    Args:
+        path: what was made.
+        process: who made it, as ``this_process`` said; anybody else's is left alone.
     """
+    found = _PROCESS.fullmatch(process)
+    if found is None:
+        return False
+    if found["host"] in {None, _host()}:
+        return not _is_running(found["pid"], found["started"] or "")
+    try:
+        last_written = max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
+    except OSError:  # a file server that does not answer says nothing of its age
+        return False
+    return last_written < time.time() - _ABANDONED_SECONDS
+
+
+def _is_running(pid: str, started: str) -> bool:
     import psutil
 
-    pid, _, started = process.partition(".")
     try:
         away_seconds = psutil.Process(int(pid)).create_time() - int(started)
         return bool(abs(away_seconds) < _SAME_START_SECONDS)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,13 +186,30 @@ def test_cleaning_takes_stale_files_and_given_keys_only(shelf: Shelf) -> None:
 
 def test_a_younger_process_with_the_number_of_a_dead_one_does_not_keep_its_files(shelf: Shelf) -> None:
     """Whatever a file server's clock says of when they were written."""
-    pid, started = this_process().split(".")
-    own, stale = (shelf.folder / f".tmp-{pid}.{start}-0123456789ab" for start in (started, int(started) - 60))
+    host, pid, started = this_process().split(".")
+    own, stale = (
+        shelf.folder / f".tmp-{host}.{pid}.{start}-0123456789ab" for start in (started, int(started) - 60)
+    )
     for path in (own, stale):
         path.write_bytes(b"")
         os.utime(path, (1, 1))
     assert EmbeddingStore(shelf.root).clean().paths == (stale,)
     assert own.exists()
+
+
+@pytest.mark.parametrize(("days", "is_removed"), [(6, False), (8, True)])
+def test_what_another_machine_is_writing_on_a_shared_folder_stays_for_a_week(
+    shelf: Shelf, days: int, is_removed: bool
+) -> None:
+    """Its commands hand files over to a cluster from such a folder, for as long as they run."""
+    theirs = shelf.root / ".tmp-00000000.17.1700000000-0123456789ab"
+    theirs.mkdir()
+    (theirs / "model").write_bytes(b"123")
+    then = time.time() - days * 24 * 3600
+    for path in (theirs / "model", theirs):
+        os.utime(path, (then, then))
+    assert EmbeddingStore(shelf.root).clean().paths == ((theirs,) if is_removed else ())
+    assert theirs.exists() != is_removed
 
 
 class Diary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import threading
 import time
@@ -102,6 +103,23 @@ def test_one_worker_killed_one_added_one_with_a_full_disk(tmp_path: Path, alone:
         disturbing.join(10)
         assert made.workers[0].poll() is not None
     pd.testing.assert_frame_equal(board(place), alone)
+
+
+def test_where_no_worker_has_room_each_row_names_the_last_one_and_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["embed", str(SHARED / "data" / "brick_cracks"), "--weights", str(SHARED / "weights")]
+    words += ["--backbones", BACKBONES, "--size", "64", "--limit", "60", "--quiet", "--format", "json"]
+    words += ["--cache", str(tmp_path / "cache")]
+    (tmp_path / "cluster").mkdir()
+    with cluster(tmp_path / "cluster", 0) as made:
+        made.add(limit=has_no_room)
+        assert main([*words, "--cluster", made.address]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["backbone"] for row in rows] == BACKBONES.split(",")
+    for row in rows:
+        assert row["status"] == "failed"
+        assert re.match(r"on worker tcp://127\.0\.0\.1:\d+: .*File too large", row["reason"]), row
 
 
 def test_no_row_is_computed_twice_but_those_in_flight(
