@@ -51,7 +51,7 @@ OTHER_FILES = {
     "suspicious_labels.png": "these images",
     "hardest_images.csv": "the images that backbones find hardest, and confident mistakes",
     "devices/": "what was measured on devices",
-    "kit/": "a device kit",
+    "device_kit/": "a device kit, and the same as `device_kit.zip`",
     "finetune/": "models: one folder a backbone and recipe; top.csv where several were compared",
     "evaluate/": "evaluations of models on these images, each with its page",
     "plots/": "pictures of the board",
