@@ -129,11 +129,7 @@ def _convert(task: Conversion) -> dict[str, Any]:
         notes = find_target(task.name).convert(model, images, task.output)
     except (RuntimeError, ValueError, TypeError, tf.errors.OpError, ImportError) as error:
         # ConverterError derives from Exception alone; it reaches us as RuntimeError or ValueError from MLIR.
-        reason = " ".join(str(error).split())[:400]
-        for number in NO_ROOM:  # TensorFlow tells it in words
-            if os.strerror(number) in reason:
-                raise OSError(number, os.strerror(number)) from error
-        raise ExportError("the converter refuses this model", where=task.name, got=reason) from error
+        raise _refusal(error, task.name) from error
     return {"notes": list(notes)}
 
 
@@ -151,8 +147,15 @@ def _convert_graph(path: Path, target: str, output: Path) -> Iterable[str]:
     try:
         return made.convert_graph(path, output)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise ExportError("the converter refuses this model", where=target, got=reason) from error
+        raise _refusal(error, target) from error
+
+
+def _refusal(error: Exception, target: str) -> ExportError | OSError:
+    said = str(error)
+    for number in NO_ROOM:  # converters tell it in words
+        if os.strerror(number) in said:
+            return OSError(number, os.strerror(number))
+    return ExportError("the converter refuses this model", where=target, got=" ".join(said.split())[:400])
 
 
 def _measure(task: ModelRun, threads: int) -> dict[str, Any]:

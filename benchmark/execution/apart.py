@@ -97,12 +97,15 @@ def run_in_turn(
     while left:
         try:
             with (
-                _process(pickle.dumps((function, left, threads)), environment) as (process, log),
+                _process(environment) as (process, log),
                 closing(_Watch(process, is_wanted)) as watch,
             ):
+                assert process.stdin is not None
                 assert process.stdout is not None
-                # One that was ended for its time just when it was done failed at nothing.
-                while left and watch.allow(timeout_seconds):
+                is_going_on = watch.allow(timeout_seconds)
+                with suppress(BrokenPipeError), process.stdin:
+                    process.stdin.write(pickle.dumps((function, left, threads)))
+                while left and is_going_on:
                     try:
                         result: Result = pickle.load(process.stdout)
                     except (EOFError, pickle.UnpicklingError):
@@ -110,6 +113,8 @@ def run_in_turn(
                     watch.allow(math.inf)  # whoever reads may take any time
                     left.pop(0)
                     yield result
+                    # One that was ended for its time just when it was done failed at nothing.
+                    is_going_on = watch.allow(timeout_seconds)
                 else:
                     continue
                 error = JobError(_ending(process, watch, log))
@@ -124,8 +129,8 @@ def run_in_turn(
 
 
 @contextmanager
-def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A process that was told its work, and the file of what it says; what it began goes with it."""
+def _process(environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A process that waits for its work, and the file of what it says; what it began goes with it."""
     found = os.pathsep.join(path for path in (str(Path(__file__).parents[2]), *sys.path) if path)
     _remove_abandoned()
     own = f"{OF_ONE_PROCESS}{this_process()}."
@@ -144,11 +149,11 @@ def _process(work: bytes, environment: Mapping[str, str]) -> Iterator[tuple[subp
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(work)
             yield process, log
         finally:
             _end(process)
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.stdout.close()
 
 

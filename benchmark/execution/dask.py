@@ -15,10 +15,11 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ArgumentError, CacheError, JobError
@@ -32,7 +33,7 @@ from benchmark.memory import give_back_memory
 from benchmark.storage import hand_over, take_back, take_over, temporary_beside, write_whole
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, as_completed
+    from distributed import Client, Future
 
 Tell = Callable[[str], None]
 
@@ -44,6 +45,7 @@ _REST_SECONDS = 30.0
 _TRIES = 3
 _SPARE = 0.1
 _LOCAL = "local:"
+_OF_THE_WAY = (asyncio.CancelledError, CancelledError, TimeoutError, OSError)
 _SIGN = "seen"  # a file by which a worker knows the folder
 # A worker that says nothing for so long is ended, and its task goes elsewhere. Results are small and stay in
 # memory; the networks that a task loads are none of Dask's business, and no reason to pause a worker.
@@ -174,6 +176,7 @@ class _Worker:
         resources: abstract ones, for example ``GPU``.
         machine: what decides its arithmetic.
         nanny: whether another process starts it again when it ends.
+        pauses_at: bytes above which Dask has it pause, and take no task; 0 where it never does.
     """
 
     address: str
@@ -181,6 +184,7 @@ class _Worker:
     resources: dict[str, float]
     machine: Machine
     nanny: bool
+    pauses_at: float
 
     @property
     def host(self) -> str:
@@ -201,12 +205,14 @@ def _introduce(payload: bytes) -> tuple[_Worker, float]:
         where = as_given(sign.parents[1])
         raise CacheError("not the folder that the command sees under this name", where=where)
     worker = get_worker()
+    memory = worker.memory_manager
     return _Worker(
         address=worker.address,
         threads=worker.state.nthreads,
         resources=dict(worker.state.total_resources),
         machine=describe(),
         nanny=bool(worker.nanny),
+        pauses_at=(memory.memory_pause_fraction or 0) * (memory.memory_limit or 0),
     ), float(available_memory())
 
 
@@ -255,9 +261,10 @@ class DaskRunner:
         self._known: dict[str, _Worker] = {}
         self._free: dict[str, float] = {}
         self._asked: dict[Future, str] = {}
-        self._introduced = self.as_they_come()
+        self._introduced = self.answers()
         self._resting: dict[str, float] = {}
         self._left_out: set[str] = set()
+        self._warned: set[str] = set()
         self._refused: set[str] = set()
         self._looked = self._served = -_PATIENCE_SECONDS
         self.machine: Machine = ()
@@ -342,21 +349,29 @@ class DaskRunner:
             future = self.submit(_introduce, payload, name="introduce", to=address)
             self._asked[future] = address
             self._introduced.add(future)
-        for future, answer in self._introduced.next_batch(block=False):
+        for future, answer in self._introduced.ready():
             if (asked := self._asked.pop(future, None)) is not None:
                 self._meet(asked, future, answer)
         if self.able():
             self._served = now
 
     def _meet(self, address: str, future: Future, answer: Any) -> None:  # noqa: ANN401 - what came of it
-        if future.status in {"error", "cancelled"}:
-            told = future.exception() if future.status == "error" else future.status
-            self._refused.add(address)
-            self._tell(f"Worker {address} is left out: {told}")
+        if isinstance(answer, BaseException):
+            if _is_lost(future, answer):  # if the worker is there, it is asked again
+                self.cancel([future])
+            else:
+                self._refused.add(address)
+                self._tell(f"Worker {address} is left out: {answer}")
             return
         worker, memory = answer
         machine = worker.machine
         self._known[address] = worker
+        if worker.pauses_at and worker.host not in self._warned:
+            self._warned.add(worker.host)
+            self._tell(
+                f"Dask pauses worker {address} when it holds more than {worker.pauses_at / 1e9:.1f} GB, and "
+                "a paused one takes no task: start it with --memory-limit 0."
+            )
         # A worker that comes later finds its machine at work.
         self._free[worker.host] = max(memory, self._free.get(worker.host, 0.0))
         if self.machine and machine != self.machine and address not in self._left_out:
@@ -442,32 +457,71 @@ class DaskRunner:
         return pack(value, self._folder)
 
     def submit(self, function: Callable[..., Any], argument: object, *, name: str, to: str) -> Future:
-        """A call on one worker."""
-        gpu = "GPU" if to in self._known and self._known[to].resources.get("GPU") else ""
+        """A call on one worker.
+
+        Raises:
+            JobError: the scheduler is gone.
+        """
+        if self._client.status != "running":
+            raise _scheduler_lost()
+        gpu = self._known[to].resources.get("GPU", 0.0) if to in self._known else 0.0
         return self._client.submit(
             function,
             argument,
             key=f"{name}-{secrets.token_hex(8)}",
             workers=[to],
             pure=False,
-            resources={gpu: 1} if gpu else None,
+            resources={"GPU": min(1.0, gpu)} if gpu else None,
         )
 
-    def as_they_come(self) -> as_completed:
-        """Takes futures, and has each with its result when it is here.
-
-        A result whose worker dies before it is fetched never comes, and whoever asked the future for it would
-        wait for ever: it is known by its worker, which is gone.
-        """
-        from distributed import as_completed
-
-        return as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
+    def answers(self) -> _Answers:
+        """What fetches the answers of futures."""
+        return _Answers(self._client)
 
     def cancel(self, futures: Sequence[Future]) -> None:
         """Give up futures; what runs already runs to its end, and what it made is kept."""
         if self._client.status == "running":
             with suppress(OSError, TimeoutError):
                 self._client.cancel(futures, force=True)
+
+
+class _Answers:
+    """Futures, and what each of them answers when that is here.
+
+    A result whose worker dies before it is fetched may never come: nobody waits for it here. ``look`` notices
+    that its worker is gone, and one that cannot be fetched from a living worker is given up.
+    """
+
+    def __init__(self, client: Client) -> None:
+        from distributed import as_completed
+
+        self._loop = client.loop
+        self._done = as_completed(loop=client.loop)
+        self._fetched: SimpleQueue[tuple[Future, Any]] = SimpleQueue()
+
+    def add(self, future: Future) -> None:
+        """One more."""
+        self._done.add(future)
+
+    def is_ready(self) -> bool:
+        """Whether any has done."""
+        return self._done.has_ready() or not self._fetched.empty()
+
+    def ready(self) -> list[tuple[Future, Any]]:
+        """Those that have answered since the last call, with their results, or errors."""
+        for future in self._done.next_batch(block=False):
+            self._loop.add_callback(self._fetch, future)
+        return [self._fetched.get() for _ in range(self._fetched.qsize())]
+
+    async def _fetch(self, future: Future) -> None:
+        fetching = future.result(timeout=_PATIENCE_SECONDS)
+        answers = await asyncio.gather(fetching, return_exceptions=True)
+        self._fetched.put((future, answers[0]))
+
+
+def _is_lost(future: Future, answer: BaseException) -> bool:
+    """Whether it is not the call that failed: its answer got lost on its way."""
+    return future.status != "error" and isinstance(answer, _OF_THE_WAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,7 +553,7 @@ class _Dispatch:
         self._waiting = sorted(range(len(calls)), key=lambda one: -calls[one].cost)
         self._unfinished = set(self._waiting)
         self._out: dict[Future, _Flight] = {}
-        self._completed = runner.as_they_come()
+        self._answers = runner.answers()
         self._tries: Counter[int] = Counter()
         self._losses: Counter[int] = Counter()
         self._avoided: defaultdict[int, set[str]] = defaultdict(set)
@@ -513,7 +567,7 @@ class _Dispatch:
                 self._unfinished.discard(position)
                 yield position, result
                 self._runner.wait_anew()  # what the caller did meanwhile was no waiting for workers
-            if not self._send() and not self._completed.has_ready():
+            if not self._send() and not self._answers.is_ready():
                 if not self._out:
                     self._runner.check_served()
                 time.sleep(_POLL_SECONDS)
@@ -537,7 +591,7 @@ class _Dispatch:
             payload = self._runner.pack((self._function, call.argument, threads, self._apart))
             future = self._runner.submit(_execute, payload, name=call.name, to=worker.address)
             self._out[future] = _Flight(position, worker, self._memory(position, worker))
-            self._completed.add(future)
+            self._answers.add(future)
             self._waiting.remove(position)
             sent = True
         return sent
@@ -566,15 +620,16 @@ class _Dispatch:
 
     def _landed(self) -> Iterator[tuple[int, Result]]:
         done: list[tuple[_Worker, int]] = []
-        for future, answer in self._completed.next_batch(block=False):
+        for future, answer in self._answers.ready():
             flight = self._out.pop(future, None)
             if flight is None:  # given up before
                 continue
-            if future.status == "error":
-                yield from self._broken(flight, future.exception())
-            elif future.status == "cancelled":
+            if isinstance(answer, BaseException) and _is_lost(future, answer):
+                self._runner.cancel([future])
                 self._runner.look()
                 yield from self._died(flight.position)
+            elif isinstance(answer, BaseException):
+                yield from self._broken(flight, answer)
             else:
                 result, held = answer
                 done.append((flight.worker, held))

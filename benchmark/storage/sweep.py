@@ -129,15 +129,15 @@ def replace_folder(staged: Path, final: Path) -> None:
     """
     aside = temporary_beside(final)
     try:
-        with suppress(FileNotFoundError):
-            final.rename(aside)
         try:
+            with suppress(FileNotFoundError):
+                final.rename(aside)
             staged.rename(final)
         except BaseException as error:
             if isinstance(error, OSError) and error.errno in _TAKEN:  # another process was faster
                 replace_folder(staged, final)
             else:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     aside.rename(final)
                 raise
     except OSError as error:

@@ -40,6 +40,15 @@ def dies_when_fetched(_: object, __: int) -> dict[str, Any]:
     return {"text": DiesWhenFetched("told")}
 
 
+class CannotBeRead:
+    def __reduce__(self) -> tuple[object, ...]:
+        return {}.__getitem__, ("cannot be read",)
+
+
+def answers_what_cannot_be_read(_: object, __: int) -> dict[str, Any]:
+    return {"answer": CannotBeRead()}
+
+
 def times(folder: str, threads: int) -> dict[str, Any]:
     begun = time.time()
     time.sleep(0.5)

@@ -49,7 +49,7 @@ class Cluster:
 
     def add(
         self,
-        *,
+        *more: str,
         nanny: bool = False,
         port: str = "0",
         limit: Callable[[], None] | None = None,
@@ -58,6 +58,7 @@ class Cluster:
         """One more worker.
 
         Args:
+            more: options; of one that is given twice the last counts.
             nanny: a second process that starts the worker again when it dies.
             port: of the worker; 0 takes a free one.
             limit: called in the new process before anything else.
@@ -67,7 +68,7 @@ class Cluster:
         words += ["--dashboard-address", "127.0.0.1:0"]
         words += ["--nanny" if nanny else "--no-nanny", "--memory-limit", "0", "--death-timeout", "30"]
         words += ["--worker-port", port, "--local-directory", str(self.folder)]
-        worker = self._spawn(*words, limit=limit, **environment)
+        worker = self._spawn(*words, *more, limit=limit, **environment)
         self.workers.append(worker)
         return worker
 

@@ -64,6 +64,16 @@ def test_one_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int(told.read_text()))
 
 
+def test_one_that_never_reads_its_work_is_ended_when_nobody_wants_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmark.execution.apart._PROGRAM", "import time; time.sleep(600)")
+    begun = time.monotonic()
+    with pytest.raises(JobError, match="not wanted any more"):
+        run_apart(as_named, "x" * 1_000_000, 1, environment={}, is_wanted=lambda: False)
+    assert time.monotonic() - begun < 30
+
+
 def test_the_next_one_survives_whatever_one_does(temporary: Path) -> None:
     names = ["one", "two", "abort", "three", "hang", "leave", "raise", "four"]
     answers = list(run_in_turn(as_named, names, 1, environment={}, timeout_seconds=4.0))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
 import pickle
+import re
 import signal
 import threading
 import time
@@ -31,6 +33,7 @@ from benchmark.options import EmbedOptions
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 from cluster_tasks import (
     adds_up,
+    answers_what_cannot_be_read,
     as_named,
     describe,
     describe_and_die_when_fetched,
@@ -141,6 +144,59 @@ def test_a_worker_that_dies_between_its_answer_and_whoever_fetches_it_costs_a_re
             assert time.monotonic() - begun < 20
             assert (tmp_path / "died").exists()
     assert results == {0: {"text": "told"}}
+
+
+def test_an_answer_that_cannot_be_read_is_a_failure_with_its_reason(pair: Cluster) -> None:
+    with runner_of(pair) as runner:
+        results = run(runner, answers_what_cannot_be_read, [0])
+    assert "cannot be read" in results[0]["error"]
+
+
+def test_an_answer_that_got_lost_on_its_way_costs_a_retry(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runner_of(pair) as runner:
+        assert isinstance(runner, DaskRunner)
+        fetch, lost = runner._client.scheduler.gather, []
+
+        async def lose_the_first(*given: object, **named: object) -> object:
+            if not lost:
+                lost.append(given)
+                raise OSError("the connection broke")
+            return await fetch(*given, **named)
+
+        monkeypatch.setattr(runner._client.scheduler, "gather", lose_the_first, raising=False)
+        assert run(runner, sleeps, [0.0]) == {0: {"slept": 0.0}}
+        assert lost
+
+
+def test_an_answer_that_cannot_be_fetched_from_a_living_worker_is_given_up(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runner_of(pair) as runner:
+        assert isinstance(runner, DaskRunner)
+        fetch, lost = runner._client.scheduler.gather, []
+
+        async def hang_at_the_first(*given: object, **named: object) -> object:
+            if not lost:
+                lost.append(given)
+                await asyncio.sleep(600)
+            return await fetch(*given, **named)
+
+        monkeypatch.setattr(runner._client.scheduler, "gather", hang_at_the_first, raising=False)
+        monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 3)
+        assert run(runner, sleeps, [0.0]) == {0: {"slept": 0.0}}
+        assert lost
+
+
+def test_a_worker_that_dask_would_pause_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    with cluster(tmp_path, 0) as made:
+        made.add("--memory-limit", "4GB")
+        with runner_of(made, told) as runner:
+            assert run(runner, sleeps, [0.0, 0.0]) == {place: {"slept": 0.0} for place in range(2)}
+    (text,) = told
+    assert re.match(r"Dask pauses worker tcp://\S+ when it holds more than 3\.2 GB", text)
 
 
 def test_a_worker_that_left_need_not_be_started_anew(pair: Cluster) -> None:
