@@ -370,7 +370,7 @@ class DaskRunner:
             self._warned.add(worker.host)
             self._tell(
                 f"Dask pauses worker {address} when it holds more than {worker.pauses_at / 1e9:.1f} GB, and "
-                "a paused one takes no task: start it with --memory-limit 0."
+                "a paused one takes no task: start it without that limit."
             )
         # A worker that comes later finds its machine at work.
         self._free[worker.host] = max(memory, self._free.get(worker.host, 0.0))
