@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from benchmark.deployment import visit
 from benchmark.deployment.kit import kit_origin, pack
@@ -29,6 +30,8 @@ from benchmark.storage import read_small, storage_error
 # No prompts: nobody might sit there. An unknown host is refused, as ssh does when it cannot ask. A shared
 # connection that somebody's configuration opens here would outlive this one, and hold its streams.
 _SETTINGS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ControlMaster=no")
+# A connection that others share outlives ssh, and may hold its streams.
+_LEAVE_SECONDS, _POLL_SECONDS = 5.0, 0.1
 _OPTIONS = ("-T", *(word for setting in _SETTINGS for word in ("-o", setting)))
 _DESTINATION = re.compile(
     r"(?P<url>ssh://)?((?P<user>[A-Za-z0-9_][\w.+-]*)@)?"
@@ -153,6 +156,7 @@ class _Visit:
         self._tell = tell
         self._mark = f"device.json {secrets.token_hex(16)}\n"
         self._said: list[str] = []
+        self._heard: SimpleQueue[bytes | None] = SimpleQueue()
         self.late = False
         self.answer = b""
 
@@ -170,35 +174,50 @@ class _Visit:
             start_new_session=True,
         )
         timer = threading.Timer(timeout_seconds, self._out_of_time, [process])
-        threads = [
-            threading.Thread(target=work, args=[process], daemon=True) for work in (self._send, self._listen)
-        ]
+        works = {self._send: process.stdin, self._listen: process.stdout, self._hear: process.stderr}
+        threads = [threading.Thread(target=work, args=[process], daemon=True) for work in works]
         try:
             timer.start()
             for thread in threads:
                 thread.start()
-            assert process.stderr is not None
-            for line in process.stderr:
-                text = line.decode(errors="replace").strip()
-                if text:
-                    self._said.append(text)
-                    self._tell(text)
-            threads[1].join()
+            self._tell_until(process)
+            threads[1].join(_LEAVE_SECONDS)
             return process.wait()
         finally:
             timer.cancel()
             _end(process)  # the device sees its standard input end
             process.wait()
-            for thread in threads:
-                thread.join()
-            for stream in (process.stdin, process.stdout, process.stderr):
+            for thread, stream in zip(threads, works.values(), strict=True):
+                thread.join(_LEAVE_SECONDS)
                 with suppress(OSError):
                     assert stream is not None
-                    stream.close()
+                    if not thread.is_alive():  # else somebody who outlives ssh holds the other end
+                        stream.close()
 
     def _out_of_time(self, process: subprocess.Popen[bytes]) -> None:
         self.late = True
         _end(process)
+
+    def _tell_until(self, process: subprocess.Popen[bytes]) -> None:
+        """Tell what is heard, until its stream or soon after that ssh has ended."""
+        last_seconds = _LEAVE_SECONDS
+        while last_seconds > 0:
+            try:
+                line = self._heard.get(timeout=_POLL_SECONDS)
+            except Empty:
+                last_seconds -= _POLL_SECONDS if process.poll() is not None else 0
+                continue
+            if line is None:
+                return
+            if text := line.decode(errors="replace").strip():
+                self._said.append(text)
+                self._tell(text)
+
+    def _hear(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            self._heard.put(line)
+        self._heard.put(None)
 
     def _send(self, process: subprocess.Popen[bytes]) -> None:
         """The program and the kit; standard input is left open."""

@@ -563,7 +563,7 @@ class _Dispatch:
         self._runner.wait_anew()
         while self._unfinished:
             self._runner.look()
-            for position, result in (*self._lost(), *self._landed()):
+            for position, result in (*self._landed(), *self._lost()):
                 self._unfinished.discard(position)
                 yield position, result
                 self._runner.wait_anew()  # what the caller did meanwhile was no waiting for workers

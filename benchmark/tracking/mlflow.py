@@ -39,6 +39,9 @@ class MLflowTracker:
             ArgumentError: MLflow is not installed.
         """
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        # A server that says nothing costs a note, not the quarter of an hour that MLflow would wait.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         try:
             from mlflow import MlflowClient
         except ImportError as error:

@@ -169,6 +169,23 @@ def test_a_proxy_that_outlives_ssh_ends_with_it(tmp_path: Path, monkeypatch: pyt
     assert not lasted.exists(), "it was not waited for"
 
 
+def test_who_holds_the_streams_of_ssh_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the master of a shared connection does, when the device is gone."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text("#!/bin/sh\necho working >&2\nsetsid sleep 60 &\nsleep 60\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
+    told: list[str] = []
+    begun = time.monotonic()
+    with pytest.raises(ExportError, match="not done in time"):
+        measure_over_ssh(kit(tmp_path, "pass"), "device", python=PYTHON, timeout_seconds=1, tell=told.append)
+    assert time.monotonic() - begun < 40
+    assert told == ["working"]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.01, 0.05])
 def test_two_signals_leave_nothing_on_the_device(tmp_path: Path, seconds: float) -> None:
     there, made = tmp_path / "there", kit(tmp_path, SLOW)
