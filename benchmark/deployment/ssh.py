@@ -215,8 +215,9 @@ class _Visit:
 
     def _hear(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            self._heard.put(line)
+        with process.stderr:
+            for line in process.stderr:
+                self._heard.put(line)
         self._heard.put(None)
 
     def _send(self, process: subprocess.Popen[bytes]) -> None:
@@ -233,9 +234,10 @@ class _Visit:
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         """What stands behind the mark; what a shell prints when it starts stands before it."""
         assert process.stdout is not None
-        found = process.stdout.read(_MOST_ANSWER)
-        while process.stdout.read(1 << 16):
-            pass
+        with process.stdout:
+            found = process.stdout.read(_MOST_ANSWER)
+            while process.stdout.read(1 << 16):
+                pass
         self.answer = found.partition(self._mark.encode())[2]
 
 

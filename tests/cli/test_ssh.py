@@ -175,7 +175,7 @@ def test_who_holds_the_streams_of_ssh_is_not_waited_for(
     """As the master of a shared connection does, when the device is gone."""
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
-    ssh.write_text("#!/bin/sh\necho working >&2\nsetsid sleep 60 &\nsleep 60\n")
+    ssh.write_text("#!/bin/sh\necho working >&2\nsetsid sleep 30 &\nsleep 60\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
     told: list[str] = []
