@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmark.pipeline import FinetuneJob, finetune_backbones
 from benchmark.records import Backbone, Preprocessing, UInt8
 
 SIZE = 24
@@ -41,6 +42,11 @@ def poison(values: Any) -> Any:  # noqa: ANN401 - an array or a tensor
 def explode(filters: int, input_size: int) -> Any:  # noqa: ANN401 - never returns
     """A build that fails."""
     raise RuntimeError("no such architecture")
+
+
+def tune(job: FinetuneJob, _: int) -> dict[str, Any]:
+    """Fine-tune in a process of its own."""
+    return {"result": finetune_backbones(job)}
 
 
 def tiny_backbone(
