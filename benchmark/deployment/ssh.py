@@ -30,9 +30,9 @@ from benchmark.storage import read_small, storage_error
 # No prompts: nobody might sit there. An unknown host is refused, as ssh does when it cannot ask. A shared
 # connection that somebody's configuration opens here would outlive this one, and hold its streams.
 _SETTINGS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ControlMaster=no")
-# A connection that others share outlives ssh, and may hold its streams.
-_LEAVE_SECONDS, _POLL_SECONDS = 5.0, 0.1
 _OPTIONS = ("-T", *(word for setting in _SETTINGS for word in ("-o", setting)))
+# A connection that somebody shares with others outlives ssh, and may hold its streams.
+_LEAVE_SECONDS, _POLL_SECONDS = 5.0, 0.1
 _DESTINATION = re.compile(
     r"(?P<url>ssh://)?((?P<user>[A-Za-z0-9_][\w.+-]*)@)?"
     r"(?P<host>[A-Za-z0-9_][\w.-]*|\[(?P<inner>[0-9A-Fa-f:.]+(%[\w.-]+)?)\]|[0-9A-Fa-f:.]+(%[\w.-]+)?)"

@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -152,8 +152,17 @@ def test_an_answer_that_cannot_be_read_is_a_failure_with_its_reason(pair: Cluste
     assert "cannot be read" in results[0]["error"]
 
 
-def test_an_answer_that_got_lost_on_its_way_costs_a_retry(
-    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+async def breaks() -> None:
+    raise OSError("the connection broke")
+
+
+async def hangs() -> None:
+    await asyncio.sleep(600)
+
+
+@pytest.mark.parametrize("happens", [breaks, hangs])
+def test_an_answer_that_cannot_be_fetched_from_a_living_worker_costs_a_retry(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[None]]
 ) -> None:
     with runner_of(pair) as runner:
         assert isinstance(runner, DaskRunner)
@@ -162,28 +171,10 @@ def test_an_answer_that_got_lost_on_its_way_costs_a_retry(
         async def lose_the_first(*given: object, **named: object) -> object:
             if not lost:
                 lost.append(given)
-                raise OSError("the connection broke")
+                await happens()
             return await fetch(*given, **named)
 
         monkeypatch.setattr(runner._client.scheduler, "gather", lose_the_first, raising=False)
-        assert run(runner, sleeps, [0.0]) == {0: {"slept": 0.0}}
-        assert lost
-
-
-def test_an_answer_that_cannot_be_fetched_from_a_living_worker_is_given_up(
-    pair: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with runner_of(pair) as runner:
-        assert isinstance(runner, DaskRunner)
-        fetch, lost = runner._client.scheduler.gather, []
-
-        async def hang_at_the_first(*given: object, **named: object) -> object:
-            if not lost:
-                lost.append(given)
-                await asyncio.sleep(600)
-            return await fetch(*given, **named)
-
-        monkeypatch.setattr(runner._client.scheduler, "gather", hang_at_the_first, raising=False)
         monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 3)
         assert run(runner, sleeps, [0.0]) == {0: {"slept": 0.0}}
         assert lost
