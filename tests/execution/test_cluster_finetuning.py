@@ -50,11 +50,12 @@ def rank(place: Path) -> None:
     rank_backbones(RankRequest(options=options, backbones=PAIR, protocol=protocol))
 
 
-def tune(place: Path, **options: object) -> None:
+def tune(place: Path, *, afresh: bool = False, **options: object) -> None:
     changes = RecipeChanges(image_size=tiny.SIZE, batch_size=16, epochs=(2, 3))
     asked = FinetuneOptions.check({**places(place), "top": len(PAIR), **options})
     job = FinetuneJob(options=asked, recipe=Recipe.load().changed(changes), known=PAIR)
-    assert len(finetune_backbones(job).models) == len(PAIR)
+    done = tiny.tune_afresh(job) if afresh else finetune_backbones(job)
+    assert len(done.models) == len(PAIR)
 
 
 def folders(place: Path) -> list[Path]:
@@ -85,7 +86,7 @@ def test_killed_workers_change_no_digit_and_cost_no_finished_epoch(
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     rank(alone)
     shutil.copytree(alone, shared)
-    tune(alone)
+    tune(alone, afresh=True)
     paths = [str(Path(tiny.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     left: list[psutil.Process] = []

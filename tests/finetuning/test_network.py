@@ -277,7 +277,8 @@ def test_the_saved_model_needs_nothing_but_tensorflow(
     # Isolated mode: neither PYTHONPATH nor the working directory lead to this package.
     subprocess.run([sys.executable, "-I", "-c", BARE, *arguments], check=True, cwd=tmp_path, timeout=120)
     found = np.load(tmp_path / "found.npy")
-    assert np.abs(found - network.model(images).numpy()).max() < 1e-6
+    # Another process may have other threads, which sum in another order.
+    assert np.abs(found - network.model(images).numpy()).max() < 1e-5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.npy", "images.npy", "model.keras"]
 
 

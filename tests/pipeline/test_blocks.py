@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from benchmark.data import load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.execution import Call, Machine
+from benchmark.execution.runner import Result, dead
 from benchmark.pipeline import RankRequest
 from benchmark.pipeline.blocks import blocks_of
 from benchmark.pipeline.costs import EmbeddingCost
@@ -73,11 +74,11 @@ class Far:
 
     def run(
         self, function: Callable[[Any, int], Any], calls: Sequence[Call], **_: object
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Iterator[tuple[int, Result]]:
         for place, call in enumerate(calls):
             self.calls.append(call)
             self.dying -= 1
-            yield place, None if self.dying >= 0 else function(call.argument, 1)
+            yield place, dead() if self.dying >= 0 else function(call.argument, 1)
 
 
 def vectors(request: RankRequest, images: ImageSet, names: Sequence[Any]) -> dict[str, bytes]:

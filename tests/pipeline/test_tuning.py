@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import filelock
 import numpy as np
@@ -23,8 +23,7 @@ import pytest
 from benchmark.backbones import parse_weights, select
 from benchmark.data import load_images
 from benchmark.errors import StorageError
-from benchmark.execution import Call, thread_environment
-from benchmark.execution.apart import run_apart
+from benchmark.execution import Call
 from benchmark.finetuning import FineTuned, FinetuneRequest, Recipe
 from benchmark.options import FinetuneOptions, RecipeChanges
 from benchmark.pipeline import FinetuneJob, RankRequest, finetune_backbones, rank_backbones
@@ -74,11 +73,7 @@ def fine_tuned(
         changes = RecipeChanges(image_size=tiny.SIZE, batch_size=16, epochs=epochs)
         recipe = Recipe.load().changed(changes)
         job = FinetuneJob(options=asked, recipe=recipe, known=(*backbones, *pair))
-        if not afresh:
-            return finetune_backbones(job)
-        # Tests before this one may have started TensorFlow here with fewer threads.
-        told = run_apart(by_name.tune, job, 1, environment=thread_environment())
-        return cast(FinetuneResult, told["result"])
+        return by_name.tune_afresh(job) if afresh else finetune_backbones(job)
 
     return finetune
 

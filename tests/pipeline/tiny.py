@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
+from benchmark.execution import thread_environment
+from benchmark.execution.apart import run_apart
 from benchmark.pipeline import FinetuneJob, finetune_backbones
+from benchmark.pipeline.finetuning import FinetuneResult
 from benchmark.records import Backbone, Preprocessing, UInt8
 
 SIZE = 24
@@ -45,8 +48,13 @@ def explode(filters: int, input_size: int) -> Any:  # noqa: ANN401 - never retur
 
 
 def tune(job: FinetuneJob, _: int) -> dict[str, Any]:
-    """Fine-tune in a process of its own."""
     return {"result": finetune_backbones(job)}
+
+
+def tune_afresh(job: FinetuneJob) -> FinetuneResult:
+    """Fine-tune in a process that has just begun: another may have started TensorFlow with fewer threads."""
+    told = run_apart(tune, job, 1, environment=thread_environment())
+    return cast(FinetuneResult, told["result"])
 
 
 def tiny_backbone(
