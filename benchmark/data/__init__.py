@@ -9,7 +9,7 @@ from benchmark.data.fingerprint import decoder_name
 from benchmark.data.folders import list_below
 from benchmark.data.known_labels import KnownLabels
 from benchmark.data.listing import part_named
-from benchmark.data.loading import dataset_name, load_images, regroup
+from benchmark.data.loading import dataset_name, files_of, images_root, load_images, regroup
 from benchmark.data.pixel_buffer import PixelBuffer
 from benchmark.data.reading import (
     label_notes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from benchmark.cells import abridged, printable
 from benchmark.data.bit_depth import find_bit_depth
 from benchmark.data.decode import FULL_DEPTH, beyond_depth, decoder_version
 from benchmark.data.fetching import fetched
-from benchmark.data.folders import list_folder
+from benchmark.data.folders import list_below, list_folder
 from benchmark.data.grouping import join_groups, name_groups, number_groups
 from benchmark.data.index import Index
 from benchmark.data.known_labels import KnownLabels
@@ -144,9 +144,37 @@ def dataset_name(source: Path) -> str:
     return (found.name if found.is_dir() else found.stem) or "data"
 
 
+def images_root(source: Path) -> Path:
+    """The folder that paths of images start from: that of a CSV of images, or the data folder itself.
+
+    It is that of ``load_images``, and need not be there any more.
+    """
+    # Whoever reads says what is wrong with it: no such user, links in a circle.
+    with suppress(OSError, RuntimeError, ValueError):
+        source = _resolved(source)
+    return source.parent if _is_table(source) and not source.is_dir() else source
+
+
+def files_of(source: Path) -> list[Path]:
+    """The images that lie below a folder, or that a CSV names; none of them is opened.
+
+    Raises:
+        DataError: there is no such folder or CSV, or the CSV cannot be read.
+    """
+    found = _existing(source)
+    if found.is_dir():
+        return [found / file.path for file in list_below(found, follow_links=True)[0] if not file.reason]
+    listing = list_table(found, group_column=None, follow_links=True)
+    return [listing.root / entry.path for entry in listing.entries]
+
+
+def _resolved(source: Path, *, strict: bool = False) -> Path:
+    return source.expanduser().resolve(strict=strict)
+
+
 def _existing(source: Path) -> Path:
     try:
-        return source.expanduser().resolve(strict=True)
+        return _resolved(source, strict=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             "no such folder or CSV",

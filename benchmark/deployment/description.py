@@ -22,6 +22,7 @@ from benchmark.finetuning import (
     model_files,
 )
 from benchmark.records import Average, Manifest, Resize, Task, UInt8
+from benchmark.statistics import is_threshold
 from benchmark.storage import is_sha256, parse_record, read_small, sha256_file
 
 DESCRIPTION = "deployment.json"
@@ -215,7 +216,7 @@ def _check_fields(description: Deployment, path: Path) -> None:
         "labels": len(set(description.labels)) != len(description.labels)
         or len(description.labels) < (1 if description.task is Task.MULTILABEL else 2),
         "positive": (description.task is Task.BINARY) != (description.positive in description.labels),
-        "threshold": not (math.isfinite(description.threshold) and 0.0 <= description.threshold <= 1.0),
+        "threshold": not is_threshold(description.threshold),
         "input_dtype": description.input_dtype != "uint8",
         "average": (description.average is Average.BINARY) and description.task is not Task.BINARY,
         "bit_depth": description.bit_depth not in (12, 16),

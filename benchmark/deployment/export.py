@@ -25,8 +25,8 @@ from benchmark.deployment.description import (
 from benchmark.deployment.examples import EXAMPLE, example_script
 from benchmark.deployment.parity import Parity, compare, on_the_bound, verdict
 from benchmark.deployment.samples import (
+    SplitFiles,
     SplitRow,
-    images_root,
     read_split,
     some_photos,
     stratified,
@@ -151,8 +151,8 @@ def export_model(
     observer.started(_TASK, 2 * len(wanted))
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-export-") as scratch:
-            root = images_root(options.data or Path(manifest.data))
-            compared = _prepare(model_dir, manifest, options.parity_images, Path(scratch), root)
+            files = SplitFiles(options.data, Path(manifest.data))
+            compared = _prepare(model_dir, manifest, options.parity_images, Path(scratch), files)
             bench = _Bench(
                 model_dir=model_dir,
                 manifest=manifest,
@@ -160,7 +160,7 @@ def export_model(
                 scratch=Path(scratch),
                 timed=timed,
                 targets=targets_of(compared, manifest),
-                photos=some_photos(compared, root, _EXAMPLE_PHOTOS),
+                photos=some_photos(compared, files, _EXAMPLE_PHOTOS),
                 observer=observer,
             )
             remove_leftovers(model_dir / EXPORT)
@@ -172,7 +172,7 @@ def export_model(
 
 
 def _prepare(
-    model_dir: Path, manifest: Manifest, parity_images: int, scratch: Path, root: Path
+    model_dir: Path, manifest: Manifest, parity_images: int, scratch: Path, files: SplitFiles
 ) -> tuple[SplitRow, ...]:
     """Write the calibration and validation images to scratch; the rows of the latter."""
     rows = read_split(model_dir)
@@ -187,8 +187,8 @@ def _prepare(
     calibration = stratified(train, _CALIBRATION_IMAGES, _SAMPLE_SEED)
     compared = stratified(val, parity_images, _SAMPLE_SEED)
     try:
-        write_images(calibration, root, manifest, scratch / "calibration.npy")
-        write_images(compared, root, manifest, scratch / "validation.npy")
+        write_images(calibration, files, manifest, scratch / "calibration.npy")
+        write_images(compared, files, manifest, scratch / "validation.npy")
     except OSError as error:
         raise storage_error(error, Path(tempfile.gettempdir())) from error
     return compared

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from benchmark.deployment.description import DESCRIPTION, EXPORT, check_files, read_description
 from benchmark.deployment.measure import MODULES, SCHEMA
-from benchmark.deployment.samples import images_root, read_split, stratified, write_images
+from benchmark.deployment.samples import SplitFiles, read_split, stratified, write_images
 from benchmark.deployment.targets import find_target, parse_targets
 from benchmark.deployment.worker import USUAL_SECONDS, ModelRun, carry_out
 from benchmark.errors import ArgumentError, DataError, ExportError
@@ -137,7 +137,7 @@ def answers_of(
     try:
         with tempfile.TemporaryDirectory(prefix="backbones-kit-") as name:
             images = Path(name, "images.npy")
-            write_images(rows, images_root(data), manifest, images)
+            write_images(rows, SplitFiles(data, data), manifest, images)
             tasks = [
                 ModelRun(name=target, folder=folder.resolve(), images=images)
                 for target, folder in folders.items()

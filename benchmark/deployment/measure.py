@@ -358,7 +358,9 @@ def differences(outputs: Any, expected: Any, info: dict[str, Any]) -> dict[str, 
 
     if outputs.shape != expected.shape or not np.isfinite(outputs).all():
         return {"max_difference": 1.0, "mean_difference": 1.0, "label_agreement": 0.0}
-    difference = np.abs(outputs.astype(np.float64) - expected)
+    # Neither is compared with a threshold that was rounded to float32.
+    outputs, expected = outputs.astype(np.float64), expected.astype(np.float64)
+    difference = np.abs(outputs - expected)
     if info["task"] == "multiclass":
         same = outputs.argmax(1) == expected.argmax(1)
     else:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import sys
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import decode, read_regular, resize_pixels
+from benchmark.cells import cell_text
+from benchmark.data import NO_LIMIT, decode, files_of, images_root, read_regular, resize_pixels
 from benchmark.drawing import fair_order
 from benchmark.errors import DataError, ExportError, ManifestError
 from benchmark.finetuning import SPLIT_FILE
@@ -19,14 +19,13 @@ from benchmark.records import Float32, Manifest, Task, UInt8
 from benchmark.storage import MOST_LIST_BYTES, read_small, sha256_bytes
 
 _LABEL_SEPARATOR = ";"
-_TABLES = {".csv", ".tsv"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRow:
     """One row of ``split.csv``."""
 
-    path: str  # of the image, relative to the data folder
+    path: str  # of the image, relative to the data folder or absolute, as the system has it
     image_id: str  # SHA-256 of its bytes
     label: str  # class name, or several joined by ``;`` for MULTILABEL
     part: str  # train, val or test
@@ -40,11 +39,11 @@ def read_split(model_dir: Path) -> tuple[SplitRow, ...]:
     """
     path = model_dir / SPLIT_FILE
     try:
-        # Names that are not UTF-8 were written with surrogate escapes.
-        text = read_small(path, most_bytes=MOST_LIST_BYTES).decode("utf-8", "surrogateescape")
+        text = read_small(path, most_bytes=MOST_LIST_BYTES).decode()
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        return tuple(SplitRow(**{one.name: row[one.name] for one in fields(SplitRow)}) for row in rows)
-    except (OSError, csv.Error, KeyError, TypeError) as error:
+        names = [one.name for one in fields(SplitRow)]
+        return tuple(SplitRow(**{name: cell_text(row[name]) for name in names}) for row in rows)
+    except (OSError, ValueError, csv.Error, KeyError, TypeError) as error:
         raise ManifestError(
             "does not list the images of the model",
             where=path,
@@ -54,10 +53,46 @@ def read_split(model_dir: Path) -> tuple[SplitRow, ...]:
         ) from error
 
 
-def images_root(data: Path) -> Path:
-    """The folder that the split's paths start from: that of a CSV of images, or the data folder itself."""
-    table = data.suffix.lower() in _TABLES and not data.is_dir()
-    return data.parent if table else data
+class SplitFiles:
+    """The files of a split's images, where the data are now.
+
+    Args:
+        data: the folder or CSV that a user names; None where nobody does.
+        before: the folder that they were in.
+    """
+
+    def __init__(self, data: Path | None, before: Path) -> None:
+        self._data = data
+        self._root = images_root(data or before)
+
+    def path_of(self, row: SplitRow) -> Path:
+        """The file of an image.
+
+        Whatever folder is named, an absolute path leads where it led. Where nothing is there any more, the
+        file of its name and content in the data is taken.
+
+        Raises:
+            DataError: what is named cannot be listed.
+        """
+        path = self._root / row.path
+        if self._data is None or not Path(row.path).is_absolute() or path.is_file():
+            return path
+        named = self._by_name.get(path.name, ())
+        return next((other for other in named if _holds(other, row.image_id)), path)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for path in files_of(self._data) if self._data else ():
+            found.setdefault(path.name, []).append(path)
+        return found
+
+
+def _holds(path: Path, image_id: str) -> bool:
+    try:
+        return sha256_bytes(read_regular(path)) == image_id
+    except DataError:
+        return False
 
 
 def stratified(rows: tuple[SplitRow, ...], most: int, seed: int) -> tuple[SplitRow, ...]:
@@ -82,8 +117,7 @@ def targets_of(rows: tuple[SplitRow, ...], manifest: Manifest) -> Float32:
     columns = {name: column for column, name in enumerate(manifest.classes)}
     targets = np.zeros((len(rows), len(columns)), np.float32)
     for number, row in enumerate(rows):
-        text = row.label if row.label in columns else row.label.removeprefix("'")
-        names = text.split(_LABEL_SEPARATOR) if manifest.task is Task.MULTILABEL else [text]
+        names = row.label.split(_LABEL_SEPARATOR) if manifest.task is Task.MULTILABEL else [row.label]
         for name in filter(None, names):
             if name not in columns:
                 raise ManifestError("a label that the model does not know", where=row.path, got=name)
@@ -91,7 +125,7 @@ def targets_of(rows: tuple[SplitRow, ...], manifest: Manifest) -> Float32:
     return targets[:, [manifest.positive]] if manifest.positive is not None else targets
 
 
-def write_images(rows: tuple[SplitRow, ...], root: Path, manifest: Manifest, path: Path) -> None:
+def write_images(rows: tuple[SplitRow, ...], files: SplitFiles, manifest: Manifest, path: Path) -> None:
     """Write the images of rows to a ``.npy`` file of uint8 (N, S, S, 3), one after the other.
 
     As a plain file: where a disk is full, writing to a mapped array ends the process instead of failing.
@@ -106,40 +140,31 @@ def write_images(rows: tuple[SplitRow, ...], root: Path, manifest: Manifest, pat
         header = {"descr": descr, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for row in rows:
-            file.write(_pixels(row, root, manifest).tobytes())
+            file.write(_pixels(row, files, manifest).tobytes())
 
 
-def some_photos(rows: tuple[SplitRow, ...], root: Path, most: int) -> tuple[Path, ...]:
+def some_photos(rows: tuple[SplitRow, ...], files: SplitFiles, most: int) -> tuple[Path, ...]:
     """At most ``most`` of the rows' files, absolute: one of each ending, and others from all over."""
     endings = {Path(row.path).suffix.lower(): row for row in rows}
     chosen = dict.fromkeys([*endings.values(), *rows[:: max(1, len(rows) // most)]])
-    return tuple(_as_written(root, row.path).resolve() for row in list(chosen)[:most])
+    return tuple(files.path_of(row).resolve() for row in list(chosen)[:most])
 
 
-def _pixels(row: SplitRow, root: Path, manifest: Manifest) -> UInt8:
-    path = _as_written(root, row.path)
+def _pixels(row: SplitRow, files: SplitFiles, manifest: Manifest) -> UInt8:
+    path = Path(row.path)
     try:
+        path = files.path_of(row)
         content = read_regular(path)
         if sha256_bytes(content) != row.image_id:
             raise DataError("an image with other bytes than it was trained with")
         # However large: training accepted these very bytes.
-        image = decode(content, max_pixels=sys.maxsize, bit_depth=manifest.bit_depth)
+        image = decode(content, max_pixels=NO_LIMIT, bit_depth=manifest.bit_depth)
         return resize_pixels(image, manifest.input_size, manifest.resize)
     except DataError as error:
+        by_name = ", a folder or CSV with a file of this name" if Path(row.path).is_absolute() else ""
         raise ExportError(
             "an image of the model's data cannot be used",
             where=path,
             got=error,
-            next_step="Say where the data are now (`data`), or fine-tune again on what is there.",
+            next_step=f"Say where the data are now (`data`{by_name}), or fine-tune again on what is there.",
         ) from error
-
-
-def _as_written(root: Path, cell: str) -> Path:
-    """The file that a cell of ``split.csv`` names.
-
-    Cells that a spreadsheet would run carry a leading apostrophe, and bytes that are not UTF-8 are escaped.
-    """
-    plain = cell.removeprefix("'")
-    restored = re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), plain)
-    named = (root / name for name in (cell, plain, restored))
-    return next((path for path in named if path.is_file()), root / cell)

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmark.errors import ManifestError
 from benchmark.finetuning.request import as_json
 from benchmark.records import Manifest, Task
+from benchmark.statistics import is_threshold
 from benchmark.storage import (
     is_sha256,
     is_temporary,
@@ -135,7 +136,7 @@ def _check_meaning(path: Path, manifest: Manifest) -> None:
         or (binary and count != 2),
         "bit_depth: must be 12 or 16": manifest.bit_depth not in (12, 16),
         "input_size: must be from 1 to 8192": not 1 <= manifest.input_size <= 8192,
-        "threshold: must be a number from 0 to 1": not 0.0 <= manifest.threshold <= 1.0 + 1e-9,
+        "threshold: must be a number from 0 to 1": not is_threshold(manifest.threshold),
         "temperature: must be a number above 0": not 0.0 < manifest.temperature < math.inf,
         "sure_from: must be a number from 0 to 1": not 0.0 <= manifest.sure_from <= 1.0,
         "unlike_from: must be a number": not math.isfinite(manifest.unlike_from or 0.0),

@@ -255,7 +255,7 @@ def _call(model: FineTuned, targets: tuple[str, ...], data: Path, runner: Runner
         argument=ExportTask(
             model=made,
             targets=targets,
-            data=data if runner.is_local else data.absolute(),
+            data=data if runner.is_local else data.expanduser().absolute(),
             at_once=at_once,
             handed=runner.handed_over,
         ),

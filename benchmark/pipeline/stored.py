@@ -71,7 +71,8 @@ class StoredRanking:
 def portable_options(request: RankRequest) -> dict[str, Any]:
     """Every option with its value, as JSON knows values; data and weights are found from any folder."""
     data = request.options.data
-    places = {"data": data if url_of(data) else data.resolve()}  # links among the copies say nothing of a URL
+    # Links among the copies say nothing of a URL.
+    places = {"data": data if url_of(data) else data.expanduser().resolve()}
     if request.weights.kind not in {WeightsKind.IMAGENET, WeightsKind.RANDOM}:
         places["weights"] = Path(request.options.weights).expanduser().resolve()
     return request.options.but(**places).model_dump(mode="json")

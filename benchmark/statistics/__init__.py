@@ -31,6 +31,7 @@ from benchmark.statistics.metrics import (
     decide,
     default_average,
     f1,
+    is_threshold,
     per_class_f1,
     per_class_scores,
     scored_class_names,

@@ -21,6 +21,7 @@ from benchmark.errors import ArgumentError
 from benchmark.records import Average, Bool, Float64, Targets, Task, ThresholdKind, ThresholdRule
 
 _MOST_CUTS = 10_001
+_NOTHING = float(np.nextafter(1.0, 2.0))  # a threshold that no probability reaches
 _SAME_SCORE = 1e-12
 
 
@@ -235,6 +236,11 @@ def scores(decided: npt.ArrayLike, targets: npt.ArrayLike, average: Average) -> 
     return {"f1": found["f1"], "accuracy": float(accuracy(decided, targets)), **found}
 
 
+def is_threshold(value: float) -> bool:
+    """Whether a number can be a decision threshold: from 0 to 1, or just above, where nothing is decided."""
+    return 0.0 <= value <= _NOTHING
+
+
 def best_threshold(
     probabilities: npt.ArrayLike,
     targets: npt.ArrayLike,
@@ -310,7 +316,7 @@ def _tuned(values: Float64, true: Bool, average: Average) -> float:
     chosen = int(np.argmax(np.where(best, np.diff(edges), -1.0)))
     low, high = float(edges[chosen]), float(edges[chosen + 1])
     if chosen == len(levels) and low == high:  # nothing is decided, although a probability is 1
-        return float(np.nextafter(high, np.inf))
+        return max(_NOTHING, float(np.nextafter(high, np.inf)))
     return _below(high, every)
 
 

@@ -164,7 +164,7 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., fl
         runtime = ModuleType("onnxruntime")
         exec(RUNTIME.replace("{outputs}", str(description.outputs)), runtime.__dict__)
         monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-        photo = tmp_path / "a photo.png"
+        photo = tmp_path / "a photo,\n of \u2028 two\u202flines.png"
         picture("RGB").resize((50, 40)).save(photo)
         session = runtime.InferenceSession(None, None)
         predictor = Predictor(description, lambda images: session.run(None, {"pixels": images})[0])
@@ -183,6 +183,14 @@ def test_the_check_runs_the_example_as_it_stands(
     checked: Callable[..., float], task: Task, resize: Resize
 ) -> None:
     assert checked(task, resize=resize) == 0
+
+
+def test_photographs_of_any_size_are_compared_and_an_app_keeps_its_limit(
+    checked: Callable[..., float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    assert checked(Task.BINARY) == 0, "2,000 pixels, more than twice the limit"
+    assert Image.MAX_IMAGE_PIXELS == 900
 
 
 @pytest.mark.parametrize(

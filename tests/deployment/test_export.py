@@ -280,12 +280,12 @@ def test_the_images_are_written_one_by_one(trained: Any, tmp_path: Path) -> None
     """However many images are compared, one is held at a time; each is decoded as in training."""
     import tracemalloc
 
-    from benchmark.deployment.samples import read_split, write_images
+    from benchmark.deployment.samples import SplitFiles, read_split, write_images
 
     rows = read_split(trained.model_dir)
     tracemalloc.start()
     try:
-        write_images(rows, trained.data, trained.manifest, tmp_path / "images.npy")
+        write_images(rows, SplitFiles(None, trained.data), trained.manifest, tmp_path / "images.npy")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -296,11 +296,11 @@ def test_the_images_are_written_one_by_one(trained: Any, tmp_path: Path) -> None
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_an_error_and_no_crash(trained: Any) -> None:
-    from benchmark.deployment.samples import read_split, write_images
+    from benchmark.deployment.samples import SplitFiles, read_split, write_images
 
     rows = read_split(trained.model_dir)[:20]
     with pytest.raises(OSError, match="No space left"):
-        write_images(rows, trained.data, trained.manifest, Path("/dev/full"))
+        write_images(rows, SplitFiles(None, trained.data), trained.manifest, Path("/dev/full"))
 
 
 @pytest.mark.parametrize("target", target_names())

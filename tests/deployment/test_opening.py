@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from benchmark.deployment import export_model, open_explainer, open_model, target_names
-from benchmark.deployment.description import read_description
+from benchmark.deployment.description import describe, read_description
 from benchmark.deployment.export import ExportResult
 from benchmark.errors import ArgumentError, BenchmarkError, ManifestError
-from benchmark.finetuning.manifest import write_manifest
+from benchmark.finetuning.manifest import load_manifest, write_manifest
 from benchmark.options import ExportOptions
 from benchmark.storage import sha256_file
 
@@ -457,3 +457,17 @@ def test_images_of_another_kind_are_refused(exported: dict[str, ExportResult], i
     assert folder is not None
     with pytest.raises(ArgumentError, match="images of another kind"):
         open_model(folder).predict(images)
+
+
+def test_a_threshold_that_a_model_may_have_its_exports_may_have(trained: Any, tmp_path: Path) -> None:
+    """Tuned where a negative image has probability 1, it lies just above."""
+    model_dir = Path(
+        shutil.copytree(trained.model_dir, tmp_path / "model", ignore=shutil.ignore_patterns("export"))
+    )
+    write_manifest(model_dir, replace(trained.manifest, threshold=float(np.nextafter(1.0, 2.0))))
+    description = replace(
+        describe(load_manifest(model_dir), "onnx", model="model.onnx", batch=0),
+        files={"model.onnx": "0" * 64},
+    )
+    (tmp_path / "deployment.json").write_bytes(description.to_json())
+    assert read_description(tmp_path) == description

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.deployment import Deployment
 from benchmark.finetuning import FineTuned, FinetuneRequest, finetune
 from benchmark.pipeline.model_reports import report_exports, report_model
-from benchmark.records import Backbone, ImageSet, Silent
+from benchmark.records import Backbone, ImageSet, Silent, UInt8
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 Request = Callable[..., FinetuneRequest]
@@ -56,6 +57,22 @@ def test_every_kind_of_model_has_a_page(
     assert str(model.model_dir) not in card
     if data == "without_test":
         assert "There is no test part" in page
+
+
+def test_photographs_that_training_accepted_are_shown_however_large(
+    binary: ImageSet, request_for: Request, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = finetune(request_for(overrides={"epochs": (2, 0)}), binary)
+    seen: list[int] = []
+    plain = Deployment.pixels_of
+
+    def pixels_of(self: Deployment, path: Path, *, max_pixels: int) -> UInt8:
+        seen.append(max_pixels)
+        return plain(self, path, max_pixels=max_pixels)
+
+    monkeypatch.setattr(Deployment, "pixels_of", pixels_of)
+    assert write(model, binary, tiny)[2] == []
+    assert min(seen) > 10**12
 
 
 def test_what_is_in_the_way_of_a_page_costs_nothing(

@@ -319,3 +319,13 @@ def test_the_default_average() -> None:
     assert metrics.default_average(Task.MULTICLASS) is Average.MACRO
     assert metrics.default_average(Task.MULTILABEL) is Average.MACRO
     assert metrics.default_average(Task.BINARY, Average.MACRO) is Average.MACRO
+
+
+def test_every_threshold_that_is_found_is_one() -> None:
+    saturated, targets = np.float32([[1.0], [0.9], [0.5], [0.1]]), np.array([[0.0], [0.0], [1.0], [0.0]])
+    found = metrics.best_threshold(saturated, targets, TUNED, Average.MICRO)
+    assert not metrics.decide(saturated, found, Task.BINARY).any()
+    assert found > 1
+    for value, possible in {0.0: True, 1.0: True, found: True, found + 1e-9: False, -1e-9: False}.items():
+        assert metrics.is_threshold(value) is possible
+    assert not metrics.is_threshold(float("nan"))
