@@ -153,8 +153,9 @@ def _members(images: ImageSet, position: int) -> Bool:
 
 
 def _labels(images: ImageSet, row: int) -> tuple[int, ...]:
+    """Positions of a row's classes; C, as of one class more, where it has none."""
     if images.task is Task.MULTILABEL:
-        return tuple(np.flatnonzero(images.targets[row]).tolist())
+        return tuple(np.flatnonzero(images.targets[row]).tolist()) or (len(images.classes),)
     return (int(images.targets[row]),)
 
 
@@ -307,7 +308,7 @@ def _best_cut(sums: Float64, span: tuple[int, int], cuts: Bool, too_large: bool)
 
 
 def _most_in_section(images: ImageSet) -> Int64:
-    """How many images of each class a section may hold, int64 (C,)."""
+    """How many images of each class (``_class_counts``) a section may hold."""
     return np.array([_most(int(total), _SECTION) for total in _class_counts(images, np.arange(len(images)))])
 
 
@@ -318,8 +319,10 @@ def _most(total: int, limit: tuple[int, int, int]) -> int:
 
 
 def _class_counts(images: ImageSet, rows: Int64) -> Int64:
+    """Images of each class, int64 (C,); (C + 1,) where images have several labels: at last those of none."""
     if images.task is Task.MULTILABEL:
-        return np.asarray(images.targets[rows].sum(0))
+        targets = images.targets[rows]
+        return np.append(targets.sum(0), np.count_nonzero(~targets.any(1)))
     return np.bincount(images.targets[rows], minlength=len(images.classes))
 
 
@@ -369,7 +372,7 @@ class _Union:
     def __post_init__(self) -> None:
         self.parent = list(range(len(self.images)))
         self.held = {}
-        totals = [int(_members(self.images, position).sum()) for position in range(len(self.images.classes))]
+        totals = _class_counts(self.images, np.arange(len(self.images))).tolist()
         self.caps = [max(_most(total, _GROUP), 2 if total >= 2 * FOLDS else 1) for total in totals]
 
     def root(self, row: int) -> int:

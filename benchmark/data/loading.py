@@ -454,7 +454,8 @@ def _limited(files: dict[str, list[Entry]], options: DataOptions) -> dict[str, l
     """At most ``limit`` images, each stratum (part and labels) in proportion, by the order of a drawing."""
     if options.limit is None or len(files) <= options.limit:
         return files
-    drawn = sorted(files, key=lambda image_id: order_key(options.seed, image_id))
+    # From the end: the beginning is the test part of the whole set, which must not choose backbones.
+    drawn = sorted(files, key=lambda image_id: order_key(options.seed, image_id), reverse=True)
     kinds = [(int(files[one][0].part or SplitPart.TRAIN), files[one][0].labels) for one in drawn]
     number = {kind: place for place, kind in enumerate(sorted(set(kinds)))}
     order = fair_order(np.array([number[kind] for kind in kinds], np.int64))

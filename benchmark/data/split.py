@@ -27,7 +27,7 @@ def split_images(
     """Split images into train (60 %), val (20 %) and test (20 %), or complete the parts that a user gave.
 
     Within a class, images are ordered by the SHA-256 of seed and image id: neither names nor the order of
-    files matter. Groups, and images with several labels, go one by one in the order of the SHA-256 of seed
+    files matter. Images without any label count as a class. Groups, and images with several labels, go one by one in the order of the SHA-256 of seed
     and smallest image id, each to the part whose class proportions suffer least.
 
     Args:
@@ -60,9 +60,11 @@ def _split(parts: Int64, *, given: bool, val_drawn: bool) -> Split:
 
 
 def _membership(targets: Int64) -> Bool:
-    """Boolean (N, C): which classes each image belongs to."""
+    """Boolean (N, C): which classes each image belongs to; images of none have a last column of their own."""
     if targets.ndim == 2:
-        return targets.astype(bool)
+        classes = targets.astype(bool)
+        none = ~classes.any(axis=1, keepdims=True)
+        return np.hstack([classes, none]) if none.any() else classes
     membership: Bool = targets[:, None] == np.arange(int(targets.max(initial=0)) + 1)[None]
     return membership
 
@@ -165,7 +167,7 @@ def _too_few(name: str, count: int, wanted: int, grouped: bool, lost: Sequence[R
 
 
 def order_key(seed: int, image_id: str) -> bytes:
-    """Where an image stands in a drawing: SHA-256 of seed and image id."""
+    """Where an image stands in a drawing: SHA-256 of seed and image id; test comes first, train last."""
     return hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
 
 

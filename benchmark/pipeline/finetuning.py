@@ -317,7 +317,12 @@ class _FinetuneAll:
             reasons = "; ".join(self._failed.values())
             raise NothingScored("no backbone could be fine-tuned", got=reasons)
         left_out = tuple(f"{name} was {why}." for name, why in self._left_out.items())
-        found = (*left_out, *self._about_regret(), *_about_rejected(self._images))
+        found = (
+            *self._about_shared_images(),
+            *left_out,
+            *self._about_regret(),
+            *_about_rejected(self._images),
+        )
         for remark in found:
             self._run.log(remark)
         return FinetuneResult(
@@ -519,6 +524,18 @@ class _FinetuneAll:
     @property
     def _part(self) -> str:
         return "test" if len(self._images.split.test) else "val"
+
+    def _about_shared_images(self) -> tuple[str, ...]:
+        """How much of the test part chose on the board, whose parts were others (a limit, groups, a seed)."""
+        if self._stored is None:
+            return ()
+        listed = read_image_list(self._stored.path)
+        chose = {image_id for image_id, facts in listed.items() if facts["part"] != "test"}
+        test = [self._images.image_ids[row] for row in self._images.split.test.tolist()]
+        seen = sum(image_id in chose for image_id in test)
+        if not seen:
+            return ()
+        return (f"The board chose on {seen} of the {len(test)} images of the test part: its F1 may flatter.",)
 
     def _about_regret(self) -> tuple[str, ...]:
         if len(self._choices) == 1:

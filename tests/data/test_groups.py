@@ -174,6 +174,18 @@ def test_multi_label_sets_are_bounded_too() -> None:
         assert held.max() <= targets[:, label].sum() // 8
 
 
+def test_images_without_a_label_are_bounded_like_a_class() -> None:
+    images = image_set([f"a/{number:05}.jpg" for number in range(400)], [0] * 400)
+    targets = np.zeros((400, 2), np.int64)
+    targets[:120] = np.random.default_rng(0).integers(0, 2, (120, 2))
+    targets[:120, 0] |= ~targets[:120].any(axis=1)
+    several = dataclasses.replace(images, targets=targets, task=Task.MULTILABEL, classes=("a", "b"))
+    near = [(row, row + 1) for row in range(120, 399)]
+    groups = auto_groups(several, report(walls([60, 60, 280]), near=near))
+    assert np.bincount(groups[120:]).max() <= 280 // 16
+    assert len(np.unique(groups[120:])) < 140
+
+
 def test_a_class_too_small_for_the_folds_is_named() -> None:
     images = image_set(
         [f"a/{number}.jpg" for number in range(40)] + ["b/1.jpg", "b/2.jpg"], [0] * 40 + [1] * 2

@@ -356,6 +356,15 @@ def test_a_limit_takes_its_share_of_every_class(folder: Path, cache: Path) -> No
     assert set(fewer.image_ids) < set(images.image_ids)
 
 
+def test_a_limit_takes_images_that_the_whole_set_trains_on(folder: Path, cache: Path) -> None:
+    for seed in range(5):
+        whole = load_images(folder, cache=cache, options=DataOptions(seed=seed))
+        some = load_images(folder, cache=cache, options=DataOptions(seed=seed, limit=18))
+        assert set(some.image_ids) == {whole.image_ids[row] for row in whole.split.train}
+        more = load_images(folder, cache=cache, options=DataOptions(seed=seed, limit=24))
+        assert not set(more.image_ids) & {whole.image_ids[row] for row in whole.split.test}
+
+
 def test_strict_makes_a_rejected_file_fatal(folder: Path, cache: Path) -> None:
     write(folder / "a" / "bad.jpg", "<html>")
     assert len(load_images(folder, cache=cache)) == 30

@@ -99,6 +99,19 @@ def test_several_labels_an_image_are_spread() -> None:
     assert (shares > 0).all()
 
 
+@pytest.mark.parametrize("labels", [[0.06, 0.06, 0.06], [0.4, 0.3, 0.1]])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_images_without_a_label_are_spread_too(labels: list[float], grouped: bool) -> None:
+    targets = (np.random.default_rng(0).random((500, 3)) < labels).astype(np.int64)
+    groups = np.arange(500) // 2 if grouped else None
+    bare = ~targets.any(axis=1)
+    parts = parts_of(split_images(ids(500), targets, groups=groups), 500)
+    assert np.allclose(np.bincount(parts[bare]) / bare.sum(), [0.6, 0.2, 0.2], atol=0.02)
+    given = [SplitPart.TEST if row < 100 else SplitPart.TRAIN for row in range(500)]
+    drawn = split_images(ids(500), targets, groups=groups, parts=given)
+    assert abs(bare[drawn.val].sum() / bare[100:].sum() - 0.25) < 0.02
+
+
 def test_seeds_draw_differently() -> None:
     targets = np.arange(100) % 2
     drawn = {tuple(split_images(ids(100), targets, seed=seed).test) for seed in range(5)}

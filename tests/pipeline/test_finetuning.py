@@ -434,8 +434,29 @@ def test_a_board_of_some_of_the_images_will_do(
 ) -> None:
     request = request_for(photos, *pair)
     rank_backbones(request.but(limit=40))
-    (model,) = finetune_backbones(job_for(*pair, winner="Tiny8")).models
+    result = finetune_backbones(job_for(*pair, winner="Tiny8"))
+    (model,) = result.models
     assert not metrics(model.model_dir)["comparison"]["board"]["same_data"]
+    assert "The board chose on" not in " ".join(result.remarks)
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"groups": BOTH_SIDES}])
+def test_images_of_the_test_part_that_chose_on_the_board_are_counted(
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    photos: Path,
+    pair: tuple[Backbone, Backbone],
+    options: dict[str, object],
+) -> None:
+    request = request_for(photos, *pair)
+    folder = rank_backbones(request.but(limit=40)).folder
+    chose = {row["path"] for row in table(folder / "images.csv") if row["part"] != "test"}
+    result = finetune_backbones(job_for(*pair, winner="Tiny8", **options))
+    rows = table(result.models[0].model_dir / "split.csv")
+    test = [row["path"] for row in rows if row["part"] == "test"]
+    said = f"The board chose on {len(chose & set(test))} of the {len(test)} images of the test part"
+    assert chose & set(test)
+    assert said in result.remarks[1]
 
 
 def test_plain_and_grouped_test_f1_stand_side_by_side(job_for: Make, pair: tuple[Backbone, Backbone]) -> None:
