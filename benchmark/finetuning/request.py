@@ -37,7 +37,7 @@ from benchmark.statistics import default_average
 from benchmark.storage import MOST_LIST_BYTES, read_small
 
 BUFFER_BYTES = 4 * 2**30
-_STATE_SCHEMA = 3
+_STATE_SCHEMA = 4
 ALREADY_DONE = "Already done"
 
 

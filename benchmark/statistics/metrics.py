@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ArgumentError
-from benchmark.records import Average, Bool, Float64, Targets, Task, ThresholdKind, ThresholdRule
+from benchmark.records import Average, Bool, Float64, Int64, Targets, Task, ThresholdKind, ThresholdRule
 
 _MOST_CUTS = 10_001
 _NOTHING = float(np.nextafter(1.0, 2.0))  # a threshold that no probability reaches
@@ -253,10 +253,10 @@ def best_threshold(
     best cuts it takes the one in the widest gap, and in it the midpoint, so that a new image has to move far
     to cross it. Beyond 10,001 distinct probabilities of several labels, that many evenly ranked ones are
     tried. RECALL takes the largest probability whose recall as a threshold is at least the wanted one,
-    PRECISION the smallest whose precision is, the one with the highest precision where none reaches it; both
-    return the midpoint between it and the next lower one. No threshold but a fixed one lies on a probability
-    of these images, where the rounding of an exported model would decide. Without a single true image
-    nothing can be tuned: all three return 0.5.
+    PRECISION the smallest whose precision is, and the best of them where none is; both return the midpoint
+    between it and the next lower one. No threshold but a fixed one lies on a probability of these images,
+    where the rounding of an exported model would decide. Without a single true image nothing can be tuned:
+    all three return 0.5.
 
     Args:
         probabilities: (n,) of the positive class, or (n, C) of C labels that share the threshold.
@@ -306,9 +306,7 @@ def _counts_at(cuts: Float64, values: Float64, true: Bool) -> Counts:
 
 
 def _tuned(values: Float64, true: Bool, average: Average) -> float:
-    every = levels = np.unique(values)
-    if values.shape[1] > 1 and len(levels) > _MOST_CUTS:
-        levels = levels[np.linspace(0, len(levels) - 1, _MOST_CUTS).astype(int)]
+    every, levels = _levels(values)
     edges = np.concatenate([[min(0.0, levels[0])], levels, [max(1.0, levels[-1])]])
     # A cut at a level decides what is at or above it, so it stands for the whole gap below that level.
     reached = f1_of_counts(_counts_at(np.append(levels, np.inf), values, true), average)
@@ -318,6 +316,14 @@ def _tuned(values: Float64, true: Bool, average: Average) -> float:
     if chosen == len(levels) and low == high:  # nothing is decided, although a probability is 1
         return max(_NOTHING, float(np.nextafter(high, np.inf)))
     return _below(high, every)
+
+
+def _levels(values: Float64) -> tuple[Float64, Float64]:
+    """All distinct probabilities, ascending, and those of them that are tried as cuts."""
+    every = np.unique(values)
+    if values.shape[1] == 1 or len(every) <= _MOST_CUTS:
+        return every, every
+    return every, every[np.linspace(0, len(every) - 1, _MOST_CUTS).astype(int)]
 
 
 def _below(level: float, levels: Float64) -> float:
@@ -330,21 +336,29 @@ def _below(level: float, levels: Float64) -> float:
 
 
 def _reaching_precision(values: Float64, true: Bool, wanted: float, average: Average) -> float:
-    every = levels = np.unique(values)
-    if len(levels) > _MOST_CUTS:
-        levels = levels[np.linspace(0, len(levels) - 1, _MOST_CUTS).astype(int)]
+    every, levels = _levels(values)
     reached = averaged(class_precision, _counts_at(levels, values, true), average)
-    enough = np.flatnonzero(reached >= wanted - _SAME_SCORE)
-    return _below(float(levels[enough[0] if len(enough) else int(reached.argmax())]), every)
+    return _below(float(levels[_enough(reached, wanted)[0]]), every)
+
+
+def _enough(reached: Float64, wanted: float) -> Int64:
+    """Positions of the scores that reach the wanted one, or the best where none does."""
+    return np.flatnonzero(reached >= min(wanted, float(reached.max())) - _SAME_SCORE)
 
 
 def _reaching_recall(values: Float64, true: Bool, wanted: float, average: Average) -> float:
     levels = np.unique(values)
-    low, high = 0, len(levels) - 1  # at the lowest level all is decided: it reaches any recall it can
+
+    def reached(cuts: Float64) -> Float64:
+        return averaged(class_recall, _counts_at(cuts, values, true), average)
+
+    if values.shape[1] == 1:
+        # Averages other than BINARY look at both classes: that recall rises and falls, so all cuts are tried.
+        return _below(float(levels[_enough(reached(levels), wanted)[-1]]), levels)
+    low, high = 0, len(levels) - 1  # at the lowest level every label is decided: nothing is missed
     while low < high:
         middle = (low + high + 1) // 2
-        reached = averaged(class_recall, _counts_at(levels[middle : middle + 1], values, true), average)
-        if float(reached[0]) >= wanted - _SAME_SCORE:
+        if float(reached(levels[middle : middle + 1])[0]) >= wanted - _SAME_SCORE:
             low = middle
         else:
             high = middle - 1

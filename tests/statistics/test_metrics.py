@@ -219,6 +219,30 @@ def test_the_recall_threshold_decides_as_the_largest_that_reaches_it(
 
 
 @SETS
+@given(
+    PROBABILITIES,
+    st.sampled_from([0.0, 0.5, 0.75, 0.9, 1.0]),
+    st.sampled_from([Average.MACRO, Average.MICRO, Average.WEIGHTED]),
+)
+def test_the_recall_of_both_classes_is_reached_where_any_threshold_reaches_it(
+    sets: tuple[np.ndarray, np.ndarray], wanted: float, average: Average
+) -> None:
+    """It neither rises nor falls with the threshold: calling everything positive misses all negatives."""
+    probabilities, targets = sets
+    if not targets.any():
+        return
+
+    def recall_at(cut: float) -> float:
+        return metrics.scores((probabilities >= cut)[:, None], targets[:, None], average)["recall"]
+
+    rule = ThresholdRule(kind=ThresholdKind.RECALL, value=wanted)
+    threshold = metrics.best_threshold(probabilities, targets, rule, average)
+    enough = min(wanted, max(recall_at(cut) for cut in np.unique(probabilities))) - 1e-9
+    assert recall_at(threshold) >= enough
+    assert all(recall_at(cut) < enough for cut in np.unique(probabilities[probabilities >= threshold])[1:])
+
+
+@SETS
 @given(PROBABILITIES, st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]))
 def test_the_precision_threshold_is_the_smallest_that_reaches_it(
     sets: tuple[np.ndarray, np.ndarray], wanted: float
