@@ -43,7 +43,7 @@ from benchmark.pipeline.requests import (
     cheapest_pretrained,
 )
 from benchmark.pipeline.self_test import self_test
-from benchmark.records import Engine, ImageSet, Observer, Resize, Search, Silent
+from benchmark.records import Engine, ImageSet, Observer, ProtocolName, Resize, Search, Silent
 from benchmark.reporting import RunRecord
 
 ALL, AUDIT = "all", "audit"
@@ -396,6 +396,7 @@ class _PlannedJob:
             known=frozenset() if unseen else self._with_heads(images, plans),
             views=(None, False) if unseen else self._views(images, plans),
             outputs=images.head_targets()[:1].shape[1],
+            parts_given=images.split.given,
         )
 
     def _estimate(
@@ -409,9 +410,12 @@ class _PlannedJob:
         known: frozenset[str] = frozenset(),
         views: tuple[Plan | None, bool] = (None, False),
         outputs: int = 1,
+        parts_given: bool = False,
     ) -> Estimate:
         heads = [
-            0.0 if plan.stopped or plan.backbone.name in known else self._head_seconds(plan, images, outputs)
+            0.0
+            if plan.stopped or plan.backbone.name in known
+            else self._head_seconds(plan, images, outputs, parts_given=parts_given)
             for plan in plans
         ]
         costs = [
@@ -566,13 +570,13 @@ class _PlannedJob:
 
     # Heads ----------------------------------------------------------------------------------------
 
-    def _head_seconds(self, plan: Plan, images: int, outputs: int) -> float:
+    def _head_seconds(self, plan: Plan, images: int, outputs: int, *, parts_given: bool) -> float:
         if not isinstance(self.request, RankRequest):
             return 0.0
-        options = self.request.options
-        # Where images are related, the same heads are trained again without groups, for comparison.
-        passes = 1 if options.groups == "none" else 2
-        protocol = self.request.protocol
+        name = self.request.protocol_name(parts_given=parts_given)
+        protocol = replace(self.request.protocol, name=name)
+        # Where folds keep related images together, heads are trained again on others that do not.
+        passes = 2 if name is ProtocolName.CV and self.request.options.groups != "none" else 1
         return passes * self.costs.heads(protocol, images, plan.backbone.embedding_dim, outputs)
 
     def _with_heads(self, images: ImageSet, plans: Sequence[Plan]) -> frozenset[str]:

@@ -30,7 +30,17 @@ from benchmark.pipeline.searching import Searched, replay_halving, search_by_hal
 from benchmark.pipeline.seen import about_seen
 from benchmark.pipeline.tracking import open_trackers, tracking
 from benchmark.ranking import curve_statements, is_exported, with_device
-from benchmark.records import ImageSet, Leaderboard, Observer, Outcome, Scored, Search, Silent, Targets
+from benchmark.records import (
+    ImageSet,
+    Leaderboard,
+    Observer,
+    Outcome,
+    ProtocolName,
+    Scored,
+    Search,
+    Silent,
+    Targets,
+)
 
 
 def rank_backbones(request: RankRequest, observer: Observer | None = None) -> Ranked:
@@ -187,8 +197,11 @@ class _Ranking:
         return (*embedded.stopped, *skipped, *trained)
 
     def _score_ungrouped(self, embedded: Embedded, audited: Audited, job: HeadJob) -> tuple[Outcome, ...]:
-        """The same backbones when related images may stand on both sides of a fold."""
-        if audited.ungrouped is None:
+        """The same backbones when related images may stand on both sides of a fold.
+
+        Nothing where the parts stay what they are without groups: only folds are drawn anew.
+        """
+        if audited.ungrouped is None or job.protocol.name is not ProtocolName.CV:
             return ()
         return train_all(replace(job, images=audited.ungrouped), embedded.embedded, self._observer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -139,14 +140,16 @@ def compare(
 
     Raises:
         ArgumentError: nothing to compare, shapes that do not fit, unknown names in ``sizes``, a size that is
-            not above 0, a margin outside 0 to 1.
+            not a number above 0, a margin outside 0 to 1.
     """
     names = sorted(decisions_by_name)
     if not names:
         raise ArgumentError("nothing to compare", where="decisions_by_name", expected="at least one")
     if not 0 <= margin <= 1:
         raise ArgumentError("not an F1", where="margin", expected="0 to 1", got=margin)
-    if sizes is not None and (set(sizes) != set(names) or min(sizes.values()) <= 0):
+    if sizes is not None and (
+        set(sizes) != set(names) or not all(0 < size < math.inf for size in sizes.values())
+    ):
         raise ArgumentError(
             "sizes do not fit", where="sizes", expected=f"one above 0 for each of {', '.join(names)}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from benchmark.options import PlanOptions
 from benchmark.pipeline import costs, estimate_costs, estimating
 from benchmark.pipeline.costs import CostModel, WorkKind, remember_ratio, remember_self_test
 from benchmark.pipeline.estimating import _makespan
-from benchmark.records import HeadProtocol, Silent
+from benchmark.records import HeadProtocol, ProtocolName, Silent
 
 CACHE = Path("no cache")
 
@@ -70,6 +71,30 @@ def test_what_will_not_run_costs_nothing_and_says_why() -> None:
 def test_heads_of_many_images_need_more_memory_than_embedding_them() -> None:
     (row, _) = estimate_costs(options(backbones="ResNet50", images=10**7)).rows()
     assert row["memory_bytes"] == costs.head_memory_bytes(10**7, 2048)
+
+
+def test_given_parts_take_the_heads_of_one_fold_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their related images keep their parts: nothing is trained without groups for comparison."""
+    asked: list[HeadProtocol] = []
+
+    def counted(_: CostModel, protocol: HeadProtocol, *__: int) -> float:
+        asked.append(protocol)
+        return 1.0
+
+    monkeypatch.setattr(CostModel, "heads", counted)
+    parts = Path(shutil.copytree(photos, tmp_path / "train")).parent
+    for number, photo in enumerate(sorted((parts / "train").glob("*/*.png"))):
+        if number % 3 == 0:
+            val = parts / "val" / photo.parent.name
+            val.mkdir(parents=True, exist_ok=True)
+            photo.rename(val / photo.name)
+    changes = {"images": None, "backbones": "MobileNet_0.25", "cache": tmp_path / "cache"}
+    for data, protocol, passes in ((photos, ProtocolName.CV, 2), (parts, ProtocolName.HOLDOUT, 1)):
+        (one,) = estimate_costs(options(data=data, results=tmp_path / "results", **changes)).backbones
+        assert asked.pop().name is protocol
+        assert one.head_seconds == passes
 
 
 def test_runs_correct_the_next_prediction_and_outlive_a_self_test(tmp_path: Path) -> None:

@@ -88,6 +88,25 @@ def test_what_the_audit_knows_stands_on_the_board(
         assert said in markdown.replace("\\", "")
 
 
+@pytest.mark.parametrize("protocol", [None, "cv"])
+def test_only_folds_are_compared_with_folds_that_ignore_groups(
+    tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType, protocol: str | None
+) -> None:
+    """Given parts stay what they are: no groups would train the same heads again and flatter nothing."""
+    walls = tiny.draw_photos(tmp_path / "walls", count=24)
+    names = sorted(str(path.relative_to(walls)) for path in walls.rglob("*.png"))
+    rows = [
+        f"{name},{name.split('/')[0]},{'val' if number // 4 % 3 == 0 else 'train'},wall{number // 4}"
+        for number, name in enumerate(names)
+    ]
+    table = walls / "walls.csv"
+    table.write_text("\n".join(["path,label,split,group", *rows]) + "\n")
+    ranked = rank_backbones(request_for(table, pair[0], protocol=protocol))
+    assert ("val_f1_ungrouped" in ranked.board.columns) is (protocol == "cv")
+    if protocol is None:
+        assert not any("Splitting related images" in line for line in ranked.board.statements)
+
+
 def test_a_shortcut_is_named_at_the_top(
     tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType
 ) -> None:

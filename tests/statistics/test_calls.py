@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from simulation import World, watch_winners
@@ -110,6 +112,9 @@ def test_nobody_is_picked_by_guesses_or_of_few_images() -> None:
         ({"targets": TARGETS + 1}, "binary average is of 0 and 1"),
         ({"margin": 2.0}, "margin: not an F1"),
         ({"sizes": {"a": 1.0}}, "one above 0 for each of a, b, c"),
+        ({"sizes": {"a": 1.0, "b": 0.0, "c": 1.0}}, "one above 0 for each of a, b, c"),
+        ({"sizes": {"a": 1.0, "b": math.nan, "c": 1.0}}, "one above 0 for each of a, b, c"),
+        ({"sizes": {"a": math.inf, "b": 1.0, "c": 1.0}}, "one above 0 for each of a, b, c"),
         ({"groups": [1, 2]}, "groups do not fit"),
         ({"decisions_by_name": {}}, "nothing to compare"),
     ],
