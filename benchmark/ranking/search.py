@@ -130,9 +130,8 @@ def search_subsets(targets: Targets, rows: Int64, options: SearchOptions) -> tup
 
 
 def _first_share(targets: Targets, rows: Int64, options: SearchOptions) -> float:
-    sample = sample_at(targets, rows, Average.MACRO)
-    fewest = float(sample.side_units.min()) if len(rows) else 0.0
-    if fewest < 1:
+    fewest = sample_at(targets, rows, Average.MACRO).fewest_units
+    if not fewest:
         return 1.0
     return max(options.minimum / len(rows), options.fewest_per_class / fewest)
 

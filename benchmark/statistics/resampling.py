@@ -108,6 +108,18 @@ class Sample:
         )
         return np.concatenate([np.diff(true.indptr), self.unit_count - wholly_true]).astype(np.float64)
 
+    @property
+    def side_scores(self) -> Float64:
+        """What a perfect score loses where all images of one of those sides are wrong, float64 (2 * C,)."""
+        sizes = np.stack([self.positives, self.negatives])
+        lost = np.zeros(sizes.shape)
+        perfect = float(self.score(*np.zeros(sizes.shape)))
+        for side, column in np.ndindex(*sizes.shape):
+            wrong = np.zeros(sizes.shape)
+            wrong[side, column] = sizes[side, column]
+            lost[side, column] = perfect - float(self.score(*wrong))
+        return np.maximum(lost, 0.0).ravel()
+
     def score(self, missed: Float64, alarms: Float64) -> Float64:
         """The metric (...) of missed images and false alarms (..., C), class sizes as they are."""
         counts = Counts(tp=self.positives - missed, fp=alarms, fn=missed, tn=self.negatives - alarms)

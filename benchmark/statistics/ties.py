@@ -45,6 +45,7 @@ class Pairs:
         error_cost: float64 (K,) score that one more wrong unit costs on average.
         losses: float64 (K, 2 * C) F1 lost to missed images and to false alarms, per class.
         side_units: float64 (2 * C,) images or groups that could be missed, or be false alarms, per class.
+        side_scores: float64 (2 * C,) score that each of those sides is worth: lost where all of it is wrong.
     """
 
     score: Float64
@@ -52,6 +53,7 @@ class Pairs:
     error_cost: Float64
     losses: Float64
     side_units: Float64
+    side_scores: Float64
 
     @classmethod
     def of(cls, sample: Sample, errors: Sequence[ErrorCounts]) -> Pairs:
@@ -79,6 +81,7 @@ class Pairs:
                 [-(cost * each.totals).sum(1).ravel() for cost, each in zip(costs, errors, strict=True)]
             ),
             side_units=sample.side_units,
+            side_scores=sample.side_scores,
         )
 
     @property
@@ -257,6 +260,7 @@ def range_quantile(count: int) -> float:
         error_cost=nothing,
         losses=nothing[:, None],
         side_units=np.ones(1),
+        side_scores=np.ones(1),
     )
     return _Maxima(equal, DRAWS, 0).quantile(np.arange(count))
 
@@ -280,12 +284,26 @@ def above(comparison: Pairs, levels: Float64, *, draws: int = DRAWS, seed: int =
 
     The levels, float64 (K,), are taken as known.
     """
-    variances = np.diag(comparison.covariance)
     gaps = comparison.score - levels
-    # Below its level a backbone is not above it; how the means are squared matters only beyond it.
-    null = np.maximum(variances + gaps**2 / max(comparison.side_units.min(), 1.0), _NOTHING)
+    null = np.maximum(np.diag(comparison.covariance) + _squared_parts(comparison, gaps), _NOTHING)
     critical = _Maxima(comparison, draws, seed).one_sided()
     return np.asarray(gaps / np.sqrt(null) > critical)
+
+
+def _squared_parts(comparison: Pairs, gaps: Float64) -> Float64:
+    """What subtracting the means took from the variances at most, float64 (K,) of gaps above a level, (K,).
+
+    Which class sides a gap above a level comes from is not known. So the smallest come first, each with as
+    much as it is worth: a side of two units must not carry a gap that it cannot make, and one without any
+    carries nothing.
+    """
+    held = np.flatnonzero(comparison.side_units > 0)
+    order = held[np.argsort(comparison.side_units[held], kind="stable")]
+    worth = comparison.side_scores[order]
+    before = np.cumsum(worth) - worth
+    worth[-1] = np.inf  # scores do not quite add up: the largest side carries what is left
+    parts = np.clip(gaps[:, None] - before, 0.0, worth)
+    return np.asarray((parts**2 / comparison.side_units[order]).sum(1))
 
 
 def gains(comparison: Pairs) -> Float64:

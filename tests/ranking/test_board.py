@@ -289,7 +289,19 @@ def test_a_class_that_was_not_validated_is_named_and_left_out_of_the_mean() -> N
     targets = Targets(targets=wanted, classes=("a", "b", "c", "never"), task=Task.MULTICLASS)
     board = build_leaderboard([outcome("Backbone0", (wanted > 0.5)[None])], targets)
     assert board.rows[0]["val_f1"] == 1.0
+    assert board.winner == "Backbone0"
     assert "No validated image of never" in said(board)
+    assert "unrelated" not in said(board)
+
+
+@pytest.mark.parametrize("spared", [0, 1, 3])
+def test_a_tag_that_nearly_all_images_carry_hides_no_winner(spared: int) -> None:
+    wanted = np.random.default_rng(0).random((200, 3)) < (0.4, 0.3, 2.0)
+    wanted[:spared, 2] = False
+    targets = Targets(targets=wanted.astype(np.float32), classes=("a", "b", "wall"), task=Task.MULTILABEL)
+    board = build_leaderboard([outcome("Backbone0", guesses(targets, 0.03, 0))], targets)
+    assert board.winner == "Backbone0"
+    assert "unrelated" not in said(board)
 
 
 def test_ninety_nine_to_one_is_called_so() -> None:

@@ -110,6 +110,15 @@ def test_too_few_images_are_searched_exhaustively(images: int, share: float) -> 
     assert len(search_subsets(labels, np.arange(images), SearchOptions())) == 1
 
 
+@pytest.mark.parametrize("spared", [0, 3])
+def test_a_tag_that_nearly_all_images_carry_costs_no_round(spared: int) -> None:
+    tags = np.random.default_rng(0).random((IMAGES, 2)) < (0.5, 2.0)
+    tags[:spared, 1] = False
+    targets = Targets(targets=tags.astype(np.float32), classes=("a", "wall"), task=Task.MULTILABEL)
+    subsets = search_subsets(targets, np.arange(SEARCHED), SearchOptions())
+    assert [len(rows) for rows in subsets] == [96, 192, SEARCHED]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_four_real_and_twelve_random_cost_less_than_a_third(seed: int) -> None:
     targets = targets_of()

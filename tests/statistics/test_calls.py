@@ -95,6 +95,11 @@ def test_without_sizes_the_best_score_wins() -> None:
     assert compare(TARGETS, DECISIONS, sizes=SIZES, margin=0.2).winner == "b"
 
 
+def test_a_class_that_is_decided_but_never_true_hides_no_winner() -> None:
+    strays = {name: np.where(np.arange(found.shape[1]) < 1, 2, found) for name, found in DECISIONS.items()}
+    assert compare(TARGETS, strays, average="macro").winner is not None
+
+
 def test_nobody_is_picked_by_guesses_or_of_few_images() -> None:
     generator = np.random.default_rng(0)
     guesses = {name: generator.integers(0, 2, (2, 300)) for name in "abc"}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from simulation import World, watch_loss, watch_ties
 
 from benchmark.records import Average
-from benchmark.statistics import Pairs, losses
+from benchmark.statistics import METRICS, Pairs, losses
+from benchmark.statistics.assessment import chance_score
 from benchmark.statistics.resampling import ErrorCounts, Sample
 from benchmark.statistics.ties import above, tie_groups
 
@@ -198,3 +199,53 @@ def test_above_a_level_means_beyond_chance_for_all_together() -> None:
     assert hits / 60 <= 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / 60)
     good = Pairs.of(*World(images=200, errors=(0.2, 0.5)).draw(np.random.default_rng(0)))
     assert above(good, np.full(2, 2 / 3)).tolist() == [True, False]
+
+
+ONE_OF_FOUR_IS_ABSENT = (1.0, 1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("metric", ["f1", "precision"])
+@pytest.mark.parametrize(
+    ("tags", "shares"), [(False, ONE_OF_FOUR_IS_ABSENT), (True, (0.97, 0.98)), (True, (0.5, 0.5, 0.98))]
+)
+def test_guesses_are_above_no_level_though_a_class_side_is_nearly_empty(
+    tags: bool, shares: tuple[float, ...], metric: str
+) -> None:
+    hits = 0
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+
+        def drawn(generator: np.random.Generator = generator) -> np.ndarray:
+            if tags:
+                return generator.random((200, len(shares))) < shares
+            labels = generator.choice(len(shares), 200, p=np.array(shares) / sum(shares))
+            return np.eye(len(shares), dtype=bool)[labels]
+
+        sample = Sample.of(drawn(), Average.MACRO, metric=METRICS[metric])
+        errors = [ErrorCounts.of(drawn()[None], sample) for _ in range(6)]
+        levels = np.array([chance_score(sample, each) for each in errors])
+        hits += above(Pairs.of(sample, errors), levels, draws=1000).any()
+    assert hits / 60 <= 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / 60)
+
+
+@pytest.mark.parametrize("spared", [0, 1, 3])
+@pytest.mark.parametrize("average", [Average.MACRO, Average.MICRO, Average.WEIGHTED])
+def test_a_side_that_can_make_no_gap_hides_none(spared: int, average: Average) -> None:
+    """A tag that nearly all images carry, and one that none does."""
+    generator = np.random.default_rng(0)
+    true = generator.random((200, 4)) < (0.4, 0.4, 2.0, -1.0)
+    true[:spared, 2] = False
+    sample = Sample.of(true, average)
+    errors = [ErrorCounts.of((true ^ (generator.random(true.shape) < 0.03))[None], sample) for _ in range(3)]
+    levels = np.array([chance_score(sample, each) for each in errors])
+    assert above(Pairs.of(sample, errors), levels).all()
+
+
+@pytest.mark.parametrize("average", [Average.BINARY, Average.MACRO])
+def test_two_units_that_alone_make_a_gap_do_not_show_it(average: Average) -> None:
+    """Of 200 images two are negative: finding both may be luck."""
+    true = np.ones((200, 1), bool)
+    true[:2] = False
+    sample = Sample.of(true, average)
+    errors = ErrorCounts.of(true[None], sample)
+    assert not above(Pairs.of(sample, [errors]), np.array([chance_score(sample, errors)])).any()
