@@ -194,6 +194,7 @@ class _Halving:
             running=self._latest,
             finished=self._finished,
             images=len(self._subsets[-1]),
+            seen=max((self._images[name] for name in self._latest), default=0),
             round=number,
             rounds=len(self._subsets),
         )

@@ -170,8 +170,14 @@ class SearchState:
     running: Mapping[str, Scored | None]  # who has not finished: its latest outcome, None before its first
     finished: Mapping[str, Scored]  # outcomes on all images, by name
     images: int  # train and val together
+    seen: int  # of them, what the running ones were last trained and validated on; 0 before the first
     round: int  # from 0
     rounds: int  # how many there are
+
+    @property
+    def share(self) -> float:
+        """What of all images the running backbones have seen, 0 to 1; of given parts, train and val alike."""
+        return self.seen / self.images
 
     def chance_quantile(self, error: float) -> float:
         """Normal quantile of the error, spent evenly over rounds and backbones."""
@@ -216,8 +222,7 @@ def _behind(state: SearchState, targets: Targets, options: SearchOptions) -> lis
     if not state.scored:
         return []
     found = PairwiseComparison.of(state.scored, targets, options)
-    images = len(found.sample.targets)
-    share = images / state.images
+    share = state.share
     if share >= 1:  # nothing is left to save
         return []
     pairs = max(len(state.candidates) * (len(state.candidates) - 1), 2)
@@ -231,7 +236,7 @@ def _behind(state: SearchState, targets: Targets, options: SearchOptions) -> lis
             kind=DropKind.BEHIND,
             reason=_behind_reason(found, position),
             round=state.round,
-            images=images,
+            images=state.seen,
         )
         for position, name in enumerate(found.names)
         if lagging[position] and name in state.running
@@ -260,9 +265,9 @@ def _too_large(state: SearchState, gone: set[str], targets: Targets, options: Se
             kind=DropKind.SIZE,
             reason=reason,
             round=state.round,
-            images=0 if outcome is None else len(outcome.predictions.val_rows),
+            images=state.seen,
         )
-        for name, outcome in sorted(state.running.items())
+        for name in sorted(state.running)
         if name not in gone and _size_and_name(state.candidates[name]) > _size_and_name(safe)
     ]
 
@@ -280,7 +285,7 @@ def _smallest_safe(
     finished = PairwiseComparison.of(list(state.finished.values()), targets, options)
     z = state.chance_quantile(options.error)
     rivals = {
-        name: 0.0 if outcome is None else _least_loss(outcome, state.images, z, (targets, options))
+        name: 0.0 if outcome is None else _least_loss(outcome, state.share, z, (targets, options))
         for name, outcome in state.running.items()
         if name not in gone
     }
@@ -302,8 +307,11 @@ def _smallest_safe(
     return None
 
 
-def _least_loss(outcome: Scored, images: int, z: float, data: tuple[Targets, SearchOptions]) -> float:
-    """What a running backbone will at least lose to one without mistakes when it has seen all images."""
+def _least_loss(outcome: Scored, share: float, z: float, data: tuple[Targets, SearchOptions]) -> float:
+    """What a running backbone will at least lose to one without mistakes when it has seen all images.
+
+    Its outcome is that of a share of them.
+    """
     found = PairwiseComparison.of([outcome], *data)
     loss, variance = float(found.losses[0]), float(found.comparison.covariance[0, 0])
     cost = float(found.comparison.error_cost[0])
@@ -312,4 +320,4 @@ def _least_loss(outcome: Scored, images: int, z: float, data: tuple[Targets, Sea
     # As many Poisson mistakes as give this loss its variance, at most as many as there were.
     errors = min(loss**2 / variance if variance > 0 else math.inf, loss / cost if cost > 0 else math.inf)
     lower = max(1 - 1 / (9 * errors) - z / (3 * math.sqrt(errors)), 0.0) ** 3
-    return loss * lower * math.sqrt(len(found.sample.targets) / images)
+    return loss * lower * math.sqrt(share)
