@@ -787,7 +787,7 @@ class Targets:
         classes: class names.
         task: binary, multiclass or multilabel.
         positive: position of the positive class for BINARY, else None.
-        groups: int64 (N,) or None.
+        groups: int64 (N,), or None when every image stands alone.
     """
 
     targets: Float32
@@ -799,12 +799,16 @@ class Targets:
     @classmethod
     def of(cls, images: ImageSet) -> Targets:
         """The targets of an ImageSet."""
+        groups = images.groups
+        # Images in groups of their own have the fingerprint of images without groups: they get the same
+        # folds, too, or what is stored of the ones would be taken for what the others learn.
+        alone = groups is None or len(np.unique(groups)) == len(groups)
         return cls(
             targets=images.head_targets(),
             classes=images.classes,
             task=images.task,
             positive=images.positive,
-            groups=images.groups,
+            groups=None if alone else groups,
         )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.errors import DataError
 from benchmark.heads.protocols import REFERENCE_RATE, FoldPlan, make_plan
-from benchmark.records import HeadProtocol, Int64, ProtocolName, Split, Targets, Task
+from benchmark.records import HeadProtocol, ImageSet, Int64, ProtocolName, Split, Targets, Task
 
 
 def plan_of(
@@ -52,6 +54,36 @@ def test_who_trains_chooses_and_is_scored(name: ProtocolName, grouped: bool) -> 
             assert np.array_equal(np.sort(np.concatenate([fold.inner, fold.choose])), np.sort(fold.train))
             assert not set(units[fold.inner]) & set(units[fold.choose])
             assert not np.isin(fold.choose, fold.score).any()
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
+def test_images_in_groups_of_their_own_are_images_without_groups(task: Task) -> None:
+    """Their fingerprints are one, so what is stored of one has to hold for the other."""
+    count = 90
+    alone = ImageSet(
+        name="walls",
+        root=Path("walls"),
+        paths=[f"{row}.png" for row in range(count)],
+        image_ids=sorted(hashlib.sha256(str(row).encode()).hexdigest() for row in range(count)),
+        targets=np.arange(count) % (2 if task is Task.BINARY else 3),
+        classes=("a", "b", "c")[: 2 if task is Task.BINARY else 3],
+        task=task,
+        positive=1 if task is Task.BINARY else None,
+        groups=None,
+        split=Split(train=np.arange(50), val=np.arange(50, 70), test=np.arange(70, count), given=False),
+    )
+    grouped = replace(alone, groups=np.arange(count))
+    assert grouped.fingerprint() == alone.fingerprint()
+    assert Targets.of(grouped).groups is None
+    folds, same = (
+        make_plan(Targets.of(images), images.split, HeadProtocol(), images.image_ids).folds
+        for images in (alone, grouped)
+    )
+    for one, other in zip(folds, same, strict=True):
+        assert np.array_equal(one.score, other.score)
+        assert np.array_equal(one.choose, other.choose)
+    pairs = replace(alone, groups=np.arange(count) // 2)
+    assert Targets.of(pairs).groups is pairs.groups
 
 
 def test_cross_validation_scores_every_image_once_a_repeat() -> None:
