@@ -135,7 +135,7 @@ def write_again(run: Run, ranked: Ranked, job: HeadJob) -> Ranked:
     record = RunRecord.read(run.path)
     notes = _write_pages(run, ranked, job, record)
     ranked = replace(ranked, board=_with_notes(ranked.board, notes))
-    digest = "" if notes else board_digest(ranked, job, record.data.source)
+    digest = "" if notes else board_digest(ranked, job, record)
     replace(record, board_digest=digest).write(run.path)
     return _publish_over(run.identifier, run, ranked)
 
@@ -294,7 +294,7 @@ def _with_notes(board: Leaderboard, notes: Sequence[str]) -> Leaderboard:
     return replace(board, notes=(*board.notes, *notes))
 
 
-def board_digest(ranked: Ranked, job: HeadJob, source: str) -> str:
+def board_digest(ranked: Ranked, job: HeadJob, record: RunRecord) -> str:
     """SHA-256 over everything on the page but timings, over the data, and over what stands beside it."""
     board, images, report = ranked.board, ranked.images, ranked.report
     rows = [
@@ -302,8 +302,8 @@ def board_digest(ranked: Ranked, job: HeadJob, source: str) -> str:
         for row in board.rows
     ]
     parts = [
-        __version__,
-        source,
+        _facts(record, images, board),
+        record.data.source,
         None if report is None else [str(one) for one in (*report.findings, *report.pairs)],
         images.fingerprint(),
         list(images.paths),
@@ -312,9 +312,12 @@ def board_digest(ranked: Ranked, job: HeadJob, source: str) -> str:
         fine_tuned(job),
         [asdict(curve) for curve in stored_curves(job, board, ranked.outcomes).values()],
         rows,
+        board.summary,
         board.statements,
         board.notes,
+        board.winner,
         str(board.loss_bound),
+        board.metric,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -352,16 +355,14 @@ def _link(source: Path, target: Path, root: Path) -> None:
 
 
 def _record(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, started: float) -> RunRecord:
-    data = DataRecord.of(ranked.images, request.options.data)
-    return RunRecord(
+    record = RunRecord(
         identifier=run.identifier,
         started=_stamp(started),
         options=portable_options(request),
         protocol=job.protocol,
-        board_digest=board_digest(ranked, job, data.source),
         versions=versions(),
         hardware=hardware(),
-        data=data,
+        data=DataRecord.of(ranked.images, request.options.data),
         seeds={"data": request.options.seed, "heads": request.protocol.seed},
         backbones={outcome.backbone: _backbone_record(outcome) for outcome in ranked.outcomes},
         timings={
@@ -369,6 +370,7 @@ def _record(run: Run, request: RankRequest, ranked: Ranked, job: HeadJob, starte
             "head_seconds": sum(outcome.head_seconds for outcome in ranked.outcomes),
         },
     )
+    return replace(record, board_digest=board_digest(ranked, job, record))
 
 
 def _backbone_record(outcome: Outcome) -> BackboneRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,28 @@ def test_an_identical_run_leaves_identical_files(photos: Path, request_for: Make
     ]
     assert content[0].keys() == content[1].keys()
     assert all(content[0][name] == content[1][name] for name in content[0].keys() - volatile)
+
+
+def test_another_question_makes_another_page_though_the_figures_are_the_same(
+    photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path
+) -> None:
+    """One backbone, no test part: neither what ranks nor what the winner may give away changes a figure."""
+    names = sorted(path.as_posix() for path in photos.rglob("*.png"))
+    rows = [
+        f"{name},{name.split('/')[-2]},{'val' if number % 3 else 'train'}"
+        for number, name in enumerate(names)
+    ]
+    table = tmp_path / "parts.csv"
+    table.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    request = request_for(table, tiny.tiny_backbone("Tiny8", 8), groups="none")
+    rank_backbones(request)
+    folder = rank_backbones(request.but(rank_by="balanced_accuracy")).folder
+    assert json.loads((folder / "leaderboard.json").read_text())["metric"] == "balanced_accuracy"
+    assert "<dt>ranked by</dt><dd>balanced accuracy" in (folder / "leaderboard.html").read_text()
+    rank_backbones(request.but(max_loss=0.05))
+    page = (folder / "leaderboard.html").read_text()
+    assert "<dt>ranked by</dt><dd>F1" in page
+    assert "<dt>a winner may give away</dt><dd>0.05<" in page
 
 
 def test_a_rebuilt_board_keeps_the_audit(faulty: Path, request_for: Make, tiny: ModuleType) -> None:
