@@ -9,6 +9,7 @@ import difflib
 import functools
 import inspect
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -386,7 +387,7 @@ def _located(data: Images, options: Mapping[str, Any]) -> Source:
     cache = CacheOptions.check({"cache": options.get("cache", CacheOptions().cache)}).cache
     if isinstance(data, tuple):
         return _keep_pixels(*data, cache=cache)
-    table = data.assign(path=[str(Path(path).absolute()) for path in data["path"]])
+    table = data.assign(path=[absolute(path) for path in data["path"]])
     return keep_table(table.to_csv(index=False).encode(), cache)
 
 
@@ -394,14 +395,42 @@ def _keep_pixels(images: npt.ArrayLike, labels: npt.ArrayLike, cache: Path) -> P
     """A CSV of PNG files in the cache: N images uint8 (N, height, width, 3), or a list, and N labels."""
     import pandas as pd
 
-    pixels, names = list(images), list(labels)  # type: ignore[arg-type]
-    if len(pixels) != len(names):
+    pixels, given = list(images), list(labels)  # type: ignore[arg-type]
+    if len(pixels) != len(given):
         raise ArgumentError(
-            "not a label for each image", where="`data`", expected=f"{len(pixels)} labels", got=len(names)
+            "not a label for each image", where="`data`", expected=f"{len(pixels)} labels", got=len(given)
         )
+    names = [_label_cell(label, row) for row, label in enumerate(given)]
     folder = cache / "tables" / "pixels"
-    paths = [str(keep_pixels(one, row, folder, root=cache).absolute()) for row, one in enumerate(pixels)]
+    paths = [absolute(keep_pixels(one, row, folder, root=cache)) for row, one in enumerate(pixels)]
     return keep_table(pd.DataFrame({"path": paths, "label": names}).to_csv(index=False).encode(), cache)
+
+
+def _label_cell(label: Any, row: int) -> str:  # noqa: ANN401
+    """A label, or a list of several, as a cell that is read as just that, whatever its letters.
+
+    Raises:
+        ArgumentError: those are no labels.
+    """
+    import pandas as pd
+
+    several = list(label) if isinstance(label, list | tuple | set | frozenset) else None
+    if isinstance(label, np.ndarray) or not all(isinstance(one, str) for one in several or ()):
+        raise ArgumentError(
+            "not a label",
+            where=f"row {row}",
+            expected="one label an image, or a list of names for an image with several",
+            got=repr(label)[:80],
+            next_step="Of a table of 0 and 1, give the names of the columns that hold 1.",
+        )
+    if several is None:
+        several = [] if pd.isna(label) else [label]
+    return repr(sorted(map(str, several)))
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """An absolute path without ``..``; a link keeps its name."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def keep_pixels(image: npt.ArrayLike, row: int, folder: Path, *, root: Path) -> Path:

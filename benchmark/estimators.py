@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +22,8 @@ from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from benchmark.api import keep_pixels, keep_table
-from benchmark.data import KnownLabels, load_images
+from benchmark.api import absolute, keep_pixels, keep_table
+from benchmark.data import FULL_DEPTH, KnownLabels, load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, DataError, EmbeddingError
 from benchmark.heads import final_head
@@ -46,6 +47,7 @@ class _Embedding(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         resize: str = "bilinear",
         engine: str = "auto",
         precision: str = "auto",
+        bit_depth: int | str = 16,
         cache: str | os.PathLike[str] = "embeddings_cache",
         jobs: int = 0,
         seed: int = 0,
@@ -56,6 +58,7 @@ class _Embedding(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         self.resize = resize
         self.engine = engine
         self.precision = precision
+        self.bit_depth = bit_depth
         self.cache = cache
         self.jobs = jobs
         self.seed = seed
@@ -69,7 +72,7 @@ class _Embedding(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         return tags
 
     def _request(self) -> EmbedRequest:
-        names = ("weights", "size", "resize", "engine", "precision", "cache", "jobs", "seed")
+        names = ("weights", "size", "resize", "engine", "precision", "bit_depth", "cache", "jobs", "seed")
         given = {name: getattr(self, name) for name in names}
         asked = EmbedOptions.check({"data": Path(), "backbones": self.backbone, **given})
         request = EmbedRequest.of(asked)
@@ -78,34 +81,47 @@ class _Embedding(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             raise ArgumentError("names several backbones", where="`backbone`", expected="one name", got=found)
         return request
 
-    def _embeddings(self, X: Any) -> Embeddings:  # noqa: ANN401 - whatever scikit-learn hands on
-        """One row an image, in the order given; an image that is given twice has two rows."""
+    def _embeddings(
+        self,
+        X: Any,  # noqa: ANN401 - whatever scikit-learn hands on
+        bit_depth: int | None,
+    ) -> tuple[Embeddings, int]:
+        """One row an image, in the order given, and the bit depth; an image given twice has two rows.
+
+        Args:
+            X: images.
+            bit_depth: 12 or 16; None finds it from these images.
+        """
         request = self._request()
         with tempfile.TemporaryDirectory() as scratch:
             files = _files(X, Path(scratch))
             # What is known of files is kept, but for those that are gone in a moment.
             written = files[0].startswith(scratch)
-            images = _images(files, Path(scratch) if written else request.options.cache, request.options.jobs)
+            cache = Path(scratch) if written else request.options.cache
+            reading = {"jobs": request.options.jobs, "follow_links": True, "bit_depth": bit_depth}
+            images = _images(files, cache, DataOptions.check(reading))
             (plan,) = embed_images(request, images).plans
         if plan.stopped is not None or plan.key is None:
             reason = plan.stopped.reason if plan.stopped else "not embedded"
             raise EmbeddingError(reason, where=plan.backbone.name)
-        row_of = {_absolute(images.root / path): row for row, path in enumerate(images.paths)}
+        row_of = {absolute(images.root / path): row for row, path in enumerate(images.paths)}
         for path, twin in images.duplicates:
-            row_of[_absolute(images.root / twin)] = row_of[_absolute(images.root / path)]
+            row_of[absolute(images.root / twin)] = row_of[absolute(images.root / path)]
         rows = [row_of[file] for file in files]
         stored = EmbeddingStore(request.options.cache).read(plan.key, images.image_ids)
-        return Embeddings(image_ids=[stored.image_ids[row] for row in rows], features=stored.features[rows])
+        found = Embeddings(image_ids=[stored.image_ids[row] for row in rows], features=stored.features[rows])
+        return found, images.bit_depth
 
 
-def _images(files: Sequence[str], cache: Path, jobs: int) -> ImageSet:
+def _images(files: Sequence[str], cache: Path, options: DataOptions) -> ImageSet:
     """Files as images without labels."""
     text = io.StringIO()
     csv.writer(text).writerows([("path", "label"), *((file, "image") for file in dict.fromkeys(files))])
     table = keep_table(text.getvalue().encode("utf-8", "surrogateescape"), cache)
-    images = load_images(
-        table, options=DataOptions(jobs=jobs, follow_links=True), cache=cache, known=_ONE_CLASS
-    )
+    images = load_images(table, options=options, cache=cache, known=_ONE_CLASS)
+    if options.bit_depth == FULL_DEPTH:
+        for note in images.notes:  # almost black images
+            warnings.warn(note, stacklevel=4)
     if images.rejected:
         first = images.rejected[0]
         raise DataError(
@@ -117,10 +133,6 @@ def _images(files: Sequence[str], cache: Path, jobs: int) -> ImageSet:
     return images
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 - a link keeps its name
-
-
 def _files(X: Any, folder: Path) -> list[str]:  # noqa: ANN401 - whatever scikit-learn hands on
     """Absolute paths of N images; arrays are written to files of the same pixels."""
     if isinstance(X, str | os.PathLike):
@@ -129,11 +141,13 @@ def _files(X: Any, folder: Path) -> list[str]:  # noqa: ANN401 - whatever scikit
         X = X.to_numpy()
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]
+    if isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[2] in (3, 4):
+        raise ValueError(f"Expected {_ACCEPTED}; got one image {X.shape}. Put it into a list.")
     items = list(X)
     if not items:
         raise ValueError(f"Found array with 0 sample(s), while a minimum of 1 is required: {_ACCEPTED}.")
     if all(isinstance(one, str | os.PathLike) for one in items):
-        return [_absolute(one) for one in items]
+        return [absolute(one) for one in items]
     try:
         return [str(keep_pixels(one, row, folder, root=folder)) for row, one in enumerate(items)]
     except ArgumentError as error:  # scikit-learn's users look for a ValueError
@@ -150,6 +164,8 @@ class BackboneEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Embe
         resize: ``bilinear`` or ``area``.
         engine: ``auto``, ``openvino`` or ``tensorflow``.
         precision: ``auto``, ``float32`` or ``bfloat16``.
+        bit_depth: bits used by the greys of 16-bit files, 12 or 16. Commands find it from a whole data set,
+            which one batch cannot tell.
         cache: folder of the embedding cache; what it holds is not computed again.
         jobs: processes that read and embed; 0: one a core, fewer where memory is short.
         seed: of random weights.
@@ -173,6 +189,12 @@ class BackboneEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Embe
         """
         self._request()
         return self
+
+    def _request(self) -> EmbedRequest:
+        request = super()._request()
+        if request.options.bit_depth is None:  # another batch of the same images would be read otherwise
+            raise ArgumentError("expected 12 or 16", where="`bit_depth`", got=repr(self.bit_depth))
+        return request
 
     @property
     def n_features_out_(self) -> int:
@@ -198,7 +220,8 @@ class BackboneEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Embe
             DataError: an image that cannot be read.
             EmbeddingError: the backbone could not be run.
         """
-        return np.asarray(self._embeddings(X).features)
+        embeddings, _ = self._embeddings(X, self._request().options.bit_depth)
+        return np.asarray(embeddings.features)
 
 
 class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
@@ -214,6 +237,7 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
         resize: ``bilinear`` or ``area``.
         engine: ``auto``, ``openvino`` or ``tensorflow``.
         precision: ``auto``, ``float32`` or ``bfloat16``.
+        bit_depth: bits used by the greys of 16-bit files, 12 or 16; ``auto`` keeps what ``fit`` finds.
         cache: folder of the embedding cache; what it holds is not computed again.
         jobs: processes that read and embed; 0: one a core, fewer where memory is short.
         seed: of random weights, and of the head.
@@ -222,6 +246,7 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
     Attributes:
         classes_: (C,) labels, ascending.
         head_: the head as one dense layer: ``kernel``, ``bias``.
+        bit_depth_: 12 or 16: bits that the greys of 16-bit files are read with.
     """
 
     def __init__(
@@ -233,6 +258,7 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
         resize: str = "bilinear",
         engine: str = "auto",
         precision: str = "auto",
+        bit_depth: int | str = "auto",
         cache: str | os.PathLike[str] = "embeddings_cache",
         jobs: int = 0,
         seed: int = 0,
@@ -245,6 +271,7 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
             resize=resize,
             engine=engine,
             precision=precision,
+            bit_depth=bit_depth,
             cache=cache,
             jobs=jobs,
             seed=seed,
@@ -276,7 +303,7 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
         self.classes_, positions = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"Expected at least two classes; got one class: {self.classes_.tolist()}.")
-        embeddings = self._embeddings(X)
+        embeddings, self.bit_depth_ = self._embeddings(X, self._request().options.bit_depth)
         protocol = HeadProtocol(balanced=self.class_weight == "balanced", seed=self.seed)
         self.head_ = final_head(
             embeddings, _targets(positions, len(self.classes_), groups), _all_train(len(positions)), protocol
@@ -287,7 +314,8 @@ class BackboneClassifier(ClassifierMixin, _Embedding):  # type: ignore[misc]
         """Probabilities float32 (N, C) in the order of ``classes_``; errors are those of ``transform``."""
         check_is_fitted(self)
         exclusive = len(self.classes_) > 2
-        found = self.head_.probabilities(self._embeddings(X).features, exclusive=exclusive)
+        embeddings, _ = self._embeddings(X, self.bit_depth_)
+        found = self.head_.probabilities(embeddings.features, exclusive=exclusive)
         return found if exclusive else np.hstack([1 - found, found])
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: ANN401

@@ -346,6 +346,11 @@ class DataOptions(ReadingOptions):
         return None if self.groups in {_AUTO, _NONE} else self.groups
 
     @property
+    def no_groups(self) -> bool:
+        """Whether images stand alone, whatever the data name."""
+        return self.groups == _NONE
+
+    @property
     def auto_groups(self) -> bool:
         """Whether the audit shall find the groups where the data name none."""
         return self.groups in {None, _AUTO}

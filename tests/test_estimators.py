@@ -51,8 +51,8 @@ class RowsAsEmbeddings(BackboneEmbedding):  # type: ignore[misc]
         tags.input_tags.two_d_array, tags.input_tags.one_d_array = True, False
         return tags
 
-    def _embeddings(self, X: npt.ArrayLike) -> Embeddings:
-        return as_embeddings(check_array(X))
+    def _embeddings(self, X: npt.ArrayLike, bit_depth: int | None) -> tuple[Embeddings, int]:
+        return as_embeddings(check_array(X)), 16
 
 
 class RowsClassifier(BackboneClassifier):  # type: ignore[misc]
@@ -63,8 +63,8 @@ class RowsClassifier(BackboneClassifier):  # type: ignore[misc]
         tags.no_validation = False
         return tags
 
-    def _embeddings(self, X: npt.ArrayLike) -> Embeddings:
-        return as_embeddings(validate_data(self, X, reset=not hasattr(self, "n_features_in_")))
+    def _embeddings(self, X: npt.ArrayLike, bit_depth: int | None) -> tuple[Embeddings, int]:
+        return as_embeddings(validate_data(self, X, reset=not hasattr(self, "n_features_in_"))), 16
 
 
 NOT_AS_THE_CHECKS_WANT = {
@@ -146,6 +146,36 @@ def test_pixels_are_as_good_as_files(files: list[str], cache: Path) -> None:
     assert not list(cache.glob("**/*.bmp"))
 
 
+def test_other_images_of_a_batch_do_not_change_how_greys_are_read(tmp_path: Path, cache: Path) -> None:
+    random = np.random.default_rng(0)
+    files = [str(tmp_path / f"{number}.png") for number in range(12)]
+    for number, file in enumerate(files):
+        values = random.integers(0, 2**11 if number % 2 else 2**12, (24, 24), dtype=np.uint16)
+        Image.fromarray(values).save(file)
+    bright = str(tmp_path / "bright.png")
+    Image.fromarray(np.full((24, 24), 60_000, np.uint16)).save(bright)
+
+    full, twelve = embedding(cache), embedding(cache, bit_depth=12)
+    with pytest.warns(UserWarning, match="almost black as read with 16 bits"):
+        alone = full.transform(files)
+    with pytest.warns(UserWarning, match="almost black beside the others"):
+        np.testing.assert_array_equal(full.transform([*files, bright])[:12], alone)
+    assert not np.array_equal(twelve.transform(files), alone)
+    with pytest.raises(DataError, match="1 of 13 images cannot be read"):
+        twelve.transform([*files, bright])
+    with pytest.raises(ArgumentError, match="`bit_depth`: expected 12 or 16; got 'auto'"):
+        embedding(cache, bit_depth="auto").fit(files)
+
+    one = bb.BackboneClassifier("MobileNet_0.25", weights="random", size=32, cache=cache, jobs=1)
+    assert one.fit(files, np.arange(12) % 2).bit_depth_ == 12
+    wanted = one.head_.probabilities(twelve.transform(files), exclusive=False)[:, 0]
+    np.testing.assert_allclose(one.predict_proba(files)[:, 1], wanted, atol=1e-6)
+    assert one.fit([*files, bright], np.arange(13) % 2).bit_depth_ == 16
+    wanted = one.head_.probabilities(alone, exclusive=False)[:, 0]
+    with pytest.warns(UserWarning, match="almost black as read"):
+        np.testing.assert_allclose(one.predict_proba(files)[:, 1], wanted, atol=1e-6)
+
+
 def test_the_classifier_is_the_board_s_head(files: list[str], cache: Path) -> None:
     labels = labels_of(files)
     one = bb.BackboneClassifier("MobileNet_0.25", weights="random", size=32, cache=cache, jobs=1)
@@ -194,6 +224,8 @@ def test_searches_pipelines_and_grouped_folds_work(files: list[str], cache: Path
         (np.zeros((2, 8, 8, 3)), "got float64 (8, 8, 3)"),
         (np.zeros((2, 8, 8, 4), np.uint8), "channels last"),
         ([3, 4], "Expected paths of image files"),
+        (np.zeros((24, 30, 3), np.uint8), "got one image (24, 30, 3). Put it into a list"),
+        (np.zeros((24, 30, 4), np.uint8), "got one image (24, 30, 4). Put it into a list"),
     ],
 )
 def test_what_is_no_image_is_told(images: object, said: str, cache: Path) -> None:

@@ -72,7 +72,11 @@ def load_images(
     if known is not None:
         listing = _parts_of_folders(listing, known) if resolved.is_dir() else listing
         _check_known(listing, known)
-    listing = dataclasses.replace(listing, entries=name_groups(listing, options.group_rule))
+    if options.no_groups:
+        entries = tuple(dataclasses.replace(entry, group=None) for entry in listing.entries)
+    else:
+        entries = name_groups(listing, options.group_rule)
+    listing = dataclasses.replace(listing, entries=entries)
     index = Index.load(cache / "index", str(resolved), f"{decoder_version()}|{options.max_pixels}")
     merged = _merged(listing, index, options, observer)
     images = _assemble(listing, merged, options, known)

@@ -27,8 +27,9 @@ def split_images(
     """Split images into train (60 %), val (20 %) and test (20 %), or complete the parts that a user gave.
 
     Within a class, images are ordered by the SHA-256 of seed and image id: neither names nor the order of
-    files matter. Images without any label count as a class. Groups, and images with several labels, go one by one in the order of the SHA-256 of seed
-    and smallest image id, each to the part whose class proportions suffer least.
+    files matter. Images without any label count as a class. Groups, and images with several labels, go one
+    by one in the order of the SHA-256 of seed and smallest image id, each to the part whose class proportions
+    suffer least.
 
     Args:
         image_ids: N image ids.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -145,6 +146,37 @@ def test_pixels_are_as_good_as_files(walls: Path, tmp_path: Path) -> None:
         bb.embed(([np.zeros((8, 8, 3))], ["a"]), "MobileNet_0.25", cache=tmp_path, **SMALLEST)
     with pytest.raises(ArgumentError, match="expected 40 labels; got 1"):
         bb.embed((images, ["a"]), "MobileNet_0.25", cache=tmp_path, **SMALLEST)
+
+
+def test_labels_of_pixels_are_names_whatever_their_letters(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+
+    def labels_of(labels: object) -> set[str]:
+        return set(bb.embed((images, labels), "MobileNet_0.25", cache=tmp_path, **SMALLEST).labels)
+
+    assert labels_of(["metal|painted", "wood"] * 6) == {"metal|painted", "wood"}
+    assert labels_of(np.array(["['a', 'b']", 'it\'s; "c"'] * 6)) == {"['a', 'b']", 'it\'s; "c"'}
+    assert labels_of(np.arange(12) % 2) == {"0", "1"}
+    assert labels_of([("b", "a"), ["c"]] * 6) == {"a;b", "c"}
+    with pytest.raises(ArgumentError, match=r"row 0: not a label; .*names of the columns that hold 1"):
+        labels_of(np.eye(2, dtype=int)[np.arange(12) % 2])
+    with pytest.raises(ArgumentError, match=r"row 0: not a label; .*got \[0, 1\]"):
+        labels_of([[0, 1], [1, 0]] * 6)
+
+
+def test_paths_of_a_frame_may_lead_upwards(
+    walls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    files = sorted(walls.glob("*/*"))[::4]
+    paths = [os.path.relpath(file) for file in files]
+    assert paths[0].startswith("..")
+    listed = pd.DataFrame({"path": paths, "label": ["a", "b"] * (len(paths) // 2)})
+    assert bb.embed(listed, "MobileNet_0.25", cache="../cache", **SMALLEST).features.shape == (10, 256)
+    pixels = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    again = bb.embed((pixels, listed["label"]), "MobileNet_0.25", cache="../cache", **SMALLEST)
+    assert again.features.shape == (10, 256)
 
 
 def test_embeddings_are_the_rows_of_the_cache(walls: Path, tmp_path: Path) -> None:

@@ -322,6 +322,15 @@ def test_groups_that_name_nothing(folder: Path, cache: Path, groups: str, messag
         load_images(folder, cache=cache, options=DataOptions(groups=groups))
 
 
+def test_no_groups_means_none_of_the_csv_either(tmp_path: Path, cache: Path, picture: Picture) -> None:
+    lines = ["path,label,group", *(f"{n}.png,{n % 2},g{n // 2}" for n in range(12)), "0.png,0,g5"]
+    source = table(tmp_path / "d", picture, lines)
+    assert load_images(source, cache=cache).groups is not None
+    alone = load_images(source, cache=cache, options=DataOptions(groups="none"))
+    assert alone.groups is None
+    assert "1 line of the CSV says again what others say." in alone.notes
+
+
 def test_an_image_in_two_groups_joins_them(tmp_path: Path, cache: Path, picture: Picture) -> None:
     root = tmp_path / "d"
     lines = ["path,label,group", *(f"{n}.png,{n % 2},g{n // 2}" for n in range(12)), "copy.png,0,g3"]
