@@ -73,7 +73,6 @@ def test_its_networks_are_listed_and_ranked_beside_others(tmp_path: Path) -> Non
     assert rows["toy:conv8"]["weights_sha256"] != rows["toy:conv16"]["weights_sha256"]
 
 
-@pytest.mark.timeout(900)
 def test_one_board_of_keras_a_plug_in_and_files_resumes_and_renders(tmp_path: Path) -> None:
     """With a model directory of this program among them: its network before its head, beside its original."""
     site, photos = installed(tmp_path / "site"), draw_photos(tmp_path / "photos", 20)

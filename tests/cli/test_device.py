@@ -28,7 +28,6 @@ from benchmark.records import Task
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's
-    pytest.mark.timeout(900),  # exports, on a busy machine
 ]
 TARGETS = ("tflite-float32", "tflite-dynamic", "onnx")
 GUARD = Path(__file__).with_name("no_network.py")

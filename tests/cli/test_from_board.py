@@ -116,7 +116,6 @@ def test_what_cannot_be_shipped_is_said(ranked_once: Place, tmp_path: Path, back
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no shared photographs and weights")
-@pytest.mark.timeout(900)
 def test_photographs_and_real_weights(tmp_path: Path, backbones: Run) -> None:
     place = Place(tmp_path, SHARED / "data" / "brick_cracks")
     options = ("--backbones", "MobileNet_0.25", "--weights", SHARED / "weights", "--repeats", 1, "--quiet")

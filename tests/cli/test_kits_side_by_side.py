@@ -142,7 +142,7 @@ def test_a_worker_without_the_converter_hands_its_task_on(
         assert "on worker tcp://" in alone.err
         workers.add()
         with distributed.Client(workers.address) as client:
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(2, timeout=240)
         answer = backbones(*words)
     assert answer.status == 0, answer.err
     assert [row["reason"] for row in answer.rows] == [""] * 4
@@ -209,16 +209,17 @@ def test_ctrl_c_leaves_what_was_there(
         shutil.copytree(made.board / model.relative_to(copy.board) / "export", model / "export")
     before = exports(copy)
     process = begin()
-    while len(list(copy.board.glob("finetune/*/frozen/export/.tmp-*"))) < 4:
+    children: list[psutil.Process] = []
+    # Two that export, and two that convert for them.
+    while len(list(copy.board.glob("finetune/*/frozen/export/.tmp-*"))) < 4 or len(children) < 4:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) >= 4, "two that export, and two that convert for them"
+        children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     assert exports(copy) == before
     assert not (copy.board / "device_kit").exists()

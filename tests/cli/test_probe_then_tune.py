@@ -91,7 +91,6 @@ def test_a_backbone_that_the_board_does_not_have(ranked: Place, backbones: Run) 
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no shared photographs and weights")
-@pytest.mark.timeout(900)
 def test_photographs_and_real_weights(tmp_path: Path, backbones: Run) -> None:
     """Whatever training does, the model is at least as good on validation as the board's head."""
     place = Place(tmp_path, SHARED / "data" / "brick_cracks")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -107,12 +108,21 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.02)
+
+
+_USUAL_SECONDS = 8.0  # to the first part of a cache
 
 
 def busy() -> float:
@@ -136,19 +146,20 @@ def test_a_signal_ends_a_run_orderly(
     """Between two backbones: within five seconds, nothing left behind, what was finished is kept."""
     options = ["--weights", "random", "--size", "32", "--cache", place.cache]
     names = "MobileNet_0.25,MobileNet_0.5,MobileNet_0.75"
+    begun = time.monotonic()
     process = spawn("embed", place.data, "--backbones", names, *options, "--jobs", jobs, cwd=place.root)
     wait_for(lambda: bool(parts_of(place.cache)), process)
     members = family(process)
     before = time.monotonic()
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     seconds = time.monotonic() - before
     assert process.returncode == status, errors
     assert word in errors
     assert "Traceback" not in errors
-    assert seconds < 5 * busy()
-    psutil.wait_procs(members, timeout=5)
-    assert not [one for one in members if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert seconds < 5 * max(busy(), (before - begun) / _USUAL_SECONDS)
+    _, left = psutil.wait_procs(members, timeout=30)
+    assert not [one for one in left if is_alive(one)]
     assert backbones("cache", "clean", "--cache", place.cache).status == 0
     assert backbones("cache", "verify", "--cache", place.cache).status == 0
     assert not list(place.cache.rglob(".tmp-*"))
@@ -297,10 +308,10 @@ def test_ctrl_c_after_the_last_word_prints_no_traceback(place: Place, spawn: Spa
     options = ["--weights", "random", "--size", "32", "--cache", place.cache, "--jobs", 2, "--format", "json"]
     process = spawn("embed", place.data, "--backbones", names, *options, cwd=place.root)
     assert process.stdout is not None
-    while not process.stdout.readline().rstrip().endswith("]"):
-        assert process.poll() is None
+    while not (line := process.stdout.readline()).rstrip().endswith("]"):
+        assert line, "it said nothing more"
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert "Traceback" not in errors
 
 

@@ -47,7 +47,6 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.timeout(900)  # five processes start TensorFlow
 def test_the_page_runs(walls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights, few epochs and small images in place of downloads and of hours."""
     shutil.copytree(walls, tmp_path / "photos")

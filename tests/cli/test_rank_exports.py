@@ -14,7 +14,6 @@ from PIL import Image
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's
-    pytest.mark.timeout(900),  # exports, on a busy machine
 ]
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 # What turns every decision round, and what cannot be converted at all.

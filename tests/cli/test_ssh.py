@@ -20,7 +20,6 @@ from benchmark.deployment import check_destination, measure_over_ssh, visit
 from benchmark.deployment.kit import pack
 from benchmark.errors import ArgumentError, BenchmarkError, DataError, ExportError
 
-pytestmark = pytest.mark.timeout(300)
 PYTHON = sys.executable
 MEASURED = b'{"schema": 1}'
 ANSWERS = f"""
@@ -93,7 +92,7 @@ def test_hosts_that_are_not_reached_or_not_trusted(
     tmp_path: Path, reached: Loopback, host: str, said: str
 ) -> None:
     with pytest.raises(ExportError, match=said) as caught:
-        measure(kit(tmp_path, ANSWERS), host)
+        measure(kit(tmp_path, ANSWERS), host, seconds=200)  # no name server answers soon everywhere
     assert "ssh could not connect" in str(caught.value)
     assert f"ssh {host}" in caught.value.next_step
 
@@ -139,7 +138,7 @@ def test_a_measurement_that_fails_says_why(
 def is_gone(device: Loopback) -> bool:
     """Whether what was started there has ended, in a while."""
     pid = int((device.there.parent / "pid").read_text())
-    for _ in range(100):
+    for _ in range(600):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -181,8 +180,8 @@ def test_who_holds_the_streams_of_ssh_is_not_waited_for(
     told: list[str] = []
     begun = time.monotonic()
     with pytest.raises(ExportError, match="not done in time"):
-        measure_over_ssh(kit(tmp_path, "pass"), "device", python=PYTHON, timeout_seconds=1, tell=told.append)
-    assert time.monotonic() - begun < 40
+        measure_over_ssh(kit(tmp_path, "pass"), "device", python=PYTHON, timeout_seconds=5, tell=told.append)
+    assert time.monotonic() - begun < 50
     assert told == ["working"]
 
 

@@ -25,7 +25,6 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 CLOCKED = ["images_per_second", "latency_ms", "latency_p95_ms", "noisy", "embed_seconds", "head_seconds"]
 
 pytestmark = [
-    pytest.mark.timeout(900),
     pytest.mark.skipif(not SHARED.exists(), reason="needs the photographs and weights of ../shared"),
     pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX"),
 ]

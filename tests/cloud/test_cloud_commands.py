@@ -45,7 +45,6 @@ def written(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.timeout(900)
 def test_the_board_is_that_of_a_local_cache(s3: S3Server, photos: Path, tmp_path: Path) -> None:
     url = f"s3://bench/{tmp_path.name}"
     local = rank(photos, tmp_path / "cache", tmp_path / "local")

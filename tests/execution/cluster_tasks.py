@@ -49,10 +49,10 @@ def answers_what_cannot_be_read(_: object, __: int) -> dict[str, Any]:
     return {"answer": CannotBeRead()}
 
 
-def times(folder: str, threads: int) -> dict[str, Any]:
-    begun = time.time()
-    time.sleep(0.5)
-    return {"begun": begun, "ended": time.time(), "pid": os.getpid(), "threads": threads}
+def times(seconds: float, threads: int) -> dict[str, Any]:
+    begun = time.monotonic()  # one clock of all processes of a machine
+    time.sleep(seconds)
+    return {"begun": begun, "ended": time.monotonic(), "pid": os.getpid(), "threads": threads}
 
 
 def dies(asked: tuple[str, int], _: int) -> dict[str, Any]:

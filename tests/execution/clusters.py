@@ -37,7 +37,7 @@ class Cluster:
         contact = self.folder / "scheduler.json"
         words = ("scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
         self.scheduler = self._spawn(*words, "--scheduler-file", str(contact))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not contact.exists() or not contact.read_text().strip():
             assert self.scheduler.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
@@ -66,7 +66,7 @@ class Cluster:
         """
         words = ["worker", self.address, "--host", "127.0.0.1", "--nthreads", "1"]
         words += ["--dashboard-address", "127.0.0.1:0"]
-        words += ["--nanny" if nanny else "--no-nanny", "--memory-limit", "0", "--death-timeout", "30"]
+        words += ["--nanny" if nanny else "--no-nanny", "--memory-limit", "0", "--death-timeout", "120"]
         words += ["--worker-port", port, "--local-directory", str(self.folder)]
         worker = self._spawn(*words, *more, limit=limit, **environment)
         self.workers.append(worker)

@@ -30,7 +30,6 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="a shell as on POSIX"),
-    pytest.mark.timeout(900),
 ]
 
 
@@ -78,7 +77,7 @@ class Shells:
         )
         self._stack.callback(_end, process)
         if words[1] == "scheduler":
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not _answers(self.port):
                 assert process.poll() is None, (self.folder / "scheduler.log").read_text()
                 assert time.monotonic() < deadline

@@ -30,7 +30,6 @@ CLOCKED = [
 ]
 
 pytestmark = [
-    pytest.mark.timeout(900),
     pytest.mark.skipif(not SHARED.exists(), reason="needs the photographs and weights of ../shared"),
     pytest.mark.skipif(os.name != "posix", reason="limits and signals as on POSIX"),
 ]

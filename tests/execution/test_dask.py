@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from socket import socket
@@ -65,6 +65,21 @@ def runner_of(
         yield runner
 
 
+def wait_for_workers(runner: Runner, count: int) -> None:
+    """On a busy machine each takes half a minute to start."""
+    deadline = time.monotonic() + 240
+    while runner.workers < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def words_of(process: psutil.Process) -> str:
+    """The words that it was started with; none of one that has just ended."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def run(runner: Runner, function: Function, arguments: Sequence[Any]) -> dict[int, Any]:
     calls = [Call(name="call", argument=one) for one in arguments]
     with closing(runner.run(function, calls)) as results:
@@ -74,18 +89,15 @@ def run(runner: Runner, function: Function, arguments: Sequence[Any]) -> dict[in
 def test_results_come_with_their_positions_from_other_processes(pair: Cluster) -> None:
     with runner_of(pair) as runner:
         assert not runner.is_local
-        results = run(runner, times, ["", "", ""])
+        results = run(runner, times, [0.1] * 3)
     assert sorted(results) == [0, 1, 2]
     assert os.getpid() not in {one["pid"] for one in results.values()}
 
 
 def test_four_workers_keep_four_tasks_busy(tmp_path: Path) -> None:
     with cluster(tmp_path, 4) as made, runner_of(made) as runner:
-        deadline = time.monotonic() + 60
-        while runner.workers < 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        results = run(runner, times, [""] * 8).values()
+        wait_for_workers(runner, 4)
+        results = run(runner, times, [3.0] * 8).values()
     assert len({one["pid"] for one in results}) == 4
     middles = [(one["begun"] + one["ended"]) / 2 for one in results]
     at_once = [sum(one["begun"] <= at <= one["ended"] for one in results) for at in middles]
@@ -98,9 +110,9 @@ def test_four_workers_keep_four_tasks_busy(tmp_path: Path) -> None:
 
 def test_costly_calls_go_first_and_those_that_need_another_wait(pair: Cluster) -> None:
     calls = [
-        Call(name="cheap", argument="", cost=1),
-        Call(name="first", argument="", cost=3),
-        Call(name="second", argument="", cost=5, after=1),
+        Call(name="cheap", argument=0.5, cost=1),
+        Call(name="first", argument=0.5, cost=3),
+        Call(name="second", argument=0.5, cost=5, after=1),
     ]
     with runner_of(pair) as runner, closing(runner.run(times, calls)) as found:
         results = dict(found)
@@ -108,7 +120,7 @@ def test_costly_calls_go_first_and_those_that_need_another_wait(pair: Cluster) -
 
 
 def test_timing_has_the_machine_for_itself(pair: Cluster) -> None:
-    calls = [Call(name="timed", argument="") for _ in range(3)]
+    calls = [Call(name="timed", argument=0.5) for _ in range(3)]
     with runner_of(pair) as runner, closing(runner.run(times, calls, alone=True)) as found:
         results = sorted((one for _, one in found if one), key=lambda one: float(one["begun"]))
     assert all(one["ended"] <= two["begun"] for one, two in itertools.pairwise(results))
@@ -133,15 +145,15 @@ def test_a_worker_that_dies_between_its_answer_and_whoever_fetches_it_costs_a_re
     tmp_path: Path,
 ) -> None:
     with cluster(tmp_path, 0) as made:
-        for _ in range(2):
+        for _ in range(3):
             made.add(DIED=str(tmp_path / "died"))
         with runner_of(made, describing=describe_and_die_when_fetched) as runner:
-            assert (tmp_path / "died").exists()
+            wait_for_workers(runner, 2)
+            assert (tmp_path / "died").exists(), "one died when it was introduced"
             (tmp_path / "died").unlink()
-            made.add(DIED=str(tmp_path / "died"))
             begun = time.monotonic()
             results = run(runner, dies_when_fetched, [0])
-            assert time.monotonic() - begun < 20
+            assert time.monotonic() - begun < 40
             assert (tmp_path / "died").exists()
     assert results == {0: {"text": "told"}}
 
@@ -175,7 +187,7 @@ def test_an_answer_that_cannot_be_fetched_from_a_living_worker_costs_a_retry(
             return await fetch(*given, **named)
 
         monkeypatch.setattr(runner._client.scheduler, "gather", lose_the_first, raising=False)
-        monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 3)
+        monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 10)
         assert run(runner, sleeps, [0.0]) == {0: {"slept": 0.0}}
         assert lost
 
@@ -198,11 +210,12 @@ def test_a_worker_that_left_need_not_be_started_anew(pair: Cluster) -> None:
 
 
 def test_a_hung_worker_costs_a_retry_elsewhere(tmp_path: Path) -> None:
-    with cluster(tmp_path, 2, patience=20) as made, runner_of(made) as runner:
+    with cluster(tmp_path, 2, patience=40) as made, runner_of(made) as runner:
+        wait_for_workers(runner, 2)
         begun = time.monotonic()
         (result,) = run(runner, hangs_once, [str(tmp_path)]).values()
     assert result["pid"] != int((tmp_path / "stopped").read_text())
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 150
 
 
 def test_a_worker_with_a_full_disk_costs_a_retry_elsewhere(tmp_path: Path) -> None:
@@ -210,8 +223,7 @@ def test_a_worker_with_a_full_disk_costs_a_retry_elsewhere(tmp_path: Path) -> No
         made.add(DISK="full")
         made.add()
         with runner_of(made) as runner:
-            while runner.workers < 2:
-                time.sleep(0.1)
+            wait_for_workers(runner, 2)
             results = run(runner, needs_room, [None] * 6)
     assert [one for one in results.values() if "error" in one] == []
 
@@ -262,10 +274,7 @@ def test_a_worker_that_was_started_again_with_the_right_cache_takes_part(
             time.sleep(2 * _LOOK_SECONDS)
             assert runner.workers == 1, "which looks"
             made.add(port=port)
-            deadline = time.monotonic() + 60
-            while runner.workers < 2 and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert runner.workers == 2
+            wait_for_workers(runner, 2)
 
 
 def test_a_process_apart_that_dies_each_time_is_told_as_on_this_machine(pair: Cluster) -> None:
@@ -297,11 +306,16 @@ def test_workers_of_another_arithmetic_stay_idle_and_that_is_said(tmp_path: Path
 
 def test_workers_may_join_in_the_middle(tmp_path: Path) -> None:
     with cluster(tmp_path, 1) as made, runner_of(made) as runner:
-        joining = threading.Timer(0.5, made.add)
-        joining.start()
-        results = run(runner, times, [""] * 40)
-        joining.join()
-    assert len({one["pid"] for one in results.values()}) == 2
+        pids: set[int] = set()
+        calls = [Call(name="call", argument=0.5) for _ in range(500)]
+        with closing(runner.run(times, calls)) as results:
+            for count, (_, one) in enumerate(results):
+                pids.add(one["pid"])
+                if count == 0:
+                    made.add()
+                if len(pids) == 2:
+                    break
+    assert len(pids) == 2
 
 
 def test_a_lost_scheduler_is_one_clear_error(
@@ -335,7 +349,7 @@ def test_no_scheduler_is_one_clear_error(pair: Cluster, tmp_path: Path) -> None:
     from distributed import Client
 
     with Client(pair.address, set_as_default=False) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=240)
         worker, *_ = client.nthreads()
     told = {
         "tcp://127.0.0.1:9": "Timed out",
@@ -364,9 +378,9 @@ def test_who_takes_time_with_a_result_has_not_waited_for_workers(
     pair: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with runner_of(pair) as runner:
-        monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 1.0)
+        monkeypatch.setattr("benchmark.execution.dask._PATIENCE_SECONDS", 4.0)
         for _ in runner.run(sleeps, [Call(name="call", argument=0.0)]):
-            time.sleep(2)
+            time.sleep(6)
 
 
 def test_code_does_not_travel(pair: Cluster) -> None:
@@ -395,7 +409,7 @@ def test_arrays_of_equal_bytes_keep_their_types(tmp_path: Path) -> None:
 
 
 def test_a_handed_over_array_that_changed_is_refused(tmp_path: Path) -> None:
-    content = pack({"numbers": np.arange(100_000)}, tmp_path / "handed")
+    content = pack({"numbers": np.arange(100_003)}, tmp_path / "handed")
     (path,) = (tmp_path / "handed").iterdir()
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(CacheDamaged):
@@ -410,7 +424,7 @@ def test_a_runner_that_travels_works_where_it_arrives(pair: Cluster) -> None:
 def test_a_local_cluster_listens_to_this_machine_alone_and_ends(tmp_path: Path) -> None:
     others = set(psutil.Process().children(recursive=True))
     with open_runner("local:2", 0, shared=tmp_path, describe=describe, tell=print) as runner:
-        results = run(runner, times, [""] * 4)
+        results = run(runner, times, [3.0] * 4)
         family = [psutil.Process(), *set(psutil.Process().children(recursive=True)) - others]
         listening = {
             one.laddr.ip
@@ -421,7 +435,7 @@ def test_a_local_cluster_listens_to_this_machine_alone_and_ends(tmp_path: Path) 
     assert listening == {"127.0.0.1"}
     assert len({one["pid"] for one in results.values()}) == 2
     _, left = psutil.wait_procs([one for one in family[1:] if one.is_running()], timeout=20)
-    assert [one for one in left if "spawn_main" in " ".join(one.cmdline())] == []
+    assert [one for one in left if "spawn_main" in words_of(one)] == []
 
 
 @pytest.mark.parametrize("text", ["local:4", "tcp://backbones-scheduler:8786", "tls://gpus.example:1"])

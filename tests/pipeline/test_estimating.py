@@ -20,8 +20,11 @@ CACHE = Path("no cache")
 
 
 @pytest.fixture(autouse=True)
-def no_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimating, "self_test", lambda cache: None)
+    # What is free changes between two estimates.
+    monkeypatch.setattr("benchmark.execution.scheduling.available_memory", lambda: 64e9)
+    monkeypatch.setattr(estimating, "buffer_bytes", lambda *_: 1 << 30)
 
 
 def options(**changes: object) -> PlanOptions:

@@ -21,7 +21,6 @@ from benchmark.pipeline.studying import StudyResult
 from benchmark.records import Backbone, Observer, Silent
 
 pytestmark = [
-    pytest.mark.timeout(900),  # whole boards
     pytest.mark.filterwarnings(
         # Keras converts variables without NumPy 2's copy keyword.
         "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"

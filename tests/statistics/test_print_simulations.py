@@ -22,7 +22,6 @@ def printed(*words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(900)
 def test_side_by_side_and_on_a_cluster() -> None:
     pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     alone = printed()

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,15 +64,19 @@ def board(place: Path) -> pd.DataFrame:
 
 def kill_a_worker(workers: list[psutil.Process], chance: random.Random) -> bool:
     """Kill the process under one nanny, whatever it is at."""
-    below = [
-        one
-        for nanny in workers
-        for one in nanny.children()
-        if one.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(one.cmdline())
-    ]
+    below = [one for nanny in workers for one in nanny.children() if is_worker(one)]
     if below:
-        chance.choice(below).kill()
-    return bool(below)
+        with suppress(psutil.NoSuchProcess):
+            chance.choice(below).kill()
+            return True
+    return False
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Whether a process under a nanny is its worker, and alive."""
+    with suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(process.cmdline())
+    return False
 
 
 def kill_while_it_runs(

@@ -39,9 +39,11 @@ def test_killed_writers(tmp_path: Path, kills: int, torture_row: Callable[..., N
     chance = random.Random(kills)
     lost = wrong = computed = survived = injected = 0
     present: set[str] = set()
+    seconds = _SECONDS
     while injected < kills:
         rows = len(present) + 2000  # more than a worker gets done
-        lines, killed = kill_at_random(start("fill", tmp_path, rows), _SECONDS, chance)
+        lines, killed = kill_at_random(start("fill", tmp_path, rows), seconds, chance)
+        seconds = _SECONDS if present else 2 * seconds  # where none gets as far as its first part
         computed += total(lines, "computed")
         now, bad = counts(tmp_path, rows)
         # What the worker had reported as durable must be there as well as all that was there before.
