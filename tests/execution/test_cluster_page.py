@@ -107,7 +107,7 @@ def shells(folder: Path) -> Iterator[Shells]:
 
 def work_on(address: str, folder: Path) -> None:
     with open_runner(address, 0, shared=folder, describe=describe, tell=print) as runner:
-        results = dict(runner.run(times, [Call(name="call", argument="")] * 2))
+        results = dict(runner.run(times, [Call(name="call", argument=0.5)] * 2))
     assert all(one and one["pid"] != os.getpid() for one in results.values())
 
 
