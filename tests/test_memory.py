@@ -100,7 +100,7 @@ def test_freed_memory_goes_back() -> None:
     give_back_memory()
     before = anonymous()
     # Blocks too small to be mapped by themselves, the last of which holds up the heap.
-    blocks = [bytearray(b"x") * 4096 for _ in range(20_000)]
+    blocks = [bytearray(b"x") * 65_536 for _ in range(1_250)]
     last = blocks[-1]
     grown = anonymous()
     del blocks

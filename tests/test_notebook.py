@@ -36,7 +36,12 @@ def execute(tmp_path: Path, *cells: str) -> list[Any]:
             return super().process_message(message, cell, index)
 
     Watching(
-        book, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        book,
+        timeout=900,
+        iopub_timeout=60,
+        startup_timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
     return [said, *([dict(output) for output in cell.outputs] for cell in book.cells)]
 

@@ -147,7 +147,10 @@ def unprivileged() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(65_534)
+    try:
+        os.seteuid(65_534)
+    except OSError:
+        pytest.skip("there is nobody else to be here")
     try:
         yield
     finally:

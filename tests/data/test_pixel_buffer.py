@@ -88,7 +88,7 @@ def test_a_bad_image_reaches_every_reader(images: ImageSet, tmp_path: Path) -> N
     with pytest.raises(DataError, match="it changed during the run"):
         buffer.fill(paths_of(images), Resize.BILINEAR, 2)
     for reader in readers:
-        reader.join(timeout=10)
+        reader.join(timeout=60)
     assert [type(error) for error in caught] == [DataError] * 3
     assert all(str(changed) in str(error) for error in caught)
 
@@ -207,7 +207,9 @@ def test_descriptors_and_threads_return(images: ImageSet, tmp_path: Path) -> Non
         buffer.rows(0, 30)
         buffer.remove()
         del buffer
-        counts.append((len(list(descriptors.iterdir())), threading.active_count()))
+        opened = [os.readlink(one) for one in descriptors.iterdir() if one.is_symlink()]
+        threads = [one for one in threading.enumerate() if one.name.startswith("images")]
+        counts.append((sum(str(tmp_path) in one for one in opened), len(threads)))
     assert counts[-1] == counts[0]
 
 
@@ -226,12 +228,17 @@ def test_filling_overlaps_with_reading(images: ImageSet, tmp_path: Path) -> None
     reader.start()
     with pytest.raises(DataError, match="no such file"):
         buffer.fill(paths_of(images), Resize.BILINEAR, 1)
-    reader.join(timeout=10)
+    reader.join(timeout=60)
     assert len(seen) == 20
 
 
-def slow_decoder(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
-    """Make every image take some time; the times at which one was begun."""
+def slow_decoder(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, gate: threading.Event | None = None
+) -> list[float]:
+    """Make every image take some time; the times at which one was begun.
+
+    Those from the seventeenth on wait for the gate: two shares of rows can be read by then.
+    """
     from benchmark.data import pixel_buffer
 
     begun: list[float] = []
@@ -240,6 +247,8 @@ def slow_decoder(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]
     def slowly(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
         begun.append(time.monotonic())
         time.sleep(seconds)
+        if gate is not None and len(begun) > 16:
+            gate.wait(60)
         return decode(*arguments, **named)
 
     monkeypatch.setattr(pixel_buffer, "decode", slowly)
@@ -249,7 +258,8 @@ def slow_decoder(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]
 def test_a_stopped_filler_ends_after_the_image_at_hand(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = slow_decoder(monkeypatch, 0.1)
+    gate = threading.Event()
+    begun = slow_decoder(monkeypatch, 0.1, gate)
     buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     caught: list[BaseException] = []
 
@@ -264,7 +274,8 @@ def test_a_stopped_filler_ends_after_the_image_at_hand(
     buffer.rows(0, 1)
     buffer.stop()
     seen = len(begun)
-    filler.join(timeout=2)
+    gate.set()
+    filler.join(timeout=60)
     assert not filler.is_alive()
     assert len(begun) <= seen + 2, "at most the image that each thread was about to begin"
     assert [type(error) for error in caught] == [JobError]
@@ -278,7 +289,9 @@ def test_a_failure_makes_no_folder_anew(
     slow_decoder(monkeypatch, 0.1)
     buffer = PixelBuffer.create(tmp_path, images.image_ids, 6)
     paths_of(images)[9].unlink()
-    threading.Timer(0.15, buffer.remove).start()
+    removing = threading.Timer(0.15, buffer.remove)
+    removing.start()
     with pytest.raises(DataError, match="no such file"):
         buffer.fill(paths_of(images), Resize.BILINEAR, 1)
+    removing.join()
     assert not buffer.folder.exists()

@@ -99,8 +99,11 @@ def test_a_change_of_the_same_size_and_time_is_seen(settled: Path, cache: Path, 
 
 
 def test_a_file_that_was_just_written_is_not_remembered(folder: Path, cache: Path, picture: Picture) -> None:
-    (folder / "a" / "00.png").write_bytes(picture(41))
-    Scanned(folder, cache)
+    path = folder / "a" / "00.png"
+    path.write_bytes(picture(41))
+    soon = path.stat().st_ctime_ns + 1_000_000
+    with mock.patch.object(scan.time, "time_ns", lambda: soon):
+        Scanned(folder, cache)
     time.sleep(0.06)
     assert Scanned(folder, cache).read >= 1
     assert Scanned(folder, cache).read == 0

@@ -305,9 +305,10 @@ def test_a_full_disk_is_an_error_and_no_crash(trained: Any) -> None:
 
 @pytest.mark.parametrize("target", target_names())
 def test_a_disk_that_fills_while_a_format_is_written_is_told_as_such(
-    trained: Any, tmp_path: Path, target: str
+    trained: Any, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resource = pytest.importorskip("resource")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # nor are compiled modules to be cut off
     np.save(tmp_path / "calibration.npy", trained.pixels[:4])
     staged = tmp_path / "staged"
     staged.mkdir()
