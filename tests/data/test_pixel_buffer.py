@@ -207,7 +207,7 @@ def test_descriptors_and_threads_return(images: ImageSet, tmp_path: Path) -> Non
         buffer.rows(0, 30)
         buffer.remove()
         del buffer
-        opened = [os.readlink(one) for one in descriptors.iterdir() if one.is_symlink()]
+        opened = [str(one.readlink()) for one in descriptors.iterdir() if one.is_symlink()]
         threads = [one for one in threading.enumerate() if one.name.startswith("images")]
         counts.append((sum(str(tmp_path) in one for one in opened), len(threads)))
     assert counts[-1] == counts[0]

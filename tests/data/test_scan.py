@@ -102,7 +102,7 @@ def test_a_file_that_was_just_written_is_not_remembered(folder: Path, cache: Pat
     path = folder / "a" / "00.png"
     path.write_bytes(picture(41))
     soon = path.stat().st_ctime_ns + 1_000_000
-    with mock.patch.object(scan.time, "time_ns", lambda: soon):
+    with mock.patch.object(scan.time, "time_ns", return_value=soon):
         Scanned(folder, cache)
     time.sleep(0.06)
     assert Scanned(folder, cache).read >= 1
