@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,10 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # equal kits are equal files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a model and its exports say of the images that chose it.
+    """What a model and its exports say of the images that the board validated.
 
     Attributes:
-        image_ids: N, those of train and validation; of more than 2,000 a stratified sample.
+        image_ids: N; of more than 2,000 a stratified sample.
         before: float32 (N, C), probabilities of the Keras model.
         after: target -> float32 (N, C), probabilities of the export, on this machine; why not, of one that
             cannot be run.
@@ -77,6 +77,7 @@ class KitEntry:
         size_bytes: of the model.
         f1: what ``val_f1`` of the board becomes with this export: value, low, high.
         f1_images: images that it was found on.
+        outcome: digest of what decided that ``val_f1``.
         pixels: uint8 (n, S, S, 3) to run it on.
         expected: float32 (n, C), what it answers here.
         bounds: what stands exactly on its tolerance; for the reader of the command, not in the kit.
@@ -90,6 +91,7 @@ class KitEntry:
     size_bytes: int
     f1: tuple[float, float, float]
     f1_images: int
+    outcome: str
     pixels: UInt8
     expected: Float32
     bounds: tuple[str, ...] = ()
@@ -114,14 +116,20 @@ def kit_targets(text: str) -> tuple[str, ...]:
 
 
 def answers_of(
-    model_dir: Path, targets: Sequence[str], data: Path, *, timeout_seconds: float = USUAL_SECONDS
+    model_dir: Path,
+    targets: Sequence[str],
+    data: Path,
+    *,
+    parts: Collection[str],
+    timeout_seconds: float = USUAL_SECONDS,
 ) -> Answers:
-    """Run a model and its exports on the images that it was trained and chosen on, in a process of its own.
+    """Run a model and its exports on the images that the board validated, in a process of its own.
 
     Args:
         model_dir: the model, exported to these targets.
         targets: names of formats.
         data: the folder or CSV of images.
+        parts: of the split, whose images were validated.
         timeout_seconds: for the model, and for each export.
 
     Raises:
@@ -129,9 +137,11 @@ def answers_of(
         StorageError: no room for the pixels.
     """
     manifest = load_manifest(model_dir, verify=False)
-    used = tuple(row for row in read_split(model_dir) if row.part in {"train", "val"})
-    rows = stratified(used, _MOST_IMAGES, manifest.seed)
-    chosen = set(stratified(tuple(row for row in rows if row.part == "val"), _SAMPLES, manifest.seed))
+    judged = tuple(row for row in read_split(model_dir) if row.part in parts)
+    rows = stratified(judged, _MOST_IMAGES, manifest.seed)
+    # Among few validation images, the sample may have none.
+    shown = tuple(row for row in rows if row.part == "val") or rows
+    chosen = set(stratified(shown, _SAMPLES, manifest.seed))
     sampled = np.array([position for position, row in enumerate(rows) if row in chosen], np.int64)
     folders = {_MODEL: model_dir, **{target: model_dir / EXPORT / target for target in targets}}
     try:
@@ -287,6 +297,7 @@ def _put(staged: Path, number: int, entry: KitEntry) -> dict[str, Any]:
         "f1_low": low,
         "f1_high": high,
         "f1_images": entry.f1_images,
+        "outcome": entry.outcome,
         "tolerance": {
             name: tolerance[name] for name in ("max_difference", "mean_difference", "label_agreement")
         },

@@ -90,6 +90,11 @@ def final_plan(targets: Targets, split: Split, protocol: HeadProtocol, image_ids
     return planner.final()
 
 
+def validated_parts(name: ProtocolName) -> tuple[str, ...]:
+    """The parts that the ``val_rows`` of a plan come from."""
+    return ("train", "val") if name is ProtocolName.CV else ("val",)
+
+
 class _Planner:
     def __init__(
         self, targets: Targets, split: Split, protocol: HeadProtocol, image_ids: tuple[str, ...]

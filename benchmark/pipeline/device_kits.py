@@ -21,11 +21,12 @@ from benchmark.deployment import (
 )
 from benchmark.errors import ArgumentError, DataError, ExportError, NothingScored
 from benchmark.execution import failure
+from benchmark.heads import validated_parts
 from benchmark.options import DeviceOptions, RankOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.devices import device_path, keep_device, read_measured, understood
 from benchmark.pipeline.exporting import ShippedBackbone, ship_all
-from benchmark.pipeline.heads import head_job
+from benchmark.pipeline.heads import head_job, outcome_digest
 from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.rebuilding import latest_run, rebuild_report, scored_outcome
@@ -83,6 +84,7 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
             options=options,
             data=options.source,
             board=latest.path,
+            parts=validated_parts(head_job(latest.request, images, latest.folder).protocol.name),
             runner=runner,
             observer=told,
         )
@@ -240,6 +242,7 @@ def _entries(
             size_bytes=result.size_bytes,
             f1=(found.f1.value, found.f1.low, found.f1.high),
             f1_images=found.images,
+            outcome=outcome_digest(outcome.key_digest, job.images, job.protocol),
             pixels=answers.pixels,
             expected=after[answers.sampled],
             bounds=result.bounds,

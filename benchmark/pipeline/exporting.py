@@ -27,6 +27,7 @@ from benchmark.deployment import (
 from benchmark.errors import CacheError, DataError, ExportError
 from benchmark.execution import Call, Runner, failure, pack, thread_environment, unpack
 from benchmark.finetuning import MODEL_FILE, FineTuned, load_manifest, model_files
+from benchmark.heads import validated_parts
 from benchmark.options import DeviceOptions, ExportOptions, FinetuneOptions, RankOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
@@ -38,7 +39,7 @@ from benchmark.records import Backbone, Float32, Leaderboard, Manifest, Observer
 from benchmark.storage import Memo, remove_leftovers, take_back
 
 # Raised whenever a change of the code changes an export or its score; older stored ones are not reused.
-_EXPORT_VERSION = 2
+_EXPORT_VERSION = 3
 _CONVERTERS = ("tensorflow", "keras", "onnx", "tf2onnx")
 _TASK = "exports"
 # Peak of a process that converts: TensorFlow itself, and copies of every weight in graphs and their texts.
@@ -114,6 +115,7 @@ class ExportTask:
         model: its folder, or what ``hand_over_model`` told of it where ``handed`` is not None.
         targets: formats.
         data: its images.
+        parts: of its split, whose images the board validated.
         timed: whether single images are timed.
         at_once: how many such tasks may share the processors, each of which then takes so much longer.
         handed: folder on shared storage that takes the exports.
@@ -122,6 +124,7 @@ class ExportTask:
     model: Path | Mapping[str, Any]
     targets: tuple[str, ...]
     data: Path
+    parts: tuple[str, ...]
     timed: bool = False
     at_once: int = 1
     handed: Path | None = None
@@ -152,9 +155,14 @@ def _exported(model_dir: Path, task: ExportTask, observer: Observer | None) -> d
     asked = asked.but(timeout=asked.timeout * task.at_once)
     results = export_model(model_dir, asked, timed=task.timed, observer=observer)
     run = tuple(one.target for one in results if one.parity is not None)
+    answers = (
+        answers_of(model_dir, run, task.data, parts=task.parts, timeout_seconds=asked.timeout)
+        if run
+        else None
+    )
     return {
         "results": results,
-        "answers": answers_of(model_dir, run, task.data, timeout_seconds=asked.timeout) if run else None,
+        "answers": answers,
         "versions": {target: _versions(target) for target in task.targets},
     }
 
@@ -166,6 +174,7 @@ def ship_all(
     options: RankOptions | DeviceOptions,
     data: Path,
     board: Path,
+    parts: tuple[str, ...],
     runner: Runner,
     observer: Observer,
     known: tuple[Backbone, ...] = (),
@@ -180,6 +189,7 @@ def ship_all(
         options: where embeddings and results lie.
         data: the ranked images.
         board: folder of the run whose board it is: the latest may be another run's by now.
+        parts: whose images were validated.
         runner: what executes the exports.
         observer: told of the progress.
         known: backbones that a name may mean before the registry is asked.
@@ -200,7 +210,8 @@ def ship_all(
         except Exception as error:
             shipped[name] = failure(error)
     try:
-        with closing(_export_all(models, tuple(targets), data, runner, observer)) as exported:
+        wanted = ExportTask(model=Path(), targets=tuple(targets), data=data, parts=parts)
+        with closing(_export_all(models, wanted, runner, observer)) as exported:
             for name, told in exported:
                 shipped[name] = _taken(models[name], told, runner)
     finally:
@@ -217,12 +228,12 @@ def _is_alone(models: Sized, runner: Runner) -> bool:
 
 
 def _export_all(
-    models: Mapping[str, FineTuned], targets: tuple[str, ...], data: Path, runner: Runner, observer: Observer
+    models: Mapping[str, FineTuned], wanted: ExportTask, runner: Runner, observer: Observer
 ) -> Generator[tuple[str, Mapping[str, Any]]]:
-    """What became of the exports of each model, as they finish."""
+    """What became of the exports of each model, as they finish; ``wanted`` is what they have in common."""
     if _is_alone(models, runner):
         for name, model in models.items():
-            task = ExportTask(model=model.model_dir, targets=targets, data=data, timed=True)
+            task = replace(wanted, model=model.model_dir, timed=True)
             yield name, export_task(task, runner.threads, observer)
         return
     # How many a cluster's machine has at once is not known: its workers come and go.
@@ -230,7 +241,7 @@ def _export_all(
     found: dict[str, Call] = {}
     for name, model in models.items():
         try:
-            found[name] = _call(model, targets, data, runner, at_once)
+            found[name] = _call(model, replace(wanted, at_once=at_once), runner)
         except Exception as error:
             yield name, failure(error)
     # Who waits for the largest at the end waits longest.
@@ -245,18 +256,17 @@ def _export_all(
     observer.finished(_TASK)
 
 
-def _call(model: FineTuned, targets: tuple[str, ...], data: Path, runner: Runner, at_once: int) -> Call:
+def _call(model: FineTuned, wanted: ExportTask, runner: Runner) -> Call:
     made: Path | Mapping[str, Any] = model.model_dir
     if runner.handed_over is not None:
         made = hand_over_model(model.model_dir, runner.handed_over, without=EXPORT)
     # Converters work with one thread for the most part: memory alone decides how many there are at once.
     return Call(
         name=f"export-{model.backbone}",
-        argument=ExportTask(
+        argument=replace(
+            wanted,
             model=made,
-            targets=targets,
-            data=data if runner.is_local else data.expanduser().absolute(),
-            at_once=at_once,
+            data=wanted.data if runner.is_local else wanted.data.expanduser().absolute(),
             handed=runner.handed_over,
         ),
         memory=(export_bytes(model.model_dir, model.manifest), 0.0),
@@ -308,13 +318,13 @@ def _beside(model: FineTuned, result: ExportResult) -> ExportResult:
 
 def _time(shipped: Iterable[ShippedBackbone | Mapping[str, Any]], observer: Observer) -> None:
     """Time single images with the exports; where that fails, they have no such figures."""
-    images = {
-        one.model.model_dir / EXPORT / target: one.answers.pixels[0]
-        for one in shipped
-        if isinstance(one, ShippedBackbone) and one.answers is not None
-        for target in one.answers.after
-    }
     try:
+        images = {
+            one.model.model_dir / EXPORT / target: one.answers.pixels[0]
+            for one in shipped
+            if isinstance(one, ShippedBackbone) and one.answers is not None
+            for target in one.answers.after
+        }
         for export, reason in time_exports(images):
             observer.message(f"{export} was not timed: {failure(reason)['error']}")
     except Exception as error:
@@ -389,6 +399,7 @@ class PickExports:
             options=request.options,
             data=request.options.data,
             board=board,
+            parts=validated_parts(self._job.protocol.name),
             runner=request.executor,
             observer=observer,
             known=request.backbones,

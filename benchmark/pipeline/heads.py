@@ -25,6 +25,7 @@ from benchmark.records import (
     HeadProtocol,
     ImageSet,
     Observer,
+    Outcome,
     ProtocolName,
     Scored,
     Silent,
@@ -93,6 +94,15 @@ def outcome_digest(key_digest: str, images: ImageSet, protocol: HeadProtocol) ->
         "version": HEAD_VERSION,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def outcome_digests(job: HeadJob, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Backbone -> ``outcome_digest`` of its outcome, of those that were scored."""
+    return {
+        one.backbone: outcome_digest(one.key_digest, job.images, job.protocol)
+        for one in outcomes
+        if isinstance(one, Scored)
+    }
 
 
 def on_other_folds(job: HeadJob) -> HeadJob:

@@ -18,7 +18,7 @@ from benchmark.pipeline.devices import measured_device
 from benchmark.pipeline.embedding import Embedded, embed_images, with_fallback
 from benchmark.pipeline.estimating import AUDIT, predict
 from benchmark.pipeline.exporting import PickExports, check_target
-from benchmark.pipeline.heads import HeadJob, head_job, on_other_folds, train_all
+from benchmark.pipeline.heads import HeadJob, head_job, on_other_folds, outcome_digests, train_all
 from benchmark.pipeline.limits import too_slow
 from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.outputs import write_again, write_outputs
@@ -124,7 +124,7 @@ class _Ranking:
         remarks = self._remarks(audited, searched, self._replay(outcomes, job))
         board = assemble_board(self._request, audited.images, outcomes, ungrouped, remarks)
         board = self._with_curves(board, outcomes, searched.embedded, job)
-        board = with_device(board, self._request.device, audited.images.fingerprint())
+        board = with_device(board, self._request.device, outcome_digests(job, outcomes))
         banner = (self._banner,) if self._banner else ()
         ranked = Ranked(
             board=board,

@@ -11,7 +11,7 @@ from benchmark.errors import CacheDamaged, DataError
 from benchmark.pipeline.auditing import with_groups_of
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.devices import measured_device
-from benchmark.pipeline.heads import HeadJob, head_job, stored_outcome
+from benchmark.pipeline.heads import HeadJob, head_job, outcome_digests, stored_outcome
 from benchmark.pipeline.outputs import publish_again
 from benchmark.pipeline.places import stored_folders
 from benchmark.pipeline.runs import Run
@@ -104,14 +104,13 @@ def _showing(stored: StoredRanking, device: str | None) -> StoredRanking:
 def _rebuild(stored: StoredRanking, images: ImageSet, run: Run, started: float) -> Ranked:
     job = head_job(stored.request, images, run.folder)
     device = measured_device(stored.request.options.device, run.folder)
-    board = with_device(stored.board, device, images.fingerprint())
     outcomes = tuple(
         scored_outcome(job, name, one)
         for name, one in stored.record.backbones.items()
         if one.status == Status.SCORED  # pages know the others from the board
     )
     ranked = Ranked(
-        board=board,
+        board=with_device(stored.board, device, outcome_digests(job, outcomes)),
         outcomes=outcomes,
         images=images,
         report=None,

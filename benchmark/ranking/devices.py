@@ -57,6 +57,7 @@ class DeviceExport:
         f1_low: lower end of its 95 % interval.
         f1_high: upper end.
         f1_images: images that it was found on.
+        outcome: digest of what decided that ``val_f1``; None of a kit that was made before kits said so.
         status: passed: its outputs are those expected; skipped: it could not be run there.
         reason: why it has not passed.
         max_difference: largest difference of a probability from what was expected.
@@ -87,6 +88,7 @@ class DeviceExport:
     f1_images: Annotated[int, Field(ge=1, le=2**40)]
     status: Literal["passed", "failed", "skipped"]
     reason: _Text
+    outcome: _Digest | None = None
     max_difference: _Share | None = None
     mean_difference: _Share | None = None
     label_agreement: _Share | None = None
@@ -211,26 +213,28 @@ class MeasuredDevice:
         return min(passed, key=lambda one: (one.latency_ms, one.size_bytes), default=None)
 
 
-def with_device(board: Leaderboard, device: MeasuredDevice | None, fingerprint: str) -> Leaderboard:
+def with_device(
+    board: Leaderboard, device: MeasuredDevice | None, outcomes: Mapping[str, str]
+) -> Leaderboard:
     """A board with the columns and sentences of a device, instead of those of another.
 
     Args:
         board: the board.
         device: what was measured; None shows no device.
-        fingerprint: of the images of the board. F1 of a kit of other images is left out.
+        outcomes: backbone -> digest of what decided its scores on the board, of those that have any. F1 that
+            a kit found for other scores is left out.
     """
     columns = tuple(name for name in board.columns if name not in _COLUMNS)
     rows = [{name: row[name] for name in columns} for row in board.rows]
     said = tuple(text for text in board.statements if not text.startswith(_SAID))
     if device is None:
         return replace(board, columns=columns, rows=tuple(rows), statements=said)
-    same = device.record.fingerprint == fingerprint
-    cells = [_cells(device, row, same_images=same) for row in rows]
+    cells = [_cells(device, row, outcomes) for row in rows]
     return replace(
         board,
         columns=(*columns, *_COLUMNS),
         rows=tuple({**row, **own} for row, own in zip(rows, cells, strict=True)),
-        statements=(*said, *_sentences(board, device, same_images=same)),
+        statements=(*said, *_sentences(board, device, outcomes)),
     )
 
 
@@ -238,7 +242,12 @@ def _found(device: MeasuredDevice, row: Mapping[str, Any]) -> tuple[str, str, in
     return str(row["backbone"]), str(row["weights_sha256"]), row["input_size"]
 
 
-def _cells(device: MeasuredDevice, row: Mapping[str, Any], *, same_images: bool) -> dict[str, object]:
+def _is_of(one: DeviceExport, outcomes: Mapping[str, str]) -> bool:
+    """Whether F1 of an export is what ``val_f1`` of this board becomes with it."""
+    return one.outcome is not None and one.outcome == outcomes.get(one.backbone)
+
+
+def _cells(device: MeasuredDevice, row: Mapping[str, Any], outcomes: Mapping[str, str]) -> dict[str, object]:
     one = device.fastest(*_found(device, row))
     blank = {each.name: each.blank for each in COLUMNS if each.name in _COLUMNS}
     if one is None:
@@ -250,12 +259,12 @@ def _cells(device: MeasuredDevice, row: Mapping[str, Any], *, same_images: bool)
         "device_latency_p95_ms": one.latency_p95_ms,
         "device_memory_bytes": one.memory_bytes,
     }
-    if same_images:
+    if _is_of(one, outcomes):
         values |= {"device_f1": one.f1, "device_f1_low": one.f1_low, "device_f1_high": one.f1_high}
     return blank | values
 
 
-def _sentences(board: Leaderboard, device: MeasuredDevice, *, same_images: bool) -> Iterator[str]:
+def _sentences(board: Leaderboard, device: MeasuredDevice, outcomes: Mapping[str, str]) -> Iterator[str]:
     """What was measured of the winner (or the first), and of whom nothing was."""
     machine, record = device.record.machine, device.record
     what = machine.model or machine.processor or machine.architecture
@@ -267,7 +276,8 @@ def _sentences(board: Leaderboard, device: MeasuredDevice, *, same_images: bool)
     for name, one in list(fastest.items()):
         if one is not None:
             memory = "" if one.memory_bytes is None else f", {figure(one.memory_bytes / 1e6)} MB of memory"
-            f1 = f", F1 {one.f1:.3f} [{one.f1_low:.3f}, {one.f1_high:.3f}]" if same_images else ""
+            shown = f", F1 {one.f1:.3f} [{one.f1_low:.3f}, {one.f1_high:.3f}]"
+            f1 = shown if _is_of(one, outcomes) else ""
             yield (
                 f"{start}, {name} takes {figure(one.latency_ms)} ms an image as {one.target}"
                 f" (19 of 20 at most {figure(one.latency_p95_ms or 0.0)} ms){memory}{f1}."
@@ -288,5 +298,12 @@ def _sentences(board: Leaderboard, device: MeasuredDevice, *, same_images: bool)
     if slowed:
         names = listed([f"{one.backbone} as {one.target}" for one in slowed])
         yield f"{start}, heat or a weak power supply slowed the processor down while {names} ran."
-    if not same_images:
-        yield f"{start}, F1 is not shown: the kit was made from other images."
+    others = [one for one in fastest.values() if one is not None and not _is_of(one, outcomes)]
+    reasons = {
+        False: "was made from other images, or for another protocol, threshold or average",
+        True: "does not say for which scores it was made, as a new one does",
+    }
+    for is_silent, why in reasons.items():
+        theirs = [one.backbone for one in others if (one.outcome is None) is is_silent]
+        if theirs:
+            yield f"{start}, F1 of {listed(theirs)} is not shown: the kit {why}."

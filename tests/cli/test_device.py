@@ -356,6 +356,24 @@ def test_a_device_stands_on_the_board_until_it_is_taken_off(
     assert not (board.board / "plots" / "f1_vs_device_latency.png").exists()
 
 
+def test_f1_of_a_kit_stays_with_the_scores_that_it_was_found_for(
+    board: Place, backbones: Run, measured: dict[str, Any]
+) -> None:
+    answer = add(board, backbones, measured)
+    assert answer.rows[0]["device_f1"] is not None
+    rank = ("rank", board.data, *SMALL, *QUICK, *board.folders, "--format", "json", "--quiet")
+    for words in (("--average", "macro"), ("--threshold", 0.3), ("--protocol", "holdout")):
+        other = backbones(*rank, *words, "--device", "pi5")
+        assert other.status == 0, other.err
+        (row,) = other.rows
+        assert row["device_f1"] is None
+        assert row["device_latency_ms"] == answer.rows[0]["device_latency_ms"]
+        said = json.loads((board.board / "leaderboard.json").read_text())["statements"]
+        assert any("F1 of MobileNet_0.25 is not shown: the kit was made" in text for text in said), said
+    again = backbones(*rank, "--device", "pi5")
+    assert again.rows[0]["device_f1"] == answer.rows[0]["device_f1"]
+
+
 def test_a_limit_is_about_the_device(board: Place, backbones: Run, measured: dict[str, Any]) -> None:
     assert add(board, backbones, measured).status == 0
     shown = files(board)["leaderboard.json"]
@@ -450,6 +468,7 @@ def _without(name: str) -> Callable[[dict[str, Any]], object]:
         (_export(f1_low=0.9, f1_high=0.1), "outside of its interval"),
         (_export(status="winner"), "'skipped'; got 'winner'"),
         (_export(weights_sha256="x"), "weights_sha256"),
+        (_export(outcome="x"), "outcome"),
         (_export(reason="x" * 100_000), "exports.0.reason: "),
         (_without("latency_p95_ms"), "without having been timed"),
         (_without("f1"), "f1"),

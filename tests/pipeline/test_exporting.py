@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from benchmark.deployment import kit
 from benchmark.errors import JobError
 from benchmark.execution import Call, Machine, pack, unpack
 from benchmark.execution.runner import Function, Result
@@ -120,6 +121,18 @@ def test_the_exports_are_of_the_runs_own_board(photos: Path, request_for: Make, 
     assert str(found.run) in found.replaced
     rank_backbones(ours.but(export_to=TARGET))
     assert rows(folder)["Tiny"]["export_f1"] == row["export_f1"], "it is the latest when it ran last"
+
+
+def test_of_many_images_those_are_run_that_the_board_validated(
+    request_for: Make, tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, part in enumerate(("train", "val")):
+        tiny.draw_photos(tmp_path / "walls" / part, seed=seed)
+    monkeypatch.setattr(kit, "_MOST_IMAGES", 8)
+    request = request_for(tmp_path / "walls", tiny.tiny_backbone("Tiny", 8), max_loss=0.5)
+    found = rank_backbones(request.but(export_to=TARGET))
+    (kept,) = found.folder.rglob("*.export.json")
+    assert '"images":8,' in "".join(kept.read_text().split())
 
 
 def test_a_model_that_another_run_replaced_meanwhile_is_not_scored(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import DataError
-from benchmark.heads.protocols import REFERENCE_RATE, FoldPlan, make_plan
+from benchmark.heads.protocols import REFERENCE_RATE, FoldPlan, make_plan, validated_parts
 from benchmark.records import HeadProtocol, ImageSet, Int64, ProtocolName, Split, Targets, Task
 
 
@@ -84,6 +84,13 @@ def test_images_in_groups_of_their_own_are_images_without_groups(task: Task) -> 
         assert np.array_equal(one.choose, other.choose)
     pairs = replace(alone, groups=np.arange(count) // 2)
     assert Targets.of(pairs).groups is pairs.groups
+
+
+@pytest.mark.parametrize("name", list(ProtocolName))
+def test_the_parts_that_are_validated(name: ProtocolName) -> None:
+    plan, split, _ = plan_of(name)
+    rows = np.concatenate([getattr(split, part) for part in validated_parts(name)])
+    assert np.array_equal(np.sort(rows), plan.val_rows)
 
 
 def test_cross_validation_scores_every_image_once_a_repeat() -> None:
