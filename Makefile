@@ -70,7 +70,7 @@ report: $(STAMP) ## rebuild tables and plots of DATA from stored outcomes
 test: $(STAMP) ## the test suite
 	@$(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(ARGS)
 
-test-all: $(STAMP) ## with the slow tests: every architecture is built
+test-all: $(STAMP) ## with the slow tests: every architecture, every kind of damage, exports on a cluster
 	@$(BIN)/python -m pytest -m 'not torture' --numprocesses $(TEST_JOBS) --dist loadfile --timeout 1800 $(ARGS)
 
 test-timm: $(STAMP) ## the tests of timm's networks, with PyTorch in an environment of its own (5 GB)

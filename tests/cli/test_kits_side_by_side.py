@@ -110,7 +110,9 @@ def leftovers(place: Place, temporary: Path) -> list[Path]:
     return [path for path in found if path.name != "dask-scratch-space"]  # Dask's own, and empty
 
 
-@pytest.mark.parametrize("how", [("--jobs", 2), ("--cluster", "local:2")])
+@pytest.mark.parametrize(
+    "how", [("--jobs", 2), pytest.param(("--cluster", "local:2"), marks=pytest.mark.slow)]
+)
 def test_a_kit_is_that_of_one_after_the_other(
     made: Place, copy: Place, backbones: Run, temporary: Path, how: tuple[object, ...]
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_kit_is_that_of_one_after_the_other(
     assert not leftovers(copy, temporary)
 
 
+@pytest.mark.slow
 def test_a_worker_without_the_converter_hands_its_task_on(
     made: Place, copy: Place, backbones: Run, tmp_path: Path
 ) -> None:
@@ -149,6 +152,7 @@ def test_a_worker_without_the_converter_hands_its_task_on(
     assert kit(copy) == kit(made)
 
 
+@pytest.mark.slow
 def test_one_that_dies_each_time_is_left_out_and_one_that_died_once_is_not(
     copy: Place, backbones: Run, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

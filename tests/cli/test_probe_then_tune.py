@@ -90,6 +90,7 @@ def test_a_backbone_that_the_board_does_not_have(ranked: Place, backbones: Run) 
     assert "the board has no head of this backbone" in refused.said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no shared photographs and weights")
 def test_photographs_and_real_weights(tmp_path: Path, backbones: Run) -> None:
     """Whatever training does, the model is at least as good on validation as the board's head."""

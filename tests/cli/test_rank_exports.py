@@ -100,6 +100,7 @@ def test_random_weights_are_exported_once(tmp_path: Path, colours: Path, backbon
     assert (place.board / "leaderboard.csv").read_bytes() == bare, "nobody asked"
 
 
+@pytest.mark.slow
 def test_a_cluster_exports_what_this_machine_would(tmp_path: Path, colours: Path, backbones: Run) -> None:
     pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     words = ("rank", colours, *SMALL, *QUICK, "--export-to", "tflite-float32", "--format", "json", "--quiet")

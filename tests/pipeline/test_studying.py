@@ -138,6 +138,7 @@ def test_what_fails_is_told_and_costs_nothing_else(options: StudyOptions, tiny: 
     assert set(result.failed) <= set(result.tables.sentences)
 
 
+@pytest.mark.slow
 def test_the_boards_pick_is_fine_tuned_wherever_it_stands(
     options: StudyOptions, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ def test_side_by_side_is_one_after_the_other(fine_tuned: Finetune) -> None:
     same(fine_tuned("one", afresh=True, halving=True), fine_tuned("two", halving=True, jobs=2))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_a_killed_process_costs_no_finished_epoch(fine_tuned: Finetune, tmp_path: Path) -> None:
     """Also where the command repeats what earlier ones made."""
