@@ -30,7 +30,7 @@ SCHEMA = 1
 HERE = Path(__file__).resolve().parent
 SYSTEM = Path("/sys")
 MODULES = {"ai-edge-litert": "ai_edge_litert", "onnxruntime": "onnxruntime"}
-MOST_SECONDS = 900  # for one model
+MOST_SECONDS = 900  # for one model, without the timing that was asked for
 MOST_RUNS = 10_000
 FEWEST_RUNS = 20
 F1 = ("f1", "f1_low", "f1_high", "f1_images", "outcome")
@@ -203,13 +203,14 @@ def measured(position: int, export: dict[str, Any], options: argparse.Namespace)
             return unmeasured(export, "skipped", f"{package} is not installed here: pip install {package}")
     command = [sys.executable, str(Path(__file__).resolve()), "--child", str(position)]
     command += ["--threads", str(options.threads), "--seconds", str(options.seconds)]
+    most_seconds = MOST_SECONDS + options.seconds
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        out, err = process.communicate(timeout=MOST_SECONDS)
+        out, err = process.communicate(timeout=most_seconds)
     except subprocess.TimeoutExpired:
-        return unmeasured(export, "failed", f"not finished after {MOST_SECONDS} seconds")
+        return unmeasured(export, "failed", f"not finished after {most_seconds:g} seconds")
     finally:
         if process.poll() is None:
             process.kill()

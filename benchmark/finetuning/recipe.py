@@ -305,14 +305,12 @@ class Recipe(_Table):
         """This recipe with a caller's changes.
 
         Raises:
-            RecipeError: a value that a recipe could not have either.
+            RecipeError: a value that a recipe could not have either, or a change of training where there is
+                none.
         """
-        if self.ships_the_board and changes.epochs is not None:
-            raise RecipeError(
-                f"recipe {self.name} trains nothing: its head is the board's as it is",
-                where="`epochs`",
-                next_step=f"Use the recipe {BOARD_RECIPE}, which goes on from that head.",
-            )
+        given = [name for name in RecipeChanges.model_fields if getattr(changes, name) is not None]
+        if self.ships_the_board:
+            _refuse_training(self, given)
         content = json.loads(self.model_dump_json())
         _set(content["head"], pooling=changes.head, hidden=changes.hidden, dropout=changes.dropout)
         _set(content, image_size=changes.image_size, batch_size=changes.batch_size)
@@ -323,7 +321,21 @@ class Recipe(_Table):
         if changes.learning_rates is not None:
             content["phase2"]["range_test"] = 0  # who names a rate gets it
         _override_unfreezing(content["phase2"], changes)
-        return _checked(content, f"recipe {self.name} with the given options")
+        changed = _checked(content, f"recipe {self.name} with the given options")
+        if changed.ships_the_board:
+            _refuse_training(self, [name for name in given if name != "epochs"])
+        return changed
+
+
+def _refuse_training(recipe: Recipe, given: Sequence[str]) -> None:
+    """See that nothing but the input size, which is the board's, is changed where nothing is trained."""
+    refused = [name for name in given if name != "image_size"]
+    if refused:
+        raise RecipeError(
+            f"recipe {recipe.name} trains nothing: its head is the board's as it is",
+            where=", ".join(f"`{name}`" for name in refused),
+            next_step=f"Use the recipe {BOARD_RECIPE} with its epochs, which goes on from that head.",
+        )
 
 
 def _override_unfreezing(phase: dict[str, Any], changes: RecipeChanges) -> None:

@@ -62,6 +62,16 @@ class BoardHead:
     predictions: Predictions | None = None
     features: Float32 | None = None
 
+    def digest(self) -> str:
+        """SHA-256 of what a model gets from the board: the head and, where it ships, its validation."""
+        head, said = self.head, self.predictions
+        parts = [head.kernel, head.bias, np.array(head.threshold)]
+        if said is not None:
+            # Equal heads of two boards may have been validated differently, by more repeats for example.
+            parts += [said.val_rows, said.val, said.val_thresholds]
+        content = np.concatenate([part.ravel() for part in parts])
+        return hashlib.sha256(content.astype("<f8").tobytes()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneRequest:
@@ -137,12 +147,7 @@ class FinetuneRequest:
             "average": default_average(task, options.average),
             "cached_views": options.cached_views,
             "resize": self.resize,
-        } | ({"head": self._head_digest(self.head.head)} if self.head else {})
-
-    @staticmethod
-    def _head_digest(head: FinalHead) -> str:
-        content = np.concatenate([head.kernel.ravel(), head.bias, [head.threshold]])
-        return hashlib.sha256(content.astype("<f8").tobytes()).hexdigest()
+        } | ({"head": self.head.digest()} if self.head else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

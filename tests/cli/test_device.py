@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import hashlib
 import json
@@ -16,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import loopback
@@ -291,6 +293,40 @@ def test_what_the_system_tells_of_heat(tmp_path: Path, monkeypatch: pytest.Monke
     for content, slowed in (("50000", False), ("50005", True), ("0", False)):  # before now; also now; never
         raspberry.write_text(content)
         assert measure.throttled(None) is slowed
+
+
+class Endless:
+    """A process that is not done in time; it says how much time it had."""
+
+    given: float = 0.0
+    returncode = None
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        self._killed = False
+
+    def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
+        if timeout is not None:
+            Endless.given = timeout
+            raise subprocess.TimeoutExpired("measure.py", timeout)
+        return b"", b""
+
+    def poll(self) -> int | None:
+        return -9 if self._killed else None
+
+    def kill(self) -> None:
+        self._killed = True
+
+
+def test_the_time_that_was_asked_for_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("DEVNULL", "PIPE", "TimeoutExpired")
+    processes = SimpleNamespace(Popen=Endless, **{name: getattr(subprocess, name) for name in names})
+    monkeypatch.setattr(measure, "subprocess", processes)
+    monkeypatch.setattr(measure, "MODULES", {"a runtime": "json"})
+    known = dict.fromkeys(("backbone", "weights_sha256", "input_size", "target", "size_bytes", *measure.F1))
+    found = measure.measured(0, {**known, "runtime": "a runtime"}, argparse.Namespace(threads=1, seconds=5000.0))
+    assert found["status"] == "failed"
+    assert Endless.given > 5000
+    assert f"not finished after {Endless.given:g} seconds" in found["reason"]
 
 
 # --- what comes back ------------------------------------------------------------------------------------

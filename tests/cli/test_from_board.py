@@ -102,7 +102,8 @@ def test_what_cannot_be_shipped_is_said(ranked_once: Place, tmp_path: Path, back
     for option, said in (
         (("--weights", "imagenet"), "weights"),
         (("--epochs", "1,1"), "trains nothing"),
-        (("--head", "max"), "average pooling"),
+        (("--head", "max"), "trains nothing"),
+        (("--dropout", "0.5"), "trains nothing"),
         (("--cached-views", "2"), "--cached-views"),
     ):
         refused = backbones(*tune, *option, *folders)

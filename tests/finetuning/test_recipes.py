@@ -50,19 +50,38 @@ def test_the_defaults_come_first_and_all_are_there() -> None:
     assert set(Recipe.names()) == {"frozen", BOARD_RECIPE, *(row[0] for row in TABLE)}
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"epochs": (1, 0)}, "trains nothing"),
-        ({"head": "max"}, "average pooling"),
-        ({"hidden": 8}, "no hidden layer"),
-    ],
-)
-def test_the_head_of_the_board_is_taken_as_it_is(changes: dict[str, object], said: str) -> None:
+CHANGES = {
+    "epochs": (1, 0),
+    "unfreeze_from": 3,
+    "unfreeze_last": 2,
+    "head": "max",
+    "hidden": 8,
+    "dropout": 0.5,
+    "optimizer": "sgd",
+    "learning_rates": (1e-3, 1e-4),
+    "schedule": "cosine",
+    "early_stopping": 2,
+    "batch_size": 8,
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(RecipeChanges.model_fields) - {"image_size"}))
+def test_the_head_of_the_board_is_taken_as_it_is(name: str) -> None:
     frozen = Recipe.load("frozen")
     assert frozen.ships_the_board
-    with pytest.raises(RecipeError, match=said):
-        frozen.changed(RecipeChanges(**changes))  # type: ignore[arg-type]
+    changes = RecipeChanges.check({name: CHANGES[name]})
+    with pytest.raises(RecipeError, match="trains nothing") as caught:
+        frozen.changed(changes)
+    assert f"`{name}`" in str(caught.value)
+    if name != "epochs":  # what makes this recipe train nothing
+        with pytest.raises(RecipeError):
+            Recipe.load(BOARD_RECIPE).changed(changes.but(epochs=(0, 0)))
+
+
+def test_a_recipe_without_epochs_is_the_boards_head() -> None:
+    shipped = Recipe.load(BOARD_RECIPE).changed(RecipeChanges(epochs=(0, 0), image_size=64))
+    assert shipped.ships_the_board
+    assert shipped.changed(RecipeChanges(image_size=96)).image_size == 96
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])

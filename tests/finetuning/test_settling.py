@@ -79,6 +79,13 @@ def test_a_shipped_head_is_judged_as_one_head_not_as_the_mean_of_several(
     tempering = Tempering(task=Task.BINARY, temperature=done.manifest.temperature)
     one = tempering.probabilities(said[0])[np.searchsorted(rows, many.split.val)]
     assert done.probabilities(many, "val") == pytest.approx(one, abs=1e-5)
+    assert not finetune(replace(request_for(head=head, abstain=wish), recipe=recipe), many).repeated
+    # The same head, validated by one repeat: other scores, temperature and certainty stand in its model.
+    fewer = replace(predictions, val=said[1:2], val_thresholds=predictions.val_thresholds[:1])
+    asked = request_for(head=replace(head, predictions=fewer), abstain=wish)
+    other = finetune(replace(asked, recipe=recipe), many)
+    assert other.repeated
+    assert other.manifest.metrics["val"] != done.manifest.metrics["val"]
     sure = sureness(one, 0.5, Task.BINARY)
     assert (sure >= done.manifest.sure_from).mean() == pytest.approx(0.7, abs=1.01 / len(rows))
 
