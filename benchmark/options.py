@@ -303,9 +303,7 @@ class FolderOptions(CacheOptions):
 _AS_MANY_AS_FIT = "default: one a core, fewer where memory is short"
 
 
-class ReadingOptions(Options):
-    """How images are found and checked."""
-
+class _FindingOptions(Options):
     heading = "data"
 
     strict: bool = _option("a file that cannot be decoded ends the run", False)
@@ -313,7 +311,6 @@ class ReadingOptions(Options):
     max_pixels: Count = _option("refuse larger images", MAX_PIXELS, metavar="N")
     layout: Layout = _option("classes: every folder in DATA is a class, whatever it is called", Layout.AUTO)
     limit: Count | None = _option("use N images, stratified", None, metavar="N")
-    seed: Seed = _option("of the limit, splits, folds, heads and random weights", 0, metavar="N")
     jobs: CountOrNone = _option(
         f"workers that read and embed ({_AS_MANY_AS_FIT})",
         0,
@@ -321,9 +318,15 @@ class ReadingOptions(Options):
     )
 
 
-class DataOptions(ReadingOptions):
-    """How images are found, checked, grouped and split."""
+class ReadingOptions(_FindingOptions):
+    """How images are found and checked."""
 
+    heading = "data"
+
+    seed: Seed = _option("of the limit, splits, folds, heads and random weights", 0, metavar="N")
+
+
+class _LabellingOptions(Options):
     heading = "data"
 
     positive: Text | None = _option(
@@ -354,6 +357,10 @@ class DataOptions(ReadingOptions):
     def auto_groups(self) -> bool:
         """Whether the audit shall find the groups where the data name none."""
         return self.groups in {None, _AUTO}
+
+
+class DataOptions(_LabellingOptions, ReadingOptions):
+    """How images are found, checked, grouped and split."""
 
 
 class _Labelled(Options):
@@ -665,15 +672,38 @@ class _TuningOptions(_DecisionOptions):
     )
     force: bool = _option("train again although the same run is finished", False)
     average: BinaryAverage | None = _option("F1 average (default: as on the board)", None)
+    seed: Seed | None = _option(
+        "of the limit, splits, training and random weights (default: as on the board, else 0)",
+        None,
+        metavar="N",
+    )
     resize: Resize | None = _option(
         "how images get their size (default: as on the board, else bilinear)", None
     )
 
 
 class FinetuneOptions(
-    _Labelled, DataOptions, _TuningOptions, RecipeChanges, _ClusterOptions, _TrackingOptions, FolderOptions
+    _Labelled,
+    _LabellingOptions,
+    _FindingOptions,
+    _TuningOptions,
+    RecipeChanges,
+    _ClusterOptions,
+    _TrackingOptions,
+    FolderOptions,
 ):
     """Two-phase fine-tuning of one backbone, or of several: `jobs` of them side by side."""
+
+    @property
+    def drawing_seed(self) -> int:
+        """The seed; 0 where neither the caller nor a board says one."""
+        return self.seed or 0
+
+    @property
+    def reading(self) -> DataOptions:
+        """How its images are found, checked, grouped and split."""
+        given = {name: getattr(self, name) for name in DataOptions.model_fields}
+        return DataOptions.check({**given, "seed": self.drawing_seed})
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:

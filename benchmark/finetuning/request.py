@@ -107,6 +107,11 @@ class FinetuneRequest:
         return replace(self, options=self.options.but(**changes))
 
     @property
+    def seed(self) -> int:
+        """Of splits, training and random weights."""
+        return self.options.drawing_seed
+
+    @property
     def resize(self) -> Resize:
         """How images get the input size."""
         return self.options.resize or Resize.BILINEAR
@@ -140,7 +145,7 @@ class FinetuneRequest:
             ],
             "weights": weights_sha256,
             "recipe": self.recipe.model_dump(mode="json"),
-            "seed": options.seed,
+            "seed": self.seed,
             "threshold": [options.threshold.kind, options.threshold.value],
             "balanced": options.balanced,
             "abstain": str(options.abstain),

@@ -459,7 +459,7 @@ class _Run(ABC):
         rows, images = getattr(self._images.split, part), self._images
         groups = None if images.groups is None else images.groups[rows]
         targets = images.head_targets()[rows]
-        return self._scoring.score(probabilities, targets, groups, threshold, self._request.options.seed)
+        return self._scoring.score(probabilities, targets, groups, threshold, self._request.seed)
 
     def _settled(
         self,
@@ -477,7 +477,7 @@ class _Run(ABC):
             trained.threshold,
             raw,
             final,
-            self._request.options.seed,
+            self._request.seed,
         )
         self._notes += settled.notes()
         familiar = self._familiar(pixels, trained.kept)
@@ -539,7 +539,7 @@ class _Run(ABC):
             weights_sha256=progress.weights_sha256,
             data=whole_text(str(images.root)),
             data_fingerprint=images.fingerprint(),
-            seed=request.options.seed,
+            seed=request.seed,
             metrics={part: values for part, values in measured.items() if values is not None},
             versions={"backbone-benchmark": __version__, **versions(request.backbone)},
             files={
@@ -562,14 +562,14 @@ class _KerasRun(_Run):
 
     def _load(self) -> str:
         request, images, recipe = self._request, self._images, self._request.recipe
-        _make_deterministic(request.options.seed)
+        _make_deterministic(request.seed)
         # Layers that Keras names by counting (re_lu_3) get the names of a fresh process, whatever ran in this
         # one before: recipes and --unfreeze-from name them.
         keras.utils.clear_session()
         model = request.backbone.build(recipe.image_size)
         digest = load_weights(request.backbone, model, request.source, cache=request.options.cache)
         outputs = Outputs(task=images.task, classes=len(images.classes), positive=images.positive)
-        network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.options.seed)
+        network = assemble(model, request.backbone.preprocessing, recipe.head, outputs, request.seed)
         if request.head is not None:
             network.head.layers[-1].set_weights([request.head.head.kernel, request.head.head.bias])
         if recipe.phase2.epochs:

@@ -259,13 +259,13 @@ class Trainer:
 
     def _order(self, phase: int, epoch: int) -> Int64:
         """A permutation of the training part's positions, int64 (n_train,)."""
-        seed = derived_seed(self._data.request.options.seed, "order", phase, epoch)
+        seed = derived_seed(self._data.request.seed, "order", phase, epoch)
         return np.random.default_rng(seed).permutation(len(self._data.rows("train"))).astype(np.int64)
 
     def _pixel_epoch(self, feed: PixelFeed, phase: int, epoch: int, view: int) -> Iterator[Batch]:
         rows = self._data.rows("train")[self._order(phase, epoch)]
         image_ids = [self._data.images.image_ids[row] for row in rows]
-        return feed.epoch(rows, view_keys(self._data.request.options.seed, view, image_ids))
+        return feed.epoch(rows, view_keys(self._data.request.seed, view, image_ids))
 
     def _vector_epoch(self, views: Views, epoch: int) -> Iterator[Batch]:
         data, order = self._data, self._order(1, epoch)
@@ -289,7 +289,7 @@ class Trainer:
         while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
             started = time.perf_counter()
             rate = optimizer.learning_rate = phase.rate_of(progress.epoch)
-            reseed(self._network, self._data.request.options.seed, plan.number, progress.epoch)
+            reseed(self._network, self._data.request.seed, plan.number, progress.epoch)
             row = self._epoch(plan, step, optimizer, progress.epoch)
             if not math.isfinite(row["loss"]):
                 self._end_early(name, row["loss"])
@@ -331,7 +331,7 @@ class Trainer:
         losses: list[list[float]] = []
         self._observer.started(name, 2 * updates)
         for tried in ([0.0] * updates, rates):
-            reseed(self._network, self._data.request.options.seed, name)
+            reseed(self._network, self._data.request.seed, name)
             each = (batch for epoch in range(passes) for batch in plan.batches(epoch))
             losses.append([])
             for rate, batch in zip(tried, each, strict=False):
@@ -399,7 +399,7 @@ class Trainer:
         scoring, images = self._data.scoring, self._data.images
         targets = self._targets(part)
         groups = None if images.groups is None else images.groups[self._data.rows(part)]
-        return scoring.score(probabilities, targets, groups, threshold, self._data.request.options.seed)
+        return scoring.score(probabilities, targets, groups, threshold, self._data.request.seed)
 
     def probabilities(self, part: str) -> Float32:
         """Probabilities float32 (n, C) of the network as it is now, for ``train``, ``val`` or ``test``."""

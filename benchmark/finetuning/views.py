@@ -67,7 +67,7 @@ class _ViewWork:
     def names(self, view: int) -> list[str]:
         """The cache's row names of one view of every training image."""
         changes = self._recipe.augmentation.model_dump_json().encode()
-        seed = self._request.options.seed
+        seed = self._request.seed
         return [hashlib.sha256(view_key(seed, view, name) + changes).hexdigest() for name in self._ids]
 
     def missing(self) -> list[Int64]:
@@ -111,7 +111,7 @@ class _ViewWork:
             for view, positions in enumerate(missing):
                 if not len(positions):
                     continue
-                keys = view_keys(self._request.options.seed, view, [self._ids[at] for at in positions])
+                keys = view_keys(self._request.seed, view, [self._ids[at] for at in positions])
                 names = self.names(view)
                 rows = _ViewRows(feed, self._train[positions], keys)
                 extract(frozen, rows, [names[at] for at in positions], writer, progress)

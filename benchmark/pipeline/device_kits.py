@@ -81,9 +81,7 @@ def make_kit(options: DeviceOptions, observer: Observer | None = None) -> Kit:
         shipped = ship_all(
             [str(row["backbone"]) for row in first],
             targets,
-            options=options,
-            data=options.source,
-            board=latest.path,
+            board=latest,
             parts=validated_parts(head_job(latest.request, images, latest.folder).protocol.name),
             runner=runner,
             observer=told,

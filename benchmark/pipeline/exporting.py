@@ -28,11 +28,12 @@ from benchmark.errors import CacheError, DataError, ExportError
 from benchmark.execution import Call, Runner, failure, pack, thread_environment, unpack
 from benchmark.finetuning import MODEL_FILE, FineTuned, load_manifest, model_files
 from benchmark.heads import validated_parts
-from benchmark.options import DeviceOptions, ExportOptions, FinetuneOptions, RankOptions
+from benchmark.options import ExportOptions, FinetuneOptions
 from benchmark.pipeline.boards import Ranked
 from benchmark.pipeline.finetuning import FinetuneJob, finetune_backbones
 from benchmark.pipeline.heads import HeadJob, outcome_digest
 from benchmark.pipeline.requests import RankRequest
+from benchmark.pipeline.stored import StoredRanking
 from benchmark.pipeline.tuning import hand_over_model, taken_over
 from benchmark.ranking import ExportedF1, ExportScore, exported_f1, next_to_export, with_exports
 from benchmark.records import Backbone, Float32, Leaderboard, Manifest, Observer, Outcome, Scored, Targets
@@ -171,9 +172,7 @@ def ship_all(
     names: Sequence[str],
     targets: Sequence[str],
     *,
-    options: RankOptions | DeviceOptions,
-    data: Path,
-    board: Path,
+    board: StoredRanking,
     parts: tuple[str, ...],
     runner: Runner,
     observer: Observer,
@@ -186,9 +185,7 @@ def ship_all(
     Args:
         names: of backbones on that board.
         targets: formats.
-        options: where embeddings and results lie.
-        data: the ranked images.
-        board: folder of the run whose board it is: the latest may be another run's by now.
+        board: the run whose board it is: the latest may be another run's by now.
         parts: whose images were validated.
         runner: what executes the exports.
         observer: told of the progress.
@@ -202,7 +199,8 @@ def ship_all(
     """
     shipped: dict[str, ShippedBackbone | Mapping[str, Any]] = {}
     models: dict[str, FineTuned] = {}
-    places = {"data": data, "cache": options.cache, "results": options.results}
+    ranked = board.request.options
+    places = {"data": ranked.data, "cache": ranked.cache, "results": ranked.results}
     for name in names:
         try:
             job = FinetuneJob.of(FinetuneOptions.check({**places, "recipe": "frozen", "winner": name}))
@@ -210,7 +208,7 @@ def ship_all(
         except Exception as error:
             shipped[name] = failure(error)
     try:
-        wanted = ExportTask(model=Path(), targets=tuple(targets), data=data, parts=parts)
+        wanted = ExportTask(model=Path(), targets=tuple(targets), data=ranked.data, parts=parts)
         with closing(_export_all(models, wanted, runner, observer)) as exported:
             for name, told in exported:
                 shipped[name] = _taken(models[name], told, runner)
@@ -374,7 +372,7 @@ class PickExports:
         while (name := self._next(ranked.board, scores)) is not None:
             score: ExportScore | str | None = self._memo.recall(name, self._question(scored[name]))
             if score is None:
-                made = self._made(scored[name], request, ranked.run, observer)
+                made = self._made(scored[name], request, ranked, observer)
                 if isinstance(made, Mapping):
                     observer.message(f"{name} was not exported: {made['error']}")
                     scores[name] = str(made["error"])
@@ -386,18 +384,21 @@ class PickExports:
         return with_exports(ranked.board, self._target, scores, max_loss=self._max_loss)
 
     def _made(
-        self, outcome: Scored, request: RankRequest, board: Path, observer: Observer
+        self, outcome: Scored, request: RankRequest, ranked: Ranked, observer: Observer
     ) -> ExportScore | str | Mapping[str, Any]:
         """The score of an export, which is remembered, or why it could not be made.
 
         Of a failure to try, what ``failure`` makes of it; the end of a cluster is no failure of this one.
         """
-        name = outcome.backbone
+        name, options = outcome.backbone, request.options
+        places = {"data": options.data, "results": options.results, "cache": options.cache}
+        try:
+            board = StoredRanking.read(ranked.folder, **places, path=ranked.run)
+        except Exception as error:
+            return failure(error)
         shipped = ship_all(
             [name],
             (self._target,),
-            options=request.options,
-            data=request.options.data,
             board=board,
             parts=validated_parts(self._job.protocol.name),
             runner=request.executor,

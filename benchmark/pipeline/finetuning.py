@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.backbones import FILE, KERAS, parse_weights, select
-from benchmark.data import load_images, tell_reading
+from benchmark.data import dataset_name, load_images, tell_reading
 from benchmark.errors import ArgumentError, DataError, NothingScored, RecipeError, TrainingError
 from benchmark.execution import LocalRunner, Runner, failure
 from benchmark.finetuning import (
@@ -26,8 +26,8 @@ from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
 from benchmark.pipeline.machines import runner_of
 from benchmark.pipeline.model_reports import report_model
-from benchmark.pipeline.places import ResultsFolder, results_folder
-from benchmark.pipeline.rebuilding import images_as_ranked
+from benchmark.pipeline.places import ResultsFolder, results_folder, stored_folders
+from benchmark.pipeline.rebuilding import images_as_ranked, latest_run
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.pipeline.shipping import board_head, start_head
 from benchmark.pipeline.stored import BOARD_FILE, StoredRanking, check_same_images
@@ -67,13 +67,13 @@ class FinetuneJob:
         options: of the command; what they leave open is as on the board.
         recipe: the protocol, overrides applied; None where the board decides which.
         known: backbones that a name may mean before the registry is asked.
-        board: folder of the run whose board it goes on from; None takes the latest.
+        board: the run whose board it goes on from; None takes the latest.
     """
 
     options: FinetuneOptions
     recipe: Recipe | None
     known: tuple[Backbone, ...] = ()
-    board: Path | None = None
+    board: StoredRanking | None = None
 
     @classmethod
     def of(cls, options: FinetuneOptions) -> FinetuneJob:
@@ -99,18 +99,18 @@ class FinetuneJob:
         Raises:
             DataError: its files cannot be read.
         """
-        if not ((self.board or folder) / BOARD_FILE).exists():
+        if self.board is not None:
+            return self.board
+        if not (folder / BOARD_FILE).exists():
             return None
         options = self.options
-        return StoredRanking.read(
-            folder, data=options.data, results=options.results, cache=options.cache, path=self.board
-        )
+        return StoredRanking.read(folder, data=options.data, results=options.results, cache=options.cache)
 
     @property
     def weights(self) -> WeightsSource | None:
         """The source of the weights; None takes what the backbone was ranked with, else ImageNet."""
         text = self.options.weights
-        return None if text is None else parse_weights(text, seed=self.options.seed)
+        return None if text is None else parse_weights(text, seed=self.options.drawing_seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +146,17 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
     options = job.options
     trackers = open_trackers(options.trackers)
     watch = observer or Silent()
-    images = load_images(options.data, cache=options.cache, options=options, observer=watch)
-    folder = results_folder(options.results, images, options.data)
-    stored = _board_to_go_on_from(job, folder.path, images)
+    stored: StoredRanking | None
     if job.ships_the_board:
-        job, images = _as_the_board(job, stored, folder, watch)
-    elif stored is not None:
-        job, images = _as_ranked(job, stored, images, watch)
+        stored, images = _board_to_ship(job, watch)
+        job = _as_the_board(job, stored, images)
+        folder = results_folder(options.results, images, options.data)
+    else:
+        images = _read(options, watch)
+        folder = results_folder(options.results, images, options.data)
+        stored = _board_to_go_on_from(job, folder.path)
+        if stored is not None:
+            job, images = _as_ranked(job, stored, images, watch)
     choices = _choices(job, folder, stored)
     run = Run(folder.path, options.results)
     logged = LoggingObserver(run, watch)
@@ -162,7 +166,7 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         if job.options.auto_groups and not job.ships_the_board:
             images = _grouped(job, stored, images, logged)
         with (
-            tracking(trackers, logged, "finetune", options, images) as told,
+            tracking(trackers, logged, "finetune", job.options, images) as told,
             runner_of(options, logged.message) as runner,
         ):
             return _FinetuneAll(job, choices, images, run, logged, stored, told, runner).run()
@@ -170,11 +174,15 @@ def finetune_backbones(job: FinetuneJob, observer: Observer | None = None) -> Fi
         run.close()
 
 
+def _read(options: FinetuneOptions, observer: Observer) -> ImageSet:
+    return load_images(options.data, cache=options.cache, options=options.reading, observer=observer)
+
+
 def _grouped(
     job: FinetuneJob, stored: StoredRanking | None, images: ImageSet, observer: Observer
 ) -> ImageSet:
     """The images with the groups that the board found; without such a board, with those found now."""
-    seed = job.options.seed
+    seed = job.options.drawing_seed
     if stored is not None and stored.request.options.auto_groups:
         listed = read_image_list(stored.path)
         if listed.keys() == set(images.image_ids):
@@ -190,26 +198,49 @@ def _winner(job: FinetuneJob) -> str:
     return job.options.winner or own
 
 
-def _board_to_go_on_from(job: FinetuneJob, folder: Path, images: ImageSet) -> StoredRanking | None:
-    """The board of these very images; None where nothing was ranked, or a recipe brings its own backbone.
+def _board_to_ship(job: FinetuneJob, observer: Observer) -> tuple[StoredRanking, ImageSet]:
+    """The run whose heads are taken as they are, and the images as it read them, whatever the job says.
 
     Raises:
-        DataError: the board is of other images, or cannot be read.
+        ArgumentError: nothing was ranked.
+        DataError: there are other images, labels or parts than were ranked.
+    """
+    if job.board is not None:
+        return job.board, images_as_ranked(job.board, observer)
+    options = job.options
+    folders = stored_folders(options.results, dataset_name(options.data), options.data)
+    if not any((folder / BOARD_FILE).exists() for folder in folders):
+        raise _no_board(folders[0])
+    return latest_run(options.data, options.results, options.cache, observer)
+
+
+def _board_to_go_on_from(job: FinetuneJob, folder: Path) -> StoredRanking | None:
+    """The board in ``results/<dataset>``; None where nothing was ranked, or a recipe brings its own backbone.
+
+    Raises:
+        DataError: the board cannot be read.
     """
     options = job.options
     if options.winner is None and options.top is None and _winner(job) != AUTO:
         return None
-    stored = job.stored_ranking(folder)
-    if stored is not None and not job.ships_the_board:
-        check_same_images(stored, images, limited=options.limit is not None)
-    return stored
+    return job.stored_ranking(folder)
 
 
 def _as_ranked(
     job: FinetuneJob, stored: StoredRanking, images: ImageSet, observer: Observer
 ) -> tuple[FinetuneJob, ImageSet]:
-    """What the job leaves open, as the board has it; and the images read so."""
-    ranked, options = stored.request, job.options
+    """What the job leaves open, as the board has it; and the images read so.
+
+    Raises:
+        DataError: the board is of other images.
+    """
+    ranked, read = stored.request, job.options.reading
+    # With another seed, images that chose on the board would be test images of its choice.
+    seed = ranked.options.seed if job.options.seed is None else job.options.seed
+    options = job.options.but(seed=seed)
+    if options.limit is not None and options.reading != read:  # other images are drawn
+        images, read = _read(options, observer), options.reading
+    check_same_images(stored, images, limited=options.limit is not None)
     positive = stored.record.data.positive
     shown = "" if images.positive is None else images.classes[images.positive]
     taken = options.but(
@@ -219,38 +250,46 @@ def _as_ranked(
         average=options.average or ranked.protocol.average,
         resize=options.resize or ranked.options.resize,
     )
-    if any(getattr(taken, name) != getattr(options, name) for name in ("groups", "positive", "bit_depth")):
-        images = load_images(taken.data, cache=taken.cache, options=taken, observer=observer)
+    if taken.reading != read:
+        images = _read(taken, observer)
     return replace(job, options=taken), images
 
 
-def _as_the_board(
-    job: FinetuneJob, stored: StoredRanking | None, folder: ResultsFolder, observer: Observer
-) -> tuple[FinetuneJob, ImageSet]:
+def _as_the_board(job: FinetuneJob, stored: StoredRanking, images: ImageSet) -> FinetuneJob:
     """Everything as the board has it: its head belongs to these images, parts and embeddings.
 
     Raises:
-        ArgumentError: there is no board, or something is wanted otherwise.
-        DataError: there are other images, labels or parts than were ranked.
+        ArgumentError: something is wanted otherwise.
     """
-    if stored is None:
-        raise _no_board(folder)
-    usual = {name: FinetuneOptions.model_fields[name].default for name in _OF_THE_BOARD}
-    other = [name for name, value in usual.items() if getattr(job.options, name) != value]
+    ranked, protocol, options = stored.request.options, stored.request.protocol, job.options
+    usual = {name: FinetuneOptions.model_fields[name].default for name in (*_OF_THE_BOARD, *_NEVER)}
+    theirs = usual | {
+        **{name: getattr(ranked, name) for name in (*DataOptions.model_fields, "resize")},
+        "positive": stored.record.data.positive,
+        "groups": ranked.groups or AUTO,
+        "average": default_average(images.task, protocol.average),
+        "threshold": protocol.threshold,
+        "class_weight": "balanced" if protocol.balanced else None,
+    }
+    other = [name for name in usual if getattr(options, name) not in (usual[name], theirs[name])]
     if other:
         raise ArgumentError(
             "says nothing here: the board's head is taken as it is",
             where=", ".join(f"`{name}`" for name in other),
             next_step="Rank with it first.",
         )
-    ranked = stored.request
-    taken = {name: getattr(ranked.options, name) for name in DataOptions.model_fields}
-    taken |= {"average": ranked.protocol.average, "resize": ranked.options.resize, "jobs": job.options.jobs}
-    images = images_as_ranked(stored, observer)
-    return replace(job, options=job.options.but(**taken)), images
+    taken = {name: getattr(ranked, name) for name in DataOptions.model_fields}
+    taken |= {"average": protocol.average, "resize": ranked.resize, "jobs": options.jobs}
+    # They are in the head already.
+    taken |= {name: usual[name] for name in ("threshold", "class_weight")}
+    return replace(job, options=options.but(**taken))
 
 
-_OF_THE_BOARD = ("weights", "image_size", "threshold", "class_weight", "cached_views")
+_OF_THE_BOARD = (
+    *(name for name in DataOptions.model_fields if name != "jobs"),
+    *("average", "resize", "threshold", "class_weight"),
+)
+_NEVER = ("weights", "image_size", "cached_views", "halving")  # each row has its own, or nothing is trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +345,7 @@ class _FinetuneAll:
 
     def run(self) -> FinetuneResult:
         origins = tuple(self._about_origin(choice) for choice in self._choices) if self._asked() else ()
+        origins += self._about_test_images()
         for origin in origins:
             self._observer.message(origin)
         left = self._choices
@@ -371,6 +411,8 @@ class _FinetuneAll:
             "groups": f"groups {job.options.groups or AUTO}",
             "average": f"{average} F1",
         }
+        if stored is not None and job.options.drawing_seed != stored.request.options.seed:
+            own["seed"] = f"seed {job.options.drawing_seed}"
         why = f" Recipe {choice.recipe.name}: {choice.why}." if choice.why else ""
         if stored is None:
             return f"{name}, without a board in {self._run.folder}: {', '.join(own.values())}.{why}"
@@ -381,12 +423,28 @@ class _FinetuneAll:
             "size": f"{row['input_size']} pixels",
             "groups": f"groups {ranked.options.groups or AUTO}",
             "average": f"{default_average(self._images.task, ranked.protocol.average)} F1",
+            "seed": f"seed {ranked.options.seed}",
         }
         same = [text for key, text in own.items() if text == theirs[key]]
         other = [f"{text} instead of {theirs[key]}" for key, text in own.items() if text != theirs[key]]
         whose = "as it was ranked" if choice.row else "not on the board itself, as the others were ranked"
         parts = [*([", ".join(same)] if same else []), *other]
         return f"{name}, {whose} in {stored.folder}: {'; '.join(parts)}.{why}"
+
+    def _about_test_images(self) -> tuple[str, ...]:
+        """How many test images are none of the board, whose choice flatters itself on them."""
+        stored, images = self._stored, self._images
+        if stored is None or stored.record.data.fingerprint == images.fingerprint():
+            return ()
+        parts = {name: facts["part"] for name, facts in read_image_list(stored.path).items()}
+        test = images.split.test
+        seen = sum(parts.get(images.image_ids[row], "test") != "test" for row in test)
+        if not seen:
+            return ()
+        return (
+            f"The board was split otherwise: its choice has seen {seen:,} of the {len(test):,} test images, "
+            "whose F1 flatters it.",
+        )
 
     def _try_all(self, choices: Sequence[_Choice]) -> None:
         """Fine-tune some backbones; what failed is noted, a single one's failure is the caller's."""
@@ -518,7 +576,7 @@ class _FinetuneAll:
             except (OSError, ValueError, ArgumentError):
                 return f"predictions.csv of {model.backbone} cannot be read"
         names = [model.backbone for model in models]
-        assessed = assess(sample, mistakes, names=names, seed=self._job.options.seed)
+        assessed = assess(sample, mistakes, names=names, seed=self._job.options.drawing_seed)
         return f"too few images of some class in the {self._part} part" if assessed.is_too_few else assessed
 
     @property
@@ -742,7 +800,7 @@ def _named(job: FinetuneJob, name: str, stored: StoredRanking | None) -> tuple[B
     known = tuple(backbone for backbone in job.known if backbone.name == name)
     on_board = stored is not None and stored.row(name) is not None
     # Random weights of a name like ResNet50@random are those of the seed that they were ranked with.
-    seed = stored.request.options.seed if stored and on_board else job.options.seed
+    seed = stored.request.options.seed if stored and on_board else job.options.drawing_seed
     if stored and on_board and name.startswith(f"{FILE}:"):
         return _as_asked(name, stored)
     return known or select(name, seed=seed, option="winner")
@@ -784,7 +842,7 @@ def _first_of_board(
     """The winner, the first so many by rank, or all that cannot be told from the best."""
     path = folder.path / BOARD_FILE
     if stored is None:
-        raise _no_board(folder)
+        raise _no_board(folder.path, folder.note)
     board = stored.board
     scored = [row for row in board.rows if row["status"] == "scored"]
     names = [str(row["backbone"]) for row in scored]
@@ -796,10 +854,10 @@ def _first_of_board(
     return [board.winner] if top is None else names[:top]
 
 
-def _no_board(folder: ResultsFolder) -> ArgumentError:
+def _no_board(folder: Path, note: str = "") -> ArgumentError:
     return ArgumentError(
         "there is no board to take the winner from",
-        where=folder.path / BOARD_FILE,
-        got=folder.note,
+        where=folder / BOARD_FILE,
+        got=note,
         next_step="Run 'backbones rank' on the same data first, or name a backbone instead.",
     )

@@ -323,7 +323,9 @@ def test_the_time_that_was_asked_for_is_given(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(measure, "subprocess", processes)
     monkeypatch.setattr(measure, "MODULES", {"a runtime": "json"})
     known = dict.fromkeys(("backbone", "weights_sha256", "input_size", "target", "size_bytes", *measure.F1))
-    found = measure.measured(0, {**known, "runtime": "a runtime"}, argparse.Namespace(threads=1, seconds=5000.0))
+    found = measure.measured(
+        0, {**known, "runtime": "a runtime"}, argparse.Namespace(threads=1, seconds=5000.0)
+    )
     assert found["status"] == "failed"
     assert Endless.given > 5000
     assert f"not finished after {Endless.given:g} seconds" in found["reason"]

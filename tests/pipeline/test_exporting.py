@@ -135,6 +135,23 @@ def test_of_many_images_those_are_run_that_the_board_validated(
     assert '"images":8,' in "".join(kept.read_text().split())
 
 
+def test_the_exports_are_of_the_images_as_they_were_ranked(
+    photos: Path, request_for: Make, tiny: ModuleType, tmp_path: Path
+) -> None:
+    """Links out of the folder, and parts that are classes: a usual reading finds nothing there."""
+    data = tmp_path / "linked"
+    data.mkdir()
+    for name, label in (("train", "cracked"), ("test", "sound")):
+        (data / name).symlink_to(photos / label, target_is_directory=True)
+    request = request_for(data, tiny.tiny_backbone("Tiny", 8), max_loss=0.5, limit=50, seed=3)
+    request = request.but(follow_links=True, layout="classes", export_to=TARGET)
+    ranked = rank_backbones(request)
+    (row,) = ranked.board.rows
+    assert row["export_reason"] == ""
+    model = ranked.folder / "finetune" / "Tiny" / "frozen"
+    assert len((model / "split.csv").read_text().splitlines()) == 1 + 50
+
+
 def test_a_model_that_another_run_replaced_meanwhile_is_not_scored(
     photos: Path, request_for: Make, tiny: ModuleType
 ) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
+from benchmark.reporting import read_image_list
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras converts variables without NumPy 2's copy keyword.
@@ -94,6 +96,11 @@ def table(path: Path) -> list[dict[str, str]]:
 def metrics(model_dir: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((model_dir / "metrics.json").read_text())
     return found
+
+
+def split_of(model_dir: Path, part: str) -> list[str]:
+    """Lines of ``split.csv``: path, id, label, part."""
+    return [line for line in (model_dir / "split.csv").read_text().splitlines() if line.endswith(f",{part}")]
 
 
 def on_the_board(folder: Path, name: str) -> dict[str, str]:
@@ -337,6 +344,69 @@ def test_what_is_asked_for_wins_over_the_board(
         f"Tiny8, as it was ranked in {ranked.folder}: random weights; 16 pixels instead of 24 pixels; "
         "groups none instead of groups auto; micro F1 instead of binary F1."
     )
+
+
+@pytest.mark.parametrize("limit", [None, 24])
+def test_the_split_is_the_boards_and_another_one_is_said_to_flatter(
+    limit: int | None,
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    photos: Path,
+    pair: tuple[Backbone, Backbone],
+) -> None:
+    """Images that chose the winner are no test images of its model; of few images, too, the same are drawn."""
+    ranked = rank_backbones(request_for(photos, *pair, seed=7, limit=limit))
+    result = finetune_backbones(job_for(*pair, winner="Tiny8", limit=limit))
+    manifest = result.models[0].manifest
+    assert (manifest.seed, manifest.data_fingerprint) == (7, ranked.images.fingerprint())
+    assert len(result.remarks) == 1
+    assert "seed" not in result.remarks[0]
+    other = finetune_backbones(job_for(*pair, winner="Tiny8", seed=0))
+    assert other.models[0].manifest.seed == 0
+    origin, flattered = other.remarks
+    assert "seed 0 instead of seed 7" in origin
+    listed = read_image_list(ranked.run)
+    ids = [line.split(",")[1] for line in split_of(other.models[0].model_dir, "test")]
+    seen = sum(listed.get(name, {"part": "test"})["part"] != "test" for name in ids)
+    assert seen > 0
+    assert f"its choice has seen {seen} of the {len(ids)} test images" in flattered
+
+
+FROZEN = ("positive", "average", "groups", "resize", "seed", "limit", "threshold", "follow_links", "weights")
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_frozen_model_refuses_what_its_board_has_not(
+    name: str,
+    job_for: Make,
+    request_for: Callable[..., RankRequest],
+    photos: Path,
+    pair: tuple[Backbone, Backbone],
+) -> None:
+    rank_backbones(request_for(photos, *pair, positive="sound", groups=BOTH_SIDES, seed=7))
+    others = {"positive": "cracked", "average": "macro", "groups": "none", "resize": "area", "seed": 5}
+    others |= {"limit": 40, "threshold": "tuned", "follow_links": True, "weights": "imagenet"}
+    frozen = partial(job_for, *pair, recipe=Recipe.load("frozen"), winner="Tiny8")
+    with pytest.raises(ArgumentError, match="as it is") as caught:
+        finetune_backbones(frozen(**{"weights": None, name: others[name]}))
+    assert f"`{name}`" in str(caught.value)
+
+
+def test_a_frozen_model_takes_what_its_board_has(
+    job_for: Make, request_for: Callable[..., RankRequest], photos: Path, pair: tuple[Backbone, Backbone]
+) -> None:
+    asked = {"positive": "sound", "groups": BOTH_SIDES, "seed": 7, "resize": "area", "threshold": "tuned"}
+    request = request_for(photos, *pair, **asked)
+    protocol = replace(request.protocol, threshold=request.options.threshold)
+    rank_backbones(replace(request, protocol=protocol))
+    frozen = partial(job_for, *pair, recipe=Recipe.load("frozen"), winner="Tiny8", weights=None)
+    (model,) = finetune_backbones(frozen()).models
+    assert model.manifest.classes[model.manifest.positive or 0] == "sound"
+    assert model.manifest.seed == 7
+    (same,) = finetune_backbones(frozen(**asked)).models
+    assert not same.repeated
+    with pytest.raises(ArgumentError, match="`halving`"):
+        finetune_backbones(job_for(*pair, recipe=Recipe.load("frozen"), top=2, halving=True, weights=None))
 
 
 def test_a_recipe_that_is_not_the_default_keeps_its_size(
