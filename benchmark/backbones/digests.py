@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.storage import Memo, is_sha256, sha256_file
+from benchmark.backbones.onnx_files import external_files
+from benchmark.storage import Memo, is_sha256, sha256_bytes, sha256_file
 
 # Keras numbers unnamed layers per process (conv2d_94): the number says nothing about the network.
 _COUNTER = re.compile(r"_\d+(?=/|$)")
@@ -66,6 +67,21 @@ def file_digest(path: Path, cache: Path) -> str:
         known = sha256_file(path)
         remember(cache, name, known)
     return known
+
+
+def stored_digest(path: Path, digest: Callable[[Path], str] = sha256_file) -> str:
+    """SHA-256 of a file of weights; of one that keeps weights in files beside it, over the digests of all.
+
+    Args:
+        path: of the file.
+        digest: SHA-256 of one file.
+
+    Raises:
+        OSError: a file cannot be read.
+        WeightsError: it is a damaged file of ONNX, or names others outside of its folder.
+    """
+    digests = [digest(one) for one in (path, *external_files(path))]
+    return digests[0] if len(digests) == 1 else sha256_bytes(" ".join(digests).encode())
 
 
 def remember(cache: Path, name: str, digest: str) -> None:

@@ -69,7 +69,8 @@ def select(
         By source and in its order, without duplicates; one architecture may stand there with several weights.
 
     Raises:
-        ArgumentError: nothing matches a pattern (close matches are named), or weights that do not exist.
+        ArgumentError: nothing matches a pattern (close matches are named), weights that do not exist, or one
+            file with several settings.
     """
     parts = [part.strip() for part in _COMMA.split(patterns) if part.strip()]
     if not parts:
@@ -82,8 +83,22 @@ def select(
         families = pattern.startswith(_FAMILY) and not sources
         searched = [source] if source else [*usual, *named] if families else usual
         for item in _matches(list(dict.fromkeys(searched)), pattern, seed, option):
-            found.setdefault(item.name, item)
+            _check_same(found.setdefault(item.name, item), item, option)
     return tuple(sorted(found.values(), key=_Order([*usual, *named])))
+
+
+def _check_same(first: Backbone, second: Backbone, option: str) -> None:
+    """Raise ArgumentError where a name that was found twice does not mean one backbone."""
+    for field in dataclasses.fields(Backbone):
+        values = [getattr(item, field.name) for item in (first, second)]
+        if not callable(values[0]) and values[0] != values[1]:
+            raise ArgumentError(
+                "is named twice, with other settings",
+                where=f"`{option}`: {first.name}",
+                expected="one file under one name",
+                got=f"{field.name} {values[0]} and {values[1]}",
+                next_step="Copy the file to another name, or leave one out.",
+            )
 
 
 class _Order:

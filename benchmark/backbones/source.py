@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-from benchmark.backbones.digests import file_digest, recall, remember
+from benchmark.backbones.digests import file_digest, recall, remember, stored_digest
 from benchmark.plugins import Registry
 from benchmark.records import Backbone, Engine, Float32, UInt8, WeightsKind, WeightsSource
 
@@ -221,4 +221,5 @@ def _remembered_as(backbone: Backbone, weights: WeightsSource, path: Path | None
     library, version = next(iter(versions_of(backbone).items()))
     if path is None:
         return f"random:{backbone.architecture}:{weights.seed}:{library}-{version}"
-    return f"weights:{backbone.architecture}:{file_digest(path, cache)}:{library}-{version}"
+    digest = stored_digest(path, functools.partial(file_digest, cache=cache))
+    return f"weights:{backbone.architecture}:{digest}:{library}-{version}"

@@ -39,6 +39,17 @@ def write_onnx(path: Path, *, scale: float = 1.0, pooled: bool = True, batch: in
     return path
 
 
+def write_onnx_apart(path: Path, *, scale: float = 1.0, location: str = "") -> Path:
+    """The network of ``write_onnx``, with its kernel in a file beside it, as PyTorch writes it."""
+    model = onnx.load(write_onnx(path, scale=scale))
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], location or f"{path.name}.data")
+    (path.parent / f"{path.name}.data").unlink(missing_ok=True)  # it would be written behind what is there
+    if location:  # whatever is said of it, nothing is written there
+        model.graph.initializer[0].ClearField("raw_data")
+    onnx.save(model, path)
+    return path
+
+
 def write_clashing_onnx(path: Path) -> Path:
     """The same, whose names are those that go around it; its weights are read inside a branch alone."""
     names = {"x": "images", "w": "pixels_mean", "c": "pixels_float", "r": "pixels_scaled", "y": "embeddings"}

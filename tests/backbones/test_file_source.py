@@ -8,17 +8,26 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pytest
 
 from benchmark.backbones import known_weights_sha256, load_network, parse_weights, select
+from benchmark.backbones.onnx_files import external_files
 from benchmark.backbones.onnx_graphs import embedding_onnx
 from benchmark.engines import EngineRequest, open_engine
 from benchmark.engines.agreement import embed_few
 from benchmark.errors import ArgumentError, BenchmarkError
 from benchmark.options import RankOptions
 from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
-from benchmark.records import Backbone, Engine, Precision, UInt8
-from tests.backbones.own_networks import SIDE, keras_model, kernel, write_clashing_onnx, write_onnx
+from benchmark.records import Backbone, Engine, Precision, Preprocessing, UInt8
+from tests.backbones.own_networks import (
+    SIDE,
+    keras_model,
+    kernel,
+    write_clashing_onnx,
+    write_onnx,
+    write_onnx_apart,
+)
 
 WEIGHTS = parse_weights("imagenet")  # of the run; a file has its own
 
@@ -71,7 +80,6 @@ def test_an_onnx_file_says_what_its_arithmetic_says(pooled: bool, batch: int | s
 
 
 def test_names_of_a_network_are_its_own(tmp_path: Path) -> None:
-    import onnx
     import openvino
 
     path = write_clashing_onnx(tmp_path / "own.onnx")
@@ -126,6 +134,131 @@ def test_another_file_is_another_network(tmp_path: Path) -> None:
     assert known_weights_sha256(named(pattern), WEIGHTS, cache=tmp_path) is None
 
 
+def test_weights_in_a_file_beside_an_onnx_file_are_its_weights(tmp_path: Path) -> None:
+    path = write_onnx_apart(tmp_path / "own.onnx")
+    pattern, cache, data = f"file:{path}?mean=0.5&std=0.25", tmp_path / "cache", tmp_path / "own.onnx.data"
+    features, _ = embedded(named(pattern), cache)
+    np.testing.assert_allclose(features, expected(), rtol=1e-4, atol=1e-5)
+    first = known_weights_sha256(named(pattern), WEIGHTS, cache=cache)
+    assert first is not None
+    content = path.read_bytes()
+    assert len(content) < data.stat().st_size
+    write_onnx_apart(path, scale=2.0)
+    assert path.read_bytes() == content, "retraining changed the other file alone"
+    assert known_weights_sha256(named(pattern), WEIGHTS, cache=cache) is None
+    retrained, _ = embedded(named(pattern), cache)
+    np.testing.assert_allclose(retrained, 2 * expected(), rtol=1e-4, atol=1e-5)
+    assert known_weights_sha256(named(pattern), WEIGHTS, cache=cache) not in {None, first}
+    data.unlink()
+    with pytest.raises(ArgumentError, match=r"weights are not beside it.*own\.onnx\.data"):
+        select(pattern)
+
+
+@pytest.mark.parametrize("place", ["initializer", "constant", "branch", "function", "sparse", "training"])
+def test_weights_in_other_files_are_found_wherever_they_lie(place: str, tmp_path: Path) -> None:
+    def apart(name: str) -> onnx.TensorProto:
+        tensor = onnx.numpy_helper.from_array(kernel(), name)
+        onnx.external_data_helper.set_external_data(tensor, f"{name}.data", offset=4096)
+        tensor.ClearField("raw_data")
+        return tensor
+
+    model = onnx.load(write_onnx(tmp_path / "own.onnx"))
+    constant = onnx.helper.make_node("Constant", [], ["k"], value=apart("b"))
+    branch = onnx.helper.make_graph([constant], "branch", [], [])
+    if place == "initializer":
+        model.graph.initializer.append(apart("b"))
+    elif place == "constant":
+        model.graph.node.append(constant)
+    elif place == "branch":
+        model.graph.node.append(onnx.helper.make_node("If", ["on"], ["k"], then_branch=branch))
+    elif place == "function":
+        model.functions.append(onnx.helper.make_function("own", "f", [], ["k"], [constant], []))
+    elif place == "sparse":
+        model.graph.sparse_initializer.append(onnx.SparseTensorProto(values=apart("b"), indices=apart("a")))
+    else:
+        model.training_info.append(onnx.TrainingInfoProto(algorithm=branch))
+    model.graph.initializer.extend([apart("c"), apart("c")])
+    # Who says where values lie without saying that they do has them inside.
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel(), "inside"))
+    entry = onnx.StringStringEntryProto(key="location", value="inside.data")
+    model.graph.initializer[-1].external_data.append(entry)
+    model.metadata_props.append(entry)
+    (tmp_path / "own.onnx").write_bytes(model.SerializeToString())
+    names = [file.name for file in external_files(tmp_path / "own.onnx")]
+    assert names == (["a.data"] if place == "sparse" else []) + ["b.data", "c.data"]
+
+
+@pytest.mark.parametrize("location", ["../kernel", "/dev/zero", "a/../../kernel", "."])
+def test_weights_outside_of_the_folder_of_a_network_are_not_read(location: str, tmp_path: Path) -> None:
+    path = write_onnx_apart(tmp_path / "own.onnx", location=location)
+    with pytest.raises(BenchmarkError, match=r"keeps weights outside of its folder.*Save it as one file"):
+        select(f"file:{path}?mean=0.5&std=0.25")
+
+
+def test_an_onnx_file_that_ends_too_early_is_no_network(tmp_path: Path) -> None:
+    content = write_onnx(tmp_path / "own.onnx").read_bytes()
+    for length in (0, 1, len(content) // 2, len(content) - 1):
+        (tmp_path / "own.onnx").write_bytes(content[:length])
+        with pytest.raises(BenchmarkError, match="not a network that can be read"):
+            select(f"file:{tmp_path}/own.onnx?mean=0.5&std=0.25")
+
+
+def test_an_ir_without_its_weights_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "own.xml").write_text("<net/>")
+    with pytest.raises(ArgumentError, match=r"weights are not beside it.*own\.bin"):
+        select(f"file:{tmp_path}/own.xml?mean=0.5&std=0.25")
+
+
+@pytest.mark.parametrize(
+    ("beside", "query", "preprocessing"),
+    [
+        ("", "preprocessing=tf&bgr=1", Preprocessing(mean=(127.5,) * 3, scale=(127.5,) * 3, bgr=True)),
+        ("", "preprocessing=tf&bgr=0", Preprocessing.parse("tf")),
+        ('preprocessing = "torch"', "mean=0.5&std=0.5", Preprocessing.parse("tf")),
+        ('preprocessing = "torch"\nbgr = true', "mean=0.5&std=0.5", Preprocessing.parse("tf")),
+        ("mean = 0.5\nstd = 0.5\nbgr = true", "preprocessing=torch", Preprocessing.parse("torch")),
+        ("mean = 0.5\nstd = 1", "std=0.5", Preprocessing.parse("tf")),
+        ("mean = 0.5\nstd = 0.5\nbgr = true", "bgr=false", Preprocessing.parse("tf")),
+    ],
+)
+def test_what_stands_behind_the_name_decides(
+    beside: str, query: str, preprocessing: Preprocessing, tmp_path: Path
+) -> None:
+    path = write_onnx(tmp_path / "own.onnx")
+    path.with_suffix(".toml").write_text(beside)
+    assert named(f"file:{path}?{query}").preprocessing == preprocessing
+
+
+def test_a_model_directory_takes_only_what_it_does_not_say_itself(tmp_path: Path) -> None:
+    inputs = keras.Input((SIDE, SIDE, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(pooled))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries' own
+        model.save(tmp_path / "model.keras")
+    described = named(f"file:{tmp_path}?licence=mit&year=2024")
+    assert (described.licence, described.year, str(described.preprocessing)) == ("mit", 2024, "identity")
+    for setting in ("preprocessing=tf", "licens=mit", "size=64"):
+        with pytest.raises(ArgumentError, match=f"unknown setting '{setting.partition('=')[0]}'.*directory"):
+            named(f"file:{tmp_path}?{setting}")
+
+
+def test_a_file_that_says_twice_what_it_expects_is_refused(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "own.onnx")
+    path.with_suffix(".toml").write_text('preprocessing = "torch"\nmean = 0.5\nstd = 0.5\n')
+    with pytest.raises(ArgumentError, match=r"own\.toml: says twice what the network expects"):
+        select(f"file:{path}")
+
+
+def test_one_file_is_one_backbone(tmp_path: Path) -> None:
+    pattern = f"file:{write_onnx(tmp_path / 'own.onnx')}?preprocessing"
+    assert len(select(f"{pattern}=tf,{pattern}=tf,MobileNet_0.25,MobileNet_*")) > 1
+    with pytest.raises(ArgumentError, match=r"own\.onnx: is named twice.*preprocessing tf and torch"):
+        select(f"{pattern}=tf,{pattern}=torch")
+    with pytest.raises(ArgumentError, match=r"own\.onnx: is named twice.*licence  and mit"):
+        select(f"{pattern}=tf,{pattern}=tf&licence=mit")
+
+
 def test_pixels_on_the_wrong_scale_are_noticed(tmp_path: Path) -> None:
     """Features a hundred times too large, of a network that was trained on normalised pixels."""
     path = write_onnx(tmp_path / "own.onnx")
@@ -144,6 +277,14 @@ def test_pixels_on_the_wrong_scale_are_noticed(tmp_path: Path) -> None:
         ("?mean=0.5&std=0", "cannot be understood"),
         ("?mean=nan&std=1", "cannot be understood"),
         ("?preprocessing=tf&crop=0", "cannot be understood"),
+        ("?preprocessing=tf&bgr=yes", "bgr=yes, neither 1 nor 0"),
+        ("?mean=0.5&std=0.5&bgr", "bgr=, neither 1 nor 0"),
+        ("?preprocessing=tf&mean=0.5", "says twice what the network expects"),
+        ("?preprocessing=tf&preprocessing=torch", "'preprocessing' stands twice"),
+        ("?preprocessing=tf&size=0", "size=0"),
+        ("?preprocessing=tf&crop=0.9", "crop without interpolation"),
+        ("?preprocessing=tf&interpolation=cubic", "interpolation=cubic, none of bilinear, bicubic"),
+        ("?preprocessing=tf&interpolation=bicubic&fit=centre", "fit=centre, none of squash, center"),
         ("?preprocessing=magic", "'magic' is no preprocessing"),
         ("?means=1", "unknown setting 'means'"),
         ("?mean=0&std=1&output=nowhere", "not a network that yields one vector per image"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from benchmark.backbones.digests import stored_digest
 from benchmark.backbones.keras_files import load_keras_model
 from benchmark.backbones.networks import write_graph_as_onnx
+from benchmark.backbones.onnx_files import external_files
 from benchmark.backbones.onnx_graphs import embedding_onnx
 from benchmark.backbones.openvino_graphs import (
     embedding_graph,
@@ -48,6 +50,12 @@ _GRAPHS = {".onnx", ".xml", ".tflite"}
 _SIZE = 224
 _FACTS = ("pretraining", "licence", "year")
 _KEYS = {"preprocessing", "mean", "std", "bgr", "size", "output", "interpolation", "crop", "fit", *_FACTS}
+_NUMBERS = {"mean", "std"}
+# How an image gets its size under `resize=native`, in the words of ``Preprocessing``.
+_WAYS = {
+    "interpolation": ("bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"),
+    "fit": ("squash", "center", "border"),
+}
 _HEAD = ("dropout", "hidden", "logits")  # how layers behind the features are called in models of this program
 _EXPECTED = (
     "?preprocessing=identity (pixels 0..255), tf (-1..1), torch (ImageNet's mean and deviation) or caffe, or "
@@ -85,12 +93,12 @@ class FileNetwork:
     """A network from a file, as a graph of OpenVINO.
 
     Attributes:
-        weights_sha256: of the file of its weights.
+        weights_sha256: of the file of its weights, and of those that an ONNX file keeps weights in.
     """
 
     def __init__(self, path: Path, settings: _Settings, input_size: int) -> None:
         self._path, self._settings, self._size = path, settings, input_size
-        self.weights_sha256 = sha256_file(_weights(path))
+        self.weights_sha256 = stored_digest(_weights(path))
 
     def _graph(self, preprocessing: Preprocessing, folder: Path) -> OpenVINOModel:
         raw = _raw(self._path, self._settings, self._size, folder)
@@ -238,9 +246,24 @@ def _weights(path: Path) -> Path:
 
 
 def _stamp(path: Path) -> str:
-    """Changes when a file does."""
-    state = _weights(path).stat()
-    return f"{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
+    """Changes when a file of a network does.
+
+    Raises:
+        ArgumentError: one of them is not there.
+    """
+    states = []
+    for file in dict.fromkeys((path, _weights(path), *external_files(path))):
+        try:
+            state = file.stat()
+        except FileNotFoundError as error:
+            raise ArgumentError(
+                "its weights are not beside it",
+                where=path,
+                expected=file,
+                next_step=f"Copy {file.name} there, too; the network is in both files.",
+            ) from error
+        states.append(f"{state.st_ino}:{state.st_size}:{state.st_mtime_ns}")
+    return " ".join(states)
 
 
 @functools.lru_cache(maxsize=64)
@@ -320,22 +343,27 @@ def _unusable(path: Path, got: str) -> WeightsError:
 
 
 def _settings(path: Path, query: str) -> _Settings:
+    where = f"{_PREFIX}{path.name}"
+    said = _said(query, where)
     if path.is_dir():
         if not _weights(path).is_file():
             raise _unusable(path, "no model.keras in it")
-        return _Settings(preprocessing=Preprocessing())  # preprocessing stands inside
-    given = _beside(path)
-    given.update(part.partition("=")[::2] for part in query.split("&") if part)
-    where = f"{_PREFIX}{path.name}"
-    unknown = set(given) - _KEYS
+        given, known = said, set(_FACTS)
+    else:
+        given, known = _overridden(_beside(path), said), _KEYS
+    unknown = set(given) - known
     if unknown:
+        own = "; a model directory itself says what its network expects" if known < _KEYS else ""
         raise ArgumentError(
-            f"unknown setting {sorted(unknown)[0]!r}", where=where, expected=", ".join(sorted(_KEYS))
+            f"unknown setting {sorted(unknown)[0]!r}", where=where, expected=", ".join(sorted(known)) + own
         )
     try:
         size = int(given["size"]) if "size" in given else None
+        if size is not None and size < 1:
+            raise ValueError(f"size={size}")
         return _Settings(
-            preprocessing=_preprocessing(given, where),
+            # What a model directory does with pixels stands inside.
+            preprocessing=Preprocessing() if path.is_dir() else _preprocessing(given, where),
             size=size,
             output=given.get("output", ""),
             pretraining=given.get("pretraining", ""),
@@ -346,22 +374,71 @@ def _settings(path: Path, query: str) -> _Settings:
         raise ArgumentError("cannot be understood", where=where, expected=_EXPECTED, got=error) from error
 
 
+def _said(query: str, where: str) -> dict[str, str]:
+    """The settings behind a name."""
+    said: dict[str, str] = {}
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        if name in said:
+            raise ArgumentError(f"{name!r} stands twice", where=where, got=query)
+        said[name] = value
+    _check_one_kind(said, where)
+    return said
+
+
+def _overridden(beside: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
+    """The settings beside a network, under those behind its name: the latter decide.
+
+    Where they say in another way what the network expects, nothing of the former way stays.
+    """
+    if "preprocessing" in said:
+        replaced = {*_NUMBERS, "bgr"}
+    elif _NUMBERS & said.keys() and "preprocessing" in beside:
+        replaced = {"preprocessing", "bgr"}
+    else:
+        replaced = set()
+    return {name: value for name, value in beside.items() if name not in replaced} | dict(said)
+
+
+def _check_one_kind(given: Mapping[str, str], where: object) -> None:
+    """Raise ArgumentError where both kinds stand in one place."""
+    if "preprocessing" in given and _NUMBERS & given.keys():
+        raise ArgumentError(
+            "says twice what the network expects of its input",
+            where=where,
+            expected="either preprocessing, or mean and std",
+            got=", ".join(f"{name}={given[name]}" for name in given),
+        )
+
+
 def _preprocessing(given: Mapping[str, str], where: str) -> Preprocessing:
     own: dict[str, Any] = {name: given[name] for name in ("interpolation", "fit") if name in given}
     if "crop" in given:
         own["crop"] = float(given["crop"])
+    for name, known in _WAYS.items():
+        if own.get(name, known[0]) not in known:
+            raise ValueError(f"{name}={own[name]}, none of {', '.join(known)}")
+    if own and "interpolation" not in own:
+        raise ValueError(f"{', '.join(own)} without interpolation")
+    if "bgr" in given:
+        own["bgr"] = _switch("bgr", given["bgr"])
     if "preprocessing" in given:
-        named = Preprocessing.parse(given["preprocessing"])
-        return Preprocessing(mean=named.mean, scale=named.scale, bgr=named.bgr, **own)
-    if not {"mean", "std"} <= set(given):
+        return replace(Preprocessing.parse(given["preprocessing"]), **own)
+    if not given.keys() >= _NUMBERS:
         raise ArgumentError(
             "does not say what the network expects of its input",
             where=where,
             expected=_EXPECTED,
             next_step=f"Put it behind the name, or into a TOML file beside it: {Path(where).stem}.toml.",
         )
-    bgr = str(given.get("bgr", "0")).lower() in {"1", "true"}
-    return Preprocessing.of_unit(_channels(given["mean"]), _channels(given["std"]), bgr=bgr, **own)
+    return Preprocessing.of_unit(_channels(given["mean"]), _channels(given["std"]), **own)
+
+
+def _switch(name: str, text: str) -> bool:
+    values = {"1": True, "true": True, "0": False, "false": False}
+    if text.lower() not in values:
+        raise ValueError(f"{name}={text}, neither 1 nor 0")
+    return values[text.lower()]
 
 
 def _channels(text: str) -> list[float]:
@@ -378,10 +455,12 @@ def _beside(path: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise ArgumentError("cannot be read", where=file, got=error) from error
-    return {
+    given = {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in content.items()
     }
+    _check_one_kind(given, file)
+    return given
 
 
 SOURCE = FileSource()
