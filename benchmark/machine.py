@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
+import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,12 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 _WATCH = "parent-watch"
+_MACHINE_ID = Path("/etc/machine-id")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PROCESS_NAMESPACE = Path("/proc/self/ns/pid")
+# Linux gives this number to the namespace that a machine starts with, and others to those of containers.
+_FIRST_NAMESPACE = 0xEFFFFFFC
+_DRAWN_NODE = 1 << 40
 
 
 def cores(*, groups: Path = _GROUPS, own: Path = _OWN_GROUPS) -> int:
@@ -84,6 +93,32 @@ def processor_seconds() -> tuple[float, float]:
 def all_processors() -> int:
     """Processors of this machine, whether this process may use them or not."""
     return os.cpu_count() or 1
+
+
+def own_processes_id(
+    *, machine_id: Path = _MACHINE_ID, namespace: Path = _PROCESS_NAMESPACE, boot: Path = _BOOT_ID
+) -> str:
+    """What tells those that see the processes of this one by their numbers from everybody else.
+
+    A host name alone does not: containers and cloned machines share theirs. A container that starts again
+    sees other processes than before; a machine that does sees that the earlier ones are gone.
+
+    Args:
+        machine_id: file that names this machine; without one its network card does.
+        namespace: stands for the processes that this one can see.
+        boot: file that names this start of the machine. Namespaces are numbered anew at each, and alike on
+            machines that begin alike.
+    """
+    machine = _text(machine_id)
+    if not re.fullmatch(r"[0-9a-f]{32}", machine):
+        node = uuid.getnode()
+        machine = "" if node & _DRAWN_NODE else f"{node:012x}"
+    try:
+        number = namespace.stat().st_ino
+    except OSError:
+        number = _FIRST_NAMESPACE
+    within = "" if number == _FIRST_NAMESPACE else f"{number} {_text(boot)}"
+    return "|".join([socket.gethostname(), machine, within])
 
 
 @functools.cache

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
-from benchmark.machine import available_memory, cores, processor_flags, processor_name
+from benchmark import machine
+from benchmark.machine import (
+    available_memory,
+    cores,
+    own_processes_id,
+    processor_flags,
+    processor_name,
+)
 
 
 def group(root: Path, lines: str, **files: str) -> dict[str, Path]:
@@ -55,6 +64,48 @@ def test_an_outer_limit_counts(tmp_path: Path) -> None:
     inside = group(tmp_path, "0::/user/app\n", memory__max="max", memory__current="5")
     (tmp_path / "groups" / "user" / "memory.max").write_text("1000")
     assert available_memory(**inside) < everything - 10**7
+
+
+def test_who_sees_other_processes_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one name: clones, containers beside each other, and containers of machines that began alike."""
+    card, other_card, own, inner = (tmp_path / name for name in ("card", "other", "own", "inner"))
+    card.write_text("0123456789abcdef0123456789abcdef\n")
+    other_card.write_text("f" * 32)
+    own.write_text("")
+    inner.write_text("")
+    boots = [tmp_path / "boot", tmp_path / "later"]
+    for boot in boots:
+        boot.write_text(boot.name)
+    numbers = own.stat().st_ino
+    monkeypatch.setattr(machine, "_FIRST_NAMESPACE", numbers)
+
+    def seen(card: Path, namespace: Path, boot: Path = boots[0]) -> str:
+        return own_processes_id(machine_id=card, namespace=namespace, boot=boot)
+
+    plain = seen(card, own)
+    assert seen(card, own) == plain
+    assert seen(card, own, boots[1]) == plain, "what it left before it started anew is its own"
+    told_apart = [plain, seen(other_card, own), seen(card, inner), seen(card, inner, boots[1])]
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    told_apart.append(seen(card, own))
+    assert len({*told_apart}) == len(told_apart)
+
+
+@pytest.mark.parametrize("text", ["", "uninitialized\n"])
+def test_without_an_id_a_machine_is_its_network_card(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = tmp_path / "machine-id"
+    card.write_text(text)
+
+    def seen(number: int) -> str:
+        monkeypatch.setattr(uuid, "getnode", lambda: number)
+        return own_processes_id(machine_id=card, namespace=tmp_path / "none", boot=tmp_path / "none")
+
+    assert seen(0x001122334455) != seen(0x001122334456)
+    drawn = 1 << 40  # without a card every process draws another number
+    assert seen(drawn | 5) == seen(drawn | 6)
+    assert own_processes_id() == own_processes_id()
 
 
 def test_what_own_workers_hold_can_be_used_again(tmp_path: Path) -> None:

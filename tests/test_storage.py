@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
+import socket
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +24,10 @@ from benchmark.cells import cell_text, figure, printable, safe_cell
 from benchmark.errors import StorageError
 from benchmark.storage import (
     Memo,
+    Stored,
     check_inside,
     dead_temporaries,
+    is_abandoned,
     lock_folder,
     parse_record,
     path_part,
@@ -31,7 +36,10 @@ from benchmark.storage import (
     replace_folder,
     sha256_bytes,
     sha256_file,
+    shrink,
     storage_error,
+    sync_folder,
+    this_process,
     write_whole,
 )
 
@@ -145,6 +153,74 @@ def test_a_leftover_that_cannot_be_deleted_keeps_no_other(
     remove_leftovers(tmp_path)
     (other,) = {"stuck", "free"} - {stuck}
     assert list((tmp_path / "export" / other).iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_flushed_fails_no_write(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shared folders of virtual machines flush files alone."""
+    broken_folders(number, monkeypatch)
+    write_whole(tmp_path / "file", b"content", root=tmp_path)
+    assert (tmp_path / "file").read_bytes() == b"content"
+    sync_folder(tmp_path)
+
+
+def test_a_folder_that_fails_to_be_flushed_fails_the_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_folders(errno.EIO, monkeypatch)
+    with pytest.raises(StorageError):
+        write_whole(tmp_path / "file", b"content", root=tmp_path)
+
+
+def broken_folders(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on flushing a folder fails with an error of this number."""
+    flush = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def test_a_machine_of_the_same_name_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    """Two containers may share a cache and their host's name; neither sees the other's processes."""
+    host, pid, started = this_process().split(".")
+    assert is_abandoned(tmp_path, f"{host}.{pid}.{int(started) - 60}")
+    namesake = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    theirs = f"{namesake}.{pid}.{int(started) - 60}"
+    assert not is_abandoned(tmp_path, theirs)
+    os.utime(tmp_path, (1, 1))
+    assert is_abandoned(tmp_path, theirs), "nothing was written there for a week"
+
+
+def test_making_room_looks_at_each_thing_a_few_times_at_most() -> None:
+    """A cache of a million images has a million copies."""
+    looks = 0
+
+    class Watched(Stored):
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> object:
+            nonlocal looks
+            looks += name == "size_bytes"
+            return super().__getattribute__(name)
+
+    things = [Watched(path=Path(f"{one:04}"), size_bytes=1, last_used=0.0) for one in range(1000)]
+    asked: list[Path] = []
+
+    def remove(path: Path) -> bool:
+        asked.append(path)
+        return path != Path("0001")
+
+    removed = shrink(things, 900, remove)
+    assert asked == [Path(f"{one:04}") for one in range(101)]
+    assert removed.paths == (Path("0000"), *(Path(f"{one:04}") for one in range(2, 101)))
+    assert removed.size_bytes == 100
+    assert looks < 4 * len(things)
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ import hashlib
 import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.errors import StorageError
+from benchmark.machine import own_processes_id
 
 TEMPORARY_PREFIX = ".tmp-"
 OF_ONE_PROCESS = "backbones-apart-"
 """How the temporary folders of tasks in processes of their own begin."""
-# As ``this_process`` says it; without a machine or a start, earlier versions did.
+# As ``this_process`` says it; earlier versions left machine or start out, or digested the host name alone.
 _PROCESS = re.compile(r"((?P<host>[0-9a-f]{8})\.)?(?P<pid>[0-9]+)(\.(?P<started>[0-9]+))?")
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<maker>[0-9a-f.]+)-[0-9a-f]+")
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
@@ -30,6 +30,8 @@ _SAME_START_SECONDS = 10
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
 _TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
+# What file systems answer that cannot flush a folder: those that a virtual machine shares, for one.
+_CANNOT_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}
 
 
 # What some system reads as a separator, a wildcard or a device.
@@ -121,12 +123,15 @@ def _write_and_rename(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, where the platform can (Windows cannot open folders)."""
+    """Flush a folder's entries to the disk, where platform and file system can (Windows opens no folders)."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
     finally:
         os.close(descriptor)
 
@@ -161,9 +166,10 @@ def this_process() -> str:
     return f"{_host()}.{os.getpid()}.{_started(os.getpid())}"
 
 
+@functools.cache
 def _host() -> str:
-    """A short name of this machine, for folders that machines may share."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """A short name of this machine (of this container), for folders that machines may share."""
+    return hashlib.sha256(own_processes_id().encode()).hexdigest()[:8]
 
 
 @functools.cache

@@ -82,8 +82,11 @@ def shrink(things: Iterable[Stored], max_bytes: int, remove: Callable[[Path], bo
     excess = sum(thing.size_bytes for thing in ordered) - max_bytes
     gone: list[Stored] = []
     for thing in ordered:
-        if sum(other.size_bytes for other in gone) < excess and remove(thing.path):
+        if excess <= 0:
+            break
+        if remove(thing.path):
             gone.append(thing)
+            excess -= thing.size_bytes
     return Removed.of(gone)
 
 
