@@ -19,6 +19,8 @@ _WAYS_OUT = (
     "a folder), or use `weights=random` to compare architectures only."
 )
 
+_SERVER_FAILED = 500  # and above: HTTP's statuses of a server in trouble, whatever was asked for
+
 
 def keras_models_folder() -> Path:
     """Where Keras keeps downloaded weights; found without importing Keras."""
@@ -98,20 +100,23 @@ class Downloads:
                 beside.unlink(missing_ok=True)
 
         with self._lock:
+            is_away = False  # what is wrong with one file says nothing of the others
             try:
                 return Path(held.fetch(name, downloader=download, processor=_settled))
             except ValueError:
                 reason = "wrong content: its digest is not the published one"
             except requests.Timeout:
-                reason = f"no answer within {self.timeout_seconds:.0f} s"
+                reason, is_away = f"no answer within {self.timeout_seconds:.0f} s", True
             except requests.HTTPError as error:
-                reason = f"HTTP status {getattr(error.response, 'status_code', '')}"
+                status = getattr(error.response, "status_code", 0)
+                reason, is_away = f"HTTP status {status}", status >= _SERVER_FAILED
+            except requests.ConnectionError:
+                reason, is_away = "no connection", True
             except requests.RequestException as error:
-                is_away = isinstance(error, requests.ConnectionError)
-                reason = "no connection" if is_away else type(error).__name__
+                reason = type(error).__name__
             except OSError as error:
                 raise storage_error(error, folder / name) from error
-            if not reason.startswith("wrong"):
+            if is_away:
                 self._unreachable[host] = reason
         raise _unreachable(host, reason)
 

@@ -124,14 +124,34 @@ def _separator(text: str) -> str:
 
 def _rows(path: Path, text: str, separator: str, first: int) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of every row that is not empty."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    taken: list[str] = []  # the lines of the current row
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=separator)
+    begins = first
     try:
         for row in reader:
+            # A quote that nothing closes takes the rows behind it into its cell without a word. Quotes that
+            # stay in their line do no harm, however odd they are: hand-made tables have them.
+            if len(taken) > 1:
+                list(csv.reader(taken, delimiter=separator, strict=True))
             if any(cell.strip() for cell in row):
                 yield reader.line_num + first - 1, row
+            begins, taken[:] = reader.line_num + first, []
     except csv.Error as error:
-        where = f"{path}, line {reader.line_num + first - 1}"
-        raise DataError("not a readable CSV", where=where, got=error) from error
+        swallowed = len(taken) > 1
+        raise DataError(
+            "a quote in it is not closed" if swallowed else "not a readable CSV",
+            where=f"{path}, line {begins}",
+            got=f"a cell that goes on to line {begins + len(taken) - 1}" if swallowed else error,
+            next_step='Take the quote away; one that belongs to a cell is written "" in a cell in quotes.'
+            if swallowed
+            else "",
+        ) from error
 
 
 def _name(cell: str) -> str:

@@ -41,8 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         script = self.server.script
         action = script[min(self.server.requests, len(script) - 1)]
         self.server.requests += 1
-        if action == "error":
-            self.send_error(500)
+        if action == "error" or action.isdecimal():
+            self.send_error(500 if action == "error" else int(action))
             return
         body = CONTENT[::-1] if action == "wrong" else CONTENT
         self.send_response(200)
@@ -169,6 +169,15 @@ def test_an_unreachable_server_is_tried_once_per_run(server: Server, tmp_path: P
         with pytest.raises(WeightsError):
             fetcher.fetch({**published(), "file": f"net{number}.h5"})
     assert server.requests == 3
+
+
+@pytest.mark.parametrize("status", ["403", "404"])
+def test_a_file_that_is_not_there_costs_no_other(server: Server, tmp_path: Path, status: str) -> None:
+    server.script = [status] * 3 + ["ok"]
+    fetcher = downloads(server, tmp_path)
+    with pytest.raises(WeightsError, match=f"HTTP status {status}"):
+        fetcher.fetch({**published(), "file": "withdrawn.h5"})
+    assert fetcher.fetch(published()).read_bytes() == CONTENT
 
 
 def test_nobody_listens(tmp_path: Path) -> None:

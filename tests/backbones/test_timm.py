@@ -245,7 +245,7 @@ def test_weights_that_cannot_be_downloaded_are_an_error_with_a_way_out(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WeightsError, match=r"cannot be downloaded.*`weights=DIR`"):
+    with pytest.raises(WeightsError, match=r"cannot be downloaded; got no connection \(timm/.*`weights=DIR`"):
         load_network(small, parse_weights("imagenet"), 224, cache=tmp_path)
 
 

@@ -54,6 +54,33 @@ def test_separators_and_encodings(root: Path, cache: Path, separator: str, encod
     assert ("separated by" in notes(images)) == (separator != ",")
 
 
+@pytest.mark.parametrize("head", ["", "sep=,\r\n"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "c.png,a\r\nd.png,b\r\n",  # to the end
+        'c.png,a\r\nd.png,"b, or not"\r\n',  # to the next quote
+        "c.png,a\r\n" * 20_000,  # more than a cell holds
+    ],
+)
+def test_a_quote_that_is_not_closed_takes_no_rows_along(head: str, rest: str) -> None:
+    table = f'{head}path,label\r\n"a\r\n.png",a\r\nb.png,"b\r\n{rest}'
+    line = 5 if head else 4
+    with pytest.raises(DataError, match=f"t.csv, line {line}: a quote in it is not closed.*goes on to line"):
+        read_table(Path("t.csv"), table.encode())
+
+
+def test_odd_quotes_within_a_line_are_read_as_ever() -> None:
+    rows = [
+        ("a.png", "a", "two\r\nlines"),
+        ("b.png ", "b", '5" nail'),
+        ("c.png", 'c"', ""),
+    ]
+    table = 'path,label,remark\r\na.png,a,"two\r\nlines"\r\n"b.png" ,b,"5"" nail"\r\nc.png,c",\r\n'
+    found = read_table(Path("t.csv"), table.encode()).rows
+    assert [(number, tuple(cells)) for number, cells in found] == list(zip((3, 4, 5), rows, strict=True))
+
+
 def test_the_line_that_names_the_separator_is_skipped(root: Path, cache: Path) -> None:
     images = loaded(root, cache, "sep=;\r\npath;label", "{n}.png;{label}")
     assert images.classes == ("a", "b")

@@ -224,7 +224,7 @@ def _published(backbone: Backbone, *, download: bool) -> Path:
     """Timm's own file in the cache of Hugging Face's hub."""
     import timm
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     configuration = timm.get_pretrained_cfg(backbone.constructor)
     repository, _, revision = (configuration.hf_hub_id if configuration else "").partition("@")
@@ -239,6 +239,9 @@ def _published(backbone: Backbone, *, download: bool) -> Path:
     for name in names if repository else ():
         try:
             return Path(hf_hub_download(repository, name, revision=revision or None))
+        except LocalEntryNotFoundError:  # of that kind, too, although nobody was asked whether there is one
+            reason = "no connection"
+            break
         except EntryNotFoundError:
             continue
         except (OSError, ValueError) as error:
