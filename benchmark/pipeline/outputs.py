@@ -30,7 +30,6 @@ from benchmark.pipeline.labels import LABEL_FILES, judged, write_labels
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import Run
 from benchmark.pipeline.stored import portable_options
-from benchmark.ranking import Column
 from benchmark.records import ImageSet, Leaderboard, Outcome, ProtocolName, Targets
 from benchmark.reporting import (
     BOARD_FILES,
@@ -295,12 +294,12 @@ def _with_notes(board: Leaderboard, notes: Sequence[str]) -> Leaderboard:
 
 
 def board_digest(ranked: Ranked, job: HeadJob, record: RunRecord) -> str:
-    """SHA-256 over everything on the page but timings, over the data, and over what stands beside it."""
+    """SHA-256 over everything on the page, over the data, and over what stands beside it.
+
+    Timings are remembered, not taken anew: they change where a backbone was measured again.
+    """
     board, images, report = ranked.board, ranked.images, ranked.report
-    rows = [
-        {name: str(value) for name, value in row.items() if not Column.named(name).is_timing}
-        for row in board.rows
-    ]
+    rows = [{name: str(value) for name, value in row.items()} for row in board.rows]
     parts = [
         _facts(record, images, board),
         record.data.source,

@@ -98,11 +98,6 @@ class Column:
         """Whether it is aligned to the right and sorted by value."""
         return self.format not in {"text", "flag", "unknown"}
 
-    @property
-    def is_timing(self) -> bool:
-        """Whether it is measured anew, and changes from run to run without changing what the board says."""
-        return self.format in {"seconds", "speed"} or self.name in {"noisy", "agreement"}
-
     def cell(self, outcome: Outcome, scores: Scores | None) -> object:
         """The value for one backbone; ``scores`` are None where it was not scored."""
         if self.value is not None:

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmark.embeddings import EmbeddingStore
 from benchmark.pipeline import RankRequest, audit_data, rank_backbones, rebuild_report
+from benchmark.pipeline.measurements import Measurement, add_measurement
 
 Make = Callable[..., RankRequest]
 
@@ -76,6 +78,20 @@ def test_an_identical_run_leaves_identical_files(photos: Path, request_for: Make
     ]
     assert content[0].keys() == content[1].keys()
     assert all(content[0][name] == content[1][name] for name in content[0].keys() - volatile)
+
+
+def test_a_backbone_that_was_timed_again_has_its_new_latency_in_the_files(
+    photos: Path, request_for: Make, tiny: ModuleType
+) -> None:
+    request = request_for(photos, tiny.tiny_backbone("Tiny8", 8))
+    rank_backbones(request)
+    cache = request.options.cache
+    (entry,) = EmbeddingStore(cache).entries()
+    assert entry.key is not None
+    add_measurement(cache, entry.key, Measurement(latency_ms=24.5, images_per_second=50.0))
+    ranked = rank_backbones(request)
+    assert ranked.board.frame.latency_ms.tolist() == [24.5]
+    assert pd.read_csv(ranked.folder / "leaderboard.csv").latency_ms.tolist() == [24.5]
 
 
 def test_another_question_makes_another_page_though_the_figures_are_the_same(
