@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from benchmark.data import PixelBuffer, load_images, load_pixels
-from benchmark.embeddings import EmbeddingStore
+from benchmark.embeddings import VIEWS, EmbeddingStore
 from benchmark.engines import is_converted, memory_bytes
 from benchmark.errors import ArgumentError, BenchmarkError, DataError
 from benchmark.machine import all_processors, cores, processor_seconds
@@ -68,7 +68,8 @@ class BackboneEstimate:
         embed_seconds: of one core, building and converting included.
         head_seconds: of one core.
         memory_bytes: of its largest process.
-        storage_bytes: embeddings and a converted model that are written.
+        storage_bytes: embeddings, those of views for the audit among them, and a converted model that are
+            written.
         reason: why it will not run.
     """
 
@@ -374,7 +375,8 @@ class _PlannedJob:
         plans = [plan_unseen(self.request, backbone, images) for backbone in self.request.backbones]
         lacking = [0 if plan.stopped else images for plan in plans]
         reading = self.costs.reading(images) / self.slots
-        return self._estimate(plans, lacking, images, _DECODE_SECONDS, reading=reading)
+        views = self._unseen_views(images)
+        return self._estimate(plans, lacking, images, _DECODE_SECONDS, reading=reading, views=views)
 
     def of_images(self, images: ImageSet, plans: Sequence[Plan], total: int = 0) -> Estimate:
         """The estimate for images that have been read.
@@ -387,6 +389,9 @@ class _PlannedJob:
         unseen = max(0, total - len(images))
         lacking = [0 if plan.stopped else int(plan.lacking.sum()) + unseen for plan in plans]
         decode = _decode_seconds(self.request, images) if any(lacking) else 0.0
+        views = self._views(images, plans)
+        if unseen and images.groups is None:
+            views = self._unseen_views(len(images) + unseen)
         return self._estimate(
             plans,
             lacking,
@@ -394,7 +399,7 @@ class _PlannedJob:
             decode,
             reading=self.costs.reading(unseen) / self.slots,
             known=frozenset() if unseen else self._with_heads(images, plans),
-            views=(None, False) if unseen else self._views(images, plans),
+            views=views,
             outputs=images.head_targets()[:1].shape[1],
             parts_given=images.split.given,
         )
@@ -408,7 +413,7 @@ class _PlannedJob:
         *,
         reading: float,
         known: frozenset[str] = frozenset(),
-        views: tuple[Plan | None, bool] = (None, False),
+        views: tuple[Plan | None, bool],
         outputs: int = 1,
         parts_given: bool = False,
     ) -> Estimate:
@@ -438,7 +443,9 @@ class _PlannedJob:
             audit = self.costs.audit(images, eyes=looks, copies=looks and not copies_known)
             board = self.costs.board(len(plans), images) if any(lacking) or any(heads) else _AGAIN_SECONDS
         return Estimate(
-            backbones=tuple(map(self._one, plans, lacking, costs, heads, [images] * len(plans))),
+            backbones=tuple(
+                self._one(*each, images, turned) for each in zip(plans, lacking, costs, heads, strict=True)
+            ),
             images=images,
             embed_seconds=embed,
             head_seconds=_makespan(sorted(heads, reverse=True), self.slots),
@@ -452,7 +459,7 @@ class _PlannedJob:
         )
 
     def _one(
-        self, plan: Plan, lacking: int, cost: EmbeddingCost, heads: float, images: int
+        self, plan: Plan, lacking: int, cost: EmbeddingCost, heads: float, images: int, turned: Plan | None
     ) -> BackboneEstimate:
         backbone = plan.backbone
         if plan.stopped:
@@ -465,6 +472,9 @@ class _PlannedJob:
             storage = lacking * (4.0 * backbone.embedding_dim + _ID_BYTES)
             if plan.engine is Engine.OPENVINO and not is_converted(engine_request(self.request, plan, 1)):
                 storage += backbone.float32_bytes
+        if turned is not None and turned.backbone == backbone:
+            memory = max(memory, memory_bytes(backbone, turned.input_size, turned.engine)[0])
+            storage += images * (4.0 * backbone.embedding_dim * VIEWS + _ID_BYTES)
         if heads:
             memory = max(memory, head_memory_bytes(images, backbone.embedding_dim))
         return BackboneEstimate(
@@ -559,7 +569,14 @@ class _PlannedJob:
         ]
         if held:
             return None, any(known_copies(cache, key, images) is not None for key in held)
-        plan = plan_unseen(wanted, seeing, len(images))
+        return self._unseen_views(len(images))
+
+    def _unseen_views(self, images: int) -> tuple[Plan | None, bool]:
+        """The same for so many images of which the cache holds no view."""
+        seeing = cheapest_pretrained(self.request)
+        if not self._looks_for_copies(images) or seeing is None:
+            return None, False
+        plan = plan_unseen(self.request.views_under(seeing), seeing, images)
         return (None if plan.stopped else plan), False
 
     def _looks_for_copies(self, images: int) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.backbones import select
+from benchmark.embeddings import VIEWS
 from benchmark.options import PlanOptions
 from benchmark.pipeline import costs, estimate_costs, estimating
 from benchmark.pipeline.costs import CostModel, WorkKind, remember_ratio, remember_self_test
@@ -69,6 +70,24 @@ def test_what_will_not_run_costs_nothing_and_says_why() -> None:
     assert "max_size_mb" in large["reason"]
     assert large["seconds"] == large["storage_bytes"] == 0
     assert whole["storage_bytes"] == small["storage_bytes"]
+
+
+def test_views_for_the_audit_are_planned_for_images_that_nobody_has_read(
+    photos: Path, tmp_path: Path
+) -> None:
+    usual = {"weights": "imagenet", "results": tmp_path, "cache": tmp_path / "cache"}
+    for data in (None, photos):
+        without, looking = (
+            estimate_costs(options(data=data, groups=groups, **usual)) for groups in ("none", "auto")
+        )
+        assert looking.embed_seconds > without.embed_seconds
+        cheapest, other = looking.backbones
+        assert (cheapest.backbone, other.storage_bytes) == (
+            "MobileNet_0.25",
+            without.backbones[1].storage_bytes,
+        )
+        extra = cheapest.storage_bytes - without.backbones[0].storage_bytes
+        assert extra > VIEWS * 10_000 * 256 * 4
 
 
 def test_heads_of_many_images_need_more_memory_than_embedding_them() -> None:
