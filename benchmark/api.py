@@ -22,6 +22,7 @@ from benchmark.backbones import backbone_row, chosen
 from benchmark.deployment import Evaluation, Predictor, open_model
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, EmbeddingError
+from benchmark.locations import path_of
 from benchmark.options import (
     CacheOptions,
     EmbedOptions,
@@ -273,7 +274,7 @@ class Model:
     """
 
     def __init__(self, folder: Source, notes: Sequence[str] = ()) -> None:
-        self.folder = Path(folder)
+        self.folder = path_of(folder)
         self.notes = tuple(notes)
 
     def __repr__(self) -> str:
@@ -537,7 +538,8 @@ def load_board(folder: Source) -> Board:
     Raises:
         DataError: there is no board.
     """
-    return Board.of(read_board(Path(folder) / "leaderboard.json"), Path(folder))
+    place = path_of(folder)
+    return Board.of(read_board(place / "leaderboard.json"), place)
 
 
 @takes(EmbedOptions, without=("backbones",))

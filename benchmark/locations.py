@@ -1,4 +1,4 @@
-"""Places by URL: the folder of this machine that stands for each, and what of a URL may be told.
+"""Places as people write them: homes, and URLs with the folder of this machine that stands for each.
 
 What lies at a URL has copies and notes below a folder of this machine. From that folder's path follows the
 URL, and from the URL the path, without a file that says so: a path travels to other machines as it is
@@ -53,6 +53,11 @@ def home() -> Path:
     """Where this machine keeps copies of what lies at URLs: ``$XDG_CACHE_HOME/backbones``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base, "backbones").resolve()
+
+
+def path_of(text: str | os.PathLike[str]) -> Path:
+    """A path as people write it: ``~`` and ``~user`` are homes, where there is such a user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - that of pathlib raises where there is none
 
 
 def is_url(text: str) -> bool:
@@ -147,7 +152,7 @@ def as_given(path: Path) -> str:
 
 def spelled(path: Path) -> str:
     """What a place is called: its URL where it has one, else its absolute path."""
-    return _url_as_given(path) or str(path.expanduser().resolve())
+    return _url_as_given(path) or str(path.resolve())
 
 
 def _url_as_given(path: Path) -> str | None:

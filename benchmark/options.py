@@ -29,7 +29,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from benchmark.errors import ArgumentError
-from benchmark.locations import Kind, as_given, folder_of, is_url, url_of, without_secrets
+from benchmark.locations import Kind, as_given, folder_of, is_url, path_of, url_of, without_secrets
 from benchmark.records import (
     DEFAULT_MARGIN,
     MAX_PIXELS,
@@ -177,7 +177,7 @@ def _path(value: object) -> Path:
         raise PydanticCustomError("expected", "a path")
     if is_url(os.fspath(value)):
         raise PydanticCustomError("expected", "a path of this machine (`cache` and `data` may be URLs)")
-    return Path(value)
+    return path_of(value)
 
 
 def _place_of(kind: Kind) -> PlainValidator:

@@ -122,6 +122,18 @@ def test_values_come_as_text_or_as_what_they_are() -> None:
     assert RankOptions.check({"data": "x", "backbones": ["A*", "B"]}).backbones == "A*,B"
 
 
+def test_a_home_is_one_in_every_option_that_is_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"data": "~/photos", "cache": Path("~/bb"), "results": "~/results"}
+    asked = RankOptions.check(given)
+    places = (tmp_path / "photos", tmp_path / "bb", tmp_path / "results")
+    assert (asked.data, asked.cache, asked.results) == places
+    nobody = Path("~nobody-of-this-name/bb")
+    assert RankOptions.check(given | {"cache": nobody}).cache == nobody
+
+
 def test_what_cannot_be_names_the_option_and_what_it_takes() -> None:
     for given, part in (
         ({"folds": 1}, "`folds`: expected a whole number from 2 up; got 1"),

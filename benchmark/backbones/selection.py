@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.backbones.registry import WEIGHTS_SUFFIX
 from benchmark.backbones.source import FILE, KERAS, SOURCES, find_source
 from benchmark.errors import ArgumentError
+from benchmark.locations import path_of
 from benchmark.options import BackboneOptions
 from benchmark.records import Backbone, WeightsKind, WeightsSource
 
@@ -166,7 +167,7 @@ def parse_weights(text: str, seed: int = 0) -> WeightsSource:
     """
     if text in (WeightsKind.IMAGENET, WeightsKind.RANDOM):
         return WeightsSource(kind=WeightsKind(text), seed=seed if text == WeightsKind.RANDOM else 0)
-    path = Path(text).expanduser()
+    path = path_of(text)
     if text and path.is_dir():
         return WeightsSource(kind=WeightsKind.DIRECTORY, path=path.absolute())
     if path.is_file() and path.name.endswith(_SUFFIXES):

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from benchmark import __version__, options
 from benchmark.errors import ArgumentError
+from benchmark.locations import path_of
 from benchmark.options import Options, OutputOptions, RankOptions, choices, described
 
 COMMANDS: dict[str, type[Options]] = {
@@ -65,11 +66,9 @@ def parse(words: Sequence[str]) -> tuple[str, Options, OutputOptions]:
     printed = {name: given.pop(name) for name in OutputOptions.model_fields if name in given}
     stored = given.pop(_FROM, None)
     if stored is not None:
-        from pathlib import Path
-
         from benchmark.pipeline import stored_options
 
-        given = stored_options(Path(stored)) | given
+        given = stored_options(path_of(stored)) | given
     elif command == "rank" and "data" not in given:
         raise ArgumentError("DATA or --from is needed", next_step="See 'backbones rank --help'.")
     try:

@@ -153,9 +153,9 @@ def images_root(source: Path) -> Path:
 
     It is that of ``load_images``, and need not be there any more.
     """
-    # Whoever reads says what is wrong with it: no such user, links in a circle.
+    # Whoever reads says what is wrong with it, for example links in a circle.
     with suppress(OSError, RuntimeError, ValueError):
-        source = _resolved(source)
+        source = source.resolve()
     return source.parent if _is_table(source) and not source.is_dir() else source
 
 
@@ -172,13 +172,9 @@ def files_of(source: Path) -> list[Path]:
     return [listing.root / entry.path for entry in listing.entries]
 
 
-def _resolved(source: Path, *, strict: bool = False) -> Path:
-    return source.expanduser().resolve(strict=strict)
-
-
 def _existing(source: Path) -> Path:
     try:
-        return _resolved(source, strict=True)
+        return source.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             "no such folder or CSV",

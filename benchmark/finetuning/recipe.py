@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import RecipeError
+from benchmark.locations import path_of
 from benchmark.options import RecipeChanges
 from benchmark.storage import read_small
 
@@ -361,7 +362,7 @@ def _set(table: dict[str, Any], **values: object) -> None:
 def _locate(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if text.endswith(".toml") or "/" in text or "\\" in text:
-        return Path(text)
+        return path_of(text)
     if text in Recipe.names():
         return _FOLDER / f"{text}.toml"
     close = difflib.get_close_matches(text, Recipe.names(), n=2, cutoff=0.4)

@@ -264,7 +264,7 @@ def _call(model: FineTuned, wanted: ExportTask, runner: Runner) -> Call:
         argument=replace(
             wanted,
             model=made,
-            data=wanted.data if runner.is_local else wanted.data.expanduser().absolute(),
+            data=wanted.data if runner.is_local else wanted.data.absolute(),
             handed=runner.handed_over,
         ),
         memory=(export_bytes(model.model_dir, model.manifest), 0.0),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmark.errors import ArgumentError, DataError
-from benchmark.locations import url_of
+from benchmark.locations import path_of, url_of
 from benchmark.options import RankOptions
 from benchmark.pipeline.requests import RankRequest
 from benchmark.records import ImageSet, Leaderboard, WeightsKind
@@ -72,9 +72,9 @@ def portable_options(request: RankRequest) -> dict[str, Any]:
     """Every option with its value, as JSON knows values; data and weights are found from any folder."""
     data = request.options.data
     # Links among the copies say nothing of a URL.
-    places = {"data": data if url_of(data) else data.expanduser().resolve()}
+    places = {"data": data if url_of(data) else data.resolve()}
     if request.weights.kind not in {WeightsKind.IMAGENET, WeightsKind.RANDOM}:
-        places["weights"] = Path(request.options.weights).expanduser().resolve()
+        places["weights"] = path_of(request.options.weights).resolve()
     return request.options.but(**places).model_dump(mode="json")
 
 

@@ -32,6 +32,7 @@ from benchmark.backbones.openvino_graphs import (
 )
 from benchmark.backbones.source import Pretrained
 from benchmark.errors import ArgumentError, WeightsError
+from benchmark.locations import path_of
 from benchmark.records import (
     Backbone,
     Engine,
@@ -189,7 +190,7 @@ class FileSource:
         if pattern == "all" or pattern.startswith("family:"):
             return ()
         text, _, query = pattern.partition("?")
-        path = Path(text).expanduser()
+        path = path_of(text)
         if not path.exists():
             raise ArgumentError("no such file", where=f"{_PREFIX}{text}")
         return (_backbone(text, path.absolute(), query),)
