@@ -268,6 +268,7 @@ def rank_command(options: RankOptions, output: OutputOptions) -> int:
 def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
     """What to do with a board: the pick and why, the page to open, the next command."""
     from benchmark.ranking import best_export
+    from benchmark.reporting import next_commands
     from benchmark.statistics import METRICS
 
     board = ranked.board
@@ -282,12 +283,10 @@ def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
         f"Pick: {board.winner} ({size / 1e6:.1f} MB, val {title} {score:.3f}), which may give away up to "
         f"{board.loss_bound:.3f} {title} to the best. {page}"
     )
-    words = ["finetune", as_given(options.data), "--winner", board.winner]
-    best = best_export(board)
-    if best is not None:
-        words = ["export", "--from-board", as_given(options.data), "--backbone", str(best["backbone"])]
-        words += ["--to", str(best["export_target"])]
-    yield f"Next: {shlex.join(['backbones', *words, *_places(options)])}"
+    commands = next_commands(board, as_given(options.data), options.model_dump())
+    if commands:  # an export that was scored goes before training, where there is one
+        words = commands[0 if best_export(board) else -1]
+        yield f"Next: {shlex.join([*words, *_places(options)])}"
 
 
 def _places(options: RankOptions) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from benchmark.finetuning import (
     FinetuneRequest,
     Recipe,
 )
+from benchmark.locations import as_given
 from benchmark.options import DataOptions, FinetuneOptions, RecipeChanges
 from benchmark.pipeline.auditing import with_auto_groups, with_groups_of
 from benchmark.pipeline.machines import runner_of
@@ -44,7 +46,7 @@ from benchmark.records import (
     WeightsKind,
     WeightsSource,
 )
-from benchmark.reporting import PAGE_FILE, read_image_list, write_rejected, write_table
+from benchmark.reporting import PAGE_FILE, export_command, read_image_list, write_rejected, write_table
 from benchmark.statistics import (
     Assessment,
     ErrorCounts,
@@ -814,9 +816,7 @@ def _check_trainable(job: FinetuneJob, backbone: Backbone, stored: StoredRanking
     rows = stored.board.rows if stored is not None else ()
     keras = [row["backbone"] for row in rows if row["status"] == "scored" and row["source"] == KERAS]
     ranked = any(row["backbone"] == backbone.name and row["status"] == "scored" for row in rows)
-    whole = (
-        f"backbones export --from-board {job.options.data} --backbone '{backbone.name}' --to onnx,openvino"
-    )
+    whole = shlex.join(export_command(as_given(job.options.data), backbone.name))
     raise ArgumentError(
         f"a network of '{backbone.source}' is not fine-tuned here: that trains networks of Keras",
         where=f"`winner={backbone.name}`",

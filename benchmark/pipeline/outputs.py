@@ -254,6 +254,7 @@ def _write_pages(run: Run, ranked: Ranked, job: HeadJob, record: RunRecord) -> l
         plots=(*plots, *_sheets(run.path)),
         facts=_facts(record, images, ranked.board),
         source=record.data.source,
+        options=record.options,
     )
     cosmetics.make("leaderboard.html", partial(write_page, board, extras, run.path))
     return cosmetics.notes

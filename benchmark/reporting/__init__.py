@@ -1,6 +1,7 @@
 """Reporting: the board as CSV, JSON, Markdown, web page, plots and terminal table; two runs compared."""
 
 from benchmark.reporting.board_files import read_board
+from benchmark.reporting.commands import export_command, next_commands
 from benchmark.reporting.compare import compare_runs, comparison_table
 from benchmark.reporting.evaluation_files import evaluation_folder, write_evaluation
 from benchmark.reporting.judged_images import JudgedImages

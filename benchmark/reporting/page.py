@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchmark.backbones import KERAS
 from benchmark.cells import columns_of, figure
-from benchmark.ranking import Column, Surface, best_export, is_exported
+from benchmark.ranking import Column, Surface
 from benchmark.records import Leaderboard, Rejected
+from benchmark.reporting.commands import next_commands
 from benchmark.reporting.formats import by_rank, display, number, ranking_columns, score, shown_columns, text
 from benchmark.reporting.pick_errors import PickErrors
 from benchmark.reporting.plots import Plot
@@ -39,6 +39,7 @@ class Extras:
         plots: pictures.
         facts: what the board was made of, by heading.
         source: the data set as a command names it; without it no command is shown.
+        options: that the board was ranked with.
     """
 
     title: str = "Leaderboard"
@@ -49,6 +50,7 @@ class Extras:
     plots: Sequence[Plot] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def environment() -> jinja2.Environment:
@@ -75,7 +77,7 @@ def html_bytes(board: Leaderboard, extras: Extras) -> bytes:
         .get_template("board.html.jinja")
         .render(
             title=text(extras.title),
-            picks=_picks(board, scored, extras.source),
+            picks=_picks(board, scored, extras),
             metric=METRICS[board.metric].title,
             summary=text(board.summary),
             notes=[(text(note), is_alarm(note)) for note in board.notes],
@@ -118,14 +120,14 @@ def _extra_columns(
     return [each for each in others if each.help and any(display(row, each) for row in scored)]
 
 
-def _picks(board: Leaderboard, scored: Sequence[Mapping[str, Any]], source: str) -> list[dict[str, Any]]:
+def _picks(board: Leaderboard, scored: Sequence[Mapping[str, Any]], extras: Extras) -> list[dict[str, Any]]:
     """A card for each backbone that is picked, the winner first."""
     rows = sorted((row for row in scored if row.get("pick")), key=lambda row: row["backbone"] != board.winner)
-    return [_pick(board, row, source) for row in rows if board.winner is not None]
+    return [_pick(board, row, extras) for row in rows if board.winner is not None]
 
 
-def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, Any]:
-    metric, name = METRICS[board.metric].title, text(row["backbone"])
+def _pick(board: Leaderboard, row: Mapping[str, Any], extras: Extras) -> dict[str, Any]:
+    source, metric, name = extras.source, METRICS[board.metric].title, text(row["backbone"])
     names, bound = (
         text(row["pick"]).split(", "),
         f"at most {score(board.loss_bound)} {metric} to the best (95 %)",
@@ -151,26 +153,10 @@ def _pick(board: Leaderboard, row: Mapping[str, Any], source: str) -> dict[str, 
         "winner": row["backbone"] == board.winner,
         "reasons": [why[each] for each in names if each in why],
         "facts": [(heading, value) for heading, value in facts.items() if value],
-        "commands": _commands(source, row, board) if source and row["backbone"] == board.winner else [],
+        "commands": [text(shlex.join(words)) for words in next_commands(board, source, extras.options)]
+        if source and row["backbone"] == board.winner
+        else [],
     }
-
-
-def _commands(source: str, row: Mapping[str, Any], board: Leaderboard) -> list[str]:
-    """What to do next with the winner; one of another library than Keras is shipped as it is.
-
-    Where the board has exports, none is advised that something speaks against.
-    """
-    kept = best_export(board)
-    shipped, target = text(row["backbone"]), "tflite-int8" if row["source"] == KERAS else "onnx,openvino"
-    if kept is not None:
-        shipped, target = text(kept["backbone"]), text(kept["export_target"])
-    given = {"DATA": source, "NAME": text(row["backbone"]), "SHIPPED": shipped, "TARGET": target}
-    usual = []
-    if kept is not None or not is_exported(board):
-        usual.append("backbones export --from-board DATA --backbone SHIPPED --to TARGET")
-    if row["source"] == KERAS:
-        usual.append("backbones finetune DATA --winner NAME")
-    return [shlex.join(given.get(word, word) for word in command.split()) for command in usual]
 
 
 def _plain(value: object) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ast
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from command_places import QUICK, SMALL, Place, Run
 
 import benchmark.cli
+from benchmark.cli.commands import _what_now
 from benchmark.cli.observer import Lines
 from benchmark.cli.printing import put, say
+from benchmark.options import RankOptions
 
 PACKAGE = Path(benchmark.cli.__file__).parent
 
@@ -55,6 +59,15 @@ def test_a_ranking_ends_with_the_pick_the_page_and_the_next_command(backbones: R
     assert "--results" in following
     assert "images read" in answer.out
     assert not [line for line in answer.out.splitlines() if line != line.rstrip()], "padding in a pipe"
+
+
+def test_a_pick_that_cannot_be_trained_here_is_shipped_as_it_is() -> None:
+    name = "timm:resnet18.a1_in1k"
+    row = {"backbone": name, "source": "timm", "size_bytes": 4e7, "val_f1": 0.9}
+    board = SimpleNamespace(winner=name, rows=(row,), columns=tuple(row), metric="f1", loss_bound=0.01)
+    ranked: Any = SimpleNamespace(board=board, folder=Path("results/walls"))
+    *_, following = _what_now(ranked, RankOptions.check({"data": "walls"}))
+    assert following == f"Next: backbones export --from-board walls --backbone {name} --to onnx,openvino"
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])

@@ -310,7 +310,7 @@ def test_a_network_of_another_library_is_refused_with_a_way_on(
     job_for: Make, pair: tuple[Backbone, Backbone]
 ) -> None:
     name = "timm:resnet18.a1_in1k"
-    way_on = f"`winner={name}`.*backbones export --from-board .* --backbone '{name}' --to onnx,openvino"
+    way_on = f"`winner={name}`.*backbones export --from-board .* --backbone {name} --to onnx,openvino"
     with pytest.raises(ArgumentError, match=way_on):
         finetune_backbones(job_for(*pair, winner=name))
 

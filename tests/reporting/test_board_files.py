@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 
 from benchmark.cells import cell_text, csv_bytes, safe_cell
 from benchmark.errors import DataError
+from benchmark.options import RankOptions
 from benchmark.records import Leaderboard, Outcome, Rejected, Targets
 from benchmark.reporting import (
     BOARD_FILES,
     Extras,
     class_scores,
+    next_commands,
     plot_makers,
     read_board,
     remove_files,
@@ -227,6 +229,17 @@ def test_the_page_tells_a_winner_what_can_be_done_with_it(
     page = (tmp_path / "leaderboard.html").read_text()
     assert told in page
     assert ("tflite-int8" in page) is (source == "keras")
+
+
+def test_fine_tuning_is_advised_with_what_says_how_images_are_read(results: Results) -> None:
+    board = replace(results[0], rows=tuple({**row, "source": "keras"} for row in results[0].rows))
+    options = RankOptions.check({"data": "walls", "layout": "classes", "follow_links": True, "folds": 4})
+    for asked in (options.model_dump(), options.model_dump(mode="json")):
+        tuning = next_commands(board, "walls", asked)[-1]
+        assert tuning == [
+            *("backbones", "finetune", "walls", "--winner", str(board.winner)),
+            *("--layout", "classes", "--follow-links"),
+        ]
 
 
 def test_headings_of_the_page_say_what_they_mean(written: Path) -> None:
