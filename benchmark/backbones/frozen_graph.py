@@ -94,7 +94,7 @@ def without_gradients(definition: GraphDefinition) -> GraphDefinition:
 
 
 def run_once(definition: GraphDefinition, images: UInt8) -> Float32:
-    """Embed a few images exactly as the graph says, without TensorFlow's rewriting of graphs.
+    """Embed a few images on the processor exactly as the graph says: TensorFlow does not rewrite it.
 
     Args:
         definition: as ``freeze`` returns it.
@@ -105,7 +105,7 @@ def run_once(definition: GraphDefinition, images: UInt8) -> Float32:
     """
     import tensorflow as tf
 
-    config = tf.compat.v1.ConfigProto()
+    config = tf.compat.v1.ConfigProto(device_count={"GPU": 0}, allow_soft_placement=True)
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     session, call = open_session(definition, config)
     with session:

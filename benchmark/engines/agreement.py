@@ -10,9 +10,8 @@ import numpy as np
 
 from benchmark.backbones import Pretrained, engines_of, versions_of
 from benchmark.engines.engine import EngineRequest, FrozenBackbone
-from benchmark.engines.hardware import gpu_name, has_gpu
+from benchmark.engines.hardware import computes_on
 from benchmark.engines.model_cache import Agreement
-from benchmark.machine import instruction_set
 from benchmark.records import Engine, Float32, Float64, Precision, UInt8
 from benchmark.storage import Memo
 
@@ -121,7 +120,7 @@ def _identity(request: EngineRequest, weights_sha256: str, precision: Precision)
         "input_size": request.input_size,
         "precision": precision.value,
         **versions_of(request.backbone),
-        "device": gpu_name() if has_gpu() else instruction_set(),
+        "device": computes_on(engines_of(request.backbone)[0]),
     }
 
 

@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.backbones import library_version
-from benchmark.engines.hardware import gpu_name, has_gpu
-from benchmark.machine import instruction_set
+from benchmark.engines.hardware import computes_on
 from benchmark.records import (
     Backbone,
     EmbeddingKey,
@@ -234,5 +233,5 @@ def embedding_key(
         precision=precision,
         keras_version=library_version(backbone),
         engine_version=engine_version(engine),
-        instructions=gpu_name() if engine is not Engine.OPENVINO and has_gpu(engine) else instruction_set(),
+        instructions=computes_on(engine),
     )

@@ -9,11 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmark.machine import processor_flags
+from benchmark.machine import instruction_set, processor_flags
 from benchmark.records import Engine
 
-_GPU_FACTS = Path("/proc/driver/nvidia/gpus")
-_GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/dxg"), _GPU_FACTS)
+# Of NVIDIA's cards, of those of a Jetson, of those in Windows' Linux, and of AMD's.
+_GPU_DEVICES = (
+    *(Path("/dev/nvidia0"), Path("/proc/driver/nvidia/gpus")),
+    *(Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"), Path("/dev/dxg"), Path("/dev/kfd")),
+)
+# Each ends with a line that is the name of the GPU that it multiplied on.
 _MULTIPLY_ON_GPU = {
     Engine.TENSORFLOW: """
 import tensorflow as tf
@@ -22,15 +26,21 @@ for gpu in tf.config.list_physical_devices("GPU"):
     tf.config.experimental.set_memory_growth(gpu, True)
 with tf.device("/GPU:0"):
     ones = tf.ones((8, 8))
-    raise SystemExit(float(tf.reduce_sum(ones @ ones)) != 512)
+    if float(tf.reduce_sum(ones @ ones)) != 512:
+        raise SystemExit(1)
+gpu = tf.config.get_visible_devices("GPU")[0]
+print(tf.config.experimental.get_device_details(gpu).get("device_name", ""))
 """,
     Engine.TORCH: """
 import torch
-ones = torch.ones((8, 8), device="cuda")
-raise SystemExit(float((ones @ ones).sum()) != 512)
+ones = torch.ones((8, 8), device="cuda:0")
+if float((ones @ ones).sum()) != 512:
+    raise SystemExit(1)
+print(torch.cuda.get_device_name(0))
 """,
 }
 _PATIENCE_SECONDS = 120
+_UNNAMED = "unnamed"
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
@@ -55,40 +65,54 @@ def has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-@functools.cache
-def has_gpu(engine: Engine = Engine.TENSORFLOW) -> bool:
-    """Whether TensorFlow, or another engine, computes on a GPU here.
+def has_gpu(engine: Engine) -> bool:
+    """Whether an engine computes on a GPU here. Engines obey this: keys of their vectors say the same."""
+    return bool(gpu_name(engine))
 
-    A device file says nothing of drivers, libraries and what the installed package was built for. So where
-    there is one, the engine is asked to multiply on it, in a process of its own.
+
+def computes_on(engine: Engine) -> str:
+    """What an engine's arithmetic depends on here: the instruction set of the processor, or the GPU."""
+    name = gpu_name(engine)
+    return f"GPU {name}" if name else instruction_set()
+
+
+@functools.cache
+def gpu_name(engine: Engine) -> str:
+    """What the GPU calls itself that an engine computes on here; empty where it computes on none.
+
+    A device file says nothing of drivers, libraries, what the installed package was built for, and which of
+    several cards is the first. So where there is one, the engine is asked to multiply on it, in a process of
+    its own.
     """
     if engine not in _MULTIPLY_ON_GPU:
-        return False
+        return ""
     if not any(path.exists() for path in _GPU_DEVICES):
-        return False
+        return ""
     if engine is Engine.TENSORFLOW and (tensorflow := sys.modules.get("tensorflow")) is not None:
-        return bool(tensorflow.config.list_physical_devices("GPU"))
+        config = tensorflow.config
+        names = [
+            config.experimental.get_device_details(gpu).get("device_name", "")
+            for gpu in config.get_visible_devices("GPU")
+        ]
+        return _readable(names[0]) if names else ""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _MULTIPLY_ON_GPU[engine]],
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_PATIENCE_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return asked.returncode == 0
+        return ""
+    if asked.returncode != 0:
+        return ""
+    return _readable(asked.stdout.decode(errors="replace").removesuffix("\n").rpartition("\n")[2])
 
 
-def gpu_name() -> str:
-    """What the first GPU calls itself; empty where its driver does not say."""
-    for path in sorted(_GPU_FACTS.glob("*/information")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
-        if names:
-            return names[0]
-    return ""
+def _readable(name: str) -> str:
+    """A name without what no screen shows, on one line."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split()) or _UNNAMED

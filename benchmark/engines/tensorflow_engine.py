@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 from benchmark.backbones import KerasNetwork, load_network
 from benchmark.engines.agreement import agreed
 from benchmark.engines.engine import EngineRequest, FrozenBackbone, in_order
+from benchmark.engines.hardware import has_gpu
 from benchmark.records import Engine, Float32, Precision, UInt8
 
 TensorFlowModule: TypeAlias = Any
@@ -33,7 +34,7 @@ class TensorFlowBackbone(FrozenBackbone):
     def __init__(self, request: EngineRequest, network: KerasNetwork, precision: Precision) -> None:
         import tensorflow as tf
 
-        on_gpu = self.on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        on_gpu = self.on_gpu = has_gpu(Engine.TENSORFLOW)
         self.precision = precision
         self.batch_size = request.batch_size or (_GPU_BATCH if on_gpu else _CPU_BATCH)
         self.together = self.batch_size
@@ -64,6 +65,8 @@ def _session_config(tf: TensorFlowModule, on_gpu: bool) -> SessionConfig:
     if on_gpu:
         config.gpu_options.allow_growth = True
         config.graph_options.optimizer_options.global_jit_level = tf.compat.v1.OptimizerOptions.ON_2
+    else:  # TensorFlow may see one that it was not found to compute on, and would take it
+        config.device_count["GPU"] = 0
     return config
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from benchmark.backbones import TorchNetwork, load_network
 from benchmark.engines.agreement import agreed
 from benchmark.engines.engine import EngineRequest, FrozenBackbone, in_order
+from benchmark.engines.hardware import has_gpu
 from benchmark.records import Engine, Float32, Precision, UInt8
 
 _CPU_BATCH = 16
@@ -31,13 +32,13 @@ class TorchBackbone(FrozenBackbone):
     def __init__(self, request: EngineRequest, network: TorchNetwork, precision: Precision) -> None:
         import torch
 
-        self.on_gpu = torch.cuda.is_available()
+        self.on_gpu = has_gpu(Engine.TORCH)
         self.precision = precision
         self.batch_size = request.batch_size or (_GPU_BATCH if self.on_gpu else _CPU_BATCH)
         self.together = self.batch_size
         self.weights_sha256 = network.weights_sha256
         self.embedding_dim = request.backbone.embedding_dim
-        self._device = torch.device("cuda" if self.on_gpu else "cpu")
+        self._device = torch.device("cuda:0" if self.on_gpu else "cpu")
         self._module = network.module.to(self._device, memory_format=torch.channels_last)
         self._workers = 1 if self.on_gpu else max(1, request.threads)
         self._pool = ThreadPoolExecutor(
@@ -82,6 +83,12 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
+    if has_gpu(Engine.TORCH):
+        import torch
+
+        # Else a GPU would round what convolutions take to 10 bits.
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
     network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
     # Only sources of such networks name this engine.
     return agreed(request, cast("TorchNetwork", network), precision, sample, TorchBackbone)

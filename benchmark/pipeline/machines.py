@@ -10,7 +10,7 @@ import numpy as np
 from benchmark import __version__
 from benchmark.backbones import keras_version
 from benchmark.data import decoder_name
-from benchmark.engines import engine_version, gpu_name, has_gpu
+from benchmark.engines import engine_version, gpu_name
 from benchmark.execution import Machine, Runner, open_runner
 from benchmark.machine import instruction_set
 from benchmark.options import DeviceOptions, EmbedOptions, FinetuneOptions
@@ -25,7 +25,7 @@ def describe_machine() -> Machine:
         "keras": keras_version(),
         "numpy": np.__version__,
         **{engine.value: engine_version(engine) for engine in Engine},
-        "gpu": gpu_name() if has_gpu() else "none",
+        **{f"{engine.value} GPU": gpu_name(engine) or "none" for engine in Engine},
         "instructions": instruction_set(),
     }
     return tuple(sorted(facts.items()))

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmark.backbones import engines_of, load_weights, select
-from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine, plan_engine
+from benchmark.engines import (
+    EngineRequest,
+    FrozenBackbone,
+    Speed,
+    embedding_key,
+    hardware,
+    open_engine,
+    plan_engine,
+    tensorflow_engine,
+    torch_engine,
+)
 from benchmark.engines import engine as engines
 from benchmark.engines.agreement import compare
 from benchmark.errors import ArgumentError
@@ -243,6 +255,84 @@ def test_tensorflow_in_bfloat16_is_refused_where_it_says_something_else(
         assert plan_engine(half, 9) == (Engine.TENSORFLOW, Precision.BFLOAT16)
 
 
+# GPUs ---------------------------------------------------------------------------------------------
+
+
+def test_tensorflow_computes_where_its_key_says(
+    tensorflow_request: EngineRequest, images: UInt8, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that was full when it was asked for, or of a kind that nobody asks for, is still listed."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a card"])
+    configurations: list[Any] = []
+    session = tf.compat.v1.Session
+
+    def opened(graph: Any, config: Any) -> Any:  # noqa: ANN401 - TensorFlow's
+        configurations.append(config)
+        return session(graph=graph, config=config)
+
+    monkeypatch.setattr(tf.compat.v1, "Session", opened)
+    half = replace(tensorflow_request, precision=Precision.BFLOAT16)
+    with open_engine(half, sample=images[:4]) as frozen:
+        assert not frozen.on_gpu
+        assert frozen.embed_one(images[0]).shape == (frozen.embedding_dim,)
+    assert len(configurations) >= 2, "the reference is computed in another one"
+    assert all(dict(one.device_count) == {"GPU": 0} for one in configurations)
+    assert not tensorflow_engine._session_config(tf, on_gpu=True).device_count
+
+
+class ToyModule:
+    """What the engine asks of a module of PyTorch."""
+
+    device = ""
+
+    def to(self, device: str, memory_format: str) -> ToyModule:
+        self.device = device
+        return self
+
+
+@pytest.fixture
+def toy_torch(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - it stands for a module
+    """A PyTorch that sees a GPU and can do nothing."""
+    toy = SimpleNamespace(
+        cuda=SimpleNamespace(is_available=lambda: True),
+        device=str,
+        channels_last="channels last",
+        set_num_threads=lambda _: None,
+        backends=SimpleNamespace(
+            cudnn=SimpleNamespace(conv=SimpleNamespace(fp32_precision="tf32")),
+            cuda=SimpleNamespace(matmul=SimpleNamespace(fp32_precision="none")),
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "torch", toy)  # type: ignore[arg-type]
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "device", "precisions"),
+    [(False, "cpu", ("tf32", "none")), (True, "cuda:0", ("ieee", "ieee"))],
+)
+def test_torch_computes_where_its_key_says_and_in_all_digits(
+    has_gpu: bool,
+    device: str,
+    precisions: tuple[str, str],
+    tensorflow_request: EngineRequest,
+    images: UInt8,
+    toy_torch: Any,  # noqa: ANN401 - it stands for a module
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ampere and later GPUs round what float32 convolutions take to 10 bits unless told otherwise."""
+    network = SimpleNamespace(module=ToyModule(), weights_sha256="0" * 64)
+    monkeypatch.setattr(torch_engine, "load_network", lambda *_, **__: network)
+    monkeypatch.setattr(torch_engine, "has_gpu", lambda engine: has_gpu and engine is Engine.TORCH)
+    with torch_engine.open_frozen(tensorflow_request, Precision.FLOAT32, images[:4]) as frozen:
+        assert frozen.on_gpu is has_gpu
+        assert network.module.device == device
+    backends = toy_torch.backends
+    assert (backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision) == precisions
+
+
 # Keys ---------------------------------------------------------------------------------------------
 
 
@@ -274,13 +364,13 @@ def test_another_version_or_processor_is_another_key(tiny: Backbone, monkeypatch
         ).digest()
 
     here = {engine: key_of(engine) for engine in engines_of(tiny)}
-    monkeypatch.setattr(engines, "instruction_set", lambda: "x86_64+avx2")
+    monkeypatch.setattr(hardware, "instruction_set", lambda: "x86_64+avx2")
     assert all(key_of(engine) != digest for engine, digest in here.items())
     monkeypatch.undo()
     monkeypatch.setattr(engines, "engine_version", lambda engine: f"{engine} 99")
     assert all(key_of(engine) != digest for engine, digest in here.items())
     monkeypatch.undo()
-    monkeypatch.setattr(engines, "has_gpu", lambda _: True)
-    monkeypatch.setattr(engines, "gpu_name", lambda: "NVIDIA H100")
+    cards = {Engine.TENSORFLOW: "NVIDIA H100"}
+    monkeypatch.setattr(hardware, "gpu_name", lambda engine: cards.get(engine, ""))
     assert key_of(Engine.TENSORFLOW) != here[Engine.TENSORFLOW]
     assert key_of(Engine.OPENVINO) == here[Engine.OPENVINO], "it computes on the processor"

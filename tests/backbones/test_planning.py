@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmark.backbones import engines_of, load_weights, select
 from benchmark.engines import EngineRequest, hardware, memory_bytes, plan_engine
-from benchmark.engines.hardware import has_bfloat16, has_gpu
+from benchmark.engines.agreement import recall_agreement
+from benchmark.engines.hardware import computes_on, gpu_name, has_bfloat16, has_gpu
 from benchmark.engines.model_cache import Agreement, ModelMeta, identity_of, model_folder, write_meta
+from benchmark.machine import instruction_set
+from benchmark.pipeline.machines import describe_machine
 from benchmark.records import Backbone, Engine, Precision
 
-pytestmark = pytest.mark.skipif(has_gpu(), reason="with a GPU every job goes there")
+pytestmark = pytest.mark.skipif(has_gpu(Engine.TENSORFLOW), reason="with a GPU every job goes there")
 
 
 def automatic(request: EngineRequest, **changes: object) -> EngineRequest:
@@ -69,37 +74,85 @@ def test_a_converted_model_is_reused_and_its_agreement_respected(openvino_reques
     assert plan_engine(request, 10_000)[0] is Engine.TENSORFLOW
 
 
-def test_a_gpu_that_tensorflow_cannot_use_is_none(
-    openvino_request: EngineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+Probes = Callable[..., None]
+
+
+@pytest.fixture
+def probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probes]:
+    """Gives this machine a device file of a GPU, and engines (by name) programs that ask them for theirs."""
     device = tmp_path / "nvidia0"
     device.touch()
     monkeypatch.setattr(hardware, "_GPU_DEVICES", (device,))
-    has_gpu.cache_clear()
-    try:
-        assert not has_gpu()
-        engine, precision = plan_engine(automatic(openvino_request), 1_000_000)
-        assert engine is Engine.OPENVINO
-        assert precision is (Precision.BFLOAT16 if has_bfloat16() else Precision.FLOAT32)
-        monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # which would know
-        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", {Engine.TENSORFLOW: "raise SystemExit(0)"})
-        has_gpu.cache_clear()
-        usable = plan_engine(automatic(openvino_request), 1_000_000)
-        assert usable == (Engine.TENSORFLOW, Precision.BFLOAT16)
-        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", {Engine.TENSORFLOW: "import time; time.sleep(60)"})
-        monkeypatch.setattr(hardware, "_PATIENCE_SECONDS", 0.5)
-        has_gpu.cache_clear()
-        assert not has_gpu()
-    finally:
-        has_gpu.cache_clear()
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # which would know
+
+    def answer(**programs: str) -> None:
+        asked = {Engine(name): text for name, text in programs.items()}
+        monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", asked)
+        gpu_name.cache_clear()
+
+    gpu_name.cache_clear()
+    yield answer
+    gpu_name.cache_clear()
 
 
-def test_a_gpu_has_the_name_that_its_driver_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_GPU_FACTS", tmp_path)
-    assert hardware.gpu_name() == ""
-    (tmp_path / "0000:01:00.0").mkdir()
-    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 1\n")
-    assert hardware.gpu_name() == "NVIDIA H100 80GB HBM3"
+def test_a_gpu_that_tensorflow_cannot_use_is_none(
+    openvino_request: EngineRequest, probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes(tensorflow="print('a card'); raise SystemExit(1)")
+    assert not has_gpu(Engine.TENSORFLOW)
+    engine, precision = plan_engine(automatic(openvino_request), 1_000_000)
+    assert engine is Engine.OPENVINO
+    assert precision is (Precision.BFLOAT16 if has_bfloat16() else Precision.FLOAT32)
+    probes(tensorflow="print('a card')")
+    usable = plan_engine(automatic(openvino_request), 1_000_000)
+    assert usable == (Engine.TENSORFLOW, Precision.BFLOAT16)
+    monkeypatch.setattr(hardware, "_PATIENCE_SECONDS", 0.5)
+    probes(tensorflow="import time; time.sleep(60)")
+    assert not has_gpu(Engine.TENSORFLOW)
+
+
+def test_a_gpu_has_the_name_that_its_engine_gives(probes: Probes) -> None:
+    """Which card is the first depends on what an engine is let see, and some systems list none."""
+    probes(tensorflow="print('hello'); print('NVIDIA  A100\\x1b ')", torch="print('')")
+    assert computes_on(Engine.TENSORFLOW) == "GPU NVIDIA A100"
+    assert computes_on(Engine.TORCH) == "GPU unnamed"
+    assert computes_on(Engine.OPENVINO) == instruction_set()
+    probes(tensorflow="raise SystemExit(1)")
+    assert computes_on(Engine.TENSORFLOW) == computes_on(Engine.TORCH) == instruction_set()
+
+
+def test_tensorflow_that_is_here_says_what_it_lets_this_process_see(
+    probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes(tensorflow="raise SystemExit(1)")
+    cards = ["an A100", "an H100"]
+    config = SimpleNamespace(
+        list_physical_devices=lambda _: cards,
+        get_visible_devices=lambda _: cards[1:],
+        experimental=SimpleNamespace(get_device_details=lambda card: {"device_name": card}),
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))  # type: ignore[arg-type]
+    assert computes_on(Engine.TENSORFLOW) == "GPU an H100"
+    gpu_name.cache_clear()
+    config.get_visible_devices = lambda _: []
+    assert computes_on(Engine.TENSORFLOW) == instruction_set()
+
+
+def test_each_engine_is_asked_for_its_own_gpu(
+    openvino_request: EngineRequest, probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes(torch="print('a card')")
+    facts = dict(describe_machine())
+    assert (facts["torch GPU"], facts["tensorflow GPU"]) == ("a card", "none")
+    asked: list[object] = []
+    monkeypatch.setattr(
+        "benchmark.engines.agreement._memo",
+        lambda _: SimpleNamespace(recall=lambda _, identity: asked.append(identity["device"])),
+    )
+    request = automatic(openvino_request, backbone=select("timm:resnet18.a1_in1k")[0])
+    recall_agreement(request, "0" * 64, Precision.BFLOAT16)
+    recall_agreement(automatic(openvino_request), "0" * 64, Precision.BFLOAT16)
+    assert asked == ["GPU a card", instruction_set()]
 
 
 def test_planning_imports_no_engine(tiny: Backbone, tmp_path: Path) -> None:
