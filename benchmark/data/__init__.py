@@ -5,7 +5,7 @@ from benchmark.data.decoded import DecodedImages
 from benchmark.data.demo import write_demo
 from benchmark.data.file_facts import file_facts
 from benchmark.data.files import read_regular
-from benchmark.data.fingerprint import decoder_name
+from benchmark.data.fingerprint import decoder_name, optional_formats
 from benchmark.data.folders import list_below
 from benchmark.data.known_labels import KnownLabels
 from benchmark.data.listing import part_named

@@ -59,6 +59,8 @@ HEADER_BYTES: Final = 16
 # Pillow warns of odd metadata on stderr, from whatever thread decodes. What matters is said by ``decode``'s
 # own error, and what does not (a broken EXIF block beside whole pixels) a viewer does not mention either.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
+# The limit of pixels is ``decode``'s own; of formats opened here, GIF's frames alone ask for Pillow's.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.")
 
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG = 258
@@ -84,7 +86,9 @@ _PARSER_ERRORS = (
     AttributeError,
     RuntimeError,
     MemoryError,
-    UserWarning,  # where a program turned warnings into errors
+    # Where a program turned warnings into errors.
+    UserWarning,
+    Image.DecompressionBombWarning,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

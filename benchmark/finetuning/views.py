@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 
-from benchmark.data import decoder_name
+from benchmark.data import decoder_name, optional_formats
 from benchmark.embeddings import EmbeddingStore, extract
 from benchmark.engines import EngineRequest, FrozenBackbone, embedding_key, open_engine, plan_engine
 from benchmark.finetuning.augment import Keys, view_key, view_keys
@@ -51,7 +51,9 @@ class _ViewWork:
         self._pixels = data.pixels
         self._body = network.body
         self._weights_sha256 = weights_sha256
-        self._decoder = decoder_name(data.images.bit_depth)
+        self._decoder = decoder_name(
+            data.images.bit_depth, formats=optional_formats(data.images.paths), resize=data.request.resize
+        )
         self._train = data.images.split.train
         self._ids = [data.images.image_ids[row] for row in self._train]
         self._recipe = data.request.recipe

@@ -423,7 +423,7 @@ class _Work:
         return Wanted(
             engine=engine,
             resize=self.request.resize_of(self.plans[position].backbone),
-            decoder=self.request.decoder,
+            decoder=self.request.decoder_of(self.plans[position].backbone),
             images=len(self.images),
             remarks=self._remarks,
             turned=self.request.turned,

@@ -563,7 +563,7 @@ class _PlannedJob:
         held = [
             key
             for key in keys
-            if key.decoder == wanted.decoder
+            if key.decoder == wanted.decoder_of(seeing)
             and (not weights or key.weights_sha256 in weights)
             and store.parts(key)
         ]

@@ -176,7 +176,7 @@ def plan_key(request: EmbedRequest, plan: Plan, digest: str) -> EmbeddingKey:
         digest,
         input_size=plan.input_size,
         resize=request.resize_of(plan.backbone),
-        decoder=request.decoder,
+        decoder=request.decoder_of(plan.backbone),
         engine=plan.engine,
         precision=plan.precision,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 from benchmark.backbones import chosen, is_pretrained, parse_weights
-from benchmark.data import decoder_name
+from benchmark.data import decoder_name, optional_formats
 from benchmark.embeddings import VIEWS
 from benchmark.execution import LocalRunner, Runner
 from benchmark.options import EmbedOptions, Options, RankOptions
@@ -33,6 +33,7 @@ class EmbedRequest:
         options: of the command.
         backbones: what to run, in board order.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with, which reading decides.
+        formats: what of ``optional_formats`` the images have, which reading decides, too.
         buffer_bytes: most bytes of decoded pixels kept on disk at once; fewer where there is little room.
         turned: embed views of each image (``turned``) instead of the image itself.
         runner: what executes its tasks; None means processes of this machine.
@@ -41,6 +42,7 @@ class EmbedRequest:
     options: EmbedOptions
     backbones: tuple[Backbone, ...]
     bit_depth: int = 16
+    formats: frozenset[str] = frozenset()
     turned: bool = False
     buffer_bytes: int = BUFFER_BYTES
     runner: Runner | None = field(default=None, compare=False)
@@ -61,7 +63,9 @@ class EmbedRequest:
 
     def as_read(self, images: ImageSet) -> Self:
         """The same with what reading the images has decided."""
-        return replace(self, bit_depth=images.bit_depth)
+        # Who has read all images goes on so with a part of them: their rows are under one key.
+        formats = self.formats | optional_formats(images.paths)
+        return replace(self, bit_depth=images.bit_depth, formats=formats)
 
     def views_under(self, backbone: Backbone) -> EmbedRequest:
         """Views of the same images under one backbone, kept under keys of their own."""
@@ -69,6 +73,7 @@ class EmbedRequest:
             options=self.options,
             backbones=(backbone,),
             bit_depth=self.bit_depth,
+            formats=self.formats,
             turned=True,
             runner=self.runner,
         )
@@ -83,10 +88,10 @@ class EmbedRequest:
         """What executes its tasks."""
         return self.runner or LocalRunner(self.options.jobs)
 
-    @property
-    def decoder(self) -> str:
-        """How images become pixels, and which views of them, as it stands in embedding keys."""
-        return decoder_name(self.bit_depth) + (f"-{VIEWS}views" if self.turned else "")
+    def decoder_of(self, backbone: Backbone) -> str:
+        """How images become pixels, and which views of them, as it stands in a backbone's embedding keys."""
+        name = decoder_name(self.bit_depth, formats=self.formats, resize=self.resize_of(backbone))
+        return name + (f"-{VIEWS}views" if self.turned else "")
 
     @property
     def measure_latency(self) -> bool:

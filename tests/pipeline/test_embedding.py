@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data import load_images
+from benchmark.data.decode import READS_AVIF
 from benchmark.embeddings import EmbeddingStore
 from benchmark.engines import FrozenBackbone, Speed
 from benchmark.execution import LocalRunner
@@ -102,6 +104,28 @@ def test_twelve_bits_reach_the_network_and_the_key(
     assert (found["twelve"][0], found["sixteen"][0]) == (12, 16)
     assert found["twelve"][1] == found["sixteen"][1] + "-12bit"
     np.testing.assert_allclose(found["twelve"][2], found["sixteen"][2], atol=1e-4)
+
+
+@pytest.mark.skipif(not READS_AVIF, reason="this Pillow reads no AVIF")
+def test_avif_pictures_have_their_decoder_in_the_key(
+    request_for: Make, pair: tuple[Any, Any], tmp_path: Path
+) -> None:
+    keys = {}
+    for ending in ("png", "avif"):
+        for number in range(12):
+            pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3)).astype(np.uint8)
+            path = tmp_path / ending / "ab"[number % 2] / f"{number:02}.{ending if number else 'png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+        request = request_for(tmp_path / ending, pair[0]).but(engine=Engine.TENSORFLOW)
+        (plan,) = embed(request).plans
+        assert plan.key is not None
+        keys[ending] = plan.key.decoder
+    assert re.fullmatch(rf"{keys['png']}-avif-[0-9a-f]{{16}}", keys["avif"])
+    images = images_of(request)
+    read = request.as_read(images)
+    few = take_rows(images, np.array([[*images.paths].index("a/00.png")]))
+    assert read.as_read(few).formats == read.formats == {"avif"}
 
 
 def folder_of(request: EmbedRequest, plan: Plan) -> Path:
