@@ -13,6 +13,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmark.locations import without_secrets
+
+_LONGEST_ERROR = 200
 _FORMULA_STARTS = ("=", "+", "-", "@")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt]))")
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t"}
@@ -29,6 +32,12 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
+
+
+def error_text(error: BaseException) -> str:
+    """An error of foreign code on a line: its kind and what it says, without what may be a credential."""
+    # Cut last: a part of a secret is not recognised as one.
+    return printable(without_secrets(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR])
 
 
 def safe_cell(text: str) -> str:

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark.cells import error_text
+from benchmark.cli import _unforeseen
 from benchmark.errors import ArgumentError
+from benchmark.execution import failure
 from benchmark.locations import (
     Kind,
     as_given,
@@ -156,3 +159,19 @@ def test_the_folder_of_copies_may_be_a_link(tmp_path: Path, monkeypatch: pytest.
         folder = folder_of("s3://b/photos", kind)
         assert url_of(folder.resolve()) == url_of(folder) == "s3://b/photos"
         assert url_of(folder.parent) == "s3://b"
+
+
+def test_errors_of_foreign_code_hold_no_secret_where_they_are_shown() -> None:
+    def foreign() -> None:
+        raise OSError("https://bob:hunter2@mlflow.corp/api is down\n" + 300 * "x")
+
+    try:
+        foreign()
+    except OSError as error:
+        shown, told = error_text(error), failure(error)
+    assert shown.startswith(r"OSError: https://***@mlflow.corp/api is down\nxxx")
+    assert len(shown) == 201
+    assert str(_unforeseen(OSError("s3://k:hunter2@b"))).count("hunter2") == 0
+    assert "mlflow.corp" in told["error"]
+    assert "mlflow.corp" in told["trace"]
+    assert "hunter2" not in told["error"] + told["trace"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from benchmark.cells import printable
+from benchmark.cells import error_text, printable
 from benchmark.cli.printing import say
 from benchmark.cli.signals import Terminated, arriving_signals
 from benchmark.errors import BenchmarkError
@@ -127,7 +127,7 @@ def _unforeseen(error: Exception) -> BenchmarkError:
     if isinstance(error, MemoryError):
         got, next_step = "not enough memory", "Use fewer --jobs, a smaller --size or --limit."
     else:
-        got, next_step = f"{type(error).__name__}: {error}", "Run again with --debug to see where."
+        got, next_step = error_text(error), "Run again with --debug to see where."
     wrapped = BenchmarkError("the command could not go on", got=got, next_step=next_step)
     wrapped.__cause__ = error
     return wrapped

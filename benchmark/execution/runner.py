@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmark.errors import BenchmarkError, CacheError, DataError, JobError, WeightsError
+from benchmark.locations import without_secrets
 from benchmark.machine import cores
 
 Result = dict[str, Any]
@@ -127,9 +128,10 @@ def failure(error: Exception) -> dict[str, Any]:
     Returns:
         ``error``, ``trace``, and ``elsewhere``: whether it may go better on another machine.
     """
-    text = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
+    foreign = without_secrets(f"{type(error).__name__}: {error}")
+    text = str(error) if isinstance(error, BenchmarkError) else foreign
     return {
         "error": " ".join(text.split()),
-        "trace": "".join(traceback.format_exception(error)),
+        "trace": without_secrets("".join(traceback.format_exception(error))),
         "elsewhere": isinstance(error, _OF_THE_MACHINE) or isinstance(error.__cause__, _OF_THE_MACHINE),
     }

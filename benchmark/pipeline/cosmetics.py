@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from benchmark.cells import printable
+from benchmark.cells import error_text
 from benchmark.errors import StorageError
 
 _Made = TypeVar("_Made")
@@ -35,8 +35,7 @@ class Cosmetics:
         except StorageError:
             raise
         except Exception as error:
-            why = printable(f"{type(error).__name__}: {error}"[:200])
-            self.notes.append(f"{what} could not be made ({why}){_ENDING}")
+            self.notes.append(f"{what} could not be made ({error_text(error)}){_ENDING}")
             return None
 
 

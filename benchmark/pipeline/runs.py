@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from benchmark.pipeline.progress import OneAtATime
 from benchmark.records import Observer
 from benchmark.reporting import RUN_FILE
 from benchmark.storage import MOST_LIST_BYTES, check_inside, read_small, storage_error, write_whole
+
+
+class _Log(logging.FileHandler):
+    """A log that costs the run nothing where there is no room for it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave the line out; ``logging`` would print a traceback for each."""
 
 
 class Run:
@@ -47,7 +55,7 @@ class Run:
         check_inside(self.path, root)
         try:
             self.path.mkdir(parents=True)
-            handler = logging.FileHandler(self.path / "run.log", encoding="utf-8", errors="backslashreplace")
+            handler = _Log(self.path / "run.log", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise storage_error(error, self.path) from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -78,7 +86,8 @@ class Run:
     def close(self) -> None:
         """Close the log."""
         for handler in [*self._logger.handlers]:
-            handler.close()
+            with suppress(OSError):  # what it holds back finds no room, and must not hide what ends the run
+                handler.close()
             self._logger.removeHandler(handler)
 
 

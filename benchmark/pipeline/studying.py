@@ -30,7 +30,7 @@ from benchmark.pipeline.ranking import rank_backbones
 from benchmark.pipeline.requests import RankRequest
 from benchmark.pipeline.runs import LoggingObserver, Run
 from benchmark.ranking import StudyTables, TunedBackbone, study_tables
-from benchmark.records import Backbone, Engine, Observer, Precision, Scored, Silent
+from benchmark.records import Backbone, Engine, Failed, Observer, Precision, Scored, Silent, Skipped
 from benchmark.reporting import write_study
 from benchmark.storage import place
 
@@ -146,6 +146,7 @@ class _Study:
         self._recipe = self._checked_recipe()
         self._seeds = range(options.seed, options.seed + options.seeds)
         self._failed: list[str] = []
+        self._skipped: dict[str, str] = {}
 
     def _checked_recipe(self) -> Recipe:
         """The recipe, its changes applied: a mistake in them is told before hours of work."""
@@ -161,10 +162,12 @@ class _Study:
             raise NothingScored(
                 "no data set has two backbones that could be fine-tuned",
                 where=self._run.folder,
-                got="; ".join(dict.fromkeys(self._failed))
+                got="; ".join(dict.fromkeys((*self._failed, *self._about_skipped())))
                 or "nothing failed, but there is one backbone each",
             )
-        tables = replace(tables, sentences=(*tables.sentences, *self._about_top(), *self._failed))
+        tables = replace(
+            tables, sentences=(*tables.sentences, *self._about_top(), *self._about_skipped(), *self._failed)
+        )
         write_study(tables, self._run.folder, options=_record(self._options))
         return StudyResult(tables=tables, folder=self._run.folder, failed=tuple(self._failed))
 
@@ -175,6 +178,10 @@ class _Study:
                 f"Every rule chose among the fine-tuned backbones alone, chance too: the first {top} of each "
                 "data set's first board, and what its boards pick."
             )
+
+    def _about_skipped(self) -> Iterator[str]:
+        """What the caller's limits leave out has not failed; those are the same for every board."""
+        return (f"{name} was skipped: {reason}" for name, reason in self._skipped.items())
 
     def _tell_cost(self) -> None:
         """Say what all of it takes at most, before it begins."""
@@ -223,7 +230,9 @@ class _Study:
                 else:
                     self._failed.append(f"{where}: no test part to judge by, so nothing was fine-tuned")
                 for one in ranked.outcomes:
-                    if not isinstance(one, Scored):
+                    if isinstance(one, Skipped):
+                        self._skipped.setdefault(one.backbone, one.reason)
+                    elif isinstance(one, Failed):
                         self._failed.append(f"{where}: {one.backbone} was not ranked: {one.reason}")
             self._observer.advanced(_BOARDS, number, where)
         self._observer.finished(_BOARDS)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from benchmark import __version__
-from benchmark.cells import printable
+from benchmark.cells import error_text, printable
 from benchmark.data import dataset_name
 from benchmark.options import FinetuneOptions, RankOptions
 from benchmark.pipeline.boards import Ranked
@@ -40,8 +40,7 @@ class Tracking:
                 call(tracker)
             except Exception as error:
                 del self._trackers[name]
-                why = printable(f"{type(error).__name__}: {error}"[:200])
-                self._observer.message(f"Tracking by {name} stopped ({why}); the run goes on.")
+                self._observer.message(f"Tracking by {name} stopped ({error_text(error)}); the run goes on.")
 
     def epoch(self, backbone: str, row: Mapping[str, float]) -> None:
         """An epoch of fine-tuning ended."""

@@ -46,12 +46,14 @@ class MLflowTracker:
             from mlflow import MlflowClient
         except ImportError as error:
             raise ArgumentError.not_installed("MLflow", "mlflow", where="`track`", got=error) from error
-        self._client: Any = MlflowClient()
+        self._make: Any = MlflowClient
+        self._client: Any = None
         self._run = ""
 
     def begin(self, dataset: str, facts: Mapping[str, str | int | float]) -> None:
         """Create the run, and the experiment where there is none yet."""
-        client = self._client
+        # It opens its store at once: one that cannot be opened costs a note, as a server that is down does.
+        client = self._client = self._make()
         name = _FORBIDDEN.sub("_", dataset)
         known = client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else client.create_experiment(name)

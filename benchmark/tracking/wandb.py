@@ -15,7 +15,8 @@ from typing import Any
 
 from benchmark.errors import ArgumentError
 
-_FORBIDDEN = re.compile(r"[^\w\-.]")
+_FORBIDDEN = re.compile(r"[^\w\-.]", re.ASCII)
+_LONGEST_NAME = 100  # an artefact's has 128 characters at most, the run's identifier among them
 
 
 def _figures(backbone: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -62,7 +63,7 @@ class WandbTracker:
             mode=None if told else "offline",
             settings=settings,
         )
-        self._files = self._wandb.Artifact(f"{project}-{self._run.id}", type="results")
+        self._files = self._wandb.Artifact(f"{project[:_LONGEST_NAME]}-{self._run.id}", type="results")
 
     def epoch(self, backbone: str, row: Mapping[str, float]) -> None:
         """Figures of the epoch; its number is the axis of the backbone's figures."""

@@ -138,6 +138,14 @@ def test_what_fails_is_told_and_costs_nothing_else(options: StudyOptions, tiny: 
     assert set(result.failed) <= set(result.tables.sentences)
 
 
+def test_what_a_limit_leaves_out_has_not_failed(options: StudyOptions, tiny: ModuleType) -> None:
+    small = [tiny.tiny_backbone(f"Tiny{filters}", filters) for filters in (4, 8)]
+    large = replace(tiny.tiny_backbone("Large", 8), params=10**8)
+    result = study_backbones(options.but(max_size_mb=100), known=(*small, large))
+    assert result.failed == ()
+    assert len([one for one in result.tables.sentences if one.startswith("Large was skipped: ")]) == 1
+
+
 @pytest.mark.slow
 def test_the_boards_pick_is_fine_tuned_wherever_it_stands(
     options: StudyOptions, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -112,7 +113,7 @@ class Breaks:
         self.told.append(f"begin {dataset}")
 
     def epoch(self, backbone: str, row: Mapping[str, float]) -> None:
-        raise OSError("the server is gone\x1b[31m")
+        raise OSError("the server is gone\x1b[31m: https://bob:hunter2@mlflow.corp/" + "x" * 300)
 
     def score(self, backbone: str, scores: Mapping[str, float]) -> None:
         self.told.append(f"score {backbone}")
@@ -144,9 +145,11 @@ def test_a_tracker_that_fails_is_a_note_and_told_nothing_more(photos: Path, tmp_
         told.epoch("A", {"epoch": 1})
         told.score("B", {"val_f1": 0.5})
     assert breaks.told == ["begin demo", "score A"]
-    assert hears.messages == [
-        r"Tracking by breaks stopped (OSError: the server is gone\x1b[31m); the run goes on."
-    ]
+    (message,) = hears.messages
+    said = r"Tracking by breaks stopped (OSError: the server is gone\x1b[31m: https://***@mlflow.corp/xx"
+    assert message.startswith(said)
+    assert message.endswith("x); the run goes on.")
+    assert len(message) < 300
     with pytest.raises(RuntimeError), tracking({"sound": sound}, hears, "rank", options, images):
         raise RuntimeError("the run itself")
     assert sound.told == ["begin demo", "end True"]
@@ -168,6 +171,34 @@ def test_without_its_package_a_tracker_says_what_to_install(
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ArgumentError, match=r"not installed.*pip install"):
         open_trackers([name])
+
+
+def test_a_store_of_mlflow_that_cannot_be_opened_is_a_note(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Client:
+        def __init__(self) -> None:
+            raise ImportError("No module named 'sqlalchemy'")
+
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client))
+    hears, options, images = Hears(), RankOptions(data=photos), load_images(photos, cache=tmp_path)
+    with tracking(open_trackers(["mlflow"]), hears, "rank", options, images) as told:
+        told.score("A", {"val_f1": 0.5})
+    assert len(hears.messages) == 1
+    assert hears.messages[0].startswith("Tracking by mlflow stopped (ImportError: No module")
+
+
+@pytest.mark.parametrize("dataset", ["wände", "w" * 200])
+def test_weights_and_biases_gets_names_that_it_takes(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    fake = SimpleNamespace(
+        Settings=dict,
+        init=lambda **_: SimpleNamespace(id="a1b2c3d4"),
+        Artifact=lambda name, **_: names.append(name),
+    )
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    open_trackers(["wandb"])["wandb"].begin(dataset, {})
+    assert re.fullmatch(r"[a-zA-Z0-9_.-]{1,128}", names[0])
 
 
 @pytest.fixture
