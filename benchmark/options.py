@@ -539,7 +539,7 @@ class ListOptions(BackboneOptions):
 class AuditOptions(_Labelled, DataOptions, BackboneOptions, FolderOptions):
     """Find corrupt, duplicate and leaking images."""
 
-    about = {"backbones": "whose cached embeddings help to find look-alikes; nothing is embedded"}
+    about = {"backbones": "whose cached embeddings help to find look-alikes; the cheapest then embeds views"}
 
 
 _SomeOptions = TypeVar("_SomeOptions", bound=Options)
@@ -570,6 +570,17 @@ class EmbedOptions(
 
 class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, _TrackingOptions, FolderOptions):
     """Embed what is missing, train heads, write the leaderboard."""
+
+    @model_validator(mode="after")
+    def _search_to_audit(self) -> Self:
+        if self.audit_search and self.search is Search.HALVING:
+            raise ArgumentError(
+                "says after an exhaustive search what halving would have done",
+                where="`audit_search`",
+                got=f"`search={self.search}`",
+                next_step="Leave one of the two out.",
+            )
+        return self
 
 
 class PlanOptions(DataOptions, BackboneOptions, _EmbeddingOptions, _HeadOptions, FolderOptions):
@@ -860,6 +871,15 @@ class CacheCommandOptions(_LimitOptions, CacheOptions):
         "clean: remove the embeddings of these backbones too", None, metavar="NAMES"
     )
 
+    @model_validator(mode="after")
+    def _cleaning_alone_removes(self) -> Self:
+        for name in ("backbones", "cache_limit_gb"):
+            if self.action != "clean" and getattr(self, name) is not None:
+                raise ArgumentError(
+                    "says what 'backbones cache clean' removes", where=f"`{name}`", got=self.action
+                )
+        return self
+
 
 class WeightsOptions(CacheOptions):
     """Prepare a machine without network."""
@@ -869,6 +889,14 @@ class WeightsOptions(CacheOptions):
     )
     folder: Place | None = _option("of bundle and verify", None, metavar="DIR", positional=True, nargs="?")
     backbones: Names = _option("to fetch or bundle", "all", metavar="NAMES")
+
+    @model_validator(mode="after")
+    def _all_are_verified(self) -> Self:
+        if self.action == "verify" and self.backbones != "all":
+            raise ArgumentError(
+                "a folder is verified as a whole", where=f"`backbones={self.backbones}`", got=self.action
+            )
+        return self
 
 
 class CompletionOptions(Options):

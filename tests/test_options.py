@@ -152,6 +152,24 @@ def test_what_cannot_be_names_the_option_and_what_it_takes() -> None:
         RankOptions.check({})
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (
+            every.WeightsOptions,
+            {"action": "verify", "folder": "w", "backbones": "VGG16"},
+            "`backbones=VGG16`",
+        ),
+        (every.CacheCommandOptions, {"action": "list", "backbones": "VGG16"}, "`backbones`.*got list"),
+        (every.CacheCommandOptions, {"action": "verify", "cache_limit_gb": 1}, "`cache_limit_gb`"),
+        (RankOptions, {"data": "x", "search": "halving", "audit_search": True}, "`audit_search`.*exhaustive"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(kind: type[Options], given: dict[str, object], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        kind.check(given)
+
+
 def test_a_stored_run_is_repeated_with_other_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data and weights are found from any folder; what is given beside the record wins."""
     monkeypatch.chdir(tmp_path)

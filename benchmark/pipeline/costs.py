@@ -87,9 +87,14 @@ class CostModel:
     source: str = ""
 
     @classmethod
-    def load(cls, cache: Path) -> Self:
-        """The model with what a cache knows of this machine: its latest runs, or else a self-test."""
-        stored, speeds = _stored(cache), known_speeds(cache)
+    def load(cls, cache: Path, tested: Mapping[str, float] | None = None) -> Self:
+        """The model with what is known of this machine: its latest runs, or else a self-test.
+
+        Args:
+            cache: that knows it.
+            tested: what a self-test has just come to, which a cache that takes nothing does not know.
+        """
+        stored, speeds = _as_stored(tested or {}) | _stored(cache), known_speeds(cache)
         factors, runs, tested = {}, 0, False
         for work in WorkKind:
             ratios, test = stored.get(work), stored.get(f"{_SELF_TEST}{work}")
@@ -217,7 +222,11 @@ def remember_ratio(cache: Path, work: WorkKind, predicted: float, seconds: float
 
 def remember_self_test(cache: Path, factors: Mapping[str, float]) -> None:
     """Keep what a self-test came to, for as long as no run says better."""
-    _store(cache, {**_stored(cache), **{f"{_SELF_TEST}{work}": [one] for work, one in factors.items()}})
+    _store(cache, _stored(cache) | _as_stored(factors))
+
+
+def _as_stored(factors: Mapping[str, float]) -> dict[str, list[float]]:
+    return {f"{_SELF_TEST}{work}": [factor] for work, factor in factors.items()}
 
 
 def _store(cache: Path, ratios: dict[str, list[float]]) -> None:

@@ -316,12 +316,12 @@ def estimate_costs(options: PlanOptions, observer: Observer | None = None) -> Es
             "there is nothing to plan for", expected="`data` or `images`", next_step="Give one of them."
         )
     watch = observer or Silent()
-    if not CostModel.load(options.cache).source:
+    costs = CostModel.load(options.cache)
+    if not costs.source:
         watch.started(_SELF_TEST, 0)
-        self_test(options.cache)
+        costs = CostModel.load(options.cache, self_test(options.cache))
         watch.finished(_SELF_TEST)
     request = RankRequest.of(options.for_ranking())
-    costs = CostModel.load(options.cache)
     job = _PlannedJob(
         request=request, costs=costs, workers=options.workers, price_per_hour=options.price_per_hour
     )

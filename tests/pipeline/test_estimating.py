@@ -22,7 +22,7 @@ CACHE = Path("no cache")
 
 @pytest.fixture(autouse=True)
 def same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimating, "self_test", lambda cache: None)
+    monkeypatch.setattr(estimating, "self_test", lambda cache: {})
     # What is free changes between two estimates.
     monkeypatch.setattr("benchmark.execution.scheduling.available_memory", lambda: 64e9)
     monkeypatch.setattr(estimating, "buffer_bytes", lambda *_: 1 << 30)
@@ -132,6 +132,20 @@ def test_runs_correct_the_next_prediction_and_outlive_a_self_test(tmp_path: Path
     assert model.bare.factor(WorkKind.HEADS) == 1.0
     protocol = HeadProtocol()
     assert model.heads(protocol, 500, 256, 1) == pytest.approx(2 * model.bare.heads(protocol, 500, 256, 1))
+
+
+def test_a_self_test_counts_where_the_cache_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache"
+    usual = estimate_costs(options(cache=cache))
+    monkeypatch.setattr(estimating, "self_test", lambda cache: {WorkKind.HEADS: 3.0})
+    tested = estimate_costs(options(cache=cache))
+    assert tested.source == "a self-test"
+    assert tested.head_seconds == pytest.approx(3 * usual.head_seconds)
+    remember_ratio(tmp_path, WorkKind.HEADS, 10.0, 20.0)
+    assert CostModel.load(tmp_path, {WorkKind.HEADS: 3.0}).factor(WorkKind.HEADS) == 2.0
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"ratios": {"heads": ["1"]}}', b"\xff"])
