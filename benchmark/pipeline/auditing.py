@@ -59,7 +59,8 @@ def audit_data(request: RankRequest, observer: Observer | None = None) -> tuple[
     """Audit a data set and write what was found to ``results/<dataset>/audit``.
 
     Args:
-        request: data, folders; its backbones lend their eyes where the cache already holds them.
+        request: data, folders; its backbones lend their eyes where the cache already holds them, and the
+            cheapest pretrained one of those embeds views to look for copies.
         observer: told about progress.
 
     Returns:

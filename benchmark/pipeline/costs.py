@@ -87,14 +87,14 @@ class CostModel:
     source: str = ""
 
     @classmethod
-    def load(cls, cache: Path, tested: Mapping[str, float] | None = None) -> Self:
+    def load(cls, cache: Path, fresh: Mapping[str, float] | None = None) -> Self:
         """The model with what is known of this machine: its latest runs, or else a self-test.
 
         Args:
             cache: that knows it.
-            tested: what a self-test has just come to, which a cache that takes nothing does not know.
+            fresh: what a self-test has just come to, which a cache that takes nothing does not know.
         """
-        stored, speeds = _as_stored(tested or {}) | _stored(cache), known_speeds(cache)
+        stored, speeds = _as_stored(fresh or {}) | _stored(cache), known_speeds(cache)
         factors, runs, tested = {}, 0, False
         for work in WorkKind:
             ratios, test = stored.get(work), stored.get(f"{_SELF_TEST}{work}")

@@ -182,8 +182,7 @@ class _Ranking:
         return Searched(embedded=embedded)
 
     def _replay(self, outcomes: tuple[Outcome, ...], job: HeadJob) -> tuple[str, ...]:
-        options = self._request.options
-        if not options.audit_search or options.search is Search.HALVING:
+        if not self._request.options.audit_search:
             return ()
         return replay_halving(self._request, job, outcomes, self._observer)
 
