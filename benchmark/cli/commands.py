@@ -273,9 +273,10 @@ def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
 
     board = ranked.board
     page = f"Open {ranked.folder / 'leaderboard.html'}"
+    commands = next_commands(board, as_given(options.data), options.model_dump())
     if board.winner is None:
         yield f"No pick: the scores are at chance level, or the images too few. {page}"
-        yield f"Next: {shlex.join(['backbones', 'audit', as_given(options.data), *_places(options)])}"
+        yield f"Next: {shlex.join([*commands[0], *_places(options)])}"
         return
     first = next(row for row in board.rows if row["backbone"] == board.winner)
     size, score, title = first["size_bytes"], first[f"val_{board.metric}"], METRICS[board.metric].title
@@ -283,7 +284,6 @@ def _what_now(ranked: Ranked, options: RankOptions) -> Iterator[str]:
         f"Pick: {board.winner} ({size / 1e6:.1f} MB, val {title} {score:.3f}), which may give away up to "
         f"{board.loss_bound:.3f} {title} to the best. {page}"
     )
-    commands = next_commands(board, as_given(options.data), options.model_dump())
     if commands:  # an export that was scored goes before training, where there is one
         words = commands[0 if best_export(board) else -1]
         yield f"Next: {shlex.join([*words, *_places(options)])}"

@@ -10,7 +10,7 @@ from benchmark.options import FinetuneOptions
 from benchmark.ranking import best_export, is_exported
 from benchmark.records import Leaderboard
 
-# Decide which images there are: fine-tuning reads them before it finds the board.
+# Decide which images there are: an audit knows no board, and fine-tuning reads them before it finds one.
 _READING = ("layout", "follow_links", "max_pixels")
 
 
@@ -28,16 +28,18 @@ def export_command(source: str, backbone: str, target: str = "onnx,openvino") ->
 
 
 def next_commands(board: Leaderboard, source: str, options: Mapping[str, Any]) -> list[list[str]]:
-    """What can be done with the winner, as the words of commands.
+    """What can be done with the winner, as the words of commands; without one, looking at the images.
 
     One of another library than Keras is shipped as it is, not fine-tuned. Where the board has exports, none
     is advised that something speaks against.
 
     Args:
-        board: with a winner.
+        board: the ranking.
         source: the data as a command names them.
         options: that the board was ranked with.
     """
+    if board.winner is None:
+        return [["backbones", "audit", source, *_reading(options)]]
     row = next(row for row in board.rows if row["backbone"] == board.winner)
     name, kept, commands = str(row["backbone"]), best_export(board), []
     if kept is not None:

@@ -240,6 +240,8 @@ def test_fine_tuning_is_advised_with_what_says_how_images_are_read(results: Resu
             *("backbones", "finetune", "walls", "--winner", str(board.winner)),
             *("--layout", "classes", "--follow-links"),
         ]
+        (auditing,) = next_commands(replace(board, winner=None), "walls", asked)
+        assert auditing == ["backbones", "audit", "walls", "--layout", "classes", "--follow-links"]
 
 
 def test_headings_of_the_page_say_what_they_mean(written: Path) -> None:
