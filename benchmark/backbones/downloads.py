@@ -20,6 +20,13 @@ _WAYS_OUT = (
 )
 
 _SERVER_FAILED = 500  # and above: HTTP's statuses of a server in trouble, whatever was asked for
+_TRANSIENT = (408, 429)  # of those below, the statuses that another try may find gone
+_PROXY_REFUSES = 407  # whatever is asked for
+_MOST_REFUSALS = 3  # files of one host in a row: then nothing is to be had there (some proxies refuse all)
+
+
+class _Refused(Exception):  # none of those that pooch tries again on
+    """An answer that another try would get, too; its argument is HTTP's status."""
 
 
 def keras_models_folder() -> Path:
@@ -53,6 +60,7 @@ class Downloads:
     timeout_seconds: float = 10.0
     tries: int = 3
     _unreachable: dict[str, str] = field(default_factory=dict)
+    _refusals: dict[str, set[str]] = field(default_factory=dict)  # files by host, since it last gave one
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @staticmethod
@@ -92,7 +100,14 @@ class Downloads:
             Path(target).unlink()
             beside = temporary_beside(folder / name)
             try:
-                pooch.HTTPDownloader(timeout=self.timeout_seconds)(address, str(beside), caller)
+                try:
+                    pooch.HTTPDownloader(timeout=self.timeout_seconds)(address, str(beside), caller)
+                except requests.HTTPError as error:
+                    status = getattr(error.response, "status_code", _SERVER_FAILED)
+                    if status >= _SERVER_FAILED or status in _TRANSIENT:
+                        raise
+                    raise _Refused(status) from error
+                self._refusals.pop(host, None)
                 with beside.open("rb+") as file:
                     os.fsync(file.fileno())
                 beside.replace(target)
@@ -110,6 +125,12 @@ class Downloads:
             except requests.HTTPError as error:
                 status = getattr(error.response, "status_code", 0)
                 reason, is_away = f"HTTP status {status}", status >= _SERVER_FAILED
+            except _Refused as error:
+                (status,) = error.args
+                refused = self._refusals.setdefault(host, set())
+                refused.add(name)
+                reason = f"HTTP status {status}"
+                is_away = status == _PROXY_REFUSES or len(refused) >= _MOST_REFUSALS
             except requests.ConnectionError:
                 reason, is_away = "no connection", True
             except requests.RequestException as error:

@@ -173,11 +173,33 @@ def test_an_unreachable_server_is_tried_once_per_run(server: Server, tmp_path: P
 
 @pytest.mark.parametrize("status", ["403", "404"])
 def test_a_file_that_is_not_there_costs_no_other(server: Server, tmp_path: Path, status: str) -> None:
-    server.script = [status] * 3 + ["ok"]
+    server.script = ([status] * 3 + ["ok"]) * 2
     fetcher = downloads(server, tmp_path)
-    with pytest.raises(WeightsError, match=f"HTTP status {status}"):
-        fetcher.fetch({**published(), "file": "withdrawn.h5"})
-    assert fetcher.fetch(published()).read_bytes() == CONTENT
+    for half in range(2):
+        for file in ("withdrawn.h5", "withdrawn.h5", "gone.h5"):  # however often one is asked for
+            with pytest.raises(WeightsError, match=f"HTTP status {status}"):
+                fetcher.fetch({**published(), "file": file})
+        wanted = {**published(), "file": f"net{half}.h5"}
+        assert fetcher.fetch(wanted).read_bytes() == CONTENT
+    assert server.requests == 8, "what is not there is asked for once"
+
+
+@pytest.mark.parametrize(("status", "asked"), [("403", 3), ("404", 3), ("401", 3), ("407", 1)])
+def test_who_refuses_everything_is_soon_left_alone(
+    server: Server, tmp_path: Path, status: str, asked: int
+) -> None:
+    server.script = [status]
+    fetcher = downloads(server, tmp_path)
+    for number in range(5):
+        with pytest.raises(WeightsError, match=f"HTTP status {status}"):
+            fetcher.fetch({**published(), "file": f"net{number}.h5"})
+    assert server.requests == asked
+
+
+@pytest.mark.parametrize("status", ["408", "429"])
+def test_who_is_only_busy_is_asked_again(server: Server, tmp_path: Path, status: str) -> None:
+    server.script = [status, status, "ok"]
+    assert downloads(server, tmp_path).fetch(published()).read_bytes() == CONTENT
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
