@@ -18,6 +18,8 @@ from benchmark.storage import Memo, is_sha256, sha256_bytes, sha256_file
 
 # Keras numbers unnamed layers per process (conv2d_94): the number says nothing about the network.
 _COUNTER = re.compile(r"_\d+(?=/|$)")
+# ONNX keeps weights in other files just where they are too many for one.
+MOST_WEIGHTS_BYTES = 256 * 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +66,16 @@ def file_digest(path: Path, cache: Path) -> str:
     name = f"file:{path.absolute()}:{state.st_dev}:{state.st_ino}:{state.st_size}:{times}"
     known = recall(cache, name)
     if known is None:
-        known = sha256_file(path)
+        known = _sha256(path)
         remember(cache, name, known)
     return known
 
 
-def stored_digest(path: Path, digest: Callable[[Path], str] = sha256_file) -> str:
+def _sha256(path: Path) -> str:
+    return sha256_file(path, most_bytes=MOST_WEIGHTS_BYTES)
+
+
+def stored_digest(path: Path, digest: Callable[[Path], str] = _sha256) -> str:
     """SHA-256 of a file of weights; of one that keeps weights in files beside it, over the digests of all.
 
     Args:

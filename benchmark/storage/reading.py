@@ -54,13 +54,13 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
-def sha256_file(path: Path, *, follow_links: bool = True) -> str:
+def sha256_file(path: Path, *, most_bytes: int = MOST_MODEL_BYTES, follow_links: bool = True) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in blocks.
 
     Raises:
         OSError: the file cannot be read; it is no regular file, a link where none may be, or too large.
     """
-    with open_regular(path, most_bytes=MOST_MODEL_BYTES, follow_links=follow_links) as file:
+    with open_regular(path, most_bytes=most_bytes, follow_links=follow_links) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

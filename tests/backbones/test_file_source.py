@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +13,17 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmark.backbones import known_weights_sha256, load_network, parse_weights, select
+from benchmark.backbones import digests, known_weights_sha256, load_network, parse_weights, select
+from benchmark.backbones.digests import file_digest, stored_digest
 from benchmark.backbones.onnx_files import external_files
 from benchmark.backbones.onnx_graphs import embedding_onnx
 from benchmark.engines import EngineRequest, open_engine
 from benchmark.engines.agreement import embed_few
-from benchmark.errors import ArgumentError, BenchmarkError
+from benchmark.errors import ArgumentError, BenchmarkError, WeightsError
 from benchmark.options import RankOptions
 from benchmark.pipeline.requests import RankRequest, cheapest_pretrained
 from benchmark.records import Backbone, Engine, Precision, Preprocessing, UInt8
+from benchmark.storage import MOST_MODEL_BYTES
 from tests.backbones.own_networks import (
     SIDE,
     keras_model,
@@ -188,7 +192,85 @@ def test_weights_in_other_files_are_found_wherever_they_lie(place: str, tmp_path
     assert names == (["a.data"] if place == "sparse" else []) + ["b.data", "c.data"]
 
 
-@pytest.mark.parametrize("location", ["../kernel", "/dev/zero", "a/../../kernel", "."])
+@pytest.mark.parametrize(
+    ("said", "is_apart"), [("8100", True), ("81808080f0ffffffff01", True), ("8000", False)]
+)
+def test_where_values_are_may_be_said_with_more_bytes_than_needed(
+    said: str, is_apart: bool, tmp_path: Path
+) -> None:
+    path = write_onnx_apart(tmp_path / "own.onnx")
+    model = onnx.load(path, load_external_data=False)
+    (tensor,) = [one for one in model.graph.initializer if one.external_data]
+    tensor.ClearField("data_location")
+    # Later fields count: of a tensor the last place, and of other kinds none.
+    more = b"\x70" + bytes([not is_apart]) + b"\x70" + bytes.fromhex(said) + b"\x72\x01\x00"
+    content = tensor.SerializeToString() + more
+    rest = onnx.ModelProto()
+    rest.CopyFrom(model)
+    rest.graph.initializer.remove(next(one for one in rest.graph.initializer if one.external_data))
+    graph = b"\x2a" + varint(len(content)) + content  # initializer; parts of a message are merged
+    path.write_bytes(rest.SerializeToString() + b"\x3a" + varint(len(graph)) + graph)
+    merged = onnx.load(path, load_external_data=False).graph.initializer[-1]
+    assert merged.data_location == is_apart, "so the package reads it, too"
+    assert [file.name for file in external_files(path)] == ["own.onnx.data"] * is_apart
+
+
+def varint(value: int) -> bytes:
+    return bytes([value & 0x7F | 0x80, *varint(value >> 7)]) if value > 0x7F else bytes([value])
+
+
+def test_weights_in_other_files_are_looked_for_once_and_when_the_network_changes(tmp_path: Path) -> None:
+    path = write_onnx_apart(tmp_path / "own.onnx")
+    assert external_files(path) is external_files(path)
+    write_onnx(path)
+    assert external_files(path) == ()
+
+
+def test_a_file_system_that_maps_no_files_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    path = write_onnx_apart(tmp_path / "own.onnx")
+    assert external_files(path) == (tmp_path / "own.onnx.data",)
+
+
+def test_a_network_that_cannot_be_opened_is_told_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_onnx(tmp_path / "own.onnx")
+    monkeypatch.setattr("benchmark.backbones.onnx_files.MOST_MODEL_BYTES", 10)
+    with pytest.raises(WeightsError, match=r"own\.onnx: not a network that can be read.*more than 10"):
+        select(f"file:{path}?mean=0.5&std=0.25")
+
+
+def test_weights_in_other_files_may_be_larger_than_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert digests.MOST_WEIGHTS_BYTES > MOST_MODEL_BYTES
+    path = write_onnx_apart(tmp_path / "own.onnx")
+    for digest in (stored_digest, functools.partial(file_digest, cache=tmp_path / "cache")):
+        monkeypatch.setattr(digests, "MOST_WEIGHTS_BYTES", 10)
+        with pytest.raises(OSError, match="more than 10"):
+            digest(path)
+        monkeypatch.undo()
+        assert digest(path)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "../kernel",
+        "/dev/zero",
+        "a/../../kernel",
+        ".",
+        "..\\kernel",
+        "C:\\kernel",
+        "\\kernel",
+        "C:kernel",
+        "a\0b",
+    ],
+)
 def test_weights_outside_of_the_folder_of_a_network_are_not_read(location: str, tmp_path: Path) -> None:
     path = write_onnx_apart(tmp_path / "own.onnx", location=location)
     with pytest.raises(BenchmarkError, match=r"keeps weights outside of its folder.*Save it as one file"):

@@ -191,9 +191,12 @@ class FileSource:
             return ()
         text, _, query = pattern.partition("?")
         path = path_of(text)
-        if not path.exists():
-            raise ArgumentError("no such file", where=f"{_PREFIX}{text}")
-        return (_backbone(text, path.absolute(), query),)
+        try:
+            if not path.exists():
+                raise ArgumentError("no such file", where=f"{_PREFIX}{text}")
+            return (_backbone(text, path.absolute(), query),)
+        except OSError as error:
+            raise _unusable(path, f"{type(error).__name__}: {error}") from error
 
     def versions(self) -> Mapping[str, str]:
         """Of OpenVINO, which reads and runs it."""
@@ -251,9 +254,11 @@ def _stamp(path: Path) -> str:
 
     Raises:
         ArgumentError: one of them is not there.
+        OSError: one of them cannot be read.
+        WeightsError: see ``external_files``.
     """
     states = []
-    for file in dict.fromkeys((path, _weights(path), *external_files(path))):
+    for file in dict.fromkeys((path, _weights(path), *external_files(_weights(path)))):
         try:
             state = file.stat()
         except FileNotFoundError as error:
