@@ -64,21 +64,33 @@ class SplitFiles:
     def __init__(self, data: Path | None, before: Path) -> None:
         self._data = data
         self._root = images_root(data or before)
+        self._ids: dict[Path, str] = {}
 
     def path_of(self, row: SplitRow) -> Path:
         """The file of an image.
 
-        Whatever folder is named, an absolute path leads where it led. Where nothing is there any more, the
+        Whatever folder is named, an absolute path leads where it led. Where that is no longer the image, the
         file of its name and content in the data is taken.
 
         Raises:
             DataError: what is named cannot be listed.
         """
         path = self._root / row.path
-        if self._data is None or not Path(row.path).is_absolute() or path.is_file():
+        if self._data is None or not Path(row.path).is_absolute():
             return path
-        named = self._by_name.get(path.name, ())
-        return next((other for other in named if _holds(other, row.image_id)), path)
+        named = [other for other in self._by_name.get(path.name, ()) if other != path]
+        # Nothing is read of a file that has no other to be preferred to.
+        candidates = [path, *named] if named else []
+        return next((one for one in candidates if self._id_of(one) == row.image_id), path)
+
+    def _id_of(self, path: Path) -> str:
+        """The id of the image in a file, read once; empty where it cannot be read."""
+        if path not in self._ids:
+            try:
+                self._ids[path] = sha256_bytes(read_regular(path))
+            except DataError:
+                self._ids[path] = ""
+        return self._ids[path]
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
@@ -86,13 +98,6 @@ class SplitFiles:
         for path in files_of(self._data) if self._data else ():
             found.setdefault(path.name, []).append(path)
         return found
-
-
-def _holds(path: Path, image_id: str) -> bool:
-    try:
-        return sha256_bytes(read_regular(path)) == image_id
-    except DataError:
-        return False
 
 
 def stratified(rows: tuple[SplitRow, ...], most: int, seed: int) -> tuple[SplitRow, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,34 @@ def test_where_absolute_paths_lead_nowhere_the_named_data_are_looked_through(tmp
         read_all(images, model_dir, SplitFiles(None, table.parent))
     with pytest.raises(ExportError, match="no such folder or CSV"):
         read_all(images, model_dir, SplitFiles(tmp_path / "nowhere", table.parent))
+
+
+def test_where_an_absolute_path_leads_to_another_image_the_named_data_are_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = photos(tmp_path / "data")
+    paths = sorted(data.rglob("*.png"))
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
+    images = load_images(table, cache=tmp_path / "cache")
+    model_dir = kept(images, tmp_path / "model")
+    copy = Path(shutil.copytree(data, tmp_path / "copy"))
+    shutil.copytree(data, tmp_path / "again")  # and a namesake of each
+    write(paths[0], 99)
+    with pytest.raises(ExportError, match="other bytes than it was trained with"):
+        read_all(images, model_dir, SplitFiles(None, tmp_path))
+    there = {copy / paths[0].relative_to(data), *paths[1:]}
+    assert set(read_all(images, model_dir, SplitFiles(copy, tmp_path))) == there
+    read: list[Path] = []
+    monkeypatch.setattr("benchmark.deployment.samples.read_regular", lambda path: read.append(path) or b"")
+    rows, files = read_split(model_dir), SplitFiles(tmp_path, tmp_path)
+    for row in (*rows, *rows):
+        files.path_of(row)
+    assert len(read) == 3 * len(rows), "each file once"
+    read.clear()
+    for row in rows:
+        SplitFiles(table, tmp_path).path_of(row)
+    assert not read, "nothing is compared where there is nothing to choose from"
 
 
 def test_data_are_where_reading_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
