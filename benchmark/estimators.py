@@ -23,12 +23,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from benchmark.api import absolute, keep_pixels, keep_table
-from benchmark.data import FULL_DEPTH, KnownLabels, load_images
+from benchmark.data import FULL_DEPTH, KnownLabels, load_images, optional_formats
 from benchmark.embeddings import EmbeddingStore
 from benchmark.errors import ArgumentError, DataError, EmbeddingError
 from benchmark.heads import final_head
 from benchmark.options import DataOptions, EmbedOptions
-from benchmark.pipeline import EmbedRequest, embed_images
+from benchmark.pipeline import EmbedRequest, embed_images, take_rows
 from benchmark.records import Embeddings, Float32, HeadProtocol, ImageSet, Int64, Split, Targets, Task
 
 _ONE_CLASS = KnownLabels(classes=("image",), task=Task.MULTICLASS, positive=None)
@@ -100,17 +100,33 @@ class _Embedding(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             cache = Path(scratch) if written else request.options.cache
             reading = {"jobs": request.options.jobs, "follow_links": True, "bit_depth": bit_depth}
             images = _images(files, cache, DataOptions.check(reading))
-            (plan,) = embed_images(request, images).plans
-        if plan.stopped is not None or plan.key is None:
-            reason = plan.stopped.reason if plan.stopped else "not embedded"
-            raise EmbeddingError(reason, where=plan.backbone.name)
+            features = _features(request, images)
         row_of = {absolute(images.root / path): row for row, path in enumerate(images.paths)}
         for path, twin in images.duplicates:
             row_of[absolute(images.root / twin)] = row_of[absolute(images.root / path)]
         rows = [row_of[file] for file in files]
-        stored = EmbeddingStore(request.options.cache).read(plan.key, images.image_ids)
-        found = Embeddings(image_ids=[stored.image_ids[row] for row in rows], features=stored.features[rows])
+        found = Embeddings(image_ids=[images.image_ids[row] for row in rows], features=features[rows])
         return found, images.bit_depth
+
+
+def _features(request: EmbedRequest, images: ImageSet) -> Float32:
+    """The embeddings float32 (N, D) of N images, each kind of file for itself.
+
+    One key holds what was read with the same decoders: that of a file must not depend on the other files of
+    a batch.
+    """
+    rows_of: dict[frozenset[str], list[int]] = {}
+    for row, path in enumerate(images.paths):
+        rows_of.setdefault(optional_formats([path]), []).append(row)
+    features = np.empty((len(images), request.backbones[0].embedding_dim), np.float32)
+    for rows in rows_of.values():
+        part = take_rows(images, rows)
+        (plan,) = embed_images(request, part).plans
+        if plan.stopped is not None or plan.key is None:
+            reason = plan.stopped.reason if plan.stopped else "not embedded"
+            raise EmbeddingError(reason, where=plan.backbone.name)
+        features[rows] = EmbeddingStore(request.options.cache).read(plan.key, part.image_ids).features
+    return features
 
 
 def _images(files: Sequence[str], cache: Path, options: DataOptions) -> ImageSet:

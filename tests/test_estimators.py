@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -174,6 +176,23 @@ def test_other_images_of_a_batch_do_not_change_how_greys_are_read(tmp_path: Path
     wanted = one.head_.probabilities(alone, exclusive=False)[:, 0]
     with pytest.warns(UserWarning, match="almost black as read"):
         np.testing.assert_allclose(one.predict_proba(files)[:, 1], wanted, atol=1e-6)
+
+
+def test_other_files_of_a_batch_do_not_change_the_key_of_an_image(files: list[str], tmp_path: Path) -> None:
+    avif = str(tmp_path / "one.avif")
+    Image.open(files[0]).convert("RGB").save(avif)
+    one = embedding(tmp_path / "cache")
+    jpegs = files[:6]
+    alone = one.transform(jpegs)
+    both = one.transform([*jpegs[:3], avif, *jpegs[3:]])
+    np.testing.assert_array_equal(np.delete(both, 3, axis=0), alone)
+    np.testing.assert_array_equal(one.transform([avif])[0], both[3])
+    rows = {}
+    for part in tmp_path.glob("cache/**/part-*.h5"):
+        with h5py.File(part) as file:
+            decoder = json.loads((part.parent / "key.json").read_text())["decoder"]
+            rows[decoder.count("-avif-")] = rows.get(decoder.count("-avif-"), 0) + len(file["image_ids"])
+    assert rows == {0: 6, 1: 1}, "each was embedded once"
 
 
 def test_the_classifier_is_the_board_s_head(files: list[str], cache: Path) -> None:

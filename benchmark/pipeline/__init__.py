@@ -16,3 +16,4 @@ from benchmark.pipeline.rebuilding import rebuild_report
 from benchmark.pipeline.requests import EmbedRequest, RankRequest
 from benchmark.pipeline.stored import stored_options
 from benchmark.pipeline.studying import study_backbones
+from benchmark.pipeline.subsets import take_rows
