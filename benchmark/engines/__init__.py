@@ -11,6 +11,6 @@ from benchmark.engines.engine import (
     embedding_key,
     engine_version,
 )
-from benchmark.engines.hardware import gpu_name, has_bfloat16, has_gpu, has_openvino
+from benchmark.engines.hardware import believe_gpus, gpu_name, has_bfloat16, has_gpu, has_openvino
 from benchmark.engines.model_cache import model_cache_entries, verify_model
 from benchmark.engines.planning import is_converted, open_engine, plan_engine

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmark.machine import instruction_set, processor_flags
@@ -41,6 +42,7 @@ print(torch.cuda.get_device_name(0))
 }
 _PATIENCE_SECONDS = 120
 _UNNAMED = "unnamed"
+_found: dict[Engine, str] = {}
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
@@ -76,17 +78,37 @@ def computes_on(engine: Engine) -> str:
     return f"GPU {name}" if name else instruction_set()
 
 
-@functools.cache
+def believe_gpus(names: Mapping[Engine, str]) -> None:
+    """Take another process's word for what ``gpu_name`` says here.
+
+    A worker that asked for itself might find a card that its neighbours have filled, or one that whoever
+    planned its work could not use, and compute otherwise than planned.
+    """
+    _found.update(names)
+
+
 def gpu_name(engine: Engine) -> str:
     """What the GPU calls itself that an engine computes on here; empty where it computes on none.
 
     A device file says nothing of drivers, libraries, what the installed package was built for, and which of
     several cards is the first. So where there is one, the engine is asked to multiply on it, in a process of
-    its own.
+    its own, once.
     """
-    if engine not in _MULTIPLY_ON_GPU:
-        return ""
-    if not any(path.exists() for path in _GPU_DEVICES):
+    if engine not in _found:
+        _found[engine] = _asked(engine)
+    return _found[engine]
+
+
+def _has_device(engine: Engine) -> bool:
+    if any(path.exists() for path in _GPU_DEVICES):
+        return True
+    # Windows has a library of NVIDIA's driver instead; TensorFlow has no GPUs there.
+    driver = Path(os.environ.get("SYSTEMROOT", "/"), "System32", "nvcuda.dll")
+    return engine is Engine.TORCH and driver.exists()
+
+
+def _asked(engine: Engine) -> str:
+    if engine not in _MULTIPLY_ON_GPU or not _has_device(engine):
         return ""
     if engine is Engine.TENSORFLOW and (tensorflow := sys.modules.get("tensorflow")) is not None:
         config = tensorflow.config

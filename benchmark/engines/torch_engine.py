@@ -54,9 +54,24 @@ class TorchBackbone(FrozenBackbone):
             if self.precision is Precision.BFLOAT16
             else contextlib.nullcontext()
         )
-        with torch.inference_mode(), arithmetic:
+        with torch.inference_mode(), arithmetic, self._all_digits():
             features: Float32 = self._module(pixels).float().cpu().numpy()
         return features
+
+    @contextlib.contextmanager
+    def _all_digits(self) -> Iterator[None]:
+        """Else a GPU would round what convolutions take to 10 bits; the caller's own settings come back."""
+        import torch
+
+        places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul) if self.on_gpu else ()
+        before = [place.fp32_precision for place in places]
+        try:
+            for place in places:
+                place.fp32_precision = "ieee"
+            yield
+        finally:
+            for place, precision in zip(places, before, strict=True):
+                place.fp32_precision = precision
 
     def embed(self, batches: Iterable[UInt8]) -> Iterator[Float32]:
         """Embed batches of uint8 (B, S, S, 3), several at a time, in order; float32 (B, D) each."""
@@ -83,12 +98,6 @@ def open_frozen(request: EngineRequest, precision: Precision, sample: UInt8) -> 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
-    if has_gpu(Engine.TORCH):
-        import torch
-
-        # Else a GPU would round what convolutions take to 10 bits.
-        torch.backends.cudnn.conv.fp32_precision = "ieee"
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
     network = load_network(request.backbone, request.weights, request.input_size, cache=request.cache)
     # Only sources of such networks name this engine.
     return agreed(request, cast("TorchNetwork", network), precision, sample, TorchBackbone)

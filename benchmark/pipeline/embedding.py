@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.backbones import weights_file
+from benchmark.backbones import engines_of, weights_file
 from benchmark.data import PixelBuffer, load_images, tell_reading
 from benchmark.embeddings import EmbeddingStore
-from benchmark.engines import memory_bytes
+from benchmark.engines import gpu_name, memory_bytes
 from benchmark.errors import StorageError, WeightsError
 from benchmark.execution import Call
 from benchmark.memory import PackedStrings
@@ -51,6 +51,7 @@ from benchmark.pipeline.tasks import (
 )
 from benchmark.records import (
     EmbeddingKey,
+    Engine,
     Failed,
     ImageSet,
     Int64,
@@ -418,7 +419,10 @@ class _Work:
 
     def _wanted(self, position: int) -> Wanted:
         engine, options = engine_request(self.request, self.plans[position], 1), self.request.options
-        if not self.request.executor.computes_as(describe_machine()):  # workers choose for themselves
+        executor, gpus = self.request.executor, dict[Engine, str]()
+        if executor.is_local:
+            gpus = {one: gpu_name(one) for one in engines_of(engine.backbone)}
+        elif not executor.computes_as(describe_machine()):  # workers choose for themselves
             engine = replace(engine, engine=options.engine, precision=options.precision)
         return Wanted(
             engine=engine,
@@ -426,6 +430,7 @@ class _Work:
             decoder=self.request.decoder_of(self.plans[position].backbone),
             images=len(self.images),
             remarks=self._remarks,
+            gpus=gpus,
             turned=self.request.turned,
         )
 
@@ -519,6 +524,7 @@ class _Work:
             paths=tuple(PackedStrings.of(images.paths).take(rows)),
             image_ids=tuple(PackedStrings.of(images.image_ids).take(rows)),
             bit_depth=self.request.bit_depth,
+            formats=self.request.formats,
         )
 
     def _take(self, position: int, rows: Int64, result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -16,16 +17,20 @@ from benchmark.machine import instruction_set
 from benchmark.options import DeviceOptions, EmbedOptions, FinetuneOptions
 from benchmark.records import Engine
 
+_NATIVE = "bicubic-squash-1"  # a source's own way, so that the name tells of Pillow's resizing, too
+
 
 def describe_machine() -> Machine:
     """The arithmetic of the machine that this is called on."""
+    with ThreadPoolExecutor(len(Engine)) as pool:  # each may take seconds to be imported
+        gpus = dict(zip(Engine, pool.map(gpu_name, Engine), strict=True))
     facts = {
         "backbone-benchmark": __version__,
-        "decoder": decoder_name(),
+        "decoder": decoder_name(resize=_NATIVE),
         "keras": keras_version(),
         "numpy": np.__version__,
         **{engine.value: engine_version(engine) for engine in Engine},
-        **{f"{engine.value} GPU": gpu_name(engine) or "none" for engine in Engine},
+        **{f"{engine.value} GPU": name or "none" for engine, name in gpus.items()},
         "instructions": instruction_set(),
     }
     return tuple(sorted(facts.items()))

@@ -8,23 +8,32 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from benchmark.data import DecodedImages, PixelBuffer
+from benchmark.data import DecodedImages, PixelBuffer, decoder_name
 from benchmark.embeddings import VIEWS, BatchEmbedder, EmbeddingStore, ExtractReport, TurnedEmbedder, extract
-from benchmark.engines import EngineRequest, FrozenBackbone, Speed, embedding_key, open_engine, plan_engine
+from benchmark.engines import (
+    EngineRequest,
+    FrozenBackbone,
+    Speed,
+    believe_gpus,
+    embedding_key,
+    open_engine,
+    plan_engine,
+)
+from benchmark.errors import DataError
 from benchmark.execution import failure, quiet_environment
 from benchmark.memory import PackedStrings
 from benchmark.pipeline.measurements import Measurement, add_measurement, load_measurement
 from benchmark.pipeline.progress import ProgressTable, Stage
 from benchmark.pipeline.remarks import EngineRemarks
-from benchmark.records import EmbeddingKey, UInt8
+from benchmark.records import EmbeddingKey, Engine, UInt8
 
 SAMPLE_IMAGES = 32
 # How long another run may take over one backbone before this one computes the same rows beside it.
@@ -56,6 +65,7 @@ class Wanted:
         turned: embed views of each image instead, and time nothing.
         images: of the whole job, which engine and precision are chosen for where they are open.
         remarks: takes what a reader must know of vectors, before they are kept.
+        gpus: names of the GPUs that engines compute on, by who planned this on the same machine.
     """
 
     engine: EngineRequest
@@ -63,6 +73,7 @@ class Wanted:
     decoder: str
     images: int
     remarks: EngineRemarks
+    gpus: Mapping[Engine, str] = field(default_factory=dict)
     turned: bool = False
 
 
@@ -117,12 +128,14 @@ class ImageFiles:
         paths: N paths.
         image_ids: N image ids.
         bit_depth: 12 or 16: bits that the greys of 16-bit files are read with.
+        formats: what of ``optional_formats`` the images of the whole job have.
     """
 
     root: Path
     paths: tuple[str, ...]
     image_ids: tuple[str, ...]
     bit_depth: int
+    formats: frozenset[str] = frozenset()
 
     def decoded(self, wanted: Wanted, threads: int) -> DecodedImages:
         """Their pixels."""
@@ -135,6 +148,23 @@ class ImageFiles:
             threads=threads,
             bit_depth=self.bit_depth,
         )
+
+    def named(self, wanted: Wanted) -> Wanted:
+        """The same vectors under the name of the decoders of this machine, which make them.
+
+        Raises:
+            DataError: those of optional formats are not the command's. Workers need not have them, so they
+                may differ, and their vectors would be under several keys.
+        """
+        optional = decoder_name(formats=self.formats).removeprefix(decoder_name())
+        if optional not in wanted.decoder:
+            raise DataError(
+                "are decoded otherwise by this worker than by the command",
+                where=f"images of {' and '.join(sorted(self.formats))}",
+                next_step="Install the same versions of Pillow and pillow-heif on both.",
+            )
+        own = decoder_name(self.bit_depth, formats=self.formats, resize=wanted.resize)
+        return replace(wanted, decoder=own + (f"-{VIEWS}views" if wanted.turned else ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +208,8 @@ def _embedded(
     task: BlockTask, wanted: Wanted, threads: int, pixels: DecodedImages, sample: DecodedImages
 ) -> dict[str, Any]:
     try:
-        embedding = _EmbeddingWork(wanted, threads, pixels, _sample(sample), timed=task.timed)
+        named = task.images.named(wanted)
+        embedding = _EmbeddingWork(named, threads, pixels, _sample(sample), timed=task.timed)
         return embedding.missing() if task.images.paths else embedding.measured()
     except Exception as error:
         return failure(error)
@@ -206,6 +237,7 @@ class _EmbeddingWork:
         *,
         timed: bool = True,
     ) -> None:
+        believe_gpus(wanted.gpus)
         self._wanted = wanted
         self._engine = _resolved(replace(wanted.engine, threads=threads), wanted.images)
         self._pixels = pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
@@ -299,6 +300,8 @@ def toy_torch(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - it stan
         cuda=SimpleNamespace(is_available=lambda: True),
         device=str,
         channels_last="channels last",
+        inference_mode=contextlib.nullcontext,
+        from_numpy=lambda pixels: SimpleNamespace(to=lambda _: pixels),
         set_num_threads=lambda _: None,
         backends=SimpleNamespace(
             cudnn=SimpleNamespace(conv=SimpleNamespace(fp32_precision="tf32")),
@@ -311,26 +314,39 @@ def toy_torch(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - it stan
 
 @pytest.mark.parametrize(
     ("has_gpu", "device", "precisions"),
-    [(False, "cpu", ("tf32", "none")), (True, "cuda:0", ("ieee", "ieee"))],
+    [(False, "cpu", ["tf32", "none"]), (True, "cuda:0", ["ieee", "ieee"])],
 )
 def test_torch_computes_where_its_key_says_and_in_all_digits(
     has_gpu: bool,
     device: str,
-    precisions: tuple[str, str],
+    precisions: list[str],
     tensorflow_request: EngineRequest,
     images: UInt8,
     toy_torch: Any,  # noqa: ANN401 - it stands for a module
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Ampere and later GPUs round what float32 convolutions take to 10 bits unless told otherwise."""
+    """Ampere and later GPUs round what float32 convolutions take to 10 bits unless told otherwise.
+
+    Whoever uses PyTorch in the same process finds it as it was.
+    """
+    places = (toy_torch.backends.cudnn.conv, toy_torch.backends.cuda.matmul)
+    seen: list[list[str]] = []
+
+    def features(self: ToyModule, pixels: UInt8) -> Any:  # noqa: ANN401 - it stands for a tensor
+        seen.append([place.fp32_precision for place in places])
+        on_processor = SimpleNamespace(numpy=lambda: pixels.mean(axis=(1, 2), dtype=np.float32))
+        return SimpleNamespace(float=lambda: SimpleNamespace(cpu=lambda: on_processor))
+
+    monkeypatch.setattr(ToyModule, "__call__", features, raising=False)
     network = SimpleNamespace(module=ToyModule(), weights_sha256="0" * 64)
     monkeypatch.setattr(torch_engine, "load_network", lambda *_, **__: network)
     monkeypatch.setattr(torch_engine, "has_gpu", lambda engine: has_gpu and engine is Engine.TORCH)
     with torch_engine.open_frozen(tensorflow_request, Precision.FLOAT32, images[:4]) as frozen:
         assert frozen.on_gpu is has_gpu
         assert network.module.device == device
-    backends = toy_torch.backends
-    assert (backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision) == precisions
+        frozen.embed_together(images[:1])
+    assert seen == [precisions]
+    assert [place.fp32_precision for place in places] == ["tf32", "none"]
 
 
 # Keys ---------------------------------------------------------------------------------------------

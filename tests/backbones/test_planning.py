@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.backbones import engines_of, load_weights, select
-from benchmark.engines import EngineRequest, hardware, memory_bytes, plan_engine
+from benchmark.engines import EngineRequest, believe_gpus, hardware, memory_bytes, plan_engine
 from benchmark.engines.agreement import recall_agreement
-from benchmark.engines.hardware import computes_on, gpu_name, has_bfloat16, has_gpu
+from benchmark.engines.hardware import computes_on, has_bfloat16, has_gpu
 from benchmark.engines.model_cache import Agreement, ModelMeta, identity_of, model_folder, write_meta
 from benchmark.machine import instruction_set
 from benchmark.pipeline.machines import describe_machine
@@ -88,11 +89,11 @@ def probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probes]:
     def answer(**programs: str) -> None:
         asked = {Engine(name): text for name, text in programs.items()}
         monkeypatch.setattr(hardware, "_MULTIPLY_ON_GPU", asked)
-        gpu_name.cache_clear()
+        hardware._found.clear()
 
-    gpu_name.cache_clear()
+    hardware._found.clear()
     yield answer
-    gpu_name.cache_clear()
+    hardware._found.clear()
 
 
 def test_a_gpu_that_tensorflow_cannot_use_is_none(
@@ -133,9 +134,56 @@ def test_tensorflow_that_is_here_says_what_it_lets_this_process_see(
     )
     monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))  # type: ignore[arg-type]
     assert computes_on(Engine.TENSORFLOW) == "GPU an H100"
-    gpu_name.cache_clear()
+    hardware._found.clear()
     config.get_visible_devices = lambda _: []
     assert computes_on(Engine.TENSORFLOW) == instruction_set()
+
+
+def test_what_another_process_found_is_believed(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that asked for itself would be answered otherwise while others fill the card."""
+    probes(torch="print('a card')")
+    config = SimpleNamespace(
+        get_visible_devices=lambda _: ["a card"],
+        experimental=SimpleNamespace(get_device_details=lambda card: {"device_name": card}),
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))  # type: ignore[arg-type]
+    believe_gpus({Engine.TENSORFLOW: "", Engine.TORCH: ""})
+    assert computes_on(Engine.TENSORFLOW) == computes_on(Engine.TORCH) == instruction_set()
+    believe_gpus({Engine.TORCH: "another"})
+    assert computes_on(Engine.TORCH) == "GPU another"
+
+
+def test_on_windows_the_driver_tells_of_a_gpu(
+    probes: Probes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "_GPU_DEVICES", ())
+    monkeypatch.setenv("SYSTEMROOT", str(tmp_path))
+    probes(tensorflow="print('a card')", torch="print('a card')")
+    assert not has_gpu(Engine.TORCH)
+    (tmp_path / "System32").mkdir()
+    (tmp_path / "System32" / "nvcuda.dll").touch()
+    hardware._found.clear()
+    assert has_gpu(Engine.TORCH)
+    assert not has_gpu(Engine.TENSORFLOW), "it has none there"
+
+
+def test_engines_are_asked_at_once_when_a_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(len(Engine), timeout=60)
+
+    def asked(engine: Engine) -> str:
+        together.wait()
+        return f"a card of {engine}"
+
+    monkeypatch.setattr("benchmark.pipeline.machines.gpu_name", asked)
+    assert dict(describe_machine())["torch GPU"] == "a card of torch"
+
+
+def test_a_machine_that_resizes_otherwise_in_sources_own_ways_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = describe_machine()
+    monkeypatch.setattr("benchmark.data.fingerprint._native_digest", lambda: "0" * 16)
+    assert describe_machine() != here
 
 
 def test_each_engine_is_asked_for_its_own_gpu(

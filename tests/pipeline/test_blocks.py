@@ -10,10 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.data import load_images
+from benchmark.data import fingerprint, load_images
 from benchmark.embeddings import EmbeddingStore
 from benchmark.execution import Call, Machine
 from benchmark.execution.runner import Result, dead
@@ -21,7 +22,7 @@ from benchmark.pipeline import RankRequest
 from benchmark.pipeline.blocks import blocks_of
 from benchmark.pipeline.costs import EmbeddingCost
 from benchmark.pipeline.embedding import embed_images
-from benchmark.pipeline.tasks import BlockTask
+from benchmark.pipeline.tasks import BlockTask, block_task
 from benchmark.records import Engine, ImageSet
 
 Make = Callable[..., RankRequest]
@@ -136,3 +137,30 @@ def test_tasks_are_small(photos: Path, tiny: ModuleType, request_for: Make, tmp_
     embed_images(replace(request_for(photos, backbone), runner=far), images)
     task = far.calls[0].argument
     assert len(pickle.dumps((task.images, task.sample))) < 300 * len(images)
+
+
+def test_vectors_are_kept_under_the_decoder_that_made_them(
+    photos: Path, tiny: ModuleType, request_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers agree among themselves, but not always with the machine that the command runs on."""
+    images = load_images(photos, cache=tmp_path / "cache")
+    request = replace(request_for(photos, tiny.tiny_backbone("Tiny8", 8)), runner=Far(alike=False))
+    monkeypatch.setattr("benchmark.pipeline.tasks.decoder_name", lambda *_, **__: "pixels-theirs")
+    (plan,) = embed_images(request, images).embedded
+    assert plan.is_cached
+    assert plan.key is not None
+    assert plan.key.decoder == "pixels-theirs"
+
+
+def test_images_that_a_worker_decodes_otherwise_than_the_command_go_elsewhere(
+    photos: Path, tiny: ModuleType, request_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, far = load_images(photos, cache=tmp_path / "cache"), Far()
+    request = replace(request_for(photos, tiny.tiny_backbone("Tiny8", 8)), runner=far)
+    embed_images(replace(request, formats=frozenset({"avif"})), images)
+    task = far.calls[0].argument
+    assert not block_task(task, 1)["elsewhere"]
+    monkeypatch.setattr(fingerprint, "_optional_digest", lambda _: "0" * 16)
+    told = block_task(task, 1)
+    assert told["elsewhere"]
+    assert "images of avif: are decoded otherwise by this worker" in told["each"][0]["error"]

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmark.data import load_images
 from benchmark.data.decode import READS_AVIF
 from benchmark.embeddings import EmbeddingStore
-from benchmark.engines import FrozenBackbone, Speed
+from benchmark.engines import FrozenBackbone, Speed, hardware
 from benchmark.execution import LocalRunner
 from benchmark.execution.runner import dead
 from benchmark.pipeline import Embedded, EmbedRequest, Plan, RankRequest, embed, measurements, pixels, tasks
@@ -505,3 +505,18 @@ def test_a_complete_cache_that_takes_no_log_is_success(
     assert len(done.embedded) == 2
     assert done.images_embedded == {}
     assert [text.startswith("This run keeps no log") for text in told.messages] == [True]
+
+
+def test_workers_compute_where_the_planning_process_found_a_gpu(
+    request_for: Make, photos: Path, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that asked for itself might be answered otherwise; and only a cluster's machines are compared."""
+    monkeypatch.setattr(hardware, "_found", {Engine.TENSORFLOW: "a card"})
+    monkeypatch.setattr("benchmark.pipeline.embedding.describe_machine", None)
+    backbones = [tiny.tiny_backbone("Tiny8", 8), tiny.tiny_backbone("Tiny16", 16)]
+    request = request_for(photos, *backbones).but(
+        engine=Engine.TENSORFLOW, precision=Precision.FLOAT32, jobs=2
+    )
+    done = embed(request)
+    assert [plan.key.instructions for plan in done.plans if plan.key] == ["GPU a card"] * 2
+    assert done.images_embedded == {"Tiny8": 60, "Tiny16": 60}
