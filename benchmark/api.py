@@ -416,7 +416,8 @@ def _label_cell(label: Any, row: int) -> str:  # noqa: ANN401
     import pandas as pd
 
     several = list(label) if isinstance(label, list | tuple | set | frozenset) else None
-    if isinstance(label, np.ndarray) or not all(isinstance(one, str) for one in several or ()):
+    is_of_flags = bool(several) and all(not isinstance(one, str) and one in (0, 1) for one in several or ())
+    if isinstance(label, np.ndarray) or is_of_flags:
         raise ArgumentError(
             "not a label",
             where=f"row {row}",

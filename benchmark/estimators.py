@@ -144,7 +144,8 @@ def _images(files: Sequence[str], cache: Path, options: DataOptions) -> ImageSet
             f"{len(images.rejected):,} of {len(files):,} images cannot be read",
             where=images.root / first.path,
             got=first.reason,
-            next_step="Leave them out: every image needs its row.",
+            next_step="Leave them out: every image needs its row."
+            + (" Brighter greys need `bit_depth=16`." if options.bit_depth not in (None, FULL_DEPTH) else ""),
         )
     return images
 

@@ -539,7 +539,9 @@ class ListOptions(BackboneOptions):
 class AuditOptions(_Labelled, DataOptions, BackboneOptions, FolderOptions):
     """Find corrupt, duplicate and leaking images."""
 
-    about = {"backbones": "whose cached embeddings help to find look-alikes; the cheapest then embeds views"}
+    about = {
+        "backbones": "whose cached embeddings help to find look-alikes; for groups, the cheapest embeds views"
+    }
 
 
 _SomeOptions = TypeVar("_SomeOptions", bound=Options)
@@ -570,17 +572,6 @@ class EmbedOptions(
 
 class RankOptions(EmbedOptions, _HeadOptions, _BoardOptions, _TrackingOptions, FolderOptions):
     """Embed what is missing, train heads, write the leaderboard."""
-
-    @model_validator(mode="after")
-    def _search_to_audit(self) -> Self:
-        if self.audit_search and self.search is Search.HALVING:
-            raise ArgumentError(
-                "says after an exhaustive search what halving would have done",
-                where="`audit_search`",
-                got=f"`search={self.search}`",
-                next_step="Leave one of the two out.",
-            )
-        return self
 
 
 class PlanOptions(DataOptions, BackboneOptions, _EmbeddingOptions, _HeadOptions, FolderOptions):

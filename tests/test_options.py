@@ -162,7 +162,6 @@ def test_what_cannot_be_names_the_option_and_what_it_takes() -> None:
         ),
         (every.CacheCommandOptions, {"action": "list", "backbones": "VGG16"}, "`backbones`.*got list"),
         (every.CacheCommandOptions, {"action": "verify", "cache_limit_gb": 1}, "`cache_limit_gb`"),
-        (RankOptions, {"data": "x", "search": "halving", "audit_search": True}, "`audit_search`.*exhaustive"),
     ],
 )
 def test_what_would_be_ignored_is_refused(kind: type[Options], given: dict[str, object], said: str) -> None:

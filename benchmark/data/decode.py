@@ -59,8 +59,9 @@ HEADER_BYTES: Final = 16
 # Pillow warns of odd metadata on stderr, from whatever thread decodes. What matters is said by ``decode``'s
 # own error, and what does not (a broken EXIF block beside whole pixels) a viewer does not mention either.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*Plugin")
-# The limit of pixels is ``decode``'s own; of formats opened here, GIF's frames alone ask for Pillow's.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.")
+# The limit of pixels is ``decode``'s own; of formats opened here, GIF's frames alone ask for Pillow's. Behind
+# all other filters: who makes it an error, for what they open themselves, goes on to get one.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.", append=True)
 
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG = 258

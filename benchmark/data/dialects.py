@@ -137,7 +137,7 @@ def _rows(path: Path, text: str, separator: str, first: int) -> Iterator[tuple[i
         for row in reader:
             # A quote that nothing closes takes the rows behind it into its cell without a word. Quotes that
             # stay in their line do no harm, however odd they are: hand-made tables have them.
-            if len(taken) > 1:
+            if len(taken) > 1 and any("\n" in cell and separator in cell for cell in row):
                 list(csv.reader(taken, delimiter=separator, strict=True))
             if any(cell.strip() for cell in row):
                 yield reader.line_num + first - 1, row

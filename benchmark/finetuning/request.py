@@ -30,6 +30,7 @@ from benchmark.records import (
     Predictions,
     Resize,
     Task,
+    ThresholdKind,
     WeightsKind,
     WeightsSource,
 )
@@ -37,7 +38,7 @@ from benchmark.statistics import default_average
 from benchmark.storage import MOST_LIST_BYTES, read_small
 
 BUFFER_BYTES = 4 * 2**30
-_STATE_SCHEMA = 4
+_STATE_SCHEMA = 3
 ALREADY_DONE = "Already done"
 
 
@@ -135,6 +136,12 @@ class FinetuneRequest:
         parts |= {"images": content.hexdigest(), "classes": images.classes, "positive": images.positive}
         return _sha256(parts)
 
+    @property
+    def _way_of_reaching(self) -> tuple[int, ...]:
+        """The version of how a threshold is found that is to reach a recall or precision."""
+        reaching = (ThresholdKind.RECALL, ThresholdKind.PRECISION)
+        return (2,) if self.options.threshold.kind in reaching else ()
+
     def _decisive(self, task: Task, weights_sha256: str) -> dict[str, object]:
         backbone, options = self.backbone, self.options
         return {
@@ -146,7 +153,7 @@ class FinetuneRequest:
             "weights": weights_sha256,
             "recipe": self.recipe.model_dump(mode="json"),
             "seed": self.seed,
-            "threshold": [options.threshold.kind, options.threshold.value],
+            "threshold": [options.threshold.kind, options.threshold.value, *self._way_of_reaching],
             "balanced": options.balanced,
             "abstain": str(options.abstain),
             "average": default_average(task, options.average),

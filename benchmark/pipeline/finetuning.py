@@ -576,7 +576,10 @@ class _FinetuneAll:
         """How much of the test part chose on the board, whose parts were others (a limit, groups, a seed)."""
         if self._stored is None:
             return ()
-        listed = read_image_list(self._stored.path)
+        try:
+            listed = read_image_list(self._stored.path)
+        except DataError:  # the run has gone while the models were trained
+            return ()
         chose = {image_id for image_id, facts in listed.items() if facts["part"] != "test"}
         test = [self._images.image_ids[row] for row in self._images.split.test.tolist()]
         seen = sum(image_id in chose for image_id in test)

@@ -182,8 +182,11 @@ class _Ranking:
         return Searched(embedded=embedded)
 
     def _replay(self, outcomes: tuple[Outcome, ...], job: HeadJob) -> tuple[str, ...]:
-        if not self._request.options.audit_search:
+        options = self._request.options
+        if not options.audit_search:
             return ()
+        if options.search is Search.HALVING:
+            return ("What halving would have done is only known of an exhaustive search.",)
         return replay_halving(self._request, job, outcomes, self._observer)
 
     def _score(self, embedded: Embedded, job: HeadJob) -> tuple[Outcome, ...]:

@@ -300,7 +300,7 @@ def _sentences(board: Leaderboard, device: MeasuredDevice, outcomes: Mapping[str
         yield f"{start}, heat or a weak power supply slowed the processor down while {names} ran."
     others = [one for one in fastest.values() if one is not None and not _is_of(one, outcomes)]
     reasons = {
-        False: "was made from other images, or for another protocol, threshold or average",
+        False: "was made for other scores (of other images, other embeddings or heads trained otherwise)",
         True: "does not say for which scores it was made, as a new one does",
     }
     for is_silent, why in reasons.items():

@@ -6,6 +6,7 @@ to ``WANDB_DIR`` (here) for ``wandb sync``. The client's reports of its own erro
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any
 from benchmark.errors import ArgumentError
 
 _FORBIDDEN = re.compile(r"[^\w\-.]", re.ASCII)
-_LONGEST_NAME = 100  # an artefact's has 128 characters at most, the run's identifier among them
+_LONGEST_NAME = 100  # an artefact's has 128 characters at most, digest and the run's identifier among them
 
 
 def _figures(backbone: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -46,7 +47,9 @@ class WandbTracker:
 
     def begin(self, dataset: str, facts: Mapping[str, str | int | float]) -> None:
         """Start the run."""
-        project = _FORBIDDEN.sub("_", dataset)[:128]
+        project = _FORBIDDEN.sub("_", dataset)[:_LONGEST_NAME]
+        if project != dataset:
+            project += f"-{hashlib.sha256(dataset.encode()).hexdigest()[:8]}"
         told = "WANDB_MODE" in os.environ or "WANDB_API_KEY" in os.environ
         settings = self._wandb.Settings(
             silent=True,
@@ -63,7 +66,7 @@ class WandbTracker:
             mode=None if told else "offline",
             settings=settings,
         )
-        self._files = self._wandb.Artifact(f"{project[:_LONGEST_NAME]}-{self._run.id}", type="results")
+        self._files = self._wandb.Artifact(f"{project}-{self._run.id}", type="results")
 
     def epoch(self, backbone: str, row: Mapping[str, float]) -> None:
         """Figures of the epoch; its number is the axis of the backbone's figures."""

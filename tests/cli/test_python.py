@@ -157,6 +157,7 @@ def test_labels_of_pixels_are_names_whatever_their_letters(tmp_path: Path) -> No
     assert labels_of(np.array(["['a', 'b']", 'it\'s; "c"'] * 6)) == {"['a', 'b']", 'it\'s; "c"'}
     assert labels_of(np.arange(12) % 2) == {"0", "1"}
     assert labels_of([("b", "a"), ["c"]] * 6) == {"a;b", "c"}
+    assert labels_of([[3, 7], [3]] * 6) == {"3", "3;7"}
     with pytest.raises(ArgumentError, match=r"row 0: not a label; .*names of the columns that hold 1"):
         labels_of(np.eye(2, dtype=int)[np.arange(12) % 2])
     with pytest.raises(ArgumentError, match=r"row 0: not a label; .*got \[0, 1\]"):

@@ -459,8 +459,26 @@ def test_a_large_frame_of_a_gif_gives_no_warning() -> None:
     content = bytearray(file.getvalue())
     frame = content.index(b"\x2c\0\0\0\0" + struct.pack("<HH", *gradient().size))
     content[frame + 5 : frame + 9] = struct.pack("<HH", 10_000, 9_500)
-    with pytest.raises(DataError):
-        decode(bytes(content), max_pixels=10**6)
+    code = (
+        "import sys; from benchmark.data.decode import decode; from benchmark.errors import DataError\n"
+        "try: decode(sys.stdin.buffer.read(), max_pixels=10**6)\n"
+        "except DataError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=bytes(content), capture_output=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == (b"refused", b"")
+
+
+def test_who_makes_pillows_limit_an_error_goes_on_to_get_one() -> None:
+    code = (
+        "import io, sys, warnings; from PIL import Image\n"
+        "warnings.simplefilter('error', Image.DecompressionBombWarning)\n"
+        "import benchmark.data\n"
+        "try: Image.open(io.BytesIO(sys.stdin.buffer.read()))\n"
+        "except Image.DecompressionBombWarning: print('an error')"
+    )
+    large = encode(Image.new("1", (10_000, 9_500)), "PNG")
+    done = subprocess.run([sys.executable, "-c", code], input=large, capture_output=True, check=True)
+    assert done.stdout.strip() == b"an error"
 
 
 def test_the_decoder_is_named_after_its_pixels_not_its_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,10 +75,14 @@ def test_odd_quotes_within_a_line_are_read_as_ever() -> None:
         ("a.png", "a", "two\r\nlines"),
         ("b.png ", "b", '5" nail'),
         ("c.png", 'c"', ""),
+        ("d.png", "two\r\nlines ", "after a space"),
     ]
-    table = 'path,label,remark\r\na.png,a,"two\r\nlines"\r\n"b.png" ,b,"5"" nail"\r\nc.png,c",\r\n'
+    table = (
+        'path,label,remark\r\na.png,a,"two\r\nlines"\r\n"b.png" ,b,"5"" nail"\r\nc.png,c",\r\n'
+        'd.png,"two\r\nlines" ,after a space\r\n'
+    )
     found = read_table(Path("t.csv"), table.encode()).rows
-    assert [(number, tuple(cells)) for number, cells in found] == list(zip((3, 4, 5), rows, strict=True))
+    assert [(number, tuple(cells)) for number, cells in found] == list(zip((3, 4, 5, 7), rows, strict=True))
 
 
 def test_the_line_that_names_the_separator_is_skipped(root: Path, cache: Path) -> None:

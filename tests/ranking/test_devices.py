@@ -79,8 +79,12 @@ def test_f1_stands_beside_the_scores_that_it_belongs_to() -> None:
 @pytest.mark.parametrize(
     ("outcome", "outcomes", "reason"),
     [
-        (OTHERS, {"Small": MINE}, "made from other images, or for another protocol, threshold or average."),
-        (OTHERS, {"Other": OTHERS}, "made from other images, or for another protocol"),
+        (
+            OTHERS,
+            {"Small": MINE},
+            "made for other scores (of other images, other embeddings or",
+        ),
+        (OTHERS, {"Other": OTHERS}, "made for other scores"),
         (None, {"Small": MINE}, "does not say for which scores it was made"),
     ],
 )
