@@ -27,7 +27,7 @@ from benchmark.execution.apart import run_apart
 from benchmark.execution.local import LocalRunner
 from benchmark.execution.payload import pack, unpack
 from benchmark.execution.runner import Call, Describe, Function, Machine, Result, dead, failure
-from benchmark.locations import as_given, without_secrets
+from benchmark.locations import as_given
 from benchmark.machine import available_memory, cores
 from benchmark.memory import give_back_memory
 from benchmark.storage import hand_over, take_back, take_over, temporary_beside, write_whole
@@ -663,8 +663,7 @@ class _Dispatch:
             for position, _ in self._died(flight.position):
                 yield position, {**told, "error": last}
         else:
-            told = {"error": without_secrets(f"{type(error).__name__}: {error}"), "elsewhere": True}
-            yield from self._finished(flight, told)
+            yield from self._finished(flight, {**failure(error), "elsewhere": True})
 
     def _died(self, position: int) -> Iterator[tuple[int, Result]]:
         self._losses[position] += 1

@@ -122,7 +122,7 @@ def dead() -> Result:
 _OF_THE_MACHINE = (CacheError, WeightsError, DataError, MemoryError, OSError, ImportError)
 
 
-def failure(error: Exception) -> dict[str, Any]:
+def failure(error: BaseException) -> dict[str, Any]:
     """An error as data: our own errors speak for themselves, others name their type.
 
     Returns:
