@@ -60,20 +60,28 @@ def test_a_folder_becomes_a_board_with_all_its_files(
     assert again.val_f1.tolist() == frame.val_f1.tolist(), "CSV keeps every digit"
 
 
+def listed(walls: Path, part_of: Callable[[int], str]) -> Path:
+    """A CSV of the photographs of a folder, in the parts of their numbers; four in a row are one wall's."""
+    names = sorted(str(path.relative_to(walls)) for path in walls.rglob("*.png"))
+    rows = [
+        f"{name},{name.split('/')[0]},{part_of(number)},wall{number // 4}"
+        for number, name in enumerate(names)
+    ]
+    table = walls / "walls.csv"
+    table.write_text("\n".join(["path,label,split,group", *rows]) + "\n")
+    return table
+
+
 def test_what_the_audit_knows_stands_on_the_board(
     tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType
 ) -> None:
     """Whoever runs ``rank`` alone learns what was read, what was left out, and that groups are torn."""
-    walls = tiny.draw_photos(tmp_path / "walls", count=20)
-    names = sorted(str(path.relative_to(walls)) for path in walls.rglob("*.png"))
-    rows = [
-        f"{name},{name.split('/')[0]},{'test' if number % 4 == 0 else 'train'},wall{number // 4}"
-        for number, name in enumerate(names)
-    ]
-    (walls / "torn.jpg").write_bytes(b"no picture")
-    rows.append("torn.jpg,sound,train,wall99")
-    table = walls / "walls.csv"
-    table.write_text("\n".join(["path,label,split,group", *rows]) + "\n")
+    table = listed(
+        tiny.draw_photos(tmp_path / "walls", count=20), lambda number: "test" if number % 4 == 0 else "train"
+    )
+    (table.parent / "torn.jpg").write_bytes(b"no picture")
+    with table.open("a") as file:
+        file.write("torn.jpg,sound,train,wall99\n")
     ranked = rank_backbones(request_for(table, pair[0]))
     stored = json.loads((ranked.folder / "leaderboard.json").read_text())
     page = (ranked.folder / "leaderboard.html").read_text()
@@ -93,14 +101,10 @@ def test_only_folds_are_compared_with_folds_that_ignore_groups(
     tmp_path: Path, request_for: Make, pair: tuple[Any, Any], tiny: ModuleType, protocol: str | None
 ) -> None:
     """Given parts stay what they are: no groups would train the same heads again and flatter nothing."""
-    walls = tiny.draw_photos(tmp_path / "walls", count=24)
-    names = sorted(str(path.relative_to(walls)) for path in walls.rglob("*.png"))
-    rows = [
-        f"{name},{name.split('/')[0]},{'val' if number // 4 % 3 == 0 else 'train'},wall{number // 4}"
-        for number, name in enumerate(names)
-    ]
-    table = walls / "walls.csv"
-    table.write_text("\n".join(["path,label,split,group", *rows]) + "\n")
+    table = listed(
+        tiny.draw_photos(tmp_path / "walls", count=24),
+        lambda number: "val" if number // 4 % 3 == 0 else "train",
+    )
     ranked = rank_backbones(request_for(table, pair[0], protocol=protocol))
     assert ("val_f1_ungrouped" in ranked.board.columns) is (protocol == "cv")
     if protocol is None:
